@@ -1,0 +1,27 @@
+"""fishnet-vision: one FishNet trunk under image-, region- and pixel-level prediction.
+
+The public names are resolved on first use, so that importing this package imports neither torch nor timm.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0.dev0"
+
+if TYPE_CHECKING:
+    from fishnet.models import create_model, list_models
+    from fishnet.predict import load
+
+_HOMES = {"create_model": "fishnet.models", "list_models": "fishnet.models", "load": "fishnet.predict"}
+
+__all__ = ["__version__", "create_model", "list_models", "load"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fishnet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,206 @@
+"""The parts a FishNet is made of: refining unit, bridge and score layer (paper section 3.2, arXiv 1901.03495).
+
+All parts take and give maps of shape (batch, channels, height, width). Every convolution is pre-activated:
+normalise, activate, convolve. Attribute names are this project's checkpoint keys.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from timm.layers import DropPath, SelectAdaptivePool2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+LayerFn = Callable[..., nn.Module]
+
+
+class ConvNormAct(nn.Module):
+    """3x3 convolution, normalisation, activation: one step of the stem."""
+
+    def __init__(self, in_chans: int, out_chans: int, stride: int, norm_layer: LayerFn, act_layer: LayerFn) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans, 3, stride=stride, padding=1, bias=False)
+        self.norm = norm_layer(out_chans)
+        self.act = act_layer(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
+
+
+class NormActConv(nn.Module):
+    """Normalisation, activation, 1x1 convolution: the pre-activated way of changing a width."""
+
+    def __init__(
+        self, in_chans: int, out_chans: int, norm_layer: LayerFn, act_layer: LayerFn, *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm = norm_layer(in_chans)
+        self.act = act_layer(inplace=True)
+        self.conv = nn.Conv2d(in_chans, out_chans, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.act(self.norm(x)))  # type: ignore[no-any-return]
+
+
+def reduce_channels(x: Tensor, k: int) -> Tensor:
+    """The paper's r(): sums each ``k`` consecutive channels, without weights.
+
+    Args:
+        x: (batch, channels, height, width); channels divisible by ``k``.
+        k: how many channels become one; 1 leaves ``x`` as it is.
+
+    Returns:
+        (batch, channels / k, height, width).
+    """
+    if k == 1:
+        return x
+    return x.unflatten(1, (x.shape[1] // k, k)).sum(dim=2)
+
+
+class RefiningUnit(nn.Module):
+    """The paper's M: a pre-activated bottleneck (1x1, 3x3, 1x1) added to its shortcut.
+
+    The shortcut is the input itself; the input with each ``k`` channels summed (``reduce``, the body); or, where a
+    stage of the tail or the bridge changes its width, a pre-activated 1x1 convolution.
+
+    Args:
+        in_chans, out_chans: widths; equal unless ``reduce`` or a widening shortcut is wanted.
+        inner: width of the bottleneck, divisible by ``groups``.
+        dilation, groups: of the 3x3 convolution.
+        reduce: change the width by :func:`reduce_channels` instead of a convolution; ``in_chans`` must then be a
+            multiple of ``out_chans``.
+        drop_path: probability in [0, 1) that training leaves the unit out, per image.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out_chans: int,
+        inner: int,
+        norm_layer: LayerFn,
+        act_layer: LayerFn,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+        reduce: bool = False,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if reduce and in_chans % out_chans:
+            raise ValueError(f"cannot sum {in_chans} channels to {out_chans}: not a multiple")
+        self.norm1 = norm_layer(in_chans)
+        self.conv1 = nn.Conv2d(in_chans, inner, 1, bias=False)
+        self.norm2 = norm_layer(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, groups=groups, bias=False)
+        self.norm3 = norm_layer(inner)
+        self.conv3 = nn.Conv2d(inner, out_chans, 1, bias=False)
+        self.act = act_layer(inplace=True)
+        self.k = in_chans // out_chans if reduce else 1
+        widens = in_chans != out_chans and not reduce
+        self.shortcut = NormActConv(in_chans, out_chans, norm_layer, act_layer) if widens else None
+        self.drop_path: nn.Module = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(self.act(self.norm1(x)))
+        y = self.conv2(self.act(self.norm2(y)))
+        y = self.conv3(self.act(self.norm3(y)))
+        identity = reduce_channels(x, self.k) if self.shortcut is None else self.shortcut(x)
+        return identity + self.drop_path(y)  # type: ignore[no-any-return]
+
+
+class Gate(nn.Module):
+    """Channel weights of the bridge, between 0 and 1: (batch, in, H, W) -> (batch, out, 1, 1)."""
+
+    def __init__(self, in_chans: int, inner: int, out_chans: int, norm_layer: LayerFn, act_layer: LayerFn) -> None:
+        super().__init__()
+        self.norm = norm_layer(in_chans)
+        self.act = act_layer(inplace=True)
+        self.fc1 = nn.Conv2d(in_chans, inner, 1)
+        self.fc2 = nn.Conv2d(inner, out_chans, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.act(self.norm(x)).mean((2, 3), keepdim=True)
+        return torch.sigmoid(self.fc2(self.act(self.fc1(pooled))))
+
+
+class Score(nn.Module):
+    """The score layer: halve the width, pool, classify.
+
+    ``num_classes=0`` builds no classifier: the output is then the pooled feature of ``hidden`` channels, or, with
+    ``global_pool=""``, the unpooled map.
+
+    Args:
+        in_chans: width of the trunk's last map.
+        num_classes: classes, 0 for none.
+        global_pool: a timm pooling name (``avg``, ``max``, ``avgmax``, ``catavgmax``) or ``""`` for none, which is
+            only possible without a classifier.
+        drop_rate: dropout before the classifier, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        num_classes: int,
+        norm_layer: LayerFn,
+        act_layer: LayerFn,
+        *,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.hidden = in_chans // 2
+        self.drop_rate = drop_rate
+        self.squeeze = NormActConv(in_chans, self.hidden, norm_layer, act_layer)
+        self.norm = norm_layer(self.hidden)
+        self.act = act_layer(inplace=True)
+        self.reset(num_classes, global_pool)
+
+    def reset(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier (new weights, variance 2 / classes, at most the published 2 / 1000)."""
+        if global_pool is not None:
+            self.pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
+        if num_classes and self.pool.is_identity():
+            raise ValueError("a classifier needs pooled features: give global_pool a name, or num_classes=0")
+        device, dtype = self.squeeze.conv.weight.device, self.squeeze.conv.weight.dtype
+        width = self.hidden * self.pool.feat_mult()
+        self.fc: nn.Module
+        if num_classes:
+            fc = nn.Linear(width, num_classes, device=device, dtype=dtype)
+            nn.init.normal_(fc.weight, std=(2.0 / max(num_classes, 1000)) ** 0.5)
+            nn.init.zeros_(fc.bias)
+            self.fc = fc
+        else:
+            self.fc = nn.Identity()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.pool(self.act(self.norm(self.squeeze(x))))
+        x = F.dropout(x, self.drop_rate, self.training)
+        return x if pre_logits else self.fc(x)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch norms normalise by the batch as usual, but leave their running statistics alone."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+def recomputed(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Runs ``module`` without keeping its activations: the backward pass computes them again.
+
+    The second computation leaves batch statistics alone, so that training with and without it is the same.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _statistics_kept(module)
+
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]

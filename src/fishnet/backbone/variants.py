@@ -1,0 +1,151 @@
+"""The registered FishNets: one table of Specs, one short registered function a variant.
+
+Published nets: Sun et al., NeurIPS 2018, with the widths and depths of the released networks. FishNeXt-150's numbers
+were never released: here it is FishNet-150 with half-width bottlenecks and 3x3 convolutions of 6, 12, 24 and 48
+channels a group at strides 4, 8, 16 and 32, which gives 26.1 M parameters (paper: about 26.2 M).
+fishnet_nano, fishnet_tiny and fishnet_small are this project's own, for CPUs and small data (benchmarks/small_nets.md).
+Weights of fishnet150: pytorchcv (MIT), see docs/weights.md.
+"""
+
+from typing import Any
+from urllib.error import URLError
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from fishnet.backbone.fishnet import FishNet, Spec
+from fishnet.backbone.weights import native_for
+from fishnet.errors import InputError, WorkError
+
+_DEPTHS_150: dict[str, Any] = {
+    "tail_depths": (2, 4, 8),
+    "bridge_depth": 4,
+    "body_depths": (2, 2, 2),
+    "body_transfers": (2, 2, 2),
+    "head_depths": (2, 2, 4),
+    "head_transfers": (2, 2, 4),
+}
+
+SPECS = {
+    "fishnet99": Spec(),
+    "fishnet150": Spec(**_DEPTHS_150),
+    "fishnet201": Spec(
+        tail_depths=(3, 4, 12),
+        bridge_depth=4,
+        body_depths=(2, 2, 2),
+        body_transfers=(2, 2, 2),
+        head_depths=(2, 3, 10),
+        head_transfers=(2, 2, 9),
+    ),
+    "fishnext150": Spec(**_DEPTHS_150, reduction=2, group_widths=(6, 12, 24, 48)),
+    "fishnet_nano": Spec(tail=(24, 48, 96), body=(96, 72, 48), stem=16, min_inner=16, zero_init=True),
+    "fishnet_tiny": Spec(tail=(40, 80, 160), body=(160, 120, 80), stem=24, min_inner=16, zero_init=True),
+    "fishnet_small": Spec(tail=(72, 144, 288), body=(288, 216, 144), stem=32, min_inner=16, zero_init=True),
+}
+
+# From pytorchcv's table of models: the name ends in the first eight digits of the unpacked file's SHA-1.
+_PYTORCHCV_150 = (
+    "https://github.com/osmr/imgclsmob/releases/download/v0.0.502/fishnet150-0475-93e26daa.pth.zip"  # top-1 error 19.26 %
+)
+
+
+def _cfg(**overrides: Any) -> dict[str, Any]:
+    """The published preprocessing: shorter side to 256, centre crop 224, ImageNet statistics."""
+    return {
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "min_input_size": (3, 32, 32),
+        "pool_size": (7, 7),
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "first_conv": "stem.0.conv",
+        "classifier": "score.fc",
+        "paper_ids": "arXiv:1901.03495",
+        "paper_name": "FishNet: A Versatile Backbone for Image, Region, and Pixel Level Prediction",
+        **overrides,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "fishnet99": _cfg(),
+        "fishnet150.pytorchcv_in1k": _cfg(url=_PYTORCHCV_150, custom_load=True, license="mit"),
+        "fishnet201": _cfg(),
+        "fishnext150": _cfg(),
+        "fishnet_nano": _cfg(),
+        "fishnet_tiny": _cfg(),
+        "fishnet_small": _cfg(),
+    }
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    overlay = kwargs.get("pretrained_cfg_overlay") or {}
+    own = kwargs.get("pretrained_cfg")
+    named = default_cfgs[variant].default.has_weights
+    if pretrained and not named and not own and not any(overlay.get(k) for k in ("url", "file", "hf_hub_id", "state_dict")):
+        with_weights = [name for name, cfg in default_cfgs.items() if cfg.default.has_weights]
+        raise InputError(
+            f"no published weights for {variant}: pretrained=True works for {', '.join(with_weights)}; "
+            "docs/weights.md lists files that load with checkpoint_path= or --weights"
+        )
+    indices = (0,) if kwargs.get("end") == "body" else (0, 1, 2, 3)
+    try:
+        return build_model_with_cfg(  # type: ignore[no-any-return]
+            FishNet,
+            variant,
+            pretrained,
+            pretrained_filter_fn=native_for,
+            feature_cfg={"out_indices": indices, "feature_cls": "getter"},
+            spec=SPECS[variant],
+            **kwargs,
+        )
+    except URLError as error:
+        url = overlay.get("url") or default_cfgs[variant].default.url
+        raise WorkError(
+            f"could not download {url} ({error.reason}): fetch it elsewhere and load it with checkpoint_path= or --weights"
+        ) from error
+
+
+@register_model
+def fishnet99(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """FishNet-99: 16.6 M parameters, 4.26 GMACs at 224 px."""
+    return _create("fishnet99", pretrained, **kwargs)
+
+
+@register_model
+def fishnet150(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """FishNet-150: 25.0 M parameters, 6.40 GMACs at 224 px."""
+    return _create("fishnet150", pretrained, **kwargs)
+
+
+@register_model
+def fishnet201(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """FishNet-201: 44.6 M parameters, 10.51 GMACs at 224 px."""
+    return _create("fishnet201", pretrained, **kwargs)
+
+
+@register_model
+def fishnext150(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """FishNeXt-150: grouped 3x3 convolutions, 26.1 M parameters, 6.52 GMACs at 224 px."""
+    return _create("fishnext150", pretrained, **kwargs)
+
+
+@register_model
+def fishnet_nano(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """About 0.12 GMACs at 224 px."""
+    return _create("fishnet_nano", pretrained, **kwargs)
+
+
+@register_model
+def fishnet_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """About 0.4 GMACs at 224 px."""
+    return _create("fishnet_tiny", pretrained, **kwargs)
+
+
+@register_model
+def fishnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """About 1.2 GMACs at 224 px."""
+    return _create("fishnet_small", pretrained, **kwargs)

@@ -1,0 +1,19 @@
+"""The two ways a user's command ends badly, and how to offer the nearest valid name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Wrong usage or bad input: the message says what, where and what to do. The command line exits with 2."""
+
+
+class WorkError(RuntimeError):
+    """The input was fine but the work failed. The command line exits with 1."""
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """A phrase that offers the nearest valid names: ``did you mean a, b?``, or all of them where none is near."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
+    return f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(choices)}"
