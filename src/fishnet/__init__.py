@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
-    from fishnet.models import create_model, list_models
+    from fishnet.backbone.registry import create_model, list_models
     from fishnet.predict import load
 
-_HOMES = {"create_model": "fishnet.models", "list_models": "fishnet.models", "load": "fishnet.predict"}
+_HOMES = {"create_model": "fishnet.backbone.registry", "list_models": "fishnet.backbone.registry", "load": "fishnet.predict"}
 
 __all__ = ["__version__", "create_model", "list_models", "load"]
 

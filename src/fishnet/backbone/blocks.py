@@ -27,6 +27,7 @@ class ConvNormAct(nn.Module):
         self.act = act_layer(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in, H, W) -> (batch, out, H / stride, W / stride), rounded up."""
         return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
 
 
@@ -42,6 +43,7 @@ class NormActConv(nn.Module):
         self.conv = nn.Conv2d(in_chans, out_chans, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in, H, W) -> (batch, out, H, W)."""
         return self.conv(self.act(self.norm(x)))  # type: ignore[no-any-return]
 
 
@@ -57,7 +59,7 @@ def reduce_channels(x: Tensor, k: int) -> Tensor:
     """
     if k == 1:
         return x
-    return x.unflatten(1, (x.shape[1] // k, k)).sum(dim=2)
+    return torch.unflatten(x, 1, (x.shape[1] // k, k)).sum(dim=2)
 
 
 class RefiningUnit(nn.Module):
@@ -104,6 +106,7 @@ class RefiningUnit(nn.Module):
         self.drop_path: nn.Module = DropPath(drop_path) if drop_path > 0.0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in, H, W) -> (batch, out, H, W)."""
         y = self.conv1(self.act(self.norm1(x)))
         y = self.conv2(self.act(self.norm2(y)))
         y = self.conv3(self.act(self.norm3(y)))
@@ -122,6 +125,7 @@ class Gate(nn.Module):
         self.fc2 = nn.Conv2d(inner, out_chans, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in, H, W) -> (batch, out, 1, 1)."""
         pooled = self.act(self.norm(x)).mean((2, 3), keepdim=True)
         return torch.sigmoid(self.fc2(self.act(self.fc1(pooled))))
 
@@ -156,17 +160,18 @@ class Score(nn.Module):
         self.squeeze = NormActConv(in_chans, self.hidden, norm_layer, act_layer)
         self.norm = norm_layer(self.hidden)
         self.act = act_layer(inplace=True)
+        self.pool: SelectAdaptivePool2d
+        self.fc: nn.Module
         self.reset(num_classes, global_pool)
 
     def reset(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replaces the classifier (new weights, variance 2 / classes, at most the published 2 / 1000)."""
-        if global_pool is not None:
-            self.pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
-        if num_classes and self.pool.is_identity():
+        pooling = self.pool.pool_type if global_pool is None else global_pool
+        if num_classes and not pooling:
             raise ValueError("a classifier needs pooled features: give global_pool a name, or num_classes=0")
+        self.pool = SelectAdaptivePool2d(pool_type=pooling, flatten=bool(pooling))
         device, dtype = self.squeeze.conv.weight.device, self.squeeze.conv.weight.dtype
         width = self.hidden * self.pool.feat_mult()
-        self.fc: nn.Module
         if num_classes:
             fc = nn.Linear(width, num_classes, device=device, dtype=dtype)
             nn.init.normal_(fc.weight, std=(2.0 / max(num_classes, 1000)) ** 0.5)
@@ -176,9 +181,10 @@ class Score(nn.Module):
             self.fc = nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """(batch, in, H, W) -> (batch, classes); before the classifier with ``pre_logits`` or without classes."""
         x = self.pool(self.act(self.norm(self.squeeze(x))))
         x = F.dropout(x, self.drop_rate, self.training)
-        return x if pre_logits else self.fc(x)  # type: ignore[no-any-return]
+        return x if pre_logits else self.fc(x)
 
 
 @contextmanager
@@ -197,8 +203,11 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 def recomputed(module: nn.Module, *inputs: Tensor) -> Tensor:
     """Runs ``module`` without keeping its activations: the backward pass computes them again.
 
-    The second computation leaves batch statistics alone, so that training with and without it is the same.
+    The second computation leaves batch statistics alone, so that training with and without it is the same. A compiled
+    graph writes them once by itself, and torch.compile takes no contexts.
     """
+    if torch.compiler.is_compiling():
+        return checkpoint(module, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), _statistics_kept(module)

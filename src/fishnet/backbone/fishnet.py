@@ -12,12 +12,13 @@ The pyramid that detectors and segmenters take is the end of the body and the th
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
-from timm.layers import calculate_drop_path_rates, get_act_layer, get_norm_layer
+from timm.layers import calculate_drop_path_rates, create_act_layer, get_norm_layer
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -48,7 +49,7 @@ class Spec:
         body_transfers, head_transfers: refining units in each stage's transfer branch.
         stem: width at stride 4; the stem's first two convolutions have half of it.
         reduction: a unit's inner width is its output width / reduction ...
-        min_inner: ... but at least this, and never more than the output width.
+        min_inner, max_inner: ... but at least and at most this, and never more than the output width.
         group_widths: channels per group of the 3x3 convolutions at strides 4, 8, 16, 32; None for plain ones.
             Inner widths are rounded down to a multiple of it.
         dilations: of the body's 3x3 convolutions, from stride 32 to stride 8.
@@ -69,6 +70,7 @@ class Spec:
     stem: int = 64
     reduction: int = 4
     min_inner: int = 1
+    max_inner: int | None = None
     group_widths: tuple[int, int, int, int] | None = None
     dilations: Three = (1, 2, 4)
     zero_init: bool = False
@@ -95,7 +97,7 @@ class Spec:
 
     def inner(self, width: int, stride: int) -> tuple[int, int]:
         """Inner width and number of groups of a refining unit of ``width`` output channels at ``stride``."""
-        inner = min(width, max(width // self.reduction, self.min_inner))
+        inner = min(width, max(width // self.reduction, self.min_inner), self.max_inner or width)
         if self.group_widths is None:
             return inner, 1
         per_group = min(self.group_widths[(4, 8, 16, 32).index(stride)], inner)
@@ -121,6 +123,7 @@ class Stage(nn.Module):
         self.up = up
 
     def forward(self, x: Tensor, branch: Tensor | None = None) -> Tensor:
+        """Trunk at this stage's stride, branch at the next one's -> both at the next stride, trunk's channels first."""
         x = self.refine(x)
         if not self.up:
             x = F.max_pool2d(x, 2)
@@ -146,9 +149,14 @@ class Bridge(nn.Module):
         self.gate = Gate(2 * width, max(width // 16, 1), width, norm_layer, act_layer)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, H, W) -> the same shape."""
         s = self.expand(self.squeeze(x))
         a = self.gate(s)
         return self.refine(s) * a + a  # type: ignore[no-any-return]
+
+
+def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:
+    return indices if indices is None or isinstance(indices, int) else list(indices)
 
 
 class FishNet(nn.Module):
@@ -166,7 +174,8 @@ class FishNet(nn.Module):
         global_pool: timm pooling name; ``""`` for none (only without a classifier).
         drop_rate: dropout before the classifier, in [0, 1).
         drop_path_rate: stochastic depth of the last unit, in [0, 1); earlier units have less, linearly.
-        norm_layer, act_layer: timm layer names or classes; ``norm_layer(channels)``, ``act_layer(inplace=...)``.
+        norm_layer, act_layer: timm layer names or classes; called as ``norm_layer(channels)`` and
+            ``act_layer(inplace=True)``, or ``act_layer()`` where a class knows no ``inplace``.
         end: ``"head"`` for the whole fish, ``"body"`` to stop at the stride-4 feature: the fish's head, three
             quarters of the cost, is then never built.
 
@@ -193,19 +202,18 @@ class FishNet(nn.Module):
         self.spec, self.end = spec, end
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.grad_checkpointing = False
-        norm, act = get_norm_layer(norm_layer), get_act_layer(act_layer)
+        norm, act = get_norm_layer(norm_layer), partial(create_act_layer, act_layer)
         self._build_trunk(spec, in_chans, norm, act, drop_path_rate)
         self.num_features = spec.channels[LAST[end]]
-        self.score = Score(
-            self.num_features, num_classes, norm, act, global_pool=global_pool, drop_rate=drop_rate
-        )
-        self.head_hidden_size = self.score.hidden
+        score = Score(self.num_features, num_classes, norm, act, global_pool=global_pool, drop_rate=drop_rate)
+        self.score: Score | nn.Identity = score
+        self.head_hidden_size = score.hidden
         pyramid = [7] if end == "body" else [7, 8, 9, 10]
         self.feature_info = [
             {"num_chs": spec.channels[i], "reduction": STRIDES[i], "module": STAGES[i]} for i in pyramid
         ]
         self._init_weights(spec.zero_init)
-        self.register_load_state_dict_pre_hook(rename_on_load)
+        self.register_load_state_dict_pre_hook(rename_on_load)  # type: ignore[no-untyped-call]
 
     def _build_trunk(self, spec: Spec, in_chans: int, norm: LayerFn, act: LayerFn, drop_path_rate: float) -> None:
         has_head = self.end == "head"
@@ -213,9 +221,11 @@ class FishNet(nn.Module):
         depths += [a + b for a, b in zip(spec.body_depths, spec.body_transfers, strict=True)]
         if has_head:
             depths += [a + b for a, b in zip(spec.head_depths, spec.head_transfers, strict=True)]
-        rates = iter(calculate_drop_path_rates(drop_path_rate, sum(depths)))
+        rates: Iterator[Any] = iter(calculate_drop_path_rates(drop_path_rate, sum(depths)))
 
-        def units(depth: int, in_chans: int, width: int, stride: int, dilation: int = 1, reduce: bool = False) -> Any:
+        def units(
+            depth: int, in_chans: int, width: int, stride: int, dilation: int = 1, reduce: bool = False
+        ) -> Iterator[RefiningUnit]:
             inner, groups = spec.inner(width, stride)
             for i in range(depth):
                 yield RefiningUnit(
@@ -309,8 +319,11 @@ class FishNet(nn.Module):
         return self._run(x, (last,))[last]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """timm's "head", the score layer: the last map -> (batch, num_classes), or what pooling gives before it."""
-        return self.score(x, pre_logits)  # type: ignore[no-any-return]
+        """timm's "head", the score layer: the last map -> (batch, num_classes), or what pooling gives before it.
+
+        Where the score layer was pruned, the map itself.
+        """
+        return self.score(x, pre_logits) if isinstance(self.score, Score) else x
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_chans, height, width) -> (batch, num_classes) logits."""
@@ -353,7 +366,7 @@ class FishNet(nn.Module):
         """
         if output_fmt != "NCHW":
             raise ValueError(f"output_fmt={output_fmt!r}: FishNet gives NCHW maps only")
-        take, deepest = feature_take_indices(len(self.feature_info), list(indices) if isinstance(indices, tuple) else indices)
+        take, deepest = feature_take_indices(len(self.feature_info), _listed(indices))
         final = 7 + deepest if stop_early or intermediates_only else self._last
         outputs = self._run(x, {final, *(7 + i for i in take)})
         maps = [outputs[7 + i] for i in take]
@@ -363,10 +376,10 @@ class FishNet(nn.Module):
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Drops the stages beyond the deepest wanted map and, if asked, the score layer; gives absolute indices."""
-        take, deepest = feature_take_indices(len(self.feature_info), list(indices) if isinstance(indices, tuple) else indices)
+        take, deepest = feature_take_indices(len(self.feature_info), _listed(indices))
         del self.head[deepest:]
         if prune_head:
-            self.score = nn.Identity()  # type: ignore[assignment]
+            self.score = nn.Identity()
             self.num_classes = 0
         return list(take)
 
@@ -378,12 +391,18 @@ class FishNet(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer, or an identity where there are no classes."""
-        return self.score.fc
+        return self.score.fc if isinstance(self.score, Score) else self.score
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replaces the classifier by a new one with ``num_classes`` outputs; 0 removes it."""
-        self.num_classes = num_classes
+        """Replaces the classifier by a new one with ``num_classes`` outputs; 0 removes it.
+
+        Raises:
+            ValueError: classes without pooling, or a network whose score layer was pruned. Nothing is changed then.
+        """
+        if not isinstance(self.score, Score):
+            raise ValueError("the score layer was pruned: there is no classifier to reset")
         self.score.reset(num_classes, global_pool)
+        self.num_classes = num_classes
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trades time for memory: each stage after the stem is computed again in the backward pass."""

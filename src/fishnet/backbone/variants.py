@@ -26,6 +26,17 @@ _DEPTHS_150: dict[str, Any] = {
     "head_transfers": (2, 2, 4),
 }
 
+# The small nets: one unit nearly everywhere, half-width bottlenecks up to a cap, no dilation (a 32 px photo has 4 x 4
+# pixels at stride 8), and units that start as their shortcuts. What each gives: benchmarks/small_nets.md.
+_SMALL: dict[str, Any] = {
+    "bridge_depth": 1,
+    "head_depths": (1, 1, 1),
+    "head_transfers": (1, 1, 1),
+    "reduction": 2,
+    "dilations": (1, 1, 1),
+    "zero_init": True,
+}
+
 SPECS = {
     "fishnet99": Spec(),
     "fishnet150": Spec(**_DEPTHS_150),
@@ -38,15 +49,20 @@ SPECS = {
         head_transfers=(2, 2, 9),
     ),
     "fishnext150": Spec(**_DEPTHS_150, reduction=2, group_widths=(6, 12, 24, 48)),
-    "fishnet_nano": Spec(tail=(24, 48, 96), body=(96, 72, 48), stem=16, min_inner=16, zero_init=True),
-    "fishnet_tiny": Spec(tail=(40, 80, 160), body=(160, 120, 80), stem=24, min_inner=16, zero_init=True),
-    "fishnet_small": Spec(tail=(72, 144, 288), body=(288, 216, 144), stem=32, min_inner=16, zero_init=True),
+    "fishnet_nano": Spec(
+        tail=(24, 48, 96), body=(48, 48, 24), stem=16, tail_depths=(1, 1, 2), min_inner=16, max_inner=32, **_SMALL
+    ),
+    "fishnet_tiny": Spec(
+        tail=(48, 96, 192), body=(96, 96, 48), stem=32, tail_depths=(1, 1, 2), min_inner=16, max_inner=56, **_SMALL
+    ),
+    "fishnet_small": Spec(
+        tail=(64, 128, 256), body=(128, 128, 64), stem=64, tail_depths=(1, 2, 3), min_inner=16, max_inner=112, **_SMALL
+    ),
 }
 
-# From pytorchcv's table of models: the name ends in the first eight digits of the unpacked file's SHA-1.
-_PYTORCHCV_150 = (
-    "https://github.com/osmr/imgclsmob/releases/download/v0.0.502/fishnet150-0475-93e26daa.pth.zip"  # top-1 error 19.26 %
-)
+# From pytorchcv's table of models (top-1 error 19.26 %): the name ends in the first eight digits of the SHA-1 of the
+# file inside.
+_PYTORCHCV_150 = "https://github.com/osmr/imgclsmob/releases/download/v0.0.502/fishnet150-0475-93e26daa.pth.zip"
 
 
 def _cfg(**overrides: Any) -> dict[str, Any]:
@@ -82,10 +98,11 @@ default_cfgs = generate_default_cfgs(
 
 
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
-    overlay = kwargs.get("pretrained_cfg_overlay") or {}
-    own = kwargs.get("pretrained_cfg")
-    named = default_cfgs[variant].default.has_weights
-    if pretrained and not named and not own and not any(overlay.get(k) for k in ("url", "file", "hf_hub_id", "state_dict")):
+    overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
+    if overlay.get("url") or overlay.get("file"):
+        overlay.setdefault("custom_load", True)  # timm's own loader is not strict where the number of classes differs
+    given = kwargs.get("pretrained_cfg") or any(overlay.get(k) for k in ("url", "file", "hf_hub_id", "state_dict"))
+    if pretrained and not given and not default_cfgs[variant].default.has_weights:
         with_weights = [name for name, cfg in default_cfgs.items() if cfg.default.has_weights]
         raise InputError(
             f"no published weights for {variant}: pretrained=True works for {', '.join(with_weights)}; "
@@ -93,19 +110,21 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
         )
     indices = (0,) if kwargs.get("end") == "body" else (0, 1, 2, 3)
     try:
-        return build_model_with_cfg(  # type: ignore[no-any-return]
+        return build_model_with_cfg(
             FishNet,
             variant,
             pretrained,
             pretrained_filter_fn=native_for,
             feature_cfg={"out_indices": indices, "feature_cls": "getter"},
+            pretrained_cfg_overlay=overlay,
             spec=SPECS[variant],
             **kwargs,
         )
     except URLError as error:
         url = overlay.get("url") or default_cfgs[variant].default.url
         raise WorkError(
-            f"could not download {url} ({error.reason}): fetch it elsewhere and load it with checkpoint_path= or --weights"
+            f"could not download {url} ({error.reason}): fetch it elsewhere and load it with checkpoint_path= "
+            "or --weights"
         ) from error
 
 

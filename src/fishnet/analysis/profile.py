@@ -1,0 +1,32 @@
+"""What a network costs, counted and not estimated."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A network's size and work.
+
+    Attributes:
+        parameters: trainable values.
+        macs: multiply-accumulates of convolutions and matrix products for one input.
+    """
+
+    parameters: int
+    macs: int
+
+
+def cost(model: nn.Module, shape: tuple[int, int, int] = (3, 224, 224)) -> Cost:
+    """Counts a model's parameters and MACs for one input of ``shape`` (channels, height, width).
+
+    The model is counted on torch's meta device: nothing is computed, nothing is changed.
+    """
+    counted = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        counted(torch.empty(1, *shape, device="meta"))
+    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

@@ -1,0 +1,48 @@
+"""Making models by name: any FishNet, and any other network that timm knows."""
+
+from typing import Any
+
+from torch import nn
+
+
+def list_models(pattern: str = "fishne*") -> list[str]:
+    """Names of models that match a shell pattern: the FishNets by default, ``*`` for all that timm knows."""
+    import timm
+
+    import fishnet.backbone  # noqa: F401  (registers)
+
+    return [str(name) for name in timm.list_models(pattern)]
+
+
+def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """``timm.create_model`` with the FishNets registered.
+
+    Args:
+        name: a model name, with or without a pretrained tag (``fishnet99``, ``resnet18.a1_in1k``).
+        pretrained: load published weights, where there are any.
+        **kwargs: of the model (``num_classes``, ``in_chans``, ``drop_path_rate`` ...) or of timm
+            (``features_only``, ``out_indices``, ``checkpoint_path`` ...).
+
+    Raises:
+        InputError: unknown name (the nearest ones are offered), or no published weights.
+        WorkError: published weights that could not be downloaded.
+    """
+    import timm
+
+    import fishnet.backbone  # noqa: F401  (registers)
+    from fishnet.errors import InputError, nearest
+
+    if not timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        known = timm.list_models()
+        raise InputError(f"unknown backbone {name!r}: {nearest(name, known) if _near(name, known) else _where()}")
+    return timm.create_model(name, pretrained=pretrained, **kwargs)  # type: ignore[no-any-return]
+
+
+def _near(name: str, known: list[str]) -> bool:
+    import difflib
+
+    return bool(difflib.get_close_matches(name, known, n=1))
+
+
+def _where() -> str:
+    return f"choose from {', '.join(list_models())}, or from timm's (fishnet list '*')"

@@ -1,0 +1,134 @@
+"""Bundles: a trained model as a folder of ``model.safetensors`` and ``config.json``. Torch-free."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+
+SCHEMA = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything that is needed to use a trained model, and how it came about.
+
+    Attributes:
+        task: ``classify`` ...
+        backbone: a timm model name.
+        backbone_args: its keyword arguments.
+        head: the task head's name.
+        head_args: its keyword arguments.
+        classes: names and original ids, in the order of the outputs.
+        preprocess: how pictures become input.
+        thresholds: scores below which a task's results are dropped, 0..1.
+        metrics: measured on the validation set, in percent.
+        recipe: the training's settings.
+        versions: of the packages that wrote it.
+        sha256: of the weights file; checked when it is read.
+    """
+
+    task: str
+    backbone: str
+    classes: Classes
+    preprocess: Preprocess
+    head: str = "default"
+    backbone_args: dict[str, Any] = field(default_factory=dict)
+    head_args: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """``config.json``'s content."""
+        values = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        values["classes"], values["preprocess"] = self.classes.to_list(), self.preprocess.to_dict()
+        return {"schema": SCHEMA, **values}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Bundle":
+        """The inverse of :meth:`to_dict`, for every schema up to the current one.
+
+        Raises:
+            InputError: a newer schema, or a key missing or unknown.
+        """
+        values = dict(values)
+        schema = values.pop("schema", None)
+        if not isinstance(schema, int) or schema < 1:
+            raise InputError(f"schema {schema!r} is no bundle schema")
+        if schema > SCHEMA:
+            raise InputError(f"schema {schema} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
+        try:
+            values["classes"] = Classes.from_list(values["classes"])
+            values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a valid bundle config ({type(error).__name__}: {error})") from error
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether a folder holds a bundle's config."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Reads a bundle's config and checks that its weights are there and unaltered.
+
+    Raises:
+        InputError: no bundle there, a file missing, damaged or altered; the message names the file.
+    """
+    folder = Path(path)
+    config, weights = folder / CONFIG, folder / WEIGHTS
+    if not folder.exists():
+        raise InputError(f"{folder}: no such bundle")
+    if not config.is_file():
+        raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        bundle = Bundle.from_dict(values)
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise InputError(f"{config}: damaged ({error})") from error
+    except InputError as error:
+        raise InputError(f"{config}: {error}") from error
+    if not weights.is_file():
+        raise InputError(f"{folder}: not a whole bundle: {WEIGHTS} is missing")
+    if bundle.sha256 != _sha256(weights):
+        raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
+    return bundle
+
+
+def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path], None]) -> Bundle:
+    """Writes a bundle; each file appears whole or not at all, the config last.
+
+    Args:
+        path: the folder; made if missing.
+        bundle: its config; ``sha256`` is filled in.
+        save_weights: writes the weights to the path it is given.
+
+    Returns:
+        The bundle as written.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{WEIGHTS}.partial"
+    save_weights(partial)
+    written = Bundle(**{**bundle.__dict__, "sha256": _sha256(partial)})
+    text = folder / f".{CONFIG}.partial"
+    text.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, folder / WEIGHTS)
+    os.replace(text, folder / CONFIG)
+    return written
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+"""``fishnet info NAME|BUNDLE``."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def info(
+    what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
+) -> None:
+    """What a network or a bundle is.
+
+    Parameters
+    ----------
+    what
+        A network's name, or a bundle's folder.
+    as_json
+        Print one JSON object.
+    """
+    from fishnet.bundle import is_bundle
+
+    path = Path(what)
+    facts = _bundle(path) if path.exists() or is_bundle(path) else _network(what)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    width = max(map(len, facts)) + 2
+    for key, value in facts.items():
+        print(f"{key:<{width}}{_text(value)}")
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    from fishnet.bundle import read_bundle
+
+    bundle = read_bundle(path)
+    facts = {"bundle": str(path), **bundle.to_dict()}
+    facts["classes"] = list(bundle.classes.names)
+    return facts
+
+
+def _network(name: str) -> dict[str, Any]:
+    import torch
+
+    from fishnet.analysis.profile import cost
+    from fishnet.backbone import FishNet
+    from fishnet.backbone.registry import create_model
+
+    with torch.device("meta"):
+        model: Any = create_model(name)
+    config = model.default_cfg
+    size = tuple(config["input_size"])
+    it = cost(model, size)
+    facts: dict[str, Any] = {
+        "network": name,
+        "parameters": it.parameters,
+        "macs": it.macs,
+        "input": list(size),
+        "crop_pct": config["crop_pct"],
+        "mean": list(config["mean"]),
+        "std": list(config["std"]),
+        "pretrained": config.get("url") or config.get("hf_hub_id") or "none published",
+        "features": [f"{row['num_chs']} at stride {row['reduction']}" for row in getattr(model, "feature_info", [])],
+    }
+    if isinstance(model, FishNet):
+        facts["spec"] = {key: getattr(model.spec, key) for key in model.spec.__dataclass_fields__}
+    return facts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value[:12])) + (f", ... ({len(value)})" if len(value) > 12 else "")
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,44 @@
+"""``fishnet list``."""
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def list_(
+    pattern: str = "fishne*",
+    /,
+    *,
+    size: int = 224,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Networks by name, with parameters and multiply-accumulates (MACs), counted.
+
+    Parameters
+    ----------
+    pattern
+        Shell pattern of names; 'resnet*' lists timm's ResNets.
+    size
+        Side of the input that MACs are counted for, px.
+    as_json
+        Print one JSON array.
+    """
+    import torch
+
+    from fishnet.analysis.profile import cost
+    from fishnet.backbone.registry import create_model, list_models
+    from fishnet.errors import InputError
+
+    names = list_models(pattern)
+    if not names:
+        raise InputError(f"no network matches {pattern!r}: try '*fish*' or 'resnet*'")
+    rows = []
+    for name in names:
+        with torch.device("meta"):
+            it = cost(create_model(name), (3, size, size))
+        rows.append({"name": name, "parameters": it.parameters, "macs": it.macs})
+        if not as_json:
+            print(f"{name:<28} {it.parameters / 1e6:8.2f} M parameters {it.macs / 1e9:8.3f} GMACs at {size} px")
+    if as_json:
+        print(json.dumps(rows))

@@ -1,0 +1,134 @@
+"""``fishnet predict BUNDLE SOURCE...``."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from fishnet.errors import InputError
+
+
+def predict(
+    bundle: str,
+    /,
+    *sources: str,
+    out: Path | None = None,
+    overlay: Annotated[bool, Parameter(negative=())] = False,
+    as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    top: int = 5,
+    batch_size: int = 32,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    quiet: bool = False,
+) -> int:
+    """Predict pictures: files, folders, glob patterns, or - for a list of files on standard input.
+
+    Files that cannot be read are reported at the end and the rest is finished; the exit code is then 1.
+
+    Parameters
+    ----------
+    bundle
+        The folder that training wrote.
+    sources
+        What to predict.
+    out
+        Folder for overlays and for predictions.jsonl / predictions.csv. Default: print only.
+    overlay
+        Save each picture with its result drawn on it (into --out, or next to nothing: predictions/).
+    as_
+        How to print: table, jsonl (one JSON object a line) or csv.
+    as_json
+        The same as --as jsonl.
+    top
+        How many classes to give per picture.
+    batch_size
+        Pictures a step.
+    device
+        Where to compute.
+    quiet
+        Print nothing but errors (with --out).
+    """
+    from fishnet.data.pictures import read_picture
+    from fishnet.predict import Failure, find_sources, load
+
+    if not sources:
+        raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
+    if top < 1 or batch_size < 1:
+        raise InputError("--top and --batch-size must be 1 or more")
+    form = "jsonl" if as_json else as_
+    files = find_sources(sources)
+    folder = out or (Path("predictions") if overlay else None)
+    predictor = load(bundle, device)
+    writer = Writer(form, folder, quiet)
+    names = _overlay_names(files)
+    failures = []
+    for source, result in predictor.stream(files, batch_size, k=top):
+        if isinstance(result, Failure):
+            failures.append(result)
+            continue
+        writer.write(source, result)
+        if overlay:
+            assert folder is not None
+            result.draw(read_picture(source)).save(folder / names[source])
+    writer.close()
+    for failure in failures:
+        print(f"fishnet: {failure.reason}", file=sys.stderr)
+    if folder is not None and not quiet and form == "table":
+        print(f"saved in {folder}")
+    return 1 if failures else 0
+
+
+class Writer:
+    """Prints results as they come, and keeps them in a file where a folder is given."""
+
+    def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
+        self.form, self.quiet = form, quiet
+        self.file = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            name = "predictions.csv" if form == "csv" else "predictions.jsonl"
+            self.file = (folder / name).open("w", newline="", encoding="utf-8")
+        self.started = False
+
+    def write(self, source: str, result: Any) -> None:
+        """One picture's result."""
+        rows = [{"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows())]
+        line = json.dumps({"source": source, **result.to_dict()}, ensure_ascii=False)
+        if self.form == "csv":
+            for stream in self._streams():
+                table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+                if not self.started:
+                    table.writeheader()
+                table.writerows(rows)
+        else:
+            if self.file is not None:
+                print(line, file=self.file)
+            if not self.quiet:
+                print(line if self.form == "jsonl" else _table_line(source, rows), flush=True)
+        self.started = True
+
+    def _streams(self) -> list[Any]:
+        return [stream for stream in (self.file, None if self.quiet else sys.stdout) if stream is not None]
+
+    def close(self) -> None:
+        """Ends the file."""
+        if self.file is not None:
+            self.file.close()
+
+
+def _table_line(source: str, rows: list[dict[str, Any]], shown: int = 3) -> str:
+    return f"{source}: " + ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in rows[:shown])
+
+
+def _overlay_names(files: list[str]) -> dict[str, str]:
+    """A file name for each source's overlay; sources of the same name get numbers."""
+    taken: dict[str, int] = {}
+    names = {}
+    for file in files:
+        stem = Path(file).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        names[file] = f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png"
+    return names

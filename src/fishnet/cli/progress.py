@@ -1,0 +1,17 @@
+"""A progress bar for loops that count."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bar(title: str, *, show: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function to call with what is done and the total; draws on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not show or not console.is_terminal, transient=True) as progress:
+        line = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(line, completed=done, total=total)

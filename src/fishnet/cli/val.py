@@ -1,0 +1,60 @@
+"""``fishnet val BUNDLE DATA``."""
+
+import dataclasses
+import json
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def val(
+    bundle: str,
+    data: str,
+    /,
+    *,
+    split: Literal["train", "val", "test"] | None = None,
+    batch_size: int = 64,
+    workers: int = 1,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    quiet: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> int:
+    """Measure a bundle on labelled data.
+
+    Parameters
+    ----------
+    bundle
+        The folder that training wrote.
+    data
+        As for training.
+    split
+        Which part of the data. Default: test where there is one, else val; where the data has neither, the part that
+        training held out.
+    batch_size
+        Pictures a step.
+    workers
+        Processes that read pictures.
+    device
+        Where to compute.
+    quiet
+        No progress bar.
+    as_json
+        Print one JSON object.
+    """
+    from fishnet.cli.progress import bar
+    from fishnet.predict import load
+    from fishnet.training.evaluate import evaluate
+
+    predictor = load(bundle, device)
+    with bar("validating", show=not (quiet or as_json)) as step:
+        result = evaluate(predictor, data, split=split, batch_size=batch_size, workers=workers, progress=step)
+    for line in result.broken:
+        print(f"fishnet: left out: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+    else:
+        print(f"{bundle} on {result.pictures:,} pictures of {data} ({result.split}):")
+        for name, value in result.metrics.items():
+            print(f"  {name:<6} {value:6.2f} %")
+    return 1 if result.broken else 0

@@ -1,0 +1,208 @@
+"""The shape of every data set, and its way into batches that can be reproduced picture by picture."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as tv
+
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import Mode
+from fishnet.errors import InputError
+
+Key = tuple[int, int]
+
+
+class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
+    """One on-disk format: pictures with targets, and the classes read from the data.
+
+    ``self[i]`` is (uint8 image of shape (channels, height, width), target). Classification targets are class
+    indices.
+
+    Attributes:
+        classes: names and original ids.
+        mode: ``RGB`` or ``L``, the mode pictures are read in.
+    """
+
+    classes: Classes
+    mode: Mode
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, index: int) -> tuple[Image.Image, Any]:
+        """The picture as a PIL image in ``mode``, and its target. Raises InputError for an unreadable one."""
+
+    @abstractmethod
+    def source(self, index: int) -> str:
+        """Where the picture comes from, for messages: a path, or a name and number."""
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
+        image, target = self.read(index)
+        return tv_tensors.Image(tv.pil_to_tensor(image)), target
+
+
+class LabelledSet(PictureSet):
+    """A picture set whose targets are class indices, known without reading the pictures."""
+
+    labels: Sequence[int]
+
+
+class Subset(LabelledSet):
+    """Some pictures of a labelled set, by index."""
+
+    def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, list(indices)
+        self.classes, self.mode = whole.classes, whole.mode
+        self.labels = [whole.labels[i] for i in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> tuple[Image.Image, Any]:
+        """See :class:`PictureSet`."""
+        return self.whole.read(self.indices[index])
+
+    def source(self, index: int) -> str:
+        """See :class:`PictureSet`."""
+        return self.whole.source(self.indices[index])
+
+
+def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Subset]:
+    """Splits off a stratified share of a labelled set, the same one for the same seed.
+
+    Every class with two pictures or more gives at least one to the held-out part and keeps at least one.
+
+    Args:
+        whole: the set.
+        fraction: share to hold out, in (0, 1).
+        seed: of the shuffle.
+
+    Returns:
+        (rest, held out).
+    """
+    by_class: dict[int, list[int]] = {}
+    for i, label in enumerate(whole.labels):
+        by_class.setdefault(int(label), []).append(i)
+    held: list[int] = []
+    for label, members in by_class.items():
+        order = torch.randperm(len(members), generator=torch.Generator().manual_seed(mix(seed, label)))
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held.extend(members[i] for i in order[:count].tolist())
+    out = set(held)
+    return Subset(whole, [i for i in range(len(whole)) if i not in out]), Subset(whole, sorted(out))
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, well spread and the same on every machine."""
+    digest = hashlib.blake2b(b"".join(n.to_bytes(8, "little", signed=True) for n in numbers), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass
+class Batch:
+    """What a loader yields.
+
+    Attributes:
+        images: (batch, channels, height, width) uint8.
+        targets: whatever the task's collate function makes of the targets.
+        indices: of the pictures in their set.
+        broken: one line for each picture that could not be read and is therefore missing.
+    """
+
+    images: Tensor
+    targets: Any
+    indices: list[int]
+    broken: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """For the loader's own use, on machines with a GPU."""
+        self.images = self.images.pin_memory()
+        self.targets = self.targets.pin_memory() if isinstance(self.targets, Tensor) else self.targets
+        return self
+
+
+Sample = tuple[Tensor, Any, int] | str
+Transform = Callable[[Image.Image, Any], tuple[Tensor, Any]]
+
+
+class Seeded(Dataset[Sample]):
+    """A picture set under a transform whose randomness depends on (seed, epoch, index) alone.
+
+    Neither the number of workers nor what was read before changes a sample, which is what makes resuming exact.
+
+    Args:
+        pictures: the set.
+        transform: (PIL image, target) to (tensor, target), drawing from torch's global generator.
+        seed: the training's.
+    """
+
+    def __init__(self, pictures: PictureSet, transform: Transform, seed: int = 0) -> None:
+        self.pictures, self.transform, self.seed = pictures, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        try:
+            image, target = self.pictures.read(index)
+        except InputError as error:
+            return str(error)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(self.seed, epoch, index))
+            tensor, target = self.transform(image, target)
+        return tensor, target, index
+
+
+class EpochSampler(Sampler[Key]):
+    """Yields (epoch, index): shuffled by (seed, epoch), shared among processes without overlap.
+
+    When shuffling, every process gets the same number of pictures (at most processes - 1 are left out of an epoch, not
+    always the same); in order, the last process may get fewer, so that each picture is counted once.
+
+    Args:
+        length: pictures in the set.
+        shuffle: whether to shuffle.
+        seed: the training's.
+        rank, world: this process and their number.
+    """
+
+    def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+        self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.world if self.shuffle else len(range(self.rank, self.length, self.world))
+
+    def __iter__(self) -> Iterator[Key]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+            order = torch.randperm(self.length, generator=generator).tolist()
+            order = order[: len(self) * self.world]
+        else:
+            order = list(range(self.length))
+        return ((self.epoch, index) for index in order[self.rank :: self.world])
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stacks samples; pictures that could not be read become lines in ``broken``."""
+    good = [sample for sample in samples if not isinstance(sample, str)]
+    return Batch(
+        images=torch.stack([image for image, _, _ in good]) if good else torch.empty(0),
+        targets=torch.tensor([target for _, target, _ in good]),
+        indices=[index for _, _, index in good],
+        broken=[sample for sample in samples if isinstance(sample, str)],
+    )

@@ -1,0 +1,82 @@
+"""Image folders: one sub-folder per class, with or without train / val / test above them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from fishnet.data.base import LabelledSet
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import EXTENSIONS, Mode, find_pictures, read_picture
+from fishnet.errors import InputError
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+
+class ImageFolder(LabelledSet):
+    """``FOLDER/<class>/**/<picture>``: classes are the sub-folders' names, sorted.
+
+    Args:
+        folder: the folder of class folders.
+        mode: ``RGB`` or ``L``.
+        classes: the expected classes; by default those of the folder.
+
+    Raises:
+        InputError: no such folder, no class folders, fewer than two classes, an empty class folder, or a class that
+            ``classes`` does not have.
+    """
+
+    def __init__(self, folder: Path, mode: Mode = "RGB", classes: Classes | None = None) -> None:
+        self.folder, self.mode = folder, mode
+        names = class_folders(folder)
+        if classes is None and len(names) < 2:
+            raise InputError(f"{folder}: has one class only ({names[0]}): a classifier needs two class folders or more")
+        found = Classes.of(names)
+        self.classes = classes or found
+        places = found.indices_in(self.classes)
+        self.paths: list[Path] = []
+        self.labels: list[int] = []
+        for name, label in zip(names, places, strict=True):
+            pictures = find_pictures(folder / name)
+            if not pictures:
+                raise InputError(
+                    f"{folder / name}: empty class folder: no picture inside ({' '.join(EXTENSIONS)}); "
+                    "add some or remove the folder"
+                )
+            self.paths += pictures
+            self.labels += [label] * len(pictures)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """See :class:`~fishnet.data.base.PictureSet`."""
+        return read_picture(self.paths[index], self.mode), self.labels[index]
+
+    def source(self, index: int) -> str:
+        """The picture's path."""
+        return str(self.paths[index])
+
+
+def class_folders(folder: Path) -> Sequence[str]:
+    """The sorted names of a folder's class folders.
+
+    Raises:
+        InputError: no such folder, or none inside.
+    """
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file: give a folder with one sub-folder per class")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise InputError(f"{folder}: no class folders inside: expected {folder / '<class>' / '<picture>'}")
+    return names
+
+
+def split_folders(folder: Path) -> dict[str, Path]:
+    """The train / val / test folders inside a folder, by their usual names; empty if there is no train folder."""
+    found = {
+        split: folder / name for split, names in SPLITS.items() for name in names if (folder / name).is_dir()
+    }
+    return found if "train" in found else {}

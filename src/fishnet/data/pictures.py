@@ -1,0 +1,74 @@
+"""Reading pictures: files to upright 8-bit PIL images, with one clear line for those that cannot be read."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fishnet.errors import InputError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+Mode = Literal["RGB", "L"]
+
+
+def mode_of(channels: int) -> Mode:
+    """The picture mode for a number of input channels.
+
+    Raises:
+        InputError: for anything but 1 (grey) and 3 (RGB).
+    """
+    if channels not in (1, 3):
+        raise InputError(f"{channels} input channels: pictures give 1 (grey) or 3 (RGB)")
+    return "L" if channels == 1 else "RGB"
+
+
+def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
+    """Converts any PIL image to 8-bit grey or RGB.
+
+    Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette) are laid on white. 16- and 32-bit
+    integer grey keeps its upper 8 bits of 16; float grey is taken as 0 to 255.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert(mode)
+
+
+def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
+    """A picture file, fully decoded, as an upright 8-bit PIL image.
+
+    Raises:
+        InputError: no such file, not a picture, truncated, or unreasonably large.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return to_mode(image, mode)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not a picture") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a picture that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{path}: refused, too many pixels ({error})") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: broken picture ({error})") from None
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All picture files below a folder, by their endings, sorted; hidden files are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    )

@@ -1,0 +1,127 @@
+"""Small real sets for first steps: Fashion-MNIST (Zalando Research, MIT; 70,000 photos of 28 x 28 px, 10 classes)."""
+
+import gzip
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from fishnet.data.base import LabelledSet
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import Mode
+from fishnet.errors import WorkError
+
+FASHION_MNIST = "fashion-mnist"
+_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_DEBIAN_PACKAGE = "dataset-fashion-mnist"
+_DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
+
+
+class FashionMNIST(LabelledSet):
+    """Fashion-MNIST, from Debian's package or torchvision's download.
+
+    Args:
+        train: the 60,000 training photos rather than the 10,000 test photos.
+        mode: ``L`` as they are, or ``RGB``.
+
+    Raises:
+        WorkError: the files are nowhere to be had; says what to install.
+    """
+
+    def __init__(self, train: bool, mode: Mode = "L") -> None:
+        from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
+
+        whole = TorchvisionFashionMNIST(str(fashion_mnist_root()), train=train)
+        self.mode, self.train = mode, train
+        self.pixels = whole.data.numpy()
+        self.labels = whole.targets.tolist()
+        self.classes = Classes.of(whole.classes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """See :class:`~fishnet.data.base.PictureSet`."""
+        return Image.fromarray(self.pixels[index]).convert(self.mode), self.labels[index]
+
+    def source(self, index: int) -> str:
+        """Such as ``fashion-mnist/test[7]``."""
+        return f"{FASHION_MNIST}/{'train' if self.train else 'test'}[{index}]"
+
+
+def cache_folder() -> Path:
+    """Where downloaded samples are kept: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
+    if own := os.environ.get("FISHNET_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fishnet"
+
+
+def fashion_mnist_root() -> Path:
+    """A folder in torchvision's layout that holds Fashion-MNIST, filled on first use.
+
+    Tried in turn: the cache, Debian's installed package, Debian's package fetched and unpacked without root, the
+    download that torchvision knows.
+
+    Raises:
+        WorkError: none of them worked.
+    """
+    root = cache_folder()
+    raw = root / "FashionMNIST" / "raw"
+    if all((raw / name).is_file() for name in _FILES):
+        return root
+    tried: list[str] = []
+    if (Path("/") / _DEBIAN_FOLDER / f"{_FILES[0]}.gz").is_file():
+        _unpack(Path("/") / _DEBIAN_FOLDER, raw)
+        return root
+    tried.append(f"Debian's package {_DEBIAN_PACKAGE} is not installed")
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            _unpack(_fetch_debian(Path(scratch)), raw)
+            return root
+        except (OSError, subprocess.SubprocessError) as error:
+            tried.append(f"apt could not fetch it ({_last_line(error)})")
+    try:
+        from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
+
+        TorchvisionFashionMNIST(str(root), download=True)
+        return root
+    except (OSError, RuntimeError) as error:
+        tried.append(f"torchvision's download failed ({_last_line(error)})")
+    raise WorkError(
+        f"Fashion-MNIST is not to be had: {'; '.join(tried)}. Install it with: apt-get install {_DEBIAN_PACKAGE}, "
+        f"or put its four files into {raw}"
+    )
+
+
+def _unpack(folder: Path, raw: Path) -> None:
+    raw.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        partial = raw / f".{name}.{os.getpid()}.partial"
+        with gzip.open(folder / f"{name}.gz") as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        partial.replace(raw / name)
+
+
+def _fetch_debian(scratch: Path) -> Path:
+    """Fetches Debian's package into a scratch folder and unpacks it there; needs apt, but neither root nor its lists."""
+    run = {"cwd": scratch, "check": True, "capture_output": True, "text": True, "timeout": 300}
+    try:
+        subprocess.run(["apt-get", "download", _DEBIAN_PACKAGE], **run)
+    except subprocess.CalledProcessError:
+        own = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache", "-oAPT::Sandbox::User="]
+        (scratch / "lists" / "partial").mkdir(parents=True)
+        (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
+        subprocess.run(["apt-get", *own, "update"], **run)
+        subprocess.run(["apt-get", *own, "download", _DEBIAN_PACKAGE], **run)
+    package = next(scratch.glob(f"{_DEBIAN_PACKAGE}_*.deb"))
+    subprocess.run(["dpkg-deb", "-x", str(package), str(scratch / "unpacked")], **run)
+    return scratch / "unpacked" / _DEBIAN_FOLDER
+
+
+def _last_line(error: Exception) -> str:
+    text = getattr(error, "stderr", None) or str(error)
+    lines = [line for line in str(text).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

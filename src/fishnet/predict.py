@@ -1,0 +1,153 @@
+"""From sources to results: one Predictor, whatever engine computes. Importing this imports no torch."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fishnet.bundle import Bundle, is_bundle
+from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+from fishnet.results import Classification, Result
+
+Engine = Callable[[NDArray[np.float32]], Any]
+Picture = str | Path | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be read.
+
+    Attributes:
+        source: where it was.
+        reason: one line.
+    """
+
+    source: str
+    reason: str
+
+
+class Predictor:
+    """A trained model, ready for pictures.
+
+    Args:
+        bundle: what the model is.
+        engine: computes the task's raw outputs from (batch, channels, height, width) normalised float32.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.bundle, self.engine = bundle, engine
+
+    @overload
+    def predict(self, pictures: Picture, **options: Any) -> Result: ...
+
+    @overload
+    def predict(self, pictures: Sequence[Picture], **options: Any) -> list[Result]: ...
+
+    def predict(self, pictures: Picture | Sequence[Picture], **options: Any) -> Result | list[Result]:
+        """Predicts one picture, or several in one batch.
+
+        Args:
+            pictures: a path, a PIL image, or a uint8 array of shape (height, width) or (height, width, 3); or a
+                sequence of these.
+            **options: of the task; classify: ``k``, how many classes to give.
+
+        Returns:
+            A result, or for a sequence a list of results in the same order.
+
+        Raises:
+            InputError: a picture that cannot be read.
+        """
+        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            return self._batch([self._open(pictures)], **options)[0]
+        return self._batch([self._open(picture) for picture in pictures], **options) if len(pictures) else []
+
+    def stream(
+        self, sources: Iterable[str], batch_size: int = 32, **options: Any
+    ) -> Iterator[tuple[str, Result | Failure]]:
+        """Predicts many files batch by batch; a file that cannot be read gives a :class:`Failure` in its place."""
+        waiting: list[str] = []
+        for source in sources:
+            waiting.append(source)
+            if len(waiting) == batch_size:
+                yield from self._chunk(waiting, options)
+                waiting = []
+        if waiting:
+            yield from self._chunk(waiting, options)
+
+    def _chunk(self, sources: list[str], options: dict[str, Any]) -> Iterator[tuple[str, Result | Failure]]:
+        images: list[Image.Image | Failure] = []
+        for source in sources:
+            try:
+                images.append(self._open(source))
+            except InputError as error:
+                images.append(Failure(source, str(error)))
+        good = [image for image in images if isinstance(image, Image.Image)]
+        results = iter(self._batch(good, **options) if good else [])
+        for source, image in zip(sources, images, strict=True):
+            yield source, image if isinstance(image, Failure) else next(results)
+
+    def _open(self, picture: Picture) -> Image.Image:
+        if isinstance(picture, str | Path):
+            return read_picture(picture, mode_of(self.bundle.preprocess.channels))
+        return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+
+    def _batch(self, images: Sequence[Image.Image], **options: Any) -> list[Result]:
+        preprocess: Preprocess = self.bundle.preprocess
+        pixels = np.stack([preprocess.pixels(image) for image in images])
+        outputs = self.engine(preprocess.normalise(pixels))
+        return [Classification.from_logits(row, self.bundle.classes, **options) for row in outputs]
+
+
+def load(source: str | Path, device: str = "auto") -> Predictor:
+    """Loads a bundle for prediction.
+
+    Args:
+        source: the bundle's folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        InputError: no bundle there, or a missing, damaged or altered file.
+    """
+    path = Path(source)
+    if not is_bundle(path) and path.is_file():
+        raise InputError(f"{path}: is a file, not a bundle: give the folder that training wrote")
+    from fishnet.tasks.engine import TorchEngine
+
+    engine = TorchEngine.load(path, device)
+    return Predictor(engine.bundle, engine)
+
+
+def find_sources(sources: Sequence[str]) -> list[str]:
+    """Picture files named by the user: files, folders (searched below), glob patterns, or ``-`` for a list on stdin.
+
+    Files that are named themselves are taken whatever their ending, so that a bad one is reported and not dropped.
+
+    Raises:
+        InputError: a folder or pattern without a picture.
+    """
+    found: list[str] = []
+    for source in sources:
+        path = Path(source)
+        if source == "-":
+            found += [line.strip() for line in sys.stdin if line.strip()]
+        elif path.is_dir():
+            pictures = find_pictures(path)
+            if not pictures:
+                raise InputError(f"{source}: no pictures in this folder ({' '.join(EXTENSIONS)})")
+            found += map(str, pictures)
+        elif not path.exists() and glob.has_magic(source):
+            matches = sorted(match for match in glob.glob(source, recursive=True) if Path(match).is_file())
+            if not matches:
+                raise InputError(f"{source}: no file matches")
+            found += matches
+        else:
+            found.append(source)
+    return found

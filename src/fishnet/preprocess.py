@@ -1,0 +1,78 @@
+"""From a picture to the model's input. Torch-free: training's validation and every engine share it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fishnet.data.pictures import mode_of, to_mode
+from fishnet.errors import InputError
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pictures become input: shorter side to ``size / crop_pct``, centre crop ``size``, normalise.
+
+    Attributes:
+        size: height and width of the input, px.
+        crop_pct: share of the shorter side that the crop keeps, in (0, 1].
+        interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
+        mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels (1 or 3).
+    """
+
+    size: tuple[int, int] = (224, 224)
+    crop_pct: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in _FILTERS:
+            raise InputError(f"interpolation {self.interpolation!r}: choose from {', '.join(_FILTERS)}")
+        if len(self.mean) != len(self.std):
+            raise InputError("mean and std have different lengths")
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels."""
+        return len(self.mean)
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """The resized and cropped 8-bit picture that the network sees."""
+        image = to_mode(image, mode_of(self.channels))
+        height, width = self.size
+        scale = max(height / image.height, width / image.width) / self.crop_pct
+        new = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+        left, top = (new[0] - width) // 2, (new[1] - height) // 2
+        if new != image.size:
+            image = image.resize(new, _FILTERS[self.interpolation])
+        return image.crop((left, top, left + width, top + height))
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """:meth:`crop` as an array of shape (channels, height, width), 0..255."""
+        array = np.asarray(self.crop(image))
+        return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(batch, channels, height, width) of 0..255 to float32 input of the same shape."""
+        mean = np.asarray(self.mean, np.float32)[:, None, None]
+        std = np.asarray(self.std, np.float32)[:, None, None]
+        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

@@ -1,0 +1,24 @@
+"""Task heads over any trunk: image level (classify); region and pixel level follow the same shape."""
+
+from importlib import import_module
+
+from fishnet.errors import InputError, nearest
+from fishnet.tasks.base import Task, TaskModel
+
+TASKS = {"classify": "fishnet.tasks.image:Classify"}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        InputError: unknown; the nearest names are offered.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown task {name!r}: {nearest(name, TASKS)}")
+    module, attribute = TASKS[name].split(":")
+    task: Task = getattr(import_module(module), attribute)()
+    return task
+
+
+__all__ = ["TASKS", "Task", "TaskModel", "get_task"]

@@ -1,0 +1,47 @@
+"""The torch engine of a Predictor."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fishnet.bundle import Bundle
+from fishnet.errors import InputError
+from fishnet.tasks.base import TaskModel
+from fishnet.tasks.store import load_model
+
+
+class TorchEngine:
+    """Runs a task's model: normalised float32 in, raw outputs as numpy out."""
+
+    def __init__(self, bundle: Bundle, model: TaskModel, device: str) -> None:
+        self.bundle, self.device = bundle, torch.device(device)
+        self.model = model.to(self.device).eval()
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "auto") -> "TorchEngine":
+        """The engine for a bundle. Errors as in :func:`~fishnet.tasks.store.load_model`."""
+        bundle, model = load_model(folder)
+        return cls(bundle, model, pick_device(device))
+
+    @torch.inference_mode()
+    def __call__(self, batch: NDArray[np.float32]) -> Any:
+        outputs: NDArray[np.float32] = self.model(torch.from_numpy(batch).to(self.device)).float().cpu().numpy()
+        return outputs
+
+
+def pick_device(name: str) -> str:
+    """``auto`` becomes the best device there is.
+
+    Raises:
+        InputError: a device that this machine or this build of torch does not have.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available.get(name, False):
+        having = ", ".join(device for device, there in available.items() if there)
+        raise InputError(f"device {name!r} is not available here: choose from auto, {having}")
+    return name

@@ -1,0 +1,78 @@
+"""Models and weights, between memory, bundles and checkpoint files."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from fishnet.backbone.weights import load_weights, strip_prefixes
+from fishnet.bundle import WEIGHTS, Bundle, is_bundle, read_bundle
+from fishnet.errors import InputError
+from fishnet.tasks import get_task
+from fishnet.tasks.base import ModelSpec, TaskModel
+
+
+def save_weights(model: TaskModel, path: Path) -> None:
+    """Writes a model's tensors as safetensors."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
+
+
+def build_from(bundle: Bundle) -> TaskModel:
+    """The model that a bundle describes, weights not yet loaded."""
+    return get_task(bundle.task).build(
+        ModelSpec(
+            bundle.backbone,
+            bundle.classes,
+            bundle.preprocess.channels,
+            bundle.head,
+            bundle.backbone_args,
+            bundle.head_args,
+        )
+    )
+
+
+def load_model(folder: str | Path) -> tuple[Bundle, TaskModel]:
+    """A bundle's config and its model, in evaluation mode.
+
+    Raises:
+        InputError: no bundle, a missing or altered file, or weights that are not the described model's.
+    """
+    bundle = read_bundle(folder)
+    model = build_from(bundle)
+    try:
+        model.load_state_dict(load_file(Path(folder) / WEIGHTS))
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: the weights are not those of {bundle.backbone} ({first})") from error
+    return bundle, model.eval()
+
+
+def start_from(model: TaskModel, source: str) -> list[str]:
+    """Loads a trunk's weights from a checkpoint file or a bundle of any task, and says what was left out or is new.
+
+    Raises:
+        InputError: no such file or bundle, or weights of another network.
+    """
+    path = Path(source)
+    if is_bundle(path):
+        bundle = read_bundle(path)
+        path = path / WEIGHTS
+        origin = f"{source} ({bundle.task}, {bundle.backbone}, {len(bundle.classes)} classes)"
+    elif path.is_dir():
+        raise InputError(f"{source}: not a bundle: give a bundle's folder or a checkpoint file")
+    else:
+        origin = source
+    notes = load_weights(model.trunk, path, adapt=True)
+    return [f"weights from {origin}", *notes]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a model depends on."""
+    found = {}
+    for package in ("fishnet-vision", "torch", "torchvision", "timm", "pytorch-lightning"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,217 @@
+"""Training from data to bundle."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from fishnet.bundle import Bundle, is_bundle, write_bundle
+from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
+from fishnet.data.pictures import mode_of
+from fishnet.data.transforms import EvalTransform, TrainTransform
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+from fishnet.tasks import get_task
+from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.store import save_weights, start_from, versions
+from fishnet.training.history import History, draw_curves
+from fishnet.training.module import Training
+from fishnet.training.recipe import Recipe
+
+CHECKPOINTS, RECIPE = "checkpoints", "recipe.yaml"
+_GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statistics
+_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves.
+
+    Attributes:
+        bundle: the folder.
+        metrics: of the best epoch on the validation part, in percent.
+        curves: the picture of the training's course.
+        skipped: one line for each picture that could not be read.
+    """
+
+    bundle: Path
+    metrics: dict[str, float]
+    curves: Path | None
+    skipped: tuple[str, ...]
+
+
+class BundleWriter(Callback):
+    """Writes the bundle whenever an epoch is the best so far, so that a training that is killed leaves a good one."""
+
+    def __init__(self, folder: Path, bundle: Bundle, monitor: str) -> None:
+        self.folder, self.bundle, self.monitor = folder, bundle, f"val/{monitor}"
+        self.best: float | None = None
+        self.metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remembers the best value over a resume."""
+        return {"best": self.best, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.best, self.metrics = state_dict["best"], state_dict["metrics"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares and writes."""
+        assert isinstance(pl_module, Training)
+        value = float(trainer.callback_metrics[self.monitor])
+        if trainer.sanity_checking or (self.best is not None and value <= self.best):
+            return
+        self.best = value
+        self.metrics = {
+            name.removeprefix("val/"): round(float(v), 4)
+            for name, v in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if trainer.is_global_zero:
+            bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
+            write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """The preprocessing that a recipe asks for."""
+    mean, std = _RGB if recipe.channels == 3 else _GREY
+    return Preprocess((recipe.size, recipe.size), recipe.crop_pct, recipe.interpolation, mean, std)
+
+
+def loader(
+    pictures: LabelledSet, transform: Transform, recipe: Recipe, *, shuffle: bool, rank: int = 0, world: int = 1
+) -> DataLoader[Batch]:
+    """Batches of a picture set; the last, smaller one of an epoch is left out when shuffling."""
+    sampler = EpochSampler(len(pictures), shuffle=shuffle, seed=recipe.seed, rank=rank, world=world)
+    return DataLoader(
+        Seeded(pictures, transform, recipe.seed),  # type: ignore[arg-type]
+        batch_size=recipe.batch_size,
+        sampler=sampler,
+        num_workers=recipe.workers,
+        collate_fn=collate,
+        drop_last=shuffle and len(sampler) > recipe.batch_size,
+        persistent_workers=recipe.workers > 0,
+    )
+
+
+def fit(
+    task_name: str,
+    data: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    weights: str | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Fitted:
+    """Trains a task's model and leaves a bundle.
+
+    Args:
+        task_name: ``classify`` ...
+        data: see :func:`~fishnet.data.open.open_labelled`.
+        recipe: the settings.
+        out: the bundle's folder; checkpoints and logs go inside it.
+        weights: a checkpoint file or a bundle to start from.
+        resume: go on from ``out``'s last checkpoint.
+        quiet: no progress bar.
+        tell: receives lines for the user.
+
+    Raises:
+        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
+        WorkError: the loss is not finite.
+    """
+    _silence_lightning()
+    _check_out(out, resume)
+    pl.seed_everything(recipe.seed, verbose=False)
+    task = get_task(task_name)
+    preprocess = preprocess_of(recipe)
+    sets = task.open_data(data, mode_of(recipe.channels), recipe)
+    classes = sets["train"].classes
+    args = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
+    spec = ModelSpec(recipe.backbone, classes, recipe.channels, recipe.head, args, pretrained=recipe.pretrained)
+    model = task.build(spec)
+    if weights:
+        for note in start_from(model, weights):
+            tell(note)
+    tell(_summary(task_name, model, recipe, sets))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+
+    train_transform = TrainTransform(
+        preprocess, crop_scale=recipe.crop_scale, crop_ratio=recipe.crop_ratio, flip=recipe.flip
+    )
+    train_loader = loader(sets["train"], train_transform, recipe, shuffle=True)
+    val_loader = loader(sets["val"], EvalTransform(preprocess), recipe, shuffle=False)
+    module = Training(task, model, classes, preprocess, recipe, steps_per_epoch=len(train_loader))
+    bundle = Bundle(
+        task=task_name,
+        backbone=recipe.backbone,
+        classes=classes,
+        preprocess=preprocess,
+        head=recipe.head,
+        recipe=recipe.to_dict(),
+        versions=versions(),
+    )
+    writer = BundleWriter(out, bundle, task.monitor)
+    # The bundle writer comes before the checkpoint, so that a checkpoint knows its own epoch's best.
+    keeper = ModelCheckpoint(out / CHECKPOINTS, filename="last", save_top_k=1, enable_version_counter=False)
+    trainer = pl.Trainer(
+        accelerator=_ACCELERATORS[recipe.device],
+        devices=1,
+        precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.clip_grad or None,
+        callbacks=[History(out), writer, keeper, *([] if quiet else [RichProgressBar(leave=True)])],
+        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        default_root_dir=out,
+        log_every_n_steps=min(50, len(train_loader)),
+        num_sanity_val_steps=0,
+        enable_progress_bar=not quiet,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    last = out / CHECKPOINTS / "last.ckpt"
+    trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
+
+
+def _check_out(out: Path, resume: bool) -> None:
+    last = out / CHECKPOINTS / "last.ckpt"
+    if resume and not last.is_file():
+        raise InputError(f"{out}: nothing to resume: {last} is missing")
+    if not resume and (is_bundle(out) or last.is_file()):
+        raise InputError(f"{out}: holds a training already: choose another --out, or go on with --resume {out}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file: --out must be a folder")
+
+
+def _summary(task_name: str, model: TaskModel, recipe: Recipe, sets: dict[str, LabelledSet]) -> str:
+    from fishnet.analysis.profile import cost
+
+    it = cost(model, (recipe.channels, recipe.size, recipe.size))
+    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
+    return (
+        f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
+        f"{recipe.size} px; {len(sets['train'].classes)} classes; pictures: {counts}"
+    )
+
+
+def _silence_lightning() -> None:
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+    warnings.filterwarnings("ignore", message=".*(does not have many workers|LeafSpec|lr_scheduler.step).*")
