@@ -3,9 +3,9 @@
     python benchmarks/small_nets.py                       # every row of the table, 3 epochs each
     python benchmarks/small_nets.py --only fishnet_nano --rate 0.4 --seed 1 --json nano.json
 
-Protocol: 60,000 training photos padded from 28 to 32 px and normalised; random crop (padding 3) and flip; batches of
-128; SGD with Nesterov momentum 0.9 and weight decay 5e-4 on all weights; torch's OneCycleLR; the last weights, not the
-best ones, are tested on all 10,000 test photos. One seed draws initial weights, order and augmentation.
+Protocol: 60,000 training photos padded from 28 to 32 px and normalised; random crop (``--padding``, 3) and flip;
+batches of 128; SGD with Nesterov momentum 0.9 and weight decay 5e-4 on all weights; torch's OneCycleLR; the last
+weights, not the best ones, are tested on all 10,000 test photos. One seed for weights, order and augmentation.
 MMACs at 32 px count the trained network (1 channel, 10 classes), GMACs at 224 px the same one for RGB and 1000 classes.
 """
 
@@ -90,7 +90,7 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     return F.pad(photos, (2, 2, 2, 2), value=-MEAN / STD), torch.from_numpy(labels)
 
 
-def augment(x: Tensor, padding: int = 3) -> Tensor:
+def augment(x: Tensor, padding: int) -> Tensor:
     """Random crop and horizontal flip, drawn for each photo of (n, 1, size, size)."""
     n, _, size, _ = x.shape
     padded = F.pad(x, (padding,) * 4, value=-MEAN / STD)
@@ -110,7 +110,9 @@ def macs(factory: Callable[..., nn.Module], size: int, in_chans: int, num_classe
     return counter.get_total_flops() // 2
 
 
-def train(model: nn.Module, photos: Tensor, labels: Tensor, epochs: int, rate: float, batch: int = 128) -> None:
+def train(
+    model: nn.Module, photos: Tensor, labels: Tensor, *, epochs: int, rate: float, padding: int, batch: int = 128
+) -> None:
     """Trains in place; the incomplete last batch of an epoch is left out."""
     steps = len(photos) // batch
     optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -119,7 +121,7 @@ def train(model: nn.Module, photos: Tensor, labels: Tensor, epochs: int, rate: f
     for _ in range(epochs):
         order = torch.randperm(len(photos))
         for picked in order[: steps * batch].view(steps, batch):
-            loss = F.cross_entropy(model(augment(photos[picked])), labels[picked])
+            loss = F.cross_entropy(model(augment(photos[picked], padding)), labels[picked])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, nargs="+", default=[0.4], help="peak learning rates, a row each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--padding", type=int, default=3, help="pixels by which the random crop may shift")
     parser.add_argument("--photos", type=int, default=60000, help="training photos to use, for a quick look")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
@@ -152,7 +155,7 @@ def main() -> None:
     photos, labels = (t[: args.photos] for t in read(args.data, "train"))
     test = read(args.data, "t10k")
     print(f"torch {torch.__version__}, {args.threads} threads, {platform.machine()}, seed {args.seed}, ", end="")
-    print(f"{args.epochs} epochs of {len(photos)} photos\n")
+    print(f"{args.epochs} epochs of {len(photos)} photos, crop padding {args.padding}\n")
     print("| name | parameters | MMACs at 32 px | GMACs at 224 px | peak rate | accuracy % | seconds |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     rows = []
@@ -162,7 +165,7 @@ def main() -> None:
             torch.manual_seed(args.seed)
             model = factory(num_classes=10, in_chans=1).to(memory_format=torch.channels_last)
             start = time.perf_counter()
-            train(model, photos, labels, args.epochs, rate)
+            train(model, photos, labels, epochs=args.epochs, rate=rate, padding=args.padding)
             seconds = time.perf_counter() - start
             row = Row(
                 name=name,
@@ -180,7 +183,7 @@ def main() -> None:
                 flush=True,
             )
             if args.json:
-                settings = {"seed": args.seed, "epochs": args.epochs, "photos": len(photos)}
+                settings = {"seed": args.seed, "epochs": args.epochs, "photos": len(photos), "padding": args.padding}
                 args.json.write_text(json.dumps([{**asdict(r), **settings} for r in rows], indent=1) + "\n")
 
 

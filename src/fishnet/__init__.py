@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from fishnet.backbone.registry import create_model, list_models
     from fishnet.predict import load
 
-_HOMES = {"create_model": "fishnet.backbone.registry", "list_models": "fishnet.backbone.registry", "load": "fishnet.predict"}
+_HOMES = {
+    "create_model": "fishnet.backbone.registry",
+    "list_models": "fishnet.backbone.registry",
+    "load": "fishnet.predict",
+}
 
 __all__ = ["__version__", "create_model", "list_models", "load"]
 

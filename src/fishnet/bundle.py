@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,8 +123,8 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
     written = Bundle(**{**bundle.__dict__, "sha256": _sha256(partial)})
     text = folder / f".{CONFIG}.partial"
     text.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder / WEIGHTS)
-    os.replace(text, folder / CONFIG)
+    partial.replace(folder / WEIGHTS)
+    text.replace(folder / CONFIG)
     return written
 
 

@@ -15,7 +15,7 @@ from fishnet.bundle import Bundle, is_bundle
 from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
-from fishnet.results import Classification, Result
+from fishnet.results import RESULTS, Result
 
 Engine = Callable[[NDArray[np.float32]], Any]
 Picture = str | Path | Image.Image | NDArray[np.uint8]
@@ -103,7 +103,8 @@ class Predictor:
         preprocess: Preprocess = self.bundle.preprocess
         pixels = np.stack([preprocess.pixels(image) for image in images])
         outputs = self.engine(preprocess.normalise(pixels))
-        return [Classification.from_logits(row, self.bundle.classes, **options) for row in outputs]
+        result = RESULTS[self.bundle.task]
+        return [result(row, self.bundle.classes, **options) for row in outputs]
 
 
 def load(source: str | Path, device: str = "auto") -> Predictor:
@@ -144,7 +145,7 @@ def find_sources(sources: Sequence[str]) -> list[str]:
                 raise InputError(f"{source}: no pictures in this folder ({' '.join(EXTENSIONS)})")
             found += map(str, pictures)
         elif not path.exists() and glob.has_magic(source):
-            matches = sorted(match for match in glob.glob(source, recursive=True) if Path(match).is_file())
+            matches = sorted(m for m in glob.glob(source, recursive=True) if Path(m).is_file())  # noqa: PTH207 (absolute patterns)
             if not matches:
                 raise InputError(f"{source}: no file matches")
             found += matches

@@ -1,5 +1,6 @@
 """What a prediction is: one frozen dataclass per task, numpy inside. Torch-free."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,3 +74,7 @@ class Classification:
     def draw(self, image: Image.Image, k: int = 3) -> Image.Image:
         """The picture above the ``k`` best classes with their probabilities as bars."""
         return score_panel(image, [(row["name"], row["score"]) for row in self.rows()[:k]])
+
+
+# What makes a task's result from one picture's raw outputs and the classes; further arguments are the task's options.
+RESULTS: dict[str, Callable[..., Result]] = {"classify": Classification.from_logits}

@@ -57,7 +57,14 @@ def test_authors_outputs_and_gradients(name: str, mode: str) -> None:
 # Kept from this project's own nets on the day they agreed with the authors' outputs to 1e-9: weights drawn from
 # native names, two images of 75x64 px (not a multiple of 32). Sum and norm of the 2 x 7 logits; gradient norms of the
 # mean squared logit for the stem's first convolution, the bridge's gate, and the classifier.
-OWN: dict[tuple[str, str], tuple[float, ...]] = {}
+OWN = {
+    ("fishnet99", "eval"): (-3.900615505285, 2.326702268721, 0.1823128852866, 0.104013008067, 12.59087330468),
+    ("fishnet99", "train"): (-0.5486596659268, 1.390581822539, 440.1537575899, 0.2468759683496, 3.518737898848),
+    ("fishnet150", "eval"): (-3.935138053967, 3.959368285612, 0.440645726819, 0.2323138159639, 28.71720902538),
+    ("fishnet150", "train"): (-0.9364728527237, 1.339556906001, 2374.46512012, 0.2885224056085, 3.358446630232),
+    ("fishnet201", "eval"): (-10.48434925699, 7.001680846773, 1.132652029916, 0.4926772722496, 71.59000471614),
+    ("fishnet201", "train"): (-0.9452162937504, 1.315182434889, 5824.796172368, 0.3154400453486, 3.340845521539),
+}
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

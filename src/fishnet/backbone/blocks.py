@@ -189,15 +189,20 @@ class Score(nn.Module):
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms normalise by the batch as usual, but leave their running statistics alone."""
+    """Batch norms normalise by the batch as usual, but leave their running statistics alone.
+
+    They must still save the same tensors for the backward pass, so they go on tracking: with momentum 0, and counting
+    on a copy of the counter.
+    """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    own = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, counter) in zip(norms, own, strict=True):
+        norm.momentum, norm.num_batches_tracked = 0.0, None if counter is None else counter.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, counter) in zip(norms, own, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def recomputed(module: nn.Module, *inputs: Tensor) -> Tensor:

@@ -377,7 +377,8 @@ class FishNet(nn.Module):
     ) -> list[int]:
         """Drops the stages beyond the deepest wanted map and, if asked, the score layer; gives absolute indices."""
         take, deepest = feature_take_indices(len(self.feature_info), _listed(indices))
-        del self.head[deepest:]
+        del self.head[deepest:], self.feature_info[deepest + 1 :]
+        self.num_features = self.spec.channels[7 + deepest]
         if prune_head:
             self.score = nn.Identity()
             self.num_classes = 0

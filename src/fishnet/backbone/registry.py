@@ -35,7 +35,7 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
     if not timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         known = timm.list_models()
         raise InputError(f"unknown backbone {name!r}: {nearest(name, known) if _near(name, known) else _where()}")
-    return timm.create_model(name, pretrained=pretrained, **kwargs)  # type: ignore[no-any-return]
+    return timm.create_model(name, pretrained=pretrained, **kwargs)
 
 
 def _near(name: str, known: list[str]) -> bool:

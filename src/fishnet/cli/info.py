@@ -7,9 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 
-def info(
-    what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
-) -> None:
+def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
     """What a network or a bundle is.
 
     Parameters

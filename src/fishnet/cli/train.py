@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from fishnet.errors import InputError
-from fishnet.training.recipe import Recipe, load_recipe, recipe_names
+from fishnet.training.recipe import Recipe, load_recipe
 
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
@@ -81,6 +81,8 @@ def _train(
     if resume is not None:
         if out not in (None, resume):
             raise InputError("--resume DIR goes on in DIR: leave --out away")
+        if not (resume / "recipe.yaml").is_file():
+            raise InputError(f"{resume}: nothing to resume: no training has begun there")
         out, recipe_name = resume, str(resume / "recipe.yaml")
     recipe = load_recipe(task, recipe_name, given)
     out = out or _free_folder(task)
@@ -89,9 +91,7 @@ def _train(
     def tell(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    fitted = fit(
-        task, data, recipe, out, weights=weights, resume=resume is not None, quiet=quiet or as_json, tell=tell
-    )
+    fitted = fit(task, data, recipe, out, weights=weights, resume=resume is not None, quiet=quiet or as_json, tell=tell)
     for line in fitted.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     if as_json:

@@ -76,7 +76,5 @@ def class_folders(folder: Path) -> Sequence[str]:
 
 def split_folders(folder: Path) -> dict[str, Path]:
     """The train / val / test folders inside a folder, by their usual names; empty if there is no train folder."""
-    found = {
-        split: folder / name for split, names in SPLITS.items() for name in names if (folder / name).is_dir()
-    }
+    found = {split: folder / name for split, names in SPLITS.items() for name in names if (folder / name).is_dir()}
     return found if "train" in found else {}

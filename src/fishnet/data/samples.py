@@ -53,7 +53,7 @@ class FashionMNIST(LabelledSet):
 
 
 def cache_folder() -> Path:
-    """Where downloaded samples are kept: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
+    """Where samples are kept: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
     if own := os.environ.get("FISHNET_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fishnet"
@@ -106,18 +106,21 @@ def _unpack(folder: Path, raw: Path) -> None:
 
 
 def _fetch_debian(scratch: Path) -> Path:
-    """Fetches Debian's package into a scratch folder and unpacks it there; needs apt, but neither root nor its lists."""
-    run = {"cwd": scratch, "check": True, "capture_output": True, "text": True, "timeout": 300}
+    """Fetches Debian's package into a scratch folder and unpacks it; needs apt, but neither root nor its lists."""
+
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True, timeout=300)
+
     try:
-        subprocess.run(["apt-get", "download", _DEBIAN_PACKAGE], **run)
+        run("apt-get", "download", _DEBIAN_PACKAGE)
     except subprocess.CalledProcessError:
         own = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache", "-oAPT::Sandbox::User="]
         (scratch / "lists" / "partial").mkdir(parents=True)
         (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
-        subprocess.run(["apt-get", *own, "update"], **run)
-        subprocess.run(["apt-get", *own, "download", _DEBIAN_PACKAGE], **run)
+        run("apt-get", *own, "update")
+        run("apt-get", *own, "download", _DEBIAN_PACKAGE)
     package = next(scratch.glob(f"{_DEBIAN_PACKAGE}_*.deb"))
-    subprocess.run(["dpkg-deb", "-x", str(package), str(scratch / "unpacked")], **run)
+    run("dpkg-deb", "-x", str(package), str(scratch / "unpacked"))
     return scratch / "unpacked" / _DEBIAN_FOLDER
 
 

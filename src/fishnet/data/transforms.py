@@ -39,6 +39,7 @@ class TrainTransform:
         )
 
     def __call__(self, image: Image.Image, target: Any) -> tuple[Tensor, Any]:
+        """A uint8 tensor of shape (channels, *size), and the target."""
         return self.steps(tv.pil_to_tensor(image)), target
 
 
@@ -49,6 +50,7 @@ class EvalTransform:
         self.preprocess = preprocess
 
     def __call__(self, image: Image.Image, target: Any) -> tuple[Tensor, Any]:
+        """A uint8 tensor of shape (channels, *size), and the target."""
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
@@ -64,4 +66,5 @@ class Normalise(torch.nn.Module):
         self.register_buffer("std", torch.tensor(preprocess.std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) of 0..255 -> float32 of the same shape."""
         return (images.float() / 255 - self.mean) / self.std

@@ -28,6 +28,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
+        """(batch, channels, height, width), normalised -> the task's raw outputs."""
         outputs: NDArray[np.float32] = self.model(torch.from_numpy(batch).to(self.device)).float().cpu().numpy()
         return outputs
 

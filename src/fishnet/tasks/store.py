@@ -3,10 +3,9 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
-from fishnet.backbone.weights import load_weights, strip_prefixes
+from fishnet.backbone.weights import load_weights
 from fishnet.bundle import WEIGHTS, Bundle, is_bundle, read_bundle
 from fishnet.errors import InputError
 from fishnet.tasks import get_task

@@ -11,16 +11,19 @@ import pytorch_lightning as pl
 import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from timm.optim import list_optimizers
 from torch.utils.data import DataLoader
 
 from fishnet.bundle import Bundle, is_bundle, write_bundle
 from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
 from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform, TrainTransform
-from fishnet.errors import InputError
+from fishnet.errors import InputError, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.engine import pick_device
 from fishnet.tasks.store import save_weights, start_from, versions
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Training
@@ -29,7 +32,7 @@ from fishnet.training.recipe import Recipe
 CHECKPOINTS, RECIPE = "checkpoints", "recipe.yaml"
 _GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statistics
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+_ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
@@ -83,6 +86,19 @@ class BundleWriter(Callback):
             write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
 
 
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes beside the target, then renames."""
+        partial = Path(f"{path}.partial")
+        try:
+            super().save_checkpoint(checkpoint, partial, storage_options)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 def preprocess_of(recipe: Recipe) -> Preprocess:
     """The preprocessing that a recipe asks for."""
     mean, std = _RGB if recipe.channels == 3 else _GREY
@@ -134,6 +150,8 @@ def fit(
     """
     _silence_lightning()
     _check_out(out, resume)
+    if recipe.optimizer not in list_optimizers():
+        raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, list_optimizers())}")
     pl.seed_everything(recipe.seed, verbose=False)
     task = get_task(task_name)
     preprocess = preprocess_of(recipe)
@@ -166,17 +184,21 @@ def fit(
     )
     writer = BundleWriter(out, bundle, task.monitor)
     # The bundle writer comes before the checkpoint, so that a checkpoint knows its own epoch's best.
-    keeper = ModelCheckpoint(out / CHECKPOINTS, filename="last", save_top_k=1, enable_version_counter=False)
+    keeper = ModelCheckpoint(
+        out / CHECKPOINTS, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    every = max(1, min(50, len(train_loader) // 10))
     trainer = pl.Trainer(
-        accelerator=_ACCELERATORS[recipe.device],
+        accelerator=_ACCELERATORS[pick_device(recipe.device)],
         devices=1,
         precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[History(out), writer, keeper, *([] if quiet else [RichProgressBar(leave=True)])],
+        callbacks=[History(out, every), writer, keeper, *([] if quiet else [RichProgressBar(leave=True)])],
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         default_root_dir=out,
-        log_every_n_steps=min(50, len(train_loader)),
+        log_every_n_steps=every,
+        plugins=[AtomicCheckpoints()],
         num_sanity_val_steps=0,
         enable_progress_bar=not quiet,
         enable_model_summary=False,

@@ -1,6 +1,7 @@
-"""The training's log: one CSV row per epoch, and its curves as a picture."""
+"""The training's log, history.csv, and its curves as a picture."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +10,51 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 NAME, CURVES = "history.csv", "curves.png"
+Row = dict[str, Any]
 
 
 class History(Callback):
-    """Writes ``history.csv``: epoch, step, learning rate, and every logged metric, one row per epoch.
+    """Writes ``history.csv``: a row with learning rate and loss every some steps, and one with every metric per epoch.
 
-    When a training resumes, rows at or beyond the resumed epoch are dropped first, so that none is doubled.
+    When a training resumes, rows beyond the resumed step are dropped first, so that none is doubled.
 
     Args:
         folder: where the file goes.
+        every: steps between rows within an epoch.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, every: int) -> None:
+        self.path, self.every = folder / NAME, every
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the rows of the epochs that the resumed training stands on."""
-        rows = [row for row in read_history(self.path) if int(row["epoch"]) < trainer.current_epoch]
-        _write(self.path, rows)
+        """Keeps the rows that the training stands on."""
+        if trainer.is_global_zero:
+            _write(self.path, [row for row in read_history(self.path) if int(row["step"]) <= trainer.global_step])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Adds a row now and then."""
+        if trainer.global_step % self.every == 0:
+            self._add(trainer, {"train/loss": trainer.callback_metrics.get("train/loss_step")})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Adds this epoch's row."""
-        values = {
-            name.removesuffix("_epoch"): value.item() if isinstance(value, Tensor) else value
-            for name, value in trainer.callback_metrics.items()
-            if not name.endswith("_step")
+        """Adds the epoch's row."""
+        self._add(trainer, {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+
+    def _add(self, trainer: pl.Trainer, values: Mapping[str, Tensor | None]) -> None:
+        if not trainer.is_global_zero:
+            return
+        row = {
+            "epoch": round(trainer.global_step / (trainer.num_training_batches or 1), 4),
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            **{name: value.item() for name, value in values.items() if value is not None},
         }
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **values}
-        if trainer.is_global_zero:
-            _write(self.path, [*read_history(self.path), row])
+        _write(self.path, [*read_history(self.path), row])
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
+def read_history(path: Path) -> list[Row]:
     """The rows of a ``history.csv``, values as text; empty if there is none."""
     if not path.is_file():
         return []
@@ -49,7 +62,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write(path: Path, rows: list[Row]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
@@ -73,22 +86,21 @@ def draw_curves(folder: Path) -> Path | None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    names = [name for name in rows[0] if name not in ("epoch", "step")]
+    names = dict.fromkeys(name for row in rows for name in row if name not in ("epoch", "step"))
     panels = {
         "loss": [name for name in names if "loss" in name],
         "percent": [name for name in names if "loss" not in name and name != "lr"],
         "learning rate": ["lr"],
     }
     figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.8), layout="constrained")
-    epochs = [int(row["epoch"]) + 1 for row in rows]
     for axis, (title, columns) in zip(axes, panels.items(), strict=True):
         for name in columns:
-            points = [(epoch, float(row[name])) for epoch, row in zip(epochs, rows, strict=True) if row[name]]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+            points = [(float(row["epoch"]), float(row[name])) for row in rows if row[name]]
+            mark = "o" if name.startswith("val/") else ""
+            axis.plot([x for x, _ in points], [y for _, y in points], marker=mark, markersize=4, label=name)
         axis.set(xlabel="epoch", title=title)
         axis.grid(alpha=0.3)
         axis.legend()
-        axis.xaxis.get_major_locator().set_params(integer=True)
     path = folder / CURVES
     figure.savefig(path, dpi=110)
     plt.close(figure)

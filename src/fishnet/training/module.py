@@ -73,8 +73,8 @@ class Training(pl.LightningModule):
         torch.save({"images": batch.images, "targets": batch.targets, "indices": batch.indices}, place)
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise WorkError(
-            f"the loss became {loss.item()} at step {self.global_step} (learning rate {rate:.3g}); the batch is saved as "
-            f"{place}; try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
+            f"the loss became {loss.item()} at step {self.global_step} (learning rate {rate:.3g}); the batch is "
+            f"saved as {place}; try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
         )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -110,10 +110,10 @@ class Training(pl.LightningModule):
         schedule, _ = create_scheduler_v2(
             optimizer,
             sched=_SCHEDULES[recipe.schedule],
-            num_epochs=recipe.epochs - warmup,
+            num_epochs=recipe.epochs - warmup,  # type: ignore[arg-type]
             decay_epochs=recipe.step_epochs if recipe.schedule == "step" else recipe.epochs + 1,
             decay_rate=0.1,
-            warmup_epochs=warmup,
+            warmup_epochs=warmup,  # type: ignore[arg-type]
             warmup_prefix=True,
             warmup_lr=recipe.lr * 0.04,
             min_lr=0.0,

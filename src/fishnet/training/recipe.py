@@ -61,7 +61,9 @@ class Recipe:
                 raise InputError(f"{name}={value}: must be {_bounds(low, high)}")
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
-            raise InputError(f"crop_scale={list(self.crop_scale)}: must be two shares of the area, 0 < first <= second <= 1")
+            raise InputError(
+                f"crop_scale={list(self.crop_scale)}: must be two shares of the area, 0 < first <= second <= 1"
+            )
         if self.channels not in (1, 3):
             raise InputError(f"channels={self.channels}: must be 1 (grey) or 3 (RGB)")
 

@@ -1,0 +1,114 @@
+"""The command tree, the options that go anywhere, and what errors look like."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import App, CycloptsError
+from cyclopts.config import Yaml
+
+from fishnet import __version__
+from fishnet.errors import InputError, WorkError
+
+EXTRAS = {
+    "torch": "torch", "torchvision": "torch", "timm": "torch",
+    "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
+}  # fmt: skip
+
+VERBS = {
+    "train": ("fishnet.cli.train:app", "Train a model on your data; leaves a bundle."),
+    "val": ("fishnet.cli.val:val", "Measure a bundle on labelled data."),
+    "predict": ("fishnet.cli.predict:predict", "Predict pictures: files, folders, patterns."),
+    "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
+    "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),
+    "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
+    "quickstart": ("fishnet.cli.quickstart:quickstart", "A small FishNet on Fashion-MNIST, from data to pictures."),
+}
+
+
+def build_app() -> App:
+    """The command tree; verbs are imported when they are used."""
+    app = App(
+        name="fishnet",
+        version=__version__,
+        help="One FishNet backbone: train, validate and predict. `fishnet VERB --help` explains a verb. Anywhere: "
+        "`--config FILE.yaml` reads options from a file, `--debug` shows tracebacks.",
+        help_format="markdown",
+    )
+    for verb, (target, text) in VERBS.items():
+        app.command(target, name=verb, help=text)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        argv: the arguments, without the program's name; by default the process's.
+
+    Returns:
+        The exit code: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted.
+    """
+    tokens = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in tokens
+    tokens = [token for token in tokens if token != "--debug"]
+    try:
+        app = build_app()
+        tokens, config = _take_config(tokens)
+        if config is not None:
+            app.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
+        code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+
+
+def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
+    """Takes ``--config FILE`` (or ``--config=FILE``) out of the arguments, wherever it stands."""
+    rest: list[str] = []
+    config: Path | None = None
+    words = iter(tokens)
+    for word in words:
+        if word == "--config":
+            value = next(words, None)
+            if value is None:
+                raise InputError("--config needs a file")
+            config = Path(value)
+        elif word.startswith("--config="):
+            config = Path(word.removeprefix("--config="))
+        else:
+            rest.append(word)
+    if config is not None and not config.is_file():
+        raise InputError(f"{config}: no such config file")
+    return rest, config
+
+
+def _explain(error: Exception) -> int:
+    """Prints one line for a person; gives the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has left: nothing to explain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    line, code = str(error), 2
+    module = str(getattr(error, "name", "")).split(".")[0]
+    if isinstance(error, ModuleNotFoundError) and module in EXTRAS:
+        line = f"this needs {module}: pip install 'fishnet-vision[{EXTRAS[module]}]'"
+    elif isinstance(error, OSError) and error.strerror:
+        line, code = f"{error.filename or 'input or output'}: {error.strerror}", 1
+    elif isinstance(error, WorkError):
+        code = 1
+    elif not isinstance(error, InputError | CycloptsError):
+        first = (line.strip().splitlines() or [""])[0]
+        line, code = f"unexpected {type(error).__name__}: {first} (--debug shows where)", 1
+    return _say(line, code)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"fishnet: {' '.join(line.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,251 @@
+"""What a user can get wrong: one line that says what and where, the right exit code, nothing good lost."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import Run, fast
+from tests.makers import image_folder
+
+
+def says(result: tuple[int, str, str], code: int, *words: str) -> None:
+    """Checks the exit code, that standard error is one line, and its words."""
+    found, _, err = result
+    assert found == code, err
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+
+
+def _empty(root: Path) -> None:
+    shutil.rmtree(root / "red")
+    (root / "red").mkdir()
+
+
+def _one(root: Path) -> None:
+    shutil.rmtree(root / "red")
+    shutil.rmtree(root / "green")
+
+
+def _none(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def _missing(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def _corrupt(root: Path) -> None:
+    (root / "red" / "3.png").write_bytes(b"\xff\xd8\xff garbage")
+
+
+def _truncated(root: Path) -> None:
+    whole = (root / "red" / "2.jpg").read_bytes()
+    (root / "red" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def _text(root: Path) -> None:
+    (root / "red" / "3.png").write_text("this is text")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_missing, ("colours", "no such folder")),
+        (_none, ("colours", "no class folders")),
+        (_empty, ("colours/red", "empty class folder")),
+        (_one, ("colours", "one class only", "blue")),
+        (_corrupt, ("red/3.png", "not a picture", "--on-error skip")),
+        (_truncated, ("red/2.jpg", "broken picture", "--on-error skip")),
+        (_text, ("red/3.png", "not a picture")),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bad_training_data(
+    spoil: Callable[[Path], None], words: tuple[str, ...], workers: int, tmp_path: Path, run: Run
+) -> None:
+    root = image_folder(tmp_path / "colours", 4)
+    spoil(root)
+    if workers and spoil not in (_corrupt, _truncated):
+        pytest.skip("found before any worker starts")
+    result = run("train", "classify", root, "--out", tmp_path / "run", *fast("--workers", workers))
+    says(result, 2, *words)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_broken_pictures_can_be_skipped(tmp_path: Path, run: Run) -> None:
+    root = image_folder(tmp_path / "colours", 4)
+    _corrupt(root)
+    _truncated(root)
+    out = tmp_path / "run"
+    code, _, err = run("train", "classify", root, "--out", out, *fast("--on-error", "skip"))
+    assert code == 0, err
+    assert sorted(line.split("/")[-1].split(":")[0] for line in err.splitlines()) == ["2.jpg", "3.png"]
+    code, text, err = run("val", out, root, "--split", "train", "--json", "--workers", 0)
+    assert code == 1, "a picture left out of a measurement must not pass unseen"
+    assert json.loads(text)["pictures"] + len(err.splitlines()) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backbone", "fishnet98"], ("unknown backbone 'fishnet98'", "fishnet99")),
+        (["--backbone", "qqqqqqqq"], ("unknown backbone", "fishnet_nano")),
+        (["--recipe", "small-dat"], ("unknown recipe 'small-dat'", "small-data")),
+        (["--epochz", "3"], ("--epochz", "--epochs")),
+        (["--epochs", "three"], ("--epochs", "three")),
+        (["--epochs", "0"], ("epochs=0", "1 or more")),
+        (["--lr", "-1"], ("lr=-1", "0 or more")),
+        (["--size", "16"], ("size=16", "from 32")),
+        (["--channels", "2"], ("channels=2", "1 (grey) or 3 (RGB)")),
+        (["--crop-scale", "0.9", "0.2"], ("crop_scale",)),
+        (["--head", "fpn"], ("unknown head 'fpn'", "default")),
+        (["--device", "cuda"], ("cuda", "not available")) if not torch.cuda.is_available() else (["--head", "x"], ()),
+        (["--optimizer", "sgdd"], ("unknown optimizer 'sgdd'", "sgd")),
+        (["--weights", "nowhere.pth"], ("nowhere.pth", "no such checkpoint file")),
+        (["--pretrained"], ("no published weights for fishnet_nano", "fishnet150", "docs/weights.md")),
+        (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such config file")),
+    ],
+    ids=lambda value: "_".join(value).strip("-")[:30] if isinstance(value, list) else "",
+)
+def test_bad_arguments(arguments: list[str], words: tuple[str, ...], folder: Path, tmp_path: Path, run: Run) -> None:
+    says(run("train", "classify", folder, "--out", tmp_path / "run", *fast(*arguments)), 2, *words)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_nothing_to_resume(folder: Path, tmp_path: Path, run: Run) -> None:
+    says(run("train", "classify", folder, "--resume", tmp_path / "nowhere"), 2, "nowhere", "nothing to resume")
+
+
+def test_unknown_verb(run: Run) -> None:
+    says(run("trian"), 2, "trian", "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch: 3\n", ("mine.yaml", "unknown key 'epoch'", "epochs")),
+        ("epochs: many\n", ("mine.yaml", "epochs='many'", "whole number")),
+        ("schedule: cosin\n", ("schedule='cosin'", "cosine")),
+        ("- 1\n", ("mine.yaml", "KEY: VALUE")),
+        ("a: [1\n", ("mine.yaml", "not YAML")),
+    ],
+)
+def test_bad_recipe_files(text: str, words: tuple[str, ...], folder: Path, tmp_path: Path, run: Run) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text)
+    says(run("train", "classify", folder, "--recipe", recipe, "--out", tmp_path / "run"), 2, *words)
+
+
+def test_unknown_key_in_a_config_file(folder: Path, tmp_path: Path, run: Run) -> None:
+    config = tmp_path / "my.yaml"
+    config.write_text("epoch: 1\n")
+    says(run("train", "classify", folder, "--config", config, "--out", tmp_path / "run"), 2, "epoch")
+
+
+def test_a_training_is_never_overwritten(bundle: Path, folder: Path, run: Run) -> None:
+    before = (bundle / "model.safetensors").read_bytes()
+    says(
+        run("train", "classify", folder, "--out", bundle, *fast()),
+        2,
+        "holds a training already",
+        "--resume",
+    )
+    assert (bundle / "model.safetensors").read_bytes() == before
+
+
+def _lose_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _lose_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def _cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _change_weights(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    save_file({key: value + 1 for key, value in state.items()}, folder / "model.safetensors")
+
+
+def _cut_config(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(path.read_text()[:200])
+
+
+def _future(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "schema": 99}))
+
+
+def _other_backbone(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "backbone": "fishnet_tiny"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_lose_weights, ("model.safetensors is missing",)),
+        (_lose_config, ("config.json is missing",)),
+        (_cut_weights, ("model.safetensors", "altered or damaged")),
+        (_change_weights, ("model.safetensors", "altered or damaged")),
+        (_cut_config, ("config.json", "damaged")),
+        (_future, ("config.json", "schema 99 is newer", "upgrade")),
+        (_other_backbone, ("not those of fishnet_tiny",)),
+    ],
+)
+def test_spoiled_bundles(
+    spoil: Callable[[Path], None], words: tuple[str, ...], bundle: Path, folder: Path, tmp_path: Path, run: Run
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(bundle, mine)
+    spoil(mine)
+    says(run("predict", mine, folder / "red" / "0.png"), 2, "mine", *words)
+
+
+def test_no_bundle_at_all(folder: Path, tmp_path: Path, run: Run) -> None:
+    picture = folder / "red" / "0.png"
+    says(run("predict", tmp_path / "nowhere", picture), 2, "nowhere", "no such bundle")
+    says(run("predict", picture, picture), 2, "is a file, not a bundle")
+
+
+def test_nothing_to_predict(bundle: Path, tmp_path: Path, run: Run) -> None:
+    says(run("predict", bundle), 2, "nothing to predict")
+    says(run("predict", bundle, tmp_path), 2, "no pictures in this folder")
+    says(run("predict", bundle, tmp_path / "*.png"), 2, "no file matches")
+
+
+def test_a_checkpoint_of_another_network(folder: Path, tmp_path: Path, run: Run) -> None:
+    torch.save(torch.nn.Linear(3, 3).state_dict(), tmp_path / "other.pth")
+    result = run("train", "classify", folder, "--weights", tmp_path / "other.pth", "--out", tmp_path / "run", *fast())
+    says(result, 2, "other.pth", "does not fit", "missing", "no FishNet of a known layout")
+
+
+def test_data_with_classes_the_model_does_not_know(bundle: Path, tmp_path: Path, run: Run) -> None:
+    root = image_folder(tmp_path / "colours", 2)
+    (root / "red").rename(root / "crimson")
+    says(run("val", bundle, root), 2, "crimson", "blue, green, red")
+
+
+def test_a_split_the_data_does_not_have(bundle: Path, folder: Path, run: Run) -> None:
+    says(run("val", bundle, folder, "--split", "test"), 2, "no part 'test'", "train")
+
+
+def test_a_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--lr", "1e30", "--warmup-epochs", "0"))
+    says(result, 1, "the loss became", "step", "learning rate", "nan-batch.pt", "--lr")
+    saved = torch.load(tmp_path / "run" / "nan-batch.pt", weights_only=True)
+    assert saved["images"].dtype == torch.uint8
+    assert len(saved["indices"]) == len(saved["targets"])
