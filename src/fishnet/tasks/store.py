@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fishnet.backbone.weights import load_weights
 from fishnet.bundle import WEIGHTS, Bundle, is_bundle, read_bundle
@@ -14,7 +15,12 @@ from fishnet.tasks.base import ModelSpec, TaskModel
 
 def save_weights(model: TaskModel, path: Path) -> None:
     """Writes a model's tensors as safetensors."""
-    save_file({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}, path)
+    save_state(model.state_dict(), path)
+
+
+def save_state(state: dict[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors."""
+    save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, path)
 
 
 def build_from(bundle: Bundle) -> TaskModel:
