@@ -45,7 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle trained for some epochs on ``folder``. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("run") / "classify"
-    assert main(["train", "classify", str(folder), "--out", str(out), *fast("--epochs", 25, "--lr", 0.1, "--batch-size", 6)]) == 0
+    assert (
+        main(
+            ["train", "classify", str(folder), "--out", str(out), *fast("--epochs", 25, "--lr", 0.1, "--batch-size", 6)]
+        )
+        == 0
+    )
     return out
 
 

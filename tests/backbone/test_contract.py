@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any
 
-import fishnet.backbone  # noqa: F401  (registers the variants)
 import pytest
 import timm
 import torch
@@ -13,6 +12,7 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+import fishnet.backbone  # noqa: F401  (registers the variants)
 from fishnet.backbone import SPECS, STAGES, FishNet
 from tests.backbone.helpers import MICRO, PUBLISHED, VARIANTS, difference, drawn_state, image, net, on_meta
 
@@ -62,8 +62,12 @@ class TestEveryVariant:
         model, x = created_on_meta(name), meta(2, 3, 64, 96)
         hidden = model.head_hidden_size
         for classes, pool, shape in [
-            (5, None, (2, 5)), (0, None, (2, hidden)), (0, "", (2, hidden, 2, 3)), (7, "catavgmax", (2, 7)), (3, None, (2, 3)),
-        ]:  # fmt: skip
+            (5, None, (2, 5)),
+            (0, None, (2, hidden)),
+            (0, "", (2, hidden, 2, 3)),
+            (7, "catavgmax", (2, 7)),
+            (3, None, (2, 3)),
+        ]:
             model.reset_classifier(classes, pool)
             assert model(x).shape == shape
             assert model.num_classes == classes

@@ -1,4 +1,4 @@
-"""``pretrained=True``: fishnet150 from a file:// copy of pytorchcv's layout; elsewhere one line that tells what works."""
+"""``pretrained=True``: fishnet150 from a file:// copy of pytorchcv's layout; elsewhere one line tells what works."""
 
 import hashlib
 import logging
@@ -87,7 +87,7 @@ def test_other_classes_channels_and_end(
 def test_a_wrong_hash_is_refused(archive: Path, cache: Path, tmp_path: Path) -> None:
     broken = tmp_path / "fishnet150-0000-00000000.pth.zip"
     broken.write_bytes(archive.read_bytes())
-    with pytest.raises(InputError, match="SHA-1 begins with [0-9a-f]{8}, not 00000000") as refusal:
+    with pytest.raises(InputError, match=r"SHA-1 begins with [0-9a-f]{8}, not 00000000") as refusal:
         create(broken, cache)
     assert "\n" not in str(refusal.value)
 
@@ -104,14 +104,12 @@ def test_file_overlay(theirs: Any, archive: Path, overlay: dict[str, Any]) -> No
 
 def test_a_file_of_another_net_is_refused_though_the_classes_differ(theirs: Any, archive: Path) -> None:
     """timm's own loader would go on without strictness here, and load half a net in silence."""
-    with pytest.raises(InputError, match="does not fit this model: .*fishnet150 in layout pytorchcv"):
-        timm.create_model(
-            "fishnet99", pretrained=True, pretrained_cfg_overlay={"file": str(archive)}, num_classes=3
-        )
+    with pytest.raises(InputError, match=r"does not fit this model: .*fishnet150 in layout pytorchcv"):
+        timm.create_model("fishnet99", pretrained=True, pretrained_cfg_overlay={"file": str(archive)}, num_classes=3)
 
 
 def test_no_connection_is_one_line(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match="could not download file://.*checkpoint_path=") as refusal:
+    with pytest.raises(WorkError, match=r"could not download file://.*checkpoint_path=") as refusal:
         create(tmp_path / "nowhere-00000000.pth.zip", cache)
     assert "\n" not in str(refusal.value)
 

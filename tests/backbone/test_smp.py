@@ -1,9 +1,9 @@
 """segmentation-models-pytorch takes every FishNet as an encoder of timm's."""
 
-import fishnet.backbone  # noqa: F401  (registers the variants)
 import pytest
 import torch
 
+import fishnet.backbone  # noqa: F401  (registers the variants)
 from tests.backbone.helpers import image
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="segmentation-models-pytorch is not installed")

@@ -33,8 +33,8 @@ def test_fishnext_has_the_published_parameters_within_a_percent() -> None:
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(26.2e6, rel=0.01)
     grouped = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
     assert len(grouped) == 46  # the 3x3 of every unit
-    assert [unit.conv2.in_channels // unit.conv2.groups for unit in first_units(model)] == [6, 12, 24, 48] + [
-        48, 24, 12, 6, 12, 24
+    assert [unit.conv2.in_channels // unit.conv2.groups for unit in first_units(model)] == [
+        6, 12, 24, 48, 48, 24, 12, 6, 12, 24
     ]  # fmt: skip
 
 

@@ -269,7 +269,7 @@ def _load_pickle(path: Path) -> Any:
     # Harmless companions of state dicts: training options, and figures as numpy scalars (best_prec1).
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    names: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -378,7 +378,8 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
 
 def _fit(model: nn.Module, found: State, *, adapt: bool) -> tuple[State, list[str]]:
     """The state a model takes, and a line for each adaptation; InputError where it does not fit."""
-    state, notes, own = to_native(found), [], model.state_dict()
+    notes: list[str] = []
+    state, own = to_native(found), model.state_dict()
     if adapt:
         state, notes = _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})
     if problems := _mismatches(own, state):
@@ -405,12 +406,11 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
         notes.append(f"{drop([key for key in state if key not in trunk])} tensors of a task head left out")
         state = to_native(state)
     head = [key for key in state if key.startswith(("head.", "score."))]
-    if layout_of(own) == layout_of(state) == "native" and not any(key.startswith("head.") for key in own) and head:
-        if any(key.startswith("head.") for key in head):
-            notes.append(
-                f"{drop(head)} tensors of the fish's head left out: this trunk ends with the body, its score layer is new"
-            )
-            state |= {key: value for key, value in own.items() if key.startswith("score.")}
+    both_fish = layout_of(own) == layout_of(state) == "native"
+    if both_fish and _has_head(head) and not _has_head(own):
+        left_out = f"{drop(head)} tensors of the fish's head left out"
+        notes.append(f"{left_out}: this trunk ends with the body, its score layer is new")
+        state |= {key: value for key, value in own.items() if key.startswith("score.")}
     for name in _names(config.get("classifier") or "score.fc"):
         weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
         if (weight is None and wanted is None) or (
@@ -430,6 +430,10 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
         notes.append(f"input convolution adapted from {weight.shape[1]} to {wanted.shape[1]} channels")
         state[f"{name}.weight"] = _to_channels(weight, wanted.shape[1])
     return state, notes
+
+
+def _has_head(keys: Iterable[str]) -> bool:
+    return any(key.startswith("head.") for key in keys)
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:

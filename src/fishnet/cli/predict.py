@@ -14,7 +14,7 @@ from fishnet.errors import InputError
 def predict(
     bundle: str,
     /,
-    *sources: str,
+    *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
     out: Path | None = None,
     overlay: Annotated[bool, Parameter(negative=())] = False,
     as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
@@ -56,6 +56,9 @@ def predict(
 
     if not sources:
         raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
+    for source in sources:  # a leading hyphen is let through for the sake of "-" alone
+        if source.startswith("-") and source != "-":
+            raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
     if top < 1 or batch_size < 1:
         raise InputError("--top and --batch-size must be 1 or more")
     form = "jsonl" if as_json else as_

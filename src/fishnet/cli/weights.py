@@ -91,7 +91,14 @@ def convert(
     if (out is None) == (bundle is None):
         raise InputError("say where to: either OUT.safetensors or --bundle DIR")
     if out is not None:
-        bundle_only = {"--backbone": backbone, "--by-order": by_order, "--classes": classes, "--mean": mean, "--std": std, "--size": size}
+        bundle_only = {
+            "--backbone": backbone,
+            "--by-order": by_order,
+            "--classes": classes,
+            "--mean": mean,
+            "--std": std,
+            "--size": size,
+        }
         for name in (name for name, value in bundle_only.items() if value):
             raise InputError(f"{name} belongs to --bundle DIR")
         if out.suffix != ".safetensors":

@@ -150,8 +150,9 @@ def fit(
     """
     _silence_lightning()
     _check_out(out, resume)
-    if recipe.optimizer not in list_optimizers():
-        raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, list_optimizers())}")
+    optimizers = [str(name) for name in list_optimizers()]
+    if recipe.optimizer not in optimizers:
+        raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, optimizers)}")
     pl.seed_everything(recipe.seed, verbose=False)
     task = get_task(task_name)
     preprocess = preprocess_of(recipe)
