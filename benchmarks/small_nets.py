@@ -3,8 +3,8 @@
     python benchmarks/small_nets.py                       # every row of the table, 3 epochs each
     python benchmarks/small_nets.py --only fishnet_nano --rate 0.4 --seed 1 --json nano.json
 
-Protocol: 60,000 training photos padded from 28 to 32 px and normalised; random crop (``--padding``, 3) and flip;
-batches of 128; SGD with Nesterov momentum 0.9 and weight decay 5e-4 on all weights; torch's OneCycleLR; the last
+Protocol: 60,000 training photos padded from 28 to 32 px and normalised; random flip, and with ``--padding`` a random
+crop; batches of 128; SGD with Nesterov momentum 0.9 and weight decay 5e-4 on all weights; torch's OneCycleLR; the last
 weights, not the best ones, are tested on all 10,000 test photos. One seed for weights, order and augmentation.
 MMACs at 32 px count the trained network (1 channel, 10 classes), GMACs at 224 px the same one for RGB and 1000 classes.
 """
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, nargs="+", default=[0.4], help="peak learning rates, a row each")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--padding", type=int, default=3, help="pixels by which the random crop may shift")
+    parser.add_argument("--padding", type=int, default=0, help="pixels by which a random crop may shift")
     parser.add_argument("--photos", type=int, default=60000, help="training photos to use, for a quick look")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))

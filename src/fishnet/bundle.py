@@ -60,6 +60,8 @@ class Bundle:
         Raises:
             InputError: a newer schema, or a key missing or unknown.
         """
+        if not isinstance(values, dict):
+            raise InputError("not a bundle config (not an object)")
         values = dict(values)
         schema = values.pop("schema", None)
         if not isinstance(schema, int) or schema < 1:
@@ -92,9 +94,8 @@ def read_bundle(path: str | Path) -> Bundle:
     if not config.is_file():
         raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-        bundle = Bundle.from_dict(values)
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        bundle = Bundle.from_dict(json.loads(config.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{config}: damaged ({error})") from error
     except InputError as error:
         raise InputError(f"{config}: {error}") from error
@@ -106,7 +107,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path], None]) -> Bundle:
-    """Writes a bundle; each file appears whole or not at all, the config last.
+    """Writes a bundle; each file appears whole or not at all, the config last. A failure leaves the old bundle.
 
     Args:
         path: the folder; made if missing.
@@ -118,13 +119,17 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}.partial"
-    save_weights(partial)
-    written = Bundle(**{**bundle.__dict__, "sha256": _sha256(partial)})
-    text = folder / f".{CONFIG}.partial"
-    text.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / WEIGHTS)
-    text.replace(folder / CONFIG)
+    weights, config = folder / f".{WEIGHTS}.partial", folder / f".{CONFIG}.partial"
+    try:
+        save_weights(weights)
+        written = Bundle(**{**bundle.__dict__, "sha256": _sha256(weights)})
+        config.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        weights.chmod(config.stat().st_mode)  # safetensors makes files that only their owner can read
+        weights.replace(folder / WEIGHTS)
+        config.replace(folder / CONFIG)
+    finally:
+        weights.unlink(missing_ok=True)
+        config.unlink(missing_ok=True)
     return written
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 _DARK, _LIGHT, _BAR = (24, 28, 36), (240, 243, 248), (72, 149, 239)
+_LEAST = 240  # width of a readable panel, px
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -15,22 +16,23 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.Image:
     """The picture with a panel below it: one labelled bar per row, scores in 0..1.
 
-    Small pictures are enlarged (pixels kept) so that the panel can be read.
+    Small pictures are enlarged (pixels kept) so that the panel can be read; narrow ones stand in the middle above it.
     """
     image = image.convert("RGB")
-    factor = max(1, -(-240 // image.width))
+    factor = max(1, min(-(-_LEAST // image.width), 4 * _LEAST // image.height))
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    text = max(13, image.width // 28)
+    width = max(_LEAST, image.width)
+    text = max(13, width // 28)
     line = round(text * 1.6)
-    canvas = Image.new("RGB", (image.width, image.height + line * len(rows) + line // 2), _DARK)
-    canvas.paste(image)
+    canvas = Image.new("RGB", (width, image.height + line * len(rows) + line // 2), _DARK)
+    canvas.paste(image, ((width - image.width) // 2, 0))
     pen, letters = ImageDraw.Draw(canvas), font(text)
     for i, (label, score) in enumerate(rows):
         top = image.height + line // 4 + i * line
         percent = f"{100 * score:.1f} %"
-        pen.rectangle((0, top + 1, max(1, round(score * (image.width - 1))), top + line - 2), fill=_BAR)
-        right = image.width - 6 - pen.textlength(percent, font=letters)
+        pen.rectangle((0, top + 1, max(1, round(score * (width - 1))), top + line - 2), fill=_BAR)
+        right = width - 6 - pen.textlength(percent, font=letters)
         pen.text((right, top + line / 2), percent, fill=_LIGHT, font=letters, anchor="lm")
         pen.text((6, top + line / 2), _fitted(pen, label, right - 12, letters), fill=_LIGHT, font=letters, anchor="lm")
     return canvas

@@ -63,7 +63,7 @@ class Predictor:
             A result, or for a sequence a list of results in the same order.
 
         Raises:
-            InputError: a picture that cannot be read.
+            InputError: a picture that cannot be read, or an array of another type or shape.
         """
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             return self._batch([self._open(pictures)], **options)[0]
@@ -97,7 +97,17 @@ class Predictor:
     def _open(self, picture: Picture) -> Image.Image:
         if isinstance(picture, str | Path):
             return read_picture(picture, mode_of(self.bundle.preprocess.channels))
-        return picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+        if isinstance(picture, Image.Image):
+            return picture
+        if not isinstance(picture, np.ndarray):
+            raise InputError(f"{type(picture).__name__} is no picture: give a path, a PIL image or a uint8 array")
+        grey_or_rgb = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+        if picture.dtype != np.uint8 or not grey_or_rgb or not picture.size:
+            raise InputError(
+                f"an array of {picture.dtype} and shape {picture.shape} is no picture: give uint8 (0..255) of shape "
+                "(height, width) or (height, width, 3), or a list of these"
+            )
+        return Image.fromarray(picture)
 
     def _batch(self, images: Sequence[Image.Image], **options: Any) -> list[Result]:
         preprocess: Preprocess = self.bundle.preprocess

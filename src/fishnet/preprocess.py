@@ -40,6 +40,10 @@ class Preprocess:
             raise InputError(f"interpolation {self.interpolation!r}: choose from {', '.join(_FILTERS)}")
         if len(self.mean) != len(self.std):
             raise InputError("mean and std have different lengths")
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise InputError(f"size {self.size}: must be height and width, 1 or more")
+        if not 0 < self.crop_pct <= 1:
+            raise InputError(f"crop_pct {self.crop_pct}: must be more than 0 and at most 1")
 
     @property
     def channels(self) -> int:
@@ -47,15 +51,18 @@ class Preprocess:
         return len(self.mean)
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """The resized and cropped 8-bit picture that the network sees."""
+        """The resized and cropped 8-bit picture that the network sees.
+
+        Only the part that the crop keeps is ever computed, so that a picture of 1 x 30,000 costs no more than another.
+        """
         image = to_mode(image, mode_of(self.channels))
         height, width = self.size
         scale = max(height / image.height, width / image.width) / self.crop_pct
         new = max(width, round(image.width * scale)), max(height, round(image.height * scale))
         left, top = (new[0] - width) // 2, (new[1] - height) // 2
-        if new != image.size:
-            image = image.resize(new, _FILTERS[self.interpolation])
-        return image.crop((left, top, left + width, top + height))
+        across, down = image.width / new[0], image.height / new[1]
+        box = left * across, top * down, (left + width) * across, (top + height) * down
+        return image.resize((width, height), _FILTERS[self.interpolation], box)
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """:meth:`crop` as an array of shape (channels, height, width), 0..255."""

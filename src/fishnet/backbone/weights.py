@@ -1,10 +1,7 @@
-"""Checkpoints: reading them safely, telling what they are, and giving their tensors this project's names.
-
-Four layouts of FishNet weights exist besides our own ("native"): A, B and C of the authors' releases and pytorchcv's.
-All become native by renaming alone, so that any of them loads strictly. docs/weights.md lists the published files.
-"""
+"""Checkpoint files: reading them safely, telling what they are, and fitting them into models strictly."""
 
 import argparse
+import functools
 import hashlib
 import logging
 import math
@@ -20,163 +17,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fishnet.backbone.layouts import (
+    WRAPPERS,
+    State,
+    layout_of,
+    rename_on_load,
+    strip_prefixes,
+    to_native,
+    trunk_of,
+    unwrapped,
+)
 from fishnet.errors import InputError
 
+__all__ = [
+    "Description", "State", "check_name_hash", "check_ordered", "describe", "fit", "layout_of", "load_weights",
+    "match_by_order", "native_for", "pair_by_order", "read_checkpoint", "read_described", "rename_on_load",
+    "strip_prefixes", "to_native", "trunk_of",
+]  # fmt: skip
+
 _logger = logging.getLogger(__name__)
-
-State = dict[str, Tensor]
-
-WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.", "trunk.", "net.")
-
-# Beginnings of keys and what they become: the longest that matches counts. Names inside a unit follow by ``_unit``.
-_STAGES = ("tail.0", "tail.1", "tail.2", "bridge", "body.0", "body.1", "body.2", "head.0", "head.1", "head.2")
-_A = {
-    **{f"conv{i + 1}.{slot}.": f"stem.{i}.{part}." for i in range(3) for slot, part in enumerate(("conv", "norm"))},
-    **{f"fish.fish.{i}.0.": f"{stage}.refine." for i, stage in enumerate(_STAGES) if stage != "bridge"},
-    **{f"fish.fish.{i}.1.": f"{stage}.transfer." for i, stage in enumerate(_STAGES) if i > 3},
-    "fish.fish.3.0.0.": "bridge.squeeze.norm.",
-    "fish.fish.3.0.2.": "bridge.squeeze.conv.",
-    "fish.fish.3.0.3.": "bridge.expand.norm.",
-    "fish.fish.3.1.": "bridge.expand.conv.",
-    "fish.fish.3.2.": "bridge.refine.",
-    "fish.fish.3.3.0.0.": "bridge.gate.norm.",
-    "fish.fish.3.3.0.3.": "bridge.gate.fc1.",
-    "fish.fish.3.3.0.5.": "bridge.gate.fc2.",
-    "fish.fish.9.3.0.": "score.squeeze.norm.",
-    "fish.fish.9.3.2.": "score.squeeze.conv.",
-    "fish.fish.9.3.3.": "score.norm.",
-    "fish.fish.9.4.1.": "score.fc.",
-}
-
-
-def _like_a(places: Mapping[str, str]) -> dict[str, str]:
-    """Layout A with places (below fish.fish.) that mean others of A."""
-    return _A | {f"fish.fish.{place}.": _A[f"fish.fish.{a}."] for place, a in places.items()}
-
-
-_BARE = "tail.0.refine.0.shortcut"  # has no norm in layout C
-_BRIDGE = {"3.1.0": "3.0.2", "3.1.1": "3.0.3", "3.1.3": "3.1"}
-_CV_HG = "features.hg."
-_RENAMED = {
-    "A": _A,
-    "B": _like_a(_BRIDGE | {"9.4.0": "9.3.2", "9.4.1": "9.3.3", "9.4.4": "9.4.1"}),
-    "C": _like_a(_BRIDGE | {"9.2.0": "9.3.0", "9.3.0": "9.3.2", "9.3.1": "9.3.3", "9.3.4": "9.4.1"})
-    | {"fish.fish.0.0.0.shortcut.weight": f"{_BARE}.conv.weight"},
-    "pytorchcv": {
-        **{f"features.init_block.conv{i + 1}.": f"stem.{i}." for i in range(3)},
-        **{f"{_CV_HG}down1_seq.unit{i + 1}.blocks.": f"tail.{i}.refine." for i in range(3)},
-        **{f"{_CV_HG}skip1_seq.unit{3 - i}.blocks.": f"body.{i}.transfer." for i in range(3)},
-        **{f"{_CV_HG}up_seq.unit{i + 1}.blocks.": f"body.{i}.refine." for i in range(3)},
-        **{f"{_CV_HG}skip2_seq.unit{3 - i}.blocks.": f"head.{i}.transfer." for i in range(3)},
-        **{f"{_CV_HG}down2_seq.unit{i + 1}.blocks.": f"head.{i}.refine." for i in range(3)},
-        f"{_CV_HG}skip1_seq.unit4.conv1.": "bridge.squeeze.",
-        f"{_CV_HG}skip1_seq.unit4.conv2.": "bridge.expand.",
-        f"{_CV_HG}skip1_seq.unit4.blocks.": "bridge.refine.",
-        f"{_CV_HG}skip1_seq.unit4.se.bn.": "bridge.gate.norm.",
-        f"{_CV_HG}skip1_seq.unit4.se.conv": "bridge.gate.fc",
-        "features.final_block.conv1.": "score.squeeze.",
-        "features.final_block.preactiv.bn.": "score.norm.",
-        "output.final_conv.": "score.fc.",
-    },
-}
-# What only one layout has, asked in this order; C's stage 3 is B's. One sign is enough: files may be truncated.
-_SIGNS = {
-    "C": ("fish.fish.0.0.0.shortcut.weight", "fish.fish.9.2.0.", "fish.fish.9.3.1.", "fish.fish.9.3.4."),
-    "B": ("fish.fish.3.1.0.", "fish.fish.3.1.1.", "fish.fish.3.1.3.", "fish.fish.9.4.0.", "fish.fish.9.4.4."),
-    "A": ("fish.fish.",),
-    "pytorchcv": (_CV_HG,),
-    "native": ("bridge.gate.",),
-}
-
-
-def _unit(name: str) -> str:
-    """The rest of a renamed key, inside refining units and pre-activated convolutions: to this project's names."""
-    name = re.sub(r"\bblock(\d+)\.", lambda m: f"{int(m[1]) - 1}.", name)  # pytorchcv counts from 1
-    name = re.sub(r"\bbody\.conv(\d)\.(bn|conv)\.", r"\2\1.", name).replace("identity_conv.", "shortcut.")
-    name = re.sub(r"\bbn(\d?)\.", r"norm\1.", name)
-    return name.replace("shortcut.0.", "shortcut.norm.").replace("shortcut.2.", "shortcut.conv.")
-
-
-def layout_of(state: Iterable[str]) -> str:
-    """Which FishNet layout the keys have: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``."""
-    keys = list(state)
-    return next((layout for layout, signs in _SIGNS.items() if any(k.startswith(signs) for k in keys)), "unknown")
-
-
-def strip_prefixes(state: Mapping[str, Tensor]) -> State:
-    """Removes wrappers' prefixes (``module.``, ``_orig_mod.``, ``model.`` ...) that every key carries."""
-    state = dict(state)
-    while state:
-        common = next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None)
-        if common is None:
-            break
-        state = {key.removeprefix(common): value for key, value in state.items()}
-    return state
-
-
-def to_native(state: Mapping[str, Tensor]) -> State:
-    """Renames a FishNet state dict of any known layout to native keys; an unknown one only loses wrappers' prefixes.
-
-    The classifier becomes two-dimensional, missing ``num_batches_tracked`` are filled with 0, and layout C's bare
-    shortcut gets a norm that is exactly the identity on its never negative input (in evaluation).
-
-    Raises:
-        InputError: two tensors that mean the same one.
-    """
-    state = strip_prefixes(state)
-    layout = layout_of(state)
-    if layout == "unknown":
-        return state
-    if layout != "native":
-        state = _rename(state, _RENAMED[layout])
-    if layout == "C" and f"{_BARE}.conv.weight" in state and f"{_BARE}.norm.weight" not in state:
-        _add_identity_norm(state, _BARE)
-    if (fc := state.get("score.fc.weight")) is not None and fc.ndim == 4:
-        state["score.fc.weight"] = fc.flatten(1)
-    for key in [key for key in state if key.endswith(".running_mean")]:
-        state.setdefault(key.removesuffix("running_mean") + "num_batches_tracked", torch.tensor(0))
-    return state
-
-
-def _rename(state: State, table: Mapping[str, str]) -> State:
-    beginnings = sorted(table, key=len, reverse=True)
-    sources: dict[str, str] = {}
-    for key in state:
-        begin = next((begin for begin in beginnings if key.startswith(begin)), None)
-        name = key if begin is None else table[begin] + _unit(key.removeprefix(begin))
-        if name in sources:
-            raise InputError(f"{sources[name]} and {key} mean the same tensor, {name}: which one is not clear")
-        sources[name] = key
-    return {name: state[key] for name, key in sources.items()}
-
-
-def _add_identity_norm(state: State, place: str, eps: float = 1e-5) -> None:
-    weight = state[f"{place}.conv.weight"]
-    one, zero = weight.new_ones(weight.shape[1]), weight.new_zeros(weight.shape[1])
-    state[f"{place}.norm.weight"], state[f"{place}.norm.bias"] = one, zero
-    # Variance + eps must be 1 to the last bit. Only float64 holds 1 - eps well enough for models in float64, and it
-    # rounds to the right value for those in float32.
-    state[f"{place}.norm.running_mean"], state[f"{place}.norm.running_var"] = zero.clone(), one.double() - eps
-
-
-def rename_on_load(
-    module: nn.Module, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any] | None = None, *_: object
-) -> None:
-    """A load_state_dict pre-hook: lets a FishNet, alone or inside another module, load any known layout.
-
-    Whatever is no FishNet stays as it is, for torch's own check to report.
-    """
-    mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    native = to_native(_unwrapped(mine))
-    if layout_of(native) == "unknown":
-        return
-    for key in mine:
-        del state[prefix + key]
-    variance = f"{_BARE}.norm.running_var"
-    if variance in native and (metadata or {}).get("assign_to_params_buffers"):  # no copy that would change its type
-        native[variance] = native[variance].to(native[f"{_BARE}.conv.weight"].dtype)
-    state.update({prefix + key: value for key, value in native.items()})
 
 
 def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
@@ -185,7 +44,7 @@ def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
     Raises:
         InputError: weights of another network.
     """
-    native, notes = _fit(model, dict(state), adapt=True)
+    native, notes = fit(model, dict(state), adapt=True)
     for note in notes:
         _logger.warning("pretrained weights: %s", note)
     return native
@@ -235,24 +94,13 @@ def read_checkpoint(path: str | Path) -> State:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file")
     is_safe = path.suffix.lower() == ".safetensors"
-    content = _unwrapped(_load_safetensors(path) if is_safe else _load_pickle(path))
+    content = unwrapped(_load_safetensors(path) if is_safe else _load_pickle(path))
     tensors = {}
     if isinstance(content, Mapping):
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    tensors.pop("n_averaged", None)  # the counter of torch's AveragedModel
     if not tensors:
         raise InputError(f"{path}: holds no state dict (looked for tensors and for {', '.join(WRAPPERS)})")
     return strip_prefixes(tensors)
-
-
-def _unwrapped(content: Any, depth: int = 4) -> Any:
-    """The state dict inside a checkpoint's dicts; the content itself where there is none."""
-    if isinstance(content, Mapping) and depth:
-        for wrapper in WRAPPERS:
-            inner = _unwrapped(content.get(wrapper), depth - 1)
-            if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-                return inner
-    return content
 
 
 def _load_safetensors(path: Path) -> Any:
@@ -295,6 +143,7 @@ class Description:
         layout: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``.
         variant: the registered FishNet it fits in everything but classes and input channels (perhaps only as far as
             the end of the body), or None.
+        near: where it is no registered one but nearly (a damaged file, for instance): which, and the difference.
         num_classes: outputs of its classifier, 0 without one; None for an unknown layout.
         in_chans: input channels; None for an unknown layout.
         parameters: number of values, running statistics and counters left out.
@@ -303,49 +152,75 @@ class Description:
 
     layout: str
     variant: str | None
+    near: str | None
     num_classes: int | None
     in_chans: int | None
     parameters: int
     tensors: int
 
+    @property
+    def network(self) -> str:
+        """Which network, in words."""
+        if self.layout == "unknown":
+            return "no FishNet of a known layout"
+        return self.variant or self.near or "a FishNet of no registered variant"
+
     def __str__(self) -> str:
         if self.layout == "unknown":
-            return f"no FishNet of a known layout ({self.parameters:,} parameters)"
-        return (
-            f"{self.variant or 'a FishNet of no registered variant'} in layout {self.layout}, "
-            f"{self.num_classes} classes, {self.in_chans} input channels"
-        )
+            return f"{self.network} ({self.parameters:,} parameters)"
+        return f"{self.network} in layout {self.layout}, {self.num_classes} classes, {self.in_chans} input channels"
 
 
 def describe(state: Mapping[str, Tensor]) -> Description:
-    """Tells what a state dict is."""
+    """Tells what a state dict is; of a task's model, what its trunk is."""
     state = strip_prefixes(state)
-    layout, native = layout_of(state), to_native(state)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
+    trunk = state if layout_of(state) != "unknown" else trunk_of(state) or state
+    layout, native = layout_of(trunk), to_native(trunk)
     if layout == "unknown":
-        return Description(layout, None, None, None, parameters, len(state))
+        return Description(layout, None, None, None, None, parameters, len(state))
     fc, first = native.get("score.fc.weight"), native.get("stem.0.conv.weight")
     classes, chans = 0 if fc is None else fc.shape[0], None if first is None else first.shape[1]
-    return Description(layout, _variant_of(native), classes, chans, parameters, len(state))
+    return Description(layout, *_variant_of(native), classes, chans, parameters, len(state))
 
 
-def _variant_of(native: Mapping[str, Tensor]) -> str | None:
+def read_described(path: str | Path) -> tuple[State, Description]:
+    """:func:`read_checkpoint` and :func:`describe` of a file; their errors name it."""
+    state = read_checkpoint(path)
+    try:
+        return state, describe(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _variant_of(native: State) -> tuple[str | None, str | None]:
+    """The registered FishNet that a state dict fits, or, in words, the one that it nearly fits."""
+    from fishnet.backbone.variants import SPECS
+
+    ends_early = not _has_head(native)
+    free = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
+    found = {key: value for key, value in native.items() if not key.startswith(free)}
+    near, fewest = None, len(found) // 10
+    for name in SPECS:
+        own = {key: value for key, value in _meta_state(name).items() if not key.startswith(free)}
+        wrong = sum(key not in own or own[key].shape != value.shape for key, value in found.items())
+        wrong += sum(key not in found for key in own)
+        if not wrong:
+            return name, None
+        if wrong < fewest:
+            near, fewest = f"{name} but for {'; '.join(_mismatches(own, found))}", wrong
+    return None, near
+
+
+@functools.cache
+def _meta_state(variant: str) -> State:
+    """Names and shapes of a registered FishNet's tensors, without their values."""
     from fishnet.backbone.fishnet import FishNet
     from fishnet.backbone.variants import SPECS
 
-    beyond = () if any(key.startswith("head.") for key in native) else ("head.", "score.")
-
-    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-        free = ("score.fc.", "stem.0.conv.", *beyond)
-        return {key: value.shape for key, value in state.items() if not key.startswith(free)}
-
-    found = shapes(native)
-    for name, spec in SPECS.items():
-        with torch.device("meta"):
-            if shapes(FishNet(spec).state_dict()) == found:
-                return name
-    return None
+    with torch.device("meta"):
+        return FishNet(SPECS[variant]).state_dict()
 
 
 def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_order: bool = False) -> list[str]:
@@ -363,21 +238,28 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
         One line for each adaptation made; empty where the file fitted as it was.
 
     Raises:
-        InputError: listing what is missing, unexpected or misshapen, and what the file seems to be.
+        InputError: as :func:`read_checkpoint`, :func:`fit` and :func:`match_by_order`.
     """
-    if by_order and Path(path).suffix.lower() == ".safetensors":
-        raise InputError(f"{path}: safetensors files do not keep the order of layers: nothing to match by")
+    if by_order:
+        check_ordered(path)
     found = read_checkpoint(path)
     try:
-        state, notes = _fit(model, match_by_order(model, found) if by_order else found, adapt=adapt)
+        state, notes = fit(model, match_by_order(model, found) if by_order else found, adapt=adapt)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     model.load_state_dict(state)
     return notes
 
 
-def _fit(model: nn.Module, found: State, *, adapt: bool) -> tuple[State, list[str]]:
-    """The state a model takes, and a line for each adaptation; InputError where it does not fit."""
+def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, list[str]]:
+    """Makes of a checkpoint's tensors the state that a model takes; the model itself is left alone.
+
+    Returns:
+        The state, and a line for each adaptation; see :func:`load_weights`.
+
+    Raises:
+        InputError: listing what is missing, unexpected or misshapen, and what the weights seem to be.
+    """
     notes: list[str] = []
     state, own = to_native(found), model.state_dict()
     if adapt:
@@ -401,10 +283,10 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
             del state[key]
         return len(unwanted)
 
-    trunk = {key for key in state if key.startswith("trunk.")}
-    if trunk and not any(key.startswith("trunk.") for key in own):
-        notes.append(f"{drop([key for key in state if key not in trunk])} tensors of a task head left out")
-        state = to_native(state)
+    trunk = trunk_of(state)
+    if trunk is not None and trunk_of(own) is None:
+        notes.append(f"{len(state) - len(trunk)} tensors of a task head left out")
+        state = to_native(trunk)
     head = [key for key in state if key.startswith(("head.", "score."))]
     both_fish = layout_of(own) == layout_of(state) == "native"
     if both_fish and _has_head(head) and not _has_head(own):
@@ -413,9 +295,7 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
         state |= {key: value for key, value in own.items() if key.startswith("score.")}
     for name in _names(config.get("classifier") or "score.fc"):
         weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
-        if (weight is None and wanted is None) or (
-            weight is not None and wanted is not None and weight.shape == wanted.shape
-        ):
+        if getattr(weight, "shape", None) == getattr(wanted, "shape", None):
             continue
         parts = [f"{name}.weight", f"{name}.bias"]
         drop([part for part in parts if part in state])
@@ -465,22 +345,40 @@ def _some(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
+def check_ordered(path: str | Path) -> None:
+    """Raises InputError for a file whose format does not keep the order of layers."""
+    if Path(path).suffix.lower() == ".safetensors":
+        raise InputError(f"{path}: safetensors files do not keep the order of layers: nothing to match by")
+
+
+def pair_by_order(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The model's keys and a state dict's, by position. Counters (``num_batches_tracked``) are left out on both sides.
+
+    Raises:
+        InputError: different counts.
+    """
+    own, theirs = (
+        [key for key in keys if not key.endswith("num_batches_tracked")] for keys in (model.state_dict(), state)
+    )
+    if len(own) != len(theirs):
+        raise InputError(f"cannot match by order: the file has {len(theirs)} tensors, the model {len(own)}")
+    return dict(zip(own, theirs, strict=True))
+
+
 def match_by_order(model: nn.Module, state: Mapping[str, Tensor]) -> State:
     """Gives a state dict the model's keys by position: tensors in the file's order meet the model's.
 
     For files of the same network under other names. Shapes must agree, and so must the last part of the names where it
-    is torch's own (``weight``, ``running_mean`` ...). Counters (``num_batches_tracked``) are left out on both sides.
+    is torch's own (``weight``, ``running_mean`` ...).
 
     Raises:
         InputError: different counts, or the first pair that does not agree.
     """
-    own = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    theirs = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
-    if len(own) != len(theirs):
-        raise InputError(f"cannot match by order: the file has {len(theirs)} tensors, the model {len(own)}")
-    kinds = {"weight", "bias", "running_mean", "running_var"}
-    for (name, wanted), (key, value) in zip(own.items(), theirs.items(), strict=True):
+    own, kinds = model.state_dict(), {"weight", "bias", "running_mean", "running_var"}
+    pairs = pair_by_order(model, state)
+    for name, key in pairs.items():
         ends = {key.rpartition(".")[2], name.rpartition(".")[2]}
-        if wanted.shape != value.shape or (len(ends) > 1 and ends <= kinds):
-            raise InputError(f"cannot match by order: {key} {tuple(value.shape)} meets {name} {tuple(wanted.shape)}")
-    return dict(zip(own, theirs.values(), strict=True))
+        found, wanted = tuple(state[key].shape), tuple(own[name].shape)
+        if found != wanted or (len(ends) > 1 and ends <= kinds):
+            raise InputError(f"cannot match by order: {key} {found} meets {name} {wanted}")
+    return {name: state[key] for name, key in pairs.items()}

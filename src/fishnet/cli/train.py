@@ -19,7 +19,7 @@ def _flags() -> type:
     """A dataclass of all recipe keys, each optional: what is not given stays as the recipe has it."""
     hints = typing.get_type_hints(Recipe)
     fields = [
-        (field.name, Annotated[hints[field.name] | None, Parameter(help=field.metadata["help"])], None)
+        (field.name, Annotated[hints[field.name] | None, Parameter(help=field.metadata["help"], negative_iterable=())], None)
         for field in dataclasses.fields(Recipe)
     ]
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)

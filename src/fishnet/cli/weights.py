@@ -23,19 +23,19 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
     as_json
         Print one JSON object.
     """
-    from fishnet.backbone.weights import describe, read_checkpoint
+    from fishnet.backbone.weights import read_described
 
-    it = describe(read_checkpoint(file))
+    _, it = read_described(file)
     if as_json:
         print(json.dumps({"file": str(file), **dataclasses.asdict(it)}))
         return
-    unknown = it.layout == "unknown"
+    classes = "none: no classifier inside" if it.num_classes == 0 else it.num_classes
     rows = {
         "file": f"{file} ({file.stat().st_size:,} bytes)",
-        "layout": "unknown: no FishNet" if unknown else it.layout,
-        "network": "not told" if unknown else it.variant or "a FishNet of no registered variant",
-        "classes": "not told" if unknown else it.num_classes or "none: no classifier inside",
-        "channels": "not told" if unknown else it.in_chans,
+        "layout": it.layout,
+        "network": it.network,
+        "classes": "not told" if classes is None else classes,
+        "channels": "not told" if it.in_chans is None else it.in_chans,
         "parameters": f"{it.parameters:,}",
         "tensors": f"{it.tensors:,}",
     }
@@ -53,8 +53,8 @@ def convert(
     bundle: Path | None = None,
     by_order: Annotated[bool, Parameter(negative=())] = False,
     classes: Path | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
+    mean: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
+    std: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
     size: int | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:

@@ -33,7 +33,10 @@ class ImageFolder(LabelledSet):
             raise InputError(f"{folder}: has one class only ({names[0]}): a classifier needs two class folders or more")
         found = Classes.of(names)
         self.classes = classes or found
-        places = found.indices_in(self.classes)
+        try:
+            places = found.indices_in(self.classes)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from None
         self.paths: list[Path] = []
         self.labels: list[int] = []
         for name, label in zip(names, places, strict=True):

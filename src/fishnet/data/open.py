@@ -31,9 +31,7 @@ def open_labelled(
     """
     sets: dict[str, LabelledSet]
     if data == FASHION_MNIST:
-        sets = {"train": FashionMNIST(True, mode), "test": FashionMNIST(False, mode)}
-        if classes is not None:
-            sets["train"].classes.indices_in(classes)
+        sets = {"train": FashionMNIST(True, mode, classes), "test": FashionMNIST(False, mode, classes)}
     else:
         folder = Path(data)
         if not folder.exists():
@@ -45,4 +43,6 @@ def open_labelled(
             sets[name] = ImageFolder(part, mode, train.classes)
     if "val" not in sets:
         sets["train"], sets["val"] = hold_out(sets["train"], val_fraction, seed)
+        if not len(sets["val"]):
+            raise InputError(f"{data}: one picture a class leaves none to validate with: add pictures, or a folder val")
     return sets

@@ -26,11 +26,11 @@ def mode_of(channels: int) -> Mode:
 def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
     """Converts any PIL image to 8-bit grey or RGB.
 
-    Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette) are laid on white. 16- and 32-bit
-    integer grey keeps its upper 8 bits of 16; float grey is taken as 0 to 255.
+    Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette, a PNG's transparent colour) are laid
+    on white. 16- and 32-bit integer grey keeps its upper 8 bits of 16; float grey is taken as 0 to 255.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode == mode:
+    if image.mode == mode and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value / 256).convert("L")
@@ -66,9 +66,11 @@ def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below a folder, by their endings, sorted; hidden files are left out."""
+    """All picture files below a folder, by their endings, sorted; hidden files and folders are left out."""
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
     )

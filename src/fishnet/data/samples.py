@@ -26,19 +26,23 @@ class FashionMNIST(LabelledSet):
     Args:
         train: the 60,000 training photos rather than the 10,000 test photos.
         mode: ``L`` as they are, or ``RGB``.
+        classes: the expected classes; by default the set's own ten.
 
     Raises:
+        InputError: ``classes`` lacks one of the ten.
         WorkError: the files are nowhere to be had; says what to install.
     """
 
-    def __init__(self, train: bool, mode: Mode = "L") -> None:
+    def __init__(self, train: bool, mode: Mode = "L", classes: Classes | None = None) -> None:
         from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
         whole = TorchvisionFashionMNIST(str(fashion_mnist_root()), train=train)
         self.mode, self.train = mode, train
         self.pixels = whole.data.numpy()
-        self.labels = whole.targets.tolist()
-        self.classes = Classes.of(whole.classes)
+        found = Classes.of(whole.classes)
+        self.classes = classes or found
+        places = found.indices_in(self.classes)
+        self.labels = [places[label] for label in whole.targets.tolist()]
 
     def __len__(self) -> int:
         return len(self.labels)

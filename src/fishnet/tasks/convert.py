@@ -1,15 +1,27 @@
 """Checkpoint files of others, converted: to this project's names, or to a bundle that predicts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from fishnet.backbone.registry import create_model
-from fishnet.backbone.weights import Description, describe, load_weights, read_checkpoint, to_native
+from fishnet.backbone.weights import (
+    Description,
+    check_ordered,
+    describe,
+    fit,
+    load_weights,
+    pair_by_order,
+    read_described,
+    to_native,
+    trunk_of,
+)
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
+from fishnet.data.pictures import mode_of
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.store import build_from, save_state, save_weights, versions
@@ -18,29 +30,35 @@ from fishnet.tasks.store import build_from, save_state, save_weights, versions
 def native_from_checkpoint(file: str | Path, out: Path) -> Description:
     """Writes a FishNet checkpoint of any known layout as safetensors with this project's names.
 
-    Where the file is of a registered network, every tensor is checked to have its place in it.
+    Every tensor is checked to have its place in the registered network that the file is of. (A FishNet of a ``Spec``
+    of one's own needs no conversion: its ``load_state_dict`` takes every layout.)
 
     Returns:
         What was written.
 
     Raises:
-        InputError: no checkpoint, no FishNet, or not all of one.
+        InputError: no checkpoint, no FishNet, none that is registered, or not all of one.
     """
-    found = read_checkpoint(file)
-    it = describe(found)
+    found, it = read_described(file)
     if it.layout == "unknown":
         raise InputError(
             f"{file}: no FishNet of a known layout: for another timm network, say --backbone NAME --bundle DIR"
         )
-    if it.variant is not None:
-        end = "head" if any(key.startswith("head.") for key in to_native(found)) else "body"
-        load_weights(create_model(it.variant, num_classes=it.num_classes, in_chans=it.in_chans, end=end), file)
-    native = to_native(found)
+    if trunk_of(found) is not None:
+        raise InputError(f"{file}: holds a task head beside its trunk; fishnet train --weights takes it as it is")
+    if it.variant is None:
+        raise InputError(f"{file}: not whole, or no registered network: it seems to be {it}")
+    with torch.device("meta"):
+        model = create_model(it.variant, num_classes=it.num_classes, in_chans=it.in_chans or 3, **_end(found))
+    try:
+        state, _ = fit(model, found)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
     partial = out.with_name(f".{out.name}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_state(native, partial)
+    save_state(state, partial)
     partial.replace(out)
-    return describe(native)
+    return describe(state)
 
 
 def bundle_from_checkpoint(
@@ -69,40 +87,52 @@ def bundle_from_checkpoint(
         The bundle as written.
 
     Raises:
-        InputError: weights of another network, or classes that are not known or not as many as outputs.
+        InputError: weights of another network, classes that are not known or not as many as outputs, or preprocessing
+            that the network cannot have.
     """
-    state = read_checkpoint(file)
-    it = describe(state)
-    backbone = backbone or it.variant
-    if backbone is None:
-        raise InputError(f"{file}: no FishNet of a known layout: say which timm network it is with --backbone NAME")
-    config: dict[str, Any] = create_model(backbone).default_cfg  # type: ignore[assignment]
-    outputs = _outputs(to_native(state), config, by_order)
-    if not outputs:
-        raise InputError(f"{file}: no classifier of {backbone} inside: nothing that a bundle could predict with")
-    table = _class_table(classes, outputs, str(file))
-    channels = it.in_chans or config["input_size"][0]
-    trunk_size = (size, size) if size else tuple(config["input_size"][1:])
-    preprocess = Preprocess(
-        trunk_size,
-        config["crop_pct"],
-        config["interpolation"] if config["interpolation"] != "random" else "bilinear",
-        _per_channel(mean or config["mean"], channels, "mean"),
-        _per_channel(std or config["std"], channels, "std"),
-    )
+    if by_order:
+        check_ordered(file)
+    found, it = read_described(file)
+    name = backbone or it.variant
+    if name is None:
+        raise InputError(f"{file}: seems to be {it}: say which timm network it is with --backbone NAME")
+    args = _end(found) if it.layout != "unknown" and it.variant == name else {}
+    model = create_model(name, **args)
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    try:
+        state = _by_position(model, found) if by_order else to_native(found)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    classifier, first = (_first_of(state, config.get(key)) for key in ("classifier", "first_conv"))
+    if classifier is None:
+        raise InputError(f"{file}: no classifier of {name} inside: nothing that a bundle could predict with")
+    channels = first.shape[1] if first is not None and first.ndim == 4 else 3
     bundle = Bundle(
-        task="classify", backbone=backbone, classes=table, preprocess=preprocess, versions=versions(),
-    )  # fmt: skip
-    model = build_from(bundle)
-    load_weights(model.trunk, file, by_order=by_order)
-    return write_bundle(folder, bundle, lambda path: save_weights(model, path))
+        task="classify",
+        backbone=name,
+        backbone_args=args,
+        classes=_class_table(classes, classifier.shape[0], str(file)),
+        preprocess=_preprocess(model, config, channels, mean, std, size),
+        versions=versions(),
+    )
+    whole = build_from(bundle)
+    load_weights(whole.trunk, file, by_order=by_order)
+    return write_bundle(folder, bundle, lambda path: save_weights(whole, path))
 
 
-def _outputs(state: dict[str, Tensor], config: dict[str, Any], by_order: bool) -> int:
-    """Number of a checkpoint's classes: of the network's classifier by name, or, by order, of the last tensor."""
-    name = config["classifier"]
-    weight = next(reversed(state.values())) if by_order else state.get(f"{name}.weight")
-    return 0 if weight is None else weight.shape[0]
+def _end(state: dict[str, Tensor]) -> dict[str, Any]:
+    """The option of a FishNet that ends with the body; none for a whole fish."""
+    return {} if any(key.startswith("head.") for key in to_native(state)) else {"end": "body"}
+
+
+def _by_position(model: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: found[key] for name, key in pair_by_order(model, found).items()}
+
+
+def _first_of(state: dict[str, Tensor], layers: str | Iterable[str] | None) -> Tensor | None:
+    """The weight of a layer that timm's config names, of the first one where it names several."""
+    name = layers if isinstance(layers, str) else next(iter(layers or ()), "")
+    return state.get(f"{name}.weight")
 
 
 def _class_table(names: Sequence[str] | None, outputs: int, file: str) -> Classes:
@@ -126,11 +156,37 @@ def imagenet_names() -> list[str]:
     ]
 
 
+def _preprocess(
+    model: nn.Module,
+    config: dict[str, Any],
+    channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    size: int | None,
+) -> Preprocess:
+    """The network's own preprocessing, as timm has it, with what the user wants otherwise."""
+    from timm.data import resolve_model_data_config
+
+    mode_of(channels)  # raises where pictures cannot be its input
+    own: dict[str, Any] = resolve_model_data_config(model)
+    height, width = own["input_size"][1:]
+    if size is not None and size != height and config.get("fixed_input_size"):
+        raise InputError(f"size={size}: this network takes {height} px only")
+    if size is not None and size < 32:
+        raise InputError(f"size={size}: must be from 32")
+    means = _per_channel(own["mean"] if mean is None else mean, channels, "mean")
+    stds = _per_channel(own["std"] if std is None else std, channels, "std")
+    if min(stds) <= 0:
+        raise InputError(f"std={min(stds):g}: must be more than 0")
+    interpolation = "bilinear" if own["interpolation"] == "random" else own["interpolation"]
+    return Preprocess((size or height, size or width), own["crop_pct"], interpolation, means, stds)
+
+
 def _per_channel(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:
     if len(values) == channels:
         return tuple(values)
     if len(values) == 1:
         return tuple(values) * channels
-    if channels == 1:
+    if channels == 1 and values:
         return (sum(values) / len(values),)
     raise InputError(f"{what}: {len(values)} values for {channels} channels")

@@ -1,8 +1,10 @@
 """Training from data to bundle."""
 
 import logging
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from safetensors import SafetensorError
 from timm.optim import list_optimizers
 from torch.utils.data import DataLoader
 
@@ -19,7 +22,7 @@ from fishnet.bundle import Bundle, is_bundle, write_bundle
 from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
 from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform, TrainTransform
-from fishnet.errors import InputError, nearest
+from fishnet.errors import InputError, WorkError, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
@@ -83,7 +86,8 @@ class BundleWriter(Callback):
         }
         if trainer.is_global_zero:
             bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
-            write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
+            with _saving(self.folder):
+                write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -93,10 +97,23 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Writes beside the target, then renames."""
         partial = Path(f"{path}.partial")
         try:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-            partial.replace(path)
+            with _saving(path):
+                super().save_checkpoint(checkpoint, partial, storage_options)
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _saving(path: Any) -> Iterator[None]:
+    """Turns what a full disk raises into a WorkError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WorkError(
+            f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"
+        ) from error
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
@@ -146,7 +163,8 @@ def fit(
 
     Raises:
         InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
-        WorkError: the loss is not finite.
+        WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
+        KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
     _silence_lightning()
     _check_out(out, resume)
@@ -206,9 +224,12 @@ def fit(
         use_distributed_sampler=False,
     )
     last = out / CHECKPOINTS / "last.ckpt"
-    trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
+    except SystemExit:  # how Lightning ends an interrupted training, interrupts switched off
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
     return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
 
 

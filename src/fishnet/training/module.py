@@ -47,6 +47,14 @@ class Training(pl.LightningModule):
         self.val_loss = MeanMetric()
         self.broken: set[str] = set()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
+        checkpoint["lr_schedulers"] = []
+
+    def on_train_start(self) -> None:
+        """Sets the learning rate of the step that the training starts or goes on with."""
+        self.lr_scheduler_step(self.lr_schedulers(), None)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and the like draw from (seed, step), so that a resumed run repeats them."""
         torch.manual_seed(mix(self.recipe.seed, self.global_step, self.global_rank))
@@ -98,14 +106,17 @@ class Training(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """timm's optimiser and per-step schedule."""
         recipe = self.recipe
-        optimizer = create_optimizer_v2(
-            self.model,
-            opt=recipe.optimizer,
-            lr=recipe.lr,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-            filter_bias_and_bn=not recipe.decay_norms,
-        )
+        try:
+            optimizer = create_optimizer_v2(
+                self.model,
+                opt=recipe.optimizer,
+                lr=recipe.lr,
+                weight_decay=recipe.weight_decay,
+                momentum=recipe.momentum,
+                filter_bias_and_bn=not recipe.decay_norms,
+            )
+        except ValueError as error:
+            raise InputError(f"optimizer {recipe.optimizer} with these settings: {error}") from error
         warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
         schedule, _ = create_scheduler_v2(
             optimizer,

@@ -64,6 +64,9 @@ class Recipe:
             raise InputError(
                 f"crop_scale={list(self.crop_scale)}: must be two shares of the area, 0 < first <= second <= 1"
             )
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise InputError(f"crop_ratio={list(self.crop_ratio)}: must be two ratios, 0 < first <= second")
         if self.channels not in (1, 3):
             raise InputError(f"channels={self.channels}: must be 1 (grey) or 3 (RGB)")
 
@@ -80,7 +83,7 @@ class Recipe:
         hints = typing.get_type_hints(Recipe)
         for name in overrides:
             if name not in hints:
-                raise InputError(f"{where}: unknown key {name!r}: {nearest(name, hints)}")
+                raise InputError(f"{where}: unknown key {name!r}: {nearest(str(name), hints)}")
         values = {name: _convert(where, name, value, hints[name]) for name, value in overrides.items()}
         return dataclasses.replace(self, **values)
 

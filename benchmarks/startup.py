@@ -1,0 +1,65 @@
+"""How long the command line takes to answer: fresh processes, wall time.
+
+    python benchmarks/startup.py
+    python benchmarks/startup.py --runs 31
+
+Times are medians after warm-ups that fill the file cache and write the byte code. The bare interpreter is the first row:
+what is above it is ours.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TARGET = 0.5
+
+
+def commands() -> dict[str, list[str]]:
+    """What is measured: label -> command. ``fishnet`` is the script installed beside this interpreter."""
+    fishnet = shutil.which("fishnet", path=str(Path(sys.executable).parent)) or shutil.which("fishnet")
+    if fishnet is None:
+        raise SystemExit("no fishnet command found: pip install -e . first")
+    return {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        'python -c "import fishnet"': [sys.executable, "-c", "import fishnet"],
+        "fishnet --version": [fishnet, "--version"],
+        "fishnet --help": [fishnet, "--help"],
+    }
+
+
+def seconds(command: list[str]) -> float:
+    """Wall time of one run; its output is read and thrown away, its failure is ours."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--warm-ups", type=int, default=2)
+    args = parser.parse_args()
+    print("| command | median, s | fastest, s | slowest, s |")
+    print("|---|---:|---:|---:|", flush=True)
+    late = []
+    for label, command in commands().items():
+        times = [seconds(command) for _ in range(args.warm_ups + args.runs)][args.warm_ups :]
+        median = statistics.median(times)
+        print(f"| `{label}` | {median:.3f} | {min(times):.3f} | {max(times):.3f} |", flush=True)
+        if median >= TARGET:
+            late.append(label)
+    print(
+        f"\nmedian of {args.runs} after {args.warm_ups} warm-ups; Python {platform.python_version()}, "
+        f"{platform.machine()}, {os.cpu_count()} cores"
+    )
+    print(f"target, under {TARGET} s: " + (f"missed by {', '.join(late)}" if late else "met by all"))
+
+
+if __name__ == "__main__":
+    main()

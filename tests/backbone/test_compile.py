@@ -1,0 +1,203 @@
+"""torch.compile takes the whole fish as one graph, and computes the same.
+
+The real backend (inductor) needs a C++ compiler and takes a minute a network, so it runs on few. The other tests use
+backends that keep torch's own kernels, and so leave no room for a difference: ``Kept``, which runs the graph that was
+traced, and "aot_eager", which also makes it functional, with a backward graph of its own.
+"""
+
+import copy
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from fishnet.backbone import Spec
+from tests.backbone.helpers import MICRO, VARIANTS, difference, image, net
+
+needs_compiler = pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
+    reason="no C++ compiler (c++, g++ or clang++) found, which torch.compile needs for the CPU",
+)
+SLOW = ("fishnet150", "fishnet201", "fishnext150")  # 5 to 15 seconds each to trace
+
+
+def marked(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
+class Kept:
+    """A backend that runs what was traced as it is, and keeps the graphs."""
+
+    def __init__(self) -> None:
+        self.graphs: list[torch.fx.GraphModule] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Callable[..., Any]:
+        self.graphs.append(graph)
+        return graph.forward
+
+    @property
+    def convolutions(self) -> list[int]:
+        """Convolutions in each graph, by what the graph calls."""
+        return [sum(node.target in (torch.conv2d, nn.functional.conv2d) for node in g.graph.nodes) for g in self.graphs]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before() -> Iterator[None]:
+    """All networks share their code, and torch.compile gives up after eight versions of one function."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def convolutions(model: nn.Module) -> int:
+    return sum(isinstance(m, nn.Conv2d) for m in model.modules())
+
+
+def step(model: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """One training step's gradients, all in one vector; random layers draw the same each time."""
+    torch.manual_seed(1)
+    run(x).square().mean().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def bytes_kept(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each storage once."""
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run(x)
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("name", marked(*VARIANTS))
+@torch.no_grad()
+def test_every_variant_is_one_graph(name: str) -> None:
+    model, x, kept = net(name), image(2, 3, 64, 75), Kept()
+    compiled = torch.compile(model, fullgraph=True, backend=kept)
+    assert torch.equal(compiled(x), model(x))
+    assert kept.convolutions == [convolutions(model)]  # all of the network was traced, not a part of it
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("name", ["fishnet_nano", "fishnet99"])
+@torch.no_grad()
+def test_inductor(name: str) -> None:
+    """The convolutions stay library calls; norms and activations are fused and round elsewhere.
+
+    1e-5 is some hundred float32 roundings of 6e-8, over up to 99 layers.
+    """
+    model, x = net(name), image(2, 3, 64, 75)
+    compiled = torch.compile(model, fullgraph=True)
+    assert difference(compiled(x), model(x)) < 1e-5
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_inductor_training() -> None:
+    """In float64: in float32 the badly conditioned first step of a network makes 1e-4 of a rounding.
+
+    1e-9 is then some million roundings of 1e-16, and far below what a wrong gradient would show.
+    """
+    plain, x = net(MICRO).double().train(), image(2, 3, 64, 96, dtype=torch.float64)
+    twin = copy.deepcopy(plain)
+    compiled = torch.compile(twin, fullgraph=True)
+    assert difference(step(twin, compiled, x), step(plain, plain, x)) < 1e-9
+    for (key, found), wanted in zip(twin.named_buffers(), plain.buffers(), strict=True):
+        assert difference(found, wanted) < 1e-9, key
+
+
+def test_training_as_traced() -> None:
+    """The smallest registered network, with random layers, to the last bit: the same kernels in the same order."""
+    plain = net("fishnet_nano", drop_rate=0.2, drop_path_rate=0.2).train()
+    twin, x, kept = copy.deepcopy(plain), image(2, 3, 64, 96), Kept()
+    compiled = torch.compile(twin, fullgraph=True, backend=kept)
+    assert torch.equal(step(twin, compiled, x), step(plain, plain, x))
+    assert all(torch.equal(b, c) for b, c in zip(twin.buffers(), plain.buffers(), strict=True))
+    assert len(kept.graphs) == 1
+
+
+@torch.no_grad()
+def test_dynamic_sizes_are_one_graph() -> None:
+    """From 64 px up, divisible by 32 or not. (A map of one pixel, below 64 px, or one image gets its own graph.)"""
+    model, kept = net("fishnet_nano"), Kept()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=kept)
+    for shape in [(2, 3, 64, 96), (3, 3, 75, 101), (2, 3, 224, 160), (4, 3, 65, 65)]:
+        x = image(*shape)
+        assert torch.equal(compiled(x), model(x)), shape
+    assert len(kept.graphs) == 1
+    for shape in [(1, 3, 64, 64), (2, 3, 32, 32)]:
+        x = image(*shape)
+        assert torch.equal(compiled(x), model(x)), shape
+
+
+class TestFeatures:
+    @pytest.mark.parametrize("options", [{}, {"out_indices": (0, 2)}, {"end": "body"}])
+    @torch.no_grad()
+    def test_timm_features(self, options: dict[str, Any]) -> None:
+        features, x = timm.create_model("fishnet_nano", features_only=True, **options).eval(), image(2, 3, 64, 75)
+        found = torch.compile(features, fullgraph=True, backend="aot_eager")(x)
+        wanted = features(x)
+        assert len(found) == len(wanted) == len(features.feature_info.channels())
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+    @pytest.mark.parametrize("options", [{}, {"indices": [1], "stop_early": True}, {"indices": 2}])
+    @torch.no_grad()
+    def test_forward_intermediates(self, options: dict[str, Any]) -> None:
+        model, x = net("fishnet_nano"), image(2, 3, 64, 75)
+        final, maps = torch.compile(model.forward_intermediates, fullgraph=True, backend="aot_eager")(x, **options)
+        wanted_final, wanted = model.forward_intermediates(x, **options)
+        assert torch.equal(final, wanted_final)  # type: ignore[arg-type]
+        assert len(maps) == len(wanted)
+        assert all(torch.equal(a, b) for a, b in zip(maps, wanted, strict=True))
+
+    @torch.no_grad()
+    def test_nothing_beyond_the_last_wanted_map_is_traced(self) -> None:
+        model, kept = net(MICRO), Kept()
+        run = torch.compile(model.forward_intermediates, fullgraph=True, backend=kept)
+        (found,) = run(image(2, 3, 64, 75), [1], intermediates_only=True)
+        assert torch.equal(found, model.forward_stages(image(2, 3, 64, 75), ["head.0"])["head.0"])
+        unused = sum(convolutions(part) for part in (*model.head[1:], model.score))
+        assert kept.convolutions == [convolutions(model) - unused]
+
+
+class TestCheckpointing:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", [MICRO, "fishnet_nano", "fishnet99"], ids=["micro", "fishnet_nano", "fishnet99"])
+    def test_it_changes_nothing(self, name: str | Spec) -> None:
+        """Gradients, running statistics and counters, with random layers at work; less is kept for the backward pass.
+
+        The compiled graph writes each running statistic once by itself. float64 and 1e-9 as in the training above.
+        """
+        plain = net(name, drop_rate=0.2, drop_path_rate=0.2).double().train()
+        twin = copy.deepcopy(plain)
+        twin.set_grad_checkpointing()
+        x = image(2, 3, 64, 96, dtype=torch.float64)
+        compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
+        assert difference(step(twin, compiled, x), step(plain, plain, x)) < 1e-9
+        for (key, found), wanted in zip(twin.named_buffers(), plain.buffers(), strict=True):
+            assert difference(found, wanted) < 1e-9, key
+        assert {int(b) for key, b in twin.named_buffers() if key.endswith("num_batches_tracked")} == {1}
+        assert bytes_kept(compiled, x) < 0.8 * bytes_kept(plain, x)
+
+    @pytest.mark.slow
+    @needs_compiler
+    def test_inductor(self) -> None:
+        """Tolerance as in ``test_inductor_training``."""
+        plain = net(MICRO).double().train()
+        twin = copy.deepcopy(plain)
+        twin.set_grad_checkpointing()
+        x = image(2, 3, 64, 96, dtype=torch.float64)
+        compiled = torch.compile(twin, fullgraph=True)
+        assert difference(step(twin, compiled, x), step(plain, plain, x)) < 1e-9
+        for (key, found), wanted in zip(twin.named_buffers(), plain.buffers(), strict=True):
+            assert difference(found, wanted) < 1e-9, key

@@ -1,0 +1,254 @@
+"""Splits, samples and batches: the same for the same seed, whatever else happens."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fishnet.data.base import EpochSampler, Key, LabelledSet, Sample, Seeded, Subset, collate, drawn_from, hold_out, mix
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import Mode
+from fishnet.data.transforms import TrainTransform
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+
+
+class Noise(LabelledSet):
+    """Pictures of noise; those named as broken cannot be read."""
+
+    mode: Mode = "RGB"
+
+    def __init__(self, labels: Iterable[int], broken: Iterable[int] = ()) -> None:
+        self.labels, self.broken = list(labels), set(broken)
+        self.classes = Classes.of(f"c{i}" for i in range(max(self.labels, default=0) + 1))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        if index in self.broken:
+            raise InputError(f"{self.source(index)}: broken picture")
+        torch.rand(index % 5)  # a reader that draws random numbers of its own
+        pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        return Image.fromarray(pixels), self.labels[index]
+
+    def source(self, index: int) -> str:
+        return f"noise[{index}]"
+
+
+def seeded(broken: Iterable[int] = (), seed: int = 3) -> Seeded:
+    transform = TrainTransform(Preprocess((16, 16)), crop_scale=(0.2, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
+    return Seeded(Noise([i % 3 for i in range(12)], broken), transform, seed)
+
+
+def tensor(sample: Sample) -> Tensor:
+    assert not isinstance(sample, str)
+    return sample[0]
+
+
+# hold_out
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), max_size=60), st.floats(0.01, 0.9), st.integers(0, 2**62))
+def test_hold_out_is_stratified(labels: list[int], fraction: float, seed: int) -> None:
+    whole = Noise(labels)
+    rest, held = hold_out(whole, fraction, seed)
+    assert sorted(rest.indices + held.indices) == list(range(len(labels))), "each picture is in one part"
+    assert rest.indices == sorted(rest.indices)
+    assert held.labels == [labels[i] for i in held.indices]
+    for label, count in Counter(labels).items():
+        out = held.labels.count(label)
+        if count == 1:
+            assert out == 0, "a class's only picture is for training"
+        else:
+            assert 1 <= out <= count - 1
+            assert abs(out - fraction * count) <= 1
+    again = hold_out(whole, fraction, seed)
+    assert (again[0].indices, again[1].indices) == (rest.indices, held.indices)
+
+
+def test_hold_out_depends_on_the_seed_and_on_nothing_else() -> None:
+    whole = Noise([0, 1] * 50)
+    first = hold_out(whole, 0.2, 0)[1].indices
+    torch.manual_seed(99)
+    assert hold_out(whole, 0.2, 0)[1].indices == first
+    assert hold_out(whole, 0.2, 1)[1].indices != first
+
+
+def test_another_class_changes_no_other_split() -> None:
+    few = hold_out(Noise([0] * 20 + [1] * 20), 0.3, 5)[1].indices
+    more = hold_out(Noise([0] * 20 + [1] * 20 + [2] * 7), 0.3, 5)[1].indices
+    assert more[: len(few)] == few
+
+
+def test_subset() -> None:
+    whole = Noise([0, 1, 2, 0])
+    part = Subset(whole, [3, 1])
+    assert (len(part), part.labels, part.mode, part.classes) == (2, [0, 1], "RGB", whole.classes)
+    assert part.source(0) == "noise[3]"
+    assert part.read(0)[0].tobytes() == whole.read(3)[0].tobytes()
+    image, target = part[1]
+    assert (image.shape, image.dtype, target) == ((3, 20, 24), torch.uint8, 1)
+
+
+# seeds
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4))
+def test_mix_gives_a_seed_that_torch_takes(numbers: list[int]) -> None:
+    assert 0 <= mix(*numbers) < 2**63
+    torch.Generator().manual_seed(mix(*numbers))
+
+
+def test_mix_is_the_same_on_every_machine_and_tells_numbers_apart() -> None:
+    assert mix(0, 0, 0) == 1445694884619442965, "other seeds would make another training of a resumed one"
+    seeds = {mix(seed, epoch, index) for seed in range(5) for epoch in range(20) for index in range(100)}
+    assert len(seeds) == 10_000
+    assert mix(1, 2) != mix(2, 1)
+    assert mix(1) != mix(1, 0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_drawn_from_leaves_the_generator_as_it_was(fails: bool) -> None:
+    expected = torch.Generator().manual_seed(0)
+    torch.rand(3, generator=expected)
+    torch.rand(3)  # the fixture has seeded with 0
+    try:
+        with drawn_from(7):
+            inside = torch.rand(5)
+            if fails:
+                raise RuntimeError
+    except RuntimeError:
+        assert fails
+    assert torch.equal(torch.rand(4), torch.rand(4, generator=expected))
+    assert torch.equal(inside, torch.rand(5, generator=torch.Generator().manual_seed(7)))
+
+
+# samples
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
+    forwards = {key: tensor(seeded()[key]) for key in [(e, i) for e in range(2) for i in range(12)]}
+    torch.manual_seed(99)
+    data = seeded(broken=[2, 5])
+    for key in reversed(forwards):
+        sample = data[key]
+        assert isinstance(sample, str) if key[1] in (2, 5) else torch.equal(tensor(sample), forwards[key])
+    assert not torch.equal(forwards[0, 4], forwards[1, 4]), "another epoch, another crop"
+    assert not torch.equal(tensor(seeded(seed=4)[0, 4]), forwards[0, 4]), "another seed, another crop"
+
+
+def test_a_sample_takes_nothing_from_the_global_generator() -> None:
+    pictures = Noise([0, 0])
+    pictures.read = lambda index: (Image.new("RGB", (20, 20)), 0)  # type: ignore[method-assign]
+    transform = TrainTransform(Preprocess((16, 16)), crop_scale=(0.2, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
+    before = torch.get_rng_state()
+    Seeded(pictures, transform)[0, 1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_broken_picture_is_a_line() -> None:
+    assert seeded(broken=[1])[0, 1] == "noise[1]: broken picture"
+
+
+def batches(workers: int) -> list[tuple[Tensor, list[int], list[str]]]:
+    sampler = EpochSampler(12, shuffle=True, seed=3)
+    sampler.set_epoch(2)
+    loader = DataLoader(
+        seeded(broken=[7]),  # type: ignore[arg-type]
+        batch_size=4,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+    )
+    return [(batch.images, batch.indices, batch.broken) for batch in loader]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_samples_are_the_same_whatever_the_number_of_workers(workers: int) -> None:
+    alone, shared = batches(0), batches(workers)
+    assert [rest for _, *rest in alone] == [rest for _, *rest in shared]
+    for (images, *_), (others, *_) in zip(alone, shared, strict=True):
+        assert torch.equal(images, others)
+
+
+# the sampler
+
+
+def keys(length: int, shuffle: bool, rank: int = 0, world: int = 1, seed: int = 0, epoch: int = 0) -> list[Key]:
+    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world=world)
+    sampler.set_epoch(epoch)
+    found = list(sampler)
+    assert len(found) == len(sampler)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 50), st.integers(1, 6), st.booleans(), st.integers(0, 5))
+def test_processes_share_an_epoch_without_overlap(length: int, world: int, shuffle: bool, epoch: int) -> None:
+    parts = [keys(length, shuffle, rank, world, epoch=epoch) for rank in range(world)]
+    indices = [index for part in parts for _, index in part]
+    assert len(set(indices)) == len(indices)
+    assert all(found == epoch for part in parts for found, _ in part)
+    if shuffle:
+        assert {len(part) for part in parts} == {length // world}, "as many steps for each"
+    else:
+        assert sorted(indices) == list(range(length)), "each picture is counted once"
+
+
+def test_order() -> None:
+    assert [index for _, index in keys(9, False)] == list(range(9))
+    first = keys(50, True)
+    assert sorted(first) == [(0, i) for i in range(50)]
+    assert first == keys(50, True)
+    assert [i for _, i in first] != [i for _, i in keys(50, True, epoch=1)]
+    assert first != keys(50, True, seed=1)
+
+
+def test_the_pictures_left_out_are_not_always_the_same() -> None:
+    left = set()
+    for epoch in range(20):
+        seen = {i for rank in range(3) for _, i in keys(11, True, rank, 3, epoch=epoch)}
+        left |= set(range(11)) - seen
+    assert len(left) > 5
+
+
+# batches
+
+
+def test_collate() -> None:
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    batch = collate([(image, 2, 10), "a: broken", (image + 1, 0, 11), "b: broken"])
+    assert (batch.images.shape, batch.images.dtype) == ((2, 3, 4, 4), torch.uint8)
+    assert batch.targets.tolist() == [2, 0]
+    assert batch.targets.dtype == torch.int64
+    assert (batch.indices, batch.broken) == ([10, 11], ["a: broken", "b: broken"])
+
+
+def test_collate_of_broken_pictures_only() -> None:
+    batch = collate(["a: broken"])
+    assert (len(batch.images), len(batch.targets), batch.indices, batch.broken) == (0, 0, [], ["a: broken"])
+
+
+# class tables
+
+
+def test_class_tables() -> None:
+    table = Classes(("a", "b", "c"), (5, 2, 9))
+    assert Classes.from_list(table.to_list()) == table
+    assert Classes.of(["c", "a"]).indices_in(table) == [2, 0]
+    with pytest.raises(InputError, match="does not know: d, e"):
+        Classes.of(["a", "d", "e"]).indices_in(table)
+    with pytest.raises(InputError, match="not unique: a, b"):
+        Classes.of(["b", "a", "b", "a", "c"])
+    with pytest.raises(InputError, match="2 class names but 1 ids"):
+        Classes(("a", "b"), (0,))

@@ -1,0 +1,120 @@
+"""Image folders, and the parts that are made of them."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fishnet.data.folder import ImageFolder, class_folders, split_folders
+from fishnet.data.labels import Classes
+from fishnet.data.open import open_labelled
+from fishnet.errors import InputError
+from tests.makers import CLASSES, image_folder, picture, split_folder
+
+
+def opened(data: Path, classes: Classes | None = None) -> dict[str, int]:
+    sets = open_labelled(str(data), "RGB", val_fraction=0.25, seed=0, classes=classes)
+    return {name: len(part) for name, part in sets.items()}
+
+
+def test_classes_are_the_sorted_folders(folder: Path) -> None:
+    found = ImageFolder(folder)
+    assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
+    assert found.labels == [0] * 8 + [1] * 8 + [2] * 8
+    assert found.source(9) == str(folder / "green" / "1.png")
+    image, label = found.read(9)
+    assert (image.mode, image.size, label) == ("RGB", (40, 36), 1)
+    assert ImageFolder(folder, "L").read(9)[0].mode == "L"
+    tensor, target = found[9]
+    assert (tensor.shape, target) == ((3, 36, 40), 1)
+
+
+def test_pictures_in_folders_below_a_class(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2)
+    deep = root / "red" / "more" / "again"
+    deep.mkdir(parents=True)
+    picture("red", 7).save(deep / "z.PNG")
+    found = ImageFolder(root)
+    assert found.classes.names == CLASSES
+    assert [found.labels[i] for i, path in enumerate(found.paths) if path.name == "z.PNG"] == [2]
+    assert len(found) == 7
+
+
+def test_hidden_folders_and_stray_files_are_no_classes(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2)
+    (root / ".cache").mkdir()
+    (root / "notes.txt").touch()
+    picture("red", 1).save(root / "stray.png")
+    assert tuple(class_folders(root)) == CLASSES
+    assert len(ImageFolder(root)) == 6
+
+
+def test_expected_classes_give_the_labels(folder: Path) -> None:
+    table = Classes(("red", "yellow", "green", "blue"), (4, 3, 2, 1))
+    found = ImageFolder(folder, classes=table)
+    assert found.classes is table
+    assert [found.labels[i] for i in (0, 8, 16)] == [3, 2, 0]
+
+
+def test_classes_that_are_not_expected_are_named_with_the_folder(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"colours: .*does not know: green \(it knows red, blue\)"):
+        ImageFolder(folder, classes=Classes.of(["red", "blue"]))
+
+
+def test_one_class_is_enough_for_a_model_that_knows_more(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2, ("red",))
+    with pytest.raises(InputError, match="one class only"):
+        ImageFolder(root)
+    assert ImageFolder(root, classes=Classes.of(["blue", "red"])).labels == [1, 1]
+
+
+@pytest.mark.parametrize("train", ["train", "training"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_split_names(train: str, val: str, tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", **{train: 4, val: 2, "test": 1})
+    assert split_folders(data) == {"train": data / train, "val": data / val, "test": data / "test"}
+    assert opened(data) == {"train": 12, "val": 6, "test": 3}
+
+
+def test_without_a_val_part_some_training_pictures_are_held_out(tmp_path: Path) -> None:
+    assert opened(split_folder(tmp_path / "a", train=4, test=1)) == {"train": 9, "val": 3, "test": 3}
+    assert opened(image_folder(tmp_path / "b", 8)) == {"train": 18, "val": 6}
+
+
+def test_without_a_train_part_the_folders_are_classes(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "data", 2, ("red", "green"))
+    (data / "red").rename(data / "test")
+    (data / "green").rename(data / "val")
+    assert split_folders(data) == {}
+    assert ImageFolder(data).classes.names == ("test", "val")
+
+
+def test_a_part_with_fewer_classes_keeps_the_numbers(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", train=2)
+    image_folder(data / "val", 1, ("red",))
+    sets = open_labelled(str(data), "RGB", val_fraction=0.1, seed=0)
+    assert list(sets["val"].labels) == [2]
+    assert sets["val"].classes == sets["train"].classes
+
+
+def test_a_part_with_a_class_that_training_lacks(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", train=2)
+    image_folder(data / "val", 1)
+    (data / "val" / "red").rename(data / "val" / "crimson")
+    with pytest.raises(InputError, match=r"data/val: .*crimson"):
+        opened(data)
+
+
+def test_nothing_left_to_validate_with(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data: one picture a class .* add pictures"):
+        opened(image_folder(tmp_path / "data", 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("nowhere", "no such folder .*fashion-mnist"), ("a.png", "is a file"), (".", "no class folders")],
+)
+def test_no_image_folder(path: str, words: str, tmp_path: Path) -> None:
+    Image.new("L", (3, 3)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=words):
+        opened(tmp_path / path)

@@ -1,0 +1,193 @@
+"""Bundles: what is written is read again, and nothing else is taken for it."""
+
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, is_bundle, read_bundle, write_bundle
+from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+
+BUNDLE = Bundle(
+    task="classify",
+    backbone="fishnet_nano",
+    classes=Classes(("chat", "chien", "été", "人"), (7, 3, 90, 1)),
+    preprocess=Preprocess((96, 128), 0.9, "bicubic", (0.4,), (0.2,)),
+    backbone_args={"drop_rate": 0.1},
+    thresholds={"score": 0.25},
+    metrics={"acc@1": 91.25},
+    recipe={"lr": 0.1, "crop_scale": [0.5, 1.0]},
+    versions={"torch": "2"},
+)
+
+
+def save(content: bytes) -> Callable[[Path], None]:
+    """Writes content as the weights."""
+
+    def call(path: Path) -> None:
+        path.write_bytes(content)
+
+    return call
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "mine", BUNDLE, save(b"weights"))
+    return tmp_path / "mine"
+
+
+def config_of(folder: Path) -> dict[str, object]:
+    values: dict[str, object] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    return values
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "mine"
+    written = write_bundle(folder, BUNDLE, save(b"weights"))
+    found = read_bundle(folder)
+    assert found == written
+    assert found == Bundle(**{**BUNDLE.__dict__, "sha256": written.sha256})
+    assert len(found.sha256) == 64
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS], "no partial file stays"
+    assert config_of(folder)["schema"] == SCHEMA
+
+
+def test_class_table_keeps_the_original_ids(written: Path) -> None:
+    classes = read_bundle(written).classes
+    assert classes.ids == (7, 3, 90, 1), "gaps, no zero and no order"
+    assert classes.names == ("chat", "chien", "été", "人")
+    assert "été" in (written / CONFIG).read_text(encoding="utf-8"), "a person can read the config"
+
+
+def test_is_bundle(written: Path, tmp_path: Path) -> None:
+    assert is_bundle(written)
+    assert is_bundle(str(written))
+    assert not is_bundle(tmp_path)
+    assert not is_bundle(written / WEIGHTS)
+    assert not is_bundle(tmp_path / "nowhere")
+
+
+def test_weights_are_as_readable_as_the_config(tmp_path: Path) -> None:
+    def private(path: Path) -> None:  # as safetensors writes
+        path.write_bytes(b"weights")
+        path.chmod(0o600)
+
+    write_bundle(tmp_path, BUNDLE, private)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (CONFIG, WEIGHTS)]
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (SCHEMA + 1, "newer than this version's .*: upgrade fishnet-vision"),
+        (0, "schema 0 is no bundle schema"),
+        (-1, "no bundle schema"),
+        ("1", "schema '1' is no bundle schema"),
+        (None, "schema None is no bundle schema"),
+    ],
+)
+def test_other_schemas(schema: object, words: str, written: Path) -> None:
+    values = config_of(written)
+    values["schema"] = schema
+    if schema is None:
+        del values["schema"]
+    (written / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=f"config.json: .*{words}"):
+        read_bundle(written)
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_every_schema_so_far_is_read(schema: int, written: Path) -> None:
+    values = config_of(written)
+    (written / CONFIG).write_text(json.dumps({**values, "schema": schema}))
+    assert read_bundle(written).classes == BUNDLE.classes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"classes": None}, "not a valid bundle config"),
+        ({"classes": [{"name": "a"}]}, "'id'"),
+        ({"classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "a"}]}, "not unique: a"),
+        ({"preprocess": {"interpolation": "cubist"}}, "cubist.*bicubic"),
+        ({"preprocess": {"crop_pct": 0}}, "crop_pct"),
+        ({"preprocess": {"size": [224]}}, "size"),
+        ({"preprocess": {"size": 224}}, "not a valid bundle config"),
+        ({"preprocess": {"mean": [0.5]}}, "mean and std"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_wrong_values(change: dict[str, object], words: str, written: Path) -> None:
+    (written / CONFIG).write_text(json.dumps({**config_of(written), **change}))
+    with pytest.raises(InputError, match=f"config.json: .*{words}") as caught:
+        read_bundle(written)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["task", "backbone", "classes", "preprocess"])
+def test_a_missing_key(key: str, written: Path) -> None:
+    values = config_of(written)
+    del values[key]
+    (written / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=f"config.json: .*{key}"):
+        read_bundle(written)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '["abc"]', "3", "null", '"text"'])
+def test_damaged_json(text: str, written: Path) -> None:
+    (written / CONFIG).write_text(text)
+    with pytest.raises(InputError, match=r"config\.json: "):
+        read_bundle(written)
+
+
+def test_a_config_that_is_no_text(written: Path) -> None:
+    (written / CONFIG).write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match=r"config\.json: damaged"):
+        read_bundle(written)
+
+
+def test_missing_and_altered_weights(written: Path) -> None:
+    (written / WEIGHTS).write_bytes(b"weightz")
+    with pytest.raises(InputError, match=r"model\.safetensors: is not the file .* altered or damaged"):
+        read_bundle(written)
+    (written / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        read_bundle(written)
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: no such bundle"):
+        read_bundle(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        read_bundle(tmp_path)
+
+
+def test_a_failing_write_leaves_the_old_bundle(written: Path) -> None:
+    def fails_halfway(path: Path) -> None:
+        path.write_bytes(b"wei")
+        raise OSError(28, "No space left on device")
+
+    before = read_bundle(written)
+    with pytest.raises(OSError, match="No space"):
+        write_bundle(written, Bundle(**{**BUNDLE.__dict__, "task": "other"}), fails_halfway)
+    assert read_bundle(written) == before
+    assert sorted(path.name for path in written.iterdir()) == [CONFIG, WEIGHTS], "a full disk gets its room back"
+
+
+def test_a_config_that_cannot_be_written_leaves_the_old_bundle(written: Path) -> None:
+    before = read_bundle(written)
+    odd = Bundle(**{**BUNDLE.__dict__, "metrics": {"acc@1": object()}})
+    with pytest.raises(TypeError):
+        write_bundle(written, odd, save(b"new"))
+    assert read_bundle(written) == before
+
+
+def test_a_new_bundle_replaces_the_old_one(written: Path) -> None:
+    before = read_bundle(written)
+    write_bundle(written, BUNDLE, save(b"new"))
+    assert read_bundle(written).sha256 != before.sha256

@@ -1,0 +1,100 @@
+"""Drawing: what can be measured of it."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from fishnet.draw import _BAR, _fitted, font, score_panel, sheet
+
+SIZE = (400, 100)
+
+
+def drawn(*rows: tuple[str, float], size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+    return np.asarray(score_panel(Image.new("RGB", size, "white"), rows))
+
+
+def bar_length(panel: NDArray[np.uint8], row: int = 0, rows: int = 1, height: int = 100) -> int:
+    """Pixels of the bar's colour in the second line of pixels of a row's bar, above the letters."""
+    line = round(max(13, panel.shape[1] // 28) * 1.6)
+    assert panel.shape[0] == height + line * rows + line // 2
+    return int((panel[height + line // 4 + row * line + 2] == _BAR).all(-1).sum())
+
+
+@pytest.mark.parametrize("score", [0.0, 0.01, 0.25, 0.5, 0.999, 1.0])
+def test_a_bars_length_is_its_score(score: float) -> None:
+    # from pixel 0 to round(399 * score), at least to pixel 1, both inclusive
+    assert bar_length(drawn(("", score))) == max(1, round(399 * score)) + 1
+
+
+def test_each_row_has_its_bar() -> None:
+    panel = drawn(("a", 0.7), ("b", 0.2), ("c", 0.1))
+    lengths = [bar_length(panel, row, 3) for row in range(3)]
+    assert lengths == [round(399 * score) + 1 for score in (0.7, 0.2, 0.1)]
+
+
+def test_the_picture_is_above_the_panel_as_it_was() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (100, 400, 3), dtype=np.uint8)
+    panel = np.asarray(score_panel(Image.fromarray(noise), [("a", 0.5)]))
+    np.testing.assert_array_equal(panel[:100], noise)
+
+
+def test_small_pictures_are_enlarged_with_their_pixels_kept() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    panel = np.asarray(score_panel(Image.fromarray(noise), [("a", 0.5)]))
+    assert panel.shape[1] == 9 * 28
+    np.testing.assert_array_equal(panel[: 9 * 28 : 9, ::9, 0], noise)
+
+
+@pytest.mark.parametrize("size", [(1, 500), (1, 30_000), (5, 3000), (100, 700), (30_000, 1), (1, 1)])
+def test_odd_shapes_give_a_readable_panel_of_a_reasonable_size(size: tuple[int, int]) -> None:
+    panel = score_panel(Image.new("RGB", size, "red"), [("a", 0.5)])
+    assert panel.width >= 240
+    assert panel.height <= max(size[1], 960) + 2 * (panel.width // 28 + 30)
+    assert panel.getpixel((panel.width // 2, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGBA", "P", "CMYK"])
+def test_any_mode(mode: str) -> None:
+    assert score_panel(Image.new(mode, (300, 50)), [("a", 0.5)]).mode == "RGB"
+
+
+def test_no_rows() -> None:
+    assert score_panel(Image.new("RGB", SIZE), []).width == 400
+
+
+def test_long_names_are_shortened() -> None:
+    pen, letters = ImageDraw.Draw(Image.new("RGB", SIZE)), font(14)
+    long = "a very long name of a class that has no place here"
+    short = _fitted(pen, long, 120, letters)
+    assert short.endswith("…")
+    assert long.startswith(short[:-1])
+    assert pen.textlength(short, font=letters) <= 120
+    assert pen.textlength(long[: len(short)] + "…", font=letters) > 120, "no shorter than needed"
+    assert _fitted(pen, "short", 120, letters) == "short"
+    assert _fitted(pen, "no place at all", 1, letters) == "…"
+
+
+def test_a_long_name_does_not_cover_the_percentage() -> None:
+    plain, long = drawn(("", 0.123)), drawn(("W" * 200, 0.123))
+    right = 400 - 6 - ImageDraw.Draw(Image.new("RGB", SIZE)).textlength("12.3 %", font=font(14))
+    np.testing.assert_array_equal(plain[:, int(right) :], long[:, int(right) :])
+    assert (plain != long).any()
+
+
+def test_names_in_any_script() -> None:
+    assert (drawn(("Straße", 0.5)) != drawn(("", 0.5))).any()
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (3, 3, 1), (4, 4, 1), (5, 4, 2), (9, 4, 3)])
+def test_sheet(count: int, columns: int, rows: int) -> None:
+    images = [Image.new("RGB", (20 + i, 30), (i + 1, 0, 0)) for i in range(count)]
+    page = sheet(images, gap=8)
+    cell = 20 + count - 1
+    assert page.size == (columns * (cell + 8) + 8, rows * 38 + 8)
+    for i in range(count):
+        left, top = 8 + i % 4 * (cell + 8), 8 + i // 4 * 38
+        assert page.getpixel((left, top)) == (i + 1, 0, 0)
+        assert page.getpixel((left - 1, top)) == (255, 255, 255)
+        assert page.getpixel((left + 19 + i, top + 29)) == (i + 1, 0, 0)
+        assert page.getpixel((left + 20 + i, top)) == (255, 255, 255)

@@ -1,0 +1,128 @@
+"""What importing loads, and which room may import which."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fishnet
+
+HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib")
+LIGHT = (
+    "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
+    "fishnet.draw", "fishnet.results", "fishnet.bundle", "fishnet.predict", "fishnet.training",
+    "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
+)  # fmt: skip
+SOURCE = Path(fishnet.__file__).parent
+
+# Arrows of docs/architecture.md: cli -> training, predict, analysis -> tasks -> backbone; data, results and errors are
+# leaves: nothing above them. The torch-free single files may use each other as far as there is no circle.
+LEAVES = {"errors", "data", "draw", "preprocess", "results", "bundle"}
+ALLOWED = {
+    "errors": set(),
+    "draw": {"errors"},
+    "backbone": {"errors"},
+    "data": {"errors", "preprocess"},
+    "preprocess": {"errors", "data"},
+    "results": {"errors", "data", "draw"},
+    "bundle": {"errors", "data", "preprocess"},
+    "tasks": {*LEAVES, "backbone"},
+    "predict": {*LEAVES, "tasks"},
+    "analysis": {*LEAVES, "backbone", "tasks"},
+    "training": {*LEAVES, "backbone", "tasks", "predict", "analysis"},
+}
+
+
+def heavy_after(code: str) -> tuple[str, str]:
+    """Runs code in a fresh interpreter: its standard output, and the heavy packages it loaded."""
+    report = f"import sys; print(*sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return done.stdout, done.stderr.strip()
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    code = "\n".join(
+        [
+            "import importlib, sys",
+            f"for name in {LIGHT!r}:",
+            "    importlib.import_module(name)",
+            f"    print(name, *sorted(set({HEAVY!r}) & set(sys.modules)))",
+        ]
+    )
+    out, _ = heavy_after(code)
+    assert out.splitlines() == list(LIGHT), "the first line with more than a name is the one that loads it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"), [(["--help"], "quickstart"), (["--version"], fishnet.__version__), (["train"], "classify")]
+)
+def test_asking_for_help_loads_nothing_heavy(arguments: list[str], word: str) -> None:
+    out, heavy = heavy_after(f"from fishnet.cli import main; assert main({arguments!r}) == 0")
+    assert word in out
+    assert heavy == ""
+
+
+def test_help_of_training_loads_nothing_heavy() -> None:
+    out, heavy = heavy_after("from fishnet.cli import main; assert main(['train', 'classify', '--help']) == 0")
+    assert "--label-smoothing" in out
+    assert heavy == ""
+
+
+def test_public_names_resolve() -> None:
+    for name in fishnet.__all__:
+        assert getattr(fishnet, name) is not None
+        assert name in dir(fishnet)
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = fishnet.laod
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Every module that a file imports at run time, also inside functions."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute here"
+            assert child.module is not None
+            yield from ([f"fishnet.{a.name}" for a in child.names] if child.module == "fishnet" else [child.module])
+        yield from imports(child)
+
+
+def arrows() -> dict[str, dict[str, str]]:
+    """room -> rooms it imports -> a file that does."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted(SOURCE.rglob("*.py")):
+        place = file.relative_to(SOURCE)
+        room = place.parts[0].removesuffix(".py")
+        targets = found.setdefault(room, {})
+        for name in imports(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = name.split(".")
+            if parts[0] == "fishnet" and len(parts) > 1 and parts[1] != room and parts[1] != "__version__":
+                targets.setdefault(parts[1], str(place))
+    return found
+
+
+def test_the_check_sees_the_arrows() -> None:
+    seen = arrows()
+    assert "tasks" in seen["predict"], "an import inside a function counts"
+    assert "training" not in seen["tasks"], "an import for annotations alone does not"
+    assert {"training", "predict", "errors"} <= set(seen["cli"])
+
+
+@pytest.mark.parametrize("room", sorted(arrows()))
+def test_arrows_point_one_way(room: str) -> None:
+    targets = arrows()[room]
+    if room != "cli":
+        assert "cli" not in targets, targets["cli"]
+    if room in ALLOWED:
+        beyond = {target: file for target, file in targets.items() if target not in ALLOWED[room]}
+        assert not beyond
