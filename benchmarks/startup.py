@@ -3,8 +3,8 @@
     python benchmarks/startup.py
     python benchmarks/startup.py --runs 31
 
-Times are medians after warm-ups that fill the file cache and write the byte code. The bare interpreter is the first row:
-what is above it is ours.
+Times are medians after warm-ups that fill the file cache and write the byte code. The first row is the bare
+interpreter: what the others take above it is ours.
 """
 
 import argparse

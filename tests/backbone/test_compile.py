@@ -128,7 +128,7 @@ def test_training_as_traced() -> None:
 
 @torch.no_grad()
 def test_dynamic_sizes_are_one_graph() -> None:
-    """From 64 px up, divisible by 32 or not. (A map of one pixel, below 64 px, or one image gets its own graph.)"""
+    """From 64 px up, divisible by 32 or not. (One image, or a map of one pixel, up to 60 px, gets its own graph.)"""
     model, kept = net("fishnet_nano"), Kept()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=kept)
     for shape in [(2, 3, 64, 96), (3, 3, 75, 101), (2, 3, 224, 160), (4, 3, 65, 65)]:

@@ -140,10 +140,16 @@ def test_every_layout_gives_the_same_function(name: str, layout: str) -> None:
     holds(model.float(), wanted_state(layout, name))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("assign", [False, True])
-def test_the_norm_that_layout_c_lacks_is_the_identity_to_the_last_bit(dtype: torch.dtype, assign: bool) -> None:
-    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state_in("C").items()}
+@pytest.mark.parametrize("file", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("model_dtype", "assign"), [(torch.float32, False), (torch.float64, False), (None, True)], ids=str
+)
+def test_the_norm_that_layout_c_lacks_is_the_identity_to_the_last_bit(
+    file: torch.dtype, model_dtype: torch.dtype | None, assign: bool
+) -> None:
+    """Also for files of other precision than the model, and where the model takes the file's tensors themselves."""
+    dtype = model_dtype or file
+    state = {key: value.to(file) if value.is_floating_point() else value for key, value in state_in("C").items()}
     model = fresh().to(dtype)
     model.load_state_dict(state, assign=assign)
     norm = model.get_submodule(BARE)

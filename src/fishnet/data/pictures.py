@@ -49,6 +49,7 @@ def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
     path = Path(path)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 image.load()

@@ -1,0 +1,239 @@
+"""Recipes: one dataclass is the YAML, the flags and the checks."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fishnet.errors import InputError
+from fishnet.tasks import TASKS
+from fishnet.training import fit as fitting
+from fishnet.training.recipe import Recipe, load_recipe, recipe_names
+from tests.conftest import Run
+
+KEYS = [field.name for field in dataclasses.fields(Recipe)]
+PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
+
+# A valid value other than the default for every key.
+OTHER: dict[str, Any] = {
+    "backbone": "fishnet99", "head": "other", "pretrained": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64,
+    "channels": 1, "crop_pct": 0.5, "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0),
+    "flip": 0.0, "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "optimizer": "adamw", "lr": 0.3,
+    "momentum": 0.8, "weight_decay": 0.2, "decay_norms": True, "schedule": "step", "warmup_epochs": 0.5,
+    "step_epochs": 5, "label_smoothing": 0.1, "clip_grad": 2.0, "precision": "bf16", "workers": 3, "seed": 9,
+    "device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """The recipes that ``fishnet train`` would have trained with."""
+    recipes: list[Recipe] = []
+
+    def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> fitting.Fitted:
+        recipes.append(recipe)
+        return fitting.Fitted(out, {}, None, ())
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    return recipes
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    """A recipe's values as the command line takes them."""
+    words = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-"))
+        else:
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+# every key everywhere
+
+
+def test_another_value_is_listed_for_every_key() -> None:
+    assert list(OTHER) == KEYS
+    assert not [name for name, value in OTHER.items() if value == getattr(Recipe(), name)]
+
+
+def test_every_key_is_a_flag_of_every_task(run: Run) -> None:
+    for task in TASKS:
+        code, out, _ = run("train", task, "--help")
+        assert code == 0
+        words = out.replace("│", " ").split()
+        missing = [name for name in KEYS if f"--{name.replace('_', '-')}" not in words]
+        assert not missing
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_flag_overrides_the_recipe(name: str, trained: list[Recipe], run: Run) -> None:
+    code, _, err = run("train", "classify", "data", "--quiet", *flags({name: OTHER[name]}))
+    assert code == 0, err
+    assert trained == [load_recipe("classify", "small-data", {name: OTHER[name]})]
+    assert getattr(trained[0], name) == OTHER[name]
+
+
+def test_every_key_is_a_key_of_the_yaml(tmp_path: Path) -> None:
+    mine = Recipe(**OTHER)
+    assert list(mine.to_dict()) == KEYS
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine.to_dict()))
+    assert load_recipe("classify", str(tmp_path / "mine.yaml")) == mine
+
+
+def test_every_key_has_a_help_text() -> None:
+    assert all(field.metadata["help"].endswith(".") for field in dataclasses.fields(Recipe))
+
+
+# recipes of the package and of files
+
+
+@pytest.mark.parametrize(("task", "name"), PACKAGED)
+def test_packaged_recipes_load(task: str, name: str) -> None:
+    recipe = load_recipe(task, name)
+    assert recipe != Recipe(), "a recipe says something"
+    assert Recipe().replace(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_has_a_recipe_for_small_data(task: str) -> None:
+    assert "small-data" in recipe_names(task)
+    assert load_recipe(task) == load_recipe(task, "small-data")
+
+
+def test_file_recipes(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yml"
+    file.write_text("epochs: 3\nlr: 1e-3\nwarmup_epochs: 2\ncrop_scale: [0.5, 1]\nprecision: 16\n")
+    recipe = load_recipe("classify", str(file), {"epochs": 4})
+    assert recipe == Recipe(epochs=4, lr=1e-3, warmup_epochs=2.0, crop_scale=(0.5, 1.0), precision="16"), (
+        "what is not named stays the default, and YAML's 1e-3, a text, is a number"
+    )
+    file.write_text("# nothing\n")
+    assert load_recipe("classify", str(file)) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"epoch: 3", r"mine\.yaml: unknown key 'epoch': did you mean epochs"),
+        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from backbone"),
+        (b"1: 3", r"mine\.yaml: unknown key 1"),
+        (b"- epochs", "KEY: VALUE"),
+        (b"3", "KEY: VALUE"),
+        (b"epochs: [", r"mine\.yaml: not YAML"),
+        (b"\xff\xfe\x00", r"mine\.yaml: cannot read"),
+        (b"!!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_bad_files(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        load_recipe("classify", str(tmp_path / "mine.yaml"))
+    assert "\n" not in str(caught.value)
+
+
+def test_no_such_recipe() -> None:
+    with pytest.raises(InputError, match="unknown recipe 'smal-data' for classify: did you mean small-data"):
+        load_recipe("classify", "smal-data")
+    with pytest.raises(InputError, match=r"nowhere\.yaml: cannot read this recipe"):
+        load_recipe("classify", "nowhere.yaml")
+
+
+# values
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": "many"}, "epochs='many': must be a whole number"),
+        ({"epochs": 1.5}, "must be a whole number"),
+        ({"epochs": True}, "must be a whole number"),
+        ({"lr": "fast"}, "lr='fast': must be a number"),
+        ({"lr": None}, "must be a number"),
+        ({"lr": [1]}, "must be a number"),
+        ({"lr": True}, "must be a number"),
+        ({"pretrained": "yes"}, "must be true or false"),
+        ({"pretrained": 1}, "must be true or false"),
+        ({"backbone": 3}, "must be a text"),
+        ({"crop_scale": 0.5}, "must be a list of 2 numbers"),
+        ({"crop_scale": [0.5]}, "must be a list of 2 numbers"),
+        ({"crop_scale": [0.5, "a"]}, "crop_scale='a': must be a number"),
+        ({"schedule": "cosin"}, "schedule='cosin': did you mean cosine"),
+        ({"precision": 64}, "precision=64"),
+        ({"device": "tpu"}, "device='tpu'"),
+    ],
+)
+def test_wrong_types(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Recipe().replace(values, where="mine.yaml")
+    assert str(caught.value).startswith("mine.yaml: ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("drop_rate", (0.0, 0.99), (-0.1, 1.0)),
+        ("drop_path_rate", (0.0, 0.99), (-0.1, 1.0)),
+        ("size", (32, 8192), (31, 8193)),
+        ("channels", (1, 3), (0, 2, 4)),
+        ("crop_pct", (0.05, 1.0), (0.0, 1.01)),
+        ("crop_scale", ((0.01, 0.01), (1.0, 1.0)), ((0.0, 1.0), (0.5, 1.1), (0.6, 0.5))),
+        ("crop_ratio", ((0.1, 0.1), (1.0, 9.0)), ((0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (math.nan, 1.0))),
+        ("flip", (0.0, 1.0), (-0.1, 1.1)),
+        ("val_fraction", (0.001, 0.9), (0.0, 1.0)),
+        ("epochs", (1, 10**6), (0, -1)),
+        ("batch_size", (1,), (0,)),
+        ("lr", (0.0, 10.0), (-0.1, math.nan)),
+        ("momentum", (0.0, 1.0), (-0.1, 1.1)),
+        ("weight_decay", (0.0,), (-1e-9,)),
+        ("warmup_epochs", (0.0, 1e3), (-1.0,)),
+        ("step_epochs", (1,), (0,)),
+        ("label_smoothing", (0.0, 1.0), (-0.1, 1.1)),
+        ("clip_grad", (0.0, 5.0), (-1.0,)),
+        ("workers", (0, 64), (-1,)),
+        ("seed", (0, 2**62), (-1, 2**63)),
+    ],
+)
+def test_ranges(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
+    for value in good:
+        assert getattr(Recipe().replace({name: value}), name) == value
+    for value in bad:
+        with pytest.raises(InputError, match=f"^{name}=.*must be") as caught:
+            Recipe().replace({name: value})
+        assert "\n" not in str(caught.value)
+
+
+# who wins
+
+
+def test_flag_over_config_over_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 0.1\nepochs: 10\nflip: 0.1\n")
+    (tmp_path / "config.yaml").write_text("lr: 0.2\nepochs: 20\ncrop-scale: [0.5, 0.6]\nquiet: true\n")
+    code, _, err = run(
+        "train", "classify", "data", "--recipe", tmp_path / "mine.yaml", "--config", tmp_path / "config.yaml",
+        "--lr", 0.3,
+    )  # fmt: skip
+    assert code == 0, err
+    assert trained == [Recipe(lr=0.3, epochs=20, flip=0.1, crop_scale=(0.5, 0.6))]
+
+
+def test_a_config_can_name_the_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:
+    (tmp_path / "config.yaml").write_text("recipe: quickstart\nepochs: 2\n")
+    code, _, err = run("train", "classify", "data", "--config", tmp_path / "config.yaml")
+    assert code == 0, err
+    assert trained == [load_recipe("classify", "quickstart", {"epochs": 2})]
+    run("train", "classify", "data", "--config", tmp_path / "config.yaml", "--recipe", "small-data")
+    assert trained[1] == load_recipe("classify", "small-data", {"epochs": 2})
+
+
+def test_resuming_takes_the_folders_own_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:
+    mine = Recipe(**OTHER)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(mine.to_dict()))
+    code, _, err = run("train", "classify", "data", "--resume", tmp_path, "--epochs", 9)
+    assert code == 0, err
+    assert trained == [dataclasses.replace(mine, epochs=9)]
