@@ -136,7 +136,7 @@ def test_a_grey_array_and_a_grey_model(predictor: Predictor) -> None:
         (None, "NoneType"),
         (torch.zeros(3, 8, 8), "Tensor"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_picture(array: Any, words: str, predictor: Predictor) -> None:
     for given in (array, [array]):

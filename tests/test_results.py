@@ -29,6 +29,8 @@ def test_softmax_best_first() -> None:
 def test_ties_keep_the_order_of_the_classes() -> None:
     assert of(1.0, 1.0, 1.0, 1.0).labels.tolist() == [0, 1, 2, 3]
     assert of(0.0, 1.0, 1.0, 0.0, k=3).labels.tolist() == [1, 2, 0]
+    many = of(*[0.0, 1.0] * 50, k=100, classes=Classes.of(map(str, range(100))))
+    assert many.labels.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
 
 
 @pytest.mark.parametrize(("k", "given"), [(1, 1), (3, 3), (4, 4), (9, 4)])

@@ -22,7 +22,7 @@ needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
     reason="no C++ compiler (c++, g++ or clang++) found, which torch.compile needs for the CPU",
 )
-SLOW = ("fishnet150", "fishnet201", "fishnext150")  # 5 to 15 seconds each to trace
+SLOW = ("fishnet99", "fishnet150", "fishnet201", "fishnext150")  # 5 to 15 seconds each to trace
 
 
 def marked(*names: str) -> list[Any]:
@@ -126,10 +126,11 @@ def test_training_as_traced() -> None:
     assert len(kept.graphs) == 1
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_dynamic_sizes_are_one_graph() -> None:
     """From 64 px up, divisible by 32 or not. (One image, or a map of one pixel, up to 60 px, gets its own graph.)"""
-    model, kept = net("fishnet_nano"), Kept()
+    model, kept = net(MICRO), Kept()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=kept)
     for shape in [(2, 3, 64, 96), (3, 3, 75, 101), (2, 3, 224, 160), (4, 3, 65, 65)]:
         x = image(*shape)
@@ -176,7 +177,8 @@ class TestCheckpointing:
     def test_it_changes_nothing(self, name: str | Spec) -> None:
         """Gradients, running statistics and counters, with random layers at work; less is kept for the backward pass.
 
-        The compiled graph writes each running statistic once by itself. float64 and 1e-9 as in the training above.
+        The compiled graph writes each running statistic once by itself. float64 and 1e-9 as in the training above. With
+        torch's debugging backend "eager" the backward pass fails: a counter was "modified by an inplace operation".
         """
         plain = net(name, drop_rate=0.2, drop_path_rate=0.2).double().train()
         twin = copy.deepcopy(plain)
@@ -188,16 +190,3 @@ class TestCheckpointing:
             assert difference(found, wanted) < 1e-9, key
         assert {int(b) for key, b in twin.named_buffers() if key.endswith("num_batches_tracked")} == {1}
         assert bytes_kept(compiled, x) < 0.8 * bytes_kept(plain, x)
-
-    @pytest.mark.slow
-    @needs_compiler
-    def test_inductor(self) -> None:
-        """Tolerance as in ``test_inductor_training``."""
-        plain = net(MICRO).double().train()
-        twin = copy.deepcopy(plain)
-        twin.set_grad_checkpointing()
-        x = image(2, 3, 64, 96, dtype=torch.float64)
-        compiled = torch.compile(twin, fullgraph=True)
-        assert difference(step(twin, compiled, x), step(plain, plain, x)) < 1e-9
-        for (key, found), wanted in zip(twin.named_buffers(), plain.buffers(), strict=True):
-            assert difference(found, wanted) < 1e-9, key

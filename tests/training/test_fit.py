@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -380,6 +381,14 @@ def test_gradients_are_clipped(
 def test_unknown_task(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown task 'clasify': did you mean classify"):
         fitting.fit("clasify", "data", Recipe(), tmp_path / "run")
+
+
+def test_resuming_is_only_offered_where_it_works(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    says(run("train", "classify", folder, "--out", whole, *fast()), 2, "holds a training", f"--resume {whole}")
+    shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast())
+    says(result, 2, "holds a training already: choose another --out")
+    assert "--resume" not in result[2]
 
 
 def test_out_is_a_file(folder: Path, tmp_path: Path, run: Run) -> None:

@@ -1,7 +1,6 @@
 """Training from data to bundle."""
 
 import logging
-import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -224,11 +223,9 @@ def fit(
         use_distributed_sampler=False,
     )
     last = out / CHECKPOINTS / "last.ckpt"
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
-    except SystemExit:  # how Lightning ends an interrupted training, interrupts switched off
-        signal.signal(signal.SIGINT, on_interrupt)
+    except SystemExit:  # how Lightning ends an interrupted training
         raise KeyboardInterrupt from None
     return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
 
@@ -238,7 +235,8 @@ def _check_out(out: Path, resume: bool) -> None:
     if resume and not last.is_file():
         raise InputError(f"{out}: nothing to resume: {last} is missing")
     if not resume and (is_bundle(out) or last.is_file()):
-        raise InputError(f"{out}: holds a training already: choose another --out, or go on with --resume {out}")
+        or_resume = f", or go on with --resume {out}" if last.is_file() else ""
+        raise InputError(f"{out}: holds a training already: choose another --out{or_resume}")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file: --out must be a folder")
 
