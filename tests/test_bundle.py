@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, is_bundle, read_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
+from fishnet.tasks.store import save_state
 
 BUNDLE = Bundle(
     task="classify",
@@ -72,11 +74,7 @@ def test_is_bundle(written: Path, tmp_path: Path) -> None:
 
 
 def test_weights_are_as_readable_as_the_config(tmp_path: Path) -> None:
-    def private(path: Path) -> None:  # as safetensors writes
-        path.write_bytes(b"weights")
-        path.chmod(0o600)
-
-    write_bundle(tmp_path, BUNDLE, private)
+    write_bundle(tmp_path, BUNDLE, lambda path: save_state({"a": torch.ones(2)}, path))
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in (CONFIG, WEIGHTS)]
     assert modes[0] == modes[1]
 

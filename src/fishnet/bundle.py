@@ -124,7 +124,6 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
         save_weights(weights)
         written = Bundle(**{**bundle.__dict__, "sha256": _sha256(weights)})
         config.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        weights.chmod(config.stat().st_mode)  # safetensors makes files that only their owner can read
         weights.replace(folder / WEIGHTS)
         config.replace(folder / CONFIG)
     finally:

@@ -89,6 +89,13 @@ def test_without_a_train_part_the_folders_are_classes(tmp_path: Path) -> None:
     assert ImageFolder(data).classes.names == ("test", "val")
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 3)
+    (root / "red").rename(root / "train")
+    assert split_folders(root) == {}
+    assert ImageFolder(root).classes.names == ("blue", "green", "train")
+
+
 def test_a_part_with_fewer_classes_keeps_the_numbers(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2)
     image_folder(data / "val", 1, ("red",))

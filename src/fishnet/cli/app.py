@@ -36,6 +36,7 @@ def build_app() -> App:
         help="One FishNet backbone: train, validate and predict. `fishnet VERB --help` explains a verb. Anywhere: "
         "`--config FILE.yaml` reads options from a file, `--debug` shows tracebacks.",
         help_format="markdown",
+        suppress_keyboard_interrupt=False,
     )
     for verb, (target, text) in VERBS.items():
         app.command(target, name=verb, help=text)
@@ -66,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _explain(error)
-    except KeyboardInterrupt:
-        return _say("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return _say(str(interrupt) or "interrupted", 130)
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:

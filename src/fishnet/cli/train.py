@@ -19,8 +19,8 @@ def _flags() -> type:
     """A dataclass of all recipe keys, each optional: what is not given stays as the recipe has it."""
     hints = typing.get_type_hints(Recipe)
     fields = [
-        (field.name, Annotated[hints[field.name] | None, Parameter(help=field.metadata["help"], negative_iterable=())], None)
-        for field in dataclasses.fields(Recipe)
+        (name, Annotated[hints[name] | None, Parameter(help=field.metadata["help"], negative_iterable=())], None)
+        for name, field in Recipe.__dataclass_fields__.items()
     ]
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)
     made.__module__ = __name__

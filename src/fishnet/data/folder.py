@@ -78,6 +78,9 @@ def class_folders(folder: Path) -> Sequence[str]:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The train / val / test folders inside a folder, by their usual names; empty if there is no train folder."""
+    """The train / val / test folders inside a folder, by their usual names.
+
+    Empty if there is no train folder, or one of pictures alone: that is a class called train.
+    """
     found = {split: folder / name for split, names in SPLITS.items() for name in names if (folder / name).is_dir()}
-    return found if "train" in found else {}
+    return found if "train" in found and any(entry.is_dir() for entry in found["train"].iterdir()) else {}

@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fishnet.backbone.weights import load_weights
@@ -19,8 +19,8 @@ def save_weights(model: TaskModel, path: Path) -> None:
 
 
 def save_state(state: dict[str, Tensor], path: Path) -> None:
-    """Writes tensors as safetensors."""
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}, path)
+    """Writes tensors as safetensors, as a file of the user's usual permissions (``save_file`` makes private ones)."""
+    path.write_bytes(save({key: value.detach().cpu().contiguous().clone() for key, value in state.items()}))
 
 
 def build_from(bundle: Bundle) -> TaskModel:

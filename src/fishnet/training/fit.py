@@ -13,7 +13,6 @@ import yaml
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from safetensors import SafetensorError
 from timm.optim import list_optimizers
 from torch.utils.data import DataLoader
 
@@ -108,7 +107,7 @@ def _saving(path: Any) -> Iterator[None]:
     """Turns what a full disk raises into a WorkError."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or error
         raise WorkError(
             f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"
@@ -226,7 +225,8 @@ def fit(
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted training
-        raise KeyboardInterrupt from None
+        rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
+        raise KeyboardInterrupt(f"interrupted; {rest}") from None
     return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
 
 
