@@ -200,12 +200,23 @@ def fit(
         versions=versions(),
     )
     writer = BundleWriter(out, bundle, task.monitor)
+    trainer = _trainer(recipe, out, writer, every=max(1, min(50, len(train_loader) // 10)), quiet=quiet)
+    last = out / CHECKPOINTS / "last.ckpt"
+    try:
+        trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
+    except SystemExit:  # how Lightning ends an interrupted training
+        rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
+        raise KeyboardInterrupt(f"interrupted; {rest}") from None
+    return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
+
+
+def _trainer(recipe: Recipe, out: Path, writer: BundleWriter, *, every: int, quiet: bool) -> pl.Trainer:
+    """Lightning's trainer, with a row of history every some steps."""
     # The bundle writer comes before the checkpoint, so that a checkpoint knows its own epoch's best.
     keeper = ModelCheckpoint(
         out / CHECKPOINTS, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    every = max(1, min(50, len(train_loader) // 10))
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator=_ACCELERATORS[pick_device(recipe.device)],
         devices=1,
         precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
@@ -221,13 +232,6 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    last = out / CHECKPOINTS / "last.ckpt"
-    try:
-        trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
-    except SystemExit:  # how Lightning ends an interrupted training
-        rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
-        raise KeyboardInterrupt(f"interrupted; {rest}") from None
-    return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
 
 
 def _check_out(out: Path, resume: bool) -> None:
