@@ -32,7 +32,7 @@ from fishnet.backbone.variants import SPECS
 
 QUARTER = Spec(tail=(32, 64, 128), body=(128, 96, 64), stem=16)
 # The small nets' rules at the cost of FishNet-99 x0.25; fishnet_tiny's depths.
-RULES = replace(SPECS["fishnet_tiny"], tail=(32, 64, 128), body=(64, 64, 32), stem=32, max_inner=48)
+RULES = replace(SPECS["fishnet_tiny"], tail=(32, 64, 128), body=(64, 64, 32), stem=24, min_inner=32, max_inner=48)
 MEAN, STD = 0.2860, 0.3530
 
 

@@ -26,8 +26,9 @@ _DEPTHS_150: dict[str, Any] = {
     "head_transfers": (2, 2, 4),
 }
 
-# The small nets: one unit nearly everywhere, half-width bottlenecks up to a cap, no dilation (a 32 px photo has 4 x 4
-# pixels at stride 8), and units that start as their shortcuts. What each gives: benchmarks/small_nets.md.
+# The small nets: a narrow stem, one unit nearly everywhere, bottlenecks of half the width within narrow bounds (thin ones
+# at high resolution starve the rest), no dilation (a 32 px photo has 4 x 4 pixels at stride 8), and units that start as
+# their shortcuts. What each gives: benchmarks/small_nets.md.
 _SMALL: dict[str, Any] = {
     "bridge_depth": 1,
     "head_depths": (1, 1, 1),
@@ -53,10 +54,10 @@ SPECS = {
         tail=(24, 48, 96), body=(48, 48, 24), stem=16, tail_depths=(1, 1, 2), min_inner=16, max_inner=32, **_SMALL
     ),
     "fishnet_tiny": Spec(
-        tail=(48, 96, 192), body=(96, 96, 48), stem=32, tail_depths=(1, 1, 2), min_inner=16, max_inner=56, **_SMALL
+        tail=(48, 96, 192), body=(96, 96, 48), stem=24, tail_depths=(1, 1, 2), min_inner=40, max_inner=56, **_SMALL
     ),
     "fishnet_small": Spec(
-        tail=(64, 128, 256), body=(128, 128, 64), stem=64, tail_depths=(1, 2, 3), min_inner=16, max_inner=112, **_SMALL
+        tail=(64, 128, 256), body=(128, 128, 64), stem=48, tail_depths=(1, 2, 3), min_inner=64, max_inner=112, **_SMALL
     ),
 }
 
