@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,14 @@ def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) 
     monkeypatch.setattr(Training, "training_step", call)
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as in a terminal: what a shell starts in the background ignores it from birth."""
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, own)
+
+
 def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(1)  # the interrupt arrives within
@@ -100,6 +108,7 @@ def test_the_history_of_a_training(whole: Path) -> None:
     assert [float(row["epoch"]) for row in rows] == [int(row["step"]) / STEPS for row in rows]
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_training_goes_on_as_if_nothing_had_been(
     whole: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +147,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(whole: Path, folder: P
     same_training(whole, out)
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupted_within_the_first_epoch_there_is_nothing_to_resume_and_nothing_in_the_way(
     folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

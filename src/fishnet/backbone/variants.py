@@ -26,9 +26,9 @@ _DEPTHS_150: dict[str, Any] = {
     "head_transfers": (2, 2, 4),
 }
 
-# The small nets: a narrow stem, one unit nearly everywhere, bottlenecks of half the width within narrow bounds (thin ones
-# at high resolution starve the rest), no dilation (a 32 px photo has 4 x 4 pixels at stride 8), and units that start as
-# their shortcuts. What each gives: benchmarks/small_nets.md.
+# The small nets: a narrow stem, one unit nearly everywhere, bottlenecks of half the width within narrow bounds (thin
+# ones at high resolution starve the rest), no dilation (a 32 px photo has 4 x 4 pixels at stride 8), and units that
+# start as their shortcuts. What each gives: benchmarks/small_nets.md.
 _SMALL: dict[str, Any] = {
     "bridge_depth": 1,
     "head_depths": (1, 1, 1),
