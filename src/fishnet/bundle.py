@@ -30,6 +30,7 @@ class Bundle:
         thresholds: scores below which a task's results are dropped, 0..1.
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
+        data: what the training's data is recognised by; see :func:`fishnet.data.open.marks`.
         versions: of the packages that wrote it.
         sha256: of the weights file; checked when it is read.
     """
@@ -44,6 +45,7 @@ class Bundle:
     thresholds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
 
@@ -123,7 +125,9 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
     try:
         save_weights(weights)
         written = Bundle(**{**bundle.__dict__, "sha256": _sha256(weights)})
-        config.write_text(json.dumps(written.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        config.write_text(
+            json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
         weights.replace(folder / WEIGHTS)
         config.replace(folder / CONFIG)
     finally:

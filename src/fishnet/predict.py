@@ -14,7 +14,6 @@ from PIL import Image
 from fishnet.bundle import Bundle, is_bundle
 from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
 from fishnet.results import RESULTS, Result
 
 Engine = Callable[[NDArray[np.float32]], Any]
@@ -66,8 +65,11 @@ class Predictor:
             InputError: a picture that cannot be read, or an array of another type or shape.
         """
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
-            return self._batch([self._open(pictures)], **options)[0]
-        return self._batch([self._open(picture) for picture in pictures], **options) if len(pictures) else []
+            return self._batch([self._pixels(pictures)], **options)[0]
+        if not isinstance(pictures, Iterable):
+            raise InputError(f"{type(pictures).__name__} is no picture: give a path, a PIL image or a uint8 array")
+        pixels = [self._pixels(picture) for picture in pictures]
+        return self._batch(pixels, **options) if pixels else []
 
     def stream(
         self, sources: Iterable[str], batch_size: int = 32, **options: Any
@@ -83,16 +85,24 @@ class Predictor:
             yield from self._chunk(waiting, options)
 
     def _chunk(self, sources: list[str], options: dict[str, Any]) -> Iterator[tuple[str, Result | Failure]]:
-        images: list[Image.Image | Failure] = []
+        inputs: list[NDArray[np.uint8] | Failure] = []
         for source in sources:
             try:
-                images.append(self._open(source))
+                inputs.append(self._pixels(source))
             except InputError as error:
-                images.append(Failure(source, str(error)))
-        good = [image for image in images if isinstance(image, Image.Image)]
+                inputs.append(Failure(source, str(error)))
+        good = [pixels for pixels in inputs if not isinstance(pixels, Failure)]
         results = iter(self._batch(good, **options) if good else [])
-        for source, image in zip(sources, images, strict=True):
-            yield source, image if isinstance(image, Failure) else next(results)
+        for source, pixels in zip(sources, inputs, strict=True):
+            yield source, pixels if isinstance(pixels, Failure) else next(results)
+
+    def _pixels(self, picture: Picture) -> NDArray[np.uint8]:
+        """The model's input, not yet normalised; the picture is let go, so that many fit in memory."""
+        image = self._open(picture)
+        try:
+            return self.bundle.preprocess.pixels(image)
+        except OSError as error:  # an image that was opened but not yet decoded
+            raise InputError(f"broken picture ({error})") from error
 
     def _open(self, picture: Picture) -> Image.Image:
         if isinstance(picture, str | Path):
@@ -109,10 +119,8 @@ class Predictor:
             )
         return Image.fromarray(picture)
 
-    def _batch(self, images: Sequence[Image.Image], **options: Any) -> list[Result]:
-        preprocess: Preprocess = self.bundle.preprocess
-        pixels = np.stack([preprocess.pixels(image) for image in images])
-        outputs = self.engine(preprocess.normalise(pixels))
+    def _batch(self, pixels: Sequence[NDArray[np.uint8]], **options: Any) -> list[Result]:
+        outputs = self.engine(self.bundle.preprocess.normalise(np.stack(pixels)))
         result = RESULTS[self.bundle.task]
         return [result(row, self.bundle.classes, **options) for row in outputs]
 
@@ -147,6 +155,8 @@ def find_sources(sources: Sequence[str]) -> list[str]:
     found: list[str] = []
     for source in sources:
         path = Path(source)
+        if not source:
+            raise InputError("an empty name: give files, folders or patterns")
         if source == "-":
             found += [line.strip() for line in sys.stdin if line.strip()]
         elif path.is_dir():

@@ -40,7 +40,12 @@ class Preprocess:
             raise InputError(f"interpolation {self.interpolation!r}: choose from {', '.join(_FILTERS)}")
         if len(self.mean) != len(self.std):
             raise InputError("mean and std have different lengths")
-        if len(self.size) != 2 or min(self.size) < 1:
+        if (
+            not all(isinstance(value, int | float) for value in (*self.mean, *self.std))
+            or min(self.std, default=0) <= 0
+        ):
+            raise InputError(f"mean {self.mean} and std {self.std}: must be numbers, std above 0")
+        if len(self.size) != 2 or not all(isinstance(side, int) for side in self.size) or min(self.size) < 1:
             raise InputError(f"size {self.size}: must be height and width, 1 or more")
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct {self.crop_pct}: must be more than 0 and at most 1")

@@ -32,6 +32,11 @@ class ConvNormAct(nn.Module):
         return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
 
 
+def _is_new(norm: nn.Module) -> bool:
+    """Whether a norm's output may be overwritten: without a norm it would be the shortcut's input."""
+    return not isinstance(norm, nn.Identity)
+
+
 class NormActConv(nn.Module):
     """Normalisation, activation, 1x1 convolution: the pre-activated way of changing a width."""
 
@@ -40,7 +45,7 @@ class NormActConv(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = norm_layer(in_chans)
-        self.act = act_layer(inplace=True)
+        self.act = act_layer(inplace=_is_new(self.norm))
         self.conv = nn.Conv2d(in_chans, out_chans, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +105,7 @@ class RefiningUnit(nn.Module):
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, groups=groups, bias=False)
         self.norm3 = norm_layer(inner)
         self.conv3 = nn.Conv2d(inner, out_chans, 1, bias=False)
-        self.act = act_layer(inplace=True)
+        self.act = act_layer(inplace=_is_new(self.norm1))
         self.k = in_chans // out_chans if reduce else 1
         widens = in_chans != out_chans and not reduce
         self.shortcut = NormActConv(in_chans, out_chans, norm_layer, act_layer) if widens else None
@@ -121,7 +126,7 @@ class Gate(nn.Module):
     def __init__(self, in_chans: int, inner: int, out_chans: int, norm_layer: LayerFn, act_layer: LayerFn) -> None:
         super().__init__()
         self.norm = norm_layer(in_chans)
-        self.act = act_layer(inplace=True)
+        self.act = act_layer(inplace=_is_new(self.norm))
         self.fc1 = nn.Conv2d(in_chans, inner, 1)
         self.fc2 = nn.Conv2d(inner, out_chans, 1)
 

@@ -12,19 +12,21 @@ The pyramid that detectors and segmenters take is the end of the body and the th
 """
 
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from timm.layers import calculate_drop_path_rates, create_act_layer, get_norm_layer
+from timm.layers import GroupNorm, calculate_drop_path_rates, create_act_layer, get_norm_layer
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone.blocks import ConvNormAct, Gate, LayerFn, NormActConv, RefiningUnit, Score, recomputed
 from fishnet.backbone.weights import check_name_hash, load_weights, rename_on_load
+from fishnet.errors import InputError
 
 _logger = logging.getLogger(__name__)
 
@@ -159,6 +161,26 @@ def _listed(indices: int | Sequence[int] | None) -> int | list[int] | None:
     return indices if indices is None or isinstance(indices, int) else list(indices)
 
 
+def _norm_layer(wanted: str | LayerFn) -> LayerFn:
+    """A norm by timm's name or as it is; group norm takes the most groups, up to 32, that divide a map's channels."""
+    try:
+        norm = get_norm_layer(wanted)
+    except KeyError:
+        raise ValueError(f"norm_layer={wanted!r}: no norm of timm's, such as batchnorm2d or groupnorm") from None
+    if norm is GroupNorm:
+        return lambda channels: GroupNorm(channels, math.gcd(channels, 32))
+    return norm  # type: ignore[no-any-return]
+
+
+def _act_layer(wanted: str | LayerFn) -> LayerFn:
+    """An activation by timm's name or as it is, called as ``act(inplace=...)``."""
+    try:
+        create_act_layer(wanted)
+    except KeyError:
+        raise ValueError(f"act_layer={wanted!r}: no activation of timm's, such as relu or silu") from None
+    return partial(create_act_layer, wanted)
+
+
 class FishNet(nn.Module):
     """The trunk, with its score layer, to timm's model contract.
 
@@ -180,8 +202,8 @@ class FishNet(nn.Module):
             quarters of the cost, is then never built.
 
     Raises:
-        ValueError: unknown ``end``, or (forward) input smaller than 32 px, or one image in training whose stride-32
-            map is a single pixel, since batch statistics of one value do not exist.
+        ValueError: unknown ``end``, norm or activation. In forward, as InputError: input smaller than 32 px, or one
+            image in training whose stride-32 map is a single pixel, since batch statistics of one value do not exist.
     """
 
     def __init__(
@@ -202,7 +224,7 @@ class FishNet(nn.Module):
         self.spec, self.end = spec, end
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.grad_checkpointing = False
-        norm, act = get_norm_layer(norm_layer), partial(create_act_layer, act_layer)
+        norm, act = _norm_layer(norm_layer), _act_layer(act_layer)
         self._build_trunk(spec, in_chans, norm, act, drop_path_rate)
         self.num_features = spec.channels[LAST[end]]
         score = Score(self.num_features, num_classes, norm, act, global_pool=global_pool, drop_rate=drop_rate)
@@ -283,13 +305,13 @@ class FishNet(nn.Module):
 
     def _check_input(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_chans:
-            raise ValueError(f"expected input of shape (batch, {self.in_chans}, height, width), got {tuple(x.shape)}")
+            raise InputError(f"expected input of shape (batch, {self.in_chans}, height, width), got {tuple(x.shape)}")
         height, width = x.shape[-2:]
         if height < 32 or width < 32:
-            raise ValueError(f"input of {height}x{width} px is too small: FishNet needs at least 32x32")
+            raise InputError(f"input of {height}x{width} px is too small: FishNet needs at least 32x32")
         norm = self.bridge.squeeze.norm
         if norm.training and isinstance(norm, nn.BatchNorm2d) and x.shape[0] == 1 and height <= 60 and width <= 60:
-            raise ValueError(
+            raise InputError(
                 f"training on one image of {height}x{width} px has no batch statistics at 1/32: "
                 "use a batch of 2 or more, or more than 60 px"
             )

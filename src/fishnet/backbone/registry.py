@@ -30,12 +30,29 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
     import timm
 
     import fishnet.backbone  # noqa: F401  (registers)
-    from fishnet.errors import InputError, nearest
+    from fishnet.errors import InputError, WorkError, nearest
 
     if not timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         known = timm.list_models()
         raise InputError(f"unknown backbone {name!r}: {nearest(name, known) if _near(name, known) else _where()}")
-    return timm.create_model(name, pretrained=pretrained, **kwargs)
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except RuntimeError as error:
+        if "pretrained tag" in str(error):
+            raise InputError(f"{name}: {error}") from error
+        raise
+    except OSError as error:  # what Hugging Face's hub raises, offline
+        raise WorkError(f"{name}: its weights could not be fetched ({str(error).splitlines()[0]})") from error
+
+
+def size_args(name: str, size: int) -> dict[str, Any]:
+    """What a network has to be built with for square inputs of ``size`` px: nothing, unless its size is fixed."""
+    import timm
+
+    import fishnet.backbone  # noqa: F401  (registers)
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return {"img_size": size} if config is not None and config.fixed_input_size else {}
 
 
 def _near(name: str, known: list[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from fishnet.backbone.layouts import (
@@ -198,7 +199,7 @@ def _variant_of(native: State) -> tuple[str | None, str | None]:
     """The registered FishNet that a state dict fits, or, in words, the one that it nearly fits."""
     from fishnet.backbone.variants import SPECS
 
-    ends_early = not _has_head(native)
+    ends_early = not any(key.startswith("head.") for key in native)
     free = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
     found = {key: value for key, value in native.items() if not key.startswith(free)}
     near, fewest = None, len(found) // 10
@@ -242,6 +243,8 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
     """
     if by_order:
         check_ordered(path)
+    if isinstance(model, FeatureGetterNet):  # features_only=True
+        model = model.model
     found = read_checkpoint(path)
     try:
         state, notes = fit(model, match_by_order(model, found) if by_order else found, adapt=adapt)
@@ -287,12 +290,22 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
     if trunk is not None and trunk_of(own) is None:
         notes.append(f"{len(state) - len(trunk)} tensors of a task head left out")
         state = to_native(trunk)
-    head = [key for key in state if key.startswith(("head.", "score."))]
-    both_fish = layout_of(own) == layout_of(state) == "native"
-    if both_fish and _has_head(head) and not _has_head(own):
-        left_out = f"{drop(head)} tensors of the fish's head left out"
-        notes.append(f"{left_out}: this trunk ends with the body, its score layer is new")
-        state |= {key: value for key, value in own.items() if key.startswith("score.")}
+    if layout_of(own) == layout_of(state) == "native":
+        beyond = {part for key in state if (part := _end_part(key))} - {_end_part(key) for key in own}
+        score = {key: value for key, value in own.items() if key.startswith("score.")}
+        if beyond - {"score"}:
+            end = "earlier" if any(key.startswith("head.") for key in own) else "with the body"
+            left_out = (
+                f"{drop([key for key in state if _end_part(key) in beyond | {'score'}])} tensors of the fish's head"
+            )
+            notes.append(
+                f"{left_out} left out: this trunk ends {end}, its score layer is {'new' if score else 'not there'}"
+            )
+            state |= score
+        elif beyond:
+            notes.append(
+                f"{drop([key for key in state if key.startswith('score.')])} tensors of the score layer left out"
+            )
     for name in _names(config.get("classifier") or "score.fc"):
         weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
         if getattr(weight, "shape", None) == getattr(wanted, "shape", None):
@@ -312,8 +325,10 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
     return state, notes
 
 
-def _has_head(keys: Iterable[str]) -> bool:
-    return any(key.startswith("head.") for key in keys)
+def _end_part(key: str) -> str | None:
+    """Which of the parts that a network may lack a tensor is of: ``head.0`` ... or ``score``; None for others."""
+    found = re.match(r"head\.\d|score", key)
+    return found[0] if found else None
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The command tree, the options that go anywhere, and what errors look like."""
 
+import io
 import os
 import sys
 import traceback
@@ -54,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     tokens = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in tokens
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
     tokens = [token for token in tokens if token != "--debug"]
     try:
         app = build_app()
@@ -86,9 +90,20 @@ def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
             config = Path(word.removeprefix("--config="))
         else:
             rest.append(word)
-    if config is not None and not config.is_file():
-        raise InputError(f"{config}: no such config file")
+    if config is not None:
+        _check_config(config)
     return rest, config
+
+
+def _check_config(config: Path) -> None:
+    import yaml
+
+    try:
+        yaml.safe_load(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{config}: no such config file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{config}: cannot read this config ({error})") from error
 
 
 def _explain(error: Exception) -> int:

@@ -27,16 +27,18 @@ def list_(
     import torch
 
     from fishnet.analysis.profile import cost
-    from fishnet.backbone.registry import create_model, list_models
+    from fishnet.backbone.registry import create_model, list_models, size_args
     from fishnet.errors import InputError
 
+    if size < 32:
+        raise InputError(f"--size {size}: must be 32 or more")
     names = list_models(pattern)
     if not names:
         raise InputError(f"no network matches {pattern!r}: try '*fish*' or 'resnet*'")
     rows = []
     for name in names:
         with torch.device("meta"):
-            it = cost(create_model(name), (3, size, size))
+            it = cost(create_model(name, **size_args(name, size)), (3, size, size))
         rows.append({"name": name, "parameters": it.parameters, "macs": it.macs})
         if not as_json:
             print(f"{name:<28} {it.parameters / 1e6:8.2f} M parameters {it.macs / 1e9:8.3f} GMACs at {size} px")

@@ -66,16 +66,15 @@ def predict(
     folder = out or (Path("predictions") if overlay else None)
     predictor = load(bundle, device)
     writer = Writer(form, folder, quiet)
-    names = _overlay_names(files)
+    overlays = OverlayNames(folder, files) if overlay and folder is not None else None
     failures = []
     for source, result in predictor.stream(files, batch_size, k=top):
         if isinstance(result, Failure):
             failures.append(result)
             continue
         writer.write(source, result)
-        if overlay:
-            assert folder is not None
-            result.draw(read_picture(source)).save(folder / names[source])
+        if overlays is not None:
+            result.draw(read_picture(source)).save(overlays.take(source))
     writer.close()
     for failure in failures:
         print(f"fishnet: {failure.reason}", file=sys.stderr)
@@ -93,13 +92,13 @@ class Writer:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             name = "predictions.csv" if form == "csv" else "predictions.jsonl"
-            self.file = (folder / name).open("w", newline="", encoding="utf-8")
+            self.file = (folder / name).open("w", newline="", encoding="utf-8", errors="backslashreplace")
         self.started = False
 
     def write(self, source: str, result: Any) -> None:
         """One picture's result."""
         rows = [{"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows())]
-        line = json.dumps({"source": source, **result.to_dict()}, ensure_ascii=False)
+        line = json.dumps({"source": source, **result.to_dict()})  # ASCII: readable whatever the stream's encoding
         if self.form == "csv":
             for stream in self._streams():
                 table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
@@ -126,12 +125,17 @@ def _table_line(source: str, rows: list[dict[str, Any]], shown: int = 3) -> str:
     return f"{source}: " + ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in rows[:shown])
 
 
-def _overlay_names(files: list[str]) -> dict[str, str]:
-    """A file name for each source's overlay; sources of the same name get numbers."""
-    taken: dict[str, int] = {}
-    names = {}
-    for file in files:
-        stem = Path(file).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        names[file] = f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png"
-    return names
+class OverlayNames:
+    """A free file name in a folder for each overlay: never that of a picture being predicted, never one twice."""
+
+    def __init__(self, folder: Path, sources: list[str]) -> None:
+        self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
+
+    def take(self, source: str) -> Path:
+        """``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
+        number, path = 1, self.folder / f"{Path(source).stem}.png"
+        while path.resolve() in self.taken:
+            number += 1
+            path = self.folder / f"{Path(source).stem}-{number}.png"
+        self.taken.add(path.resolve())
+        return path

@@ -13,7 +13,7 @@ def val(
     data: str,
     /,
     *,
-    split: Literal["train", "val", "test"] | None = None,
+    split: Literal["train", "val", "test", "all"] | None = None,
     batch_size: int = 64,
     workers: int = 1,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -29,8 +29,8 @@ def val(
     data
         As for training.
     split
-        Which part of the data. Default: test where there is one, else val; where the data has neither, the part that
-        training held out.
+        Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
+        if the bundle was trained on it, the part that training held out.
     batch_size
         Pictures a step.
     workers

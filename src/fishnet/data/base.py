@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 import torch
 from PIL import Image
@@ -46,6 +47,10 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     def source(self, index: int) -> str:
         """Where the picture comes from, for messages: a path, or a name and number."""
 
+    def key(self, index: int) -> str:
+        """The picture's name within its set: the same wherever the set lies, and whatever else is added to it."""
+        return str(index)
+
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
         image, target = self.read(index)
         return tv_tensors.Image(tv.pil_to_tensor(image)), target
@@ -76,11 +81,16 @@ class Subset(LabelledSet):
         """See :class:`PictureSet`."""
         return self.whole.source(self.indices[index])
 
+    def key(self, index: int) -> str:
+        """See :class:`PictureSet`."""
+        return self.whole.key(self.indices[index])
+
 
 def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Subset]:
     """Splits off a stratified share of a labelled set, the same one for the same seed.
 
-    Every class with two pictures or more gives at least one to the held-out part and keeps at least one.
+    Every class with two pictures or more gives at least one to the held-out part and keeps at least one. Which ones
+    depends on their keys, so that pictures added later hardly move the others.
 
     Args:
         whole: the set.
@@ -94,10 +104,9 @@ def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Su
     for i, label in enumerate(whole.labels):
         by_class.setdefault(int(label), []).append(i)
     held: list[int] = []
-    for label, members in by_class.items():
-        order = torch.randperm(len(members), generator=torch.Generator().manual_seed(mix(seed, label)))
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held.extend(members[i] for i in order[:count].tolist())
+    for members in by_class.values():
+        drawn = sorted(members, key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
+        held += drawn[: min(max(1, round(fraction * len(members))), len(members) - 1)]
     out = set(held)
     return Subset(whole, [i for i in range(len(whole)) if i not in out]), Subset(whole, sorted(out))
 

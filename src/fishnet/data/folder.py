@@ -22,8 +22,8 @@ class ImageFolder(LabelledSet):
         classes: the expected classes; by default those of the folder.
 
     Raises:
-        InputError: no such folder, no class folders, fewer than two classes, an empty class folder, or a class that
-            ``classes`` does not have.
+        InputError: no such folder, no class folders, or a class that ``classes`` does not have; without ``classes``,
+            fewer than two classes or an empty class folder.
     """
 
     def __init__(self, folder: Path, mode: Mode = "RGB", classes: Classes | None = None) -> None:
@@ -41,7 +41,7 @@ class ImageFolder(LabelledSet):
         self.labels: list[int] = []
         for name, label in zip(names, places, strict=True):
             pictures = find_pictures(folder / name)
-            if not pictures:
+            if not pictures and classes is None:
                 raise InputError(
                     f"{folder / name}: empty class folder: no picture inside ({' '.join(EXTENSIONS)}); "
                     "add some or remove the folder"
@@ -59,6 +59,10 @@ class ImageFolder(LabelledSet):
     def source(self, index: int) -> str:
         """The picture's path."""
         return str(self.paths[index])
+
+    def key(self, index: int) -> str:
+        """The picture's path below the folder."""
+        return self.paths[index].relative_to(self.folder).as_posix()
 
 
 def class_folders(folder: Path) -> Sequence[str]:
@@ -78,9 +82,14 @@ def class_folders(folder: Path) -> Sequence[str]:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The train / val / test folders inside a folder, by their usual names.
+    """The train / val / test folders inside a folder, by their usual names, as far as they hold class folders.
 
-    Empty if there is no train folder, or one of pictures alone: that is a class called train.
+    Empty where the folder's sub-folders are classes themselves (one of which may be called train).
     """
-    found = {split: folder / name for split, names in SPLITS.items() for name in names if (folder / name).is_dir()}
-    return found if "train" in found and any(entry.is_dir() for entry in found["train"].iterdir()) else {}
+    found = {split: folder / name for split, names in SPLITS.items() for name in names if _has_folders(folder / name)}
+    others = {entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+    return found if "train" in found or others <= set(found.values()) else {}
+
+
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())

@@ -1,5 +1,6 @@
 """Reading pictures: files to upright 8-bit PIL images, with one clear line for those that cannot be read."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -67,11 +68,16 @@ def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below a folder, by their endings, sorted; hidden files and folders are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    """All picture files below a folder, by their endings, sorted; hidden files and folders are left out.
+
+    Links to folders are followed, each folder once.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
+        if real not in seen:
+            found += [Path(place, name) for name in files if not name.startswith(".")]
+        seen.add(real)
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())

@@ -66,5 +66,5 @@ class Normalise(torch.nn.Module):
         self.register_buffer("std", torch.tensor(preprocess.std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, channels, height, width) of 0..255 -> float32 of the same shape."""
-        return (images.float() / 255 - self.mean) / self.std
+        """(batch, channels, height, width) of 0..255 -> float32 of the same shape, channels last in memory."""
+        return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

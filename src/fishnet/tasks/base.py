@@ -112,9 +112,9 @@ class Task(ABC):
 
     @abstractmethod
     def open_data(
-        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None
+        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
-        """``train``, ``val`` and perhaps ``test``, from what the user names."""
+        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
 
     @abstractmethod
     def build(self, spec: ModelSpec) -> TaskModel:

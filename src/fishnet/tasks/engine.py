@@ -18,7 +18,7 @@ class TorchEngine:
 
     def __init__(self, bundle: Bundle, model: TaskModel, device: str) -> None:
         self.bundle, self.device = bundle, torch.device(device)
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
     def load(cls, folder: Path, device: str = "auto") -> "TorchEngine":
@@ -29,7 +29,8 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs."""
-        outputs: NDArray[np.float32] = self.model(torch.from_numpy(batch).to(self.device)).float().cpu().numpy()
+        images = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+        outputs: NDArray[np.float32] = self.model(images).float().cpu().numpy()
         return outputs
 
 

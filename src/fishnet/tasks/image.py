@@ -33,10 +33,12 @@ class Classify(Task):
     monitor = "acc@1"
 
     def open_data(
-        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None
+        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
-        return open_labelled(data, mode, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes)
+        return open_labelled(
+            data, mode, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
+        )
 
     def build(self, spec: ModelSpec) -> ImageModel:
         """See :class:`~fishnet.tasks.base.Task`."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from fishnet.data.base import Batch
+from fishnet.data.open import marks
 from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError, nearest
@@ -45,9 +47,10 @@ def evaluate(
 
     Args:
         predictor: the model.
-        data: as for training. Where it has no val part, the part that the training held out is found again by the
-            seed and share kept in the bundle.
-        split: which part; by default ``test`` where the data has one, else ``val``.
+        data: as for training. Where it is the training's own and has no val part, the part that was held out is found
+            again by the seed and share kept in the bundle.
+        split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
+            without parts that the training did not use) and ``train``.
         batch_size, workers: of the loader.
         progress: called with pictures done and in all.
 
@@ -56,9 +59,13 @@ def evaluate(
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
-    recipe = Recipe().replace({**bundle.recipe, "batch_size": batch_size, "workers": workers}, where="bundle")
-    sets = task.open_data(data, mode_of(bundle.preprocess.channels), recipe, bundle.classes)
-    split = split or ("test" if "test" in sets else "val")
+    kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
+    recipe = Recipe().replace({**kept, "batch_size": batch_size, "workers": workers}, where="bundle")
+    mode = mode_of(bundle.preprocess.channels)
+    sets = task.open_data(data, mode, recipe, bundle.classes, whole=True)
+    if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
+        sets = task.open_data(data, mode, recipe, bundle.classes)
+    split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
     metrics = task.metrics(bundle.classes)

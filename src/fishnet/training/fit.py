@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from timm.models import get_pretrained_cfg
 from timm.optim import list_optimizers
 from torch.utils.data import DataLoader
 
-from fishnet.bundle import Bundle, is_bundle, write_bundle
+from fishnet.backbone.registry import size_args
+from fishnet.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
+from fishnet.data.labels import Classes
+from fishnet.data.open import marks
 from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.errors import InputError, WorkError, nearest
@@ -59,21 +65,21 @@ class BundleWriter(Callback):
 
     def __init__(self, folder: Path, bundle: Bundle, monitor: str) -> None:
         self.folder, self.bundle, self.monitor = folder, bundle, f"val/{monitor}"
-        self.best: float | None = None
+        self.best: tuple[float, float] | None = None  # the monitored metric, and less the loss where that is equal
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Remembers the best value over a resume."""
-        return {"best": self.best, "metrics": self.metrics}
+        return {"best": list(self.best or ()), "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""
-        self.best, self.metrics = state_dict["best"], state_dict["metrics"]
+        self.best, self.metrics = tuple(state_dict["best"]), state_dict["metrics"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares and writes."""
         assert isinstance(pl_module, Training)
-        value = float(trainer.callback_metrics[self.monitor])
+        value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
         if trainer.sanity_checking or (self.best is not None and value <= self.best):
             return
         self.best = value
@@ -115,8 +121,13 @@ def _saving(path: Any) -> Iterator[None]:
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
-    """The preprocessing that a recipe asks for."""
+    """The preprocessing that a recipe asks for; published weights bring the statistics they were trained with."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     mean, std = _RGB if recipe.channels == 3 else _GREY
+    config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None
+    if config is not None:
+        mean, std = config.mean, config.std
     return Preprocess((recipe.size, recipe.size), recipe.crop_pct, recipe.interpolation, mean, std)
 
 
@@ -144,6 +155,7 @@ def fit(
     *,
     weights: str | None = None,
     resume: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     tell: Callable[[str], None] = print,
 ) -> Fitted:
@@ -156,6 +168,7 @@ def fit(
         out: the bundle's folder; checkpoints and logs go inside it.
         weights: a checkpoint file or a bundle to start from.
         resume: go on from ``out``'s last checkpoint.
+        dry_run: run one batch of training and one of validation, and write nothing.
         quiet: no progress bar.
         tell: receives lines for the user.
 
@@ -166,6 +179,7 @@ def fit(
     """
     _silence_lightning()
     _check_out(out, resume)
+    pick_device(recipe.device)
     optimizers = [str(name) for name in list_optimizers()]
     if recipe.optimizer not in optimizers:
         raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, optimizers)}")
@@ -174,16 +188,18 @@ def fit(
     preprocess = preprocess_of(recipe)
     sets = task.open_data(data, mode_of(recipe.channels), recipe)
     classes = sets["train"].classes
-    args = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
-    spec = ModelSpec(recipe.backbone, classes, recipe.channels, recipe.head, args, pretrained=recipe.pretrained)
-    model = task.build(spec)
+    if resume:
+        _check_classes(data, classes, out)
+    drops = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
+    lasting = size_args(recipe.backbone, recipe.size)
+    spec = ModelSpec(
+        recipe.backbone, classes, recipe.channels, recipe.head, {**drops, **lasting}, pretrained=recipe.pretrained
+    )
+    model = task.build(spec).to(memory_format=torch.channels_last)
     if weights:
         for note in start_from(model, weights):
             tell(note)
     tell(_summary(task_name, model, recipe, sets))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
-
     train_transform = TrainTransform(
         preprocess, crop_scale=recipe.crop_scale, crop_ratio=recipe.crop_ratio, flip=recipe.flip
     )
@@ -196,14 +212,24 @@ def fit(
         classes=classes,
         preprocess=preprocess,
         head=recipe.head,
+        backbone_args=lasting,
         recipe=recipe.to_dict(),
+        data=marks(data, sets),
         versions=versions(),
     )
+    if dry_run:
+        _dry_trainer(recipe).fit(module, train_loader, val_loader)
+        tell("dry run: a batch of training and one of validation went through; nothing was written")
+        return Fitted(out, {}, None, tuple(sorted(module.broken)))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     writer = BundleWriter(out, bundle, task.monitor)
     trainer = _trainer(recipe, out, writer, every=max(1, min(50, len(train_loader) // 10)), quiet=quiet)
     last = out / CHECKPOINTS / "last.ckpt"
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
+    except MisconfigurationException as error:
+        raise InputError(f"--resume {out} --epochs {recipe.epochs}: more epochs than that are behind it") from error
     except SystemExit:  # how Lightning ends an interrupted training
         rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
@@ -232,6 +258,28 @@ def _trainer(recipe: Recipe, out: Path, writer: BundleWriter, *, every: int, qui
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _dry_trainer(recipe: Recipe) -> pl.Trainer:
+    """A trainer that runs one batch of each part and leaves no file."""
+    return pl.Trainer(
+        accelerator=_ACCELERATORS[pick_device(recipe.device)],
+        devices=1,
+        precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
+        gradient_clip_val=recipe.clip_grad or None,
+        fast_dev_run=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _check_classes(data: str, classes: Classes, out: Path) -> None:
+    """Raises InputError where a training would go on with other classes than it began with."""
+    if is_bundle(out) and (known := read_bundle(out).classes) != classes:
+        raise InputError(
+            f"{data}: its classes are not those that {out} was trained with ({', '.join(known.names[:5])})"
+        )
 
 
 def _check_out(out: Path, resume: bool) -> None:

@@ -46,6 +46,7 @@ class Training(pl.LightningModule):
         self.metrics = task.metrics(classes)
         self.val_loss = MeanMetric()
         self.broken: set[str] = set()
+        self.read = 0  # pictures of the running pass, over the training or the validation part
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
@@ -54,6 +55,10 @@ class Training(pl.LightningModule):
     def on_train_start(self) -> None:
         """Sets the learning rate of the step that the training starts or goes on with."""
         self.lr_scheduler_step(self.lr_schedulers(), None)
+
+    def on_train_epoch_start(self) -> None:
+        """Counts from 0."""
+        self.read = 0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout and the like draw from (seed, step), so that a resumed run repeats them."""
@@ -75,6 +80,12 @@ class Training(pl.LightningModule):
         if batch.broken and self.recipe.on_error == "stop":
             raise InputError(f"{batch.broken[0]}; mend or remove it, or train with --on-error skip")
         self.broken.update(batch.broken)
+        self.read += len(batch.indices)
+
+    def _check_read(self, part: str) -> None:
+        """Raises InputError where no picture of a whole pass could be read."""
+        if not self.read:
+            raise InputError(f"no picture of the {part} part could be read; first: {min(self.broken, default='none')}")
 
     def _stop_at_nan(self, loss: Tensor, batch: Batch) -> None:
         place = f"{self.trainer.default_root_dir}/nan-batch.pt"
@@ -84,6 +95,11 @@ class Training(pl.LightningModule):
             f"the loss became {loss.item()} at step {self.global_step} (learning rate {rate:.3g}); the batch is "
             f"saved as {place}; try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
         )
+
+    def on_validation_epoch_start(self) -> None:
+        """Ends a training that had nothing to learn from; counts from 0."""
+        self._check_read("train")
+        self.read = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Feeds the metrics."""
@@ -97,6 +113,7 @@ class Training(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and the task's metrics, in percent."""
+        self._check_read("val")
         values = {name: 100 * value for name, value in self.metrics.compute().items()}
         self.log("val/loss", self.val_loss.compute())
         self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
