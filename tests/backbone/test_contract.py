@@ -307,6 +307,7 @@ class TestHead:
 ACTIVATIONS = ["gelu", "silu", "leaky_relu", "hard_swish", "mish", "prelu", nn.GELU, nn.ELU]
 NORMS = [
     ("groupnorm1", timm.layers.GroupNorm1),
+    ("groupnorm", timm.layers.GroupNorm),
     ("layernorm2d", LayerNorm2d),
     ("frozenbatchnorm2d", FrozenBatchNorm2d),
     (partial(nn.BatchNorm2d, eps=1e-3), nn.BatchNorm2d),
@@ -343,6 +344,26 @@ class TestExchangeableLayers:
             assert {m.eps for m in norms} == {1e-3}
         model(image(2, 3, 75, 64)).square().mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+    @pytest.mark.parametrize("name", VARIANTS)
+    def test_group_norm_fits_every_width(self, name: str) -> None:
+        with torch.device("meta"):
+            model = FishNet(SPECS[name], norm_layer="groupnorm")
+        groups = [(m.num_channels, m.num_groups) for m in model.modules() if isinstance(m, nn.GroupNorm)]
+        assert len(groups) > 40
+        assert all(channels % count == 0 and count <= 32 for channels, count in groups)
+
+    @torch.no_grad()
+    def test_without_norms_a_unit_leaves_its_input_alone(self) -> None:
+        model, x = FishNet(MICRO, norm_layer=nn.Identity), image(1, 16, 8, 8)
+        before = x.clone()
+        model.tail[0](x)
+        assert torch.equal(x, before)
+
+    @pytest.mark.parametrize("layer", ["norm_layer", "act_layer"])
+    def test_an_unknown_name_is_refused(self, layer: str) -> None:
+        with pytest.raises(ValueError, match=f"{layer}='bogus': no .* of timm's"):
+            FishNet(MICRO, **{layer: "bogus"})
 
 
 class TestCheckpointing:

@@ -703,3 +703,19 @@ def test_drawn_states_differ_everywhere() -> None:
         content = value.numpy().tobytes()
         assert content not in seen, (key, seen.get(content))
         seen[content] = key
+
+
+@pytest.mark.parametrize(("indices", "note"), [((0, 1, 2, 3), "score layer left out"), ((0, 1), "trunk ends earlier")])
+@torch.no_grad()
+def test_features_only_models_load_too(indices: tuple[int, ...], note: str, tmp_path: Path) -> None:
+    whole = net("fishnet_nano")
+    torch.save(whole.state_dict(), tmp_path / "nano.pth")
+    features = timm.create_model("fishnet_nano", features_only=True, out_indices=indices).eval()
+    with pytest.raises(InputError, match="unexpected"):
+        load_weights(features, tmp_path / "nano.pth")
+    notes = load_weights(features, tmp_path / "nano.pth", adapt=True)
+    assert len(notes) == 1
+    assert note in notes[0]
+    x = image(1, 3, 64, 64)
+    wanted = whole.forward_intermediates(x, indices=list(indices), intermediates_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(features(x), wanted, strict=True))

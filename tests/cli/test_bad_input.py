@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fishnet.cli import main
 from tests.conftest import Run, fast
-from tests.makers import image_folder
+from tests.makers import image_folder, split_folder
 
 
 def says(result: tuple[int, str, str], code: int, *words: str) -> None:
@@ -255,3 +256,90 @@ def test_a_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> No
 
 def test_an_unknown_option_of_predict(bundle: Path, run: Run) -> None:
     says(run("predict", bundle, "a.png", "--overlya"), 2, "unknown option --overlya", "--help")
+
+
+@pytest.fixture(scope="module")
+def begun(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two epochs. Not to be changed by a test."""
+    out = tmp_path_factory.mktemp("begun") / "run"
+    assert main(["train", "classify", str(folder), "--out", str(out), *fast("--epochs", 2)]) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--backbone", "fishnet_tiny"], ["--optimizer", "adamw"], ["--batch-size", "4"], ["--lr", "0.3"],
+        ["--weights", "some.pth"], ["--recipe", "quickstart"], ["--out", "elsewhere"], ["--seed", "3"],
+    ],
+    ids=lambda change: change[0].strip("-"),
+)  # fmt: skip
+def test_a_resumed_training_stays_the_same_one(change: list[str], begun: Path, folder: Path, run: Run) -> None:
+    recipe = (begun / "recipe.yaml").read_text()
+    says(run("train", "classify", folder, "--resume", begun, *change), 2, change[0], "with its own settings", "epochs")
+    assert (begun / "recipe.yaml").read_text() == recipe
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_leaves_everything_as_it_was(
+    begun: Path, folder: Path, tmp_path: Path, run: Run
+) -> None:
+    recipe = (begun / "recipe.yaml").read_text()
+    says(run("train", "classify", folder, "--resume", begun, "--device", "cuda"), 2, "not available")
+    assert (begun / "recipe.yaml").read_text() == recipe
+    says(run("train", "classify", folder, "--out", tmp_path / "run", *fast("--device", "cuda")), 2, "not available")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_training_keeps_its_classes(begun: Path, tmp_path: Path, run: Run) -> None:
+    data = image_folder(tmp_path / "data", 4)
+    (data / "red").rename(data / "rosso")
+    says(run("train", "classify", data, "--resume", begun, "--epochs", 3), 2, "its classes are not", "blue, green, red")
+
+
+def test_resuming_to_fewer_epochs(begun: Path, folder: Path, run: Run) -> None:
+    says(run("train", "classify", folder, "--resume", begun, "--epochs", 1), 2, "--epochs 1", "2 epochs behind")
+
+
+def test_a_damaged_checkpoint(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    says(run("train", "classify", folder, "--resume", tmp_path / "run"), 2, "last.ckpt: damaged")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_part_without_a_readable_picture(part: str, tmp_path: Path, run: Run) -> None:
+    data = split_folder(tmp_path / "data", train=3, val=2)
+    for path in (data / part).rglob("*.*"):
+        path.write_text("no picture")
+    result = run("train", "classify", data, "--out", tmp_path / "run", *fast("--on-error", "skip"))
+    says(result, 2, f"no picture of the {part} part could be read", f"{data}/{part}")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_one_picture_a_step_at_32_px(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--batch-size", 1))
+    says(result, 2, "one image", "batch of 2 or more")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "fishnet_nano", "--size", "20"], ("--size 20", "32 or more")),
+        (["list", "nonet"], ("nonet", "resnet*")),
+        (["info", "resnet18.bogus"], ("resnet18.bogus", "tag")),
+        (["info", "resnet1"], ("unknown backbone 'resnet1'", "resnet18")),
+    ],
+)
+def test_bad_names(arguments: list[str], words: tuple[str, ...], run: Run) -> None:
+    says(run(*arguments), 2, *words)
+
+
+def test_a_config_that_is_not_yaml(folder: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "my.yaml").write_text("a: [1")
+    says(run("train", "classify", folder, "--config", tmp_path / "my.yaml"), 2, "my.yaml", "cannot read this config")
+
+
+def test_an_empty_name_is_not_the_current_folder(bundle: Path, run: Run) -> None:
+    says(run("predict", bundle, ""), 2, "an empty name")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import fishnet
 from fishnet.bundle import read_bundle
 from fishnet.results import Classification
 from fishnet.training.history import read_history
+from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import CLASSES, picture, split_folder
 
@@ -61,8 +63,73 @@ def test_classes_are_matched_by_name_not_by_order(bundle: Path, tmp_path: Path, 
         (data / name).mkdir(parents=True)
         for i in range(4):
             picture(name, 900 + i).save(data / name / f"{i}.png")
-    _, out, _ = run("val", bundle, data, "--split", "train", "--json", "--workers", 0)
-    assert json.loads(out)["metrics"]["acc@1"] == 100.0
+    _, out, _ = run("val", bundle, data, "--json", "--workers", 0)
+    result = json.loads(out)
+    assert (result["split"], result["pictures"]) == ("all", 8), "nothing of other data was held out"
+    assert result["metrics"]["acc@1"] == 100.0
+    says(run("val", bundle, data, "--split", "val"), 2, "no part 'val'", "all")
+
+
+def test_the_held_out_part_is_found_again(bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    def measured(data: Path, *more: object) -> tuple[str, int]:
+        code, out, err = run("val", bundle, data, "--json", "--workers", 0, *more)
+        assert code == 0, err
+        return json.loads(out)["split"], json.loads(out)["pictures"]
+
+    assert measured(folder) == ("val", 3)
+    assert measured(folder, "--split", "all") == ("all", 24)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(folder, moved)
+    assert measured(moved) == ("val", 3), "the same pictures in another place"
+    (moved / "red" / "0.png").rename(moved / "red" / "another.png")
+    assert measured(moved) == ("all", 24), "other pictures in another place"
+
+
+def test_a_folder_of_val_alone(bundle: Path, tmp_path: Path, run: Run) -> None:
+    data = split_folder(tmp_path / "data", val=2)
+    (data / "val" / "blue" / "0.png").unlink()
+    (data / "val" / "blue" / "1.png").unlink()  # an empty class folder is no matter where the classes are known
+    _, out, _ = run("val", bundle, data, "--json", "--workers", 0)
+    assert (json.loads(out)["split"], json.loads(out)["pictures"]) == ("val", 4)
+    says(run("train", "classify", data, "--out", tmp_path / "run", *fast()), 2, "empty class folder")
+
+
+def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast())
+    assert code == 0, err
+    assert "nothing was written" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overlays_never_take_the_place_of_a_picture(bundle: Path, tmp_path: Path, run: Run) -> None:
+    for name in ("a.png", "a.jpg", "a-2.png"):
+        picture("red", 5).save(tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert run("predict", bundle, tmp_path, "--overlay", "--out", tmp_path)[0] == 0
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert {path.name for path in tmp_path.iterdir()} - set(before) == {
+        "a-3.png", "a-4.png", "a-2-2.png", "predictions.jsonl"
+    }  # fmt: skip
+
+
+def test_names_that_are_no_text(bundle: Path, tmp_path: Path, run: Run) -> None:
+    picture("red", 5).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    for form in ("jsonl", "csv", "table"):
+        code, _, err = run("predict", bundle, tmp_path, "--as", form, "--out", tmp_path / form)
+        assert code == 0, err
+    line = json.loads((tmp_path / "jsonl" / "predictions.jsonl").read_text())
+    assert os.fsencode(line["source"]).endswith(b"\xff.png")
+
+
+def test_a_backbone_of_fixed_size(folder: Path, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(
+        "train", "classify", folder, "--out", tmp_path / "run", *fast("--backbone", "vit_tiny_patch16_224")
+    )
+    assert code == 0, err
+    assert read_bundle(tmp_path / "run").backbone_args == {"img_size": 32}
+    assert fishnet.load(tmp_path / "run").predict(folder / "red" / "0.png").to_dict()["predictions"]
 
 
 def test_python_in_one_line(bundle: Path, folder: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -189,7 +188,7 @@ def fit(
     sets = task.open_data(data, mode_of(recipe.channels), recipe)
     classes = sets["train"].classes
     if resume:
-        _check_classes(data, classes, out)
+        _check_resume(data, classes, recipe, out)
     drops = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
     lasting = size_args(recipe.backbone, recipe.size)
     spec = ModelSpec(
@@ -228,8 +227,6 @@ def fit(
     last = out / CHECKPOINTS / "last.ckpt"
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
-    except MisconfigurationException as error:
-        raise InputError(f"--resume {out} --epochs {recipe.epochs}: more epochs than that are behind it") from error
     except SystemExit:  # how Lightning ends an interrupted training
         rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
@@ -274,8 +271,15 @@ def _dry_trainer(recipe: Recipe) -> pl.Trainer:
     )
 
 
-def _check_classes(data: str, classes: Classes, out: Path) -> None:
-    """Raises InputError where a training would go on with other classes than it began with."""
+def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> None:
+    """Raises InputError where a training would go on with other classes than it began with, or is beyond its end."""
+    last = out / CHECKPOINTS / "last.ckpt"
+    try:
+        behind = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
+    except Exception as error:  # torch's readers raise nearly every kind for a damaged file
+        raise InputError(f"{last}: damaged: nothing to resume from ({str(error).splitlines()[0]})") from error
+    if behind > recipe.epochs:
+        raise InputError(f"--epochs {recipe.epochs}: {out} has {behind} epochs behind it")
     if is_bundle(out) and (known := read_bundle(out).classes) != classes:
         raise InputError(
             f"{data}: its classes are not those that {out} was trained with ({', '.join(known.names[:5])})"
