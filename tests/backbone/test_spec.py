@@ -28,6 +28,16 @@ def test_published_parameters_and_macs(name: str, parameters: int, macs: float) 
     assert round(gmacs(model), 3) == macs
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "macs"),
+    [("fishnext150", 26_077_664, 6.525), ("fishnet_nano", 428_854, 0.119), ("fishnet_tiny", 1_294_416, 0.408),
+     ("fishnet_small", 3_137_360, 1.246)],
+)  # fmt: skip
+def test_our_own_numbers_stay(name: str, parameters: int, macs: float) -> None:
+    """Bundles keep a network's name and not its Spec: they load as long as its numbers stay."""
+    test_published_parameters_and_macs(name, parameters, macs)
+
+
 def test_fishnext_has_the_published_parameters_within_a_percent() -> None:
     model = on_meta("fishnext150")
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(26.2e6, rel=0.01)
