@@ -280,10 +280,12 @@ def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> Non
         raise InputError(f"{last}: damaged: nothing to resume from ({str(error).splitlines()[0]})") from error
     if behind > recipe.epochs:
         raise InputError(f"--epochs {recipe.epochs}: {out} has {behind} epochs behind it")
-    if is_bundle(out) and (known := read_bundle(out).classes) != classes:
-        raise InputError(
-            f"{data}: its classes are not those that {out} was trained with ({', '.join(known.names[:5])})"
-        )
+    try:
+        known = read_bundle(out).classes
+    except InputError:  # killed while the bundle was written: the next best epoch writes it anew
+        return
+    if known != classes:
+        raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
 
 
 def _check_out(out: Path, resume: bool) -> None:
