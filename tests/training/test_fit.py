@@ -97,6 +97,14 @@ def interrupt() -> None:
     time.sleep(1)  # the interrupt arrives within
 
 
+def test_threads_are_the_recipe_s(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast("--threads", 1))[0] == 0
+    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast())[0] == 0
+    assert asked == [1]
+
+
 # resuming
 
 

@@ -23,8 +23,8 @@ OTHER: dict[str, Any] = {
     "channels": 1, "crop_pct": 0.5, "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0),
     "flip": 0.0, "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "optimizer": "adamw", "lr": 0.3,
     "momentum": 0.8, "weight_decay": 0.2, "decay_norms": True, "schedule": "step", "warmup_epochs": 0.5,
-    "step_epochs": 5, "label_smoothing": 0.1, "clip_grad": 2.0, "precision": "bf16", "workers": 3, "seed": 9,
-    "device": "cpu",
+    "step_epochs": 5, "label_smoothing": 0.1, "clip_grad": 2.0, "precision": "bf16", "workers": 3, "threads": 1,
+    "seed": 9, "device": "cpu",
 }  # fmt: skip
 
 
@@ -196,6 +196,7 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("label_smoothing", (0.0, 1.0), (-0.1, 1.1)),
         ("clip_grad", (0.0, 5.0), (-1.0,)),
         ("workers", (0, 64), (-1,)),
+        ("threads", (0, 64), (-1,)),
         ("seed", (0, 2**62), (-1, 2**63)),
     ],
 )

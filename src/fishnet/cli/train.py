@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from fishnet.errors import InputError
 from fishnet.training.recipe import Recipe, load_recipe
 
-RESUMABLE = ("epochs", "device", "workers", "precision", "on_error")
+RESUMABLE = ("epochs", "device", "workers", "threads", "precision", "on_error")
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
 

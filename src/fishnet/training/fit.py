@@ -183,6 +183,8 @@ def fit(
     if recipe.optimizer not in optimizers:
         raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, optimizers)}")
     pl.seed_everything(recipe.seed, verbose=False)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     preprocess = preprocess_of(recipe)
     sets = task.open_data(data, mode_of(recipe.channels), recipe)

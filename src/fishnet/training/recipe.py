@@ -51,6 +51,7 @@ class Recipe:
     clip_grad: float = key(0.0, "Largest gradient norm; 0 leaves gradients alone.")
     precision: Literal["32", "bf16", "16"] = key("32", "Arithmetic: 32-bit, or mixed with bf16 or 16-bit.")
     workers: int = key(1, "Processes that read pictures; 0 reads in the training process.")
+    threads: int = key(0, "CPU threads of the training process; 0 leaves the choice to torch.")
     seed: int = key(0, "Of weights, order and augmentation.")
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to compute.")
 
@@ -93,8 +94,8 @@ _RANGES = (
     ("drop_rate", 0, 0.99), ("drop_path_rate", 0, 0.99), ("size", 32, 8192), ("crop_pct", 0.05, 1), ("flip", 0, 1),
     ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
-    ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("momentum", 0, 1),
-    ("seed", 0, 2**62),
+    ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
+    ("momentum", 0, 1), ("seed", 0, 2**62),
 )  # fmt: skip
 
 
