@@ -343,3 +343,19 @@ def test_a_config_that_is_not_yaml(folder: Path, tmp_path: Path, run: Run) -> No
 
 def test_an_empty_name_is_not_the_current_folder(bundle: Path, run: Run) -> None:
     says(run("predict", bundle, ""), 2, "an empty name")
+
+
+def test_weights_of_a_bundle_of_another_network_say_what_to_add(
+    bundle: Path, folder: Path, tmp_path: Path, run: Run
+) -> None:
+    result = run(
+        "train", "classify", folder, "--weights", bundle, "--out", tmp_path / "run", *fast("--backbone", "fishnet_tiny")
+    )
+    says(result, 2, "is a fishnet_nano: say --backbone fishnet_nano --size 32", "does not fit")
+
+
+def test_a_finished_training_says_so_when_it_is_resumed(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    assert "all 2 epochs are done" in run("train", "classify", folder, "--resume", tmp_path / "run", "--quiet")[1]
+    _, out, _ = run("train", "classify", folder, "--resume", tmp_path / "run", "--epochs", 3, "--quiet")
+    assert "going on after epoch 2, with the learning rates of a training of 3 epochs" in out

@@ -63,9 +63,10 @@ def test_classes_are_matched_by_name_not_by_order(bundle: Path, tmp_path: Path, 
         (data / name).mkdir(parents=True)
         for i in range(4):
             picture(name, 900 + i).save(data / name / f"{i}.png")
-    _, out, _ = run("val", bundle, data, "--json", "--workers", 0)
+    _, out, err = run("val", bundle, data, "--json", "--workers", 0)
     result = json.loads(out)
     assert (result["split"], result["pictures"]) == ("all", 8), "nothing of other data was held out"
+    assert "not recognised as this bundle's training data" in err
     assert result["metrics"]["acc@1"] == 100.0
     says(run("val", bundle, data, "--split", "val"), 2, "no part 'val'", "all")
 

@@ -220,7 +220,7 @@ def test_bundle_of_another_network(
     command = ["weights", "convert", path, "--backbone", OTHER, "--bundle", out, "--classes", classes]
     code, text, err = run(*command, *(["--by-order"] if by_order else []))
     assert (code, err) == (0, "")
-    assert text == f"bundle: {out} ({OTHER}, 5 classes, first 'ant')\n"
+    assert text == f"bundle: {out} ({OTHER} at 224x224 px, 5 classes, first 'ant')\n"
 
     wanted = wanted_scores(mobile, pictures, NAMES)
     found = scores(run("predict", out, *pictures, "--json")[1])
@@ -371,3 +371,11 @@ def test_bad_input(
     before = sorted(Path().iterdir())
     says(run("weights", *arguments), 2, *words)
     assert sorted(Path().iterdir()) == before
+
+
+def test_a_bundle_s_own_weights_are_no_checkpoint_to_convert(bundle: Path, tmp_path: Path, run: Run) -> None:
+    """Without its config they would get other preprocessing, and predict something else."""
+    (tmp_path / "names.txt").write_text("blue\ngreen\nred\n")
+    weights, classes = bundle / "model.safetensors", tmp_path / "names.txt"
+    says(run("weights", "convert", weights, "--bundle", tmp_path / "b", "--classes", classes), 2, "is a bundle already")
+    assert not (tmp_path / "b").exists()

@@ -60,7 +60,8 @@ def classify(
     out
         The bundle's folder; checkpoints and logs go inside. Default: runs/classify, runs/classify-2, ...
     resume
-        Go on with the training in this folder, with its own settings; --epochs may make it longer.
+        Go on with the training in this folder, with its own settings; --epochs may make it longer (the schedule of
+        the learning rate is then that of the longer training).
     dry_run
         Try one batch of training and one of validation, and write nothing.
     quiet

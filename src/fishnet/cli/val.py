@@ -49,6 +49,12 @@ def val(
     predictor = load(bundle, device)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(predictor, data, split=split, batch_size=batch_size, workers=workers, progress=step)
+    if result.split == "all" and predictor.bundle.data:
+        print(
+            f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (pictures that "
+            "were trained on would flatter the figures)",
+            file=sys.stderr,
+        )
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
     if as_json:

@@ -112,7 +112,11 @@ def convert(
     written = bundle_from_checkpoint(
         file, bundle, backbone, by_order=by_order, classes=_names(classes), mean=mean, std=std, size=size
     )
-    print(f"bundle: {bundle} ({written.backbone}, {len(written.classes)} classes, first {written.classes.names[0]!r})")
+    height, width = written.preprocess.size
+    print(
+        f"bundle: {bundle} ({written.backbone} at {height}x{width} px, {len(written.classes)} classes, first "
+        f"{written.classes.names[0]!r})"
+    )
 
 
 def _check_free(path: Path, force: bool) -> None:

@@ -19,7 +19,7 @@ from fishnet.backbone.weights import (
     to_native,
     trunk_of,
 )
-from fishnet.bundle import Bundle, write_bundle
+from fishnet.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import mode_of
 from fishnet.errors import InputError
@@ -87,9 +87,11 @@ def bundle_from_checkpoint(
         The bundle as written.
 
     Raises:
-        InputError: weights of another network, classes that are not known or not as many as outputs, or preprocessing
-            that the network cannot have.
+        InputError: a bundle's own weights, weights of another network, classes that are not known or not as many as
+            outputs, or preprocessing that the network cannot have.
     """
+    if Path(file).name == WEIGHTS and is_bundle(Path(file).parent):
+        raise InputError(f"{Path(file).parent}: is a bundle already, with classes and preprocessing: copy the folder")
     if by_order:
         check_ordered(file)
     found, it = read_described(file)

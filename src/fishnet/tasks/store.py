@@ -59,16 +59,20 @@ def start_from(model: TaskModel, source: str) -> list[str]:
     Raises:
         InputError: no such file or bundle, or weights of another network.
     """
-    path = Path(source)
+    path, hint = Path(source), ""
     if is_bundle(path):
         bundle = read_bundle(path)
         path = path / WEIGHTS
+        hint = f"{source} is a {bundle.backbone}: say --backbone {bundle.backbone} --size {bundle.preprocess.size[0]}; "
         origin = f"{source} ({bundle.task}, {bundle.backbone}, {len(bundle.classes)} classes)"
     elif path.is_dir():
         raise InputError(f"{source}: not a bundle: give a bundle's folder or a checkpoint file")
     else:
         origin = source
-    notes = load_weights(model.trunk, path, adapt=True)
+    try:
+        notes = load_weights(model.trunk, path, adapt=True)
+    except InputError as error:
+        raise InputError(f"{hint}{error}") from None
     return [f"weights from {origin}", *notes]
 
 

@@ -48,7 +48,7 @@ class Fitted:
 
     Attributes:
         bundle: the folder.
-        metrics: of the best epoch on the validation part, in percent.
+        metrics: of the best epoch on the validation part, in percent, and its ``loss``.
         curves: the picture of the training's course.
         skipped: one line for each picture that could not be read.
     """
@@ -91,6 +91,14 @@ class BundleWriter(Callback):
             bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
             with _saving(self.folder):
                 write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
+
+
+class Bar(RichProgressBar):
+    """Lightning's progress bar without its version number."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """See Lightning."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -190,7 +198,7 @@ def fit(
     sets = task.open_data(data, mode_of(recipe.channels), recipe)
     classes = sets["train"].classes
     if resume:
-        _check_resume(data, classes, recipe, out)
+        tell(_check_resume(data, classes, recipe, out))
     drops = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
     lasting = size_args(recipe.backbone, recipe.size)
     spec = ModelSpec(
@@ -247,7 +255,7 @@ def _trainer(recipe: Recipe, out: Path, writer: BundleWriter, *, every: int, qui
         precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[History(out, every), writer, keeper, *([] if quiet else [RichProgressBar(leave=True)])],
+        callbacks=[History(out, every), writer, keeper, *([] if quiet else [Bar(leave=True)])],
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         default_root_dir=out,
         log_every_n_steps=every,
@@ -273,8 +281,8 @@ def _dry_trainer(recipe: Recipe) -> pl.Trainer:
     )
 
 
-def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> None:
-    """Raises InputError where a training would go on with other classes than it began with, or is beyond its end."""
+def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> str:
+    """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
     last = out / CHECKPOINTS / "last.ckpt"
     try:
         behind = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
@@ -285,9 +293,12 @@ def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> Non
     try:
         known = read_bundle(out).classes
     except InputError:  # killed while the bundle was written: the next best epoch writes it anew
-        return
+        known = classes
     if known != classes:
         raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
+    if behind == recipe.epochs:
+        return f"{out}: all {behind} epochs are done; --epochs N makes the training longer"
+    return f"going on after epoch {behind}, with the learning rates of a training of {recipe.epochs} epochs"
 
 
 def _check_out(out: Path, resume: bool) -> None:
