@@ -155,17 +155,17 @@ def fishnext150(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 @register_model
 def fishnet_nano(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """About 0.12 GMACs at 224 px."""
+    """fishnet_nano: 0.43 M parameters, 0.119 GMACs at 224 px."""
     return _create("fishnet_nano", pretrained, **kwargs)
 
 
 @register_model
 def fishnet_tiny(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """About 0.4 GMACs at 224 px."""
+    """fishnet_tiny: 1.29 M parameters, 0.408 GMACs at 224 px."""
     return _create("fishnet_tiny", pretrained, **kwargs)
 
 
 @register_model
 def fishnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """About 1.2 GMACs at 224 px."""
+    """fishnet_small: 3.14 M parameters, 1.246 GMACs at 224 px."""
     return _create("fishnet_small", pretrained, **kwargs)

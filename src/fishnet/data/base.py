@@ -48,7 +48,10 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         """Where the picture comes from, for messages: a path, or a name and number."""
 
     def key(self, index: int) -> str:
-        """The picture's name within its set: the same wherever the set lies, and whatever else is added to it."""
+        """The picture's name within its set, the same wherever the set lies and whatever else is added to it.
+
+        Decides what is held out. By default its number, which suits only a set that never changes.
+        """
         return str(index)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
