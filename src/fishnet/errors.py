@@ -17,3 +17,8 @@ def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
     return f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(choices)}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -301,10 +301,11 @@ def test_resuming_to_fewer_epochs(begun: Path, folder: Path, run: Run) -> None:
     says(run("train", "classify", folder, "--resume", begun, "--epochs", 1), 2, "--epochs 1", "2 epochs behind")
 
 
-def test_a_damaged_checkpoint(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("kept", [0, 5000])
+def test_a_damaged_checkpoint(kept: int, begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(begun, tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:5000])
+    last.write_bytes(last.read_bytes()[:kept])
     says(run("train", "classify", folder, "--resume", tmp_path / "run"), 2, "last.ckpt: damaged")
 
 

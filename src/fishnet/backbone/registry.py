@@ -30,7 +30,7 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
     import timm
 
     import fishnet.backbone  # noqa: F401  (registers)
-    from fishnet.errors import InputError, WorkError, nearest
+    from fishnet.errors import InputError, WorkError, first_line, nearest
 
     if not timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         known = timm.list_models()
@@ -42,7 +42,9 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
             raise InputError(f"{name}: {error}") from error
         raise
     except OSError as error:  # what Hugging Face's hub raises, offline
-        raise WorkError(f"{name}: its weights could not be fetched ({str(error).splitlines()[0]})") from error
+        if not pretrained:
+            raise
+        raise WorkError(f"{name}: its weights could not be fetched ({first_line(error)})") from error
 
 
 def size_args(name: str, size: int) -> dict[str, Any]:

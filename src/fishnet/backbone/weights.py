@@ -28,7 +28,7 @@ from fishnet.backbone.layouts import (
     trunk_of,
     unwrapped,
 )
-from fishnet.errors import InputError
+from fishnet.errors import InputError, first_line
 
 __all__ = [
     "Description", "State", "check_name_hash", "check_ordered", "describe", "fit", "layout_of", "load_weights",
@@ -69,14 +69,10 @@ def check_name_hash(path: str | Path) -> None:
             with zipfile.ZipFile(BytesIO(content)) as archive:
                 content = archive.read(archive.namelist()[0])
     except Exception as error:  # zip files break in many ways
-        raise InputError(f"{path}: not a readable zip file ({_line(error)}): download it again") from error
+        raise InputError(f"{path}: not a readable zip file ({first_line(error)}): download it again") from error
     found = [hashlib.new(name, content, usedforsecurity=False).hexdigest()[:8] for name in ("sha1", "sha256")]
     if promised[1] not in found:
         raise InputError(f"{path}: SHA-1 begins with {found[0]}, not {promised[1]}: delete the file, download it again")
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def read_checkpoint(path: str | Path) -> State:
@@ -110,7 +106,7 @@ def _load_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except Exception as error:  # a damaged header surfaces as many kinds
-        raise InputError(f"{path}: not a readable safetensors file ({_line(error)})") from error
+        raise InputError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def _load_pickle(path: Path) -> Any:
@@ -133,7 +129,7 @@ def _load_pickle(path: Path) -> Any:
                 "trust it, save its state_dict alone"
             ) from error
         inner = re.search(r"Unpickler error: *(\S[^\n]*)", str(error))
-        raise InputError(f"{path}: not a readable checkpoint ({inner[1] if inner else _line(error)})") from error
+        raise InputError(f"{path}: not a readable checkpoint ({inner[1] if inner else first_line(error)})") from error
 
 
 @dataclass(frozen=True)
@@ -295,17 +291,13 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
         score = {key: value for key, value in own.items() if key.startswith("score.")}
         if beyond - {"score"}:
             end = "earlier" if any(key.startswith("head.") for key in own) else "with the body"
-            left_out = (
-                f"{drop([key for key in state if _end_part(key) in beyond | {'score'}])} tensors of the fish's head"
-            )
-            notes.append(
-                f"{left_out} left out: this trunk ends {end}, its score layer is {'new' if score else 'not there'}"
-            )
+            count = drop([key for key in state if _end_part(key) in beyond | {"score"}])
+            its_score = f"its score layer is {'new' if score else 'not there'}"
+            notes.append(f"{count} tensors of the fish's head left out: this trunk ends {end}, {its_score}")
             state |= score
         elif beyond:
-            notes.append(
-                f"{drop([key for key in state if key.startswith('score.')])} tensors of the score layer left out"
-            )
+            count = drop([key for key in state if _end_part(key) == "score"])
+            notes.append(f"{count} tensors of the score layer left out")
     for name in _names(config.get("classifier") or "score.fc"):
         weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
         if getattr(weight, "shape", None) == getattr(wanted, "shape", None):

@@ -25,7 +25,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import marks
 from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform, TrainTransform
-from fishnet.errors import InputError, WorkError, nearest
+from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
@@ -287,7 +287,7 @@ def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> str
     try:
         behind = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
     except Exception as error:  # torch's readers raise nearly every kind for a damaged file
-        raise InputError(f"{last}: damaged: nothing to resume from ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{last}: damaged: nothing to resume from ({first_line(error)})") from error
     if behind > recipe.epochs:
         raise InputError(f"--epochs {recipe.epochs}: {out} has {behind} epochs behind it")
     try:
