@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle import Bundle, is_bundle
-from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture
+from fishnet.data.pictures import EXTENSIONS, find_pictures, read_picture
 from fishnet.errors import InputError
 from fishnet.results import RESULTS, Result
 
@@ -106,7 +106,7 @@ class Predictor:
 
     def _open(self, picture: Picture) -> Image.Image:
         if isinstance(picture, str | Path):
-            return read_picture(picture, mode_of(self.bundle.preprocess.channels))
+            return read_picture(picture, self.bundle.preprocess.channels)
         if isinstance(picture, Image.Image):
             return picture
         if not isinstance(picture, np.ndarray):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.pictures import mode_of, to_mode
+from fishnet.data.pictures import to_channels
 from fishnet.errors import InputError
 
 _FILTERS = {
@@ -60,7 +60,7 @@ class Preprocess:
 
         Only the part that the crop keeps is ever computed, so that a picture of 1 x 30,000 costs no more than another.
         """
-        image = to_mode(image, mode_of(self.channels))
+        image = to_channels(image, self.channels)
         height, width = self.size
         scale = max(height / image.height, width / image.width) / self.crop_pct
         new = max(width, round(image.width * scale)), max(height, round(image.height * scale))

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from fishnet.data.base import EpochSampler, Key, LabelledSet, Sample, Seeded, Subset, collate, drawn_from, hold_out, mix
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Mode
 from fishnet.data.transforms import TrainTransform
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
@@ -23,7 +22,7 @@ from fishnet.preprocess import Preprocess
 class Noise(LabelledSet):
     """Pictures of noise; those named as broken cannot be read."""
 
-    mode: Mode = "RGB"
+    channels = 3
 
     def __init__(self, labels: Iterable[int], broken: Iterable[int] = ()) -> None:
         self.labels, self.broken = list(labels), set(broken)
@@ -92,7 +91,7 @@ def test_another_class_changes_no_other_split() -> None:
 def test_subset() -> None:
     whole = Noise([0, 1, 2, 0])
     part = Subset(whole, [3, 1])
-    assert (len(part), part.labels, part.mode, part.classes) == (2, [0, 1], "RGB", whole.classes)
+    assert (len(part), part.labels, part.channels, part.classes) == (2, [0, 1], 3, whole.classes)
     assert part.source(0) == "noise[3]"
     assert part.read(0)[0].tobytes() == whole.read(3)[0].tobytes()
     image, target = part[1]

@@ -24,7 +24,7 @@ def test_classes_are_the_sorted_folders(folder: Path) -> None:
     assert found.source(9) == str(folder / "green" / "1.png")
     image, label = found.read(9)
     assert (image.mode, image.size, label) == ("RGB", (40, 36), 1)
-    assert ImageFolder(folder, "L").read(9)[0].mode == "L"
+    assert ImageFolder(folder, 1).read(9)[0].mode == "L"
     tensor, target = found[9]
     assert (tensor.shape, target) == ((3, 36, 40), 1)
 

@@ -80,7 +80,7 @@ def test_what_is_in_the_cache_is_used(cache: Path) -> None:
     image, label = test.read(17)
     assert (image.mode, image.size, image.getpixel((5, 5)), label) == ("L", (28, 28), 17, 7)
     assert test.source(17) == "fashion-mnist/test[17]"
-    assert FashionMNIST(train=True, mode="RGB").read(3)[0].getpixel((0, 0)) == (3, 3, 3)
+    assert FashionMNIST(train=True, channels=3).read(3)[0].getpixel((0, 0)) == (3, 3, 3)
 
 
 def test_debians_installed_package_is_unpacked_once(

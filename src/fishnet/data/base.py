@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Mode
+from fishnet.data.pictures import decode_picture
 from fishnet.errors import InputError
 
 Key = tuple[int, int]
@@ -30,18 +30,18 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
     Attributes:
         classes: names and original ids.
-        mode: ``RGB`` or ``L``, the mode pictures are read in.
+        channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
     """
 
     classes: Classes
-    mode: Mode
+    channels: int
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def read(self, index: int) -> tuple[Image.Image, Any]:
-        """The picture as a PIL image in ``mode``, and its target. Raises InputError for an unreadable one."""
+        """The picture as an upright 8-bit PIL image, and its target. Raises InputError for an unreadable one."""
 
     @abstractmethod
     def source(self, index: int) -> str:
@@ -54,9 +54,14 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         """
         return str(index)
 
-    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
+    def read_tensor(self, index: int) -> tuple[Tensor, Any]:
+        """What :meth:`read` gives, as a uint8 tensor of shape (channels, height, width), by the fastest way."""
         image, target = self.read(index)
-        return tv_tensors.Image(tv.pil_to_tensor(image)), target
+        return tv.pil_to_tensor(image), target
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
+        image, target = self.read_tensor(index)
+        return tv_tensors.Image(image), target
 
 
 class LabelledSet(PictureSet):
@@ -65,12 +70,24 @@ class LabelledSet(PictureSet):
     labels: Sequence[int]
 
 
+class EncodedSet(LabelledSet):
+    """A labelled set of picture files, on disk or inside others: all that a format adds is where their bytes are."""
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes:
+        """The picture file's content. Raises InputError where it cannot be had."""
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """See :class:`PictureSet`."""
+        return decode_picture(self.encoded(index), self.channels, self.source(index)), self.labels[index]
+
+
 class Subset(LabelledSet):
     """Some pictures of a labelled set, by index."""
 
     def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
-        self.classes, self.mode = whole.classes, whole.mode
+        self.classes, self.channels = whole.classes, whole.channels
         self.labels = [whole.labels[i] for i in self.indices]
 
     def __len__(self) -> int:
@@ -79,6 +96,10 @@ class Subset(LabelledSet):
     def read(self, index: int) -> tuple[Image.Image, Any]:
         """See :class:`PictureSet`."""
         return self.whole.read(self.indices[index])
+
+    def read_tensor(self, index: int) -> tuple[Tensor, Any]:
+        """See :class:`PictureSet`."""
+        return self.whole.read_tensor(self.indices[index])
 
     def source(self, index: int) -> str:
         """See :class:`PictureSet`."""

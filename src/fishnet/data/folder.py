@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from fishnet.data.base import LabelledSet
+from fishnet.data.base import EncodedSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS, Mode, find_pictures, read_picture
+from fishnet.data.pictures import EXTENSIONS, find_pictures, read_file
 from fishnet.errors import InputError
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
-class ImageFolder(LabelledSet):
+class ImageFolder(EncodedSet):
     """``FOLDER/<class>/**/<picture>``: classes are the sub-folders' names, sorted.
 
     Args:
         folder: the folder of class folders.
-        mode: ``RGB`` or ``L``.
+        channels: 3 (RGB) or 1 (grey).
         classes: the expected classes; by default those of the folder.
 
     Raises:
@@ -26,8 +24,8 @@ class ImageFolder(LabelledSet):
             fewer than two classes or an empty class folder.
     """
 
-    def __init__(self, folder: Path, mode: Mode = "RGB", classes: Classes | None = None) -> None:
-        self.folder, self.mode = folder, mode
+    def __init__(self, folder: Path, channels: int = 3, classes: Classes | None = None) -> None:
+        self.folder, self.channels = folder, channels
         names = class_folders(folder)
         if classes is None and len(names) < 2:
             raise InputError(f"{folder}: has one class only ({names[0]}): a classifier needs two class folders or more")
@@ -52,9 +50,9 @@ class ImageFolder(LabelledSet):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, index: int) -> tuple[Image.Image, int]:
-        """See :class:`~fishnet.data.base.PictureSet`."""
-        return read_picture(self.paths[index], self.mode), self.labels[index]
+    def encoded(self, index: int) -> bytes:
+        """See :class:`~fishnet.data.base.EncodedSet`."""
+        return read_file(self.paths[index])
 
     def source(self, index: int) -> str:
         """The picture's path."""

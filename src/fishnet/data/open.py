@@ -7,19 +7,18 @@ from pathlib import Path
 from fishnet.data.base import LabelledSet, hold_out
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Mode
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.errors import InputError
 
 
 def open_labelled(
-    data: str, mode: Mode, *, val_fraction: float, seed: int, classes: Classes | None = None, whole: bool = False
+    data: str, channels: int, *, val_fraction: float, seed: int, classes: Classes | None = None, whole: bool = False
 ) -> dict[str, LabelledSet]:
     """Opens classification data.
 
     Args:
         data: a folder of class folders, a folder of train / val / test folders of these, or ``fashion-mnist``.
-        mode: ``RGB`` or ``L``.
+        channels: 3 (RGB) or 1 (grey).
         val_fraction: share of the training pictures held out for validation where the data has no val part.
         seed: of that split.
         classes: the classes a model knows; the data may then have fewer.
@@ -33,7 +32,7 @@ def open_labelled(
         InputError: see :class:`~fishnet.data.folder.ImageFolder`; no train part, or a class missing from it.
         WorkError: ``fashion-mnist`` could not be had.
     """
-    sets = _parts(data, mode, classes)
+    sets = _parts(data, channels, classes)
     if whole:
         return sets
     if "all" in sets:
@@ -47,18 +46,18 @@ def open_labelled(
     return sets
 
 
-def _parts(data: str, mode: Mode, classes: Classes | None) -> dict[str, LabelledSet]:
+def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:
     if data == FASHION_MNIST:
-        return {"train": FashionMNIST(True, mode, classes), "test": FashionMNIST(False, mode, classes)}
+        return {"train": FashionMNIST(True, channels, classes), "test": FashionMNIST(False, channels, classes)}
     folder = Path(data)
     if not folder.exists():
         raise InputError(f"{data}: no such folder (nor a sample: {FASHION_MNIST})")
     parts = split_folders(folder) if folder.is_dir() else {}
     if not parts:
-        return {"all": ImageFolder(folder, mode, classes)}
+        return {"all": ImageFolder(folder, channels, classes)}
     sets: dict[str, LabelledSet] = {}
     for name, part in parts.items():  # train comes first, and says what the classes are
-        sets[name] = ImageFolder(part, mode, classes)
+        sets[name] = ImageFolder(part, channels, classes)
         classes = sets[name].classes
     return sets
 

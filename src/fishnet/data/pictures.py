@@ -1,5 +1,6 @@
 """Reading pictures: files to upright 8-bit PIL images, with one clear line for those that cannot be read."""
 
+import io
 import os
 import warnings
 from pathlib import Path
@@ -24,12 +25,13 @@ def mode_of(channels: int) -> Mode:
     return "L" if channels == 1 else "RGB"
 
 
-def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
-    """Converts any PIL image to 8-bit grey or RGB.
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Converts any PIL image to 8-bit grey (1 channel) or RGB (3).
 
     Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette, a PNG's transparent colour) are laid
     on white. 16- and 32-bit integer grey keeps its upper 8 bits of 16; float grey is taken as 0 to 255.
     """
+    mode = mode_of(channels)
     image = ImageOps.exif_transpose(image)
     if image.mode == mode and "transparency" not in image.info:
         return image
@@ -41,30 +43,52 @@ def to_mode(image: Image.Image, mode: Mode) -> Image.Image:
     return image.convert(mode)
 
 
-def read_picture(path: str | Path, mode: Mode = "RGB") -> Image.Image:
-    """A picture file, fully decoded, as an upright 8-bit PIL image.
+def read_file(path: str | Path) -> bytes:
+    """A picture file's content.
 
     Raises:
-        InputError: no such file, not a picture, truncated, or unreasonably large.
+        InputError: no such file, or one that cannot be read.
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                return to_mode(image, mode)
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not a picture") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{path}: refused, too many pixels ({error})") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: broken picture ({error})") from None
+
+
+def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+    """A picture file, fully decoded, as an upright 8-bit PIL image. Errors as in the functions it is made of."""
+    return decode_picture(read_file(path), channels, str(path))
+
+
+def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -> Image.Image:
+    """A picture file's content as an upright 8-bit PIL image.
+
+    Args:
+        encoded: the file's bytes.
+        channels: 3 for RGB, 1 for grey.
+        source: where it comes from, for messages.
+
+    Raises:
+        InputError: not a picture, truncated, or unreasonably large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(encoded)) as image:
+                image.load()
+                return to_channels(image, channels)
+    except UnidentifiedImageError:
+        raise InputError(f"{source}: not a picture that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{source}: refused, too many pixels ({error})") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{source}: broken picture ({error})") from None
 
 
 def find_pictures(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Mode
+from fishnet.data.pictures import mode_of
 from fishnet.errors import WorkError
 
 FASHION_MNIST = "fashion-mnist"
@@ -25,7 +25,7 @@ class FashionMNIST(LabelledSet):
 
     Args:
         train: the 60,000 training photos rather than the 10,000 test photos.
-        mode: ``L`` as they are, or ``RGB``.
+        channels: 1 as they are, or 3.
         classes: the expected classes; by default the set's own ten.
 
     Raises:
@@ -33,11 +33,11 @@ class FashionMNIST(LabelledSet):
         WorkError: the files are nowhere to be had; says what to install.
     """
 
-    def __init__(self, train: bool, mode: Mode = "L", classes: Classes | None = None) -> None:
+    def __init__(self, train: bool, channels: int = 1, classes: Classes | None = None) -> None:
         from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
         whole = TorchvisionFashionMNIST(str(fashion_mnist_root()), train=train)
-        self.mode, self.train = mode, train
+        self.channels, self.train = channels, train
         self.pixels = whole.data.numpy()
         found = Classes.of(whole.classes)
         self.classes = classes or found
@@ -49,7 +49,7 @@ class FashionMNIST(LabelledSet):
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         """See :class:`~fishnet.data.base.PictureSet`."""
-        return Image.fromarray(self.pixels[index]).convert(self.mode), self.labels[index]
+        return Image.fromarray(self.pixels[index]).convert(mode_of(self.channels)), self.labels[index]
 
     def source(self, index: int) -> str:
         """Such as ``fashion-mnist/test[7]``."""

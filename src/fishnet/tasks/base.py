@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from fishnet.backbone.registry import create_model
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Mode
 from fishnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class Task(ABC):
 
     @abstractmethod
     def open_data(
-        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
         """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
 

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
-from fishnet.data.pictures import Mode
 from fishnet.tasks.base import Features, ModelSpec, Task, TaskModel
 
 if TYPE_CHECKING:
@@ -33,11 +32,11 @@ class Classify(Task):
     monitor = "acc@1"
 
     def open_data(
-        self, data: str, mode: Mode, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
         return open_labelled(
-            data, mode, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
+            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
         )
 
     def build(self, spec: ModelSpec) -> ImageModel:

@@ -8,7 +8,6 @@ import torch
 
 from fishnet.data.base import Batch
 from fishnet.data.open import marks
-from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError, nearest
 from fishnet.predict import Predictor
@@ -61,10 +60,10 @@ def evaluate(
     task = get_task(bundle.task)
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
     recipe = Recipe().replace({**kept, "batch_size": batch_size, "workers": workers}, where="bundle")
-    mode = mode_of(bundle.preprocess.channels)
-    sets = task.open_data(data, mode, recipe, bundle.classes, whole=True)
+    channels = bundle.preprocess.channels
+    sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
-        sets = task.open_data(data, mode, recipe, bundle.classes)
+        sets = task.open_data(data, channels, recipe, bundle.classes)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")

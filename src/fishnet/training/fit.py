@@ -23,7 +23,6 @@ from fishnet.bundle import Bundle, is_bundle, read_bundle, write_bundle
 from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
 from fishnet.data.labels import Classes
 from fishnet.data.open import marks
-from fishnet.data.pictures import mode_of
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.preprocess import Preprocess
@@ -195,7 +194,7 @@ def fit(
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     preprocess = preprocess_of(recipe)
-    sets = task.open_data(data, mode_of(recipe.channels), recipe)
+    sets = task.open_data(data, recipe.channels, recipe)
     classes = sets["train"].classes
     if resume:
         tell(_check_resume(data, classes, recipe, out))
