@@ -1,18 +1,25 @@
 """Bundles: what is written is read again, and nothing else is taken for it."""
 
 import json
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, is_bundle, read_bundle, write_bundle
+from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.predict import load
 from fishnet.preprocess import Preprocess
-from fishnet.tasks.store import save_state
+from fishnet.tasks.store import build_from, save_state
+from tests.makers import CLASSES, picture
+
+KEPT = Path(__file__).parent / "bundles"
 
 BUNDLE = Bundle(
     task="classify",
@@ -100,10 +107,21 @@ def test_other_schemas(schema: object, words: str, written: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
-def test_every_schema_so_far_is_read(schema: int, written: Path) -> None:
-    values = config_of(written)
-    (written / CONFIG).write_text(json.dumps({**values, "schema": schema}))
-    assert read_bundle(written).classes == BUNDLE.classes
+def test_a_bundle_of_every_schema_predicts_as_it_did(schema: int) -> None:
+    """Kept as they were written: a later version must read them and compute the same."""
+    folder = KEPT / f"schema-{schema}"
+    assert config_of(folder)["schema"] == schema
+    predictor = load(folder, "cpu")
+    assert predictor.bundle.classes == Classes.of(CLASSES)
+    images = torch.sin(torch.arange(2 * 3 * 32 * 32, dtype=torch.float64) * 0.37).reshape(2, 3, 32, 32)
+    expected = json.loads((folder / "logits.json").read_text())
+    torch.testing.assert_close(
+        torch.from_numpy(predictor.engine(images.float().numpy())), torch.tensor(expected), atol=1e-3, rtol=1e-3
+    )
+    for name in CLASSES:
+        best = predictor.predict(picture(name, 900)).to_dict()["predictions"][0]
+        assert best["name"] == name
+        assert best["score"] > 0.6
 
 
 @pytest.mark.parametrize(
@@ -189,3 +207,57 @@ def test_a_new_bundle_replaces_the_old_one(written: Path) -> None:
     before = read_bundle(written)
     write_bundle(written, BUNDLE, save(b"new"))
     assert read_bundle(written).sha256 != before.sha256
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from fishnet.bundle import Bundle, write_bundle
+
+rename, left = Path.replace, [int(sys.argv[2])]
+
+def count_down(self, target):
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    return rename(self, target)
+
+Path.replace = count_down
+bundle = Bundle.from_dict({**json.loads(sys.argv[3]), "task": "new"})
+write_bundle(sys.argv[1], bundle, lambda path: path.write_bytes(b"new weights"))
+"""
+
+
+def killed(folder: Path, renames: int) -> None:
+    """Another process writes a bundle there, and is killed before the next rename after this many."""
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, str(renames), config_text(BUNDLE)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("renames", "task"), [(0, "classify"), (1, "new")])
+def test_a_kill_leaves_a_whole_bundle(renames: int, task: str, written: Path) -> None:
+    killed(written, renames)
+    assert (written / f".{CONFIG}.partial").is_file(), "between the renames"
+    found = read_bundle(written)
+    assert (found.task, found.classes) == (task, BUNDLE.classes)
+    killed(written, 0 if renames == 0 else 1)  # the first rename is now the one that had been left
+    assert read_bundle(written).task == task
+    write_bundle(written, BUNDLE, save(b"third"))
+    assert sorted(path.name for path in written.iterdir()) == [CONFIG, WEIGHTS]
+    assert config_of(written)["task"] == "classify"
+
+
+def test_a_kill_of_the_first_writing(tmp_path: Path) -> None:
+    killed(tmp_path, 0)
+    assert not is_bundle(tmp_path)
+    killed(tmp_path, 1)
+    assert is_bundle(tmp_path)
+    assert read_bundle(tmp_path).task == "new"
+    (tmp_path / WEIGHTS).write_bytes(b"others")
+    assert not is_bundle(tmp_path), "a config beside other weights says nothing"
+
+
+@pytest.mark.parametrize("key", ["checkpoint_path", "pretrained", "pretrained_cfg_overlay"])
+def test_a_bundle_loads_no_other_files(key: str) -> None:
+    with pytest.raises(InputError, match=f"backbone_args: {key} does not belong in a bundle"):
+        build_from(Bundle(**{**BUNDLE.__dict__, "backbone_args": {key: "/elsewhere.pth"}}))

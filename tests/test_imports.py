@@ -13,7 +13,7 @@ import fishnet
 HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib")
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
-    "fishnet.draw", "fishnet.results", "fishnet.bundle", "fishnet.predict", "fishnet.training",
+    "fishnet.draw", "fishnet.results", "fishnet.bundle", "fishnet.hub", "fishnet.predict", "fishnet.training",
     "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
@@ -29,8 +29,9 @@ ALLOWED = {
     "preprocess": {"errors", "data"},
     "results": {"errors", "data", "draw"},
     "bundle": {"errors", "data", "preprocess"},
-    "tasks": {*LEAVES, "backbone"},
-    "predict": {*LEAVES, "tasks"},
+    "hub": {"errors", "bundle"},
+    "tasks": {*LEAVES, "backbone", "hub"},
+    "predict": {*LEAVES, "tasks", "hub"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis"},
 }

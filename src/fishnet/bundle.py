@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,15 @@ class Bundle:
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether a folder holds a bundle's config."""
-    return (Path(path) / CONFIG).is_file()
+    """Whether a folder holds a bundle's config, perhaps in an interrupted writing's place."""
+    return (Path(path) / CONFIG).is_file() or _waiting(Path(path)) is not None
 
 
 def read_bundle(path: str | Path) -> Bundle:
     """Reads a bundle's config and checks that its weights are there and unaltered.
+
+    A bundle whose writing was cut off between its two files is whole all the same: the config that waits beside the
+    new weights counts.
 
     Raises:
         InputError: no bundle there, a file missing, damaged or altered; the message names the file.
@@ -93,19 +96,37 @@ def read_bundle(path: str | Path) -> Bundle:
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not folder.exists():
         raise InputError(f"{folder}: no such bundle")
+    waiting = _waiting(folder)
+    if waiting is not None:
+        return waiting
     if not config.is_file():
         raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")
+    for _ in range(2):  # a training may write a new one in between
+        bundle = read_config(config)
+        if not weights.is_file():
+            raise InputError(f"{folder}: not a whole bundle: {WEIGHTS} is missing")
+        if bundle.sha256 == _sha256(weights):
+            return bundle
+    raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
+
+
+def read_config(config: Path) -> Bundle:
+    """Reads ``config.json`` alone.
+
+    Raises:
+        InputError: damaged, or no bundle's.
+    """
     try:
-        bundle = Bundle.from_dict(json.loads(config.read_text(encoding="utf-8")))
+        return Bundle.from_dict(json.loads(config.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{config}: damaged ({error})") from error
     except InputError as error:
         raise InputError(f"{config}: {error}") from error
-    if not weights.is_file():
-        raise InputError(f"{folder}: not a whole bundle: {WEIGHTS} is missing")
-    if bundle.sha256 != _sha256(weights):
-        raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
-    return bundle
+
+
+def config_text(bundle: Bundle) -> str:
+    """``config.json`` as text."""
+    return json.dumps(bundle.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path], None]) -> Bundle:
@@ -121,19 +142,33 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, config = folder / f".{WEIGHTS}.partial", folder / f".{CONFIG}.partial"
+    weights, config = _partial(folder, WEIGHTS), _partial(folder, CONFIG)
+    if _waiting(folder) is not None:
+        config.replace(folder / CONFIG)
     try:
         save_weights(weights)
-        written = Bundle(**{**bundle.__dict__, "sha256": _sha256(weights)})
-        config.write_text(
-            json.dumps(written.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        weights.replace(folder / WEIGHTS)
-        config.replace(folder / CONFIG)
-    finally:
+        written = replace(bundle, sha256=_sha256(weights))
+        config.write_text(config_text(written), encoding="utf-8")
+    except BaseException:
         weights.unlink(missing_ok=True)
         config.unlink(missing_ok=True)
+        raise
+    weights.replace(folder / WEIGHTS)
+    config.replace(folder / CONFIG)
     return written
+
+
+def _partial(folder: Path, name: str) -> Path:
+    return folder / f".{name}.partial"
+
+
+def _waiting(folder: Path) -> Bundle | None:
+    """The config that an interrupted writing left beside its weights, if there is one and it is theirs."""
+    try:
+        bundle = read_config(_partial(folder, CONFIG))
+        return bundle if bundle.sha256 == _sha256(folder / WEIGHTS) else None
+    except (OSError, InputError):
+        return None
 
 
 def _sha256(path: Path) -> str:

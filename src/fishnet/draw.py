@@ -48,6 +48,39 @@ def _fitted(
     return f"{label}…"
 
 
+def card(
+    image: Image.Image, captions: Sequence[tuple[str, str, tuple[int, int, int]]], side: int = _LEAST
+) -> Image.Image:
+    """A picture in a square with lines below it.
+
+    Args:
+        image: is reduced to the square, or enlarged by a whole number with its pixels kept.
+        captions: of each line the text on the left (shortened to fit), the text on the right, and the colour.
+        side: of the square, px.
+
+    Returns:
+        A picture ``side`` wide and a line higher for each caption.
+    """
+    image = image.convert("RGB")
+    longest = max(image.size)
+    if longest > side:
+        size = [max(1, round(length * side / longest)) for length in image.size]
+        image = image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    elif factor := side // longest:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    text = max(13, side // 17)
+    line = round(text * 1.5)
+    canvas = Image.new("RGB", (side, side + line * len(captions)), "white")
+    canvas.paste((232, 234, 238), (0, 0, side, side))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    pen, letters = ImageDraw.Draw(canvas), font(text)
+    for i, (left, right, colour) in enumerate(captions):
+        middle, room = side + (i + 0.5) * line, side - pen.textlength(right, font=letters)
+        pen.text((side, middle), right, fill=colour, font=letters, anchor="rm")
+        pen.text((0, middle), _fitted(pen, left, room - 6, letters), fill=colour, font=letters, anchor="lm")
+    return canvas
+
+
 def sheet(images: Sequence[Image.Image], columns: int = 4, gap: int = 8) -> Image.Image:
     """Pictures side by side on one sheet, each in a cell of the largest size."""
     columns = min(columns, len(images))

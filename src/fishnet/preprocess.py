@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.pictures import to_channels
+from fishnet.data.pictures import Picture, to_input
 from fishnet.errors import InputError
 
 _FILTERS = {
@@ -26,7 +26,7 @@ class Preprocess:
         size: height and width of the input, px.
         crop_pct: share of the shorter side that the crop keeps, in (0, 1].
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
-        mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels (1 or 3).
+        mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -55,12 +55,27 @@ class Preprocess:
         """Number of input channels."""
         return len(self.mean)
 
-    def crop(self, image: Image.Image) -> Image.Image:
-        """The resized and cropped 8-bit picture that the network sees.
+    def crop(self, image: Picture) -> Picture:
+        """The resized and cropped picture that the network sees.
 
         Only the part that the crop keeps is ever computed, so that a picture of 1 x 30,000 costs no more than another.
+
+        Args:
+            image: a PIL image, or for other numbers of channels than 1 and 3 an array of (height, width, channels).
+
+        Returns:
+            An 8-bit PIL image for 1 and 3 channels, else an array of (height, width, channels), uint8 or float32.
+
+        Raises:
+            InputError: another number of channels than the input's.
         """
-        image = to_channels(image, self.channels)
+        picture = to_input(image, self.channels)
+        if isinstance(picture, Image.Image):
+            return self._resize(picture)
+        planes = [self._resize(Image.fromarray(picture[..., c])) for c in range(self.channels)]
+        return np.stack([np.asarray(plane) for plane in planes], -1)
+
+    def _resize(self, image: Image.Image) -> Image.Image:
         height, width = self.size
         scale = max(height / image.height, width / image.width) / self.crop_pct
         new = max(width, round(image.width * scale)), max(height, round(image.height * scale))
@@ -69,13 +84,13 @@ class Preprocess:
         box = left * across, top * down, (left + width) * across, (top + height) * down
         return image.resize((width, height), _FILTERS[self.interpolation], box)
 
-    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        """:meth:`crop` as an array of shape (channels, height, width), 0..255."""
+    def pixels(self, image: Picture) -> NDArray[Any]:
+        """:meth:`crop` as an array of shape (channels, height, width): uint8 0..255, or float32 for such arrays."""
         array = np.array(self.crop(image))
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
-    def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(batch, channels, height, width) of 0..255 to float32 input of the same shape."""
+    def normalise(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """(batch, channels, height, width) of 0..255, or of floats as they are, to float32 input of the same shape."""
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         std = np.asarray(self.std, np.float32)[:, None, None]
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std

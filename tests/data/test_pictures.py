@@ -108,6 +108,36 @@ def test_cmyk(tmp_path: Path) -> None:
     assert one_pixel(tmp_path / "a.jpg", 1) == pytest.approx(76, abs=3)  # the luma of pure red
 
 
+def test_cmyk_of_a_tiff(tmp_path: Path) -> None:
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    assert one_pixel(tmp_path / "a.tif") == [255, 0, 0]
+
+
+def test_adobes_inverted_cmyk(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 16), (179, 0, 0, 255)).save(tmp_path / "a.jpg", quality=100)
+    data = (tmp_path / "a.jpg").read_bytes()
+    marker = data.index(b"Adobe")
+    assert data[marker + 11] == 0, "the last byte of the marker: 0 CMYK, 2 its first three as luma and chroma"
+    assert one_pixel(tmp_path / "a.jpg") == [0, 0, 0], "all black ink"
+    # Stored is 255 - ink: 76, 85, 255. As luma and chroma that is red, 255 - (0, 255, 255): 255 - the ink of cyan.
+    Image.new("CMYK", (16, 16), (179, 170, 0, 0)).save(tmp_path / "b.jpg", quality=100)
+    data = bytearray((tmp_path / "b.jpg").read_bytes())
+    data[data.index(b"Adobe") + 11] = 2
+    (tmp_path / "b.jpg").write_bytes(data)
+    np.testing.assert_allclose(one_pixel(tmp_path / "b.jpg"), [0, 255, 255], atol=3)  # type: ignore[arg-type]
+
+
+def test_16_bit_colour(tmp_path: Path) -> None:
+    header = struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0)  # Pillow writes no such PNG, other programs do
+    values = struct.pack(">x6H", 0, 255, 256, 32768, 65535, 25_700)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(values)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert np.asarray(read_picture(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [128, 255, 100]]]
+
+
 def test_float(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 1.6, 127.5, 254.9, 300, -5]], np.float32)).save(tmp_path / "a.tif")
     array = np.asarray(read_picture(tmp_path / "a.tif", 1)).astype(int)
@@ -126,7 +156,10 @@ def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", EXTENSIONS)
 def test_every_ending_can_be_read(suffix: str, tmp_path: Path) -> None:
-    Image.new("L" if suffix == ".pgm" else "RGB", (6, 4), "white").save(tmp_path / f"a{suffix}")
+    if suffix == ".npy":
+        np.save(tmp_path / "a.npy", np.full((4, 6, 3), 255, np.uint8))
+    else:
+        Image.new("L" if suffix == ".pgm" else "RGB", (6, 4), "white").save(tmp_path / f"a{suffix}")
     assert one_pixel(tmp_path / f"a{suffix}") == [255, 255, 255]
 
 
@@ -159,13 +192,13 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert refusal(tmp_path) == "is a folder, not a picture"
 
 
-def test_damaged_bytes_are_refused_or_read_and_never_crash(tmp_path: Path) -> None:
+def test_damaged_bytes_are_refused_or_read_and_never_crash(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[274] = 6
     refused = []
-    for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM"):  # not TIFF: its library writes to standard error itself
+    for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF"):
         stream = io.BytesIO()
         image.save(stream, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "WEBP") else {}))
         for _ in range(60):
@@ -178,6 +211,7 @@ def test_damaged_bytes_are_refused_or_read_and_never_crash(tmp_path: Path) -> No
                 refused.append(str(error))
     assert len(refused) > 50
     assert not any("\n" in line for line in refused)
+    assert capfd.readouterr() == ("", ""), "nor do the libraries below Pillow write anything themselves"
 
 
 def test_what_pillow_only_warns_of_is_no_concern_of_the_user(tmp_path: Path) -> None:

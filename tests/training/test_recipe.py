@@ -19,13 +19,17 @@ PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
 
 # A valid value other than the default for every key.
 OTHER: dict[str, Any] = {
-    "backbone": "fishnet99", "head": "other", "pretrained": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64,
-    "channels": 1, "crop_pct": 0.5, "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0),
-    "flip": 0.0, "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "optimizer": "adamw", "lr": 0.3,
-    "momentum": 0.8, "weight_decay": 0.2, "decay_norms": True, "schedule": "step", "warmup_epochs": 0.5,
-    "step_epochs": 5, "label_smoothing": 0.1, "clip_grad": 2.0, "precision": "bf16", "workers": 3, "threads": 1,
-    "seed": 9, "device": "cpu",
+    "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
+    "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64, "channels": 1, "crop_pct": 0.5,
+    "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0, "color_jitter": 0.4,
+    "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25, "lighting": 0.1, "mixup": 0.2, "cutmix": 1.0,
+    "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "accumulate": 2, "optimizer": "adamw",
+    "lr": 0.3, "momentum": 0.8, "layer_decay": 0.75, "weight_decay": 0.2, "decay_norms": True, "schedule": "step",
+    "warmup_epochs": 0.5, "step_epochs": 5, "label_smoothing": 0.1, "class_weights": "balanced", "clip_grad": 2.0,
+    "ema": 0.999, "patience": 4, "checkpoint_steps": 100, "log_steps": 10, "precision": "bf16", "workers": 3,
+    "threads": 1, "seed": 9, "device": "cpu", "devices": 2, "nodes": 2, "strategy": "sharded", "sync_bn": True,
 }  # fmt: skip
+MINE = Recipe(**{**OTHER, "lighting": 0.0})  # PCA lighting is for three channels
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
 
     def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> fitting.Fitted:
         recipes.append(recipe)
-        return fitting.Fitted(out, {}, None, ())
+        return fitting.Fitted(out, {}, 0, None, ())
 
     monkeypatch.setattr(fitting, "fit", fit)
     return recipes
@@ -71,18 +75,17 @@ def test_every_key_is_a_flag_of_every_task(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_flag_overrides_the_recipe(name: str, trained: list[Recipe], run: Run) -> None:
-    code, _, err = run("train", "classify", "data", "--quiet", *flags({name: OTHER[name]}))
+def test_a_flag_overrides_the_recipe(name: str, trained: list[Recipe], tmp_path: Path, run: Run) -> None:
+    code, _, err = run("train", "classify", "data", "--quiet", "--out", tmp_path, *flags({name: OTHER[name]}))
     assert code == 0, err
     assert trained == [load_recipe("classify", "small-data", {name: OTHER[name]})]
     assert getattr(trained[0], name) == OTHER[name]
 
 
 def test_every_key_is_a_key_of_the_yaml(tmp_path: Path) -> None:
-    mine = Recipe(**OTHER)
-    assert list(mine.to_dict()) == KEYS
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine.to_dict()))
-    assert load_recipe("classify", str(tmp_path / "mine.yaml")) == mine
+    assert list(MINE.to_dict()) == KEYS
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINE.to_dict()))
+    assert load_recipe("classify", str(tmp_path / "mine.yaml")) == MINE
 
 
 def test_every_key_has_a_help_text() -> None:
@@ -180,14 +183,29 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("drop_rate", (0.0, 0.99), (-0.1, 1.0)),
         ("drop_path_rate", (0.0, 0.99), (-0.1, 1.0)),
         ("size", (32, 8192), (31, 8193)),
-        ("channels", (1, 3), (0, 2, 4)),
+        ("channels", (1, 2, 3, 13), (0, 1025)),
         ("crop_pct", (0.05, 1.0), (0.0, 1.01)),
         ("crop_scale", ((0.01, 0.01), (1.0, 1.0)), ((0.0, 1.0), (0.5, 1.1), (0.6, 0.5))),
         ("crop_ratio", ((0.1, 0.1), (1.0, 9.0)), ((0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (math.nan, 1.0))),
         ("flip", (0.0, 1.0), (-0.1, 1.1)),
+        ("color_jitter", (0.0, 1.0), (-0.1, 1.1)),
+        ("rand_augment_ops", (0, 20), (-1, 21)),
+        ("rand_augment_magnitude", (0, 30), (-1, 31)),
+        ("erase", (0.0, 1.0), (-0.1, 1.1)),
+        ("lighting", (0.0, 0.1), (-0.1,)),
+        ("mixup", (0.0, 0.2), (-0.1,)),
+        ("cutmix", (0.0, 1.0), (-0.1,)),
         ("val_fraction", (0.001, 0.9), (0.0, 1.0)),
         ("epochs", (1, 10**6), (0, -1)),
         ("batch_size", (1,), (0,)),
+        ("accumulate", (1, 64), (0,)),
+        ("layer_decay", (0.01, 1.0), (0.0, 1.1)),
+        ("ema", (0.0, 0.999999), (-0.1, 1.0)),
+        ("patience", (0, 5), (-1,)),
+        ("checkpoint_steps", (0, 5), (-1,)),
+        ("log_steps", (0, 5), (-1,)),
+        ("devices", (0, 8), (-1, 1025)),
+        ("nodes", (0, 64), (-1,)),
         ("lr", (0.0, 10.0), (-0.1, math.nan)),
         ("momentum", (0.0, 1.0), (-0.1, 1.1)),
         ("weight_decay", (0.0,), (-1e-9,)),
@@ -207,6 +225,12 @@ def test_ranges(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
         with pytest.raises(InputError, match=f"^{name}=.*must be") as caught:
             Recipe().replace({name: value})
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("lighting", 1), ("lighting", 4), ("rand_augment_ops", 4)])
+def test_colours_are_for_pictures_that_have_them(name: str, channels: int) -> None:
+    with pytest.raises(InputError, match=f"{name}=.* does not go with channels={channels}"):
+        Recipe().replace({name: OTHER[name], "channels": channels})
 
 
 # who wins
@@ -233,8 +257,7 @@ def test_a_config_can_name_the_recipe(trained: list[Recipe], tmp_path: Path, run
 
 
 def test_resuming_takes_the_folders_own_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:
-    mine = Recipe(**OTHER)
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(mine.to_dict()))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(MINE.to_dict()))
     code, _, err = run("train", "classify", "data", "--resume", tmp_path, "--epochs", 9)
     assert code == 0, err
-    assert trained == [dataclasses.replace(mine, epochs=9)]
+    assert trained == [dataclasses.replace(MINE, epochs=9)]

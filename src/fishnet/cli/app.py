@@ -16,6 +16,7 @@ from fishnet.errors import InputError, WorkError
 EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
+    "huggingface_hub": "hub", "pyarrow": "data", "datasets": "data", "webdataset": "data",
 }  # fmt: skip
 
 VERBS = {
@@ -25,6 +26,8 @@ VERBS = {
     "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
     "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
+    "data": ("fishnet.cli.data:app", "Check data, and look at what a network sees of it."),
+    "push": ("fishnet.cli.push:push", "Send a bundle to Hugging Face's hub, with a model card."),
     "quickstart": ("fishnet.cli.quickstart:quickstart", "A small FishNet on Fashion-MNIST, from data to pictures."),
 }
 

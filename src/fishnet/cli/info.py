@@ -13,13 +13,14 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
     Parameters
     ----------
     what
-        A network's name, or a bundle's folder.
+        A network's name, a bundle's folder, or hf-hub:user/name for a bundle on the hub.
     as_json
         Print one JSON object.
     """
     from fishnet.bundle import is_bundle
+    from fishnet.hub import local
 
-    path = Path(what)
+    path = local(what)
     facts = _bundle(path) if path.exists() or is_bundle(path) else _network(what)
     if as_json:
         print(json.dumps(facts))

@@ -3,10 +3,12 @@
 import csv
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from PIL import Image
 
 from fishnet.errors import InputError
 
@@ -19,6 +21,7 @@ def predict(
     overlay: Annotated[bool, Parameter(negative=())] = False,
     as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    embed: Path | None = None,
     top: int = 5,
     batch_size: int = 32,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -42,6 +45,9 @@ def predict(
         How to print: table, jsonl (one JSON object a line) or csv.
     as_json
         The same as --as jsonl.
+    embed
+        File for the pictures' embeddings (what the network knows of each before its last layer): .npy, float32 of shape
+        (pictures, dims) with the sources in FILE.npy.txt, or .parquet with the columns source and embedding.
     top
         How many classes to give per picture.
     batch_size
@@ -51,7 +57,7 @@ def predict(
     quiet
         Print nothing but errors (with --out).
     """
-    from fishnet.data.pictures import read_picture
+    from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.predict import Failure, find_sources, load
 
     if not sources:
@@ -65,22 +71,37 @@ def predict(
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
     predictor = load(bundle, device)
+    embeddings = EmbeddingFile(embed) if embed is not None else None
     writer = Writer(form, folder, quiet)
     overlays = OverlayNames(folder, files) if overlay and folder is not None else None
     failures = []
-    for source, result in predictor.stream(files, batch_size, k=top):
-        if isinstance(result, Failure):
-            failures.append(result)
-            continue
-        writer.write(source, result)
-        if overlays is not None:
-            result.draw(read_picture(source)).save(overlays.take(source))
-    writer.close()
-    for failure in failures:
-        print(f"fishnet: {failure.reason}", file=sys.stderr)
-    if folder is not None and not quiet and form == "table":
-        print(f"saved in {folder}")
+    keep = None if embeddings is None else embeddings.add
+    with embeddings or nullcontext():
+        for source, result in predictor.stream(files, batch_size, embedding=keep, k=top):
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            writer.write(source, result)
+            if overlays is not None:
+                result.draw(_view(source, predictor.bundle.preprocess.channels)).save(overlays.take(source))
+        writer.close()
+        for failure in failures:
+            print(f"fishnet: {failure.reason}", file=sys.stderr)
+    if not quiet and form == "table":
+        for place in (folder, embed):
+            if place is not None:
+                print(f"saved in {place}")
     return 1 if failures else 0
+
+
+def _view(source: str, channels: int) -> Image.Image:
+    """A picture to draw on: in colour where it has any, also for a model of grey input."""
+    from fishnet.data.pictures import as_view, read_picture
+
+    try:
+        return read_picture(source)
+    except InputError:  # of other channels than 1 and 3
+        return as_view(read_picture(source, channels))
 
 
 class Writer:

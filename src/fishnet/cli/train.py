@@ -1,34 +1,22 @@
 """``fishnet train TASK DATA``."""
 
-import dataclasses
 import json
 import sys
-import typing
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from fishnet.bundle import is_bundle, read_bundle
+from fishnet.cli.flags import Flags, given_of
 from fishnet.errors import InputError
-from fishnet.training.recipe import Recipe, load_recipe
+from fishnet.training.recipe import load_recipe
 
-RESUMABLE = ("epochs", "device", "workers", "threads", "precision", "on_error")
+RESUMABLE = (
+    "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
+    "checkpoint_steps", "log_steps",
+)  # fmt: skip
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
-
-
-def _flags() -> type:
-    """A dataclass of all recipe keys, each optional: what is not given stays as the recipe has it."""
-    hints = typing.get_type_hints(Recipe)
-    fields = [
-        (name, Annotated[hints[name] | None, Parameter(help=field.metadata["help"], negative_iterable=())], None)
-        for name, field in Recipe.__dataclass_fields__.items()
-    ]
-    made = dataclasses.make_dataclass("Flags", fields, frozen=True)
-    made.__module__ = __name__
-    return made
-
-
-Flags: Any = _flags()
 
 
 @app.command
@@ -53,19 +41,20 @@ def classify(
         A folder with one sub-folder per class, a folder with such folders in train/ and val/ (and test/), or the
         sample `fashion-mnist`.
     recipe
-        A recipe of the package (quickstart, small-data) or a YAML file. Default: small-data. Every key below overrides
-        it.
+        A recipe of the package (small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart) or
+        a YAML file. Default: small-data. Every key below overrides it.
     weights
-        A checkpoint file or a bundle to start from; another number of classes is adapted, and said.
+        A checkpoint file or a bundle to start from; a bundle brings its backbone, size and channels, unless others are
+        given. Other classes: the task head is new, and this is said.
     out
         The bundle's folder; checkpoints and logs go inside. Default: runs/classify, runs/classify-2, ...
     resume
         Go on with the training in this folder, with its own settings; --epochs may make it longer (the schedule of
         the learning rate is then that of the longer training).
     dry_run
-        Try one batch of training and one of validation, and write nothing.
+        Time a few steps; print the whole recipe and what the training would take; write nothing.
     quiet
-        No progress bar.
+        No progress bar and no line for each epoch.
     as_json
         Print the result as one JSON object.
     """
@@ -84,15 +73,22 @@ def _train(
     as_json: bool,
     flags: Any,
 ) -> None:
-    given = {name: value for name, value in dataclasses.asdict(flags).items() if value is not None}
+    given = given_of(flags)
     if resume is not None:
         _check_resume(resume, {"out": out, "recipe": recipe_name, "weights": weights, **given})
         if not (resume / "recipe.yaml").is_file():
             raise InputError(f"{resume}: nothing to resume: no training has begun there")
         out, recipe_name = resume, str(resume / "recipe.yaml")
+    elif weights is not None:
+        given = {**_shape_of(weights), **given}
     recipe = load_recipe(task, recipe_name or "small-data", given)
-    out = out or _free_folder(task)
     from fishnet.training.fit import fit
+    from fishnet.training.processes import find_processes
+
+    processes = find_processes(recipe)
+    if processes.world > 1 and out is None and not dry_run:
+        raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
+    out = out or _free_folder(task)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
@@ -101,15 +97,42 @@ def _train(
         task, data, recipe, out,
         weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet or as_json, tell=tell,
     )  # fmt: skip
+    if processes.rank:
+        return
     for line in fitted.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"bundle": str(fitted.bundle), "metrics": fitted.metrics, "skipped": list(fitted.skipped)}))
+        print(
+            json.dumps(
+                {
+                    "bundle": str(fitted.bundle),
+                    "metrics": fitted.metrics,
+                    "best_epoch": fitted.epoch,
+                    "skipped": list(fitted.skipped),
+                }
+            )
+        )
         return
     if dry_run:
         return
-    print("best epoch: " + "  ".join(f"{name} {value:.2f}" for name, value in fitted.metrics.items()))
+    if fitted.skipped:
+        print(f"{len(fitted.skipped)} pictures could not be read and were skipped")
+    print(f"best epoch: {fitted.epoch}  " + "  ".join(f"{name} {value:.2f}" for name, value in fitted.metrics.items()))
     print(f"curves: {fitted.curves}\nbundle: {fitted.bundle}")
+
+
+def _shape_of(weights: str) -> dict[str, Any]:
+    """The recipe keys that a bundle's weights fit; none for a checkpoint file."""
+    if not is_bundle(weights):
+        return {}
+    bundle = read_bundle(weights)
+    args = {"end": bundle.backbone_args["end"]} if "end" in bundle.backbone_args else {}
+    return {
+        "backbone": bundle.backbone,
+        "size": bundle.preprocess.size[0],
+        "channels": bundle.preprocess.channels,
+        **args,
+    }
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:

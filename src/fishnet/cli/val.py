@@ -1,8 +1,8 @@
 """``fishnet val BUNDLE DATA``."""
 
-import dataclasses
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -13,6 +13,7 @@ def val(
     data: str,
     /,
     *,
+    out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
     batch_size: int = 64,
     workers: int = 1,
@@ -20,7 +21,10 @@ def val(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Measure a bundle on labelled data.
+    """Measure a bundle on labelled data: metrics, every class, confusions, calibration, the worst mistakes.
+
+    Writes metrics.json, per_class.csv, confusion.csv and .png, reliability.png, most_wrong.csv and .png. Pictures that
+    cannot be read are named and left out; the exit code is then 1.
 
     Parameters
     ----------
@@ -28,6 +32,8 @@ def val(
         The folder that training wrote.
     data
         As for training.
+    out
+        Folder for tables and figures. Default: val-SPLIT in the bundle.
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
@@ -49,7 +55,7 @@ def val(
     predictor = load(bundle, device)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(predictor, data, split=split, batch_size=batch_size, workers=workers, progress=step)
-    if result.split == "all" and predictor.bundle.data:
+    if split is None and result.split == "all" and predictor.bundle.data:
         print(
             f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (pictures that "
             "were trained on would flatter the figures)",
@@ -57,10 +63,23 @@ def val(
         )
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(result)))
-    else:
+    if not as_json:
         print(f"{bundle} on {result.pictures:,} pictures of {data} ({result.split}):")
         for name, value in result.metrics.items():
             print(f"  {name:<6} {value:6.2f} %")
-    return 1 if result.broken else 0
+        if result.report is not None:
+            print("", *result.report.lines(), sep="\n")
+    folder = out or (Path(bundle) if Path(bundle).is_dir() else Path()) / f"val-{result.split}"
+    files: list[Path] = []
+    try:
+        files = result.write(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        print(
+            f"fishnet: {error.filename or folder}: report not written ({reason}): choose another --out", file=sys.stderr
+        )
+    if as_json:
+        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}))
+    elif files:
+        print(f"\nsaved in {folder}: {', '.join(file.name for file in files)}")
+    return 1 if result.broken or not files else 0

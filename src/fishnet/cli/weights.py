@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -56,6 +56,8 @@ def convert(
     mean: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
     std: Annotated[tuple[float, ...] | None, Parameter(consume_multiple=True, negative=())] = None,
     size: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Convert a checkpoint to safetensors, or to a bundle that predicts.
@@ -83,6 +85,10 @@ def convert(
         The same for the standard deviation.
     size
         Side of the input, px. Default: the network's.
+    crop_pct
+        Share of the shorter side that the centre crop keeps, 0 to 1. Default: the network's.
+    interpolation
+        How pictures are resized. Default: the network's.
     force
         Overwrite.
     """
@@ -98,6 +104,8 @@ def convert(
             "--mean": mean,
             "--std": std,
             "--size": size,
+            "--crop-pct": crop_pct,
+            "--interpolation": interpolation,
         }
         for name in (name for name, value in bundle_only.items() if value):
             raise InputError(f"{name} belongs to --bundle DIR")
@@ -110,8 +118,9 @@ def convert(
     assert bundle is not None
     _check_free(bundle / "config.json", force)
     written = bundle_from_checkpoint(
-        file, bundle, backbone, by_order=by_order, classes=_names(classes), mean=mean, std=std, size=size
-    )
+        file, bundle, backbone, by_order=by_order, classes=_names(classes), mean=mean, std=std, size=size,
+        crop_pct=crop_pct, interpolation=interpolation,
+    )  # fmt: skip
     height, width = written.preprocess.size
     print(
         f"bundle: {bundle} ({written.backbone} at {height}x{width} px, {len(written.classes)} classes, first "

@@ -2,21 +2,20 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 from zlib import crc32
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as tv
 
+from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import decode_picture
+from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
 
 Key = tuple[int, int]
@@ -25,8 +24,8 @@ Key = tuple[int, int]
 class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     """One on-disk format: pictures with targets, and the classes read from the data.
 
-    ``self[i]`` is (uint8 image of shape (channels, height, width), target). Classification targets are class
-    indices.
+    ``self[i]`` is (image of shape (channels, height, width), target): uint8, or float32 for files of other numbers of
+    channels than 1 and 3 that hold floats or 16 bits. Classification targets are class indices.
 
     Attributes:
         classes: names and original ids.
@@ -40,8 +39,12 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, index: int) -> tuple[Image.Image, Any]:
-        """The picture as an upright 8-bit PIL image, and its target. Raises InputError for an unreadable one."""
+    def read(self, index: int) -> tuple[Picture, Any]:
+        """The picture and its target. Raises InputError for an unreadable one.
+
+        The picture is an upright 8-bit PIL image; for other numbers of channels than 1 and 3 an array of shape (height,
+        width, channels), uint8 or float32.
+        """
 
     @abstractmethod
     def source(self, index: int) -> str:
@@ -55,9 +58,9 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         return str(index)
 
     def read_tensor(self, index: int) -> tuple[Tensor, Any]:
-        """What :meth:`read` gives, as a uint8 tensor of shape (channels, height, width), by the fastest way."""
-        image, target = self.read(index)
-        return tv.pil_to_tensor(image), target
+        """What :meth:`read` gives, as a tensor of shape (channels, height, width), by the fastest way."""
+        picture, target = self.read(index)
+        return to_tensor(picture), target
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
         image, target = self.read_tensor(index)
@@ -77,9 +80,13 @@ class EncodedSet(LabelledSet):
     def encoded(self, index: int) -> bytes:
         """The picture file's content. Raises InputError where it cannot be had."""
 
-    def read(self, index: int) -> tuple[Image.Image, int]:
+    def read(self, index: int) -> tuple[Picture, int]:
         """See :class:`PictureSet`."""
         return decode_picture(self.encoded(index), self.channels, self.source(index)), self.labels[index]
+
+    def read_tensor(self, index: int) -> tuple[Tensor, int]:
+        """See :class:`PictureSet`."""
+        return decode_tensor(self.encoded(index), self.channels, self.source(index)), self.labels[index]
 
 
 class Subset(LabelledSet):
@@ -93,7 +100,7 @@ class Subset(LabelledSet):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, index: int) -> tuple[Image.Image, Any]:
+    def read(self, index: int) -> tuple[Picture, Any]:
         """See :class:`PictureSet`."""
         return self.whole.read(self.indices[index])
 
@@ -178,8 +185,21 @@ class Batch:
         return self
 
 
-Sample = tuple[Tensor, Any, int] | str
-Transform = Callable[[Image.Image, Any], tuple[Tensor, Any]]
+Sample = tuple[Tensor, Any, int] | str | None
+NOTHING = -1  # an index without a picture, that fills up a process's share
+
+
+class Transform(Protocol):
+    """What :class:`Seeded` applies to a picture.
+
+    Attributes:
+        takes: ``image`` for what :meth:`PictureSet.read` gives, ``tensor`` for what ``read_tensor`` gives, faster.
+    """
+
+    takes: Literal["image", "tensor"]
+
+    def __call__(self, image: Any, target: Any, /) -> tuple[Tensor, Any]:
+        """The picture as a tensor of shape (channels, height, width), and the target."""
 
 
 class Seeded(Dataset[Sample]):
@@ -189,7 +209,7 @@ class Seeded(Dataset[Sample]):
 
     Args:
         pictures: the set.
-        transform: (PIL image, target) to (tensor, target), drawing from torch's global generator.
+        transform: (picture, target) to (tensor, target), drawing from torch's global generator.
         seed: the training's.
     """
 
@@ -201,8 +221,11 @@ class Seeded(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
+        if index == NOTHING:
+            return None
         try:
-            image, target = self.pictures.read(index)
+            read = self.pictures.read_tensor if self.transform.takes == "tensor" else self.pictures.read
+            image, target = read(index)
         except InputError as error:
             return str(error)
         with drawn_from(mix(self.seed, epoch, index)):
@@ -214,25 +237,36 @@ class EpochSampler(Sampler[Key]):
     """Yields (epoch, index): shuffled by (seed, epoch), shared among processes without overlap.
 
     When shuffling, every process gets the same number of pictures (at most processes - 1 are left out of an epoch, not
-    always the same); in order, the last process may get fewer, so that each picture is counted once.
+    always the same). In order, every picture comes once; processes that would get one fewer are given ``NOTHING``, so
+    that all make equally many steps.
 
     Args:
         length: pictures in the set.
         shuffle: whether to shuffle.
         seed: the training's.
         rank, world: this process and their number.
+        begin: an epoch, and how many of this process's pictures of that epoch are done already.
     """
 
-    def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        *,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        begin: tuple[int, int] = (0, 0),
+    ) -> None:
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
-        self.epoch = 0
+        self.epoch, self.begin = 0, begin
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.world if self.shuffle else len(range(self.rank, self.length, self.world))
+        return self.length // self.world if self.shuffle else -(-self.length // self.world)
 
     def __iter__(self) -> Iterator[Key]:
         if self.shuffle:
@@ -241,14 +275,22 @@ class EpochSampler(Sampler[Key]):
             order = order[: len(self) * self.world]
         else:
             order = list(range(self.length))
-        return ((self.epoch, index) for index in order[self.rank :: self.world])
+            order += [NOTHING] * (len(self) * self.world - self.length)
+        mine = order[self.rank :: self.world]
+        done = self.begin[1] if self.epoch == self.begin[0] else 0
+        return ((self.epoch, index) for index in mine[done:])
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    """(channels, height, width) each -> (batch, channels, height, width), channels last in memory."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stacks samples; pictures that could not be read become lines in ``broken``."""
-    good = [sample for sample in samples if not isinstance(sample, str)]
+    """Stacks samples, channels last in memory; pictures that could not be read become lines in ``broken``."""
+    good = [sample for sample in samples if isinstance(sample, tuple)]
     return Batch(
-        images=torch.stack([image for image, _, _ in good]) if good else torch.empty(0),
+        images=_stack([image for image, _, _ in good]) if good else torch.empty(0),
         targets=torch.tensor([target for _, target, _ in good]),
         indices=[index for _, _, index in good],
         broken=[sample for sample in samples if isinstance(sample, str)],

@@ -1,14 +1,14 @@
 """Image folders: one sub-folder per class, with or without train / val / test above them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from fishnet.data.base import EncodedSet
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS, find_pictures, read_file
+from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
-
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
 class ImageFolder(EncodedSet):
@@ -16,7 +16,7 @@ class ImageFolder(EncodedSet):
 
     Args:
         folder: the folder of class folders.
-        channels: 3 (RGB) or 1 (grey).
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the expected classes; by default those of the folder.
 
     Raises:
@@ -82,12 +82,33 @@ def class_folders(folder: Path) -> Sequence[str]:
 def split_folders(folder: Path) -> dict[str, Path]:
     """The train / val / test folders inside a folder, by their usual names, as far as they hold class folders.
 
-    Empty where the folder's sub-folders are classes themselves (one of which may be called train).
+    Empty where the folder's sub-folders are classes themselves. One of these may be called train: it is a class where
+    it is the only part and stands beside other folders of pictures.
+
+    Raises:
+        InputError: two folders for the same part.
     """
-    found = {split: folder / name for split, names in SPLITS.items() for name in names if _has_folders(folder / name)}
-    others = {entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-    return found if "train" in found or others <= set(found.values()) else {}
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = [(split, entry) for entry in inside if (split := split_named(entry.name)) and _has_folders(entry)]
+    others = [entry for entry in inside if split_named(entry.name) is None]
+    parts = {split for split, _ in found}
+    if "train" in parts:
+        if parts == {"train"} and any(_has_pictures(entry) for entry in others):
+            return {}
+    elif len(found) < len(inside):
+        return {}
+    for split in parts:
+        names = [entry.name for other, entry in found if other == split]
+        if len(names) > 1:
+            raise InputError(f"{folder}: two folders for the same part: {' and '.join(names)}: rename or remove one")
+    places = dict(found)
+    return {split: places[split] for split in in_order(parts)}
 
 
 def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+    return any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
+
+
+def _has_pictures(folder: Path) -> bool:
+    walk = os.walk(folder)
+    return any(Path(name).suffix.lower() in EXTENSIONS for _, _, names in walk for name in names)

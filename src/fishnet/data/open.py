@@ -4,11 +4,20 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from fishnet.data import table
 from fishnet.data.base import LabelledSet, hold_out
 from fishnet.data.folder import ImageFolder, split_folders
+from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
+from fishnet.data.shards import open_shards
 from fishnet.errors import InputError
+
+_REFUSED = {
+    "hfids": "streams, and a stream's order cannot be resumed exactly: give hfds/NAME, which has the same data",
+    "tfds": "needs TensorFlow, which is not used here: write the data as a folder, a table or wds/ shards",
+    "torch": "is not read here: write the data as a folder, a table or wds/ shards",
+}
 
 
 def open_labelled(
@@ -17,8 +26,10 @@ def open_labelled(
     """Opens classification data.
 
     Args:
-        data: a folder of class folders, a folder of train / val / test folders of these, or ``fashion-mnist``.
-        channels: 3 (RGB) or 1 (grey).
+        data: a folder of class folders, or of train / val / test folders of these; a table of path and label (.csv,
+            .tsv, .parquet); ``wds/FOLDER`` with WebDataset shards; ``hfds/NAME`` or ``hfds/FOLDER``, a Hugging Face
+            dataset; or ``fashion-mnist``. docs/data.md describes each.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training pictures held out for validation where the data has no val part.
         seed: of that split.
         classes: the classes a model knows; the data may then have fewer.
@@ -29,8 +40,9 @@ def open_labelled(
         ``all`` where it has none.
 
     Raises:
-        InputError: see :class:`~fishnet.data.folder.ImageFolder`; no train part, or a class missing from it.
-        WorkError: ``fashion-mnist`` could not be had.
+        InputError: data that cannot be read, see the formats; no train part, or a class missing from it.
+        WorkError: ``fashion-mnist`` or a dataset of the hub could not be had.
+        ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
     sets = _parts(data, channels, classes)
     if whole:
@@ -42,14 +54,25 @@ def open_labelled(
     if "val" not in sets:
         sets["train"], sets["val"] = hold_out(sets["train"], val_fraction, seed)
         if not len(sets["val"]):
-            raise InputError(f"{data}: one picture a class leaves none to validate with: add pictures, or a folder val")
+            raise InputError(f"{data}: one picture a class leaves none to validate with: add pictures, or a val part")
     return sets
 
 
 def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:
     if data == FASHION_MNIST:
         return {"train": FashionMNIST(True, channels, classes), "test": FashionMNIST(False, channels, classes)}
+    prefix, name = _prefix(data)
+    if prefix and not name:
+        raise InputError(f"{data}: give what to open: {prefix}/NAME")
+    if prefix in _REFUSED:
+        raise InputError(f"{data}: {prefix}/ {_REFUSED[prefix]}")
+    if prefix == "wds":
+        return dict(open_shards(name, channels, classes))
+    if prefix == "hfds":
+        return dict(open_hub(name, channels, classes))
     folder = Path(data)
+    if folder.suffix.lower() in table.SUFFIXES and not folder.is_dir():
+        return dict(table.open_table(folder, channels, classes))
     if not folder.exists():
         raise InputError(f"{data}: no such folder (nor a sample: {FASHION_MNIST})")
     parts = split_folders(folder) if folder.is_dir() else {}
@@ -65,8 +88,15 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
 def marks(data: str, sets: Mapping[str, LabelledSet]) -> dict[str, str]:
     """What a training's data is recognised by later: its place, and its pictures' names, both as hashes."""
     names = sorted(part.key(i) for name, part in sets.items() if name != "test" for i in range(len(part)))
-    place = data if data == FASHION_MNIST else str(Path(data).resolve())
+    prefix, name = _prefix(data)
+    place = data if data == FASHION_MNIST or (prefix and not Path(name).exists()) else str(Path(name).resolve())
     return {"place": _hash(place), "pictures": _hash("\n".join(names))}
+
+
+def _prefix(data: str) -> tuple[str, str]:
+    """timm's prefix of a name (``wds/``, ``hfds/`` ...) in lower case, and the rest; no prefix before a plain path."""
+    prefix, slash, name = data.partition("/")
+    return (prefix.lower(), name) if slash and prefix.lower() in ("wds", "hfds", *_REFUSED) else ("", data)
 
 
 def _hash(text: str) -> str:

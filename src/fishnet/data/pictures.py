@@ -1,17 +1,25 @@
-"""Reading pictures: files to upright 8-bit PIL images, with one clear line for those that cannot be read."""
+"""Reading pictures: files to upright pictures, with one clear line for those that cannot be read."""
 
+import ctypes
+import functools
 import io
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fishnet.errors import InputError
+from fishnet.data.stacks import NPY, channels_last, from_image, is_tiff, read_npy, read_stack, to_pixels
+from fishnet.errors import InputError, first_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".npy")
 Mode = Literal["RGB", "L"]
+Picture = Image.Image | NDArray[Any]
+"""An upright 8-bit PIL image for 1 (L) and 3 (RGB) channels; for other numbers of channels an array of shape (height,
+width, channels), uint8 or float32."""
 
 
 def mode_of(channels: int) -> Mode:
@@ -43,6 +51,51 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(mode)
 
 
+def to_input(picture: Picture, channels: int) -> Picture:
+    """What a model with so many channels takes of a picture that is open already.
+
+    Args:
+        picture: any PIL image, or an array of shape (height, width, channels) of whole numbers or floats.
+        channels: of the model.
+
+    Raises:
+        InputError: another number of channels (1 and 3 are made of each other), or an array that is no picture.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.ndim != 3 or picture.shape[2] != channels or not picture.size:
+            shape = "empty" if not picture.size else f"of shape {picture.shape}"
+            raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
+        return _from_array(picture, channels)
+    return to_channels(picture, channels) if channels in (1, 3) else from_image(picture, channels)
+
+
+def _from_array(array: NDArray[Any], channels: int) -> Picture:
+    """An array, channels last, as a picture."""
+    if channels not in (1, 3):
+        return to_pixels(array)
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype.kind == "u" and array.itemsize == 2:
+        array = (array >> 8).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise InputError(f"holds {array.dtype}: for 1 or 3 channels save uint8 (0..255) or uint16 (0..65535)")
+    return to_channels(Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)), channels)
+
+
+def as_view(picture: Picture) -> Image.Image:
+    """A picture for people to look at: RGB; of many channels the first three (of two, the first in grey).
+
+    Arrays of floats are stretched from their smallest to their largest value.
+    """
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    shown = picture[..., :3] if picture.shape[2] >= 3 else picture[..., 0]
+    if shown.dtype != np.uint8:
+        low, high = float(shown.min()), float(shown.max())
+        shown = ((shown - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(shown)).convert("RGB")
+
+
 def read_file(path: str | Path) -> bytes:
     """A picture file's content.
 
@@ -60,26 +113,52 @@ def read_file(path: str | Path) -> bytes:
         raise InputError(f"{path}: broken picture ({error})") from None
 
 
-def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
-    """A picture file, fully decoded, as an upright 8-bit PIL image. Errors as in the functions it is made of."""
+@overload
+def read_picture(path: str | Path, channels: Literal[1, 3] = 3) -> Image.Image: ...
+
+
+@overload
+def read_picture(path: str | Path, channels: int) -> Picture: ...
+
+
+def read_picture(path: str | Path, channels: int = 3) -> Picture:
+    """A picture file, fully decoded. Errors as in the functions it is made of."""
     return decode_picture(read_file(path), channels, str(path))
 
 
-def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -> Image.Image:
-    """A picture file's content as an upright 8-bit PIL image.
+@overload
+def decode_picture(encoded: bytes, channels: Literal[1, 3] = 3, source: str = "picture") -> Image.Image: ...
+
+
+@overload
+def decode_picture(encoded: bytes, channels: int, source: str = "picture") -> Picture: ...
+
+
+def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -> Picture:
+    """A picture file's content, fully decoded.
 
     Args:
         encoded: the file's bytes.
-        channels: 3 for RGB, 1 for grey.
+        channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
 
+    Returns:
+        An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
+        float32, see :func:`~fishnet.data.stacks.to_pixels`.
+
     Raises:
-        InputError: not a picture, truncated, or unreasonably large.
+        InputError: not a picture, truncated, unreasonably large, or with another number of channels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if encoded.startswith(NPY):
+                return _from_array(channels_last(read_npy(encoded), channels), channels)
+            if is_tiff(encoded):
+                _quiet_libtiff()
+            if channels not in (1, 3):
+                return read_stack(encoded, channels)
             with Image.open(io.BytesIO(encoded)) as image:
                 image.load()
                 return to_channels(image, channels)
@@ -87,8 +166,23 @@ def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -
         raise InputError(f"{source}: not a picture that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{source}: refused, too many pixels ({error})") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{source}: broken picture ({error})") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
+        raise InputError(f"{source}: broken picture ({first_line(error)})") from None
+
+
+@functools.cache
+def _quiet_libtiff() -> None:
+    """Keeps the TIFF library from writing to standard error by itself: Pillow raises what matters."""
+    from PIL import _imaging
+
+    try:
+        library = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
+            getattr(library, name)(None)
+    except (OSError, AttributeError):
+        pass  # a Pillow that was built otherwise: its lines are harmless
 
 
 def find_pictures(folder: Path) -> list[Path]:

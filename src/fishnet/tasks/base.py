@@ -5,14 +5,15 @@ one forward pass: compute the features of the union of what the heads want, and 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from fishnet.backbone.registry import create_model
-from fishnet.data.base import LabelledSet
+from fishnet.data.base import LabelledSet, PictureSet
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, nearest
 
@@ -27,12 +28,56 @@ class Features:
     """What a trunk gives.
 
     Attributes:
-        last: its final map, (batch, channels, height, width) for convolutional nets.
-        pyramid: maps from fine to coarse; empty where the task wants none.
+        last: what its own ``forward_head`` takes: (batch, channels, height, width) for convolutional nets, channels last
+            or tokens for others.
+        pyramid: maps of (batch, channels, height, width) from fine to coarse; empty where the task wants none.
     """
 
     last: Tensor
     pyramid: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a trunk's pyramid: what a decoder has to know of it.
+
+    Attributes:
+        channels: of the map.
+        stride: input px per px of the map.
+        index: its place in the trunk's ``feature_info``.
+    """
+
+    channels: int
+    stride: int
+    index: int
+
+
+def pyramid(trunk: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
+    """The levels at these strides, as the trunk's ``feature_info`` tells; the deepest where a stride comes twice.
+
+    Raises:
+        InputError: a trunk that gives no maps on its way, or none at one of the strides.
+    """
+    config: Any = getattr(trunk, "default_cfg", None) or {}
+    name = config.get("architecture") or type(trunk).__name__
+    rows: Any = getattr(trunk, "feature_info", None)
+    if not rows or not hasattr(trunk, "forward_intermediates"):
+        lacking = "feature_info" if not rows else "forward_intermediates"
+        raise InputError(f"{name} gives no feature pyramid (it has no {lacking}): {_OTHERS}")
+    having = {row["reduction"]: Level(row["num_chs"], row["reduction"], i) for i, row in enumerate(rows)}
+    missing = [stride for stride in strides if stride not in having]
+    if missing:
+        raise InputError(
+            f"{name} has no usable pyramid: no features at stride {_listed(missing)}, only at {_listed(having)}: {_OTHERS}"
+        )
+    return tuple(having[stride] for stride in strides)
+
+
+_OTHERS = "choose another backbone, e.g. fishnet99, resnet50, convnext_tiny, swin_tiny_patch4_window7_224"
+
+
+def _listed(strides: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(strides)))
 
 
 @dataclass(frozen=True)
@@ -57,38 +102,81 @@ class ModelSpec:
     pretrained: bool = False
 
     def trunk(self, num_classes: int = 0) -> nn.Module:
-        """Builds the backbone. Errors as in :func:`~fishnet.backbone.registry.create_model`."""
+        """Builds the backbone. Errors as in :func:`~fishnet.backbone.registry.create_model`, and options it lacks."""
         try:
             return create_model(
                 self.backbone, self.pretrained, num_classes=num_classes, in_chans=self.channels, **self.backbone_args
             )
         except TypeError as error:
-            raise InputError(f"{self.backbone} does not take these options: {error}") from error
+            wrong = [f"{key}={value!r}" for key, value in self.backbone_args.items() if f"'{key}'" in str(error)]
+            raise InputError(f"{self.backbone} does not take {', '.join(wrong) or f'these options: {error}'}") from error
 
 
 class TaskModel(nn.Module, ABC):
-    """A trunk and what a task decodes from its features."""
+    """A trunk and what a task decodes from its features.
+
+    Attributes:
+        wants_pyramid: strides of the maps that the task decodes, from fine to coarse, e.g. (4, 8, 16, 32).
+        levels: the trunk's levels at these strides.
+
+    Raises:
+        InputError: on building, a trunk that lacks one of the strides; see :func:`pyramid`.
+    """
 
     wants_pyramid: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
+        self.levels = pyramid(trunk, self.wants_pyramid) if self.wants_pyramid else ()
         self.trunk = trunk
 
     def features(self, images: Tensor) -> Features:
         """(batch, channels, height, width), normalised -> the features this model wants."""
-        if not self.wants_pyramid:
+        if not self.levels:
             return Features(self.trunk.forward_features(images))  # type: ignore[operator]
-        last, pyramid = self.trunk.forward_intermediates(images, indices=list(self.wants_pyramid))  # type: ignore[operator]
-        return Features(last, pyramid)
+        indices = [level.index for level in self.levels]
+        last, maps = self.trunk.forward_intermediates(images, indices=indices, output_fmt="NCHW")  # type: ignore[operator]
+        return Features(last, maps)
 
     @abstractmethod
     def decode(self, features: Features) -> Any:
         """Features -> the task's raw outputs."""
 
+    def embed(self, features: Features) -> Tensor:
+        """Features -> (batch, dims), one vector for each picture.
+
+        Raises:
+            InputError: by models that have none.
+        """
+        raise InputError("this model gives no embeddings: a classifier does")
+
     def forward(self, images: Tensor) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs."""
         return self.decode(self.features(images))
+
+
+class Report(ABC):
+    """What there is to say of a model beyond its metrics. Fed batch by batch; keeps only what it needs of a picture."""
+
+    @abstractmethod
+    def update(self, outputs: Any, targets: Any, indices: Sequence[int]) -> None:
+        """Takes a batch: raw outputs and targets as numpy arrays, and the pictures' numbers in their set."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Further metrics, 0..1."""
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a class, plain values for JSON and CSV."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """A table for people."""
+
+    @abstractmethod
+    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+        """Writes tables and figures into a folder that is there, and says which; the set is what the indices number."""
 
 
 class Task(ABC):
@@ -120,9 +208,32 @@ class Task(ABC):
         """The model."""
 
     @abstractmethod
-    def losses(self, outputs: Any, targets: Any, recipe: "Recipe") -> dict[str, Tensor]:
-        """Raw outputs and targets of a batch -> named losses; training minimises their sum."""
+    def criterion(self, recipe: "Recipe", pictures: LabelledSet) -> nn.Module:
+        """What training minimises: a module from a batch's raw outputs and targets to named losses, which are summed.
+
+        Args:
+            recipe: the settings.
+            pictures: the training part.
+        """
+
+    def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
+        """What mixes a batch's normalised images and targets with each other in training; None for nothing.
+
+        Raises:
+            InputError: the recipe asks for mixing and the level knows none.
+        """
+        if recipe.mixup or recipe.cutmix:
+            raise InputError(f"mixup and cutmix are not for {self.name}")
+        return None
+
+    def caption(self, target: Any, classes: Classes) -> str:
+        """A target in words."""
+        return str(target)
 
     @abstractmethod
     def metrics(self, classes: Classes) -> "MetricCollection":
         """Fresh metrics, fed with ``update(outputs, targets)``; values between 0 and 1."""
+
+    def report(self, classes: Classes) -> Report | None:
+        """A fresh report; None where the level has none."""
+        return None

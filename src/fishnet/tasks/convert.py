@@ -71,6 +71,8 @@ def bundle_from_checkpoint(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
 ) -> Bundle:
     """Makes a classifier's bundle of a checkpoint.
 
@@ -82,6 +84,8 @@ def bundle_from_checkpoint(
         classes: names, in the order of the outputs; by default ImageNet's where there are 1000 outputs.
         mean, std: per channel or one for all, of pixel values from 0 to 1; by default the network's.
         size: side of the input, px; by default the network's.
+        crop_pct: share of the shorter side that the centre crop keeps, 0..1; by default the network's.
+        interpolation: as in :class:`~fishnet.preprocess.Preprocess`; by default the network's.
 
     Returns:
         The bundle as written.
@@ -114,7 +118,7 @@ def bundle_from_checkpoint(
         backbone=name,
         backbone_args=args,
         classes=_class_table(classes, classifier.shape[0], str(file)),
-        preprocess=_preprocess(model, config, channels, mean, std, size),
+        preprocess=_preprocess(model, config, channels, mean, std, size, crop_pct, interpolation),
         versions=versions(),
     )
     whole = build_from(bundle)
@@ -165,6 +169,8 @@ def _preprocess(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     size: int | None,
+    crop_pct: float | None,
+    interpolation: str | None,
 ) -> Preprocess:
     """The network's own preprocessing, as timm has it, with what the user wants otherwise."""
     from timm.data import resolve_model_data_config
@@ -180,8 +186,9 @@ def _preprocess(
     stds = _per_channel(own["std"] if std is None else std, channels, "std")
     if min(stds) <= 0:
         raise InputError(f"std={min(stds):g}: must be more than 0")
-    interpolation = "bilinear" if own["interpolation"] == "random" else own["interpolation"]
-    return Preprocess((size or height, size or width), own["crop_pct"], interpolation, means, stds)
+    crop_pct = own["crop_pct"] if crop_pct is None else crop_pct
+    interpolation = interpolation or own["interpolation"].replace("random", "bilinear")
+    return Preprocess((size or height, size or width), crop_pct, interpolation, means, stds)
 
 
 def _per_channel(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:

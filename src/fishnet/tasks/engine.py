@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fishnet.bundle import Bundle
 from fishnet.errors import InputError
@@ -29,9 +30,22 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs."""
-        images = torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
-        outputs: NDArray[np.float32] = self.model(images).float().cpu().numpy()
+        outputs: NDArray[np.float32] = self.model(self._images(batch)).float().cpu().numpy()
         return outputs
+
+    @torch.inference_mode()
+    def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+        """The task's raw outputs and (batch, dims) embeddings, from one pass through the trunk.
+
+        Raises:
+            InputError: the model has no embeddings.
+        """
+        features = self.model.features(self._images(batch))
+        outputs: NDArray[np.float32] = self.model.decode(features).float().cpu().numpy()
+        return outputs, self.model.embed(features).float().cpu().numpy()
+
+    def _images(self, batch: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
 
 
 def pick_device(name: str) -> str:

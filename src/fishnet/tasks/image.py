@@ -1,14 +1,17 @@
 """Image level: one label per picture."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
-from fishnet.tasks.base import Features, ModelSpec, Task, TaskModel
+from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -22,6 +25,32 @@ class ImageModel(TaskModel):
     def decode(self, features: Features) -> Tensor:
         """See :class:`~fishnet.tasks.base.TaskModel`."""
         return self.trunk.forward_head(features.last)  # type: ignore[operator, no-any-return]
+
+    def embed(self, features: Features) -> Tensor:
+        """(batch, dims): what the score layer is given, pooled over the picture."""
+        pooled: Tensor = self.trunk.forward_head(features.last, pre_logits=True)  # type: ignore[operator]
+        return pooled.flatten(1)
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy of logits and class indices or shares.
+
+    Args:
+        smoothing: label smoothing, 0 to 1.
+        weights: of the classes; by default all count alike.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, smoothing: float, weights: Tensor | None) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """(batch, classes) and (batch,) or (batch, classes) -> the mean loss."""
+        loss = F.cross_entropy(outputs.float(), targets, self.weights, label_smoothing=self.smoothing)
+        return {"cross_entropy": loss}
 
 
 class Classify(Task):
@@ -44,9 +73,32 @@ class Classify(Task):
         self.check_head(spec.head)
         return ImageModel(spec.trunk(num_classes=len(spec.classes)))
 
-    def losses(self, outputs: Tensor, targets: Tensor, recipe: "Recipe") -> dict[str, Tensor]:
-        """Cross-entropy with the recipe's label smoothing."""
-        return {"cross_entropy": F.cross_entropy(outputs, targets, label_smoothing=recipe.label_smoothing)}
+    def criterion(self, recipe: "Recipe", pictures: LabelledSet) -> "CrossEntropy":
+        """Cross-entropy with the recipe's label smoothing and class weights."""
+        weights = None
+        if recipe.class_weights == "balanced":
+            counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes)).clamp(min=1)
+            weights = counts.sum() / (len(counts) * counts)
+        return CrossEntropy(recipe.label_smoothing, weights)
+
+    def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
+        """torchvision's mixup, cutmix, or one of the two drawn for each batch."""
+        ways = [
+            way(alpha=alpha, num_classes=len(classes))
+            for way, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix))
+            if alpha
+        ]
+        if len(ways) < 2:
+            return ways[0] if ways else None
+        return v2.RandomChoice(ways)  # type: ignore[no-any-return]
+
+    def caption(self, target: Any, classes: Classes) -> str:
+        """The class, or the classes that were mixed, with their shares."""
+        shares = torch.as_tensor(target)
+        if not shares.ndim:
+            return classes.names[int(shares)]
+        there = [(float(share), name) for share, name in zip(shares, classes.names, strict=True) if share > 0]
+        return " + ".join(f"{share:.0%} {name}" if share < 1 else name for share, name in sorted(there, reverse=True))
 
     def metrics(self, classes: Classes) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""
@@ -57,3 +109,9 @@ class Classify(Task):
         return MetricCollection(
             {f"acc@{k}": MulticlassAccuracy(count, top_k=k, average="micro") for k in (1, 5) if k < count}
         )
+
+    def report(self, classes: Classes) -> Report:
+        """See :class:`~fishnet.tasks.image_report.ImageReport`."""
+        from fishnet.tasks.image_report import ImageReport
+
+        return ImageReport(classes)

@@ -9,6 +9,7 @@ from torch import Tensor
 from fishnet.backbone.weights import load_weights
 from fishnet.bundle import WEIGHTS, Bundle, is_bundle, read_bundle
 from fishnet.errors import InputError
+from fishnet.hub import local
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
 
@@ -24,7 +25,14 @@ def save_state(state: dict[str, Tensor], path: Path) -> None:
 
 
 def build_from(bundle: Bundle) -> TaskModel:
-    """The model that a bundle describes, weights not yet loaded."""
+    """The model that a bundle describes, weights not yet loaded.
+
+    Raises:
+        InputError: an unknown task or backbone, or arguments that would have the backbone load other files.
+    """
+    for key in bundle.backbone_args:
+        if key == "checkpoint_path" or key.startswith("pretrained"):
+            raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")
     return get_task(bundle.task).build(
         ModelSpec(
             bundle.backbone,
@@ -58,8 +66,9 @@ def start_from(model: TaskModel, source: str) -> list[str]:
 
     Raises:
         InputError: no such file or bundle, or weights of another network.
+        WorkError: a bundle on the hub that could not be fetched.
     """
-    path, hint = Path(source), ""
+    path, hint = local(source), ""
     if is_bundle(path):
         bundle = read_bundle(path)
         path = path / WEIGHTS

@@ -1,18 +1,21 @@
 """Validation of a bundle on labelled data."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from fishnet.data.base import Batch
+from fishnet.data.base import Batch, LabelledSet
 from fishnet.data.open import marks
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError, nearest
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
-from fishnet.training.fit import loader
+from fishnet.tasks.base import Report
+from fishnet.training.batches import loader
 from fishnet.training.recipe import Recipe
 
 
@@ -25,12 +28,43 @@ class Evaluation:
         split: the part: ``train``, ``val``, ``test`` or ``all``.
         pictures: how many were counted.
         broken: one line for each picture that could not be read, and was left out.
+        data: what was named as the data.
+        weights: SHA-256 of the model's weights.
+        part: the pictures.
+        report: class by class; None where the task has none.
     """
 
     metrics: dict[str, float]
     split: str
     pictures: int
     broken: tuple[str, ...]
+    data: str
+    weights: str
+    part: LabelledSet
+    report: Report | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with a row for each class."""
+        return {
+            "data": self.data,
+            "split": self.split,
+            "weights": self.weights,
+            "pictures": self.pictures,
+            "metrics": self.metrics,
+            "broken": list(self.broken),
+            "per_class": self.report.rows() if self.report else [],
+        }
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+
+        Raises:
+            OSError: the place cannot be written to.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        metrics = folder / "metrics.json"
+        metrics.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
 def evaluate(
@@ -55,6 +89,7 @@ def evaluate(
 
     Raises:
         InputError: bad data, a split that it does not have, or classes that the model does not know.
+        WorkError: scores that are not finite.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
@@ -67,7 +102,7 @@ def evaluate(
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    metrics = task.metrics(bundle.classes)
+    metrics, report = task.metrics(bundle.classes), task.report(bundle.classes)
     broken: list[str] = []
     done = 0
     batches = loader(sets[split], EvalTransform(bundle.preprocess), recipe, shuffle=False)
@@ -77,9 +112,12 @@ def evaluate(
         if batch.indices:
             outputs = predictor.engine(bundle.preprocess.normalise(batch.images.numpy()))
             metrics.update(torch.from_numpy(outputs), batch.targets)
+            if report is not None:
+                report.update(outputs, batch.targets.numpy(), batch.indices)
         done += len(batch.indices)
         progress(done + len(broken), len(sets[split]))
     if not done:
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
-    values = {name: 100 * float(value) for name, value in metrics.compute().items()}
-    return Evaluation(values, split, done, tuple(broken))
+    values = {**metrics.compute(), **(report.metrics() if report else {})}
+    percent = {name: 100 * float(value) for name, value in values.items()}
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)

@@ -2,8 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,34 +10,43 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
-from timm.models import get_pretrained_cfg
-from timm.optim import list_optimizers
-from torch.utils.data import DataLoader
+from timm.layers import convert_sync_batchnorm
 
+from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import size_args
-from fishnet.bundle import Bundle, is_bundle, read_bundle, write_bundle
-from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
+from fishnet.bundle import Bundle, is_bundle, read_bundle
+from fishnet.data.base import Batch, LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.open import marks
-from fishnet.data.transforms import EvalTransform, TrainTransform
-from fishnet.errors import InputError, WorkError, first_line, nearest
+from fishnet.data.transforms import EvalTransform
+from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.base import ModelSpec, Task, TaskModel
 from fishnet.tasks.engine import pick_device
-from fishnet.tasks.store import save_weights, start_from, versions
+from fishnet.tasks.store import start_from, versions
+from fishnet.training.batches import Prepare, loader, preprocess_of, train_transform
+from fishnet.training.checkpoints import (
+    AtomicCheckpoints,
+    BundleWriter,
+    Checkpoints,
+    last_of,
+    read_position,
+)
+from fishnet.training.estimate import estimate
 from fishnet.training.history import History, draw_curves
-from fishnet.training.module import Training
+from fishnet.training.module import Position, Training
+from fishnet.training.optimise import check_optimizer, freeze
+from fishnet.training.processes import Processes, find_processes, strategy_of
 from fishnet.training.recipe import Recipe
+from fishnet.training.telling import Telling
 
-CHECKPOINTS, RECIPE = "checkpoints", "recipe.yaml"
-_GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statistics
-_RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RECIPE = "recipe.yaml"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -47,110 +55,34 @@ class Fitted:
 
     Attributes:
         bundle: the folder.
-        metrics: of the best epoch on the validation part, in percent, and its ``loss``.
+        metrics: of the best epoch on the validation part, in percent, and its ``loss``; empty after a dry run.
+        epoch: the best epoch, counted from 1; 0 after a dry run.
         curves: the picture of the training's course.
         skipped: one line for each picture that could not be read.
     """
 
     bundle: Path
     metrics: dict[str, float]
+    epoch: int
     curves: Path | None
     skipped: tuple[str, ...]
 
 
-class BundleWriter(Callback):
-    """Writes the bundle whenever an epoch is the best so far, so that a training that is killed leaves a good one."""
+@dataclass(frozen=True)
+class _Plan:
+    """Everything that is decided before the first step."""
 
-    def __init__(self, folder: Path, bundle: Bundle, monitor: str) -> None:
-        self.folder, self.bundle, self.monitor = folder, bundle, f"val/{monitor}"
-        self.best: tuple[float, float] | None = None  # the monitored metric, and less the loss where that is equal
-        self.metrics: dict[str, float] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Remembers the best value over a resume."""
-        return {"best": list(self.best or ()), "metrics": self.metrics}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See :meth:`state_dict`."""
-        self.best, self.metrics = tuple(state_dict["best"]), state_dict["metrics"]
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares and writes."""
-        assert isinstance(pl_module, Training)
-        value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
-        if trainer.sanity_checking or (self.best is not None and value <= self.best):
-            return
-        self.best = value
-        self.metrics = {
-            name.removeprefix("val/"): round(float(v), 4)
-            for name, v in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        }
-        if trainer.is_global_zero:
-            bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
-            with _saving(self.folder):
-                write_bundle(self.folder, bundle, lambda path: save_weights(pl_module.model, path))
-
-
-class Bar(RichProgressBar):
-    """Lightning's progress bar without its version number."""
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """See Lightning."""
-        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes beside the target, then renames."""
-        partial = Path(f"{path}.partial")
-        try:
-            with _saving(path):
-                super().save_checkpoint(checkpoint, partial, storage_options)
-                partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _saving(path: Any) -> Iterator[None]:
-    """Turns what a full disk raises into a WorkError."""
-    try:
-        yield
-    except OSError as error:
-        reason = getattr(error, "strerror", None) or error
-        raise WorkError(
-            f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"
-        ) from error
-
-
-def preprocess_of(recipe: Recipe) -> Preprocess:
-    """The preprocessing that a recipe asks for; published weights bring the statistics they were trained with."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    mean, std = _RGB if recipe.channels == 3 else _GREY
-    config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None
-    if config is not None:
-        mean, std = config.mean, config.std
-    return Preprocess((recipe.size, recipe.size), recipe.crop_pct, recipe.interpolation, mean, std)
-
-
-def loader(
-    pictures: LabelledSet, transform: Transform, recipe: Recipe, *, shuffle: bool, rank: int = 0, world: int = 1
-) -> DataLoader[Batch]:
-    """Batches of a picture set; the last, smaller one of an epoch is left out when shuffling."""
-    sampler = EpochSampler(len(pictures), shuffle=shuffle, seed=recipe.seed, rank=rank, world=world)
-    return DataLoader(
-        Seeded(pictures, transform, recipe.seed),  # type: ignore[arg-type]
-        batch_size=recipe.batch_size,
-        sampler=sampler,
-        num_workers=recipe.workers,
-        collate_fn=collate,
-        drop_last=shuffle and len(sampler) > recipe.batch_size,
-        persistent_workers=recipe.workers > 0,
-    )
+    task: Task
+    recipe: Recipe
+    processes: Processes
+    sets: dict[str, LabelledSet]
+    preprocess: Preprocess
+    model: TaskModel
+    cost: Cost
+    module: Training
+    train: torch.utils.data.DataLoader[Batch]
+    val: torch.utils.data.DataLoader[Batch]
+    bundle: Bundle
 
 
 def fit(
@@ -163,7 +95,7 @@ def fit(
     resume: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
-    tell: Callable[[str], None] = print,
+    tell: Tell = print,
 ) -> Fitted:
     """Trains a task's model and leaves a bundle.
 
@@ -174,9 +106,9 @@ def fit(
         out: the bundle's folder; checkpoints and logs go inside it.
         weights: a checkpoint file or a bundle to start from.
         resume: go on from ``out``'s last checkpoint.
-        dry_run: run one batch of training and one of validation, and write nothing.
-        quiet: no progress bar.
-        tell: receives lines for the user.
+        dry_run: time a few steps, tell what the training would cost, and write nothing.
+        quiet: no progress bar, no line for each epoch.
+        tell: receives lines for the user, in the first process.
 
     Raises:
         InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
@@ -184,124 +116,193 @@ def fit(
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
     _silence_lightning()
-    _check_out(out, resume)
-    pick_device(recipe.device)
-    optimizers = [str(name) for name in list_optimizers()]
-    if recipe.optimizer not in optimizers:
-        raise InputError(f"unknown optimizer {recipe.optimizer!r}: {nearest(recipe.optimizer, optimizers)}")
+    processes = find_processes(recipe)
+    if processes.rank:
+        tell = _say_nothing
+    else:
+        _check_out(out, resume)
+    position = read_position(last_of(out)) if resume else Position()
+    plan = _plan(task_name, data, recipe, processes, position, weights, tell)
+    if dry_run:
+        _tell_estimate(plan, tell)
+        return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
+    if resume:
+        tell(_check_resume(data, plan.sets["train"].classes, recipe, out, position))
+    return _run(plan, out, resume, quiet, tell)
+
+
+def _plan(
+    task_name: str,
+    data: str,
+    recipe: Recipe,
+    processes: Processes,
+    position: Position,
+    weights: str | None,
+    tell: Tell,
+) -> _Plan:
+    """Opens the data and builds the model, its optimisation and the loaders."""
+    device = pick_device(recipe.device)
+    check_optimizer(recipe.optimizer)
+    if recipe.sync_bn and device != "cuda":
+        raise InputError(f"sync_bn: torch synchronises batch norms on GPUs only, not on {device}")
     pl.seed_everything(recipe.seed, verbose=False)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
-    preprocess = preprocess_of(recipe)
     sets = task.open_data(data, recipe.channels, recipe)
     classes = sets["train"].classes
-    if resume:
-        tell(_check_resume(data, classes, recipe, out))
-    drops = {k: v for k in ("drop_rate", "drop_path_rate") if (v := getattr(recipe, k))}
-    lasting = size_args(recipe.backbone, recipe.size)
-    spec = ModelSpec(
-        recipe.backbone, classes, recipe.channels, recipe.head, {**drops, **lasting}, pretrained=recipe.pretrained
+    preprocess = preprocess_of(recipe, sets["train"])
+    args = _lasting_args(recipe)
+    model = task.build(
+        ModelSpec(
+            recipe.backbone, classes, recipe.channels, recipe.head, {**_passing_args(recipe), **args},
+            pretrained=recipe.pretrained,
+        )
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+    for note in start_from(model, weights) if weights else []:
+        tell(note)
+    it = cost(model, (recipe.channels, recipe.size, recipe.size))
+    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
+    tell(
+        f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
+        f"{recipe.size} px; {len(classes)} classes; pictures: {counts}"
     )
-    model = task.build(spec).to(memory_format=torch.channels_last)
-    if weights:
-        for note in start_from(model, weights):
-            tell(note)
-    tell(_summary(task_name, model, recipe, sets))
-    train_transform = TrainTransform(
-        preprocess, crop_scale=recipe.crop_scale, crop_ratio=recipe.crop_ratio, flip=recipe.flip
-    )
-    train_loader = loader(sets["train"], train_transform, recipe, shuffle=True)
-    val_loader = loader(sets["val"], EvalTransform(preprocess), recipe, shuffle=False)
-    module = Training(task, model, classes, preprocess, recipe, steps_per_epoch=len(train_loader))
+    if recipe.grad_checkpointing:
+        _checkpoint(model, recipe.backbone)
+    if recipe.sync_bn:
+        model.trunk = convert_sync_batchnorm(model.trunk)
+    frozen = freeze(model, recipe.freeze)
+    begin = position.epoch, position.batches
+    transform = train_transform(recipe, preprocess)
+    train = loader(sets["train"], transform, recipe, shuffle=True, processes=processes, begin=begin)
+    val = loader(sets["val"], EvalTransform(preprocess), recipe, shuffle=False, processes=processes)
+    module = Training(
+        task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
+        recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
+    )  # fmt: skip
     bundle = Bundle(
         task=task_name,
         backbone=recipe.backbone,
         classes=classes,
         preprocess=preprocess,
         head=recipe.head,
-        backbone_args=lasting,
+        backbone_args=args,
         recipe=recipe.to_dict(),
         data=marks(data, sets),
         versions=versions(),
     )
-    if dry_run:
-        _dry_trainer(recipe).fit(module, train_loader, val_loader)
-        tell("dry run: a batch of training and one of validation went through; nothing was written")
-        return Fitted(out, {}, None, tuple(sorted(module.broken)))
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
-    writer = BundleWriter(out, bundle, task.monitor)
-    trainer = _trainer(recipe, out, writer, every=max(1, min(50, len(train_loader) // 10)), quiet=quiet)
-    last = out / CHECKPOINTS / "last.ckpt"
+    return _Plan(task, recipe, processes, sets, preprocess, model, it, module, train, val, bundle)
+
+
+def _lasting_args(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of the backbone that its bundle needs as well."""
+    return {**({"end": recipe.end} if recipe.end != "head" else {}), **size_args(recipe.backbone, recipe.size)}
+
+
+def _passing_args(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of the backbone that matter in training only."""
+    return {name: value for name in ("drop_rate", "drop_path_rate") if (value := getattr(recipe, name))}
+
+
+def _checkpoint(model: TaskModel, backbone: str) -> None:
     try:
-        trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None, weights_only=True)
-    except SystemExit:  # how Lightning ends an interrupted training
-        rest = f"go on with --resume {out}" if last.is_file() else "before the first epoch's end: nothing is kept"
-        raise KeyboardInterrupt(f"interrupted; {rest}") from None
-    return Fitted(out, writer.metrics, draw_curves(out), tuple(sorted(module.broken)))
+        model.trunk.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise InputError(f"grad_checkpointing: {backbone} cannot recompute its features") from error
 
 
-def _trainer(recipe: Recipe, out: Path, writer: BundleWriter, *, every: int, quiet: bool) -> pl.Trainer:
-    """Lightning's trainer, with a row of history every some steps."""
-    # The bundle writer comes before the checkpoint, so that a checkpoint knows its own epoch's best.
-    keeper = ModelCheckpoint(
-        out / CHECKPOINTS, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return pl.Trainer(
+def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
+    """Trains, and draws the curves at the end."""
+    recipe, processes = plan.recipe, plan.processes
+    if not processes.rank:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+    writer = BundleWriter(out, plan.bundle, plan.task.monitor)
+    every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
+    # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
+    callbacks: list[pl.Callback] = [History(out, every), writer, Checkpoints(out, recipe.checkpoint_steps, writer)]
+    if recipe.patience:
+        callbacks.append(EarlyStopping(f"val/{plan.task.monitor}", mode="max", patience=recipe.patience))
+    if not quiet:
+        callbacks.append(Telling(recipe.epochs, recipe.batch_size, every, writer, tell))
+    trainer = pl.Trainer(
         accelerator=_ACCELERATORS[pick_device(recipe.device)],
-        devices=1,
+        devices=processes.devices,
+        num_nodes=processes.nodes,
+        strategy=strategy_of(recipe, processes),
         precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
         max_epochs=recipe.epochs,
+        accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_grad or None,
-        callbacks=[History(out, every), writer, keeper, *([] if quiet else [Bar(leave=True)])],
+        callbacks=callbacks,
         logger=TensorBoardLogger(out, name="", version="tensorboard"),
         default_root_dir=out,
         log_every_n_steps=every,
         plugins=[AtomicCheckpoints()],
         num_sanity_val_steps=0,
-        enable_progress_bar=not quiet,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-
-
-def _dry_trainer(recipe: Recipe) -> pl.Trainer:
-    """A trainer that runs one batch of each part and leaves no file."""
-    return pl.Trainer(
-        accelerator=_ACCELERATORS[pick_device(recipe.device)],
-        devices=1,
-        precision=_PRECISIONS[recipe.precision],  # type: ignore[arg-type]
-        gradient_clip_val=recipe.clip_grad or None,
-        fast_dev_run=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-
-
-def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path) -> str:
-    """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
-    last = out / CHECKPOINTS / "last.ckpt"
+    last = last_of(out)
     try:
-        behind = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["epoch"] + 1
-    except Exception as error:  # torch's readers raise nearly every kind for a damaged file
-        raise InputError(f"{last}: damaged: nothing to resume from ({first_line(error)})") from error
-    if behind > recipe.epochs:
-        raise InputError(f"--epochs {recipe.epochs}: {out} has {behind} epochs behind it")
+        trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
+    except SystemExit:  # how Lightning ends an interrupted training
+        rest = f"go on with --resume {out}" if last.is_file() else "before the first checkpoint: nothing is kept"
+        raise KeyboardInterrupt(f"interrupted; {rest}") from None
+    if trainer.should_stop:
+        tell(f"stopped early: {recipe.patience} epochs without a better one")
+    curves = None if processes.rank else draw_curves(out)
+    return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
+
+
+def _tell_estimate(plan: _Plan, tell: Tell) -> None:
+    """Tells the resolved recipe and what the training would cost, as one YAML text."""
+    recipe = plan.recipe
+    found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
+    updates = len(plan.train) * recipe.epochs // recipe.accumulate
+    pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]))
+    seconds = found.seconds(recipe, pictures, len(plan.sets["val"]), plan.processes.world)
+    tell(yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip())
+    for line in (
+        f"steps: {len(plan.train):,} an epoch, {updates:,} updates in all",
+        f"timed on {plan.module.device} with {found.tried} pictures a step: {1e3 * found.step:.1f} ms a picture "
+        f"to train, {1e3 * found.check:.1f} to validate, {1e3 * found.read:.1f} to read",
+        f"estimated time: {_duration(seconds)} (processes: {plan.processes.world}, each with {recipe.workers} to read "
+        "for it; a step's time taken to grow with its pictures)",
+        "dry run: nothing was written",
+    ):
+        tell(f"# {line}")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path, position: Position) -> str:
+    """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
+    if position.epoch > recipe.epochs:
+        raise InputError(f"--epochs {recipe.epochs}: {out} has {position.epoch} epochs behind it")
     try:
         known = read_bundle(out).classes
-    except InputError:  # killed while the bundle was written: the next best epoch writes it anew
+    except InputError:  # killed before or while the bundle was written: the next best epoch writes it
         known = classes
     if known != classes:
         raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
-    if behind == recipe.epochs:
-        return f"{out}: all {behind} epochs are done; --epochs N makes the training longer"
-    return f"going on after epoch {behind}, with the learning rates of a training of {recipe.epochs} epochs"
+    if position.epoch == recipe.epochs:
+        return f"{out}: all {position.epoch} epochs are done; --epochs N makes the training longer"
+    within = f" and {position.batches} batches" if position.batches else ""
+    return (
+        f"going on after epoch {position.epoch}{within} (step {position.step}), with the learning rates of a training "
+        f"of {recipe.epochs} epochs"
+    )
 
 
 def _check_out(out: Path, resume: bool) -> None:
-    last = out / CHECKPOINTS / "last.ckpt"
+    last = last_of(out)
     if resume and not last.is_file():
         raise InputError(f"{out}: nothing to resume: {last} is missing")
     if not resume and (is_bundle(out) or last.is_file()):
@@ -311,15 +312,8 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: is a file: --out must be a folder")
 
 
-def _summary(task_name: str, model: TaskModel, recipe: Recipe, sets: dict[str, LabelledSet]) -> str:
-    from fishnet.analysis.profile import cost
-
-    it = cost(model, (recipe.channels, recipe.size, recipe.size))
-    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
-    return (
-        f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
-        f"{recipe.size} px; {len(sets['train'].classes)} classes; pictures: {counts}"
-    )
+def _say_nothing(line: str) -> None:
+    """For all processes but the first."""
 
 
 def _silence_lightning() -> None:

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from fishnet.training.optimise import rate_of
+
 NAME, CURVES = "history.csv", "curves.png"
 Row = dict[str, Any]
 
@@ -36,7 +38,7 @@ class History(Callback):
     ) -> None:
         """Adds a row now and then."""
         if trainer.global_step % self.every == 0:
-            self._add(trainer, {"train/loss": trainer.callback_metrics.get("train/loss_step")})
+            self._add(trainer, {"train/loss": trainer.callback_metrics.get("train/loss")})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the epoch's row."""
@@ -48,7 +50,7 @@ class History(Callback):
         row = {
             "epoch": round(trainer.global_step / (trainer.num_training_batches or 1), 4),
             "step": trainer.global_step,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": rate_of(trainer.optimizers[0]),
             **{name: value.item() for name, value in values.items() if value is not None},
         }
         _write(self.path, [*read_history(self.path), row])

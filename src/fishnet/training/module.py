@@ -1,24 +1,40 @@
 """The Lightning side of a training. Knows Task, and no task by name."""
 
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
+from pytorch_lightning.strategies import ModelParallelStrategy
 from timm.scheduler.scheduler import Scheduler
-from torch import Tensor
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from fishnet.data.base import Batch, mix
 from fishnet.data.labels import Classes
-from fishnet.data.transforms import Normalise
 from fishnet.errors import InputError, WorkError
-from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Task, TaskModel
+from fishnet.training.batches import Prepare
+from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
 from fishnet.training.recipe import Recipe
 
-_SCHEDULES = {"cosine": "cosine", "step": "step", "constant": "step"}
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands.
+
+    Attributes:
+        epoch: epochs behind it.
+        batches: of the running epoch, behind it.
+        step: updates behind it.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    step: int = 0
 
 
 class Training(pl.LightningModule):
@@ -26,9 +42,11 @@ class Training(pl.LightningModule):
 
     Args:
         task, model, classes: what is trained.
-        preprocess: how pictures become input; batches arrive as uint8 and are normalised here.
+        criterion: raw outputs and targets to named losses; see :meth:`~fishnet.tasks.base.Task.criterion`.
+        prepare: from pixels to the model's input; batches arrive as uint8.
         recipe: the settings.
-        steps_per_epoch: optimiser steps in one pass.
+        updates_per_epoch: optimiser steps in one pass.
+        frozen: parts of the model that stay in evaluation mode.
     """
 
     def __init__(
@@ -36,17 +54,53 @@ class Training(pl.LightningModule):
         task: Task,
         model: TaskModel,
         classes: Classes,
-        preprocess: Preprocess,
+        criterion: nn.Module,
+        prepare: Prepare,
         recipe: Recipe,
-        steps_per_epoch: int,
+        updates_per_epoch: int,
+        frozen: list[nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        self.task, self.model, self.recipe, self.steps_per_epoch = task, model, recipe, steps_per_epoch
-        self.normalise = Normalise(preprocess)
+        self.task, self.model, self.recipe, self.updates_per_epoch = task, model, recipe, updates_per_epoch
+        self.criterion, self.prepare = criterion, prepare
+        self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
+        self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
         self.val_loss = MeanMetric()
+        self.position = Position()
+        self.averaged = 0  # the update that the average has seen last
         self.broken: set[str] = set()
         self.read = 0  # pictures of the running pass, over the training or the validation part
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept: the average of the weights where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def configure_model(self) -> None:
+        """Shares out parameters over the processes, where that is the strategy."""
+        if self._sharded and not hasattr(self.model, "unshard"):
+            from torch.distributed.fsdp import fully_shard
+
+            mesh = self.device_mesh["data_parallel"]  # type: ignore[index]
+            for whole in (self.model, *(() if self.ema is None else (self.ema.module,))):
+                fully_shard(whole.to(memory_format=torch.contiguous_format), mesh=mesh)  # it takes no other format
+
+    @property
+    def _sharded(self) -> bool:
+        return isinstance(self.trainer.strategy, ModelParallelStrategy)
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """The tensors of the judged model, put together where they are shared out. To be called by all processes."""
+        if not self._sharded:
+            return self.judged.state_dict()
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        return get_model_state_dict(self.judged, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds where the training stands."""
+        checkpoint["position"] = dataclasses.asdict(self.position)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
@@ -54,6 +108,7 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Sets the learning rate of the step that the training starts or goes on with."""
+        self.averaged = self.global_step
         self.lr_scheduler_step(self.lr_schedulers(), None)
 
     def on_train_epoch_start(self) -> None:
@@ -61,22 +116,39 @@ class Training(pl.LightningModule):
         self.read = 0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Dropout and the like draw from (seed, step), so that a resumed run repeats them."""
-        torch.manual_seed(mix(self.recipe.seed, self.global_step, self.global_rank))
+        """What is drawn for a batch (mixing, dropout) depends on (seed, epoch, batch): a resumed run repeats it."""
+        torch.manual_seed(mix(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
+        for part in self.frozen:
+            part.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """One step's loss; None for a batch without a readable picture."""
-        self._account(batch)
+        """One step's loss; nothing to learn from in a batch without a readable picture."""
+        self.account(batch)
         if not batch.indices:
-            return None
-        losses = self.task.losses(self.model(self.normalise(batch.images)), batch.targets, self.recipe)
-        loss = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(loss):
-            self._stop_at_nan(loss, batch)
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch.indices))
+            return None if self.trainer.world_size == 1 else self._no_loss()
+        images, targets = self.prepare(batch.images, batch.targets)
+        loss = total(self.criterion(self.model(images), targets))
+        self.check_finite(loss, batch)
+        self.log("train/loss", loss, batch_size=len(batch.indices), sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def _account(self, batch: Batch) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """After an update, the average follows."""
+        if self.ema is not None and self.global_step > self.averaged:
+            self.ema.update(self.model, step=self.global_step)
+            self.averaged = self.global_step
+
+    def _no_loss(self) -> Tensor:
+        """A loss of 0 that has gone through the model, for a process that must keep step with the others."""
+        self.model.eval()
+        outputs = self.model(
+            torch.zeros(1, self.recipe.channels, self.recipe.size, self.recipe.size, device=self.device)
+        )
+        self.model.train()
+        return 0 * outputs.sum()  # type: ignore[no-any-return]
+
+    def account(self, batch: Batch) -> None:
+        """Counts a batch's pictures. Raises InputError for one that could not be read, unless these are skipped."""
         if batch.broken and self.recipe.on_error == "stop":
             raise InputError(f"{batch.broken[0]}; mend or remove it, or train with --on-error skip")
         self.broken.update(batch.broken)
@@ -84,73 +156,75 @@ class Training(pl.LightningModule):
 
     def _check_read(self, part: str) -> None:
         """Raises InputError where no picture of a whole pass could be read."""
-        if not self.read:
+        read = self.trainer.strategy.reduce(torch.tensor(float(self.read), device=self.device), reduce_op="sum")
+        if not read:
             raise InputError(f"no picture of the {part} part could be read; first: {min(self.broken, default='none')}")
 
-    def _stop_at_nan(self, loss: Tensor, batch: Batch) -> None:
-        place = f"{self.trainer.default_root_dir}/nan-batch.pt"
+    def check_finite(self, loss: Tensor, batch: Batch | None = None) -> None:
+        """Raises WorkError where a loss is not finite, with the batch saved for a look."""
+        if torch.isfinite(loss):
+            return
+        advice = "try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
+        if batch is None:
+            raise WorkError(f"the loss became {loss.item()} within a few steps; {advice}")
+        rank = "" if self.trainer.world_size == 1 else f"-{self.global_rank}"
+        place = Path(self.trainer.default_root_dir) / f"nan-batch{rank}.pt"
+        place.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"images": batch.images, "targets": batch.targets, "indices": batch.indices}, place)
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise WorkError(
-            f"the loss became {loss.item()} at step {self.global_step} (learning rate {rate:.3g}); the batch is "
-            f"saved as {place}; try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
+            f"the loss became {loss.item()} at step {self.global_step} (learning rate "
+            f"{rate_of(self.trainer.optimizers[0]):.3g}); the batch is saved as {place}; {advice}"
         )
 
     def on_validation_epoch_start(self) -> None:
         """Ends a training that had nothing to learn from; counts from 0."""
         self._check_read("train")
         self.read = 0
+        if self._sharded and self.trainer.world_size > 1:  # what DDP does by itself
+            for buffer in self.judged.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Feeds the metrics."""
-        self._account(batch)
+        self.account(batch)
         if not batch.indices:
+            if self._sharded:
+                self.judged(
+                    torch.zeros(1, self.recipe.channels, self.recipe.size, self.recipe.size, device=self.device)
+                )
             return
-        outputs = self.model(self.normalise(batch.images))
+        outputs = self.judged(self.prepare.normalise(batch.images))
         self.metrics.update(outputs, batch.targets)
-        losses = self.task.losses(outputs, batch.targets, self.recipe)
-        self.val_loss.update(torch.stack(list(losses.values())).sum(), weight=len(batch.indices))
+        self.val_loss.update(total(self.criterion(outputs, batch.targets)), weight=len(batch.indices))
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
         values = {name: 100 * value for name, value in self.metrics.compute().items()}
         self.log("val/loss", self.val_loss.compute())
-        self.log_dict({f"val/{name}": value for name, value in values.items()}, prog_bar=True)
+        self.log_dict({f"val/{name}": value for name, value in values.items()})
         self.metrics.reset()
         self.val_loss.reset()
 
+    def on_train_end(self) -> None:
+        """Every process knows all pictures that could not be read."""
+        if self.trainer.world_size > 1:
+            found: list[set[str]] = [set()] * self.trainer.world_size
+            torch.distributed.all_gather_object(found, self.broken)
+            self.broken = set().union(*found)
+
     def configure_optimizers(self) -> Any:
-        """timm's optimiser and per-step schedule."""
-        recipe = self.recipe
-        try:
-            optimizer = create_optimizer_v2(
-                self.model,
-                opt=recipe.optimizer,
-                lr=recipe.lr,
-                weight_decay=recipe.weight_decay,
-                momentum=recipe.momentum,
-                filter_bias_and_bn=not recipe.decay_norms,
-            )
-        except ValueError as error:
-            raise InputError(f"optimizer {recipe.optimizer} with these settings: {error}") from error
-        warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
-        schedule, _ = create_scheduler_v2(
-            optimizer,
-            sched=_SCHEDULES[recipe.schedule],
-            num_epochs=recipe.epochs - warmup,  # type: ignore[arg-type]
-            decay_epochs=recipe.step_epochs if recipe.schedule == "step" else recipe.epochs + 1,
-            decay_rate=0.1,
-            warmup_epochs=warmup,  # type: ignore[arg-type]
-            warmup_prefix=True,
-            warmup_lr=recipe.lr * 0.04,
-            min_lr=0.0,
-            step_on_epochs=False,
-            updates_per_epoch=self.steps_per_epoch,
-        )
+        """timm's optimiser and per-update schedule."""
+        optimizer = optimizer_of(self.model, self.recipe)
+        schedule = schedule_of(optimizer, self.recipe, self.updates_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """timm's schedules count updates."""
         assert isinstance(scheduler, Scheduler)
         scheduler.step_update(num_updates=self.global_step)
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    """The sum of named losses, which training minimises."""
+    return torch.stack(list(losses.values())).sum()

@@ -26,34 +26,61 @@ class Recipe:
     backbone: str = key("fishnet_small", "Any FishNet (`fishnet list`) or timm model.")
     head: str = key("default", "Task head.")
     pretrained: bool = key(False, "Start from the backbone's published weights.")
+    end: Literal["head", "body"] = key(
+        "head", "FishNets only: the whole fish, or all but its head (a quarter of the cost)."
+    )
+    freeze: str = key(
+        "none", "What stays as it is: none, trunk (all but the task head), or trunk modules, e.g. stem,tail."
+    )
+    grad_checkpointing: bool = key(False, "Recompute features in the backward pass: less memory, more time.")
     drop_rate: float = key(0.0, "Dropout before the classifier, 0 to 1.")
     drop_path_rate: float = key(0.0, "Stochastic depth of the deepest unit, 0 to 1.")
     size: int = key(224, "Side of the square input, px.")
-    channels: int = key(3, "Input channels: 3 (RGB) or 1 (grey).")
+    channels: int = key(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
     crop_pct: float = key(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.")
     interpolation: str = key("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
     crop_scale: tuple[float, float] = key((0.25, 1.0), "Training: smallest and largest share of the area in a crop.")
     crop_ratio: tuple[float, float] = key((0.75, 1.3333), "Training: narrowest and widest crop, width / height.")
     flip: float = key(0.5, "Training: probability of mirroring.")
+    color_jitter: float = key(0.0, "Training: largest relative change of brightness, contrast and saturation, 0 to 1.")
+    rand_augment_ops: int = key(0, "Training: RandAugment's operations a picture; 0 leaves it out.")
+    rand_augment_magnitude: int = key(9, "Training: RandAugment's magnitude, 0 to 30.")
+    erase: float = key(0.0, "Training: probability of erasing a rectangle.")
+    lighting: float = key(0.0, "Training: PCA lighting's standard deviation (0.1 as published); 0 leaves it out.")
+    mixup: float = key(0.0, "Training: alpha of mixup; 0 leaves it out. With cutmix too, each step draws one of them.")
+    cutmix: float = key(0.0, "Training: alpha of cutmix; 0 leaves it out.")
     val_fraction: float = key(0.1, "Share of the training pictures held out where the data has no val part.")
     on_error: Literal["stop", "skip"] = key("stop", "What to do about pictures that cannot be read.")
     epochs: int = key(30, "Passes over the training pictures.")
-    batch_size: int = key(32, "Pictures a step.")
+    batch_size: int = key(32, "Pictures a step, of all processes together.")
+    accumulate: int = key(1, "Batches whose gradients are added up for one update.")
     optimizer: str = key("sgd", "Any of timm's: sgd (Nesterov momentum), adamw, lamb ...")
     lr: float = key(0.05, "Peak learning rate.")
     momentum: float = key(0.9, "Of SGD.")
+    layer_decay: float = key(1.0, "Learning rate of each layer relative to the one above it, 0 to 1.")
     weight_decay: float = key(1e-4, "Weight decay.")
     decay_norms: bool = key(False, "Decay norms and biases too, as published.")
     schedule: Literal["cosine", "step", "constant"] = key("cosine", "Learning rate over time, after the warm-up.")
     warmup_epochs: float = key(1.0, "Linear warm-up, in epochs; fractions count; at most half of the training.")
     step_epochs: int = key(30, "Step schedule: epochs between divisions of the rate by 10.")
     label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.")
+    class_weights: Literal["none", "balanced"] = key(
+        "none", "balanced: each class counts alike, however many pictures."
+    )
     clip_grad: float = key(0.0, "Largest gradient norm; 0 leaves gradients alone.")
+    ema: float = key(0.0, "Decay of the moving average of the weights that is validated and kept, e.g. 0.999; 0: none.")
+    patience: int = key(0, "Epochs without a better one after which training stops; 0 never stops early.")
+    checkpoint_steps: int = key(0, "Steps between checkpoints, besides one at each epoch's end; 0: only those.")
+    log_steps: int = key(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
     precision: Literal["32", "bf16", "16"] = key("32", "Arithmetic: 32-bit, or mixed with bf16 or 16-bit.")
     workers: int = key(1, "Processes that read pictures; 0 reads in the training process.")
     threads: int = key(0, "CPU threads of the training process; 0 leaves the choice to torch.")
     seed: int = key(0, "Of weights, order and augmentation.")
     device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to compute.")
+    devices: int = key(0, "Processes on each machine, one a GPU; 0: as torchrun or SLURM say, else 1.")
+    nodes: int = key(0, "Machines; 0: as torchrun or SLURM say, else 1.")
+    strategy: Literal["ddp", "sharded"] = key("ddp", "Several processes: whole models (ddp), or parameters shared out.")
+    sync_bn: bool = key(False, "Batch norms over all processes' pictures; on GPUs only.")
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -68,8 +95,9 @@ class Recipe:
         low, high = self.crop_ratio
         if not 0 < low <= high:
             raise InputError(f"crop_ratio={list(self.crop_ratio)}: must be two ratios, 0 < first <= second")
-        if self.channels not in (1, 3):
-            raise InputError(f"channels={self.channels}: must be 1 (grey) or 3 (RGB)")
+        for name in ("lighting", "rand_augment_ops"):
+            if getattr(self, name) and self.channels != 3 and (name, self.channels) != ("rand_augment_ops", 1):
+                raise InputError(f"{name}={getattr(self, name)}: does not go with channels={self.channels}")
 
     def to_dict(self) -> dict[str, Any]:
         """For YAML and JSON."""
@@ -92,7 +120,11 @@ class Recipe:
 _INFINITY = float("inf")
 _RANGES = (
     ("drop_rate", 0, 0.99), ("drop_path_rate", 0, 0.99), ("size", 32, 8192), ("crop_pct", 0.05, 1), ("flip", 0, 1),
+    ("color_jitter", 0, 1), ("rand_augment_ops", 0, 20), ("rand_augment_magnitude", 0, 30), ("erase", 0, 1),
+    ("lighting", 0, 10), ("mixup", 0, _INFINITY), ("cutmix", 0, _INFINITY), ("channels", 1, 1024),
     ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
+    ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
+    ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
     ("momentum", 0, 1), ("seed", 0, 2**62),

@@ -1,0 +1,176 @@
+"""Images a second and core from JPEG files to normalised, augmented batches: the pipeline of 2018 against this package's.
+
+    OMP_NUM_THREADS=1 python benchmarks/loader.py
+    OMP_NUM_THREADS=1 python benchmarks/loader.py --photos FOLDER --count 64 --rounds 5
+
+The pipeline of 2018 works on an image at a time: PIL decodes, then torchvision's first transforms: RandomResizedCrop(224),
+RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions: ``Seeded`` over an
+``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalise`` with ``Lighting``. Both read the same files in one
+process and one thread through torch's DataLoader, in turns; a round is one pass over all files.
+
+The files are 500 x 375 px, made by this script with Pillow: from photos (BCCD where it is at hand, or any folder), and
+textures with a spectrum of 1 / frequency, as that of natural pictures, whose files are as large as ImageNet's.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from PIL import Image, features
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from fishnet.data.base import EpochSampler, Seeded, collate
+from fishnet.data.folder import ImageFolder
+from fishnet.data.pictures import find_pictures
+from fishnet.data.transforms import Lighting, Normalise, TrainTransform
+from fishnet.preprocess import Preprocess
+
+SHARED = Path(os.environ.get("FISHNET_SHARED") or Path(__file__).parents[2] / "shared")
+BCCD = SHARED / "data" / "bccd" / "BCCD" / "JPEGImages"
+WIDTH, HEIGHT, SIZE = 500, 375, 224
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+
+
+def texture(seed: int) -> Image.Image:
+    """Coloured noise whose amplitude falls with 1 / frequency."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(np.fft.fftfreq(HEIGHT)[:, None], np.fft.rfftfreq(WIDTH)[None])
+    frequency[0, 0] = 1.0
+    grey, *tints = (np.fft.irfft2(np.fft.rfft2(rng.normal(size=(HEIGHT, WIDTH))) / frequency) for _ in range(4))
+    planes = np.stack([grey / grey.std() + 0.2 * tint / tint.std() for tint in tints], -1)
+    return Image.fromarray((128 + 45 * planes).clip(0, 255).astype(np.uint8))
+
+
+def make_files(folder: Path, sources: list[Path], count: int, quality: int) -> int:
+    """``count`` JPEGs in two class folders, from photos, or textures where there are none: mean size in bytes."""
+    for i in range(count):
+        if sources:
+            with Image.open(sources[i % len(sources)]) as photo:
+                picture = photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+        else:
+            picture = texture(i)
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        picture.save(place / f"{i:04d}.jpg", quality=quality)
+    return sum(path.stat().st_size for path in folder.rglob("*.jpg")) // count
+
+
+class Lighting2018:
+    """PCA lighting of one image, with the eigenvectors as columns."""
+
+    def __init__(self, std: float) -> None:
+        lighting = Lighting(std)
+        self.std, self.vectors, self.values = std, lighting.vectors, lighting.values
+
+    def __call__(self, image: Tensor) -> Tensor:
+        alpha = torch.empty(3).normal_(0, self.std)
+        return image + (self.vectors @ (alpha * self.values)).view(3, 1, 1)
+
+
+class Folder2018(Dataset[tuple[Tensor, int]]):
+    """Pictures decoded by PIL and transformed one by one."""
+
+    def __init__(self, folder: Path, preprocess: Preprocess) -> None:
+        self.paths = find_pictures(folder)
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(SIZE, SCALE, RATIO),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                Lighting2018(0.1),
+                transforms.Normalize(preprocess.mean, preprocess.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        with self.paths[index].open("rb") as file:
+            image = Image.open(file).convert("RGB")
+        return self.transform(image), 0
+
+
+def pipelines(folder: Path, batch_size: int) -> dict[str, Callable[[int], int]]:
+    """Functions that read all files once, for an epoch's number, and give how many pictures came out."""
+    preprocess = Preprocess((SIZE, SIZE))
+    old = DataLoader(Folder2018(folder, preprocess), batch_size, shuffle=True)
+    transform = TrainTransform(preprocess, crop_scale=SCALE, crop_ratio=RATIO, flip=0.5)
+    pictures = ImageFolder(folder)
+    sampler = EpochSampler(len(pictures), shuffle=True)
+    new = DataLoader(Seeded(pictures, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
+    normalise, lighting = Normalise(preprocess), Lighting(0.1)
+
+    def run_2018(epoch: int) -> int:
+        return sum(len(images) for images, _ in old)
+
+    def run_ours(epoch: int) -> int:
+        sampler.set_epoch(epoch)
+        return sum(len(normalise(batch.images, lighting.draw(len(batch.images)))) for batch in new)
+
+    return {"2018": run_2018, "ours": run_ours}
+
+
+def measure(folder: Path, batch_size: int, rounds: int) -> dict[str, list[float]]:
+    """Images a second of each round."""
+    runs = pipelines(folder, batch_size)
+    for run in runs.values():
+        run(0)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for epoch in range(1, rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            count = run(epoch)
+            rates[name].append(count / (time.perf_counter() - start))
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--photos", type=Path, default=BCCD, help="folder of photos to make files of")
+    parser.add_argument("--count", type=int, default=128, help="files of each kind")
+    parser.add_argument("--quality", type=int, default=92, help="of the JPEG files")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    photos = find_pictures(args.photos) if args.photos.is_dir() else []
+    kinds = {"photos": photos, "textures": []} if photos else {"textures": []}
+    before = os.getloadavg()[0]
+    print("| files | mean size, kB | pipeline | minimum | median | maximum, images/s | ratio of medians |")
+    print("|---|---:|---|---:|---:|---:|---:|", flush=True)
+    for kind, sources in kinds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            size = make_files(Path(folder), sources, args.count, args.quality)
+            rates = measure(Path(folder), args.batch, args.rounds)
+        base = statistics.median(rates["2018"])
+        for name, found in rates.items():
+            middle = statistics.median(found)
+            print(
+                f"| {kind} | {size / 1000:.0f} | {name} | {min(found):.0f} | {middle:.0f} | {max(found):.0f} "
+                f"| {middle / base:.2f} |",
+                flush=True,
+            )
+    where = f"photos from {args.photos.name}" if photos else "no photos at hand"
+    print(
+        f"\n{args.count} files of each kind ({where}), {WIDTH} x {HEIGHT} px, quality {args.quality}, batch {args.batch}, "
+        f"{args.rounds} interleaved rounds after one that is not counted; one process, one thread. Pillow "
+        f"{PIL.__version__} (libjpeg-turbo {features.version_feature('libjpeg_turbo')}), torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, Python {platform.python_version()}, {platform.machine()}, "
+        f"{os.cpu_count()} cores; load average {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+    )
+
+
+if __name__ == "__main__":
+    main()

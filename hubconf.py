@@ -1,0 +1,30 @@
+"""Entry points of torch.hub: the FishNets, and bundles.
+
+``torch.hub.load(REPO, "fishnet99", num_classes=10)`` gives a network, ``torch.hub.load(REPO, "bundle", PATH)`` a trained
+model ready for pictures. A clone is enough: the package need not be installed.
+"""
+
+import sys as _sys
+from importlib.util import find_spec as _find_spec
+from pathlib import Path as _Path
+
+if _find_spec("fishnet") is None:
+    _sys.path.append(str(_Path(__file__).resolve().parent / "src"))
+
+from fishnet import predict as _predict
+from fishnet.backbone import SPECS as _SPECS
+from fishnet.backbone import variants as _variants
+
+dependencies = ["numpy", "PIL", "safetensors", "timm", "torch", "torchvision", "yaml"]
+
+globals().update({_name: getattr(_variants, _name) for _name in _SPECS})
+
+
+def bundle(path: str, device: str = "auto") -> _predict.Predictor:
+    """A trained model, ready for pictures.
+
+    Args:
+        path: a bundle's folder, or hf-hub:user/name.
+        device: auto, cpu, cuda or mps.
+    """
+    return _predict.load(path, device)

@@ -1,0 +1,240 @@
+"""WebDataset shards: tar files of key.jpg and key.cls, read by index so that shuffling and resuming stay exact.
+
+timm's and webdataset's own readers stream shards: the order of a stream depends on buffers and workers, and cannot be
+taken up again in the middle. Here the headers are read once, and each picture by its place in its shard.
+Naming follows timm's reader (timm.data.readers.reader_wds): ``_info.json``, or the split in the shards' names.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fishnet.data.base import EncodedSet
+from fishnet.data.labels import Classes, Label, labelling
+from fishnet.data.pictures import EXTENSIONS
+from fishnet.data.splits import in_order, split_named
+from fishnet.errors import InputError
+
+INFO = ("_info.json", "info.json")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A picture inside a shard.
+
+    Attributes:
+        shard: the tar file.
+        name: of the picture's file inside.
+        offset, size: of its bytes in the shard.
+        label: as the shard has it.
+    """
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+    label: Label
+
+
+class ShardSet(EncodedSet):
+    """The pictures of some shards.
+
+    Args:
+        shards: tar files, in order.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes; by default those of these shards.
+        field: of ``key.json``, for the label of pictures without ``key.cls``.
+
+    Raises:
+        InputError: a shard that is damaged, compressed or missing; a picture without a label; see also
+            :func:`~fishnet.data.labels.labelling`.
+    """
+
+    def __init__(
+        self, shards: Sequence[Path], channels: int, classes: Classes | None = None, field: str = "label"
+    ) -> None:
+        self.channels = channels
+        self.members = [member for shard in shards for member in read_index(shard, field)]
+        if not self.members:
+            raise InputError(f"{shards[0]}: no pictures inside (expected key.jpg and key.cls)")
+        try:
+            self.classes, self.labels = labelling([member.label for member in self.members], self.source, classes)
+        except InputError as error:
+            raise InputError(str(error) if ".tar: " in str(error) else f"{shards[0].parent}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def encoded(self, index: int) -> bytes:
+        """See :class:`~fishnet.data.base.EncodedSet`. The shard is opened anew: nothing is shared between workers."""
+        member = self.members[index]
+        try:
+            with member.shard.open("rb") as stream:
+                stream.seek(member.offset)
+                content = stream.read(member.size)
+        except OSError as error:
+            raise InputError(f"{self.source(index)}: cannot be read ({error.strerror or error})") from None
+        if len(content) < member.size:
+            raise InputError(f"{self.source(index)}: the shard has become shorter")
+        return content
+
+    def source(self, index: int) -> str:
+        """The shard and the picture inside."""
+        member = self.members[index]
+        return f"{member.shard}: {member.name}"
+
+    def key(self, index: int) -> str:
+        """The shard's name and the picture's inside it."""
+        member = self.members[index]
+        return f"{member.shard.name}/{member.name}"
+
+
+def open_shards(place: str, channels: int, classes: Classes | None = None) -> dict[str, ShardSet]:
+    """The parts of a folder of shards, or of the shards that a pattern such as ``train-{0000..0003}.tar`` names.
+
+    Raises:
+        InputError: remote shards, none there, or names that do not say which part they are.
+        ModuleNotFoundError: a pattern needs webdataset.
+    """
+    if "://" in place or place.startswith("pipe:"):
+        raise InputError(
+            f"wds/{place}: shards are read from disk only, as a stream's order cannot be resumed exactly: "
+            "download them into a folder and give wds/FOLDER"
+        )
+    sets: dict[str, ShardSet] = {}
+    parts = find_shards(place)
+    for split in in_order(parts):
+        shards, field = parts[split]
+        sets[split] = ShardSet(shards, channels, classes, field)
+        classes = sets[split].classes
+    return sets
+
+
+def find_shards(place: str) -> dict[str, tuple[list[Path], str]]:
+    """split -> (its shards in order, the field of the label in key.json). Errors as in :func:`open_shards`."""
+    path = Path(place)
+    if not path.is_dir():
+        shards = [Path(name) for name in _expanded(place)]
+        missing = next((shard for shard in shards if not shard.is_file()), None)
+        if missing is not None:
+            raise InputError(f"{missing}: no such {'shard' if missing.suffix == '.tar' else 'folder of shards'}")
+        return {"all": (shards, "label")}
+    info = next((path / name for name in INFO if (path / name).is_file()), None)
+    if info is not None:
+        return _from_info(path, info)
+    shards = sorted(entry for entry in path.rglob("*.tar") if not entry.name.startswith("."))
+    if not shards:
+        raise InputError(f"{path}: no shards inside (*.tar)")
+    found: dict[str, tuple[list[Path], str]] = {}
+    for shard in shards:
+        words = re.split(r"[-_./\\]+", str(shard.relative_to(path).with_suffix("")))
+        split = next((split for word in words if (split := split_named(word))), "all")
+        found.setdefault(split, ([], "label"))[0].append(shard)
+    if "all" in found and len(found) > 1:
+        raise InputError(
+            f"{found['all'][0][0]}: its name says no part (train, val, test) but those of other shards do: "
+            "rename it or remove it"
+        )
+    return found
+
+
+def _from_info(folder: Path, info: Path) -> dict[str, tuple[list[Path], str]]:
+    found: dict[str, tuple[list[Path], str]] = {}
+    try:
+        splits = json.loads(info.read_text(encoding="utf-8"))["splits"]
+        for name, part in splits.items():
+            names = part["filenames"]
+            names = [names] if isinstance(names, str) else names
+            shards = [folder / file for pattern in names for file in _expanded(str(pattern))]
+            split = split_named(name)
+            if split is not None and shards:
+                found[split] = (shards, str(part.get("alt_label") or "label"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{info}: cannot be read as {{"splits": {{"train": {{"filenames": [...]}}}}}} ({error!r})'
+        ) from None
+    missing = next((shard for shards, _ in found.values() for shard in shards if not shard.is_file()), None)
+    if missing is not None:
+        raise InputError(f"{missing}: no such shard, though {info} names it")
+    if not found:
+        raise InputError(f"{info}: has no splits named train, validation or test")
+    return found
+
+
+def _expanded(pattern: str) -> list[str]:
+    if "{" not in pattern:
+        return [pattern]
+    from webdataset.shardlists import expand_urls
+
+    return [str(name) for name in expand_urls(pattern)]
+
+
+def read_index(shard: Path, field: str = "label") -> list[Member]:
+    """The pictures of one shard with their labels; no picture is read.
+
+    Files that follow each other and have the same name up to the first dot are one sample: its first picture, and its
+    label from ``.cls`` or from a field of ``.json``. A sample without a picture is passed over.
+
+    Raises:
+        InputError: a shard that is damaged, compressed or missing; a picture without a label.
+    """
+    found: list[Member] = []
+    key, sample = "", dict[str, Any]()
+    for name, offset, content_or_size in _files(shard):
+        folder, _, base = name.rpartition("/")
+        stem, dot, ending = base.partition(".")
+        if not stem or not dot or base.startswith("__"):
+            continue
+        if f"{folder}/{stem}" != key:
+            found += _member(shard, sample, field)
+            key, sample = f"{folder}/{stem}", {}
+        kind = ending.rpartition(".")[2].lower()
+        if f".{kind}" in EXTENSIONS:
+            sample.setdefault("picture", (name, offset, content_or_size))
+        else:
+            sample.setdefault(kind, content_or_size)
+    return found + _member(shard, sample, field)
+
+
+def _files(shard: Path) -> Iterator[tuple[str, int, Any]]:
+    """(name, offset, size) of a shard's files; for labels (name, offset, content)."""
+    try:
+        whole = shard.stat().st_size
+        with tarfile.open(shard, "r:") as tar:
+            while (entry := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # or the headers of a whole shard would be kept
+                if not entry.isfile():
+                    continue
+                if entry.offset_data + entry.size > whole:
+                    raise InputError(f"{shard}: truncated: ends within {entry.name}")
+                if entry.name.lower().endswith((".cls", ".json")):
+                    stream = tar.extractfile(entry)
+                    assert stream is not None
+                    yield entry.name, entry.offset_data, stream.read()
+                else:
+                    yield entry.name, entry.offset_data, entry.size
+    except tarfile.TarError as error:
+        raise InputError(f"{shard}: damaged or compressed: shards are plain tar files ({error})") from None
+    except OSError as error:
+        raise InputError(f"{shard}: cannot be read ({error.strerror or error})") from None
+
+
+def _member(shard: Path, sample: dict[str, Any], field: str) -> list[Member]:
+    if "picture" not in sample:
+        return []
+    name, offset, size = sample["picture"]
+    label: Any = None
+    try:
+        if "cls" in sample and (field == "label" or "json" not in sample):
+            label = sample["cls"].decode().strip()
+        elif "json" in sample:
+            label = json.loads(sample["json"]).get(field)
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{shard}: {name}: its label cannot be read ({error})") from None
+    if not isinstance(label, str | int) or label == "":
+        raise InputError(f"{shard}: {name}: no label: expected a file .cls, or {field!r} in a file .json, beside it")
+    return [Member(shard, name, offset, size, label)]

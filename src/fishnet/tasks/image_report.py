@@ -1,0 +1,210 @@
+"""What a classifier gets right and wrong, class by class: tables, confusion matrix, calibration, the worst mistakes."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fishnet.data.base import PictureSet
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import as_view
+from fishnet.draw import card, sheet
+from fishnet.errors import InputError, WorkError
+from fishnet.tasks.base import Report
+from fishnet.tasks.image_figures import BINS, Calibration, draw_confusion, draw_reliability
+
+SHOWN = 20  # rows of the printed table
+WORST = 12  # pictures on the sheet
+_CERTAIN = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics gives 1.0 a bin beyond the last
+_ROW = np.dtype([("true", "i8"), ("said", "i8"), ("index", "i8"), ("score", "f8"), ("loss", "f8")])
+_SAID, _TRUE = (186, 32, 37), (22, 110, 60)
+
+
+class ImageReport(Report):
+    """A report on a classifier. Keeps five numbers a picture and no scores, so that many classes cost no memory.
+
+    Args:
+        classes: of the model's outputs.
+    """
+
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self._kept = bytearray()  # one block: small arrays kept between large ones that go would scatter the memory
+
+    def update(self, outputs: NDArray[np.float32], targets: NDArray[np.int64], indices: Sequence[int]) -> None:
+        """See :class:`~fishnet.tasks.base.Report`; outputs are (batch, classes) logits, targets (batch,) indices.
+
+        Raises:
+            WorkError: logits that are not finite.
+        """
+        if not np.isfinite(outputs).all():
+            raise WorkError("the model's scores are not finite (NaN or infinite): its weights are of no use")
+        logs = torch.from_numpy(outputs).double().log_softmax(1)
+        best, said = logs.max(1)
+        rows = np.empty(len(indices), _ROW)
+        rows["true"], rows["said"], rows["index"] = targets, said.numpy(), indices
+        rows["score"] = best.exp().clamp(max=_CERTAIN).numpy()
+        rows["loss"] = -logs.gather(1, torch.from_numpy(targets)[:, None])[:, 0].numpy()
+        self._kept += rows.tobytes()
+
+    def _rows(self) -> NDArray[Any]:
+        """The numbers of all pictures: true class, class said, its score, loss, index."""
+        return np.frombuffer(bytes(self._kept), _ROW)
+
+    def metrics(self) -> dict[str, float]:
+        """``ECE``: expected calibration error of the class said, over 15 bins of equal width, 0..1."""
+        from torchmetrics.functional.classification import binary_calibration_error
+
+        rows = self._rows()
+        right = torch.from_numpy((rows["true"] == rows["said"]).astype(np.int64))
+        scores = torch.from_numpy(rows["score"].astype(np.float32))
+        return {"ECE": float(binary_calibration_error(scores, right, n_bins=BINS, norm="l1"))}
+
+    def confusion(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The cells of the confusion matrix that are not 0: true class, class said, pictures."""
+        rows = self._rows()
+        cells, counts = np.unique(rows["true"] * len(self.classes) + rows["said"], return_counts=True)
+        return cells // len(self.classes), cells % len(self.classes), counts
+
+    def calibration(self) -> Calibration:
+        """Pictures, accuracy and mean confidence of each bin."""
+        rows = self._rows()
+        place = (rows["score"] * BINS).astype(np.int64)
+        counts = np.bincount(place, minlength=BINS)
+        some = np.maximum(counts, 1)
+        return Calibration(
+            counts,
+            np.bincount(place, rows["true"] == rows["said"], BINS) / some,
+            np.bincount(place, rows["score"], BINS) / some,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a class, in the model's order: its pictures, ``recall`` and ``precision`` in percent, and the class
+        that its pictures are most often taken for, with how many. None where there is nothing to divide by.
+        """
+        true, said, counts = self.confusion()
+        total = len(self.classes)
+        pictures = np.bincount(true, counts, total).astype(np.int64)
+        given = np.bincount(said, counts, total).astype(np.int64)
+        hit = true == said
+        right = np.bincount(true[hit], counts[hit], total).astype(np.int64)
+        taken: dict[int, tuple[int, int]] = {}
+        for t, s, count in zip(true[~hit].tolist(), said[~hit].tolist(), counts[~hit].tolist(), strict=True):
+            if count > taken.get(t, (0, 0))[1]:
+                taken[t] = s, count
+        return [
+            {
+                "class": name,
+                "id": self.classes.ids[i],
+                "pictures": int(pictures[i]),
+                "recall": _percent(right[i], pictures[i]),
+                "precision": _percent(right[i], given[i]),
+                "taken_for": self.classes.names[taken[i][0]] if i in taken else None,
+                "taken": taken[i][1] if i in taken else 0,
+            }
+            for i, name in enumerate(self.classes.names)
+        ]
+
+    def lines(self) -> list[str]:
+        """The table of classes for people: all up to 20, beyond that the worst that have pictures."""
+        rows = self.rows()
+        title = ""
+        if len(rows) > SHOWN:
+            there = [row for row in rows if row["pictures"]]
+            worst = sorted(there, key=lambda row: (row["recall"], -row["pictures"]))[:SHOWN]
+            title = f"the {len(worst)} worst of {len(there):,} classes with pictures (the model knows {len(rows):,}):"
+            rows = worst
+        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
+        lines = [f"{'class':<{width}} {'pictures':>8} {'recall':>7} {'precision':>9}  most often taken for"]
+        for row in rows:
+            taken = f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"
+            lines.append(
+                f"{_cut(row['class'], width):<{width}} {row['pictures']:>8,} {_said(row['recall']):>7} "
+                f"{_said(row['precision']):>9}  {taken}"
+            )
+        return [title, *lines] if title else lines
+
+    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
+        ``confusion.png``, ``reliability.png``; where there are mistakes ``most_wrong.csv`` and ``most_wrong.png``.
+        """
+        names = self.classes.names
+        rows = self.rows()
+        per_class = _write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows))
+        true, said, counts = self.confusion()
+        cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
+        confusion = _write_csv(
+            folder / "confusion.csv", ["true", "said", "pictures"], ([names[t], names[s], n] for t, s, n in cells)
+        )
+        return [
+            per_class,
+            confusion,
+            draw_confusion(folder / "confusion.png", names, true, said, counts),
+            draw_reliability(folder / "reliability.png", self.calibration(), self.metrics().get("ECE", 0.0)),
+            *self._write_worst(folder, pictures),
+        ]
+
+    def worst(self, pictures: PictureSet, count: int = WORST) -> list[dict[str, Any]]:
+        """The mistakes with the highest loss, worst first: index, source, class said and its score, true class and its
+        score, loss.
+        """
+        rows = self._rows()
+        wrong = rows[rows["true"] != rows["said"]]
+        return [
+            {
+                "index": int(row["index"]),
+                "source": pictures.source(int(row["index"])),
+                "said": self.classes.names[row["said"]],
+                "score": round(float(row["score"]), 6),
+                "true": self.classes.names[row["true"]],
+                "true_score": round(float(np.exp(-row["loss"])), 6),
+                "loss": round(float(row["loss"]), 4),
+            }
+            for row in wrong[np.argsort(-wrong["loss"], kind="stable")][:count]
+        ]
+
+    def _write_worst(self, folder: Path, pictures: PictureSet) -> list[Path]:
+        table, page = folder / "most_wrong.csv", folder / "most_wrong.png"
+        rows = self.worst(pictures)
+        cards = []
+        for row in rows:
+            try:
+                picture = pictures.read(row["index"])[0]
+            except InputError:  # gone since it was measured
+                continue
+            captions = [
+                (f"says {row['said']}", f"{100 * row['score']:.1f} %", _SAID),
+                (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", _TRUE),
+            ]
+            cards.append(card(as_view(picture), captions))
+        if not cards:  # nothing of an earlier measurement stays
+            table.unlink(missing_ok=True)
+            page.unlink(missing_ok=True)
+            return []
+        sheet(cards).save(page)
+        names = [name for name in rows[0] if name != "index"]
+        return [_write_csv(table, names, ([row[name] for name in names] for row in rows)), page]
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100 * float(part) / float(whole), 4) if whole else None
+
+
+def _said(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1]}…"
+
+
+def _write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,152 @@
+"""What a training leaves on the disk: checkpoints and bundle, each whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks.checkpoint import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from fishnet.bundle import Bundle, write_bundle
+from fishnet.errors import InputError, WorkError, first_line
+from fishnet.tasks.store import save_state
+from fishnet.training.module import Position, Training
+
+CHECKPOINTS = "checkpoints"
+
+
+def last_of(out: Path) -> Path:
+    """The checkpoint that a training in ``out`` resumes from."""
+    return out / CHECKPOINTS / "last.ckpt"
+
+
+def read_position(path: Path) -> Position:
+    """Where a training stood when a checkpoint was saved.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    try:
+        return Position(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)["position"])
+    except Exception as error:  # torch's readers raise nearly every kind for a damaged file
+        raise InputError(f"{path}: damaged: nothing to resume from ({first_line(error)})") from error
+
+
+class BundleWriter(Callback):
+    """Writes the bundle whenever an epoch is the best so far, so that a training that is killed leaves a good one."""
+
+    def __init__(self, folder: Path, bundle: Bundle, monitor: str) -> None:
+        self.folder, self.bundle, self.monitor = folder, bundle, f"val/{monitor}"
+        self.best: tuple[float, float] | None = None  # the monitored metric, and less the loss where that is equal
+        self.epoch = -1
+        self.metrics: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remembers the best value over a resume."""
+        return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.best, self.epoch = tuple(state_dict["best"]) or None, state_dict["epoch"]
+        self.metrics = state_dict["metrics"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares and writes."""
+        assert isinstance(pl_module, Training)
+        value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
+        if trainer.sanity_checking or (self.best is not None and value <= self.best):
+            return
+        self.best, self.epoch = value, trainer.current_epoch
+        self.metrics = {
+            name.removeprefix("val/"): round(float(v), 4)
+            for name, v in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        state = pl_module.whole_state()
+        if trainer.is_global_zero:
+            bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
+            with saving(self.folder):
+                write_bundle(self.folder, bundle, lambda path: save_state(state, path))
+
+
+class Checkpoints(Checkpoint):
+    """Keeps two checkpoints: ``last.ckpt``, of each epoch's end and of every some steps, and ``best.ckpt``.
+
+    Args:
+        out: the training's folder.
+        every: steps between checkpoints within an epoch; 0 for none.
+        writer: knows which epoch is the best.
+    """
+
+    def __init__(self, out: Path, every: int, writer: BundleWriter) -> None:
+        self.path, self.every, self.writer = last_of(out), every, writer
+        self.saved = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins to count."""
+        self.saved = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves every some steps, but not at an epoch's last: its end is saved after the validation."""
+        step, within = trainer.global_step, batch_idx + 1 < trainer.num_training_batches
+        if self.every and step % self.every == 0 and step > self.saved and within:
+            self._save(trainer, pl_module, Position(trainer.current_epoch, batch_idx + 1, step))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves, and keeps the best."""
+        self._save(trainer, pl_module, Position(trainer.current_epoch + 1, 0, trainer.global_step))
+        if trainer.is_global_zero and self.writer.epoch == trainer.current_epoch:
+            with saving(self.path):
+                _same_file(self.path, self.path.with_name("best.ckpt"))
+
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule, position: Position) -> None:
+        assert isinstance(module, Training)
+        module.position = position
+        trainer.save_checkpoint(self.path)
+        self.saved = position.step
+
+
+def _same_file(source: Path, target: Path) -> None:
+    """Gives a file a second name, or a copy where the file system has no such links."""
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(source, partial)
+    except OSError:
+        shutil.copyfile(source, partial)
+    partial.replace(target)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one."""
+
+    def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes beside the target, then renames."""
+        partial = Path(f"{path}.partial")
+        try:
+            with saving(path):
+                super().save_checkpoint(dict(checkpoint), partial, storage_options)
+                partial.replace(path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def saving(path: Any) -> Iterator[None]:
+    """Turns what a full disk raises into a WorkError."""
+    try:
+        yield
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WorkError(
+            f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"
+        ) from error

@@ -1,0 +1,98 @@
+"""What a training says while it runs: a bar with rate, remaining time and loss, and a line for each epoch."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fishnet.training.checkpoints import BundleWriter
+
+
+class Telling(Callback):
+    """Draws a bar on standard error where that is a terminal, and tells a line after each epoch everywhere.
+
+    Args:
+        epochs: of the training.
+        batch_size: pictures a batch, of all processes.
+        every: batches between readings of the loss, which a GPU would have to wait for.
+        writer: knows which epoch is the best.
+        tell: receives the lines.
+    """
+
+    def __init__(
+        self, epochs: int, batch_size: int, every: int, writer: BundleWriter, tell: Callable[[str], None]
+    ) -> None:
+        self.epochs, self.batch_size, self.every, self.writer, self.tell = epochs, batch_size, every, writer, tell
+        console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} pictures/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.begun = self.batches = 0.0
+        self.loss = "-"
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begins."""
+        if trainer.is_global_zero:
+            total = int(trainer.num_training_batches) * self.epochs
+            done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+            self.line = self.bar.add_task("", total=total, completed=done, epoch="", rate="-", loss="-")
+            self.bar.start()
+        self.begun, self.batches = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves the bar."""
+        self.batches += 1
+        if not trainer.is_global_zero:
+            return
+        if (batch_idx + 1) % self.every == 0 and "train/loss" in trainer.callback_metrics:
+            self.loss = f"{float(trainer.callback_metrics['train/loss']):.4f}"
+        self.bar.update(
+            self.line,
+            advance=1,
+            epoch=f"{trainer.current_epoch + 1}/{self.epochs}",
+            rate=f"{self.rate():,.0f}",
+            loss=self.loss,
+        )
+
+    def rate(self) -> float:
+        """Pictures a second since the start, validation included."""
+        return self.batches * self.batch_size / max(1e-9, time.monotonic() - self.begun)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tells the epoch's line."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        values = trainer.callback_metrics
+        loss = f"loss {float(values['train/loss']):.4f}  " if "train/loss" in values else ""
+        found = "  ".join(
+            f"{name.removeprefix('val/')} {float(v):.2f}"
+            for name, v in values.items()
+            if name.startswith("val/") and name != "val/loss"
+        )
+        best = "  best" if self.writer.epoch == trainer.current_epoch else ""
+        number = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
+        val_loss = f"val loss {float(values['val/loss']):.4f}"
+        self.tell(f"{number}  {loss}{val_loss}  {found}  {self.rate():,.0f} pictures/s{best}")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends the bar."""
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Ends the bar."""
+        self.bar.stop()

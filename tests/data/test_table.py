@@ -1,0 +1,352 @@
+"""Tables of path and label: CSV, TSV and Parquet, and what can be wrong with them."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fishnet.data.base import LabelledSet
+from fishnet.data.labels import Classes
+from fishnet.data.open import marks, open_labelled
+from fishnet.data.table import LABEL, PATH, SPLIT, TableSet
+from fishnet.errors import InputError
+from tests.cli.test_bad_input import says
+from tests.conftest import Run, fast
+from tests.makers import CLASSES
+
+ROWS = "path,label\nred/0.png,red\ngreen/1.png,green\nred/2.jpg,red\nblue/3.png,blue\n"
+
+
+def opened(
+    data: Path | str, classes: Classes | None = None, channels: int = 3, *, whole: bool = True
+) -> dict[str, LabelledSet]:
+    return open_labelled(str(data), channels, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+
+
+@pytest.fixture
+def pictures(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "colours"))
+
+
+def written(pictures: Path, text: str, name: str = "data.csv", encoding: str = "utf-8") -> Path:
+    """A table in the folder of the pictures."""
+    (pictures / name).write_bytes(text.encode(encoding))
+    return pictures / name
+
+
+# what is read
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", ROWS),
+        ("a.CSV", ROWS.replace("\n", "\r\n")),
+        ("a.csv", "\ufeff" + ROWS),
+        ("a.csv", ROWS.replace(",", ";")),
+        ("a.csv", ROWS.replace(",", "\t")),
+        ("a.tsv", ROWS.replace(",", "\t")),
+        ("a.csv", ROWS.replace("path,label", " Path , LABEL ").replace("\n", "\n\n")),
+        ("a.csv", ROWS.replace("path,label", '"file","class"').replace("red/0.png", '"red/0.png"')),
+        ("a.csv", "id,target,comment,image\n" + "\n".join(
+            f"{i},{row.split(',')[1]},\"a, b\",{row.split(',')[0]}" for i, row in enumerate(ROWS.split()[1:])
+        )),
+    ],
+)  # fmt: skip
+def test_texts(name: str, text: str, pictures: Path) -> None:
+    sets = opened(written(pictures, text, name))
+    assert list(sets) == ["all"]
+    found = sets["all"]
+    assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
+    assert found.labels == [2, 1, 2, 0]
+    assert found.source(1) == str(pictures / "green" / "1.png")
+    assert found.key(1) == "green/1.png"
+    image, label = found.read(0)
+    assert (image.size, label) == ((40, 36), 2)  # type: ignore[union-attr]
+    assert found[0][0].shape == (3, 36, 40)
+
+
+@pytest.mark.parametrize("path", PATH)
+@pytest.mark.parametrize("label", [LABEL[0], LABEL[-1]])
+def test_names_of_columns(path: str, label: str, pictures: Path) -> None:
+    assert len(opened(written(pictures, ROWS.replace("path,label", f"{path},{label}")))["all"]) == 4
+
+
+@pytest.mark.parametrize("column", SPLIT)
+@pytest.mark.parametrize(
+    "spelled", [("train", "val", "test"), ("Training", "valid", "TEST"), ("train", "dev", "testing")]
+)
+def test_splits(column: str, spelled: tuple[str, str, str], pictures: Path) -> None:
+    lines = [f"red/{i}.png,red,{spelled[i % 3]}\nblue/{i}.png,blue,{spelled[i % 3]}\n" for i in range(6)]
+    sets = opened(written(pictures, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
+    assert list(sets) == ["train", "val", "test"], "train is first, whatever is first in the table"
+    assert [len(part) for part in sets.values()] == [4, 4, 4]
+    assert sets["val"].classes == sets["train"].classes
+    assert sets["val"].key(0) == "red/4.png"
+
+
+def test_absolute_paths_and_names_that_are_not_ascii(pictures: Path) -> None:
+    (pictures / "red" / "0.png").rename(pictures / "grün, 1.png")
+    text = f'path,label\n{pictures / "red" / "1.png"},röt\n"grün, 1.png",blau\n'
+    found = opened(written(pictures, text))["all"]
+    assert found.classes.names == ("blau", "röt")
+    assert [found.read(i)[1] for i in range(2)] == [1, 0]
+
+
+def test_holding_out_finds_the_same_pictures_whatever_the_order(pictures: Path) -> None:
+    head, *rows = [f"{name}/{i}.png,{name}" for i in (0, 1, 3, 4, 6, 7) for name in ("red", "blue")]
+    one = opened(written(pictures, "\n".join(["path,label", head, *rows])), whole=False)
+    two = opened(written(pictures, "\n".join(["path,label", *reversed(rows), head]), "b.csv"), whole=False)
+    assert sorted(map(one["val"].key, range(4))) == sorted(map(two["val"].key, range(4)))
+    kept, again = marks(str(pictures / "data.csv"), one), marks(str(pictures / "b.csv"), two)
+    assert kept["pictures"] == again["pictures"]
+    assert kept["place"] != again["place"]
+
+
+# labels
+
+
+def numbered(pictures: Path, *labels: object) -> Path:
+    rows = [f"red/{i}.png,{label}" for i, label in enumerate(labels)]
+    return written(pictures, "\n".join(["path,label", *rows]))
+
+
+def test_numbers_make_classes_named_by_number(pictures: Path) -> None:
+    found = opened(numbered(pictures, 10, 2, 10, 7))["all"]
+    assert (found.classes.names, found.classes.ids) == (("2", "7", "10"), (2, 7, 10))
+    assert found.labels == [2, 0, 2, 1]
+
+
+@pytest.mark.parametrize("labels", [("01", "2"), ("1", "b"), ("1.0", "2"), ("True", "False")])
+def test_other_labels_are_names(labels: tuple[str, str], pictures: Path) -> None:
+    assert opened(numbered(pictures, *labels))["all"].classes == Classes.of(sorted(labels))
+
+
+KNOWN = Classes(("tench", "goldfish", "shark"), (0, 1, 20))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (("shark", "tench"), KNOWN, [2, 0]),
+        ((20, 0), KNOWN, [2, 0]),
+        (("2", "10"), Classes(("10", "2"), (0, 1)), [1, 0]),
+        ((1, 1), KNOWN, [1, 1]),
+        ((5, 0), Classes(("cat", "5"), (5, 0)), [0, 1]),
+    ],
+)
+def test_known_classes_by_name_and_then_by_id(
+    labels: tuple[object, ...], classes: Classes, expected: list[int], pictures: Path
+) -> None:
+    found = opened(numbered(pictures, *labels), classes)["all"]
+    assert found.labels == expected
+    assert found.classes is classes
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "words"),
+    [
+        (("tench", "cod"), KNOWN, ("line 3", "'cod'", "tench, goldfish, shark")),
+        ((0, 3), KNOWN, ("line 3", "'3'")),
+        (("tench", "1"), KNOWN, ("line 3", "'1'")),  # names or ids, not both
+        ((0, 1), Classes(("3", "1"), (0, 1)), ("line 2", "'0'")),  # names that are numbers are meant as such
+        (("red", "red"), None, ("data.csv: has one class only (red)",)),
+    ],
+)
+def test_classes_that_do_not_fit(
+    labels: tuple[object, ...], classes: Classes | None, words: tuple[str, ...], pictures: Path
+) -> None:
+    refuses(numbered(pictures, *labels), *words, classes=classes)
+
+
+def test_a_part_with_a_class_that_training_lacks(pictures: Path) -> None:
+    text = "path,label,split\nred/0.png,red,train\nblue/1.png,blue,train\nred/1.png,crimson,val\n"
+    refuses(written(pictures, text), "line 4", "'crimson'")
+
+
+# what is wrong
+
+
+def refuses(data: Path, *words: str, classes: Classes | None = None) -> None:
+    with pytest.raises(InputError) as caught:
+        opened(data, classes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(data) in message
+    assert message.count(str(data)) == 1
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ("no column for the path", "path, file", "none")),
+        ("\n\n", ("no column for the path", "none")),
+        ("path,label\n", ("no rows",)),
+        ("red/0.png,red\nred/1.png,red\n", ("no column for the path", "'red/0.png', 'red'", "the first line")),
+        ("path,colour\nred/0.png,red\n", ("no column for the label", "'path', 'colour'")),
+        (ROWS + "red/1.png,\n", ("line 6", "empty label")),
+        (ROWS + " ,red\n", ("line 6", "empty path")),
+        (ROWS + "\n\nred/1.png\n", ("line 8", "1 values, but 2 columns")),
+        (ROWS + "red/1.png,red,more\n", ("line 6", "3 values")),
+        ("path,label,split\nred/0.png,red,train\nred/0.png,red,tain\n", ("line 3", "unknown split 'tain'", "validation")),
+        ("path,label,split\nred/0.png,red,\n", ("line 2", "unknown split ''")),
+        ('path,label\n"a\nb.png",red\nred/0.png,\n', ("line 4", "empty label")),
+        ("path,label\nred/0.png," + "x" * 140_000, ("line 2", "cannot be read")),
+    ],
+)  # fmt: skip
+def test_bad_texts(text: str, words: tuple[str, ...], pictures: Path) -> None:
+    refuses(written(pictures, text), *words)
+
+
+def test_other_encodings_are_named_with_the_line(pictures: Path) -> None:
+    refuses(written(pictures, ROWS + "red/1.png,röt\n", encoding="latin-1"), "line 6", "not UTF-8")
+    refuses(written(pictures, ROWS, encoding="utf-16"), "line 1", "not UTF-8")
+
+
+def test_no_table(tmp_path: Path) -> None:
+    for name in ("data.csv", "data.parquet"):
+        refuses(tmp_path / name, "no such table")
+
+
+def test_a_missing_or_broken_picture_is_named_when_it_is_read(pictures: Path) -> None:
+    (pictures / "green" / "1.png").unlink()
+    (pictures / "blue" / "3.png").write_text("text")
+    found = opened(written(pictures, ROWS))["all"]
+    with pytest.raises(InputError, match=r"green/1\.png: no such file \(data\.csv line 3\)$"):
+        found.read(1)
+    with pytest.raises(InputError, match=r"blue/3\.png: not a picture"):
+        found.read(3)
+
+
+def test_without_a_train_part(pictures: Path) -> None:
+    text = "path,label,split\nred/0.png,red,test\nblue/0.png,blue,test\n"
+    with pytest.raises(InputError, match="has no train part, only test"):
+        opened(written(pictures, text), whole=False)
+
+
+# Parquet
+
+
+Columns = dict[str, object]
+
+
+def parquet(pictures: Path, columns: Columns, metadata: dict[str, str] | None = None) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    content = pyarrow.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(content, pictures / "data.parquet", row_group_size=2)
+    return pictures / "data.parquet"
+
+
+NAMES = ["red/0.png", "green/1.png", "red/2.jpg", "blue/3.png"]
+COLOURS = ["red", "green", "red", "blue"]
+
+
+def structs(pictures: Path) -> list[object]:
+    return [{"bytes": (pictures / name).read_bytes(), "path": name} for name in NAMES]
+
+
+def bare(pictures: Path) -> list[object]:
+    return [(pictures / name).read_bytes() for name in NAMES]
+
+
+def linked(pictures: Path) -> list[object]:
+    return [{"bytes": None, "path": name} for name in NAMES]
+
+
+def paths(_: Path) -> list[object]:
+    return list(NAMES)
+
+
+@pytest.mark.parametrize("images", [paths, structs, bare, linked])
+def test_parquet(images: Callable[[Path], list[object]], pictures: Path) -> None:
+    data = parquet(pictures, {"label": COLOURS, "image": images(pictures), "size": [1, 2, 3, 4]})
+    found = opened(data)["all"]
+    assert (found.classes.names, found.labels) == (CLASSES, [2, 1, 2, 0])
+    assert found.key(1) == ("1" if images is bare else "green/1.png")
+    assert found.source(1) == (str(pictures / "green/1.png") if images is paths else f"{data} row 1")
+    expected = opened(written(pictures, ROWS))["all"]
+    copied = pickle.loads(pickle.dumps(found))  # how a set reaches a worker that is not forked
+    for i in range(4):
+        assert copied.read(i)[0].tobytes() == expected.read(i)[0].tobytes()  # type: ignore[union-attr]
+
+
+def test_parquet_with_numbers_and_splits(pictures: Path) -> None:
+    splits = ["validation", "train", "train", "train"]
+    sets = opened(parquet(pictures, {"path": NAMES, "label": [5, 9, 5, 9], "split": splits}))
+    assert {name: len(part) for name, part in sets.items()} == {"train": 3, "val": 1}
+    assert sets["train"].classes == Classes(("5", "9"), (5, 9))
+    assert sets["val"].key(0) == "red/0.png"
+
+
+def test_names_of_hugging_faces_numbers(pictures: Path) -> None:
+    names = '{"info": {"features": {"label": {"names": ["green", "red", "violet", "blue"], "_type": "ClassLabel"}}}}'
+    data = parquet(pictures, {"image": structs(pictures), "label": [1, 0, 1, 3]}, {"huggingface": names})
+    found = opened(data)["all"]
+    assert (found.classes, found.labels) == (Classes.of(["green", "red", "violet", "blue"]), [1, 0, 1, 3])
+    known = Classes(("blue", "green", "red"), (7, 8, 9))
+    assert opened(data, known)["all"].labels == [2, 1, 2, 0]
+    refuses(data, "does not know: blue", classes=Classes.of(["red", "green"]))
+    wrong = parquet(pictures, {"image": structs(pictures), "label": [1, 0, 4, 3]}, {"huggingface": names})
+    refuses(wrong, "row 2", "4")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"path": NAMES, "label": ["red", None, "red", "blue"]}, ("row 1", "empty label")),
+        ({"path": NAMES, "label": [1.0, 2.0, float("nan"), 1.0]}, ("row 2", "empty label")),
+        ({"path": ["a", "", "c", "d"], "label": COLOURS}, ("row 1", "empty path")),
+        ({"path": ["a", "b", None, "d"], "label": COLOURS}, ("row 2", "empty path")),
+        ({"path": NAMES, "label": COLOURS, "split": ["train", "x", "val", "val"]}, ("row 1", "unknown split 'x'")),
+        ({"path": NAMES, "colour": COLOURS}, ("no column for the label", "'path', 'colour'")),
+        ({"path": [], "label": []}, ("no rows",)),
+    ],
+)
+def test_bad_parquet(columns: Columns, words: tuple[str, ...], pictures: Path) -> None:
+    refuses(parquet(pictures, columns), *words)
+
+
+def test_pictures_that_are_not_in_parquet_after_all(pictures: Path) -> None:
+    images = [*structs(pictures)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
+    found = opened(parquet(pictures, {"image": images, "label": COLOURS}))["all"]
+    with pytest.raises(InputError, match=r"data\.parquet row 2: no picture"):
+        found.read(2)
+    with pytest.raises(InputError, match=r"data\.parquet row 3: not a picture"):
+        found.read(3)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 garbage PAR1", b"path,label\n"])
+def test_no_parquet(content: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "data.parquet").write_bytes(content)
+    refuses(tmp_path / "data.parquet", "not a Parquet file")
+
+
+def test_sets_of_a_table_are_tables(pictures: Path) -> None:
+    assert isinstance(opened(written(pictures, ROWS))["all"], TableSet)
+
+
+# from the command line
+
+
+def test_without_pyarrow_one_line_says_what_to_install(
+    pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = parquet(pictures, {"path": NAMES, "label": COLOURS})
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    says(run("train", "classify", data, "--out", pictures / "run", *fast()), 2, "pip install 'fishnet-vision[data]'")
+
+
+def test_a_bundle_is_measured_on_a_table(bundle: Path, pictures: Path, run: Run) -> None:
+    rows = [f"{name}/{i}.png,{c}" for c, name in enumerate(CLASSES) for i in (0, 1, 3)]
+    (pictures / "red" / "3.png").unlink()
+    data = written(pictures, "\n".join(["path,label", *rows]))
+    code, out, err = run("val", bundle, data, "--json", "--workers", 0, "--device", "cpu")
+    assert code == 1, "a picture is missing"
+    assert "red/3.png: no such file (data.csv line 10)" in err
+    assert '"pictures": 8' in out

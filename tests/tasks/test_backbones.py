@@ -1,0 +1,196 @@
+"""Any timm backbone by name: trained, kept and used as a FishNet is; its pyramid is what it says, or it is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fishnet
+from fishnet.bundle import read_bundle
+from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.tasks import get_task
+from fishnet.tasks.base import Features, Level, ModelSpec, TaskModel, pyramid
+from tests.cli.test_bad_input import says
+from tests.conftest import Run, fast
+from tests.makers import picture
+
+STRIDES = (4, 8, 16, 32)
+SIZE = 64
+SWIN = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}  # a small one of the usual shape
+SMALL: dict[str, dict[str, Any]] = {
+    "swin_tiny_patch4_window7_224": {"img_size": SIZE, **SWIN},
+    "swinv2_cr_tiny_ns_224": {"img_size": SIZE, **SWIN},
+    "hiera_tiny_224": {"img_size": SIZE, "embed_dim": 24, "stages": (1, 1, 1, 1)},
+}
+CHANNELS = {
+    "fishnet99": (320, 832, 1600, 2112),
+    "fishnet_nano": (40, 112, 208, 304),
+    "resnet18": (64, 128, 256, 512),
+    "regnetx_002": (24, 56, 152, 368),
+    "mobilenetv3_small_050": (8, 16, 24, 288),
+    "convnext_atto": (40, 80, 160, 320),
+    "swin_tiny_patch4_window7_224": (24, 48, 96, 192),
+    "swinv2_cr_tiny_ns_224": (24, 48, 96, 192),
+    "hiera_tiny_224": (24, 48, 96, 192),
+    "vgg11": (256, 512, 512, 512),
+}
+TRAINED = [
+    "resnet18",
+    "regnetx_002",
+    "mobilenetv3_small_050",
+    "convnext_atto",
+    pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
+]
+CLASSES = Classes.of(("blue", "green", "red"))
+
+
+def spec_of(name: str, **args: Any) -> ModelSpec:
+    return ModelSpec(name, CLASSES, backbone_args={**SMALL.get(name, {}), **args})
+
+
+class Coarse(TaskModel):
+    """Sums each map of the pyramid: enough to see what a decoder gets."""
+
+    wants_pyramid = STRIDES
+
+    def decode(self, features: Features) -> list[Tensor]:
+        return [level.mean() for level in features.pyramid]
+
+
+# --- image level ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_kept_and_used(name: str, folder: Path, tmp_path: Path, run: Run) -> None:
+    flags = fast("--backbone", name, "--size", SIZE, "--batch-size", 24)
+    code, _, err = run("train", "classify", folder, "--out", tmp_path / "out", *flags)
+    assert code == 0, err
+    bundle = read_bundle(tmp_path / "out")
+    assert (bundle.backbone, bundle.preprocess.size) == (name, (SIZE, SIZE))
+    predictor = fishnet.load(tmp_path / "out", "cpu")
+    result: Any = predictor.predict(picture("red", 7), k=3)
+    assert {row["name"] for row in result.rows()} == set(CLASSES.names)
+    code, out, err = run("predict", tmp_path / "out", folder / "red/0.png", "--device", "cpu", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["predictions"]
+
+
+@pytest.mark.parametrize("name", [*CHANNELS, "vit_tiny_patch16_224"])
+def test_the_classifier_is_the_nets_own(name: str) -> None:
+    """Features and head apart give what the net gives, whatever the layout of its last map."""
+    args = {"img_size": SIZE} if name.startswith("vit") else {}
+    model = get_task("classify").build(spec_of(name, **args)).eval()
+    images = torch.randn(1, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), model.trunk(images))
+        assert model(images).shape == (1, len(CLASSES))
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_other_channels(name: str, channels: int) -> None:
+    model = get_task("classify").build(ModelSpec(name, CLASSES, channels, backbone_args=SMALL.get(name, {}))).eval()
+    assert model(torch.zeros(1, channels, SIZE, SIZE)).shape == (1, 3)
+
+
+# --- pyramids -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_pyramid(name: str) -> None:
+    model = Coarse(spec_of(name).trunk()).eval()
+    assert [(level.stride, level.channels) for level in model.levels] == list(zip(STRIDES, CHANNELS[name], strict=True))
+    with torch.inference_mode():
+        features = model.features(torch.randn(2, 3, SIZE, SIZE))
+    shapes = [tuple(level.shape) for level in features.pyramid]
+    assert shapes == [(2, level.channels, SIZE // level.stride, SIZE // level.stride) for level in model.levels]
+    assert len(model.decode(features)) == len(STRIDES)
+
+
+@pytest.mark.parametrize("name", ["fishnet_nano", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_pyramid_of_some_strides(name: str) -> None:
+    class Some(Coarse):
+        wants_pyramid = (8, 32)
+
+    whole = Coarse(spec_of(name).trunk()).eval()
+    some = Some(whole.trunk)
+    images = torch.randn(1, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        torch.testing.assert_close(list(some.features(images).pyramid), list(whole.features(images).pyramid[1::2]))
+
+
+@pytest.mark.parametrize("name", ["fishnet_nano", "swin_tiny_patch4_window7_224"])
+def test_the_pyramid_carries_gradients(name: str) -> None:
+    model = Coarse(spec_of(name).trunk())
+    loss = torch.stack(list(model(torch.randn(2, 3, SIZE, SIZE)))).sum()
+    loss.backward()
+    assert any(p.grad is not None and np.isfinite(p.grad.abs().sum()) and p.grad.any() for p in model.parameters())
+
+
+def test_the_deepest_of_equal_strides() -> None:
+    class Trunk(nn.Module):
+        feature_info = ({"num_chs": 8, "reduction": 4}, {"num_chs": 16, "reduction": 4}, {"num_chs": 32, "reduction": 8})
+
+        def forward_intermediates(self, images: Tensor) -> None: ...
+
+    assert pyramid(Trunk(), (4, 8)) == (Level(16, 4, 1), Level(32, 8, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("vit_tiny_patch16_224", {}, "no features at stride 4, 8, 32, only at 16"),
+        ("mixer_s32_224", {}, "no features at stride 4, 8, 16, only at 32"),
+        ("pit_ti_224", {}, "no features at stride 4, only at 8, 16, 32"),
+        ("fishnet_nano", {"end": "body"}, "no features at stride 8, 16, 32, only at 4"),
+        ("convit_tiny", {}, "no feature_info"),
+    ],
+)
+def test_no_usable_pyramid(name: str, args: dict[str, Any], words: str) -> None:
+    with torch.device("meta"):
+        trunk = ModelSpec(name, CLASSES, backbone_args=args).trunk()
+    with pytest.raises(InputError, match=f"^{name} .*{words}.*: choose another backbone, e.g. fishnet99") as caught:
+        Coarse(trunk)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_net_without_maps_on_its_way() -> None:
+    with pytest.raises(InputError, match=r"^Sequential gives no feature pyramid \(it has no feature_info\)"):
+        Coarse(nn.Sequential())
+    trunk = nn.Sequential()
+    trunk.feature_info = [{"num_chs": 8, "reduction": 4}]
+    with pytest.raises(InputError, match=r"\(it has no forward_intermediates\)"):
+        Coarse(trunk)
+
+
+def test_what_the_refusal_offers_has_a_pyramid() -> None:
+    for name in ("fishnet99", "resnet50", "convnext_tiny", "swin_tiny_patch4_window7_224"):
+        with torch.device("meta"):
+            assert len(pyramid(ModelSpec(name, CLASSES).trunk(), STRIDES)) == 4
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in CHANNELS if not name.startswith("fish")])
+def test_fish_only_options(name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} does not take end='body'$"):
+        spec_of(name, end="body").trunk()
+
+
+@pytest.mark.parametrize("name", ["vgg11", "densenet121"])
+def test_no_stochastic_depth(name: str, folder: Path, tmp_path: Path, run: Run) -> None:
+    with pytest.raises(InputError, match=rf"^{name} does not take drop_path_rate=0\.1$"):
+        spec_of(name, drop_path_rate=0.1).trunk()
+    flags = fast("--backbone", name, "--drop-path-rate", 0.1)
+    says(run("train", "classify", folder, "--out", tmp_path / "out", *flags), 2, name, "drop_path_rate=0.1")
+
+
+def test_fish_only_options_on_the_command_line(folder: Path, tmp_path: Path, run: Run) -> None:
+    flags = fast("--backbone", "resnet18", "--end", "body")
+    says(run("train", "classify", folder, "--out", tmp_path / "out", *flags), 2, "resnet18", "end")
