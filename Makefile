@@ -37,7 +37,7 @@ $(VENV)/train.done: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,dev]'
 	@touch $@ $(VENV)/train.done
 
 clean:

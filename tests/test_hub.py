@@ -58,7 +58,9 @@ class Handler(BaseHTTPRequestHandler):
         if words[3] not in ("main", COMMIT):
             return self.answer(404, headers={"X-Error-Code": "RevisionNotFound"})
         if words[2] == "tree":
-            rows = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": digest(p)} for p in folder.iterdir()]
+            rows = [
+                {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": digest(p)} for p in folder.iterdir()
+            ]
             return self.answer(200, json.dumps(rows).encode())
         if words[2] == "revision":
             names = [{"rfilename": p.name} for p in sorted(folder.iterdir())]
@@ -119,7 +121,9 @@ def point_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
             ):
                 monkeypatch.setattr(module.api, "endpoint", address)
         monkeypatch.setattr(
-            huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+            huggingface_hub.constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            address + "/{repo_id}/resolve/{revision}/{filename}",
         )
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

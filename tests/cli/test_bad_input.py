@@ -359,4 +359,4 @@ def test_a_finished_training_says_so_when_it_is_resumed(begun: Path, folder: Pat
     shutil.copytree(begun, tmp_path / "run")
     assert "all 2 epochs are done" in run("train", "classify", folder, "--resume", tmp_path / "run", "--quiet")[1]
     _, out, _ = run("train", "classify", folder, "--resume", tmp_path / "run", "--epochs", 3, "--quiet")
-    assert "going on after epoch 2, with the learning rates of a training of 3 epochs" in out
+    assert "going on after epoch 2 (step 4), with the learning rates of a training of 3 epochs" in out

@@ -12,7 +12,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import EpochSampler, Key, LabelledSet, Sample, Seeded, Subset, collate, drawn_from, hold_out, mix
+from fishnet.data.base import (
+    NOTHING,
+    EpochSampler,
+    Key,
+    LabelledSet,
+    Sample,
+    Seeded,
+    Subset,
+    collate,
+    drawn_from,
+    hold_out,
+    mix,
+)
 from fishnet.data.labels import Classes
 from fishnet.data.transforms import TrainTransform
 from fishnet.errors import InputError
@@ -48,7 +60,7 @@ def seeded(broken: Iterable[int] = (), seed: int = 3) -> Seeded:
 
 
 def tensor(sample: Sample) -> Tensor:
-    assert not isinstance(sample, str)
+    assert isinstance(sample, tuple)
     return sample[0]
 
 
@@ -195,13 +207,34 @@ def keys(length: int, shuffle: bool, rank: int = 0, world: int = 1, seed: int = 
 @given(st.integers(0, 50), st.integers(1, 6), st.booleans(), st.integers(0, 5))
 def test_processes_share_an_epoch_without_overlap(length: int, world: int, shuffle: bool, epoch: int) -> None:
     parts = [keys(length, shuffle, rank, world, epoch=epoch) for rank in range(world)]
-    indices = [index for part in parts for _, index in part]
-    assert len(set(indices)) == len(indices)
+    pictures = [index for part in parts for _, index in part if index != NOTHING]
+    assert len(set(pictures)) == len(pictures)
     assert all(found == epoch for part in parts for found, _ in part)
+    assert len({len(part) for part in parts}) == 1, "as many steps for each"
     if shuffle:
-        assert {len(part) for part in parts} == {length // world}, "as many steps for each"
+        assert len(pictures) == length // world * world, "nothing fills up what is learned from"
     else:
-        assert sorted(indices) == list(range(length)), "each picture is counted once"
+        assert sorted(pictures) == list(range(length)), "each picture is counted once"
+        assert all(index != NOTHING for part in parts for _, index in part[:-1]), "only a share's last may be nothing"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 30), st.integers(1, 3), st.integers(0, 3), st.integers(0, 40))
+def test_a_sampler_that_begins_later_leaves_out_what_is_done(length: int, world: int, epoch: int, done: int) -> None:
+    for rank in range(world):
+        later = EpochSampler(length, shuffle=True, rank=rank, world=world, begin=(epoch, done))
+        for now in range(4):
+            later.set_epoch(now)
+            expected = keys(length, True, rank, world, epoch=now)
+            assert list(later) == (expected[done:] if now == epoch else expected)
+        assert len(later) == length // world, "an epoch's length is that of a whole one: schedules count on it"
+
+
+def test_nothing_is_no_sample() -> None:
+    assert seeded()[0, NOTHING] is None
+    batch = collate([None, (torch.zeros(3, 4, 4, dtype=torch.uint8), 2, 10), None])
+    assert (len(batch.images), batch.targets.tolist(), batch.indices, batch.broken) == (1, [2], [10], [])
+    assert collate([None]).indices == []
 
 
 def test_order() -> None:

@@ -13,7 +13,7 @@ from tests.makers import CLASSES, image_folder, picture, split_folder
 
 
 def opened(data: Path, classes: Classes | None = None) -> dict[str, int]:
-    sets = open_labelled(str(data), "RGB", val_fraction=0.25, seed=0, classes=classes)
+    sets = open_labelled(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
     return {name: len(part) for name, part in sets.items()}
 
 
@@ -68,8 +68,8 @@ def test_one_class_is_enough_for_a_model_that_knows_more(tmp_path: Path) -> None
     assert ImageFolder(root, classes=Classes.of(["blue", "red"])).labels == [1, 1]
 
 
-@pytest.mark.parametrize("train", ["train", "training"])
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+@pytest.mark.parametrize("train", ["train", "training", "Train"])
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Valid"])
 def test_split_names(train: str, val: str, tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", **{train: 4, val: 2, "test": 1})
     assert split_folders(data) == {"train": data / train, "val": data / val, "test": data / "test"}
@@ -96,10 +96,37 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert ImageFolder(root).classes.names == ("blue", "green", "train")
 
 
+def test_a_class_called_train_may_have_folders_inside(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 3)
+    (root / "red").rename(root / "steam")
+    (root / "train").mkdir()
+    (root / "steam").rename(root / "train" / "steam")
+    assert split_folders(root) == {}
+    assert ImageFolder(root).classes.names == ("blue", "green", "train")
+
+
+def test_other_folders_beside_the_parts(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", train=2)
+    (data / "annotations").mkdir()
+    (data / "annotations" / "all.xml").touch()
+    (data / "test").mkdir()
+    picture("red", 1).save(data / "test" / "0.png")  # a test part without classes, as a contest's
+    assert split_folders(data) == {"train": data / "train"}
+    image_folder(data / "val", 1)
+    image_folder(data / "unlabelled", 1)
+    assert split_folders(data) == {"train": data / "train", "val": data / "val"}
+
+
+def test_two_folders_for_one_part(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", train=2, val=1, valid=1)
+    with pytest.raises(InputError, match="two folders for the same part: val and valid"):
+        split_folders(data)
+
+
 def test_a_part_with_fewer_classes_keeps_the_numbers(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2)
     image_folder(data / "val", 1, ("red",))
-    sets = open_labelled(str(data), "RGB", val_fraction=0.1, seed=0)
+    sets = open_labelled(str(data), 3, val_fraction=0.1, seed=0)
     assert list(sets["val"].labels) == [2]
     assert sets["val"].classes == sets["train"].classes
 

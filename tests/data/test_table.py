@@ -192,7 +192,7 @@ def refuses(data: Path, *words: str, classes: Classes | None = None) -> None:
         (ROWS + " ,red\n", ("line 6", "empty path")),
         (ROWS + "\n\nred/1.png\n", ("line 8", "1 values, but 2 columns")),
         (ROWS + "red/1.png,red,more\n", ("line 6", "3 values")),
-        ("path,label,split\nred/0.png,red,train\nred/0.png,red,tain\n", ("line 3", "unknown split 'tain'", "validation")),
+        ("path,label,split\nred/0.png,red,train\na,red,tain\n", ("line 3", "unknown split 'tain'", "validation")),
         ("path,label,split\nred/0.png,red,\n", ("line 2", "unknown split ''")),
         ('path,label\n"a\nb.png",red\nred/0.png,\n', ("line 4", "empty label")),
         ("path,label\nred/0.png," + "x" * 140_000, ("line 2", "cannot be read")),

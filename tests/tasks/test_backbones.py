@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -129,12 +128,18 @@ def test_the_pyramid_carries_gradients(name: str) -> None:
     model = Coarse(spec_of(name).trunk())
     loss = torch.stack(list(model(torch.randn(2, 3, SIZE, SIZE)))).sum()
     loss.backward()
-    assert any(p.grad is not None and np.isfinite(p.grad.abs().sum()) and p.grad.any() for p in model.parameters())
+    gradients = [p.grad for p in model.trunk.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert sum(bool(gradient.any()) for gradient in gradients) > len(gradients) / 2
 
 
 def test_the_deepest_of_equal_strides() -> None:
     class Trunk(nn.Module):
-        feature_info = ({"num_chs": 8, "reduction": 4}, {"num_chs": 16, "reduction": 4}, {"num_chs": 32, "reduction": 8})
+        feature_info = (
+            {"num_chs": 8, "reduction": 4},
+            {"num_chs": 16, "reduction": 4},
+            {"num_chs": 32, "reduction": 8},
+        )
 
         def forward_intermediates(self, images: Tensor) -> None: ...
 
@@ -148,7 +153,7 @@ def test_the_deepest_of_equal_strides() -> None:
         ("mixer_s32_224", {}, "no features at stride 4, 8, 16, only at 32"),
         ("pit_ti_224", {}, "no features at stride 4, only at 8, 16, 32"),
         ("fishnet_nano", {"end": "body"}, "no features at stride 8, 16, 32, only at 4"),
-        ("convit_tiny", {}, "no feature_info"),
+        ("sequencer2d_s", {}, "no features at stride 4, 8, 16, 32, only at 7, 14"),
     ],
 )
 def test_no_usable_pyramid(name: str, args: dict[str, Any], words: str) -> None:

@@ -123,7 +123,7 @@ def test_file_recipes(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"epoch: 3", r"mine\.yaml: unknown key 'epoch': did you mean epochs"),
-        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from backbone"),
+        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from accumulate, backbone"),
         (b"1: 3", r"mine\.yaml: unknown key 1"),
         (b"- epochs", "KEY: VALUE"),
         (b"3", "KEY: VALUE"),

@@ -81,7 +81,8 @@ def _groups(model: TaskModel, recipe: Recipe) -> list[dict[str, Any]]:
     exempt = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") and not recipe.decay_norms else ()
     common: dict[str, Any] = {"weight_decay": recipe.weight_decay, "weight_decay_exclude_1d": not recipe.decay_norms}
     if recipe.layer_decay == 1:
-        return param_groups_weight_decay(model, no_weight_decay_list=[f"trunk.{name}" for name in exempt], **common)
+        exempt = [f"trunk.{name}" for name in exempt]
+        return list(param_groups_weight_decay(model, no_weight_decay_list=exempt, **common))
     layered = param_groups_layer_decay(trunk, no_weight_decay_list=exempt, layer_decay=recipe.layer_decay, **common)
     beside = param_groups_weight_decay(
         nn.ModuleList(part for name, part in model.named_children() if name != "trunk"), **common

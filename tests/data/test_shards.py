@@ -1,0 +1,313 @@
+"""WebDataset shards on disk: indexed, read by place, and exact in order."""
+
+import io
+import json
+import os
+import pickle
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader
+
+from fishnet.data.base import EpochSampler, LabelledSet, Seeded, collate
+from fishnet.data.labels import Classes
+from fishnet.data.open import marks, open_labelled
+from fishnet.data.shards import ShardSet, read_index
+from fishnet.data.transforms import EvalTransform
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+from tests.cli.test_bad_input import says
+from tests.conftest import Run, fast
+from tests.makers import CLASSES, picture
+
+
+def encoded(name: str, seed: int, kind: str = "png") -> bytes:
+    stream = io.BytesIO()
+    picture(name, seed).save(stream, {"jpg": "jpeg"}.get(kind, kind))
+    return stream.getvalue()
+
+
+def shard(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def samples(begin: int, count: int, kind: str = "png") -> dict[str, bytes]:
+    """Pictures in turn of the classes 0, 1 and 2, with their labels."""
+    files = {}
+    for i in range(begin, begin + count):
+        files[f"{i:04d}.{kind}"] = encoded(CLASSES[i % 3], i, kind)
+        files[f"{i:04d}.cls"] = f"{i % 3}".encode()
+    return files
+
+
+def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledSet]:
+    return open_labelled(f"wds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Two shards of training and one of validation, 6 pictures each."""
+    for i, name in enumerate(("colours-train-0000", "colours-train-0001", "colours-validation-0000")):
+        shard(tmp_path / "shards" / f"{name}.tar", samples(6 * i, 6))
+    return tmp_path / "shards"
+
+
+def test_parts_by_name(shards: Path) -> None:
+    sets = opened(shards)
+    assert {name: len(part) for name, part in sets.items()} == {"train": 12, "val": 6}
+    train = sets["train"]
+    assert (train.classes.names, train.classes.ids) == (("0", "1", "2"), (0, 1, 2))
+    assert train.labels == [i % 3 for i in range(12)]
+    assert train.key(7) == "colours-train-0001.tar/0007.png"
+    assert train.source(7) == f"{shards / 'colours-train-0001.tar'}: 0007.png"
+    for i in range(12):
+        image, label = train.read(i)
+        assert image.tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+        assert label == i % 3
+    assert list(opened(shards, whole=False)) == ["train", "val"]
+
+
+def test_as_webdataset_writes_them(tmp_path: Path) -> None:
+    wds = pytest.importorskip("webdataset")
+    with wds.ShardWriter(str(tmp_path / "a-%04d.tar"), maxcount=4, verbose=0) as writer:
+        for i in range(10):
+            writer.write(
+                {"__key__": f"deep/{i:03d}", "jpg": picture(CLASSES[i % 3], i), "cls": i % 3, "json": {"x": 1}}
+            )
+    assert len(list(tmp_path.glob("*.tar"))) == 3
+    found = opened(tmp_path)["all"]
+    assert found.labels == [i % 3 for i in range(10)]
+    streamed = list(wds.WebDataset(sorted(map(str, tmp_path.glob("*.tar"))), shardshuffle=False, empty_check=False))
+    assert isinstance(found, ShardSet)
+    assert [found.encoded(i) for i in range(10)] == [sample["jpg"] for sample in streamed]
+    assert [member.name for member in found.members] == [f"{sample['__key__']}.jpg" for sample in streamed]
+
+
+def test_as_timm_reads_them(shards: Path) -> None:
+    pytest.importorskip("webdataset")
+    from timm.data.readers.reader_wds import ReaderWds
+
+    reader = ReaderWds(str(shards), split="colours-train-{0000..0001}.tar|12", input_key="png")
+    ours = opened(shards)["train"]
+    theirs = list(reader)
+    assert [label for _, label in theirs] == ours.labels
+    for i, (image, _) in enumerate(theirs):
+        assert image.tobytes() == ours.read(i)[0].tobytes()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["_info.json", "info.json"])
+@pytest.mark.parametrize("braces", [False, True])
+def test_parts_by_timms_description(name: str, braces: bool, shards: Path) -> None:
+    if braces:
+        pytest.importorskip("webdataset")
+    names = [f"colours-train-000{i}.tar" for i in (0, 1)]
+    info = {"splits": {
+        "validation": {"name": "validation", "filenames": names[1:], "shard_lengths": [6], "num_samples": 6},
+        "train": {"filenames": "colours-train-{0000..0000}.tar" if braces else names[:1]},
+        "extra": {"filenames": ["nowhere.tar"]},
+    }}  # fmt: skip
+    (shards / name).write_text(json.dumps(info))
+    sets = opened(shards)
+    assert {split: part.key(0) for split, part in sets.items()} == {
+        "train": "colours-train-0000.tar/0000.png",
+        "val": "colours-train-0001.tar/0006.png",
+    }
+
+
+def test_parts_by_folder_and_a_pattern(tmp_path: Path) -> None:
+    for part, begin in (("train", 0), ("test", 6)):
+        shard(tmp_path / part / "0.tar", samples(begin, 6))
+        shard(tmp_path / part / "1.tar", samples(begin, 6))
+    assert {name: len(part) for name, part in opened(tmp_path).items()} == {"train": 12, "test": 12}
+    assert len(opened(tmp_path / "train" / "0.tar")["all"]) == 6
+    pytest.importorskip("webdataset")
+    assert len(opened(f"{tmp_path}/train/{{0..1}}.tar")["all"]) == 12
+    with pytest.raises(InputError, match=r"train/2\.tar: no such shard"):
+        opened(f"{tmp_path}/train/{{0..2}}.tar")
+
+
+def test_labels_from_json_and_names(tmp_path: Path) -> None:
+    files = {
+        "a.json": b'{"label": "red", "other": 5}', "a.jpg": encoded("red", 0, "jpg"),
+        "b.c.png": encoded("blue", 1), "b.cls": b"blue\n", "b.txt": b"a caption",
+        "sub.d/e.webp": encoded("red", 2, "webp"), "sub.d/e.json": b'{"label": "red"}',
+        "__meta__": b"", "README": b"none of these", "f.txt": b"no picture", "f.cls": b"3",
+    }  # fmt: skip
+    found = opened(shard(tmp_path / "a.tar", files))["all"]
+    assert (found.classes.names, found.labels) == (("blue", "red"), [1, 0, 1])
+    assert [found.key(i) for i in range(3)] == ["a.tar/a.jpg", "a.tar/b.c.png", "a.tar/sub.d/e.webp"]
+    assert found.read(2)[0].size == (40, 36)  # type: ignore[union-attr]
+
+
+def test_another_field_of_the_label(tmp_path: Path) -> None:
+    files = {}
+    for i in range(4):
+        files |= {f"{i}.png": encoded("red", i), f"{i}.cls": b"0", f"{i}.json": json.dumps({"kind": i % 2}).encode()}
+    shard(tmp_path / "0.tar", files)
+    (tmp_path / "_info.json").write_text('{"splits": {"train": {"filenames": ["0.tar"], "alt_label": "kind"}}}')
+    assert opened(tmp_path)["train"].labels == [0, 1, 0, 1]
+
+
+def test_arrays_in_shards(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    array = np.random.default_rng(0).integers(0, 256, (5, 6, 7), np.uint8)
+    np.save(stream, array)
+    place = shard(tmp_path / "0.tar", {"a.npy": stream.getvalue(), "a.cls": b"1", "b.npy": b"", "b.cls": b"0"})
+    found = open_labelled(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
+    np.testing.assert_array_equal(found.read(0)[0], array)
+
+
+def test_known_classes(shards: Path) -> None:
+    table = Classes(("red", "green", "blue"), (2, 1, 0))
+    assert list(opened(shards, table)["train"].labels)[:4] == [2, 1, 0, 2]
+    with pytest.raises(InputError, match=r"0002\.png: class '2' is not known"):
+        opened(shards, Classes(("red", "green"), (0, 1)))
+
+
+def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
+    (shards / "colours-validation-0000.tar").unlink()
+    one, two = opened(shards, whole=False), opened(shards, whole=False)
+    assert [one["val"].key(i) for i in range(3)] == [two["val"].key(i) for i in range(3)]
+    assert marks(f"wds/{shards}", one) == marks(f"wds/{shards}", opened(shards)) == marks(f"wds/{shards}/", two)
+    preprocess = Preprocess((16, 16))
+
+    def epoch(workers: int) -> list[bytes]:
+        loader = DataLoader(
+            Seeded(one["train"], EvalTransform(preprocess)),  # type: ignore[arg-type]
+            batch_size=4,
+            sampler=EpochSampler(9, shuffle=True, seed=1),
+            num_workers=workers,
+            collate_fn=collate,
+        )
+        return [batch.images.numpy().tobytes() for batch in loader]
+
+    assert epoch(0) == epoch(2)
+
+
+def test_no_file_stays_open(shards: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0  # noqa: PTH208
+    found = pickle.loads(pickle.dumps(opened(shards)["train"]))
+    for i in range(len(found)):
+        found.read(i)
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+# what is wrong
+
+
+def refuses(data: object, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        opened(data)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["https://host/a-{000..010}.tar", "s3://bucket/a.tar", "pipe:cat a.tar"])
+def test_remote_shards_are_refused(place: str, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", f"wds/{place}", "--out", tmp_path / "run", *fast())
+    says(result, 2, "from disk only", "resumed", "download")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a.png": b""}, ("0.tar: a.png", "no label", ".cls", "'label'")),
+        ({"a.png": b"", "a.cls": b" "}, ("a.png", "no label")),
+        ({"a.png": b"", "a.cls": b"\xff"}, ("a.png", "label cannot be read")),
+        ({"a.png": b"", "a.json": b"{"}, ("a.png", "label cannot be read")),
+        ({"a.png": b"", "a.json": b"[1]"}, ("a.png", "label cannot be read")),
+        ({"a.png": b"", "a.json": b'{"label": [1, 2]}'}, ("a.png", "no label")),
+        ({"a.png": b"", "a.json": b'{"class": 1}'}, ("a.png", "no label")),
+        ({"a.txt": b"", "a.cls": b"1"}, ("0.tar: no pictures inside",)),
+        ({}, ("0.tar: no pictures inside",)),
+        ({"a.png": b"", "a.cls": b"1"}, ("one class only (1)",)),
+    ],
+)
+def test_bad_samples(files: dict[str, bytes], words: tuple[str, ...], tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", files)
+    refuses(tmp_path, *words)
+
+
+def test_bad_shards(tmp_path: Path) -> None:
+    whole = shard(tmp_path / "0.tar", samples(0, 6)).read_bytes()
+    for content in (whole[:2000], whole[:1100], b"text" * 500, whole[:1024] + b"\xff" * 512 + whole[1536:]):
+        (tmp_path / "0.tar").write_bytes(content)
+        refuses(tmp_path, "0.tar")
+    shard(tmp_path / "0.tar", samples(0, 6), "w:gz")
+    refuses(tmp_path, "0.tar", "compressed")
+
+
+def test_bad_places(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refuses(tmp_path / "empty", "no shards inside")
+    refuses(tmp_path / "nowhere", "no such folder of shards")
+    refuses("", "wds/NAME")
+    (shards / "more.tar").write_bytes((shards / "colours-train-0000.tar").read_bytes())
+    refuses(shards, "more.tar", "no part")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"splits": {"train": {}}}', "filenames"),
+        ('{"splits": {"train": {"filenames": ["x.tar"]}}}', "x.tar: no such shard"),
+        ('{"splits": {"extra": {"filenames": ["x.tar"]}}}', "no splits named train"),
+    ],
+)
+def test_bad_descriptions(text: str, words: str, shards: Path) -> None:
+    (shards / "_info.json").write_text(text)
+    refuses(shards, "_info.json", words)
+
+
+def test_broken_pictures_are_named(shards: Path) -> None:
+    files = samples(0, 6) | {"0003.png": b"text"}
+    place = shard(shards / "colours-train-0000.tar", files)
+    train = opened(shards)["train"]
+    with pytest.raises(InputError, match=r"train-0000\.tar: 0003\.png: not a picture"):
+        train.read(3)
+    place.write_bytes(place.read_bytes()[:3000])
+    with pytest.raises(InputError, match="the shard has become shorter"):
+        train.read(5)
+    place.unlink()
+    with pytest.raises(InputError, match="No such file"):
+        train.read(0)
+
+
+def test_an_index_reads_no_picture(tmp_path: Path) -> None:
+    place = shard(tmp_path / "0.tar", {"a.png": bytes(10**6), "a.cls": b"1"})
+    [member] = read_index(place)
+    assert (member.name, member.size, member.label) == ("a.png", 10**6, "1")
+    with place.open("rb") as stream:
+        stream.seek(member.offset)
+        assert stream.read(member.size) == bytes(10**6)
+
+
+@pytest.mark.parametrize(("prefix", "words"), [("hfids", "hfds/NAME"), ("tfds", "TensorFlow"), ("torch", "folder")])
+def test_other_prefixes_of_timm_are_refused(prefix: str, words: str, tmp_path: Path, run: Run) -> None:
+    says(
+        run("train", "classify", f"{prefix}/cifar10", "--out", tmp_path / "run", *fast()), 2, f"{prefix}/cifar10", words
+    )
+
+
+def test_a_training_from_shards_and_its_validation(tmp_path: Path, run: Run) -> None:
+    shard(tmp_path / "shards" / "0.tar", samples(0, 24))
+    code, out, err = run(
+        "train", "classify", f"wds/{tmp_path}/shards", "--out", tmp_path / "run", *fast("--workers", 1)
+    )
+    assert code == 0, err
+    code, out, err = run("val", tmp_path / "run", f"wds/{tmp_path}/shards", "--json", "--workers", 1, "--device", "cpu")
+    assert code == 0, err
+    assert '"split": "val"' in out, "what was held out is found again"
