@@ -1,7 +1,7 @@
 """Entry points of torch.hub: the FishNets, and bundles.
 
-``torch.hub.load(REPO, "fishnet99", num_classes=10)`` gives a network, ``torch.hub.load(REPO, "bundle", PATH)`` a trained
-model ready for pictures. A clone is enough: the package need not be installed.
+``torch.hub.load(REPO, "fishnet99", num_classes=10)`` gives a network, ``torch.hub.load(REPO, "bundle", PATH)`` a
+trained model ready for pictures. A clone is enough: the package need not be installed.
 """
 
 import sys as _sys

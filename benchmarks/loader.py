@@ -1,12 +1,12 @@
-"""From JPEG files to normalised, augmented batches: images a second and core, the pipeline of 2018 against this package.
+"""From JPEG files to normalised, augmented batches, on one core: the pipeline of 2018 against this package's.
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py
     OMP_NUM_THREADS=1 python benchmarks/loader.py --photos FOLDER --count 64 --rounds 5
 
 The pipeline of 2018 works on an image at a time: PIL decodes, then come torchvision's first transforms:
 RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions:
-``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalise`` with ``Lighting``. Both read the
-same files in one process and one thread through torch's DataLoader, in turns; a round is one pass over all files.
+``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalise`` with ``Lighting``. Both read
+the same files in one process and one thread through torch's DataLoader, in turns; a round is one pass over all files.
 
 Rates are images per second of processor time, which is what one core gives and hardly depends on what else is running;
 the last column is by the wall clock. The files are in the page cache.
@@ -168,12 +168,13 @@ def main() -> None:
                 flush=True,
             )
     where = f"photos from {args.photos.name}" if photos else "no photos at hand"
+    jpeg = features.version_feature("libjpeg_turbo")
     print(
         f"\nImages/s. {args.count} files of each kind ({where}), {WIDTH} x {HEIGHT} px, quality {args.quality}; batch "
-        f"{args.batch}, {args.rounds} interleaved rounds after one that is not counted; one process, one thread. Pillow "
-        f"{PIL.__version__} (libjpeg-turbo {features.version_feature('libjpeg_turbo')}), torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}, Python {platform.python_version()}, {platform.machine()}, "
-        f"{os.cpu_count()} cores; load average {before:.1f} before, {os.getloadavg()[0]:.1f} after."
+        f"{args.batch}, {args.rounds} interleaved rounds after one not counted; one process, one thread. Pillow "
+        f"{PIL.__version__} (libjpeg-turbo {jpeg}), torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores; load average {before:.1f} "
+        f"before, {os.getloadavg()[0]:.1f} after."
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw import _BAR, _fitted, font, score_panel, sheet
+from fishnet.draw import _BAR, _fitted, card, font, score_panel, sheet
 
 SIZE = (400, 100)
 
@@ -98,3 +98,32 @@ def test_sheet(count: int, columns: int, rows: int) -> None:
         assert page.getpixel((left - 1, top)) == (255, 255, 255)
         assert page.getpixel((left + 19 + i, top + 29)) == (i + 1, 0, 0)
         assert page.getpixel((left + 20 + i, top)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((28, 28), (224, 224)),
+        ((100, 50), (200, 100)),
+        ((240, 10), (240, 10)),
+        ((480, 240), (240, 120)),
+        ((9000, 3), (240, 1)),
+        ((130, 90), (130, 90)),
+    ],
+)
+def test_a_card_fits_its_picture_into_a_square(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    page = np.asarray(card(Image.new("RGB", size, (255, 0, 0)), [("left", "right", (0, 0, 0)), ("x", "", (0, 0, 0))]))
+    red = (page == (255, 0, 0)).all(-1)
+    rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+    assert (columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1) == shown
+    assert page.shape[1] == 240
+    assert page.shape[0] == 240 + 2 * round(max(13, 240 // 17) * 1.5)
+    assert (page[240:] != 255).any(), "the captions"
+
+
+def test_a_cards_captions_do_not_cross() -> None:
+    image = Image.new("L", (30, 30))
+    short, long = (np.asarray(card(image, [(text, "99.9 %", (0, 0, 0))])) for text in ("", "W" * 99))
+    right = 240 - ImageDraw.Draw(Image.new("RGB", (9, 9))).textlength("99.9 %", font=font(14))
+    np.testing.assert_array_equal(short[:, int(right) :], long[:, int(right) :])
+    assert (short != long).any()

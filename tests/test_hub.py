@@ -1,4 +1,4 @@
-"""The hub: what is pushed loads again. Downloads go over HTTP to a small hub in this process; nothing leaves the machine."""
+"""The hub: what is pushed loads again. Downloads go over HTTP to a small hub in this process, none to the network."""
 
 import hashlib
 import json
@@ -323,6 +323,8 @@ def test_the_card(bundle: Path) -> None:
     ):  # fmt: skip
         assert words in card, words
     huggingface_hub.ModelCard(card)  # parses
+    recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert recipe == it.recipe, "could be trained with again"
 
 
 def test_a_card_of_ones_own(bundle: Path, tmp_path: Path, run: Run) -> None:

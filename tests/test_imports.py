@@ -14,7 +14,7 @@ HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "m
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
     "fishnet.draw", "fishnet.results", "fishnet.bundle", "fishnet.hub", "fishnet.predict", "fishnet.training",
-    "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
+    "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train", "fishnet.cli.data",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from fishnet.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
 
@@ -63,11 +65,12 @@ def local(source: str | Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         """On a terminal only, and not for the small file."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": True if options.get("total") == 1 else None})
+            options["disable"] = True if options.get("total") == 1 else None
+            super().__init__(*args, **options)  # type: ignore[no-untyped-call]
 
     repo, _, revision = source.partition(":")[2].partition("@")
     _check_name(repo, source)
@@ -95,7 +98,7 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     """What :func:`push` would send: the config, the weights, the model card, and the curves where there are some.
 
     Args:
-        folder: the bundle. A README.md in it is its card; otherwise one is written.
+        folder: the bundle, or a name on the hub. A README.md in it is its card; otherwise one is written.
         repo: ``user/name``.
         license_id: of the model, as the hub names it (``apache-2.0``, ``mit`` ...); none is claimed by default.
 
@@ -104,7 +107,8 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     """
     repo = repo.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
     _check_name(repo, repo)
-    bundle, folder = read_bundle(folder), Path(folder)
+    folder = local(folder)
+    bundle = read_bundle(folder)
     own = folder / CARD
     if own.is_file() and license_id:
         raise InputError(f"{own}: is the card that would be sent: write the licence there instead of --license")
@@ -161,22 +165,23 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
     some = ", ".join(f"`{name}`" for name in names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
     figures = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
     own = "the pictures that training held out or was given for validation" if bundle.data else "its author's data"
-    recipe = "\n".join(f"{key}: {value}" for key, value in bundle.recipe.items())
+    recipe = yaml.safe_dump(bundle.recipe, sort_keys=False, default_flow_style=None, allow_unicode=True)
     parts = [
         f"# {repo.rpartition('/')[2]}",
         f"A {bundle.backbone} ({bundle.task}), {len(names):,} classes, made with fishnet-vision.",
         "## Use\n\n```bash\npip install 'fishnet-vision[torch,hub]'\n```\n\n"
-        f'```python\nimport fishnet\n\nmodel = fishnet.load("hf-hub:{repo}")\nprint(model.predict("photo.jpg").to_dict())\n'
-        f"```\n\nOr from the command line: `fishnet predict hf-hub:{repo} photo.jpg`.",
+        f'```python\nimport fishnet\n\nmodel = fishnet.load("hf-hub:{repo}")\n'
+        'print(model.predict("photo.jpg").to_dict())\n```\n\n'
+        f"Or from the command line: `fishnet predict hf-hub:{repo} photo.jpg`.",
         f"## Classes\n\n{some}. All of them, with their ids, are in {CONFIG}.",
-        f"## Preprocessing\n\nShorter side to {round(min(it.size) / it.crop_pct)} px ({it.interpolation}), centre crop of "
-        f"{height} x {width} px, {it.channels} channels; values from 0 to 1, less {_numbers(it.mean)}, divided by "
+        f"## Preprocessing\n\nShorter side to {round(min(it.size) / it.crop_pct)} px ({it.interpolation}), centre crop "
+        f"of {height} x {width} px, {it.channels} channels; values from 0 to 1, less {_numbers(it.mean)}, divided by "
         f"{_numbers(it.std)}.",
         f"## Metrics\n\nMeasured on {own}; accuracies in percent.\n\n| metric | value |\n|---|---|\n{figures}"
         if figures
         else "## Metrics\n\nNone were measured.",
         f"## Training\n\n![Loss and metrics over the epochs]({CURVES})" if curves else "",
-        f"## Recipe\n\n```yaml\n{recipe}\n```" if recipe else "",
+        f"## Recipe\n\n```yaml\n{recipe}```" if bundle.recipe else "",
         "## Versions\n\n" + ", ".join(f"{name} {number}" for name, number in bundle.versions.items())
         if bundle.versions
         else "",

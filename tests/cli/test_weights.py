@@ -278,15 +278,20 @@ def test_bundle_of_a_trunk_that_ends_with_the_body(
 def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, run: Run) -> None:
     path, out = saved(mobile.state_dict(), tmp_path / "mobile.pth"), tmp_path / "bundle"
     command = ["weights", "convert", path, "--backbone", OTHER, "--bundle", out, "--classes", classes]
-    said = ["--mean", 0.5, "--std", 0.2, 0.3, 0.4, "--size", 160]
+    said = ["--mean", 0.5, "--std", 0.2, 0.3, 0.4, "--size", 160, "--crop-pct", 1, "--interpolation", "lanczos"]
     assert run(*command, *said)[0] == 0
     found = json.loads((out / "config.json").read_text())["preprocess"]
-    assert (found["mean"], found["std"], found["size"]) == ([0.5] * 3, [0.2, 0.3, 0.4], [160, 160])
+    assert found == {
+        "size": [160, 160], "crop_pct": 1.0, "interpolation": "lanczos", "mean": [0.5] * 3, "std": [0.2, 0.3, 0.4],
+    }  # fmt: skip
     says(run(*command), 2, "config.json", "exists already", "--force")
     assert run(*command, "--force")[0] == 0
     found = json.loads((out / "config.json").read_text())["preprocess"]
     assert found["mean"] == list(mobile.pretrained_cfg["mean"])
-    assert (found["size"], found["crop_pct"]) == ([224, 224], mobile.pretrained_cfg["crop_pct"])
+    assert found["size"] == [224, 224]
+    assert {key: found[key] for key in ("crop_pct", "interpolation")} == {
+        key: mobile.pretrained_cfg[key] for key in ("crop_pct", "interpolation")
+    }
 
 
 @pytest.mark.parametrize(
@@ -306,6 +311,8 @@ def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, r
         (["--backbone", OTHER, "--classes", "five.txt", "--mean", 0.5, 0.5], ("mean", "2 values for 3 channels")),
         (["--backbone", OTHER, "--classes", "five.txt", "--mean"], ("mean", "0 values for 3 channels")),
         (["--backbone", OTHER, "--classes", "five.txt", "--std", 0], ("std=0", "more than 0")),
+        (["--backbone", OTHER, "--classes", "five.txt", "--crop-pct", 0], ("crop_pct 0", "more than 0 and at most 1")),
+        (["--backbone", OTHER, "--classes", "five.txt", "--interpolation", "cubist"], ("cubist", "bicubic")),
     ],
     ids=lambda value: "_".join(map(str, value))[11:60] if isinstance(value, list) else "",
 )
@@ -352,6 +359,7 @@ def test_what_pictures_cannot_be(classes: Path, tmp_path: Path, run: Run) -> Non
         (["convert", "net.pth", "out.safetensors", "--bundle", "out"], ("OUT.safetensors", "--bundle DIR")),
         (["convert", "net.pth", "out.safetensors", "--size", "64"], ("--size belongs to --bundle DIR",)),
         (["convert", "net.pth", "out.safetensors", "--by-order"], ("--by-order belongs to --bundle DIR",)),
+        (["convert", "net.pth", "out.safetensors", "--crop-pct", "1"], ("--crop-pct belongs to --bundle DIR",)),
         (["convert", "net.safetensors", "--bundle", "out", "--by-order"], ("net.safetensors", "order of layers")),
         (["convert", "twice.pth", "out.safetensors"], ("twice.pth", "mean the same tensor")),
     ],

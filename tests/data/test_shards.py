@@ -96,7 +96,7 @@ def test_as_timm_reads_them(shards: Path) -> None:
     pytest.importorskip("webdataset")
     from timm.data.readers.reader_wds import ReaderWds
 
-    reader = ReaderWds(str(shards), split="colours-train-{0000..0001}.tar|12", input_key="png")
+    reader = ReaderWds(str(shards), split="colours-train-{0000..0001}.tar|12", input_key="jpg;png;webp")
     ours = opened(shards)["train"]
     theirs = list(reader)
     assert [label for _, label in theirs] == ours.labels
@@ -241,11 +241,18 @@ def test_bad_samples(files: dict[str, bytes], words: tuple[str, ...], tmp_path: 
 
 def test_bad_shards(tmp_path: Path) -> None:
     whole = shard(tmp_path / "0.tar", samples(0, 6)).read_bytes()
-    for content in (whole[:2000], whole[:1100], b"text" * 500, whole[:1024] + b"\xff" * 512 + whole[1536:]):
+    headers = [i for i in range(0, len(whole), 512) if whole[i : i + 4] == b"0001"]
+    damaged = whole[: headers[0]] + b"\xff" * 512 + whole[headers[0] + 512 :]
+    for content in (b"", whole[:1100], whole[: headers[0]], whole[: headers[0] + 100], damaged, b"text" * 500):
         (tmp_path / "0.tar").write_bytes(content)
         refuses(tmp_path, "0.tar")
     shard(tmp_path / "0.tar", samples(0, 6), "w:gz")
     refuses(tmp_path, "0.tar", "compressed")
+
+
+def test_shards_without_their_prefix(shards: Path) -> None:
+    with pytest.raises(InputError, match=f"no class folders .* give wds/{shards}"):
+        open_labelled(str(shards), 3, val_fraction=0.1, seed=0)
 
 
 def test_bad_places(shards: Path, tmp_path: Path) -> None:

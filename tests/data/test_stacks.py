@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from fishnet.bundle import Bundle
-from fishnet.data.base import to_tensor
+from fishnet.data.decode import to_tensor
 from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import as_view, find_pictures, read_picture

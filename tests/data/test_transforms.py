@@ -1,17 +1,30 @@
-"""Training's random transform."""
+"""Training's random transforms, of a picture and of a batch."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from fishnet.data.transforms import TrainTransform
+from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import Picture
+from fishnet.data.transforms import EvalTransform, Lighting, Normalise, TrainTransform
+from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
+from tests.makers import picture
+
+ALL = {"rand_augment_ops": 2, "rand_augment_magnitude": 9, "color_jitter": 0.4, "erase": 1.0}
+EACH = ("rand_augment_ops", "color_jitter", "erase")
 
 
-def transform(interpolation: str = "bilinear") -> TrainTransform:
-    preprocess = Preprocess((16, 24), interpolation=interpolation)
-    return TrainTransform(preprocess, crop_scale=(0.5, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
+def transform(interpolation: str = "bilinear", channels: int = 3, **options: Any) -> TrainTransform:
+    preprocess = Preprocess((16, 24), interpolation=interpolation, mean=(0.4,) * channels, std=(0.2,) * channels)
+    return TrainTransform(preprocess, crop_scale=(0.5, 1.0), crop_ratio=(0.7, 1.4), flip=0.5, **options)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -34,3 +47,180 @@ def test_flip(flip: float) -> None:
 def test_crops_differ() -> None:
     image = Image.linear_gradient("L")
     assert len({transform()(image, 0)[0].numpy().tobytes() for _ in range(10)}) == 10
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+def test_the_crop_is_torchvisions(interpolation: str) -> None:
+    crop = transform(interpolation).steps.transforms[0]
+    theirs = v2.RandomResizedCrop(
+        (16, 24), crop.scale, crop.ratio, interpolation=v2.InterpolationMode(interpolation), antialias=True
+    )
+    pixels = tv.pil_to_tensor(picture("red", 0, (90, 70)))
+    for seed in range(5):
+        with drawn_from(seed):
+            ours = crop(pixels)
+        with drawn_from(seed):
+            assert torch.equal(ours, theirs(pixels))
+
+
+@pytest.mark.parametrize("options", [{key: ALL[key]} for key in EACH] + [ALL], ids=[*EACH, "all"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_options(channels: int, options: dict[str, Any]) -> None:
+    pixels = tv.pil_to_tensor(picture("red", 0).convert("RGB" if channels == 3 else "L"))
+    before = pixels.clone()
+    changed = 0
+    for seed in range(20):
+        found = []
+        for choice in (transform(channels=channels), transform(channels=channels, **options)):
+            for _ in range(2):
+                with drawn_from(seed):
+                    found.append(choice(pixels, 1)[0])
+        plain, _, ours, again = found
+        assert (tuple(ours.shape), ours.dtype) == ((channels, 16, 24), torch.uint8)
+        assert torch.equal(ours, again), "depends on torch's generator alone"
+        changed += not torch.equal(plain, ours)
+    assert torch.equal(pixels, before), "the picture is left as it was"
+    assert changed >= 10
+
+
+def test_erasing_leaves_what_is_zero_to_the_network() -> None:
+    preprocess = Preprocess((32, 32))
+    whole = TrainTransform(preprocess, crop_scale=(1, 1), crop_ratio=(1, 1), flip=0, erase=1.0)
+    pixels = Normalise(preprocess)(whole(Image.new("RGB", (32, 32), "white"), 0)[0][None])
+    erased = pixels[0, 0] < 1
+    assert 0.02 * 0.8 <= erased.float().mean() <= 0.33 * 1.2
+    assert pixels[:, :, erased].abs().max() < 0.5 / 255 / 0.2
+
+
+def test_a_larger_magnitude_changes_more() -> None:
+    image = picture("blue", 1, (60, 60))
+
+    def moved(magnitude: int) -> float:
+        torch.manual_seed(0)
+        options = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": 0.0}
+        plain = TrainTransform(Preprocess((60, 60)), **options)(image, 0)[0].float()
+        strong = TrainTransform(Preprocess((60, 60)), **options, rand_augment_ops=1, rand_augment_magnitude=magnitude)
+        return float(np.mean([(strong(image, 0)[0] - plain).abs().mean() for _ in range(60)]))
+
+    assert moved(2) < moved(9) < moved(28)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"channels": 4, "rand_augment_ops": 1}, "rand_augment_ops=1: is for grey and RGB, not for 4 channels"),
+        ({"channels": 2, "color_jitter": 0.1}, "color_jitter=0.1: is for grey and RGB"),
+        ({"rand_augment_ops": 1, "rand_augment_magnitude": 31}, "whole number from 0 to 30"),
+        ({"rand_augment_ops": 1, "rand_augment_magnitude": 2.5}, "whole number from 0 to 30"),
+        ({"rand_augment_ops": 1, "rand_augment_magnitude": -1}, "whole number from 0 to 30"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        transform(**options)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [2, 5])
+def test_many_channels(channels: int, dtype: type) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (40, 30, channels)).astype(dtype)
+    for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
+        pixels, _ = transform(channels=channels, erase=1.0)(image, 0)
+        assert tuple(pixels.shape) == (channels, 16, 24)
+        assert pixels.numpy().dtype == dtype
+
+
+class Constant(PictureSet):
+    """Pictures of one colour each, that count how they are read."""
+
+    channels, classes = 3, Classes.of(["a", "b"])
+
+    def __init__(self) -> None:
+        self.tensors = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def read(self, index: int) -> tuple[Picture, int]:
+        return Image.new("RGB", (30, 20), (10 * index, 100, 200)), index % 2
+
+    def read_tensor(self, index: int) -> tuple[Tensor, int]:
+        self.tensors += 1
+        return super().read_tensor(index)
+
+    def source(self, index: int) -> str:
+        return str(index)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_samples_become_batches_with_channels_side_by_side(training: bool) -> None:
+    pictures = Constant()
+    seeded = Seeded(pictures, transform() if training else EvalTransform(Preprocess((16, 24))))
+    batch: Batch = collate([seeded[0, i] for i in range(4)])
+    assert pictures.tensors == (4 if training else 0), "training reads tensors, validation pictures"
+    assert tuple(batch.images.shape) == (4, 3, 16, 24)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images[:, 0].flatten(1).float().mean(1).tolist() == [0, 10, 20, 30]
+
+
+# batches
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_normalise(dtype: torch.dtype, layout: torch.memory_format, channels: int) -> None:
+    preprocess = Preprocess(
+        (8, 6), mean=tuple(np.linspace(0.3, 0.5, channels)), std=tuple(np.linspace(0.2, 0.3, channels))
+    )
+    images = torch.randint(0, 256, (4, channels, 8, 6)).to(dtype).contiguous(memory_format=layout)
+    before, light = images.clone(), torch.randn(4, channels) / 10
+    normalise = Normalise(preprocess)
+    found = normalise(images)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before), "the batch is left as it was"
+    np.testing.assert_array_equal(found.numpy(), preprocess.normalise(images.numpy()))
+    lit = preprocess.normalise((images + 255 * light[:, :, None, None]).numpy())
+    np.testing.assert_allclose(normalise(images, light).numpy(), lit, atol=2e-6)
+
+
+def test_lighting_is_mostly_brightness() -> None:
+    # ImageNet's colours: the first axis is (nearly) grey, and holds most of the variance.
+    lighting = Lighting(0.1)
+    shift = lighting.draw(20_000)
+    assert tuple(shift.shape) == (20_000, 3)
+    axis = torch.linalg.eigh(shift.T.cov()).eigenvectors[:, -1]
+    assert (axis.abs() - 3**-0.5).abs().max() < 0.02
+    assert axis.min() * axis.max() > 0, "red, green and blue move the same way"
+    same_way = (shift > 0).all(1) | (shift < 0).all(1)
+    assert same_way.float().mean() > 0.85
+    assert (shift.mean(0).abs() < 1e-3).all()
+
+
+def test_lighting_has_the_published_covariance() -> None:
+    values = torch.tensor([0.2175, 0.0188, 0.0045])
+    columns = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+    expected = columns @ torch.diag((0.3 * values) ** 2) @ columns.T
+    covariance = Lighting(0.3).draw(200_000).T.cov()
+    assert (covariance - expected).abs().max() < 0.02 * expected.max()
+    along = torch.stack([vector @ covariance @ vector for vector in columns.T]).sqrt()
+    torch.testing.assert_close(along, 0.3 * values, rtol=0.03, atol=0)
+
+
+def test_lighting_of_images() -> None:
+    images = torch.rand(4, 3, 5, 6)
+    lighting = Lighting(0.1)
+    lit = lighting(images, torch.Generator().manual_seed(3))
+    shift = lighting.draw(4, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(lit, images + shift[:, :, None, None])
+    torch.manual_seed(3)
+    assert torch.equal(lighting(images), lit), "by default torch's global generator"
+    assert not torch.equal(shift[0], shift[1]), "each picture gets its own"
+    assert not lighting.state_dict()
+    assert torch.equal(Lighting(0.0)(images), images)
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 5, 5), (4, 4, 5, 5), (3, 5, 5)])
+def test_lighting_is_for_rgb(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="PCA lighting is for RGB"):
+        Lighting()(torch.rand(shape))

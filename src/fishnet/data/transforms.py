@@ -118,8 +118,8 @@ class Normalise(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocess.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess.std), persistent=False)
+        self.register_buffer("mean", torch.tensor(preprocess.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocess.std, dtype=torch.float32), persistent=False)
 
     def forward(self, images: Tensor, light: Tensor | None = None) -> Tensor:
         """Subtracts the mean and divides by the standard deviation of each channel.

@@ -28,8 +28,8 @@ class Features:
     """What a trunk gives.
 
     Attributes:
-        last: what its own ``forward_head`` takes: (batch, channels, height, width) for convolutional nets, channels last
-            or tokens for others.
+        last: what its own ``forward_head`` takes: (batch, channels, height, width) for convolutional nets, channels
+            last or tokens for others.
         pyramid: maps of (batch, channels, height, width) from fine to coarse; empty where the task wants none.
     """
 
@@ -68,7 +68,8 @@ def pyramid(trunk: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
     missing = [stride for stride in strides if stride not in having]
     if missing:
         raise InputError(
-            f"{name} has no usable pyramid: no features at stride {_listed(missing)}, only at {_listed(having)}: {_OTHERS}"
+            f"{name} has no usable pyramid: no features at stride {_listed(missing)}, only at {_listed(having)}: "
+            f"{_OTHERS}"
         )
     return tuple(having[stride] for stride in strides)
 
@@ -109,7 +110,8 @@ class ModelSpec:
             )
         except TypeError as error:
             wrong = [f"{key}={value!r}" for key, value in self.backbone_args.items() if f"'{key}'" in str(error)]
-            raise InputError(f"{self.backbone} does not take {', '.join(wrong) or f'these options: {error}'}") from error
+            what = ", ".join(wrong) or f"these options: {error}"
+            raise InputError(f"{self.backbone} does not take {what}") from error
 
 
 class TaskModel(nn.Module, ABC):

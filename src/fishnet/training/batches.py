@@ -1,5 +1,6 @@
 """From data sets to batches on the model's device, as a recipe asks."""
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -21,28 +22,32 @@ _GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statisti
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def preprocess_of(recipe: Recipe, pictures: LabelledSet) -> Preprocess:
-    """The preprocessing that a recipe asks for.
+def preprocess_of(recipe: Recipe, pictures: LabelledSet, start: Preprocess | None = None) -> Preprocess:
+    """The preprocessing that a recipe asks for, in validation and use.
 
-    Means and deviations are ImageNet's; published weights bring those they were trained with; for channels that are
-    neither RGB nor grey they are measured on the pictures.
+    Means and deviations are those of ``start``, the bundle that training starts from, where its channels are the
+    recipe's; else ImageNet's; published weights bring those they were trained with; for channels that are neither RGB
+    nor grey they are measured on the pictures.
     """
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    if recipe.channels not in (1, 3):
+    if start is not None and start.channels == recipe.channels:
+        mean, std = start.mean, start.std
+    elif recipe.channels not in (1, 3):
         mean, std = channel_statistics(pictures)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
     config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None
     if config is not None:
         mean, std = config.mean, config.std
-    return Preprocess((recipe.size, recipe.size), recipe.crop_pct, recipe.interpolation, mean, std)
+    size = recipe.val_size or recipe.size
+    return Preprocess((size, size), recipe.crop_pct, recipe.interpolation, mean, std)
 
 
 def train_transform(recipe: Recipe, preprocess: Preprocess) -> TrainTransform:
     """What happens to a picture by itself."""
     return TrainTransform(
-        preprocess,
+        dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
         crop_scale=recipe.crop_scale,
         crop_ratio=recipe.crop_ratio,
         flip=recipe.flip,

@@ -75,6 +75,7 @@ class _Plan:
     task: Task
     recipe: Recipe
     processes: Processes
+    position: Position
     sets: dict[str, LabelledSet]
     preprocess: Preprocess
     model: TaskModel
@@ -151,7 +152,8 @@ def _plan(
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
     classes = sets["train"].classes
-    preprocess = preprocess_of(recipe, sets["train"])
+    start = read_bundle(weights).preprocess if weights and is_bundle(weights) else None
+    preprocess = preprocess_of(recipe, sets["train"], start)
     args = _lasting_args(recipe)
     model = task.build(
         ModelSpec(
@@ -191,12 +193,15 @@ def _plan(
         data=marks(data, sets),
         versions=versions(),
     )
-    return _Plan(task, recipe, processes, sets, preprocess, model, it, module, train, val, bundle)
+    return _Plan(task, recipe, processes, position, sets, preprocess, model, it, module, train, val, bundle)
 
 
 def _lasting_args(recipe: Recipe) -> dict[str, Any]:
     """Arguments of the backbone that its bundle needs as well."""
-    return {**({"end": recipe.end} if recipe.end != "head" else {}), **size_args(recipe.backbone, recipe.size)}
+    fixed = size_args(recipe.backbone, recipe.size)
+    if fixed and recipe.val_size not in (0, recipe.size):
+        raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
+    return {**({"end": recipe.end} if recipe.end != "head" else {}), **fixed}
 
 
 def _passing_args(recipe: Recipe) -> dict[str, Any]:
@@ -235,7 +240,7 @@ def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitte
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.clip_grad or None,
         callbacks=callbacks,
-        logger=TensorBoardLogger(out, name="", version="tensorboard"),
+        logger=TensorBoardLogger(out, name="", version="tensorboard", purge_step=plan.position.step),
         default_root_dir=out,
         log_every_n_steps=every,
         plugins=[AtomicCheckpoints()],

@@ -68,7 +68,6 @@ class Training(pl.LightningModule):
         self.metrics = task.metrics(classes)
         self.val_loss = MeanMetric()
         self.position = Position()
-        self.averaged = 0  # the update that the average has seen last
         self.broken: set[str] = set()
         self.read = 0  # pictures of the running pass, over the training or the validation part
 
@@ -108,7 +107,6 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Sets the learning rate of the step that the training starts or goes on with."""
-        self.averaged = self.global_step
         self.lr_scheduler_step(self.lr_schedulers(), None)
 
     def on_train_epoch_start(self) -> None:
@@ -132,11 +130,11 @@ class Training(pl.LightningModule):
         self.log("train/loss", loss, batch_size=len(batch.indices), sync_dist=self.trainer.world_size > 1)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """After an update, the average follows."""
-        if self.ema is not None and self.global_step > self.averaged:
-            self.ema.update(self.model, step=self.global_step)
-            self.averaged = self.global_step
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """An update; the average follows before a callback can save it."""
+        super().optimizer_step(*args, **kwargs)
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.global_step + 1)
 
     def _no_loss(self) -> Tensor:
         """A loss of 0 that has gone through the model, for a process that must keep step with the others."""

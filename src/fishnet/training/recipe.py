@@ -36,6 +36,7 @@ class Recipe:
     drop_rate: float = key(0.0, "Dropout before the classifier, 0 to 1.")
     drop_path_rate: float = key(0.0, "Stochastic depth of the deepest unit, 0 to 1.")
     size: int = key(224, "Side of the square input, px.")
+    val_size: int = key(0, "Side of the input in validation and use, px; 0: as in training.")
     channels: int = key(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
     crop_pct: float = key(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.")
     interpolation: str = key("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
@@ -87,6 +88,8 @@ class Recipe:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name}={value}: must be {_bounds(low, high)}")
+        if 0 < self.val_size < 32:
+            raise InputError(f"val_size={self.val_size}: must be 0 or from 32")
         low, high = self.crop_scale
         if not 0 < low <= high <= 1:
             raise InputError(
@@ -120,8 +123,8 @@ class Recipe:
 _INFINITY = float("inf")
 _RANGES = (
     ("drop_rate", 0, 0.99), ("drop_path_rate", 0, 0.99), ("size", 32, 8192), ("crop_pct", 0.05, 1), ("flip", 0, 1),
-    ("color_jitter", 0, 1), ("rand_augment_ops", 0, 20), ("rand_augment_magnitude", 0, 30), ("erase", 0, 1),
-    ("lighting", 0, 10), ("mixup", 0, _INFINITY), ("cutmix", 0, _INFINITY), ("channels", 1, 1024),
+    ("val_size", 0, 8192), ("color_jitter", 0, 1), ("rand_augment_ops", 0, 20), ("rand_augment_magnitude", 0, 30),
+    ("erase", 0, 1), ("lighting", 0, 10), ("mixup", 0, _INFINITY), ("cutmix", 0, _INFINITY), ("channels", 1, 1024),
     ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),

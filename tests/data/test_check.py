@@ -1,0 +1,180 @@
+"""What ``data check`` finds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fishnet.data.base import LabelledSet, hold_out
+from fishnet.data.check import DataCheck, check
+from fishnet.data.open import open_labelled
+from fishnet.data.samples import FASHION_MNIST
+from tests.makers import picture, split_folder
+
+
+def opened(data: Path, channels: int = 3) -> dict[str, LabelledSet]:
+    return open_labelled(str(data), channels, val_fraction=0.1, seed=0, whole=True)
+
+
+def checked(data: Path, **options: int) -> DataCheck:
+    return check(opened(data, options.pop("channels", 3)), **options)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four and two different pictures of each of three classes."""
+    root = split_folder(tmp_path / "data", train=4)
+    for c, name in enumerate(("blue", "green", "red")):
+        (root / "val" / name).mkdir(parents=True)
+        for i in range(2):
+            picture(name, 5000 + 10 * c + i, (60, 20)).save(root / "val" / name / f"{i}.png")
+    return root
+
+
+def test_clean_data(data: Path) -> None:
+    found = checked(data)
+    assert found.ok
+    train, val = found.parts["train"], found.parts["val"]
+    assert (train.pictures, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
+    assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, ())
+    assert train.kinds == {"PNG RGB": 9, "JPEG RGB": 3}
+    assert (val.smallest, val.median, val.largest) == ((60, 20),) * 3
+    assert found.to_dict()["parts"]["val"]["largest"] == (60, 20)
+
+
+def test_sizes_kinds_and_imbalance(data: Path) -> None:
+    Image.new("L", (300, 5)).save(data / "train" / "red" / "long.png")
+    Image.new("RGBA", (2, 3), (1, 2, 3, 255)).save(data / "train" / "red" / "dot.png")
+    Image.new("CMYK", (500, 400), (9, 9, 9, 9)).save(data / "train" / "red" / "big.jpg")
+    Image.new("P", (70, 70), 3).save(data / "train" / "red" / "p.gif")
+    train = checked(data).parts["train"]
+    assert (train.smallest, train.median, train.largest) == ((2, 3), (40, 36), (500, 400))
+    assert {"PNG L": 1, "PNG RGBA": 1, "JPEG CMYK": 1}.items() <= train.kinds.items()
+    assert train.imbalance == 8 / 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_same_picture_in_two_parts(workers: int, data: Path) -> None:
+    with Image.open(data / "train" / "red" / "0.png") as image:
+        image.save(data / "val" / "red" / "again.bmp")  # another file, the same pixels
+        image.save(data / "val" / "blue" / "and-wrong.png", optimize=True)
+    found = checked(data, workers=workers)
+    assert not found.ok
+    first = str(data / "train" / "red" / "0.png")
+    assert {(twin.first, twin.second, twin.first_class, twin.second_class) for twin in found.leaked} == {
+        (first, str(data / "val" / "blue" / "and-wrong.png"), "red", "blue"),
+        (first, str(data / "val" / "red" / "again.bmp"), "red", "red"),
+    }
+    assert {twin.parts for twin in found.leaked} == {("train", "val")}
+    assert [(twin.first_class, twin.second_class) for twin in found.two_classes] == [("blue", "red")]
+    assert found.parts["val"].repeated == 1
+
+
+def test_the_same_picture_in_three_parts(data: Path) -> None:
+    (data / "test" / "red").mkdir(parents=True)
+    (data / "test" / "blue").mkdir(parents=True)
+    (data / "test" / "green").mkdir(parents=True)
+    for place in ("val/red/x.png", "test/red/y.png"):
+        (data / place).write_bytes((data / "train" / "red" / "0.png").read_bytes())
+    for name in ("blue", "green"):
+        picture(name, 9000).save(data / "test" / name / "0.png")
+    assert {twin.parts for twin in checked(data).leaked} == {("train", "val"), ("train", "test"), ("val", "test")}
+
+
+def test_the_same_picture_under_two_classes_and_repeated(data: Path) -> None:
+    whole = (data / "train" / "green" / "1.png").read_bytes()
+    (data / "train" / "green" / "copy.png").write_bytes(whole)
+    found = checked(data)
+    assert found.ok, "a repeated picture is told, not wrong"
+    assert found.parts["train"].repeated == 1
+    (data / "train" / "red" / "copy.png").write_bytes(whole)
+    found = checked(data)
+    assert not found.ok
+    assert found.parts["train"].repeated == 2
+    assert [(twin.first_class, twin.second_class, twin.parts) for twin in found.two_classes] == [
+        ("green", "red", ("train", "train"))
+    ]
+    assert found.leaked == ()
+
+
+def test_the_same_pixels_of_another_shape_are_another_picture(data: Path) -> None:
+    for name, size in (("a", (4, 9)), ("b", (9, 4)), ("c", (6, 6))):
+        Image.new("RGB", size, (5, 6, 7)).save(data / "val" / "red" / f"{name}.png")
+    assert checked(data).parts["val"].repeated == 0
+
+
+def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
+    (data / "train" / "red" / "0.png").write_bytes(b"")
+    whole = (data / "train" / "blue" / "2.jpg").read_bytes()
+    (data / "train" / "blue" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    found = checked(data)
+    assert not found.ok
+    assert len(found.parts["train"].corrupt) == 2
+    assert "blue/2.jpg: broken picture" in found.parts["train"].corrupt[0]
+    assert "red/0.png: not a picture" in found.parts["train"].corrupt[1]
+    assert found.parts["train"].pictures == 12
+    assert sum(found.parts["train"].kinds.values()) == 10
+
+
+def test_nothing_readable(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "0.png").write_text("no picture")
+    part = checked(tmp_path / "data").parts["all"]
+    assert (part.smallest, part.median, part.largest, part.kinds) == (None, None, None, {})
+
+
+def test_grey_data_in_grey(data: Path) -> None:
+    Image.new("RGB", (8, 8), (100, 100, 100)).save(data / "val" / "red" / "a.png")
+    Image.new("L", (8, 8), 100).save(data / "val" / "red" / "b.png")
+    assert checked(data, channels=1).parts["val"].repeated == 1
+
+
+def test_many_channels(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            np.save(tmp_path / "data" / name / f"{i}.npy", random.integers(0, 255, (12, 10, 5), dtype=np.uint8))
+    np.save(tmp_path / "data" / "b" / "again.npy", np.load(tmp_path / "data" / "a" / "0.npy"))
+    found = checked(tmp_path / "data", channels=5)
+    part = found.parts["all"]
+    assert (part.largest, part.corrupt, part.repeated, len(found.two_classes)) == ((10, 12), (), 1, 1)
+
+
+def test_a_table(data: Path, tmp_path: Path) -> None:
+    rows = [f"{data}/train/{name}/{i}.png,{name},train" for name in ("red", "blue") for i in (0, 1)]
+    rows += [f"{data}/train/red/1.png,red,val", f"{data}/train/blue/missing.png,blue,val"]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]))
+    found = checked(tmp_path / "all.csv")
+    assert [(twin.first, twin.parts) for twin in found.leaked] == [(f"{data}/train/red/1.png", ("train", "val"))]
+    assert "missing.png: no such file" in found.parts["val"].corrupt[0]
+    assert found.parts["train"].kinds == {"PNG RGB": 4}
+
+
+def test_a_held_out_part_is_checked_as_well(data: Path) -> None:
+    whole = opened(data)["train"]
+    train, val = hold_out(whole, 0.25, 0)
+    found = check({"train": train, "val": val})
+    assert found.ok
+    assert found.parts["val"].kinds.keys() <= {"PNG RGB", "JPEG RGB"}
+    assert check({"train": whole, "val": val}).leaked != ()
+
+
+def test_progress(data: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    check(opened(data), progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(i, 18) for i in range(1, 19)]
+
+
+@pytest.mark.slow
+def test_fashion_mnist_against_numpy() -> None:
+    parts = open_labelled(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
+    found = check(parts)
+    pixels = {name: part.pixels.reshape(len(part), -1) for name, part in parts.items()}  # type: ignore[attr-defined]
+    rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}
+    for name, part in found.parts.items():
+        assert part.repeated == len(pixels[name]) - len(rows[name])
+    assert len({twin.second for twin in found.leaked}) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
+    assert found.parts["train"].per_class["Coat"] == 6000

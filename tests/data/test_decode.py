@@ -1,0 +1,188 @@
+"""Files as tensors: Pillow's pixels and messages, whichever decoder is at work."""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fishnet.data import decode
+from fishnet.data.decode import decode_tensor, to_tensor
+from fishnet.data.folder import ImageFolder
+from fishnet.data.pictures import decode_picture
+from fishnet.errors import InputError
+from tests.makers import picture
+
+
+def detailed(width: int = 61, height: int = 47) -> Image.Image:
+    return picture("green", 3, (width, height)).resize((width, height), Image.Resampling.BICUBIC, (3, 2, 40, 31))
+
+
+def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def oriented(image: Image.Image, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, exif=exif)
+
+
+@pytest.fixture
+def fast_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("not by the fast decoder")
+
+    monkeypatch.setattr(decode, "decode_picture", refuse)
+
+
+@pytest.fixture
+def slow_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("by the fast decoder")
+
+    monkeypatch.setattr(decode, "decode_jpeg", refuse)
+
+
+def same_as_pillow(content: bytes, channels: int) -> bool:
+    found, wanted = decode_tensor(content, channels), to_tensor(decode_picture(content, channels))
+    return found.dtype == wanted.dtype and torch.equal(found, wanted)
+
+
+GREY, COLOUR = detailed().convert("L"), detailed()
+PLAIN = {
+    "4:4:4": (encoded(COLOUR, subsampling=0), 3),
+    "4:2:2": (encoded(COLOUR, subsampling=1), 3),
+    "4:2:0": (encoded(COLOUR, subsampling=2), 3),
+    "best": (encoded(COLOUR, quality=100), 3),
+    "worst": (encoded(COLOUR, quality=5), 3),
+    "progressive": (encoded(COLOUR, progressive=True), 3),
+    "restarts": (encoded(COLOUR, restart_marker_rows=1), 3),
+    "stored as RGB": (encoded(COLOUR, keep_rgb=True), 3),
+    "grey": (encoded(GREY), 1),
+    "progressive grey": (encoded(GREY, progressive=True), 1),
+    "upright": (oriented(COLOUR, 1), 3),
+    "1 x 1": (encoded(COLOUR.resize((1, 1))), 3),
+    "bytes behind it": (encoded(COLOUR) + b"abc" * 50, 3),
+}
+OTHERS = {
+    "rotated": (oriented(COLOUR, 6), 3),
+    "grey for RGB": (encoded(GREY), 3),
+    "RGB for grey": (encoded(COLOUR), 1),
+    "CMYK": (encoded(COLOUR.convert("CMYK")), 3),
+    "PNG": (encoded(COLOUR, "PNG"), 3),
+    "RGBA": (encoded(COLOUR.convert("RGBA"), "PNG"), 3),
+    "palette": (encoded(COLOUR.quantize(9), "GIF"), 1),
+}
+
+
+@pytest.mark.usefixtures("fast_only")
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_jpegs_are_pillows_pixels(name: str) -> None:
+    content, channels = PLAIN[name]
+    found = decode_tensor(content, channels)
+    with Image.open(io.BytesIO(content)) as image:
+        assert torch.equal(found, to_tensor(image))
+    assert found.dtype == torch.uint8
+
+
+@pytest.mark.usefixtures("slow_only")
+@pytest.mark.parametrize("name", OTHERS)
+def test_everything_else_goes_through_pillow(name: str) -> None:
+    content, channels = OTHERS[name]
+    assert same_as_pillow(content, channels)
+
+
+def test_without_torchvisions_decoder_pillow_reads_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = decode_tensor(*PLAIN["4:2:0"])
+    monkeypatch.setattr(decode, "decode_jpeg", None)
+    assert torch.equal(decode_tensor(*PLAIN["4:2:0"]), wanted)
+
+
+def test_no_warning_leaks() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decode_tensor(*PLAIN["4:2:0"])
+        decode_tensor(*OTHERS["rotated"])
+
+
+def message(content: bytes, channels: int) -> str:
+    with pytest.raises(InputError) as by_pillow:
+        decode_picture(content, channels, "here.jpg")
+    with pytest.raises(InputError) as found:
+        decode_tensor(content, channels, "here.jpg")
+    assert str(found.value) == str(by_pillow.value)
+    return str(found.value)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["4:2:0", "progressive", "grey"])
+def test_truncated_files_are_refused_as_by_pillow(name: str, share: float) -> None:
+    content, channels = PLAIN[name]
+    assert "here.jpg: " in message(content[: int(share * len(content))], channels)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff" * 99, b"no picture", PLAIN["best"][0][2:]])
+def test_no_pictures(content: bytes) -> None:
+    assert message(content, 3) == "here.jpg: not a picture that can be read"
+
+
+def test_too_many_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for name in ("4:2:0", "grey"):
+        assert "too many pixels" in message(*PLAIN[name])
+
+
+def outcome(decoder: Callable[..., Any], content: bytes, channels: int) -> str | tuple[Any, ...]:
+    """The pixels, or the message."""
+    try:
+        found = decoder(content, channels, "here.jpg")
+    except InputError as error:
+        return str(error)
+    tensor = found if isinstance(found, torch.Tensor) else to_tensor(found)
+    return tensor.shape, tensor.numpy().tobytes()
+
+
+def test_damaged_files_are_taken_or_refused_as_by_pillow() -> None:
+    rng = np.random.default_rng(0)
+    refused = 0
+    for name in ("4:4:4", "4:2:0", "progressive", "restarts", "grey"):
+        content, channels = PLAIN[name]
+        for _ in range(60):
+            damaged = bytearray(content)
+            for at in rng.integers(2, len(content), 3):
+                damaged[at] = rng.integers(256)
+            wanted = outcome(decode_picture, bytes(damaged), channels)
+            assert outcome(decode_tensor, bytes(damaged), channels) == wanted
+            refused += isinstance(wanted, str)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_many_channels(dtype: str) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (5, 7, 6)).astype(dtype)
+    stream = io.BytesIO()
+    np.save(stream, array)
+    found = decode_tensor(stream.getvalue(), 6)
+    assert str(found.dtype) == f"torch.{dtype}"
+    np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), array)
+    found += 1  # memory of its own
+
+
+def test_a_folder_reads_tensors_and_pictures_alike(folder: Path) -> None:
+    pictures = ImageFolder(folder)
+    kinds = set()
+    for i in range(len(pictures)):
+        kinds.add(Path(pictures.source(i)).suffix)
+        tensor, target = pictures.read_tensor(i)
+        image, label = pictures.read(i)
+        assert target == label
+        assert torch.equal(tensor, to_tensor(image))
+    assert kinds == {".jpg", ".png"}

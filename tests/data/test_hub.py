@@ -1,0 +1,148 @@
+"""Hugging Face datasets through timm's reader, from local folders: no network."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fishnet.data.base import LabelledSet
+from fishnet.data.labels import Classes
+from fishnet.data.open import marks, open_labelled
+from fishnet.errors import InputError, WorkError
+from tests.cli.test_bad_input import says
+from tests.conftest import Run, fast
+from tests.makers import CLASSES, image_folder, picture, split_folder
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledSet]:
+    return open_labelled(f"hfds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+
+
+def parquet(
+    root: Path, names: tuple[str, ...] | None = CLASSES, label: str = "label", splits: tuple[str, ...] = ("train",)
+) -> Path:
+    """A folder of Parquet files as the hub has them: six pictures a split, labels 0, 1, 2 in turn."""
+    kind = datasets.ClassLabel(names=list(names)) if names else datasets.Value("string")
+    features = datasets.Features({"picture": datasets.Image(), label: kind, "other": datasets.Value("int32")})
+    (root / "data").mkdir(parents=True)
+    for split in splits:
+        rows = {
+            "picture": [picture(CLASSES[i % 3], i) for i in range(6)],
+            label: [i % 3 if names else CLASSES[i % 3] for i in range(6)],
+            "other": list(range(6)),
+        }
+        if split == "test" and names:
+            rows[label] = [-1] * 6
+        content = datasets.Dataset.from_dict(rows, features=features)
+        content.to_parquet(str(root / "data" / f"{split}-00000-of-00001.parquet"))
+    return root
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "colours", train=4, validation=2, test=1)
+    sets = opened(data)
+    assert {name: len(part) for name, part in sets.items()} == {"train": 12, "val": 6, "test": 3}
+    train = sets["train"]
+    assert (train.classes, list(train.labels)) == (Classes.of(CLASSES), [0] * 4 + [1] * 4 + [2] * 4)
+    assert sets["val"].classes == train.classes
+    assert (train.key(5), train.source(5)) == ("green/1.png", f"hfds/{data}/train[5]")
+    image, label = train.read(5)
+    assert image.tobytes() == picture("green", 101).tobytes()  # type: ignore[union-attr]
+    assert label == 1
+    assert list(opened(data, whole=False)) == ["train", "val", "test"]
+
+
+@pytest.mark.parametrize("names", [CLASSES, None])
+@pytest.mark.parametrize("label", ["label", "target"])
+def test_parquet_files(names: tuple[str, ...] | None, label: str, tmp_path: Path) -> None:
+    data = parquet(tmp_path / "colours", names, label, ("train", "validation"))
+    sets = opened(data)
+    assert list(sets) == ["train", "val"]
+    for part in sets.values():
+        assert (part.classes, list(part.labels)) == (Classes.of(CLASSES), [0, 1, 2, 0, 1, 2])
+        for i in range(6):
+            assert part.read(i)[0].tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+
+
+def test_as_timm_reads_them(tmp_path: Path) -> None:
+    from timm.data.readers import create_reader
+
+    data = parquet(tmp_path / "colours")
+    reader = create_reader(f"hfds/{data}", split="train", input_key="picture")
+    ours = opened(data)["train"]
+    for i, (stream, label) in enumerate(reader):
+        with stream:
+            assert (ours.encoded(i), ours.labels[i]) == (stream.read(), label)  # type: ignore[attr-defined]
+
+
+def test_holding_out_and_finding_it_again(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "colours", 4)
+    sets = opened(data, whole=False)
+    assert {name: len(part) for name, part in sets.items()} == {"train": 9, "val": 3}
+    assert marks(f"hfds/{data}", sets) == marks(f"hfds/{data}/", opened(data))
+
+
+def test_known_classes_go_by_name(tmp_path: Path) -> None:
+    data = parquet(tmp_path / "colours")
+    assert list(opened(data, Classes(("red", "violet", "green", "blue"), (0, 1, 2, 3)))["train"].labels)[:3] == [
+        3,
+        2,
+        0,
+    ]
+    with pytest.raises(InputError, match=r"hfds/.*colours: .*does not know: blue, green"):
+        opened(data, Classes.of(["red", "cyan"]))
+
+
+def test_a_test_part_with_secret_labels_is_left_out(tmp_path: Path) -> None:
+    data = parquet(tmp_path / "colours", splits=("train", "test"))
+    assert list(opened(data)) == ["train"]
+    (data / "data" / "train-00000-of-00001.parquet").unlink()
+    with pytest.raises(InputError, match=r"test\[0\]: label -1 is none of the 3 classes"):
+        opened(data)
+
+
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+    data = image_folder(tmp_path / "colours", 2)
+    train = opened(data)["train"]
+    (data / "green" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"colours/train\[3\]: no picture can be read"):
+        train.read(3)
+
+
+def test_what_is_no_dataset(tmp_path: Path, run: Run) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "train.jsonl").write_text(json.dumps({"text": "a", "label": 1}) + "\n")
+    for data, words in (
+        (tmp_path / "nowhere", "no such folder"),
+        (empty, "cannot be loaded"),
+        (rows, "no column of pictures among text, label"),
+    ):
+        says(run("train", "classify", f"hfds/{data}", "--out", tmp_path / "run", *fast()), 2, f"hfds/{data}", words)
+
+
+def test_a_hub_that_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach 'user/name' on the Hub\nmore")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", fails)
+    with pytest.raises(WorkError, match=r"^hfds/user/name: not reached, .*Couldn't reach 'user/name' on the Hub\)$"):
+        opened("user/name")
+
+
+def test_a_training_from_a_dataset(tmp_path: Path, run: Run) -> None:
+    data = f"hfds/{image_folder(tmp_path / 'colours', 6)}"
+    code, out, err = run("train", "classify", data, "--out", tmp_path / "run", *fast("--workers", 1))
+    assert (code, err) == (0, "")
+    code, out, err = run("val", tmp_path / "run", data, "--json", "--workers", 1, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert '"split": "val"' in out

@@ -1,0 +1,45 @@
+"""Embeddings: what the classifier is given."""
+
+import numpy as np
+import pytest
+import torch
+
+from fishnet.bundle import Bundle
+from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+from fishnet.tasks import get_task
+from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.engine import TorchEngine
+
+CLASSES = Classes.of(("blue", "green", "red"))
+SWIN = {"img_size": 64, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
+NETS = {
+    "fishnet_nano": {}, "resnet18": {}, "convnext_atto": {}, "mobilenetv3_small_050": {}, "regnetx_002": {},
+    "swin_tiny_patch4_window7_224": SWIN,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_an_embedding_times_the_classifiers_weights_gives_the_scores(name: str) -> None:
+    spec = ModelSpec(name, CLASSES, backbone_args=NETS[name])
+    model = get_task("classify").build(spec)
+    engine = TorchEngine(Bundle("classify", name, CLASSES, Preprocess((64, 64))), model, "cpu")
+    passes = []
+    features = model.features
+    model.features = lambda images: passes.append(len(images)) or features(images)  # type: ignore[method-assign, func-returns-value]
+    batch = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    outputs, embeddings = engine.embed(batch)
+    assert passes == [2], "the trunk runs once"
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (2, model.trunk.get_classifier().in_features)  # type: ignore[operator, union-attr]
+    layer = model.trunk.get_classifier()  # type: ignore[operator]
+    again = torch.nn.functional.linear(torch.from_numpy(embeddings), layer.weight, layer.bias)
+    np.testing.assert_allclose(again.detach().numpy(), outputs, atol=1e-5)
+    np.testing.assert_allclose(engine(batch), outputs, atol=1e-6)
+    assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-4
+
+
+def test_a_model_without_embeddings_says_so() -> None:
+    with pytest.raises(InputError, match="gives no embeddings"):
+        TaskModel.embed(None, None)  # type: ignore[arg-type]

@@ -1,0 +1,204 @@
+"""What the tests of the engine share: trainings in processes of their own, and what they left read back."""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from fishnet.bundle import read_bundle
+from fishnet.cli import main
+from fishnet.training.history import read_history
+from fishnet.training.module import Training
+
+EPOCHS, STEPS = 4, 2  # 21 training pictures in whole batches of 8
+
+
+def last(out: Path, name: str = "last") -> dict[str, Any]:
+    """A training's checkpoint; loading it shows that it is whole."""
+    found: dict[str, Any] = torch.load(out / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return found
+
+
+def same_training(one: Path, other: Path) -> None:
+    """Weights, averages, optimiser state, history and bundle agree bit for bit: one thread, float32 on the CPU."""
+    a, b = last(one), last(other)
+    assert a["global_step"] == b["global_step"]
+    assert a["position"] == b["position"]
+    assert list(a["state_dict"]) == list(b["state_dict"])
+    for key, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][key]), key
+    mine, others = a["optimizer_states"][0]["state"], b["optimizer_states"][0]["state"]
+    assert list(mine) == list(others)
+    for number, state in mine.items():
+        for name, value in state.items():
+            same = torch.equal(value, others[number][name]) if torch.is_tensor(value) else value == others[number][name]
+            assert same, (number, name)
+    assert read_history(one / "history.csv") == read_history(other / "history.csv")
+    assert read_bundle(one).sha256 == read_bundle(other).sha256
+    assert read_bundle(one).metrics == read_bundle(other).metrics
+
+
+def events(out: Path) -> dict[str, list[tuple[int, float]]]:
+    """TensorBoard's scalars: steps and values of each name, in the order in which they would be drawn."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(out / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    return {name: [(it.step, it.value) for it in read.Scalars(name)] for name in read.Tags()["scalars"]}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is over: its exit code, minus the signal that killed it, and what it wrote to both outputs."""
+
+    code: int | None
+    text: str
+
+
+def ended(words: list[object], log: Path, prepare: Callable[..., None] | None = None, *arguments: object) -> Ended:
+    """Runs ``fishnet`` in a process of its own, forked from one that has the imports behind it.
+
+    Args:
+        words: of the command line.
+        log: where its output goes.
+        prepare: called in the process first, with the arguments: where it is to be killed, or what it may write.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fishnet.training.fit", "fishnet.cli.train", "tests.training.runs"])
+    process = context.Process(target=_child, args=([str(word) for word in words], log, prepare, arguments))
+    process.start()
+    process.join()
+    return Ended(process.exitcode, log.read_text())
+
+
+def _child(words: list[str], log: Path, prepare: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
+    torch.set_num_threads(1)
+    if prepare is not None:
+        prepare(*arguments)
+    code = main(words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def die() -> None:
+    """What the out-of-memory killer and ``kill -9`` do."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_step(step: int) -> None:
+    """Lets this process be killed within a training step, before the update that would make it step + 1."""
+    training_step = Training.training_step
+
+    def call(self: Training, batch: Any, batch_idx: int) -> Any:
+        loss = training_step(self, batch, batch_idx)
+        if self.global_step == step:
+            die()
+        return loss
+
+    Training.training_step = call  # type: ignore[method-assign]
+
+
+def die_in_validation(epoch: int) -> None:
+    """Lets this process be killed at an epoch's first validation batch."""
+
+    def call(self: Training, batch: Any, batch_idx: int) -> None:
+        if self.current_epoch == epoch:
+            die()
+        validation_step(self, batch, batch_idx)
+
+    validation_step = Training.validation_step
+    Training.validation_step = call  # type: ignore[method-assign]
+
+
+def die_in_checkpoint(call: int) -> None:
+    """Lets this process be killed when half of the call-th checkpoint is written."""
+    save = TorchCheckpointIO.save_checkpoint
+    calls = 0
+
+    def half(self: TorchCheckpointIO, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        nonlocal calls
+        calls += 1
+        save(self, checkpoint, path, storage_options)
+        if calls == call:
+            os.truncate(path, Path(path).stat().st_size // 2)
+            die()
+
+    TorchCheckpointIO.save_checkpoint = half  # type: ignore[method-assign]
+
+
+def die_before_renaming(name: str, call: int) -> None:
+    """Lets this process be killed when a whole file is to take its name the call-th time."""
+    replace = Path.replace
+    calls = 0
+
+    def replaced(self: Path, target: Any) -> Path:
+        nonlocal calls
+        calls += Path(target).name == name
+        if Path(target).name == name and calls == call:
+            die()
+        return replace(self, target)
+
+    Path.replace = replaced  # type: ignore[assignment,method-assign]
+
+
+def drawn_steps(count: int, steps: int, seed: int) -> list[int]:
+    """Different steps of a training, in order."""
+    return sorted(random.Random(seed).sample(range(1, steps), count))
+
+
+def torchrun(*words: object, processes: int = 2, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """``torchrun --nproc-per-node N -m fishnet ...``, each process with one thread."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "fishnet"]
+    return fishnet(*words, command=command, timeout=timeout)
+
+
+def fishnet(*words: object, command: list[str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """``python -m fishnet ...`` in a process group of its own, of which nothing stays after the time."""
+    command = command or [sys.executable, "-m", "fishnet"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@contextmanager
+def spied(cls: type, name: str, see: Callable[..., None]) -> Iterator[None]:
+    """Lets ``see`` look at an object after each call of one of its methods."""
+    own = getattr(cls, name)
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        result = own(self, *arguments, **options)
+        see(self, *arguments)
+        return result
+
+    setattr(cls, name, call)
+    try:
+        yield
+    finally:
+        setattr(cls, name, own)
