@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fishnet.bundle import read_bundle
 from fishnet.cli import main
+from fishnet.training.checkpoints import BundleWriter
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 
@@ -44,6 +46,9 @@ def same_training(one: Path, other: Path) -> None:
             same = torch.equal(value, others[number][name]) if torch.is_tensor(value) else value == others[number][name]
             assert same, (number, name)
     assert read_history(one / "history.csv") == read_history(other / "history.csv")
+    best, other_best = last(one, "best"), last(other, "best")
+    assert best["position"] == other_best["position"]
+    assert all(torch.equal(value, other_best["state_dict"][key]) for key, value in best["state_dict"].items())
     assert read_bundle(one).sha256 == read_bundle(other).sha256
     assert read_bundle(one).metrics == read_bundle(other).metrics
 
@@ -154,6 +159,16 @@ def die_before_renaming(name: str, call: int) -> None:
         return replace(self, target)
 
     Path.replace = replaced  # type: ignore[assignment,method-assign]
+
+
+def always_best() -> None:
+    """Lets this process take every epoch for the best, so that it writes a bundle after each."""
+    BundleWriter.best = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+
+
+def limit_files(size: int) -> None:
+    """Lets this process write no file beyond so many bytes: as a full disk, but for one file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def drawn_steps(count: int, steps: int, seed: int) -> list[int]:

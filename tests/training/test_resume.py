@@ -12,18 +12,23 @@ import torch
 import yaml
 from torch import Tensor
 
-from fishnet.bundle import read_bundle
+from fishnet.bundle import CONFIG, WEIGHTS, read_bundle
 from fishnet.cli import main
+from fishnet.tasks.store import load_model
 from fishnet.training.checkpoints import read_position
 from fishnet.training.history import read_history
-from fishnet.training.module import Training
+from fishnet.training.module import Position, Training
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.training.runs import (
     EPOCHS,
     STEPS,
     Ended,
+    always_best,
     die_at_step,
+    die_before_renaming,
+    die_in_checkpoint,
+    die_in_validation,
     drawn_steps,
     ended,
     events,
@@ -172,6 +177,11 @@ def uninterrupted(
     return out, request.param
 
 
+def die_in_second_bundle(name: str) -> None:
+    always_best()
+    die_before_renaming(name, 2)
+
+
 def goes_on(out: Path, folder: Path, prepare: Callable[..., None] | None, *where: object, workers: int) -> Ended:
     """Resumes, and checks where it says that it goes on; perhaps to be killed again."""
     there = read_position(out / "checkpoints" / "last.ckpt")
@@ -213,6 +223,46 @@ def test_killed_five_times(uninterrupted: tuple[Path, int], workers: int, folder
     same_training(whole, out)
     log = events(out)
     assert log == events(whole), "TensorBoard's curves are the same, no step twice"
-    for name, values in log.items():
-        found = [step for step, _ in values]
-        assert len(set(found)) == len(found), name
+    for name in ("train/loss", "val/loss", "val/acc@1"):
+        steps = [step for step, _ in log[name]]
+        assert len(set(steps)) == len(steps), name
+
+
+@pytest.mark.slow
+def test_killed_while_it_validates_and_writes(whole: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "classify", folder, "--out", out, *settings(), "--checkpoint-steps", 1, "--log-steps", 1]
+    done = ended(words, tmp_path / "log", die_in_validation, 0)
+    assert done.code == -signal.SIGKILL, done.text
+    assert read_position(out / "checkpoints" / "last.ckpt") == Position(epoch=0, batches=1, step=1)
+    for kill, arguments, step in (
+        (die_before_renaming, (WEIGHTS, 1), 1),
+        (die_before_renaming, (CONFIG, 1), 1),
+        (die_in_checkpoint, (1,), 1),
+        (die_before_renaming, ("best.ckpt", 1), 1),
+        (die_before_renaming, ("last.ckpt", 1), 1),
+        (die_before_renaming, ("last.ckpt", 2), 2),
+        (die_in_validation, (2,), 5),
+    ):
+        done = goes_on(out, folder, kill, *arguments, workers=0)
+        assert done.code == -signal.SIGKILL, done.text
+        assert read_position(out / "checkpoints" / "last.ckpt").step == step, (kill, arguments)
+    done = goes_on(out, folder, None, workers=2)
+    assert done.code == 0, done.text
+    same_training(whole, out)
+    assert events(out) == events(whole)
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert not [path.name for path in out.iterdir() if "partial" in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_killed_while_it_replaces_a_bundle(name: str, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "classify", folder, "--out", out, *settings()]
+    done = ended(words, tmp_path / "log", die_in_second_bundle, name)
+    assert done.code == -signal.SIGKILL, done.text
+    bundle, _ = load_model(out)
+    assert bundle.metrics["acc@1"] >= 0
+    assert goes_on(out, folder, always_best, workers=0).code == 0
+    assert load_model(out)[0].sha256 == read_bundle(out).sha256

@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from fishnet.bundle import is_bundle, read_bundle
 from fishnet.cli.flags import Flags, given_of
 from fishnet.errors import InputError
+from fishnet.hub import local
 from fishnet.training.recipe import load_recipe
 
 RESUMABLE = (
@@ -80,6 +81,7 @@ def _train(
             raise InputError(f"{resume}: nothing to resume: no training has begun there")
         out, recipe_name = resume, str(resume / "recipe.yaml")
     elif weights is not None:
+        weights = str(local(weights))
         given = {**_shape_of(weights), **given}
     recipe = load_recipe(task, recipe_name or "small-data", given)
     from fishnet.training.fit import fit

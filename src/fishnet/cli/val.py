@@ -33,7 +33,8 @@ def val(
     data
         As for training.
     out
-        Folder for tables and figures. Default: val-SPLIT in the bundle.
+        Folder for metrics.json, per_class.csv, confusion.csv and .png, reliability.png, most_wrong.csv and .png (the
+        twelve mistakes with the highest loss). Default: val-SPLIT in the bundle.
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.

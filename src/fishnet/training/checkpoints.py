@@ -98,19 +98,24 @@ class Checkpoints(Checkpoint):
         """Saves every some steps, but not at an epoch's last: its end is saved after the validation."""
         step, within = trainer.global_step, batch_idx + 1 < trainer.num_training_batches
         if self.every and step % self.every == 0 and step > self.saved and within:
-            self._save(trainer, pl_module, Position(trainer.current_epoch, batch_idx + 1, step))
+            self._save(trainer, pl_module, Position(trainer.current_epoch, batch_idx + 1, step), self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves, and keeps the best."""
-        self._save(trainer, pl_module, Position(trainer.current_epoch + 1, 0, trainer.global_step))
-        if trainer.is_global_zero and self.writer.epoch == trainer.current_epoch:
+        """Saves; the best first, so that a kill in between is made good by the epoch's repetition."""
+        position = Position(trainer.current_epoch + 1, 0, trainer.global_step)
+        if self.writer.epoch != trainer.current_epoch:
+            self._save(trainer, pl_module, position, self.path)
+            return
+        best = self.path.with_name("best.ckpt")
+        self._save(trainer, pl_module, position, best)
+        if trainer.is_global_zero:
             with saving(self.path):
-                _same_file(self.path, self.path.with_name("best.ckpt"))
+                _same_file(best, self.path)
 
-    def _save(self, trainer: pl.Trainer, module: pl.LightningModule, position: Position) -> None:
+    def _save(self, trainer: pl.Trainer, module: pl.LightningModule, position: Position, path: Path) -> None:
         assert isinstance(module, Training)
         module.position = position
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(path)
         self.saved = position.step
 
 

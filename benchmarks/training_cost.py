@@ -1,0 +1,138 @@
+"""One training step on the CPU: this package's FishNet-99 against pytorchcv's, and timm's ResNet-50.
+
+    OMP_NUM_THREADS=1 python benchmarks/training_cost.py
+    OMP_NUM_THREADS=1 python benchmarks/training_cost.py --layouts channels_last contiguous --rounds 5
+
+A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random pictures of 224 x 224 px. Each net
+lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the machine
+down for a while slows them all. Every net runs in the layout that is faster for it, channels last for all three on the
+machines tried; ``--layouts`` compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with
+Python, torch, weights, gradients and momenta.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+OURS, THEIRS, RESNET = "fishnet99 (ours)", "fishnet99 (pytorchcv)", "resnet50 (timm)"
+NETS = (OURS, THEIRS, RESNET)
+WARM_UP = 4  # steps until the allocator asks the system for no more memory
+
+
+def build(net: str) -> Any:
+    """A new net in training mode. Imports happen here: a child's ru_maxrss starts at its parent's."""
+    import timm
+
+    if net == THEIRS:
+        from pytorchcv.model_provider import get_model
+
+        return get_model("fishnet99", pretrained=False).train()
+    import fishnet.backbone  # noqa: F401  (registers the networks)
+
+    return timm.create_model("fishnet99" if net == OURS else "resnet50").train()
+
+
+def serve(net: str, layout: str, batch: int, threads: int) -> None:
+    """Makes a step for every line of standard input, and prints its seconds."""
+    import torch
+    from torch.nn import functional as F
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    memory = getattr(torch, "channels_last" if layout == "channels_last" else "contiguous_format")
+    model = build(net).to(memory_format=memory)
+    optimizer = torch.optim.SGD(model.parameters(), 0.001, momentum=0.9)
+    x, y = torch.randn(batch, 3, 224, 224).contiguous(memory_format=memory), torch.arange(batch)
+    for _ in sys.stdin:
+        start, own = time.perf_counter(), time.process_time()
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        seconds = [time.perf_counter() - start, time.process_time() - own]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        print(json.dumps({"seconds": seconds, "peak": peak, "torch": torch.__version__}), flush=True)
+
+
+class Child:
+    """A net in a process of its own."""
+
+    def __init__(self, net: str, layout: str, batch: int, threads: int) -> None:
+        self.net, self.layout, self.batch = net, layout, batch
+        self.rates: list[float] = []
+        self.own: list[float] = []
+        words = ["--net", net, "--layouts", layout, "--batch", str(batch), "--threads", str(threads)]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            text=True,
+        )
+
+    def step(self) -> dict[str, Any]:
+        """One step of it, while the others wait."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.net}: its process ended")
+        found: dict[str, Any] = json.loads(line)
+        self.rates.append(self.batch / found["seconds"][0])
+        self.own.append(self.batch / found["seconds"][1])
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=15, help=f"timed rounds, after {WARM_UP} that are not")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layouts", nargs="+", choices=["channels_last", "contiguous"], default=["channels_last"])
+    parser.add_argument("--net", choices=NETS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.net:
+        serve(args.net, args.layouts[0], args.batch, args.threads)
+        return
+
+    before = os.getloadavg()[0]
+    children = [Child(net, layout, args.batch, args.threads) for net in NETS for layout in args.layouts]
+    found: dict[int, dict[str, Any]] = {}
+    for _ in range(WARM_UP + args.rounds):
+        for i, child in enumerate(children):
+            found[i] = child.step()
+    for child in children:
+        child.rates, child.own = child.rates[WARM_UP:], child.own[WARM_UP:]
+        child.process.communicate("")
+    base = max(statistics.median(child.rates) for child in children if child.net == THEIRS)
+    base_own = max(statistics.median(child.own) for child in children if child.net == THEIRS)
+    print(
+        "| net | layout | minimum | median | maximum, images/s | ratio of medians | images per processor second, median "
+        "| ratio | peak memory, MB |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for i, child in enumerate(children):
+        middle, own = statistics.median(child.rates), statistics.median(child.own)
+        print(
+            f"| {child.net} | {child.layout.replace('_', ' ')} | {min(child.rates):.2f} | {middle:.2f} "
+            f"| {max(child.rates):.2f} | {middle / base:.2f} | {own:.2f} | {own / base_own:.2f} "
+            f"| {found[i]['peak'] / 1e6:.0f} |"
+        )
+    print(
+        f"\n224 x 224 px, batch {args.batch}, float32, CPU, {args.threads} thread(s), {args.rounds} interleaved rounds "
+        f"after {WARM_UP} not counted; ratios to pytorchcv's faster layout; torch {found[0]['torch']}, Python "
+        f"{platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load average {before:.1f} before, "
+        f"{os.getloadavg()[0]:.1f} after; MB = 10**6 bytes"
+    )
+
+
+if __name__ == "__main__":
+    main()
