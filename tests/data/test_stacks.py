@@ -32,7 +32,7 @@ def noise(*shape: int, dtype: Any = np.uint8, seed: int = 0) -> NDArray[Any]:
 
 
 def plain_tiff(
-    path: Path, array: NDArray[Any], *, planar: bool = False, order: str = "<", compression: int = 1
+    path: Path, array: NDArray[Any], *, planar: bool = False, order: str = "<", photometric: int = 1
 ) -> None:
     """An uncompressed TIFF of (height, width, samples) in two strips, laid out as in its specification."""
     height, width, samples = array.shape
@@ -44,8 +44,8 @@ def plain_tiff(
     places = [at, at + len(bits), at + 2 * len(bits), at + 2 * len(bits) + 8]
     begin = places[3] + 8
     tags: Sequence[tuple[int, int, int, int]] = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, places[0]), (259, 4, 1, compression),
-        (262, 4, 1, 1), (273, 4, 2, places[2]), (277, 4, 1, samples), (278, 4, 1, -(-height // 2)),
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, places[0]), (259, 4, 1, 1),
+        (262, 4, 1, photometric), (273, 4, 2, places[2]), (277, 4, 1, samples), (278, 4, 1, -(-height // 2)),
         (279, 4, 2, places[3]), (284, 4, 1, 2 if planar else 1), (339, 3, samples, places[1]),
     ]  # fmt: skip
     out = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags))
@@ -127,6 +127,16 @@ def test_samples_in_a_form_that_is_not_read(tmp_path: Path) -> None:
         read_picture(tmp_path / "a.tif", 4)
     save(None)
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", 4), noise(6, 5, 4))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_of_16_bits_keeps_its_upper_half(channels: int, tmp_path: Path) -> None:
+    array = noise(6, 5, 3, dtype=np.uint16)
+    plain_tiff(tmp_path / "a.tif", array, photometric=2)
+    Image.fromarray((array >> 8).astype(np.uint8)).save(tmp_path / "a.png")
+    for suffix in ("tif", "png"):
+        found = read_picture(tmp_path / f"a.{suffix}", channels)
+        np.testing.assert_array_equal(found, read_picture(tmp_path / "a.png", channels))
 
 
 def test_orientation_of_pages(tmp_path: Path) -> None:

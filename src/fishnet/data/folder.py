@@ -29,7 +29,7 @@ class ImageFolder(EncodedSet):
         names = class_folders(folder)
         if classes is None and len(names) < 2:
             raise InputError(f"{folder}: has one class only ({names[0]}): a classifier needs two class folders or more")
-        found = Classes.of(names)
+        found = Classes.of(os.fsencode(name).decode(errors="backslashreplace") for name in names)  # for all writers
         self.classes = classes or found
         try:
             places = found.indices_in(self.classes)

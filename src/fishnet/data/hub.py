@@ -109,6 +109,8 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
     except InputError:
         raise
+    except AttributeError:  # timm 1.0.22 asks every column called label for its names
+        raise InputError(f"hfds/{name}: this timm takes labels of type ClassLabel only: upgrade timm") from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise InputError(f"hfds/{name}: cannot be loaded ({first_line(error)})") from None
     if not sets:
@@ -120,7 +122,11 @@ def _keys(name: str, features: Any) -> tuple[str, str]:
     """The columns of the pictures and of the labels."""
     import datasets
 
+    def bare(kind: Any) -> bool:
+        return (isinstance(kind, dict) and "bytes" in kind) or getattr(kind, "dtype", "") in ("binary", "large_binary")
+
     pictures = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    pictures = pictures or [key for key, kind in features.items() if bare(kind)]
     pictures = sorted(pictures, key=lambda key: PATH.index(key) if key in PATH else len(PATH))
     numbered = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels = [*sorted(numbered, key=lambda key: key not in LABEL), *(key for key in LABEL if key in features)]

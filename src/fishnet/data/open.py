@@ -92,7 +92,8 @@ def marks(data: str, sets: Mapping[str, LabelledSet]) -> dict[str, str]:
     """What a training's data is recognised by later: its place, and its pictures' names, both as hashes."""
     names = sorted(part.key(i) for name, part in sets.items() if name != "test" for i in range(len(part)))
     prefix, name = _prefix(data)
-    place = data if data == FASHION_MNIST or (prefix and not Path(name).exists()) else str(Path(name).resolve())
+    named = data == FASHION_MNIST or (prefix == "hfds" and not Path(name).exists())
+    place = data if named else str(Path(name).resolve())
     return {"place": _hash(place), "pictures": _hash("\n".join(names))}
 
 
