@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py --layouts channels_last contiguous --rounds 5
 
-A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random pictures of 224 x 224 px. Each net
-lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the machine
-down for a while slows them all. Every net runs in the layout that is faster for it, channels last for all three on the
-machines tried; ``--layouts`` compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with
-Python, torch, weights, gradients and momenta.
+A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random pictures of 224 x 224 px. Each
+net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
+machine down for a while slows them all. The layout is channels last, the faster one for all three nets; ``--layouts``
+compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with Python, torch, weights,
+gradients and momenta.
 """
 
 import argparse
@@ -115,8 +115,8 @@ def main() -> None:
     base = max(statistics.median(child.rates) for child in children if child.net == THEIRS)
     base_own = max(statistics.median(child.own) for child in children if child.net == THEIRS)
     print(
-        "| net | layout | minimum | median | maximum, images/s | ratio of medians | images per processor second, median "
-        "| ratio | peak memory, MB |"
+        "| net | layout | minimum | median | maximum, images/s | ratio of medians | images per processor second, "
+        "median | ratio | peak memory, MB |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for i, child in enumerate(children):

@@ -142,6 +142,19 @@ def test_reduction_sums_consecutive_channels(k: int) -> None:
     assert not torch.allclose(wanted, x.unflatten(1, (k, 12 // k)).sum(1)) or k == 1  # channels apart would differ
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_reduction_and_its_gradient_keep_the_memory_format(k: int, layout: torch.memory_format) -> None:
+    x = image(2, 8, 3, 5).contiguous(memory_format=layout).requires_grad_()
+    y = reduce_channels(x, k)
+    weights = image(*y.shape, seed=1)
+    (gradient,) = torch.autograd.grad(y, x, weights.contiguous(memory_format=layout))
+    assert y.is_contiguous(memory_format=layout)
+    assert gradient.is_contiguous(memory_format=layout)
+    assert torch.equal(gradient, weights.repeat_interleave(k, dim=1))
+    assert torch.equal(y, reduce_channels(x.detach(), k))
+
+
 def test_reduction_to_no_divisor_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot sum 12 channels to 5"):
         RefiningUnit(12, 5, 4, nn.BatchNorm2d, nn.ReLU, reduce=True)

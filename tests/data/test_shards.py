@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -307,6 +308,15 @@ def test_other_prefixes_of_timm_are_refused(prefix: str, words: str, tmp_path: P
     says(
         run("train", "classify", f"{prefix}/cifar10", "--out", tmp_path / "run", *fast()), 2, f"{prefix}/cifar10", words
     )
+
+
+@pytest.mark.parametrize(("module", "data"), [("datasets", "hfds/."), ("webdataset.shardlists", "wds/a-{0..1}.tar")])
+def test_a_missing_package_is_named_with_what_to_install(
+    module: str, data: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run("train", "classify", data, "--out", tmp_path / "run", *fast())
+    says(result, 2, module.partition(".")[0], "pip install 'fishnet-vision[data]'")
 
 
 def test_a_training_from_shards_and_its_validation(tmp_path: Path, run: Run) -> None:

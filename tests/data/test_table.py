@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -338,7 +339,7 @@ def test_without_pyarrow_one_line_says_what_to_install(
     pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = parquet(pictures, {"path": NAMES, "label": COLOURS})
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     says(run("train", "classify", data, "--out", pictures / "run", *fast()), 2, "pip install 'fishnet-vision[data]'")
 
 

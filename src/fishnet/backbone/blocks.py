@@ -56,7 +56,8 @@ class NormActConv(nn.Module):
 def reduce_channels(x: Tensor, k: int) -> Tensor:
     """The paper's r(): sums each ``k`` consecutive channels, without weights.
 
-    Added slice by slice, which unlike a sum over a reshaped axis keeps the memory format.
+    Added slice by slice, which unlike a sum over a reshaped axis keeps the memory format. The gradient of a slice does
+    not keep it: in training on channels-last maps the slices are cut from the last axis, in one piece.
 
     Args:
         x: (batch, channels, height, width); channels divisible by ``k``.
@@ -65,7 +66,12 @@ def reduce_channels(x: Tensor, k: int) -> Tensor:
     Returns:
         (batch, channels / k, height, width).
     """
-    return functools.reduce(torch.add, (x[:, i::k] for i in range(1, k)), x[:, ::k]) if k > 1 else x
+    if k == 1:
+        return x
+    if x.requires_grad and not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last):
+        parts: tuple[Tensor, ...] = x.permute(0, 2, 3, 1).unflatten(3, (-1, k)).unbind(4)  # type: ignore[no-untyped-call]
+        return functools.reduce(torch.add, parts).permute(0, 3, 1, 2)
+    return functools.reduce(torch.add, (x[:, i::k] for i in range(1, k)), x[:, ::k])
 
 
 class RefiningUnit(nn.Module):

@@ -259,7 +259,7 @@ class EpochSampler(Sampler[Key]):
         begin: tuple[int, int] = (0, 0),
     ) -> None:
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
-        self.epoch, self.begin = 0, begin
+        self.epoch, self.begin = begin[0], begin  # worker processes read ahead before the first set_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
