@@ -6,16 +6,18 @@
 The pipeline of 2018 works on an image at a time: PIL decodes, then come torchvision's first transforms:
 RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions:
 ``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalise`` with ``Lighting``. Both read
-the same files in one process and one thread through torch's DataLoader, in turns; a round is one pass over all files.
+the same files through torch's DataLoader, each in one process and one thread, in turns: a round is one pass over all
+files by the one while the other waits.
 
 Rates are images per second of processor time, which is what one core gives and hardly depends on what else is running;
 the last column is by the wall clock. The files are in the page cache.
 
 The files are 500 x 375 px, made by this script with Pillow: from photos (BCCD where it is at hand, or any folder), and
-textures with a spectrum of 1 / frequency, as that of natural pictures, whose files are as large as ImageNet's.
+textures with a spectrum of 1 / frequency, as that of natural pictures, whose files are four times as large.
 """
 
 import argparse
+import multiprocessing
 import os
 import platform
 import statistics
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -42,6 +45,7 @@ from fishnet.preprocess import Preprocess
 SHARED = Path(os.environ.get("FISHNET_SHARED") or Path(__file__).parents[2] / "shared")
 BCCD = SHARED / "data" / "bccd" / "BCCD" / "JPEGImages"
 WIDTH, HEIGHT, SIZE = 500, 375, 224
+WARM_UP = 2
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
@@ -106,38 +110,56 @@ class Folder2018(Dataset[tuple[Tensor, int]]):
         return self.transform(image), 0
 
 
-def pipelines(folder: Path, batch_size: int) -> dict[str, Callable[[int], int]]:
-    """Functions that read all files once, for an epoch's number, and give how many pictures came out."""
+def run_2018(folder: Path, batch_size: int) -> Callable[[int], int]:
+    """A function that reads all files once, for an epoch's number, and gives how many pictures came out."""
+    loader = DataLoader(Folder2018(folder, Preprocess((SIZE, SIZE))), batch_size, shuffle=True)
+    return lambda epoch: sum(len(images) for images, _ in loader)
+
+
+def run_ours(folder: Path, batch_size: int) -> Callable[[int], int]:
+    """The same by this package."""
     preprocess = Preprocess((SIZE, SIZE))
-    old = DataLoader(Folder2018(folder, preprocess), batch_size, shuffle=True)
     transform = TrainTransform(preprocess, crop_scale=SCALE, crop_ratio=RATIO, flip=0.5)
     pictures = ImageFolder(folder)
     sampler = EpochSampler(len(pictures), shuffle=True)
-    new = DataLoader(Seeded(pictures, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
+    loader = DataLoader(Seeded(pictures, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
     normalise, lighting = Normalise(preprocess), Lighting(0.1)
 
-    def run_2018(epoch: int) -> int:
-        return sum(len(images) for images, _ in old)
-
-    def run_ours(epoch: int) -> int:
+    def run(epoch: int) -> int:
         sampler.set_epoch(epoch)
-        return sum(len(normalise(batch.images, lighting.draw(len(batch.images)))) for batch in new)
+        return sum(len(normalise(batch.images, lighting.draw(len(batch.images)))) for batch in loader)
 
-    return {"2018": run_2018, "ours": run_ours}
+    return run
+
+
+PIPELINES = {"2018": run_2018, "ours": run_ours}
+
+
+def serve(name: str, folder: Path, batch_size: int, pipe: Any) -> None:
+    """Runs a pipeline for each epoch's number that arrives: images per processor second and per second."""
+    torch.set_num_threads(1)
+    run = PIPELINES[name](folder, batch_size)
+    while (epoch := pipe.recv()) is not None:
+        start, wall = time.process_time(), time.perf_counter()
+        count = run(epoch)
+        pipe.send((count / (time.process_time() - start), count / (time.perf_counter() - wall)))
 
 
 def measure(folder: Path, batch_size: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Images per second of processor time, and of the wall clock, of each round."""
-    runs = pipelines(folder, batch_size)
-    for run in runs.values():
-        run(0)
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for epoch in range(1, rounds + 1):
-        for name, run in runs.items():
-            start, wall = time.process_time(), time.perf_counter()
-            count = run(epoch)
-            rates[name].append((count / (time.process_time() - start), count / (time.perf_counter() - wall)))
-    return rates
+    context = multiprocessing.get_context("spawn")
+    pipes: dict[str, Any] = {}
+    for name in PIPELINES:
+        pipes[name], other = context.Pipe()
+        context.Process(target=serve, args=(name, folder, batch_size, other), daemon=True).start()
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in pipes}
+    for epoch in range(WARM_UP + rounds):
+        for name, pipe in pipes.items():
+            pipe.send(epoch)
+            rates[name].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(None)
+    return {name: found[WARM_UP:] for name, found in rates.items()}
 
 
 def main() -> None:
@@ -148,7 +170,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    torch.set_num_threads(1)
     photos = find_pictures(args.photos) if args.photos.is_dir() else []
     kinds = {"photos": photos, "textures": []} if photos else {"textures": []}
     before = os.getloadavg()[0]
@@ -171,7 +192,7 @@ def main() -> None:
     jpeg = features.version_feature("libjpeg_turbo")
     print(
         f"\nImages/s. {args.count} files of each kind ({where}), {WIDTH} x {HEIGHT} px, quality {args.quality}; batch "
-        f"{args.batch}, {args.rounds} interleaved rounds after one not counted; one process, one thread. Pillow "
+        f"{args.batch}, {args.rounds} interleaved rounds after {WARM_UP} not counted; one thread. Pillow "
         f"{PIL.__version__} (libjpeg-turbo {jpeg}), torch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores; load average {before:.1f} "
         f"before, {os.getloadavg()[0]:.1f} after."

@@ -228,6 +228,8 @@ def test_a_sampler_that_begins_later_leaves_out_what_is_done(length: int, world:
             expected = keys(length, True, rank, world, epoch=now)
             assert list(later) == (expected[done:] if now == epoch else expected)
         assert len(later) == length // world, "an epoch's length is that of a whole one: schedules count on it"
+        ahead = EpochSampler(length, shuffle=True, rank=rank, world=world, begin=(epoch, done))
+        assert list(ahead) == keys(length, True, rank, world, epoch=epoch)[done:], "workers read before set_epoch"
 
 
 def test_nothing_is_no_sample() -> None:

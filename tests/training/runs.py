@@ -92,6 +92,7 @@ def _child(words: list[str], log: Path, prepare: Callable[..., None] | None, arg
         os.dup2(file, stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of the workers: what a user's process does
     if prepare is not None:
         prepare(*arguments)
     code = main(words)

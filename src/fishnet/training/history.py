@@ -26,18 +26,22 @@ class History(Callback):
     """
 
     def __init__(self, folder: Path, every: int) -> None:
-        self.path, self.every = folder / NAME, every
+        self.path, self.every, self.updates = folder / NAME, every, 1
+        self.told = 0  # the update of the last row
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the rows that the training stands on."""
+        self.told = trainer.global_step
+        self.updates = max(1, -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches))
         if trainer.is_global_zero:
             _write(self.path, [row for row in read_history(self.path) if int(row["step"]) <= trainer.global_step])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds a row now and then."""
-        if trainer.global_step % self.every == 0:
+        """Adds a row now and then, one for an update, however many batches it takes."""
+        if trainer.global_step % self.every == 0 and trainer.global_step > self.told:
+            self.told = trainer.global_step
             self._add(trainer, {"train/loss": trainer.callback_metrics.get("train/loss")})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,7 +52,7 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         row = {
-            "epoch": round(trainer.global_step / (trainer.num_training_batches or 1), 4),
+            "epoch": round(trainer.global_step / self.updates, 4),
             "step": trainer.global_step,
             "lr": rate_of(trainer.optimizers[0]),
             **{name: value.item() for name, value in values.items() if value is not None},

@@ -81,6 +81,10 @@ class Training(pl.LightningModule):
         if self._sharded and not hasattr(self.model, "unshard"):
             from torch.distributed.fsdp import fully_shard
 
+            if self.ema is not None:
+                self.ema.foreach = (
+                    False  # buffers stay whole: they cannot be averaged in one call with shared-out parameters
+                )
             mesh = self.device_mesh["data_parallel"]  # type: ignore[index]
             for whole in (self.model, *(() if self.ema is None else (self.ema.module,))):
                 fully_shard(whole.to(memory_format=torch.contiguous_format), mesh=mesh)  # it takes no other format
@@ -178,7 +182,7 @@ class Training(pl.LightningModule):
         """Ends a training that had nothing to learn from; counts from 0."""
         self._check_read("train")
         self.read = 0
-        if self._sharded and self.trainer.world_size > 1:  # what DDP does by itself
+        if self.trainer.world_size > 1:  # one set of running statistics for all, the one that is kept
             for buffer in self.judged.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
