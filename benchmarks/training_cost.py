@@ -7,7 +7,7 @@ A step is forward, cross-entropy, backward and SGD with momentum, in float32 on 
 net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
 machine down for a while slows them all. The layout is channels last, the faster one for all three nets; ``--layouts``
 compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with Python, torch, weights,
-gradients and momenta.
+gradients and momenta: some 2 GB for each net at batch 8.
 """
 
 import argparse
@@ -80,11 +80,15 @@ class Child:
         """One step of it, while the others wait."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            line = ""
+        else:
+            line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.net}: its process ended")
+            raise SystemExit(f"{self.net}: its process ended (code {self.process.wait()}; -9: too little memory)")
         found: dict[str, Any] = json.loads(line)
         self.rates.append(self.batch / found["seconds"][0])
         self.own.append(self.batch / found["seconds"][1])

@@ -68,12 +68,12 @@ PLAIN = {
     "stored as RGB": (encoded(COLOUR, keep_rgb=True), 3),
     "grey": (encoded(GREY), 1),
     "progressive grey": (encoded(GREY, progressive=True), 1),
-    "upright": (oriented(COLOUR, 1), 3),
     "1 x 1": (encoded(COLOUR.resize((1, 1))), 3),
     "bytes behind it": (encoded(COLOUR) + b"abc" * 50, 3),
 }
 OTHERS = {
     "rotated": (oriented(COLOUR, 6), 3),
+    "EXIF that says upright": (oriented(COLOUR, 1), 3),
     "grey for RGB": (encoded(GREY), 3),
     "RGB for grey": (encoded(COLOUR), 1),
     "CMYK": (encoded(COLOUR.convert("CMYK")), 3),

@@ -50,17 +50,18 @@ def test_crops_differ() -> None:
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_the_crop_is_torchvisions(interpolation: str) -> None:
-    crop = transform(interpolation).steps.transforms[0]
-    theirs = v2.RandomResizedCrop(
-        (16, 24), crop.scale, crop.ratio, interpolation=v2.InterpolationMode(interpolation), antialias=True
+def test_crop_and_mirroring_are_torchvisions(interpolation: str) -> None:
+    ours = transform(interpolation)
+    crop = v2.RandomResizedCrop(
+        (16, 24), ours.boxes.scale, ours.boxes.ratio, interpolation=v2.InterpolationMode(interpolation), antialias=True
     )
+    theirs = v2.Compose([crop, v2.RandomHorizontalFlip(ours.flip)])
     pixels = tv.pil_to_tensor(picture("red", 0, (90, 70)))
     for seed in range(5):
         with drawn_from(seed):
-            ours = crop(pixels)
+            found, _ = ours(pixels, 0)
         with drawn_from(seed):
-            assert torch.equal(ours, theirs(pixels))
+            assert torch.equal(found, theirs(pixels))
 
 
 @pytest.mark.parametrize("options", [{key: ALL[key]} for key in EACH] + [ALL], ids=[*EACH, "all"])
@@ -179,7 +180,8 @@ def test_normalise(dtype: torch.dtype, layout: torch.memory_format, channels: in
     found = normalise(images)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before), "the batch is left as it was"
-    np.testing.assert_array_equal(found.numpy(), preprocess.normalise(images.numpy()))
+    # values reach 5 here, float32 keeps 24 bits, and the operations come in another order
+    np.testing.assert_allclose(found.numpy(), preprocess.normalise(images.numpy()), atol=1e-6)
     lit = preprocess.normalise((images + 255 * light[:, :, None, None]).numpy())
     np.testing.assert_allclose(normalise(images, light).numpy(), lit, atol=2e-6)
 

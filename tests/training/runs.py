@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from fishnet.training.checkpoints import BundleWriter
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 
+ROOT = Path(__file__).parents[2]
 EPOCHS, STEPS = 4, 2  # 21 training pictures in whole batches of 8
 
 
@@ -70,24 +72,24 @@ class Ended:
     text: str
 
 
-def ended(words: list[object], log: Path, prepare: Callable[..., None] | None = None, *arguments: object) -> Ended:
+def ended(words: list[object], prepare: Callable[..., None] | None = None, *arguments: object) -> Ended:
     """Runs ``fishnet`` in a process of its own, forked from one that has the imports behind it.
 
     Args:
         words: of the command line.
-        log: where its output goes.
         prepare: called in the process first, with the arguments: where it is to be killed, or what it may write.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fishnet.training.fit", "fishnet.cli.train", "tests.training.runs"])
-    process = context.Process(target=_child, args=([str(word) for word in words], log, prepare, arguments))
-    process.start()
-    process.join()
-    return Ended(process.exitcode, log.read_text())
+    with NamedTemporaryFile("r") as log:
+        process = context.Process(target=_child, args=([str(word) for word in words], log.name, prepare, arguments))
+        process.start()
+        process.join()
+        return Ended(process.exitcode, log.read())
 
 
-def _child(words: list[str], log: Path, prepare: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+def _child(words: list[str], log: str, prepare: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
+    file = os.open(log, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(file, stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
@@ -177,22 +179,20 @@ def drawn_steps(count: int, steps: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(1, steps), count))
 
 
-def torchrun(*words: object, processes: int = 2, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """``torchrun --nproc-per-node N -m fishnet ...``, each process with one thread."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", "fishnet"]
-    return fishnet(*words, command=command, timeout=timeout)
+def torchrun(*words: object, module: str = "fishnet", timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """``torchrun --nproc-per-node 2 -m MODULE ...``, each process with one thread."""
+    return python("torch.distributed.run", "--nproc-per-node", 2, "-m", module, *words, timeout=timeout)
 
 
-def fishnet(*words: object, command: list[str] | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """``python -m fishnet ...`` in a process group of its own, of which nothing stays after the time."""
-    command = command or [sys.executable, "-m", "fishnet"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def python(module: str, *words: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """``python -m MODULE ...`` in a process group of its own, of which nothing stays after the time."""
     with subprocess.Popen(
-        [*command, *map(str, words)],
+        [sys.executable, "-m", module, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
         start_new_session=True,
     ) as process:
         try:

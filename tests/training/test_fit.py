@@ -1,111 +1,73 @@
-"""Training: resuming is exact, the schedule is the recipe's, and what is saved stays whole."""
+"""Training from data to bundle: what it tells and refuses, and what each of a recipe's keys does."""
 
-import errno
-import math
-import os
+import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
-from fishnet.bundle import WEIGHTS, read_bundle
+import fishnet
+from fishnet.bundle import read_bundle
 from fishnet.cli import main
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
-from fishnet.tasks.base import TaskModel
+from fishnet.tasks.image import CrossEntropy
+from fishnet.tasks.store import load_model
 from fishnet.training import fit as fitting
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
+from fishnet.training.optimise import schedule_of
 from fishnet.training.recipe import Recipe
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
+from tests.makers import image_folder, picture
+from tests.training.runs import EPOCHS, STEPS, last, spied
 
-EPOCHS, STEPS = 4, 2  # 21 training pictures in whole batches of 8
-
-
-def settings(epochs: int = EPOCHS, workers: int = 0, seed: int = 0) -> list[str]:
-    """Dropout and stochastic depth draw random numbers in every step; momentum and running statistics carry over."""
-    return fast(
-        "--epochs", epochs, "--workers", workers, "--seed", seed, "--drop-rate", 0.2, "--drop-path-rate", 0.1,
-        "--lr", 0.05,
-    )  # fmt: skip
-
-
-def last(out: Path) -> dict[str, Any]:
-    """The last checkpoint; loading it shows that it is whole."""
-    found: dict[str, Any] = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
-    return found
-
-
-def same_training(one: Path, other: Path) -> None:
-    """Weights, optimiser state, history and bundle agree bit for bit: one machine, one thread, float32 on the CPU."""
-    a, b = last(one), last(other)
-    assert a["global_step"] == b["global_step"]
-    for key, value in a["state_dict"].items():
-        assert torch.equal(value, b["state_dict"][key]), key
-    for (key, state), other_state in zip(
-        a["optimizer_states"][0]["state"].items(), b["optimizer_states"][0]["state"].values(), strict=True
-    ):
-        assert torch.equal(state["momentum_buffer"], other_state["momentum_buffer"]), key
-    assert read_history(one / "history.csv") == read_history(other / "history.csv")
-    assert read_bundle(one).sha256 == read_bundle(other).sha256
-    assert read_bundle(one).metrics == read_bundle(other).metrics
+SMOOTH = ["--weight-decay", 0, "--warmup-epochs", 0, "--schedule", "constant", "--momentum", 0.5]
 
 
 @pytest.fixture(scope="module")
 def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training without interruption. Not to be changed by a test."""
+    """A training of some epochs. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert main(["train", "classify", str(folder), "--out", str(out), *settings()]) == 0
+    assert main(["train", "classify", str(folder), "--out", str(out), *fast("--epochs", EPOCHS, "--lr", 0.05)]) == 0
     return out
 
 
-def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
-    """Lets something happen within a training step."""
-    training_step = Training.training_step
-
-    def call(self: Training, batch: Any, batch_idx: int) -> Tensor | None:
-        if self.global_step == step:
-            do()
-        return training_step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Training, "training_step", call)
+Train = Callable[..., tuple[Path, str]]
 
 
 @pytest.fixture
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C as in a terminal: what a shell starts in the background ignores it from birth."""
-    own = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, own)
+def train(folder: Path, tmp_path: Path, run: Run) -> Train:
+    """Trains with these flags: the folder, and what was told."""
+    made = 0
+
+    def call(*more: object, data: Path = folder) -> tuple[Path, str]:
+        nonlocal made
+        made += 1
+        out = tmp_path / f"run{made}"
+        code, text, err = run("train", "classify", data, "--out", out, *fast(*more))
+        assert code == 0, err
+        return out, text
+
+    return call
 
 
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(1)  # the interrupt arrives within
+def weights(out: Path) -> dict[str, Tensor]:
+    """Of the trained model, as they were at the end; without averages."""
+    state = last(out)["state_dict"]
+    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
 
 
-def test_threads_are_the_recipe_s(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast("--threads", 1))[0] == 0
-    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast())[0] == 0
-    assert asked == [1]
-
-
-# resuming
+# what is logged and told
 
 
 def test_the_history_of_a_training(whole: Path) -> None:
@@ -116,263 +78,168 @@ def test_the_history_of_a_training(whole: Path) -> None:
     assert [float(row["epoch"]) for row in rows] == [int(row["step"]) / STEPS for row in rows]
 
 
-@pytest.mark.usefixtures("_interruptible")
-def test_an_interrupted_training_goes_on_as_if_nothing_had_been(
-    whole: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    handler = signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
-        at_step(2 * STEPS + 1, patch, interrupt)
-        says(run("train", "classify", folder, "--out", out, *settings()), 130, "interrupted", f"--resume {out}")
-    assert signal.getsignal(signal.SIGINT) == handler, "the next interrupt must work as well"
-    assert last(out)["global_step"] == 2 * STEPS
-    assert read_history(out / "history.csv")[-1]["step"] == str(2 * STEPS + 1), "beyond the checkpoint"
-    read_bundle(out)
-    code, _, err = run("train", "classify", folder, "--resume", out, "--quiet")
-    assert code == 0, err
-    same_training(whole, out)
-
-
-@pytest.mark.slow
-def test_a_killed_training_goes_on_as_if_nothing_had_been(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    out = tmp_path / "run"
-    code = (
-        "import os, signal, sys, torch; torch.set_num_threads(1)\n"
-        "from fishnet.cli import main\nfrom fishnet.training.module import Training\n"
-        "step = Training.training_step\n"
-        "def call(self, batch, i):\n"
-        f"    if self.global_step == {2 * STEPS + 1}: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return step(self, batch, i)\n"
-        "Training.training_step = call\nmain(sys.argv[1:])\n"
-    )
-    words = ["train", "classify", str(folder), "--out", str(out), *settings()]
-    done = subprocess.run([sys.executable, "-c", code, *words], check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert last(out)["global_step"] == 2 * STEPS
-    code_, _, err = run("train", "classify", folder, "--resume", out, "--quiet")
-    assert code_ == 0, err
-    same_training(whole, out)
-
-
-@pytest.mark.usefixtures("_interruptible")
-def test_interrupted_within_the_first_epoch_there_is_nothing_to_resume_and_nothing_in_the_way(
-    folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        at_step(1, patch, interrupt)
-        says(run("train", "classify", folder, "--out", out, *fast()), 130, "interrupted", "nothing is kept")
-    says(run("train", "classify", folder, "--resume", out, "--quiet"), 2, "nothing to resume", "last.ckpt")
-    assert run("train", "classify", folder, "--out", out, *fast())[0] == 0
-    assert [row["step"] for row in read_history(out / "history.csv")] == ["1", "2", "2"]
-
-
-def test_a_training_can_be_prolonged(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    out = tmp_path / "run"
-    assert run("train", "classify", folder, "--out", out, *settings(epochs=2))[0] == 0
-    code, _, err = run("train", "classify", folder, "--resume", out, "--epochs", EPOCHS, "--quiet")
-    assert code == 0, err
-    rates = [row["lr"] for row in read_history(out / "history.csv")]
-    expected = [row["lr"] for row in read_history(whole / "history.csv")]
-    second_half = len(expected) // 2
-    assert rates[second_half:] == expected[second_half:], "the schedule of the longer training"
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["epochs"] == EPOCHS
-
-
-def test_resuming_a_finished_training_changes_nothing(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    out = tmp_path / "run"
-    assert run("train", "classify", folder, "--out", out, *fast())[0] == 0
-    before = (out / "history.csv").read_text(), last(out)["state_dict"], read_bundle(out)
-    code, text, err = run("train", "classify", folder, "--resume", out, "--quiet")
-    assert code == 0, err
-    assert f"acc@1 {before[2].metrics['acc@1']:.2f}" in text
-    assert (out / "history.csv").read_text() == before[0]
-    assert all(torch.equal(value, before[1][key]) for key, value in last(out)["state_dict"].items())
-    assert read_bundle(out) == before[2]
-
-
-def test_workers_change_nothing(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    out = tmp_path / "run"
-    code, _, err = run("train", "classify", folder, "--out", out, *settings(workers=1))
-    assert code == 0, err
-    assert read_bundle(out).recipe["workers"] == 1
-    same_training(whole, out)
-
-
-def test_another_seed_is_another_training(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    out = tmp_path / "run"
-    assert run("train", "classify", folder, "--out", out, *settings(seed=1))[0] == 0
-    assert read_history(out / "history.csv")[0]["train/loss"] != read_history(whole / "history.csv")[0]["train/loss"]
-
-
-# saving
-
-
-def full_disk(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
-    """Lets the call-th checkpoint fail as a full disk does, with half of it written."""
-    count = 0
-    save = TorchCheckpointIO.save_checkpoint
-
-    def failing(self: TorchCheckpointIO, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        nonlocal count
-        count += 1
-        if count == call:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(self, checkpoint, path, storage_options)
-
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", failing)
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_bundle(
-    whole: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        full_disk(patch, 3)
-        result = run("train", "classify", folder, "--out", out, *settings())
-    says(result, 1, "last.ckpt: not saved (No space left on device)", "make room", "--resume")
-    assert [path.name for path in (out / "checkpoints").iterdir()] == ["last.ckpt"], "no partial file stays"
-    assert last(out)["global_step"] == 2 * STEPS
-    read_bundle(out)
-    code, _, err = run("train", "classify", folder, "--resume", out, "--quiet")
-    assert code == 0, err
-    same_training(whole, out)
-
-
-def test_a_full_disk_leaves_the_old_bundle(
-    folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    saved: list[Path] = []
-    save = fitting.save_weights
-    forgetful = property(lambda self: None, lambda self, value: None)  # so that every epoch is the best
-
-    def once(model: TaskModel, path: Path) -> None:
-        if saved:
-            path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        saved.append(path)
-        save(model, path)
-
-    monkeypatch.setattr(fitting, "save_weights", once)
-    monkeypatch.setattr(fitting.BundleWriter, "best", forgetful, raising=False)
-    result = run("train", "classify", folder, "--out", out, *fast("--epochs", 2))
-    says(result, 1, f"{out}: not saved", "No space left on device", "make room")
-    read_bundle(out)
-    assert sorted(path.name for path in out.iterdir() if WEIGHTS in path.name) == [WEIGHTS]
-    assert last(out)["global_step"] == STEPS
-
-
-def test_the_bundle_is_the_best_epoch(whole: Path) -> None:
-    accuracies = [float(row["val/acc@1"]) for row in read_history(whole / "history.csv") if row["val/acc@1"]]
-    assert read_bundle(whole).metrics["acc@1"] == pytest.approx(max(accuracies), abs=1e-3)
-
-
-# learning rates
-
-
-class Line(TaskModel):
-    """The smallest model there is."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(2, 2))
-
-    def decode(self, features: Any) -> Any:
-        return features
-
-
-def rates(recipe: Recipe, steps_per_epoch: int = 10) -> list[float]:
-    """The learning rate before each step, and after the last."""
-    classes = Classes.of(["a", "b"])
-    module = Training(get_task("classify"), Line(), classes, Preprocess(), recipe, steps_per_epoch)
-    made = module.configure_optimizers()
-    found = []
-    for step in range(recipe.epochs * steps_per_epoch + 1):
-        made["lr_scheduler"]["scheduler"].step_update(num_updates=step)
-        groups = {group["lr"] for group in made["optimizer"].param_groups}
-        assert len(groups) == 1
-        found += groups
-    return found
-
-
-def test_the_warm_up_is_a_line_from_a_twenty_fifth() -> None:
-    found = rates(Recipe(lr=1.0, epochs=10, warmup_epochs=2.0))
-    assert found[:20] == pytest.approx([0.04 + 0.96 * step / 20 for step in range(20)])
-    assert found[20] == pytest.approx(1.0)
-
-
-def test_the_warm_up_may_be_a_fraction_and_is_at_most_half() -> None:
-    assert rates(Recipe(lr=1.0, epochs=4, warmup_epochs=0.5))[:6] == pytest.approx(
-        [0.04 + 0.96 * step / 5 for step in range(5)] + [1.0]
-    )
-    assert rates(Recipe(lr=1.0, epochs=4, warmup_epochs=99.0))[20] == pytest.approx(1.0)
-    assert rates(Recipe(lr=1.0, epochs=4, warmup_epochs=0.0))[0] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 2.0])
-def test_cosine(warmup: float) -> None:
-    found = rates(Recipe(lr=0.8, epochs=10, warmup_epochs=warmup))
-    start = round(10 * warmup)
-    rest = 100 - start
-    assert found[start:] == pytest.approx(
-        [0.4 * (1 + math.cos(math.pi * step / rest)) for step in range(rest + 1)], abs=1e-12
-    )
-    assert found[-1] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_steps() -> None:
-    found = rates(Recipe(lr=1.0, epochs=10, warmup_epochs=1.0, schedule="step", step_epochs=3))
-    for first, after, rate in ((10, 40, 1.0), (40, 70, 0.1), (70, 100, 0.01)):
-        assert found[first:after] == pytest.approx([rate] * (after - first))
-
-
-def test_constant() -> None:
-    found = rates(Recipe(lr=0.3, epochs=10, warmup_epochs=1.0, schedule="constant"))
-    assert found[10:] == pytest.approx([0.3] * 91)
-
-
 def test_the_training_follows_the_schedule(whole: Path) -> None:
     # a row stands after its step: with the rate of the next
     found = [float(row["lr"]) for row in read_history(whole / "history.csv") if row["train/loss"]]
     recipe = Recipe().replace(yaml.safe_load((whole / "recipe.yaml").read_text()))
-    assert found == pytest.approx(rates(recipe, STEPS)[1:], abs=1e-12)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    schedule = schedule_of(optimizer, recipe, STEPS)
+    expected = []
+    for step in range(1, EPOCHS * STEPS + 1):
+        schedule.step_update(num_updates=step)
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_settings_that_an_optimiser_refuses(folder: Path, tmp_path: Path, run: Run) -> None:
-    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--momentum", 0))
-    says(result, 2, "optimizer sgd", "momentum")
+@pytest.mark.parametrize(("every", "steps"), [(1, [1, 2, 3, 4]), (2, [2, 4]), (3, [3])])
+def test_rows_between_epochs(every: int, steps: list[int], train: Train) -> None:
+    out, _ = train("--log-steps", every, "--epochs", 2)
+    assert [int(row["step"]) for row in read_history(out / "history.csv") if row["train/loss"]] == steps
+
+
+def test_the_last_lines_name_the_best_epoch(train: Train) -> None:
+    out, text = train("--epochs", 3, "--lr", 0.1)
+    rows = [row for row in read_history(out / "history.csv") if row["val/acc@1"]]
+    best = max(rows, key=lambda row: (float(row["val/acc@1"]), -float(row["val/loss"])))
+    assert f"best epoch: {round(float(best['epoch']))}  " in text
+    assert text.splitlines()[-2:] == [f"curves: {out / 'curves.png'}", f"bundle: {out}"]
+
+
+def test_threads_are_the_recipe_s(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast("--threads", 1))[0] == 0
+    assert run("train", "classify", folder, "--dry-run", "--out", tmp_path / "run", *fast())[0] == 0
+    assert asked == [1]
+
+
+# averaged weights
+
+
+def test_the_average_follows_the_weights(train: Train, folder: Path) -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def copy(module: Training, *_: Any) -> None:
+        seen.append({name: value.detach().clone() for name, value in module.model.state_dict().items()})
+
+    with spied(Training, "on_train_start", copy), spied(Training, "optimizer_step", copy):
+        out, _ = train("--ema", 0.9, "--epochs", 3, "--lr", 0.05)
+    expected, *rest = seen
+    assert len(rest) == 3 * STEPS
+    for step, state in enumerate(rest, start=1):
+        decay = min(0.9, 1 - (1 + (step - 1)) ** (-2 / 3)) if step > 1 else 0.0  # timm's warm-up of the average
+        expected = {
+            name: decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+    found = {
+        k.removeprefix("ema.module."): v for k, v in last(out)["state_dict"].items() if k.startswith("ema.module.")
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-4, atol=1e-5), name
+    assert any(not torch.equal(found[name], value) for name, value in weights(out).items())
+    best = last(out, "best")["state_dict"]
+    kept = load_model(out)[1].state_dict()
+    assert all(torch.equal(value, best[f"ema.module.{name}"]) for name, value in kept.items()), "what is kept"
+
+
+# losses and mixing
+
+
+@pytest.mark.parametrize("flags", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}])
+def test_mixed_targets_are_shares(flags: dict[str, float]) -> None:
+    mixing = get_task("classify").mixing(Recipe(**flags), Classes.of(["a", "b", "c"]))  # type: ignore[arg-type]
+    assert mixing is not None
+    images, targets = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+    for seed in range(4):
+        found = []
+        for _ in range(2):
+            torch.manual_seed(seed)
+            found.append(mixing(images, targets))
+        (mixed, shares), (again, same) = found
+        assert torch.equal(mixed, again)
+        assert torch.equal(shares, same)
+        assert mixed.shape == images.shape
+        assert shares.shape == (6, 3)
+        assert shares.sum(1) == pytest.approx(torch.ones(6), abs=1e-6)
+        assert (shares >= 0).all()
+        assert not torch.equal(mixed, images)
+
+
+def test_nothing_is_mixed_by_default() -> None:
+    assert get_task("classify").mixing(Recipe(), Classes.of(["a", "b"])) is None
+
+
+def test_mixing_changes_the_training_and_is_the_seed_s(train: Train) -> None:
+    losses = [
+        [row["train/loss"] for row in read_history(train("--epochs", 2, *flags)[0] / "history.csv")]
+        for flags in ((), ("--mixup", 0.4, "--cutmix", 1), ("--mixup", 0.4, "--cutmix", 1))
+    ]
+    assert losses[0] != losses[1] == losses[2]
+
+
+def test_label_smoothing_and_class_weights() -> None:
+    scores, targets = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]), torch.tensor([0, 1])
+    logs = scores.log_softmax(1)
+    assert float(CrossEntropy(0.0, None)(scores, targets)["cross_entropy"]) == pytest.approx(
+        -float(logs[0, 0] + logs[1, 1]) / 2
+    )
+    smooth = -(0.9 * (logs[0, 0] + logs[1, 1]) + 0.1 * logs.mean(1).sum()) / 2
+    assert float(CrossEntropy(0.1, None)(scores, targets)["cross_entropy"]) == pytest.approx(float(smooth))
+    weighted = CrossEntropy(0.0, torch.tensor([1.0, 3.0, 1.0]))(scores, targets)["cross_entropy"]
+    assert float(weighted) == pytest.approx(-float(logs[0, 0] + 3 * logs[1, 1]) / 4)
+
+
+def test_balanced_classes_count_alike(tmp_path: Path, train: Train) -> None:
+    data = image_folder(tmp_path / "data", 3)
+    for i in range(3, 12):
+        picture("red", 900 + i).save(data / "red" / f"{i}.png")
+    seen: list[Tensor] = []
+    with spied(Training, "on_train_start", lambda module: seen.append(module.criterion.weights)):
+        train("--class-weights", "balanced", "--batch-size", 4, data=data)
+    counts = torch.tensor([2.0, 2.0, 11.0])  # of blue, green and red: one of each is held out
+    assert seen[0] == pytest.approx(counts.sum() / (3 * counts))
+    assert float((seen[0] * counts).sum()) == pytest.approx(15)
 
 
 # gradients
 
 
+def test_gradients_add_up_over_batches(train: Train) -> None:
+    flags = [
+        "--backbone", "convnext_atto", "--flip", 0, "--crop-scale", 1, 1, *SMOOTH, "--lr", 0.01, "--log-steps", 1,
+    ]  # fmt: skip
+    whole, _ = train("--batch-size", 8, *flags)
+    halves, _ = train("--batch-size", 4, "--accumulate", 2, *flags)
+    # 21 pictures: 2 whole batches of 8, and 5 of 4, of which the last is an update of its own
+    assert [int(row["step"]) for row in read_history(whole / "history.csv")] == [1, 2, 2]
+    assert [int(row["step"]) for row in read_history(halves / "history.csv")] == [1, 2, 3, 3]
+    assert [float(row["epoch"]) for row in read_history(halves / "history.csv")] == pytest.approx(
+        [1 / 3, 2 / 3, 1, 1], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("way", [("--batch-size", 16), ("--batch-size", 8, "--accumulate", 2)])
+def test_two_batches_for_an_update_are_one_of_twice_the_size(way: tuple[object, ...], train: Train) -> None:
+    flags = ["--backbone", "convnext_atto", "--flip", 0, *SMOOTH, "--lr", 0.01]
+    one, other = (weights(train(*more, *flags)[0]) for more in (("--batch-size", 16), way))
+    for name, value in one.items():
+        assert torch.allclose(other[name], value, rtol=1e-4, atol=1e-6), name
+
+
 @pytest.mark.parametrize("clip", [0.01, 0.0])
-def test_gradients_are_clipped(
-    clip: float, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_are_clipped(clip: float, train: Train) -> None:
     before: dict[str, Tensor] = {}
-    start = Training.on_train_start
 
-    def remember(self: Training) -> None:
-        start(self)
-        before.update({name: value.detach().clone() for name, value in self.model.named_parameters()})
+    def remember(module: Training) -> None:
+        before.update({name: value.detach().clone() for name, value in module.model.named_parameters()})
 
-    monkeypatch.setattr(Training, "on_train_start", remember)
-    out = tmp_path / "run"
-    one_step = fast(
-        "--batch-size", 64, "--lr", 1, "--momentum", 0.5, "--weight-decay", 0, "--warmup-epochs", 0,
-        "--schedule", "constant", "--clip-grad", clip,
-    )  # fmt: skip
-    code, _, err = run("train", "classify", folder, "--out", out, *one_step)
-    assert code == 0, err
-    after = last(out)
-    assert after["global_step"] == 1
-    change = torch.stack(
-        [(after["state_dict"][f"model.{name}"] - value).norm() for name, value in before.items()]
-    ).norm()
+    with spied(Training, "on_train_start", remember):
+        out, _ = train("--batch-size", 64, "--lr", 1, *SMOOTH, "--clip-grad", clip)
+    assert last(out)["global_step"] == 1
+    after = weights(out)
+    change = torch.stack([(after[name] - value).norm() for name, value in before.items()]).norm()
     if clip:
         # The first step of SGD with Nesterov momentum m is lr * (1 + m) * gradient. 1%: a change of 1e-2 in weights of
         # about 1 keeps some five of float32's seven digits.
@@ -381,7 +248,156 @@ def test_gradients_are_clipped(
         assert float(change) > 0.1, "the bound above is one that matters"
 
 
+@pytest.mark.slow
+def test_recomputed_features_give_the_same_training(train: Train) -> None:
+    plain, _ = train("--epochs", 2)
+    saving, _ = train("--epochs", 2, "--grad-checkpointing")
+    for name, value in weights(plain).items():
+        assert torch.allclose(weights(saving)[name], value, rtol=1e-5, atol=1e-6), name
+
+
+def test_half_precision(train: Train) -> None:
+    seen: list[torch.dtype] = []
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, _, output: seen.append(output.dtype) if isinstance(module, nn.Conv2d) else None
+    )
+    try:
+        out, _ = train("--precision", "bf16")
+    finally:
+        hook.remove()
+    assert torch.bfloat16 in seen
+    assert {value.dtype for value in weights(out).values() if value.is_floating_point()} == {torch.float32}
+
+
+# parts of the network
+
+
+@pytest.mark.parametrize(
+    ("what", "still"),
+    [("none", ()), ("trunk", ("stem", "tail", "bridge", "body", "head")), ("stem,tail", ("stem", "tail"))],
+)
+def test_what_is_frozen_stays_as_it_was(what: str, still: tuple[str, ...], train: Train) -> None:
+    before: dict[str, Tensor] = {}
+
+    def remember(module: Training) -> None:
+        before.update({name: value.detach().clone() for name, value in module.model.state_dict().items()})
+
+    with spied(Training, "on_train_start", remember):
+        out, _ = train("--freeze", what)
+    after = weights(out)
+    changed = {name.split(".")[1] for name, value in before.items() if not torch.equal(after[name], value)}
+    assert not changed & set(still), "weights and running statistics"
+    assert {"score"} <= changed
+    if what != "trunk":
+        assert {"body", "head"} <= changed
+    if what == "none":
+        assert {"stem", "tail"} <= changed
+
+
+def test_a_part_that_is_not_there(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--freeze", "tale"))
+    says(result, 2, "freeze=tale", "'tale'", "tail")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fish_without_its_head(train: Train, folder: Path, tmp_path: Path, run: Run) -> None:
+    out, _ = train("--end", "body")
+    assert read_bundle(out).backbone_args == {"end": "body"}
+    assert fishnet.load(out).predict(folder / "red" / "0.png").to_dict()["predictions"]
+    again, text = train("--weights", out)
+    assert read_bundle(again).backbone_args == {"end": "body"}, "a bundle brings its end"
+    assert "weights from" in text
+    result = run(
+        "train", "classify", folder, "--out", tmp_path / "no", *fast("--backbone", "resnet18", "--end", "body")
+    )
+    says(result, 2, "resnet18", "end='body'")
+
+
+def test_a_bundle_brings_its_network(train: Train, folder: Path, tmp_path: Path, run: Run) -> None:
+    first, _ = train("--backbone", "fishnet_tiny", "--size", 48, "--channels", 1)
+    data = tmp_path / "two"
+    shutil.copytree(folder, data)
+    shutil.rmtree(data / "blue")
+    out = tmp_path / "second"
+    code, text, err = run(
+        "train", "classify", data, "--weights", first, "--out", out, "--epochs", 1, "--batch-size", 8, "--workers", 0,
+        "--device", "cpu", "--quiet", "--freeze", "trunk", "--lr", 0.01,
+    )  # fmt: skip
+    assert code == 0, err
+    bundle, model = load_model(out)
+    assert (bundle.backbone, bundle.preprocess.size, bundle.preprocess.channels) == ("fishnet_tiny", (48, 48), 1)
+    assert "classifier of 3 classes left out: this model's, of 2 classes, is new" in text
+    old = load_model(first)[1].state_dict()
+    same = [name for name, value in model.state_dict().items() if old[name].shape == value.shape]
+    assert len(same) > 50
+    assert all(torch.equal(model.state_dict()[name], old[name]) for name in same), "the frozen trunk is the bundle's"
+
+
+def test_validation_may_have_a_size_of_its_own(train: Train, folder: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+    with spied(Training, "validation_step", lambda module, batch, _: seen.append(tuple(batch.images.shape[2:]))):
+        out, _ = train("--size", 32, "--val-size", 48)
+    assert set(seen) == {(48, 48)}
+    assert read_bundle(out).preprocess.size == (48, 48)
+
+
+# ends
+
+
+def test_patience(train: Train) -> None:
+    out, text = train("--epochs", 20, "--patience", 2, "--lr", 0)
+    assert "stopped early: 2 epochs without a better one" in text
+    epochs = [row for row in read_history(out / "history.csv") if row["val/acc@1"]]
+    assert len(epochs) == 3
+    assert re.search(r"best epoch: \d", text)
+
+
+def test_a_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--lr", "1e9", "--batch-size", 4))
+    place = tmp_path / "run" / "nan-batch.pt"
+    says(result, 1, "the loss became", "at step", "learning rate", str(place), "--lr", "--clip-grad")
+    saved = torch.load(place, weights_only=True)
+    assert saved["images"].shape == (4, 3, 32, 32)
+    assert saved["images"].dtype == torch.uint8
+    assert len(saved["indices"]) == len(saved["targets"]) == 4
+
+
+def test_a_validation_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> None:
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--lr", "1e9"))
+    assert not [it for it in warned if "nan" in str(it.message)], "one line, and it is ours"
+    says(result, 1, "the validation loss became", "after step 2", "learning rate", "--lr", "--clip-grad")
+    assert not (tmp_path / "run" / "config.json").exists(), "no best epoch without a number"
+
+
+def test_a_dry_run_saves_no_batch(folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = fast("--lr", "1e30", "--warmup-epochs", 0, "--dry-run")
+    says(run("train", "classify", folder, "--out", tmp_path / "run", *flags), 1, "the loss became", "few steps")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
+def test_checkpoints_within_an_epoch(every: int, train: Train) -> None:
+    saved: list[tuple[int, int, int]] = []
+
+    def see(module: Training, _: Any) -> None:
+        saved.append((module.position.epoch, module.position.batches, module.position.step))
+
+    with spied(Training, "on_save_checkpoint", see):
+        train("--epochs", 2, "--batch-size", 4, "--checkpoint-steps", every)
+    within = {0: [], 1: [1, 2, 3, 4, 6, 7, 8, 9], 3: [3, 6, 9]}[every]
+    assert saved == sorted([(step // 5, step % 5, step) for step in within] + [(1, 0, 5), (2, 0, 10)])
+    assert all(a < b for a, b in pairwise(saved))
+
+
 # what fit refuses
+
+
+def test_settings_that_an_optimiser_refuses(folder: Path, tmp_path: Path, run: Run) -> None:
+    result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--momentum", 0))
+    says(result, 2, "optimizer sgd", "momentum")
 
 
 def test_unknown_task(tmp_path: Path) -> None:

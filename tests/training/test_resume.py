@@ -172,7 +172,7 @@ def uninterrupted(
 ) -> tuple[Path, int]:
     """A training of everything in one go, and its accumulation. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("everything") / "run"
-    done = ended(["train", "classify", folder, "--out", out, *everything(request.param, 0)], out.parent / "log")
+    done = ended(["train", "classify", folder, "--out", out, *everything(request.param, 0)])
     assert done.code == 0, done.text
     return out, request.param
 
@@ -186,7 +186,7 @@ def goes_on(out: Path, folder: Path, prepare: Callable[..., None] | None, *where
     """Resumes, and checks where it says that it goes on; perhaps to be killed again."""
     there = read_position(out / "checkpoints" / "last.ckpt")
     words: list[object] = ["train", "classify", folder, "--resume", out, "--quiet", "--workers", workers]
-    done = ended(words, out.parent / "log", prepare, *where)
+    done = ended(words, prepare, *where)
     within = f" and {there.batches} batches" if there.batches else ""
     assert f"going on after epoch {there.epoch}{within} (step {there.step})" in done.text
     return done
@@ -212,7 +212,7 @@ def test_killed_five_times(uninterrupted: tuple[Path, int], workers: int, folder
     steps = [step for step in drawn_steps(5, total, seed=accumulate) if step >= EVERY]
     steps = [EVERY + 1, *(step for step in steps if step != EVERY + 1)][:5]  # the first: within the first epoch
     words = ["train", "classify", folder, "--out", out, *everything(accumulate, workers)]
-    done = ended(words, tmp_path / "log", die_at_step, steps[0])
+    done = ended(words, die_at_step, steps[0])
     assert done.code == -signal.SIGKILL, done.text
     for step in steps[1:]:
         done = goes_on(out, folder, die_at_step, step, workers=workers)
@@ -232,7 +232,7 @@ def test_killed_five_times(uninterrupted: tuple[Path, int], workers: int, folder
 def test_killed_while_it_validates_and_writes(whole: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "classify", folder, "--out", out, *settings(), "--checkpoint-steps", 1, "--log-steps", 1]
-    done = ended(words, tmp_path / "log", die_in_validation, 0)
+    done = ended(words, die_in_validation, 0)
     assert done.code == -signal.SIGKILL, done.text
     assert read_position(out / "checkpoints" / "last.ckpt") == Position(epoch=0, batches=1, step=1)
     for kill, arguments, step in (
@@ -260,7 +260,7 @@ def test_killed_while_it_validates_and_writes(whole: Path, folder: Path, tmp_pat
 def test_killed_while_it_replaces_a_bundle(name: str, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "classify", folder, "--out", out, *settings()]
-    done = ended(words, tmp_path / "log", die_in_second_bundle, name)
+    done = ended(words, die_in_second_bundle, name)
     assert done.code == -signal.SIGKILL, done.text
     bundle, _ = load_model(out)
     assert bundle.metrics["acc@1"] >= 0

@@ -1,13 +1,11 @@
 """Picture files as tensors, by the fastest way that gives what :mod:`fishnet.data.pictures` gives."""
 
-import io
 import warnings
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.pictures import Picture, decode_picture
 
@@ -16,8 +14,9 @@ try:
 except ImportError:  # deprecated since torchvision 0.29, to be removed: Pillow then reads everything
     decode_jpeg = None
 
-_ORIENTATION = 0x0112
 _JPEG = b"\xff\xd8\xff"
+_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_SEGMENTS = (*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE)  # APPn, tables of quantisation and codes, restarts, comments
 
 
 def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture") -> Tensor:
@@ -42,29 +41,41 @@ def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture") ->
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """A decoded picture as a tensor of shape (channels, height, width), uint8 or float32."""
-    if isinstance(picture, Image.Image):
-        tensor: Tensor = tv.pil_to_tensor(picture)
-        return tensor
-    return torch.from_numpy(np.array(picture, order="C")).permute(2, 0, 1)
+    """A decoded picture as a tensor of shape (channels, height, width), uint8 or float32, channels last in memory."""
+    array = np.array(picture, order="C")
+    return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
 def _decode_plain(encoded: bytes, channels: int) -> Tensor | None:
     """A JPEG file that is upright and holds the wanted channels as they are; None for others and for broken ones."""
-    if decode_jpeg is None:
+    shape = _upright_shape(encoded)
+    if decode_jpeg is None or shape is None or channels not in (1, 3) or shape[0] != channels:
+        return None
+    if Image.MAX_IMAGE_PIXELS is not None and shape[1] * shape[2] > Image.MAX_IMAGE_PIXELS:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF, and that the decoder is deprecated
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(encoded)) as image:  # reads the header only
-                if (
-                    image.format != "JPEG"
-                    or image.mode != {1: "L", 3: "RGB"}.get(channels)
-                    or image.getexif().get(_ORIENTATION, 1) != 1
-                ):
-                    return None
-            pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
+            warnings.simplefilter("ignore")  # that the decoder is deprecated, and that bytes cannot be written to
+            pixels: Tensor = decode_jpeg(torch.frombuffer(encoded, dtype=torch.uint8))
             return pixels
-    except Exception:  # whatever is wrong with it, decode_picture says so
+    except RuntimeError:  # whatever is wrong with it, decode_picture says so
         return None
+
+
+def _upright_shape(encoded: bytes) -> tuple[int, int, int] | None:
+    """Components, height and width from a JPEG file's header; None where only Pillow knows how it lies.
+
+    The header is a row of segments (ITU-T T.81, annex B): a marker of two bytes, a length of two that counts itself,
+    and the content, up to the frame's (SOF). A segment of EXIF, which may turn the picture, ends the search, and so
+    does one of several pictures (MPF).
+    """
+    place = 2
+    while place + 10 <= len(encoded) and encoded[place] == 0xFF:
+        kind, length = encoded[place + 1], int.from_bytes(encoded[place + 2 : place + 4])
+        if kind in _FRAMES:
+            height, width = (int.from_bytes(encoded[at : at + 2]) for at in (place + 5, place + 7))
+            return encoded[place + 9], height, width
+        if encoded.startswith((b"Exif", b"MPF"), place + 4) or kind not in _SEGMENTS:
+            return None
+        place += 2 + length
+    return None

@@ -14,15 +14,6 @@ from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 
 
-class _Crop(v2.RandomResizedCrop):  # type: ignore[misc]
-    """torchvision's, with the pixels' channels side by side in memory before and after: twice as fast."""
-
-    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
-        part = tv.crop(inpt, **params).permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        resized: Tensor = tv.resize(part, self.size, interpolation=self.interpolation, antialias=self.antialias)
-        return resized
-
-
 class TrainTransform:
     """Random resized crop and horizontal flip; then, where asked for, colour jitter, RandAugment and random erasing.
 
@@ -60,15 +51,10 @@ class TrainTransform:
         erase: float = 0.0,
     ) -> None:
         mean_colour = [float(round(255 * value)) for value in preprocess.mean]
-        steps: list[v2.Transform] = [
-            _Crop(
-                preprocess.size,
-                scale=tuple(crop_scale),
-                ratio=tuple(crop_ratio),
-                interpolation=InterpolationMode(preprocess.interpolation),
-            ),
-            v2.RandomHorizontalFlip(flip),
-        ]
+        self.size, self.flip = list(preprocess.size), flip
+        self.interpolation = InterpolationMode(preprocess.interpolation)
+        self.boxes = v2.RandomResizedCrop(preprocess.size, scale=tuple(crop_scale), ratio=tuple(crop_ratio))
+        steps: list[v2.Transform] = []
         for name, wanted in (("rand_augment_ops", rand_augment_ops), ("color_jitter", color_jitter)):
             if wanted and preprocess.channels not in (1, 3):
                 raise InputError(
@@ -87,14 +73,21 @@ class TrainTransform:
             )
         if erase:
             steps.append(v2.RandomErasing(erase, value=mean_colour, inplace=True))
-        self.steps = v2.Compose(steps)
+        self.steps = v2.Compose(steps) if steps else None
 
     def __call__(self, image: Picture | Tensor, target: Any) -> tuple[Tensor, Any]:
         """A picture, or a tensor of shape (channels, height, width), to one of (channels, *size); and the target.
 
         The result has the picture's number type: uint8, or float32 for arrays of floats.
         """
-        return self.steps(image if isinstance(image, Tensor) else to_tensor(image)), target
+        whole = image if isinstance(image, Tensor) else to_tensor(image)
+        box = self.boxes.make_params([whole])
+        # With the channels side by side in memory before and after, resizing is twice as fast.
+        part = tv.crop_image(whole, **box).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        part = tv.resize_image(part, self.size, interpolation=self.interpolation, antialias=True)
+        if torch.rand(()) < self.flip:
+            part = part.flip(-1)
+        return part if self.steps is None else self.steps(part), target
 
 
 class EvalTransform:
@@ -124,7 +117,8 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor, light: Tensor | None = None) -> Tensor:
         """Subtracts the mean and divides by the standard deviation of each channel.
 
-        The arithmetic is that of :meth:`~fishnet.preprocess.Preprocess.normalise`, to the bit.
+        Agrees with :meth:`~fishnet.preprocess.Preprocess.normalise` to float32's rounding (1e-6): here it is one
+        multiplication and one addition in a single pass.
 
         Args:
             images: (batch, channels, height, width), 0..255.
@@ -138,7 +132,8 @@ class Normalise(nn.Module):
         # Rows of width x channels numbers, in place: a channel axis of 3 would be an inner loop of 3.
         rows = images.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         rows = rows.view(batch, height, width * channels)
-        rows.div_(255).sub_(mean.repeat(1, width)[:, None]).div_(self.std.repeat(width))
+        scale, shift = (1 / (255 * self.std)).repeat(width), (-mean / self.std).repeat(1, width)[:, None]
+        torch.addcmul(shift, rows, scale, out=rows)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 

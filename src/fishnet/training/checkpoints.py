@@ -1,8 +1,10 @@
 """What a training leaves on the disk: checkpoints and bundle, each whole or not at all."""
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from fishnet.tasks.store import save_state
 from fishnet.training.module import Position, Training
 
 CHECKPOINTS = "checkpoints"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def last_of(out: Path) -> Path:
@@ -145,12 +148,49 @@ class AtomicCheckpoints(TorchCheckpointIO):
                 partial.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all; its folder is made if missing.
+
+    Raises:
+        WorkError: a full disk, or a place that cannot be written to.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8", newline="")
+            partial.replace(path)
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
 @contextmanager
-def saving(path: Any) -> Iterator[None]:
-    """Turns what a full disk raises into a WorkError."""
+def _quiet_writers() -> Iterator[None]:
+    """No traceback from the thread that writes TensorBoard's files: what ends it reaches the training's own thread."""
+    own = threading.excepthook
+    threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else own(told)
+    try:
+        yield
+    finally:
+        threading.excepthook = own
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Around a training: a full disk is a WorkError, whichever of its files met it."""
+    with _quiet_writers(), saving(out, only=_FULL):
+        yield
+
+
+@contextmanager
+def saving(path: Any, only: Collection[int] = ()) -> Iterator[None]:
+    """Turns what a full disk raises into a WorkError; where ``only`` names error numbers, no other errors."""
     try:
         yield
     except OSError as error:
+        if only and error.errno not in only:
+            raise
         reason = getattr(error, "strerror", None) or error
         raise WorkError(
             f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"

@@ -34,6 +34,8 @@ from fishnet.training.checkpoints import (
     Checkpoints,
     last_of,
     read_position,
+    write_whole,
+    writing,
 )
 from fishnet.training.estimate import estimate
 from fishnet.training.history import History, draw_curves
@@ -220,8 +222,7 @@ def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitte
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / RECIPE).write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+        write_whole(out / RECIPE, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
     # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
@@ -251,7 +252,8 @@ def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitte
     )
     last = last_of(out)
     try:
-        trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
+        with writing(out):
+            trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted training
         rest = f"go on with --resume {out}" if last.is_file() else "before the first checkpoint: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
@@ -265,7 +267,7 @@ def _tell_estimate(plan: _Plan, tell: Tell) -> None:
     """Tells the resolved recipe and what the training would cost, as one YAML text."""
     recipe = plan.recipe
     found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
-    updates = len(plan.train) * recipe.epochs // recipe.accumulate
+    updates = plan.module.updates_per_epoch * recipe.epochs
     pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]))
     seconds = found.seconds(recipe, pictures, len(plan.sets["val"]), plan.processes.world)
     tell(yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip())

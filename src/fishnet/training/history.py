@@ -1,6 +1,7 @@
 """The training's log, history.csv, and its curves as a picture."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from fishnet.training.checkpoints import write_whole
 from fishnet.training.optimise import rate_of
 
 NAME, CURVES = "history.csv", "curves.png"
@@ -70,12 +72,11 @@ def read_history(path: Path) -> list[Row]:
 
 def _write(path: Path, rows: list[Row]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 def draw_curves(folder: Path) -> Path | None:

@@ -21,6 +21,8 @@ from fishnet.training.batches import Prepare
 from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
 from fishnet.training.recipe import Recipe
 
+_ADVICE = "try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
+
 
 @dataclass(frozen=True)
 class Position:
@@ -66,7 +68,7 @@ class Training(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
-        self.val_loss = MeanMetric()
+        self.val_loss = MeanMetric(nan_strategy="disable")  # others would be left out without a word
         self.position = Position()
         self.broken: set[str] = set()
         self.read = 0  # pictures of the running pass, over the training or the validation part
@@ -127,11 +129,21 @@ class Training(pl.LightningModule):
         """One step's loss; nothing to learn from in a batch without a readable picture."""
         self.account(batch)
         if not batch.indices:
-            return None if self.trainer.world_size == 1 else self._no_loss()
+            return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
         loss = total(self.criterion(self.model(images), targets))
         self.check_finite(loss, batch)
-        self.log("train/loss", loss, batch_size=len(batch.indices), sync_dist=self.trainer.world_size > 1)
+        return self._told(loss, len(batch.indices))
+
+    def _told(self, loss: Tensor, count: int) -> Tensor:
+        """Logs the mean loss of all processes' pictures; to be called by each process, also one without a picture."""
+        mean, pictures = loss.detach(), count
+        if self.trainer.world_size > 1:
+            sums = torch.stack([mean * count, torch.full_like(mean, count)])
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            mean, pictures = sums[0] / sums[1], int(sums[1])
+        if pictures:
+            self.log("train/loss", mean, batch_size=pictures)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -166,16 +178,15 @@ class Training(pl.LightningModule):
         """Raises WorkError where a loss is not finite, with the batch saved for a look."""
         if torch.isfinite(loss):
             return
-        advice = "try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
         if batch is None:
-            raise WorkError(f"the loss became {loss.item()} within a few steps; {advice}")
+            raise WorkError(f"the loss became {loss.item()} within a few steps; {_ADVICE}")
         rank = "" if self.trainer.world_size == 1 else f"-{self.global_rank}"
         place = Path(self.trainer.default_root_dir) / f"nan-batch{rank}.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"images": batch.images, "targets": batch.targets, "indices": batch.indices}, place)
         raise WorkError(
             f"the loss became {loss.item()} at step {self.global_step} (learning rate "
-            f"{rate_of(self.trainer.optimizers[0]):.3g}); the batch is saved as {place}; {advice}"
+            f"{rate_of(self.trainer.optimizers[0]):.3g}); the batch is saved as {place}; {_ADVICE}"
         )
 
     def on_validation_epoch_start(self) -> None:
@@ -203,7 +214,13 @@ class Training(pl.LightningModule):
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
         values = {name: 100 * value for name, value in self.metrics.compute().items()}
-        self.log("val/loss", self.val_loss.compute())
+        loss = self.val_loss.compute()
+        if not torch.isfinite(loss):
+            raise WorkError(
+                f"the validation loss became {loss.item()} after step {self.global_step} (learning rate "
+                f"{rate_of(self.trainer.optimizers[0]):.3g}); {_ADVICE}"
+            )
+        self.log("val/loss", loss)
         self.log_dict({f"val/{name}": value for name, value in values.items()})
         self.metrics.reset()
         self.val_loss.reset()

@@ -1,0 +1,31 @@
+"""``python -m tests.training.watched DIE_AT COUNTS WORDS...``: ``fishnet``, in a process that torchrun starts.
+
+DIE_AT is the step within which the first process is killed, or -1; into the folder COUNTS each process writes how many
+pictures of each validation it has measured.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from fishnet.cli import main
+from fishnet.training.module import Training
+from tests.training.runs import die_at_step, spied
+
+
+def watched(die_at: int, counts: Path, words: list[str]) -> int:
+    """Trains under watch."""
+    rank = os.environ["RANK"]
+    if die_at >= 0 and rank == "0":
+        die_at_step(die_at)
+
+    def count(module: Training) -> None:
+        with (counts / f"{rank}.txt").open("a") as file:
+            file.write(f"{module.read}\n")
+
+    with spied(Training, "on_validation_epoch_end", count):
+        return main(words)
+
+
+if __name__ == "__main__":
+    sys.exit(watched(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
