@@ -13,10 +13,12 @@ class WorkError(RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """A phrase that offers the nearest valid names: ``did you mean a, b?``, or all of them where none is near."""
+    """A phrase that offers the nearest valid names: ``did you mean a, b?``, or where none is near all, up to 40."""
     choices = sorted(known)
     near = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
-    return f"did you mean {', '.join(near)}?" if near else f"choose from {', '.join(choices)}"
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    return f"choose from {', '.join(choices[:40])}{', ...' if len(choices) > 40 else ''}"
 
 
 def first_line(error: Exception) -> str:

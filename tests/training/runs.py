@@ -174,9 +174,9 @@ def limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def drawn_steps(count: int, steps: int, seed: int) -> list[int]:
+def drawn_steps(count: int, first: int, end: int, seed: int) -> list[int]:
     """Different steps of a training, in order."""
-    return sorted(random.Random(seed).sample(range(1, steps), count))
+    return sorted(random.Random(seed).sample(range(first, end), count))
 
 
 def torchrun(*words: object, module: str = "fishnet", timeout: float = 300) -> subprocess.CompletedProcess[str]:

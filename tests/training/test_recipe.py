@@ -20,8 +20,9 @@ PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
 # A valid value other than the default for every key.
 OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
-    "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64, "val_size": 96, "channels": 1, "crop_pct": 0.5,
-    "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0, "color_jitter": 0.4,
+    "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64, "val_size": 96, "channels": 1,
+    "crop_pct": 0.5, "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0,
+    "color_jitter": 0.4,
     "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25, "lighting": 0.1, "mixup": 0.2, "cutmix": 1.0,
     "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "accumulate": 2, "optimizer": "adamw",
     "lr": 0.3, "momentum": 0.8, "layer_decay": 0.75, "weight_decay": 0.2, "decay_norms": True, "schedule": "step",
