@@ -68,7 +68,7 @@ class Training(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
-        self.val_loss = MeanMetric(nan_strategy="disable")  # others would be left out without a word
+        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # its "warn" leaves them out, "disable" forgets weights
         self.position = Position()
         self.broken: set[str] = set()
         self.read = 0  # pictures of the running pass, over the training or the validation part
