@@ -1,6 +1,7 @@
 """What a training leaves on the disk: checkpoints and bundle, each whole or not at all."""
 
 import errno
+import io
 import os
 import shutil
 import threading
@@ -137,11 +138,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one."""
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes beside the target, then renames."""
+        """Writes beside the target, and nowhere else, then renames."""
         partial = Path(f"{path}.partial")
         try:
             with saving(path):
-                super().save_checkpoint(dict(checkpoint), partial, storage_options)
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                whole = io.BytesIO()  # to a file, torch's writer would hide what a full disk raises
+                torch.save(dict(checkpoint), whole)
+                partial.write_bytes(whole.getbuffer())
                 partial.replace(path)
         finally:
             with suppress(OSError):
@@ -192,6 +196,5 @@ def saving(path: Any, only: Collection[int] = ()) -> Iterator[None]:
         if only and error.errno not in only:
             raise
         reason = getattr(error, "strerror", None) or error
-        raise WorkError(
-            f"{path}: not saved ({reason}): make room; --resume goes on from the last checkpoint"
-        ) from error
+        advice = "make room" if error.errno in _FULL else "make it writable"
+        raise WorkError(f"{path}: not saved ({reason}): {advice}; --resume goes on from the last checkpoint") from error
