@@ -33,7 +33,7 @@ ALLOWED = {
     "tasks": {*LEAVES, "backbone", "hub"},
     "predict": {*LEAVES, "tasks", "hub"},
     "analysis": {*LEAVES, "backbone", "tasks"},
-    "training": {*LEAVES, "backbone", "tasks", "predict", "analysis"},
+    "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
 }
 
 

@@ -81,8 +81,7 @@ def _train(
             raise InputError(f"{resume}: nothing to resume: no training has begun there")
         out, recipe_name = resume, str(resume / "recipe.yaml")
     elif weights is not None:
-        weights = str(local(weights))
-        given = {**_shape_of(weights), **given}
+        given = {**_shape_of(local(weights)), **given}
     recipe = load_recipe(task, recipe_name or "small-data", given)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
@@ -123,7 +122,7 @@ def _train(
     print(f"curves: {fitted.curves}\nbundle: {fitted.bundle}")
 
 
-def _shape_of(weights: str) -> dict[str, Any]:
+def _shape_of(weights: Path) -> dict[str, Any]:
     """The recipe keys that a bundle's weights fit; none for a checkpoint file."""
     if not is_bundle(weights):
         return {}

@@ -22,6 +22,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import marks
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError
+from fishnet.hub import local
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, Task, TaskModel
@@ -154,7 +155,7 @@ def _plan(
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
     classes = sets["train"].classes
-    start = read_bundle(weights).preprocess if weights and is_bundle(weights) else None
+    start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(recipe, sets["train"], start)
     args = _lasting_args(recipe)
     model = task.build(
