@@ -145,9 +145,9 @@ class Constant(PictureSet):
     def read(self, index: int) -> tuple[Picture, int]:
         return Image.new("RGB", (30, 20), (10 * index, 100, 200)), index % 2
 
-    def read_tensor(self, index: int) -> tuple[Tensor, int]:
+    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         self.tensors += 1
-        return super().read_tensor(index)
+        return super().read_tensor(index, least)
 
     def source(self, index: int) -> str:
         return str(index)
@@ -226,3 +226,20 @@ def test_lighting_of_images() -> None:
 def test_lighting_is_for_rgb(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="PCA lighting is for RGB"):
         Lighting()(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio"), [((0.08, 1.0), (0.75, 4 / 3)), ((0.35, 1.0), (0.5, 1.0)), ((1.0, 1.0), (1.0, 1.0))]
+)
+def test_the_least_side_is_enough_for_every_crop(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    ours = TrainTransform(Preprocess((64, 64)), crop_scale=scale, crop_ratio=ratio, flip=0.5)
+    assert ours.least is not None
+    picture = torch.empty(3, ours.least, ours.least)
+    sides = [
+        side
+        for _ in range(500)
+        for name, side in ours.boxes.make_params([picture]).items()
+        if name in ("height", "width")
+    ]
+    assert min(sides) >= 63, "torchvision rounds a crop's sides"
+    assert min(sides) < 90, "no more than needed"

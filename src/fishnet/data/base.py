@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from zlib import crc32
 
 import torch
@@ -57,8 +57,11 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         """
         return str(index)
 
-    def read_tensor(self, index: int) -> tuple[Tensor, Any]:
-        """What :meth:`read` gives, as a tensor of shape (channels, height, width), by the fastest way."""
+    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
+        """What :meth:`read` gives, as a tensor of shape (channels, height, width), by the fastest way.
+
+        It may come smaller, neither side below ``least`` px, where that is faster; 0 keeps its size.
+        """
         picture, target = self.read(index)
         return to_tensor(picture), target
 
@@ -84,9 +87,9 @@ class EncodedSet(LabelledSet):
         """See :class:`PictureSet`."""
         return decode_picture(self.encoded(index), self.channels, self.source(index)), self.labels[index]
 
-    def read_tensor(self, index: int) -> tuple[Tensor, int]:
+    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         """See :class:`PictureSet`."""
-        return decode_tensor(self.encoded(index), self.channels, self.source(index)), self.labels[index]
+        return decode_tensor(self.encoded(index), self.channels, self.source(index), least), self.labels[index]
 
 
 class Subset(LabelledSet):
@@ -104,9 +107,9 @@ class Subset(LabelledSet):
         """See :class:`PictureSet`."""
         return self.whole.read(self.indices[index])
 
-    def read_tensor(self, index: int) -> tuple[Tensor, Any]:
+    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read_tensor(self.indices[index])
+        return self.whole.read_tensor(self.indices[index], least)
 
     def source(self, index: int) -> str:
         """See :class:`PictureSet`."""
@@ -193,10 +196,11 @@ class Transform(Protocol):
     """What :class:`Seeded` applies to a picture.
 
     Attributes:
-        takes: ``image`` for what :meth:`PictureSet.read` gives, ``tensor`` for what ``read_tensor`` gives, faster.
+        least: None for what :meth:`PictureSet.read` gives; a number for what ``read_tensor`` gives, faster: the px that
+            either side must have, 0 for the picture's own size.
     """
 
-    takes: Literal["image", "tensor"]
+    least: int | None
 
     def __call__(self, image: Any, target: Any, /) -> tuple[Tensor, Any]:
         """The picture as a tensor of shape (channels, height, width), and the target."""
@@ -224,8 +228,8 @@ class Seeded(Dataset[Sample]):
         if index == NOTHING:
             return None
         try:
-            read = self.pictures.read_tensor if self.transform.takes == "tensor" else self.pictures.read
-            image, target = read(index)
+            least = self.transform.least
+            image, target = self.pictures.read(index) if least is None else self.pictures.read_tensor(index, least)
         except InputError as error:
             return str(error)
         with drawn_from(mix(self.seed, epoch, index)):

@@ -19,16 +19,18 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _SEGMENTS = (*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE)  # APPn, tables of quantisation and codes, restarts, comments
 
 
-def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture") -> Tensor:
+def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0) -> Tensor:
     """A picture file's content as a tensor: the pixels of :func:`~fishnet.data.pictures.decode_picture`.
 
-    Plain JPEG files go through torchvision's decoder, which is quicker than Pillow; everything else, and every file
-    that it refuses, through ``decode_picture``. Both use libjpeg-turbo, and agree bit for bit.
+    Plain JPEG files go through torchvision's decoder, which is quicker than Pillow; everything else, every file that it
+    refuses, and large photos that need not be decoded at their own size go through ``decode_picture``. Both use
+    libjpeg-turbo, and agree bit for bit.
 
     Args:
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
+        least: see :func:`~fishnet.data.pictures.decode_picture`.
 
     Returns:
         (channels, height, width), uint8 0..255, or float32 for arrays of floats. Often channels last in memory.
@@ -36,8 +38,8 @@ def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture") ->
     Raises:
         InputError: not a picture, truncated, unreasonably large, or with another number of channels.
     """
-    plain = _decode_plain(encoded, channels) if encoded.startswith(_JPEG) else None
-    return to_tensor(decode_picture(encoded, channels, source)) if plain is None else plain
+    plain = _decode_plain(encoded, channels, least) if encoded.startswith(_JPEG) else None
+    return to_tensor(decode_picture(encoded, channels, source, least)) if plain is None else plain
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -46,10 +48,12 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
-def _decode_plain(encoded: bytes, channels: int) -> Tensor | None:
+def _decode_plain(encoded: bytes, channels: int, least: int) -> Tensor | None:
     """A JPEG file that is upright and holds the wanted channels as they are; None for others and for broken ones."""
     shape = _upright_shape(encoded)
     if decode_jpeg is None or shape is None or channels not in (1, 3) or shape[0] != channels:
+        return None
+    if least and min(shape[1:]) >= 2 * least:
         return None
     if Image.MAX_IMAGE_PIXELS is not None and shape[1] * shape[2] > Image.MAX_IMAGE_PIXELS:
         return None

@@ -127,20 +127,24 @@ def read_picture(path: str | Path, channels: int = 3) -> Picture:
 
 
 @overload
-def decode_picture(encoded: bytes, channels: Literal[1, 3] = 3, source: str = "picture") -> Image.Image: ...
+def decode_picture(
+    encoded: bytes, channels: Literal[1, 3] = 3, source: str = "picture", least: int = 0
+) -> Image.Image: ...
 
 
 @overload
-def decode_picture(encoded: bytes, channels: int, source: str = "picture") -> Picture: ...
+def decode_picture(encoded: bytes, channels: int, source: str = "picture", least: int = 0) -> Picture: ...
 
 
-def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -> Picture:
+def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0) -> Picture:
     """A picture file's content, fully decoded.
 
     Args:
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
+        least: px that either side must keep; a JPEG file is then decoded at a half, a quarter or an eighth of its size,
+            several times as fast, where that leaves enough. 0: at its own size.
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
@@ -160,6 +164,8 @@ def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture") -
             if channels not in (1, 3):
                 return read_stack(encoded, channels)
             with Image.open(io.BytesIO(encoded)) as image:
+                if least:
+                    image.draft(image.mode, (least, least))
                 image.load()
                 return to_channels(image, channels)
     except UnidentifiedImageError:

@@ -1,7 +1,8 @@
 """What happens to a picture between its file and the batch, in training and in validation."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -36,8 +37,6 @@ class TrainTransform:
             magnitude out of range.
     """
 
-    takes: Literal["image", "tensor"] = "tensor"
-
     def __init__(
         self,
         preprocess: Preprocess,
@@ -52,6 +51,9 @@ class TrainTransform:
     ) -> None:
         mean_colour = [float(round(255 * value)) for value in preprocess.mean]
         self.size, self.flip = list(preprocess.size), flip
+        # A picture with these sides gives every crop, down to the smallest, enough pixels for the input.
+        narrowest = min(1, crop_ratio[0], 1 / crop_ratio[1])
+        self.least: int | None = math.ceil(max(preprocess.size) / math.sqrt(min(crop_scale) * narrowest))
         self.interpolation = InterpolationMode(preprocess.interpolation)
         self.boxes = v2.RandomResizedCrop(preprocess.size, scale=tuple(crop_scale), ratio=tuple(crop_ratio))
         steps: list[v2.Transform] = []
@@ -93,7 +95,7 @@ class TrainTransform:
 class EvalTransform:
     """The deterministic preprocessing that travels with the model."""
 
-    takes: Literal["image", "tensor"] = "image"
+    least: int | None = None
 
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
