@@ -136,6 +136,11 @@ def test_a_bundle_of_every_schema_predicts_as_it_did(schema: int) -> None:
         ({"preprocess": {"size": 224}}, "not a valid bundle config"),
         ({"preprocess": {"mean": [0.5]}}, "mean and std"),
         ({"colour": "red"}, "colour"),
+        ({"backbone": 5}, "backbone: must be a text"),
+        ({"head": None}, "head: must be a text"),
+        ({"backbone_args": []}, "backbone_args: must be an object"),
+        ({"preprocess": [1]}, "preprocess: must be an object"),
+        ({"recipe": None}, "recipe: must be an object"),
     ],
 )
 def test_wrong_values(change: dict[str, object], words: str, written: Path) -> None:

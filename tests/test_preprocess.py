@@ -142,6 +142,8 @@ def test_round_trip() -> None:
         ({"crop_pct": 0.0}, "crop_pct"),
         ({"crop_pct": 1.1}, "crop_pct"),
         ({"crop_pct": float("nan")}, "crop_pct"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "finite"),
+        ({"std": (0.5, 0.5, float("inf"))}, "finite"),
     ],
 )
 def test_wrong_settings(options: dict[str, Any], words: str) -> None:

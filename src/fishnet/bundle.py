@@ -13,6 +13,8 @@ from fishnet.preprocess import Preprocess
 
 SCHEMA = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_TEXTS = ("task", "backbone", "head", "sha256")
+_OBJECTS = ("preprocess", "backbone_args", "head_args", "thresholds", "metrics", "recipe", "data", "versions")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class Bundle:
             raise InputError(f"schema {schema!r} is no bundle schema")
         if schema > SCHEMA:
             raise InputError(f"schema {schema} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
+        for names, kind in ((_TEXTS, str), (_OBJECTS, dict)):
+            for name in names:
+                if not isinstance(values.get(name, kind()), kind):
+                    what = "a text" if kind is str else "an object"
+                    raise InputError(f"not a valid bundle config ({name}: must be {what}, not {values[name]!r})")
         try:
             values["classes"] = Classes.from_list(values["classes"])
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])

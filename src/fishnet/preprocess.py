@@ -1,5 +1,6 @@
 """From a picture to the model's input. Torch-free: training's validation and every engine share it."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,10 +42,10 @@ class Preprocess:
         if len(self.mean) != len(self.std):
             raise InputError("mean and std have different lengths")
         if (
-            not all(isinstance(value, int | float) for value in (*self.mean, *self.std))
+            not all(isinstance(value, int | float) and math.isfinite(value) for value in (*self.mean, *self.std))
             or min(self.std, default=0) <= 0
         ):
-            raise InputError(f"mean {self.mean} and std {self.std}: must be numbers, std above 0")
+            raise InputError(f"mean {self.mean} and std {self.std}: must be finite numbers, std above 0")
         if len(self.size) != 2 or not all(isinstance(side, int) for side in self.size) or min(self.size) < 1:
             raise InputError(f"size {self.size}: must be height and width, 1 or more")
         if not 0 < self.crop_pct <= 1:

@@ -283,6 +283,15 @@ def test_wrappers(layout: str, wrap: Wrap, tmp_path: Path) -> None:
     holds(hooked, wanted_state(layout))
 
 
+def test_the_average_in_a_checkpoint_of_this_projects_training(tmp_path: Path) -> None:
+    state = state_in("native")
+    plain = {f"model.trunk.{key}": value for key, value in _zeros(state).items()}
+    content = {"state_dict": {**plain, **{f"ema.module.trunk.{key}": value for key, value in state.items()}}}
+    model = fresh()
+    load_weights(model, saved(content, tmp_path / "last.ckpt"))
+    holds(model, wanted_state("native"))
+
+
 @pytest.mark.parametrize("best", [71.5, torch.tensor(71.5), np.float64(71.5), np.float32(71.5)], ids=repr)
 @pytest.mark.parametrize("zipped", [True, False], ids=["today's pickle", "the pickle of torch 0.4"])
 def test_the_authors_kind_of_file(best: object, zipped: bool, tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_broken_pictures_can_be_skipped(tmp_path: Path, run: Run) -> None:
         (["--device", "cuda"], ("cuda", "not available")) if not torch.cuda.is_available() else (["--head", "x"], ()),
         (["--optimizer", "sgdd"], ("unknown optimizer 'sgdd'", "sgd")),
         (["--weights", "nowhere.pth"], ("nowhere.pth", "no such checkpoint file")),
+        (["--weights", ""], ("--weights", "empty")),
         (["--pretrained"], ("no published weights for fishnet_nano", "fishnet150", "docs/weights.md")),
         (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such config file")),
     ],
@@ -295,6 +296,53 @@ def test_a_resumed_training_keeps_its_classes(begun: Path, tmp_path: Path, run: 
     data = image_folder(tmp_path / "data", 4)
     (data / "red").rename(data / "rosso")
     says(run("train", "classify", data, "--resume", begun, "--epochs", 3), 2, "its classes are not", "blue, green, red")
+
+
+def test_a_resumed_training_keeps_its_classes_before_its_first_bundle(begun: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    for name in ("config.json", "model.safetensors"):  # as after a kill within the first epoch
+        (tmp_path / "run" / name).unlink()
+    data = image_folder(tmp_path / "data", 4)
+    (data / "red").rename(data / "azure")  # as many classes, in another order
+    result = run("train", "classify", data, "--resume", tmp_path / "run", "--epochs", 3)
+    says(result, 2, "its classes are not", "blue, green, red")
+
+
+def test_resuming_with_other_pictures_is_said(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    shutil.copytree(begun, tmp_path / "run")
+    shutil.copytree(folder, tmp_path / "data")
+    resume = ("--resume", tmp_path / "run", "--quiet")
+    assert "not the pictures" not in run("train", "classify", tmp_path / "data", *resume)[1]
+    (tmp_path / "data" / "red" / "0.png").unlink()
+    code, out, err = run("train", "classify", tmp_path / "data", *resume)
+    assert code == 0, err
+    assert "not the pictures that" in out
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("train",), ()])
+def test_a_training_inside_its_own_data(parts: tuple[str, ...], tmp_path: Path, run: Run) -> None:
+    data = tmp_path / "data"
+    for part in parts or (".",):
+        image_folder(data / part, 4)
+    inner, hidden = data / parts[0] / "run" if parts else data / "run", data / ".runs" / "one"
+    says(run("train", "classify", data, "--out", inner, *fast()), 2, "folders are classes", "--out")
+    assert run("train", "classify", data, "--out", hidden, *fast())[0] == 0
+    code, _, err = run("train", "classify", data, "--out", data / "run", *fast())
+    assert code == (0 if "val" in parts else 2), err
+
+
+def test_a_dry_run_without_a_readable_picture(tmp_path: Path, run: Run) -> None:
+    data = split_folder(tmp_path / "data", train=3, val=2)
+    flags = fast("--on-error", "skip", "--dry-run", "--out", tmp_path / "run")
+    for part in ("val", "train"):
+        for path in (data / part).rglob("*.*"):
+            path.write_text("no picture")
+        says(run("train", "classify", data, *flags), 2, f"of the {part} part can be read", f"data/{part}")
+
+
+def test_an_empty_name_of_data_is_not_the_current_folder(bundle: Path, tmp_path: Path, run: Run) -> None:
+    says(run("train", "classify", "", "--out", tmp_path / "run"), 2, "the data's name is empty")
+    says(run("val", bundle, ""), 2, "the data's name is empty")
 
 
 def test_resuming_to_fewer_epochs(begun: Path, folder: Path, run: Run) -> None:

@@ -134,6 +134,8 @@ def test_parts_by_folder_and_a_pattern(tmp_path: Path) -> None:
     assert len(opened(f"{tmp_path}/train/{{0..1}}.tar")["all"]) == 12
     with pytest.raises(InputError, match=r"train/2\.tar: no such shard"):
         opened(f"{tmp_path}/train/{{0..2}}.tar")
+    with pytest.raises(InputError, match="no pattern such as"):
+        opened(f"{tmp_path}/train/{{0..2}}{{.tar")
 
 
 def test_labels_from_json_and_names(tmp_path: Path) -> None:

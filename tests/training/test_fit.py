@@ -16,12 +16,15 @@ from torch import Tensor, nn
 import fishnet
 from fishnet.bundle import read_bundle
 from fishnet.cli import main
+from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.image import CrossEntropy
 from fishnet.tasks.store import load_model
 from fishnet.training import fit as fitting
+from fishnet.training.batches import preprocess_of
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 from fishnet.training.optimise import schedule_of
@@ -416,3 +419,14 @@ def test_resuming_is_only_offered_where_it_works(whole: Path, folder: Path, tmp_
 def test_out_is_a_file(folder: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run").touch()
     says(run("train", "classify", folder, "--out", tmp_path / "run", *fast()), 2, "is a file: --out must be a folder")
+
+
+@pytest.mark.parametrize(
+    ("brought", "mean"),
+    [(None, 0.5), (Preprocess(mean=(0.1,) * 3, std=(1.0,) * 3), 0.1), (Preprocess(mean=(0.1,), std=(1.0,)), 0.5)],
+)
+def test_the_weights_that_count_bring_their_normalisation(
+    brought: Preprocess | None, mean: float, folder: Path
+) -> None:
+    recipe = Recipe(backbone="vit_tiny_patch16_224", pretrained=True)  # published for a mean of 0.5
+    assert preprocess_of(recipe, ImageFolder(folder), brought).mean == (mean,) * 3

@@ -5,6 +5,8 @@ import math
 from typing import Any
 
 import pytest
+import torch
+from timm.optim import list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
@@ -150,6 +152,15 @@ def test_freezing_the_trunk_leaves_the_last_layer(backbone: str) -> None:
     assert len(groups) == len(trained), "the optimiser has nothing else"
 
 
+@pytest.mark.parametrize("backbone", ["test_vit", "deit_tiny_distilled_patch16_224"])
+def test_freezing_the_trunk_freezes_tokens_and_positions(backbone: str) -> None:
+    model = model_of(backbone)
+    freeze(model, "trunk")
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    heads = ("head", "head_dist") if backbone.startswith("deit") else ("head",)
+    assert trained == {f"trunk.{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+
+
 def test_freezing_parts() -> None:
     model = model_of("fishnet_nano")
     parts = freeze(model, "stem, tail")
@@ -170,6 +181,16 @@ def test_what_cannot_be_frozen(what: str, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         freeze(model_of("fishnet_nano"), what)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"), [("adahessian", "second derivatives"), ("fusedadam", "CUDA|apex|APEX")]
+)
+def test_optimisers_that_cannot_serve(optimizer: str, words: str) -> None:
+    if optimizer == "fusedadam" and (torch.cuda.is_available() or optimizer not in list_optimizers()):
+        pytest.skip("is for GPUs, and for timm with apex beside it")
+    with pytest.raises(InputError, match=f"optimizer {optimizer}.*({words})"):
+        optimizer_of(Line(), Recipe(optimizer=optimizer))
 
 
 def test_unknown_optimisers() -> None:

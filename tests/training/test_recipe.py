@@ -195,7 +195,7 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("rand_augment_magnitude", (0, 30), (-1, 31)),
         ("erase", (0.0, 1.0), (-0.1, 1.1)),
         ("lighting", (0.0, 0.1), (-0.1,)),
-        ("mixup", (0.0, 0.2), (-0.1,)),
+        ("mixup", (0.0, 0.2), (-0.1, math.inf)),
         ("cutmix", (0.0, 1.0), (-0.1,)),
         ("val_fraction", (0.001, 0.9), (0.0, 1.0)),
         ("epochs", (1, 10**6), (0, -1)),
@@ -208,7 +208,7 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("log_steps", (0, 5), (-1,)),
         ("devices", (0, 8), (-1, 1025)),
         ("nodes", (0, 64), (-1,)),
-        ("lr", (0.0, 10.0), (-0.1, math.nan)),
+        ("lr", (0.0, 10.0), (-0.1, math.nan, math.inf)),
         ("momentum", (0.0, 1.0), (-0.1, 1.1)),
         ("weight_decay", (0.0,), (-1e-9,)),
         ("warmup_epochs", (0.0, 1e3), (-1.0,)),
@@ -217,7 +217,7 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("clip_grad", (0.0, 5.0), (-1.0,)),
         ("workers", (0, 64), (-1,)),
         ("threads", (0, 64), (-1,)),
-        ("seed", (0, 2**62), (-1, 2**63)),
+        ("seed", (0, 2**32 - 1), (-1, 2**32)),
     ],
 )
 def test_ranges(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
@@ -247,6 +247,16 @@ def test_flag_over_config_over_recipe(trained: list[Recipe], tmp_path: Path, run
     )  # fmt: skip
     assert code == 0, err
     assert trained == [Recipe(lr=0.3, epochs=20, flip=0.1, crop_scale=(0.5, 0.6))]
+
+
+def test_what_weights_bring_yields_to_what_the_user_says(tmp_path: Path) -> None:
+    brought = {"backbone": "fishnet_nano", "size": 32, "channels": 1}
+    assert load_recipe("classify", "fine-tune", {"channels": 3}, brought) == load_recipe(
+        "classify", "fine-tune", {**brought, "channels": 3}
+    )
+    (tmp_path / "mine.yaml").write_text("size: 64\n")
+    found = load_recipe("classify", str(tmp_path / "mine.yaml"), None, brought)
+    assert found == Recipe(backbone="fishnet_nano", size=64, channels=1)
 
 
 def test_a_config_can_name_the_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:

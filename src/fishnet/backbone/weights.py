@@ -36,6 +36,7 @@ __all__ = [
     "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
+AVERAGED = "ema.module."  # the averaged weights in this project's own training checkpoints
 _logger = logging.getLogger(__name__)
 
 
@@ -80,7 +81,7 @@ def read_checkpoint(path: str | Path) -> State:
 
     Takes .safetensors, anything torch.save wrote (.pth, .pt, .tar, .ckpt ...), and a zip of one such file. Where the
     file is a dict of dicts, the averaged weights (``state_dict_ema``, ``model_ema``, ``ema``) come before the plain
-    ones (``state_dict``, ``model_state_dict``, ``model``).
+    ones (``state_dict``, ``model_state_dict``, ``model``); so do the averaged ones of this project's own checkpoints.
 
     Raises:
         InputError: no such file, not a checkpoint, no tensors inside, or a pickle that needs more than tensors.
@@ -97,7 +98,8 @@ def read_checkpoint(path: str | Path) -> State:
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"{path}: holds no state dict (looked for tensors and for {', '.join(WRAPPERS)})")
-    return strip_prefixes(tensors)
+    averaged = {key: value for key, value in tensors.items() if key.startswith(AVERAGED)}
+    return strip_prefixes({key.removeprefix(AVERAGED): value for key, value in (averaged or tensors).items()})
 
 
 def _load_safetensors(path: Path) -> Any:

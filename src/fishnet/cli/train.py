@@ -74,15 +74,17 @@ def _train(
     as_json: bool,
     flags: Any,
 ) -> None:
-    given = given_of(flags)
+    given, brought = given_of(flags), dict[str, Any]()
     if resume is not None:
         _check_resume(resume, {"out": out, "recipe": recipe_name, "weights": weights, **given})
         if not (resume / "recipe.yaml").is_file():
             raise InputError(f"{resume}: nothing to resume: no training has begun there")
         out, recipe_name = resume, str(resume / "recipe.yaml")
     elif weights is not None:
-        given = {**_shape_of(local(weights)), **given}
-    recipe = load_recipe(task, recipe_name or "small-data", given)
+        if not weights:
+            raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
+        brought = _shape_of(local(weights))
+    recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fishnet.data import table
-from fishnet.data.base import LabelledSet, hold_out
+from fishnet.data.base import LabelledSet, Subset, hold_out
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
@@ -60,6 +60,8 @@ def open_labelled(
 
 
 def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:
+    if not data:
+        raise InputError("the data's name is empty: give a folder, a table or a sample (. is the current folder)")
     if data == FASHION_MNIST:
         return {"train": FashionMNIST(True, channels, classes), "test": FashionMNIST(False, channels, classes)}
     prefix, name = _prefix(data)
@@ -95,6 +97,14 @@ def marks(data: str, sets: Mapping[str, LabelledSet]) -> dict[str, str]:
     named = data == FASHION_MNIST or (prefix == "hfds" and not Path(name).exists())
     place = data if named else str(Path(name).resolve())
     return {"place": _hash(place), "pictures": _hash("\n".join(names))}
+
+
+def class_grounds(data: str, sets: Mapping[str, LabelledSet]) -> list[Path]:
+    """The folders, resolved, in which another folder would be taken for a class; none for data of other forms."""
+    wholes = [part.whole if isinstance(part, Subset) else part for part in sets.values()]
+    folders = {part.folder.resolve() for part in wholes if isinstance(part, ImageFolder)}
+    # A lone train folder beside others is a class itself: see split_folders.
+    return sorted(folders) if len(folders) != 1 else [Path(data).resolve()]
 
 
 def _prefix(data: str) -> tuple[str, str]:

@@ -170,7 +170,10 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     from webdataset.shardlists import expand_urls
 
-    return [str(name) for name in expand_urls(pattern)]
+    try:
+        return [str(name) for name in expand_urls(pattern)]
+    except ValueError as error:
+        raise InputError(f"{pattern}: no pattern such as train-{{0000..0003}}.tar ({error})") from None
 
 
 def read_index(shard: Path, field: str = "label") -> list[Member]:

@@ -26,20 +26,20 @@ def preprocess_of(recipe: Recipe, pictures: LabelledSet, start: Preprocess | Non
     """The preprocessing that a recipe asks for, in validation and use.
 
     Means and deviations are those of ``start``, the bundle that training starts from, where its channels are the
-    recipe's; else ImageNet's; published weights bring those they were trained with; for channels that are neither RGB
+    recipe's; else those that published weights were trained with; else ImageNet's; for channels that are neither RGB
     nor grey they are measured on the pictures.
     """
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None
     if start is not None and start.channels == recipe.channels:
         mean, std = start.mean, start.std
+    elif config is not None:
+        mean, std = config.mean, config.std
     elif recipe.channels not in (1, 3):
         mean, std = channel_statistics(pictures)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
-    config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None
-    if config is not None:
-        mean, std = config.mean, config.std
     size = recipe.val_size or recipe.size
     return Preprocess((size, size), recipe.crop_pct, recipe.interpolation, mean, std)
 

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks.checkpoint import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fishnet.bundle import Bundle, write_bundle
+from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.tasks.store import save_state
 from fishnet.training.module import Position, Training
@@ -42,6 +43,13 @@ def read_position(path: Path) -> Position:
         raise InputError(f"{path}: damaged: nothing to resume from ({first_line(error)})") from error
 
 
+def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
+    """The classes of a checkpoint's training and its data's marks; None where it does not hold them."""
+    states = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
+    data = states.get(BundleWriter.__qualname__, {}).get("data")
+    return None if data is None else (Classes.from_list(data["classes"]), data["marks"])
+
+
 class BundleWriter(Callback):
     """Writes the bundle whenever an epoch is the best so far, so that a training that is killed leaves a good one."""
 
@@ -52,8 +60,9 @@ class BundleWriter(Callback):
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Remembers the best value over a resume."""
-        return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics}
+        """Remembers the best value over a resume, and what the training learns from; see :func:`read_data`."""
+        data = {"classes": self.bundle.classes.to_list(), "marks": self.bundle.data}
+        return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics, "data": data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See :meth:`state_dict`."""

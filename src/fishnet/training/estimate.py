@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fishnet.data.base import Batch, collate
+from fishnet.errors import InputError
 from fishnet.tasks.engine import pick_device
 from fishnet.training.module import Training, total
 from fishnet.training.recipe import Recipe
@@ -52,7 +53,7 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
         macs: of the model for one picture.
 
     Raises:
-        InputError: a picture that cannot be read (unless these are skipped).
+        InputError: a picture that cannot be read (unless these are skipped), or none that can among those tried.
         WorkError: the loss is not finite.
     """
     recipe = module.recipe
@@ -61,8 +62,13 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
     count = min(recipe.batch_size, max(2, int(_MACS / max(macs, 1))))
     batch, read = _timed_read(train, count)
     checked, _ = _timed_read(val, count)
-    for broken in (batch, checked):
-        module.account(broken)
+    for part, tried in (("train", batch), ("val", checked)):
+        module.account(tried)
+        if not tried.indices:
+            raise InputError(
+                f"none of the first {len(tried.broken)} pictures of the {part} part can be read: nothing to time the "
+                f"steps with; first: {tried.broken[0]}"
+            )
     optimizer = module.configure_optimizers()["optimizer"]
     precision: AbstractContextManager[object] = nullcontext()
     if recipe.precision in _DTYPES:

@@ -18,8 +18,7 @@ from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, LabelledSet
-from fishnet.data.labels import Classes
-from fishnet.data.open import marks
+from fishnet.data.open import class_grounds, marks
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError
 from fishnet.hub import local
@@ -34,6 +33,7 @@ from fishnet.training.checkpoints import (
     BundleWriter,
     Checkpoints,
     last_of,
+    read_data,
     read_position,
     write_whole,
     writing,
@@ -131,7 +131,9 @@ def fit(
         _tell_estimate(plan, tell)
         return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
     if resume:
-        tell(_check_resume(data, plan.sets["train"].classes, recipe, out, position))
+        tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
+    else:
+        _check_apart(data, plan.sets, out)
     return _run(plan, out, resume, quiet, tell)
 
 
@@ -290,16 +292,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _check_resume(data: str, classes: Classes, recipe: Recipe, out: Path, position: Position) -> str:
+def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position: Position, tell: Tell) -> str:
     """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
     if position.epoch > recipe.epochs:
         raise InputError(f"--epochs {recipe.epochs}: {out} has {position.epoch} epochs behind it")
-    try:
-        known = read_bundle(out).classes
-    except InputError:  # killed before or while the bundle was written: the next best epoch writes it
-        known = classes
-    if known != classes:
+    known, known_marks = read_data(last_of(out)) or (bundle.classes, bundle.data)
+    if known != bundle.classes:
         raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
+    if known_marks.get("pictures") != bundle.data.get("pictures"):
+        tell(
+            f"{data}: not the pictures that {out} began with: their order is another, and some that are validated with "
+            "may have been trained on"
+        )
     if position.epoch == recipe.epochs:
         return f"{out}: all {position.epoch} epochs are done; --epochs N makes the training longer"
     within = f" and {position.batches} batches" if position.batches else ""
@@ -318,6 +322,15 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: holds a training already: choose another --out{or_resume}")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: is a file: --out must be a folder")
+
+
+def _check_apart(data: str, sets: dict[str, LabelledSet], out: Path) -> None:
+    """Raises InputError for a place where what the training leaves would be taken for a class or its pictures."""
+    place = out.resolve()
+    for ground in class_grounds(data, sets):
+        inside = place.relative_to(ground).parts if place.is_relative_to(ground) else None
+        if inside is not None and not any(part.startswith(".") for part in inside):
+            raise InputError(f"{out}: lies in {ground}, whose folders are classes: choose an --out elsewhere")
 
 
 def _say_nothing(line: str) -> None:

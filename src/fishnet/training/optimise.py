@@ -40,7 +40,12 @@ def freeze(model: TaskModel, what: str) -> list[nn.Module]:
     trunk: Any = model.trunk
     named = dict(trunk.named_modules())
     if what == "trunk":
-        trained = set(trunk.get_classifier().modules())
+        found = trunk.get_classifier()  # of some nets several: deit_tiny_distilled_patch16_224
+        scores: list[nn.Module] = list(found) if isinstance(found, tuple | list) else [found]
+        trunk.requires_grad_(False)  # with tokens and position embeddings, which belong to no part
+        for score in scores:
+            score.requires_grad_(True)
+        trained = {module for score in scores for module in score.modules()}
         parts = [part for part in named.values() if not trained & set(part.modules())]
     else:
         names = [name.strip() for name in what.split(",")]
@@ -64,15 +69,18 @@ def optimizer_of(model: TaskModel, recipe: Recipe) -> Optimizer:
         InputError: an optimiser that refuses these settings.
     """
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             _groups(model, recipe),
             opt=recipe.optimizer,
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AssertionError) as error:  # AssertionError: timm's, of those that need a GPU
         raise InputError(f"optimizer {recipe.optimizer} with these settings: {error}") from error
+    if getattr(optimizer, "is_second_order", False):
+        raise InputError(f"optimizer {recipe.optimizer}: needs second derivatives, which are not computed here")
+    return optimizer
 
 
 def _groups(model: TaskModel, recipe: Recipe) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
+            if not low <= value <= high or value == _INFINITY:
                 raise InputError(f"{name}={value}: must be {_bounds(low, high)}")
         if 0 < self.val_size < 32:
             raise InputError(f"val_size={self.val_size}: must be 0 or from 32")
@@ -130,12 +130,12 @@ _RANGES = (
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
-    ("momentum", 0, 1), ("seed", 0, 2**62),
+    ("momentum", 0, 1), ("seed", 0, 2**32 - 1),
 )  # fmt: skip
 
 
 def _bounds(low: float, high: float) -> str:
-    return f"{low} or more" if high == _INFINITY else f"from {low} to {high}"
+    return f"{low} or more, and finite" if high == _INFINITY else f"from {low} to {high}"
 
 
 def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
@@ -171,13 +171,19 @@ def recipe_names(task: str) -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_recipe(task: str, name: str = "small-data", overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    task: str,
+    name: str = "small-data",
+    overrides: Mapping[str, Any] | None = None,
+    brought: Mapping[str, Any] | None = None,
+) -> Recipe:
     """A recipe of the package or of a file, with overrides.
 
     Args:
         task: ``classify`` ...
         name: one of :func:`recipe_names`, or the path of a YAML file.
         overrides: keys to change.
+        brought: keys that weights to start from bring; those of a file and ``overrides`` win over them.
 
     Raises:
         InputError: no such recipe, not YAML, an unknown key (with the nearest valid one) or an invalid value.
@@ -198,4 +204,5 @@ def load_recipe(task: str, name: str = "small-data", overrides: Mapping[str, Any
         raise InputError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe is a list of KEY: VALUE lines")
-    return Recipe().replace(values, where=name).replace(overrides or {}, where="command line")
+    kept = {key: value for key, value in (brought or {}).items() if name in names or key not in values}
+    return Recipe().replace(values, where=name).replace({**kept, **(overrides or {})}, where="command line")
