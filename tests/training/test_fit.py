@@ -91,7 +91,7 @@ def test_the_training_follows_the_schedule(whole: Path) -> None:
     for step in range(1, EPOCHS * STEPS + 1):
         schedule.step_update(num_updates=step)
         expected.append(optimizer.param_groups[0]["lr"])
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-12), "the log has the digits of float32"
 
 
 @pytest.mark.parametrize(("every", "steps"), [(1, [1, 2, 3, 4]), (2, [2, 4]), (3, [3])])

@@ -91,9 +91,10 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
     assert code == 0, err
     assert list(tmp_path.iterdir()) == [], "nothing was written"
     first, _, text = out.partition("\n")
+    assert first.startswith("# ")
     assert "2.4 MMACs" in first
     mine = tmp_path / "mine.yaml"
-    mine.write_text(text)
+    mine.write_text(out)
     recipe = load_recipe("classify", str(mine))
     assert (recipe.lr, recipe.accumulate, recipe.mixup, recipe.precision) == (0.03, 2, 0.2, "bf16")
     assert set(yaml.safe_load(text)) == set(Recipe.__dataclass_fields__)

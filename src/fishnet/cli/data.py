@@ -1,6 +1,7 @@
 """``fishnet data check|show DATA``."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,7 +155,10 @@ def show(
     from fishnet.tasks import get_task
     from fishnet.training.batches import shown
 
-    pictures: list[tuple[Any, str]] = shown(settings, get_task("classify"), data, split, count)
+    def tell(line: str) -> None:
+        print(f"fishnet: left out: {line}", file=sys.stderr)
+
+    pictures: list[tuple[Any, str]] = shown(settings, get_task("classify"), data, split, count, tell)
     cards = [card(as_view(pixels), [(label, "", _INK)]) for pixels, label in pictures]
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(cards, columns=6).save(out)

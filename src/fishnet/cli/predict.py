@@ -40,7 +40,7 @@ def predict(
     out
         Folder for overlays and for predictions.jsonl / predictions.csv. Default: print only.
     overlay
-        Save each picture with its result drawn on it (into --out, or next to nothing: predictions/).
+        Save each picture with its result drawn on it, into --out or else into predictions/.
     as_
         How to print: table, jsonl (one JSON object a line) or csv.
     as_json

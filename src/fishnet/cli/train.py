@@ -39,7 +39,8 @@ def classify(
     Parameters
     ----------
     data
-        A folder with one sub-folder per class, a folder with such folders in train/ and val/ (and test/), or the
+        A folder with one sub-folder per class, a folder with such folders in train/ and val/ (and test/), a table of
+        paths and labels (.csv, .tsv, .parquet), `wds/FOLDER` of WebDataset shards, `hfds/NAME` (Hugging Face), or the
         sample `fashion-mnist`.
     recipe
         A recipe of the package (small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart) or

@@ -77,7 +77,7 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
     if folder.suffix.lower() in table.SUFFIXES and not folder.is_dir():
         return dict(table.open_table(folder, channels, classes))
     if not folder.exists():
-        raise InputError(f"{data}: no such folder (nor a sample: {FASHION_MNIST})")
+        raise InputError(f"{data}: no such folder or table (nor a sample: {FASHION_MNIST})")
     if folder.is_file():
         raise InputError(f"{data}: is a file: give a folder with one sub-folder per class, or a table ({_TABLES})")
     parts = split_folders(folder)

@@ -1,6 +1,7 @@
 """From data sets to batches on the model's device, as a recipe asks."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -120,7 +121,12 @@ def loader(
     )
 
 
-def shown(recipe: Recipe, task: Task, data: str, split: str, count: int) -> list[tuple[Any, str]]:
+_TOGETHER = 4  # pictures that are mixed by one draw in :func:`shown`: a batch's one draw would not show the range
+
+
+def shown(
+    recipe: Recipe, task: Task, data: str, split: str, count: int, tell: Callable[[str], None] = print
+) -> list[tuple[Any, str]]:
     """Pictures as the network sees them in training, with the names of their classes.
 
     Args:
@@ -129,6 +135,7 @@ def shown(recipe: Recipe, task: Task, data: str, split: str, count: int) -> list
         data: as for training.
         split: ``train``, ``val`` or ``test``; ``train`` is shown augmented, the others as they are validated.
         count: how many pictures.
+        tell: receives a line for each picture that could not be read and is left out.
 
     Returns:
         Pairs of a uint8 array of shape (height, width, channels) and the class, or classes with their shares.
@@ -147,11 +154,14 @@ def shown(recipe: Recipe, task: Task, data: str, split: str, count: int) -> list
     batch = next(iter(loader(pictures, transform, recipe, shuffle=True)))
     if not batch.indices:
         raise InputError(f"{data}: no picture of {split} could be read; first: {batch.broken[0]}")
+    for line in batch.broken:
+        tell(line)
     prepare = Prepare(task, recipe, preprocess, classes)
     torch.manual_seed(recipe.seed)
-    images, targets = (
-        prepare(batch.images, batch.targets) if train else (prepare.normalise(batch.images), batch.targets)
-    )
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [(array, task.caption(target, classes)) for array, target in zip(pixels, targets, strict=True)]
+    found: list[tuple[Any, str]] = []
+    for images, targets in zip(batch.images.split(_TOGETHER), batch.targets.split(_TOGETHER), strict=True):
+        ready, named = prepare(images, targets) if train else (prepare.normalise(images), targets)
+        pixels = ((ready * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        found += [(array, task.caption(target, classes)) for array, target in zip(pixels, named, strict=True)]
+    return found

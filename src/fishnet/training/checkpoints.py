@@ -88,6 +88,22 @@ class BundleWriter(Callback):
                 write_bundle(self.folder, bundle, lambda path: save_state(state, path))
 
 
+class Patience(Callback):
+    """Ends a training after some epochs without a better one, by the bundle's idea of better.
+
+    Args:
+        epochs: how many.
+        writer: knows which epoch is the best; must come before.
+    """
+
+    def __init__(self, epochs: int, writer: BundleWriter) -> None:
+        self.epochs, self.writer = epochs, writer
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Counts."""
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch - self.writer.epoch >= self.epochs
+
+
 class Checkpoints(Checkpoint):
     """Keeps two checkpoints: ``last.ckpt``, of each epoch's end and of every some steps, and ``best.ckpt``.
 

@@ -119,5 +119,5 @@ def evaluate(
     if not done:
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
-    percent = {name: 100 * float(value) for name, value in values.items()}
+    percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)

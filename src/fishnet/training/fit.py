@@ -10,7 +10,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import TensorBoardLogger
 from timm.layers import convert_sync_batchnorm
 
@@ -32,6 +31,7 @@ from fishnet.training.checkpoints import (
     AtomicCheckpoints,
     BundleWriter,
     Checkpoints,
+    Patience,
     last_of,
     read_data,
     read_position,
@@ -126,7 +126,8 @@ def fit(
     else:
         _check_out(out, resume)
     position = read_position(last_of(out)) if resume else Position()
-    plan = _plan(task_name, data, recipe, processes, position, weights, tell)
+    comment = "# " if dry_run else ""  # what a dry run tells is a recipe
+    plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
     if dry_run:
         _tell_estimate(plan, tell)
         return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
@@ -134,7 +135,7 @@ def fit(
         tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
     else:
         _check_apart(data, plan.sets, out)
-    return _run(plan, out, resume, quiet, tell)
+    return _run(plan, data, out, resume, quiet, tell)
 
 
 def _plan(
@@ -221,7 +222,7 @@ def _checkpoint(model: TaskModel, backbone: str) -> None:
         raise InputError(f"grad_checkpointing: {backbone} cannot recompute its features") from error
 
 
-def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
+def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
@@ -231,7 +232,7 @@ def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitte
     # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
     callbacks: list[pl.Callback] = [History(out, every), writer, Checkpoints(out, recipe.checkpoint_steps, writer)]
     if recipe.patience:
-        callbacks.append(EarlyStopping(f"val/{plan.task.monitor}", mode="max", patience=recipe.patience))
+        callbacks.append(Patience(recipe.patience, writer))
     if not quiet:
         callbacks.append(Telling(recipe.epochs, recipe.batch_size, every, writer, tell))
     trainer = pl.Trainer(
@@ -258,7 +259,8 @@ def _run(plan: _Plan, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitte
         with writing(out):
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted training
-        rest = f"go on with --resume {out}" if last.is_file() else "before the first checkpoint: nothing is kept"
+        again = f"go on with: fishnet train {plan.task.name} {data} --resume {out}"
+        rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")

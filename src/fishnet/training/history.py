@@ -56,10 +56,15 @@ class History(Callback):
         row = {
             "epoch": round(trainer.global_step / self.updates, 4),
             "step": trainer.global_step,
-            "lr": rate_of(trainer.optimizers[0]),
-            **{name: value.item() for name, value in values.items() if value is not None},
+            "lr": _short(rate_of(trainer.optimizers[0])),
+            **{name: _short(value.item()) for name, value in values.items() if value is not None},
         }
         _write(self.path, [*read_history(self.path), row])
+
+
+def _short(value: float) -> float:
+    """The digits that float32 has."""
+    return float(f"{value:.7g}")
 
 
 def read_history(path: Path) -> list[Row]:

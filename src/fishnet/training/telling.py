@@ -18,7 +18,7 @@ class Telling(Callback):
     Args:
         epochs: of the training.
         batch_size: pictures a batch, of all processes.
-        every: batches between readings of the loss, which a GPU would have to wait for.
+        every: batches between readings of the loss, which a GPU would have to wait for; an epoch's line has their mean.
         writer: knows which epoch is the best.
         tell: receives the lines.
     """
@@ -41,7 +41,7 @@ class Telling(Callback):
             transient=True,
         )
         self.begun = self.batches = 0.0
-        self.loss = "-"
+        self.losses: list[float] = []  # of the running epoch, as far as they were read
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begins."""
@@ -60,13 +60,13 @@ class Telling(Callback):
         if not trainer.is_global_zero:
             return
         if (batch_idx + 1) % self.every == 0 and "train/loss" in trainer.callback_metrics:
-            self.loss = f"{float(trainer.callback_metrics['train/loss']):.4f}"
+            self.losses.append(float(trainer.callback_metrics["train/loss"]))
         self.bar.update(
             self.line,
             advance=1,
             epoch=f"{trainer.current_epoch + 1}/{self.epochs}",
             rate=f"{self.rate():,.0f}",
-            loss=self.loss,
+            loss=f"{self.losses[-1]:.4f}" if self.losses else "-",
         )
 
     def rate(self) -> float:
@@ -78,7 +78,8 @@ class Telling(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         values = trainer.callback_metrics
-        loss = f"loss {float(values['train/loss']):.4f}  " if "train/loss" in values else ""
+        loss = f"loss {sum(self.losses) / len(self.losses):.4f}  " if self.losses else ""
+        self.losses.clear()
         found = "  ".join(
             f"{name.removeprefix('val/')} {float(v):.2f}"
             for name, v in values.items()
