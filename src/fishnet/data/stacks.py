@@ -92,7 +92,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
 def another(found: int, channels: int) -> InputError:
     """The error for a picture with another number of channels than the model's."""
     return InputError(
-        f"holds {found} channel{'s' * (found != 1)}, the model takes {channels}: --channels {found} trains one for it"
+        f"holds {found} channel{'s' * (found != 1)}, the model takes {channels}: train with --channels {found}"
     )
 
 
