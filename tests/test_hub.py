@@ -48,7 +48,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.refusal[0])
 
     def do_GET(self) -> None:
-        self.log.append(f"{self.command} {self.path}")
+        if self.path != "/api/agent-harnesses":  # which the library asks for by itself, once a day
+            self.log.append(f"{self.command} {self.path}")
         words = self.path.partition("?")[0].strip("/").split("/")
         if words[:2] == ["api", "models"]:
             words = words[2:]
