@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,52 @@ _FILTERS = {
 }
 
 
+DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
+
+
 @dataclass(frozen=True)
-class Preprocess:
-    """How pictures become input: shorter side to ``size / crop_pct``, centre crop ``size``, normalise.
+class Placement:
+    """How a whole picture lies in the input: resized, its corner at the input's corner, padded right and below.
 
     Attributes:
-        size: height and width of the input, px.
-        crop_pct: share of the shorter side that the crop keeps, in (0, 1].
+        size: height and width of the picture, px.
+        inner: height and width of its part of the input, px.
+        outer: height and width of the input, px.
+    """
+
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    outer: tuple[int, int]
+
+    def to_input(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
+        """(n, 4) x1, y1, x2, y2 in px of the picture -> in px of the input."""
+        return (boxes * self._factors()).astype(np.float32)
+
+    def to_picture(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
+        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the picture, cut off at its edges."""
+        height, width = self.size
+        edges = np.array([width, height, width, height], np.float32)
+        return (boxes / self._factors()).clip(0, edges).astype(np.float32)
+
+    def _factors(self) -> NDArray[np.float64]:
+        down, across = (inner / size for inner, size in zip(self.inner, self.size, strict=True))
+        return np.array([across, down, across, down])
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pictures become input.
+
+    ``fit`` says which way: ``crop``, shorter side to ``size / crop_pct``, then the centre of ``size``; ``whole``, the
+    picture resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at most ``size[1]``,
+    and padded with the mean colour right and below to a multiple of 32. Both then normalise.
+
+    Attributes:
+        size: height and width of the input, px; for ``whole`` the shorter side, and the most of the longer.
+        crop_pct: share of the shorter side that the crop keeps, in (0, 1]; without meaning for ``whole``.
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
+        fit: ``crop`` or ``whole``.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -35,6 +72,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    fit: Literal["crop", "whole"] = "crop"
 
     def __post_init__(self) -> None:
         if self.interpolation not in _FILTERS:
@@ -50,16 +88,33 @@ class Preprocess:
             raise InputError(f"size {self.size}: must be height and width, 1 or more")
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct {self.crop_pct}: must be more than 0 and at most 1")
+        if self.fit not in ("crop", "whole"):
+            raise InputError(f"fit {self.fit!r}: choose from crop, whole")
+        if self.fit == "whole" and self.size[0] > self.size[1]:
+            raise InputError(f"size {self.size}: the longer side's limit is below the shorter side")
 
     @property
     def channels(self) -> int:
         """Number of input channels."""
         return len(self.mean)
 
-    def crop(self, image: Picture) -> Picture:
-        """The resized and cropped picture that the network sees.
+    @property
+    def mean_colour(self) -> tuple[int, ...]:
+        """The mean of each channel, 0..255: what padding is filled with, zero to the network."""
+        return tuple(round(255 * value) for value in self.mean)
 
-        Only the part that the crop keeps is ever computed, so that a picture of 1 x 30,000 costs no more than another.
+    def place(self, height: int, width: int) -> Placement:
+        """Where a whole picture of this size, px, comes to lie."""
+        scale = min(self.size[0] / min(height, width), self.size[1] / max(height, width))
+        inner = max(1, round(height * scale)), max(1, round(width * scale))
+        outer = tuple(max(2, -(-side // DIVISOR)) * DIVISOR for side in inner)
+        return Placement((height, width), inner, (outer[0], outer[1]))
+
+    def crop(self, image: Picture) -> Picture:
+        """The resized and cropped, or padded, picture that the network sees.
+
+        Of a crop only the part that it keeps is ever computed, so that a picture of 1 x 30,000 costs no more than
+        another.
 
         Args:
             image: a PIL image, or for other numbers of channels than 1 and 3 an array of (height, width, channels).
@@ -72,11 +127,19 @@ class Preprocess:
         """
         picture = to_input(image, self.channels)
         if isinstance(picture, Image.Image):
-            return self._resize(picture)
-        planes = [self._resize(Image.fromarray(picture[..., c])) for c in range(self.channels)]
+            return self._resize(picture, self.mean_colour)
+        planes = [
+            self._resize(Image.fromarray(picture[..., c]), self.mean_colour[c : c + 1]) for c in range(self.channels)
+        ]
         return np.stack([np.asarray(plane) for plane in planes], -1)
 
-    def _resize(self, image: Image.Image) -> Image.Image:
+    def _resize(self, image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+        if self.fit == "whole":
+            place = self.place(image.height, image.width)
+            inner, outer = place.inner[::-1], place.outer[::-1]
+            page = Image.new(image.mode, outer, colour if len(colour) > 1 else colour[0])
+            page.paste(image if image.size == inner else image.resize(inner, _FILTERS[self.interpolation]))
+            return page
         height, width = self.size
         scale = max(height / image.height, width / image.width) / self.crop_pct
         new = max(width, round(image.width * scale)), max(height, round(image.height * scale))

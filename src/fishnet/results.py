@@ -76,5 +76,40 @@ class Classification:
         return score_panel(image, [(row["name"], row["score"]) for row in self.rows()[:k]])
 
 
+@dataclass(frozen=True)
+class Cutout:
+    """One object's mask, as the part of the picture that it lies in: many objects then fit in memory.
+
+    Attributes:
+        left, top: where the part begins, px.
+        bits: (height, width) bool.
+    """
+
+    left: int
+    top: int
+    bits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The objects found in one picture, best first.
+
+    Attributes:
+        boxes: (n, 4) float32, x1, y1, x2, y2 in px of the picture.
+        labels: (n,) int64, class indices.
+        scores: (n,) float32, 0..1.
+        classes: names and original ids of all classes.
+        size: height and width of the picture, px.
+        cutouts: the masks, one an object; None for boxes alone.
+    """
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    classes: Classes
+    size: tuple[int, int]
+    cutouts: tuple[Cutout, ...] | None = None
+
+
 # What makes a task's result from one picture's raw outputs and the classes; further arguments are the task's options.
 RESULTS: dict[str, Callable[..., Result]] = {"classify": Classification.from_logits}

@@ -1,0 +1,146 @@
+"""Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from zlib import crc32
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from fishnet.data.base import PictureSet, mix
+from fishnet.data.decode import decode_tensor
+from fishnet.data.objects import Objects
+from fishnet.data.pictures import Picture, decode_picture
+from fishnet.errors import InputError
+from fishnet.preprocess import Placement
+
+
+class RegionSet(PictureSet):
+    """One on-disk format of pictures with objects. Targets are :class:`~fishnet.data.objects.Objects`.
+
+    A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
+
+    Attributes:
+        classes: read from the data, with their original ids.
+        channels: that pictures are read with.
+        with_masks: whether objects come with segmentations.
+        entries: one a picture, also for pictures without objects, which are negatives.
+    """
+
+    with_masks: bool
+    entries: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes:
+        """The picture file's content. Raises InputError where it cannot be had."""
+
+    @abstractmethod
+    def objects(self, index: int) -> Objects:
+        """The picture's objects exactly as annotated, also bad ones, without reading the picture where that can be.
+
+        Raises:
+            InputError: an annotation that cannot be read; the message says file and line.
+        """
+
+    @abstractmethod
+    def place(self, index: int, number: int) -> str:
+        """Where the ``number``-th object of a picture is annotated, for messages: file and line as far as known."""
+
+    def read(self, index: int) -> tuple[Picture, Objects]:
+        """The picture and its objects, cut off at its edges, those without area left out.
+
+        Raises:
+            InputError: either cannot be read, or the annotation is of another size than the picture.
+        """
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index))
+        size = picture.shape[:2] if hasattr(picture, "shape") else picture.size[::-1]
+        return picture, self._fitting(index, (size[0], size[1]))
+
+    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Objects]:
+        """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index))
+        return image, self._fitting(index, (image.shape[1], image.shape[2]))
+
+    def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
+        found = self.objects(index)
+        if found.size not in ((0, 0), size):
+            raise InputError(
+                f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {found.size[1]}x{found.size[0]} "
+                f"({self.place(index, 0)}): its boxes would lie elsewhere; mend the annotation or the picture"
+            )
+        return found.clean(size)
+
+    def part(self, indices: Sequence[int]) -> Self:
+        """Some of the pictures, by index."""
+        other = copy.copy(self)
+        other.entries = [self.entries[i] for i in indices]
+        return other
+
+    def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
+        image, objects = self.read_tensor(index)
+        return tv_tensors.Image(image), as_tensors(objects)
+
+
+def as_tensors(objects: Objects) -> dict[str, Any]:
+    """Objects of a known size as torchvision's tv_tensors.
+
+    Returns:
+        ``boxes`` (n, 4) xyxy float32, ``labels`` (n,) int64, ``crowd`` (n,) bool, and where there are segmentations
+        ``masks`` (n, height, width) uint8.
+    """
+    target: dict[str, Any] = {
+        "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(objects.boxes), format="XYXY", canvas_size=objects.size),
+        "labels": torch.from_numpy(objects.labels),
+        "crowd": torch.from_numpy(objects.crowd),
+    }
+    if objects.segmentations is not None:
+        target["masks"] = tv_tensors.Mask(torch.from_numpy(objects.masks()))
+    return target
+
+
+@dataclass(eq=False)
+class RegionTarget:
+    """One picture's objects in a batch, in px of the model's input.
+
+    Attributes:
+        boxes: (n, 4) float32 x1, y1, x2, y2.
+        labels: (n,) int64, from 0.
+        crowd: (n,) bool.
+        masks: (n, height, width) uint8 over the picture's part of the input; None where the task has none.
+        truth: in validation the objects in px of the picture itself; None in training.
+        placement: in validation how the picture lies in the input.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+    masks: Tensor | None = None
+    truth: Objects | None = None
+    placement: Placement | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, *args: Any, **kwargs: Any) -> "RegionTarget":
+        """On another device, as :meth:`torch.Tensor.to`."""
+        boxes, labels, crowd = (value.to(*args, **kwargs) for value in (self.boxes, self.labels, self.crowd))
+        masks = None if self.masks is None else self.masks.to(*args, **kwargs)
+        return RegionTarget(boxes, labels, crowd, masks, self.truth, self.placement)
+
+
+def hold_out_regions(whole: RegionSet, fraction: float, seed: int) -> tuple[RegionSet, RegionSet]:
+    """Splits off a share of a set, at least one picture and never all; which ones depends on their keys and the seed.
+
+    Returns:
+        (rest, held out).
+    """
+    order = sorted(range(len(whole)), key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
+    count = min(max(1, round(fraction * len(whole))), len(whole) - 1)
+    return whole.part(sorted(order[count:])), whole.part(sorted(order[:count]))
