@@ -1,11 +1,14 @@
 """Drawing: what can be measured of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw import _BAR, _fitted, card, font, score_panel, sheet
+from fishnet.draw import _BAR, _fitted, _in_rows, _label, card, colour_of, draw_objects, font, score_panel, sheet
+from fishnet.results import Cutout
 
 SIZE = (400, 100)
 
@@ -127,3 +130,96 @@ def test_a_cards_captions_do_not_cross() -> None:
     right = 240 - ImageDraw.Draw(Image.new("RGB", (9, 9))).textlength("99.9 %", font=font(14))
     np.testing.assert_array_equal(short[:, int(right) :], long[:, int(right) :])
     assert (short != long).any()
+
+
+# objects
+
+GREY = Image.new("RGB", (600, 400), (90, 90, 90))
+ONE = np.array([[100.0, 120.0, 200.0, 180.0]])
+
+
+def marked(*arguments: Any, image: Image.Image = GREY, **more: Any) -> NDArray[np.uint8]:
+    return np.asarray(draw_objects(image, *arguments, **more))
+
+
+def test_a_box_is_drawn_inside_its_edges() -> None:
+    page = marked(ONE, [""], [3])
+    found = (page[:400] == colour_of(3)).all(-1)
+    rows, columns = np.flatnonzero(found[:, 110:190].any(1)), np.flatnonzero(found[140:160].any(0))
+    assert (rows[0], rows[-1], columns[0], columns[-1]) == (120, 179, 100, 199)
+    assert (page[130:170, 110:190] == 90).all(), "the object itself stays visible"
+
+
+def test_a_mask_is_tinted_and_outlined_where_it_is() -> None:
+    bits = np.zeros((60, 100), bool)
+    bits[10:50, 20:70] = True
+    page = marked(ONE, ["x"], [0], cutouts=[Cutout(100, 120, bits)])
+    outline = (page[120:180, 100:200] == colour_of(0)).all(-1)
+    assert outline[10, 20:70].all()
+    assert outline[10:50, 69].all()
+    assert not (outline & ~bits).any(), "nothing beyond the mask, and no box"
+    inner = page[150, 140]
+    np.testing.assert_allclose(inner, 0.6 * 90 + 0.4 * np.array(colour_of(0)), atol=1)  # whole numbers
+
+
+def test_a_small_picture_is_enlarged_with_its_mask() -> None:
+    bits = np.ones((3, 4), bool)
+    page = marked(np.array([[2, 5, 6, 8]]), ["x"], [0], cutouts=[Cutout(2, 5, bits)], image=Image.new("L", (60, 40)))
+    assert page.shape[1] == 480
+    rows, columns = np.nonzero((page[:320] == colour_of(0)).all(-1) & (np.arange(480) < 100))
+    assert (rows.max() + 1, columns.min()) == (8 * 8, 8 * 2)
+
+
+def test_objects_of_one_class_with_masks_differ_from_their_neighbours() -> None:
+    boxes = np.array([[x, y, x + 40, y + 40] for y in range(0, 200, 40) for x in range(0, 600, 40)], np.float64)
+    cutouts = [Cutout(int(x), int(y), np.ones((40, 40), bool)) for x, y, *_ in boxes]
+    page = marked(boxes, ["n"] * 75, [0] * 75, cutouts=cutouts)
+    centres = page[20:200:40, 20:600:40].astype(int)
+    assert (np.abs(np.diff(centres, axis=0)).sum(-1) > 0).all()
+    assert (np.abs(np.diff(centres, axis=1)).sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize(("count", "labels"), [(25, True), (26, False)])
+def test_many_objects_are_counted_and_not_labelled(count: int, labels: bool) -> None:
+    boxes = np.array([[x, 100, x + 8, 108] for x in range(0, count * 20, 20)], np.float64)
+    page, plain = marked(boxes, ["W"] * count, [0] * count), marked(boxes, [""] * count, [0] * count)
+    assert bool((page[:98] != plain[:98]).any()) == labels
+    assert (page[400:] != plain[400:]).any(), "the legend"
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        corner = rng.uniform(0, 300, (25, 2)) * (1.8, 1)
+        boxes, taken = np.hstack([corner, corner + rng.uniform(10, 120, (25, 2))]), np.zeros((400, 600), int)
+        page = Image.new("RGB", (600, 400))
+        for place in _label(page, boxes, ["some name 0.99"] * 25, [(255, 255, 255)] * 25):
+            assert min(place) >= 0
+            assert place[2] <= 600
+            assert place[3] <= 400
+            taken[int(place[1]) : int(place[3]), int(place[0]) : int(place[2])] += 1
+        assert taken.max() == 1
+
+
+def test_the_legend_names_the_most_frequent_and_counts_the_rest() -> None:
+    entries: list[tuple[str, tuple[int, int, int] | None]] = [(f"class {i}  1", (0, 0, 0)) for i in range(60)]
+    rows = _in_rows(entries, 600, 13)
+    assert len(rows) == 4
+    assert rows[-1][-1] == (f"and {60 - sum(map(len, rows)) + 1} more", None)
+    pen, letters = ImageDraw.Draw(GREY), font(13)
+    for row in rows:
+        assert sum(pen.textlength(text, letters) + 1.2 * 13 * (1 + bool(colour)) for text, colour in row) <= 600 + 13
+    assert _in_rows(entries[:2], 600, 13) == [entries[:2]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (2000, 3), (60, 40)])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_any_size_and_number(size: tuple[int, int], count: int) -> None:
+    box = np.tile(np.array([[0, 0, *size]], np.float64), (count, 1))
+    page = draw_objects(Image.new("L", size), box, ["a long name of a class"] * count, range(count), [0.5] * count)
+    assert page.width == size[0] * max(1, -(-480 // max(size)))
+    assert page.height > size[1]
+
+
+def test_colours_of_classes_differ() -> None:
+    assert len({colour_of(i) for i in range(21)}) == 21
