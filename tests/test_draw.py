@@ -170,10 +170,10 @@ def test_a_small_picture_is_enlarged_with_its_mask() -> None:
     assert (rows.max() + 1, columns.min()) == (8 * 8, 8 * 2)
 
 
-def test_objects_of_one_class_with_masks_differ_from_their_neighbours() -> None:
+def test_objects_without_numbers_differ_in_colour_from_their_neighbours() -> None:
     boxes = np.array([[x, y, x + 40, y + 40] for y in range(0, 200, 40) for x in range(0, 600, 40)], np.float64)
     cutouts = [Cutout(int(x), int(y), np.ones((40, 40), bool)) for x, y, *_ in boxes]
-    page = marked(boxes, ["n"] * 75, [0] * 75, cutouts=cutouts)
+    page = marked(boxes, ["n"] * 75, None, cutouts=cutouts)
     centres = page[20:200:40, 20:600:40].astype(int)
     assert (np.abs(np.diff(centres, axis=0)).sum(-1) > 0).all()
     assert (np.abs(np.diff(centres, axis=1)).sum(-1) > 0).all()

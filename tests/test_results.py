@@ -1,13 +1,18 @@
 """Results: what the numbers of a model mean."""
 
 import json
+import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.labels import Classes
-from fishnet.results import RESULTS, Classification, Result
+from fishnet.errors import InputError
+from fishnet.preprocess import Placement, Preprocess
+from fishnet.results import RESULTS, Classification, Detections, Result
 from fishnet.tasks import TASKS
 
 TABLE = Classes(("ant", "bee", "cat", "dog"), (11, 7, 90, 1))
@@ -66,9 +71,158 @@ def test_the_panel_has_the_best_three() -> None:
 
 
 def test_every_task_has_a_result() -> None:
-    assert set(RESULTS) == set(TASKS)
+    assert set(RESULTS) >= set(TASKS)
 
 
 def test_a_classification_is_a_result() -> None:
     result: Result = of(0.0, 1.0, 2.0, 3.0)
     assert set(result.to_dict()) == {"task", "predictions"}
+
+
+# detections
+
+PLACE = Placement((100, 200), (200, 400), (224, 416))  # a picture of 200x100 px at twice its size
+
+
+def raw(*objects: tuple[list[float], int, float], masks: Any = None) -> dict[str, NDArray[Any]]:
+    """Raw outputs from (box, label, score) in px of the input."""
+    values: dict[str, NDArray[Any]] = {
+        "boxes": np.array([box for box, _, _ in objects], np.float32).reshape(-1, 4),
+        "labels": np.array([label for _, label, _ in objects], np.int64),
+        "scores": np.array([score for _, _, score in objects], np.float32),
+    }
+    return values if masks is None else {**values, "masks": np.asarray(masks, np.float32)}
+
+
+THREE = (([20, 40, 60, 80], 1, 0.9), ([380, 180, 416, 224], 0, 0.6), ([0, 0, 10, 10], 3, 0.3))
+
+
+def test_boxes_in_px_of_the_picture_best_first() -> None:
+    found = Detections.from_raw(raw(*THREE[::-1]), TABLE, PLACE)
+    np.testing.assert_array_equal(found.boxes, [[10, 20, 30, 40], [190, 90, 200, 100], [0, 0, 5, 5]])
+    assert found.names == ["bee", "ant", "dog"]
+    assert (len(found), found.size, found.boxes.dtype, found.labels.dtype) == (3, (100, 200), np.float32, np.int64)
+
+
+@pytest.mark.parametrize(("threshold", "most", "count"), [(0.0, None, 3), (0.5, None, 2), (0.0, 1, 1), (0.95, 5, 0)])
+def test_threshold_and_most(threshold: float, most: int | None, count: int) -> None:
+    found = Detections.from_raw(raw(*THREE), TABLE, PLACE, threshold=threshold, most=most)
+    assert found.names == ["bee", "ant", "dog"][:count]
+
+
+def test_what_lies_beside_the_picture_is_left_out() -> None:
+    beside = ([402, 10, 416, 50], 0, 0.9), ([10, 205, 50, 220], 0, 0.9), ([50, 50, 50, 70], 0, 0.9)
+    assert len(Detections.from_raw(raw(*beside, THREE[0]), TABLE, PLACE)) == 1
+
+
+def test_plain_values_with_original_ids() -> None:
+    found = Detections.from_raw(raw(*THREE[:2]), TABLE, PLACE)
+    expected = {"id": 7, "name": "bee", "score": 0.9, "box": [10.0, 20.0, 30.0, 40.0]}
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert (plain["task"], plain["size"], plain["objects"][0]) == ("detect", [100, 200], expected)
+    row = {"id": 7, "name": "bee", "score": 0.9, "x1": 10, "y1": 20, "x2": 30, "y2": 40, "area": 400}
+    assert found.rows()[0] == row
+    assert found.coco(12)[0] == {"image_id": 12, "category_id": 7, "bbox": [10, 20, 20, 20], "score": 0.9}
+    assert found.summary() == "2 objects: 1 bee, 1 ant"
+
+
+def test_nothing_found() -> None:
+    for masks in (None, np.zeros((0, 28, 28))):
+        found: Result = Detections.from_raw(raw(masks=masks), TABLE, PLACE)
+        assert isinstance(found, Detections)
+        assert (len(found), found.rows(), found.coco(1), found.summary()) == (0, [], [], "no objects")
+        assert found.to_dict()["objects"] == []
+        assert found.draw(Image.new("RGB", (200, 100))).width == 600
+        if masks is not None:
+            assert found.masks.shape == (0, 100, 200)
+
+
+def ellipse(m: int = 28) -> NDArray[np.float32]:
+    """A soft ellipse that fills its box."""
+    y, x = (np.mgrid[:m, :m] + 0.5) / m * 2 - 1
+    return np.asarray(1 / (1 + np.exp(m * (np.hypot(x, y) - 1))), np.float32)
+
+
+@pytest.mark.parametrize(
+    "box", [[10, 20, 60, 80], [10.3, 20.8, 24.6, 31.2], [150.5, 60, 197.5, 99.9], [30, 30, 33, 90], [5, 5, 150, 95]]
+)
+def test_a_mask_fills_its_box_like_the_shape_it_is(box: list[float]) -> None:
+    given = np.array(box) * 2
+    found = Detections.from_raw(raw((given.tolist(), 0, 0.9), masks=[ellipse()]), TABLE, PLACE)
+    mask = found.masks[0]
+    y, x = np.mgrid[:100, :200] + 0.5
+    middle, half = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), ((box[2] - box[0]) / 2, (box[3] - box[1]) / 2)
+    shape = np.hypot((x - middle[0]) / half[0], (y - middle[1]) / half[1]) <= 1
+    # 0.8: px along the edge fall either way, of 3 px across most are such; 0.95 where there are many within
+    assert (mask & shape).sum() / (mask | shape).sum() > (0.95 if min(half) > 10 else 0.8)
+    assert found.areas.tolist() == [mask.sum()]
+
+
+@pytest.mark.parametrize("box", [[10.3, 20.7, 50.2, 61], [0.1, 0, 0.4, 60], [99.2, 40.1, 99.3, 40.2]])
+def test_a_full_mask_is_its_box_to_a_px(box: list[float]) -> None:
+    given = np.array(box) * 2
+    found = Detections.from_raw(raw((given.tolist(), 0, 0.9), masks=np.ones((1, 28, 28))), TABLE, PLACE)
+    assert found.cutouts is not None
+    bits, cutout = found.masks[0], found.cutouts[0]
+    y, x = np.mgrid[:100, :200] + 0.5
+    inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
+    big = min(box[2] - box[0], box[3] - box[1]) > 1
+    assert not big or (bits == inside).mean() > 0.995
+    assert cutout.bits.shape <= (np.ceil(box[3]) - np.floor(box[1]), np.ceil(box[2]) - np.floor(box[0]))
+
+
+def test_a_mask_that_reaches_beyond_the_picture_is_cut_off_and_not_squeezed() -> None:
+    mask = np.zeros((28, 28))
+    mask[:, 14:] = 1  # the right half
+    box = [-40.0, 20, 40, 60]  # in the input: half of it left of the picture
+    found = Detections.from_raw(raw((box, 0, 0.9), masks=[mask]), TABLE, PLACE)
+    bits = found.masks[0]
+    np.testing.assert_array_equal(found.boxes, [[0, 10, 20, 30]])
+    assert bits[10:30, :20].all()
+    assert bits.sum() == 400
+
+
+def test_masks_in_plain_values() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    found = Detections.from_raw(raw(*THREE[:2], masks=np.stack([ellipse(), ellipse()])), TABLE, PLACE)
+    assert found.to_dict()["task"] == "instances"
+    for entry, stated, mask in zip(found.coco(3), found.to_dict()["objects"], found.masks, strict=True):
+        assert entry["segmentation"] == stated["segmentation"]
+        np.testing.assert_array_equal(np.asarray(coco.decode(entry["segmentation"])), mask)
+    json.dumps([found.to_dict(), found.coco(3)])
+
+
+def test_boxes_alone_have_no_masks() -> None:
+    with pytest.raises(InputError, match="train instances"):
+        _ = Detections.from_raw(raw(*THREE), TABLE, PLACE).masks
+
+
+def test_drawing_takes_the_same_picture() -> None:
+    found = Detections.from_raw(raw(*THREE), TABLE, PLACE)
+    assert found.draw(Image.new("L", (200, 100))).size > (200, 100)
+    turned = Image.new("RGB", (100, 200))
+    turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
+    assert found.draw(turned).size == found.draw(Image.new("RGB", (200, 100))).size
+    with pytest.raises(InputError, match="in a picture of 200x100 px, to be drawn on one of 100x200"):
+        found.draw(Image.new("RGB", (100, 200)))
+
+
+def test_hundreds_of_masks_of_a_large_picture_take_little_memory() -> None:
+    place = Preprocess((800, 1333), fit="whole").place(4000, 6000)
+    corner = np.random.default_rng(0).uniform(0, 750, (500, 2))
+    boxes = np.hstack([corner, corner + 40])
+    objects = [(box, 0, 0.9) for box in boxes.tolist()]
+    tracemalloc.start()
+    found = Detections.from_raw(raw(*objects, masks=np.tile(ellipse(), (500, 1, 1))), TABLE, place)
+    assert len(found.coco(1)) == len(found.rows()) == 500
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # one mask in full is 24 MB; 500 cutouts of 200x200 px are 20 MB
+    assert peak < 80e6
+
+
+def test_taking_some() -> None:
+    found = Detections.from_raw(raw(*THREE, masks=np.ones((3, 28, 28))), TABLE, PLACE).take(np.array([2, 0]))
+    assert found.names == ["dog", "bee"]
+    assert found.cutouts is not None
+    assert [cutout.left for cutout in found.cutouts] == [0, 10]

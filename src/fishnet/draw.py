@@ -124,7 +124,7 @@ def draw_objects(
     image: Image.Image,
     boxes: NDArray[Any],
     names: Sequence[str],
-    colours_by: Sequence[int],
+    colours_by: Sequence[int] | None,
     scores: Sequence[float] | NDArray[Any] | None = None,
     cutouts: Sequence["Cutout"] | None = None,
 ) -> Image.Image:
@@ -137,8 +137,8 @@ def draw_objects(
         image: in the size that the objects are in.
         boxes: (n, 4) x1, y1, x2, y2 in px.
         names: (n,) names for labels and legend.
-        colours_by: (n,) numbers of colours, as a rule the classes'. Where all have one number and there are masks, each
-            object gets another colour than its neighbours.
+        colours_by: (n,) numbers of colours, as a rule the classes'; None for another colour than its neighbours' for
+            each object.
         scores: (n,) 0..1, put beside the names.
         cutouts: (n,) masks.
     """
@@ -147,10 +147,7 @@ def draw_objects(
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     corners = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
-    numbers = list(colours_by)
-    if cutouts is not None and len(set(numbers)) == 1:
-        numbers = _spread(corners)
-    colours = [colour_of(number) for number in numbers]
+    colours = [colour_of(number) for number in (_spread(corners) if colours_by is None else colours_by)]
     sides = np.sqrt((corners[:, 2:] - corners[:, :2]).clip(min=0).prod(1))
     thin = max(1, round(max(image.size) / 400))
     line = max(1, min(thin, round(float(np.median(sides)) / 10))) if len(sides) else thin

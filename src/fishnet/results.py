@@ -1,19 +1,32 @@
 """What a prediction is: one frozen dataclass per task, numpy inside. Torch-free."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
+from fishnet import rle
 from fishnet.data.labels import Classes
-from fishnet.draw import score_panel
+from fishnet.draw import draw_objects, score_panel
+from fishnet.errors import InputError
+
+if TYPE_CHECKING:
+    from fishnet.preprocess import Placement
 
 
 class Result(Protocol):
-    """What every task's result can do."""
+    """What every task's result can do.
+
+    Attributes:
+        columns: the keys of its rows, also where it has none.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -27,6 +40,10 @@ class Result(Protocol):
         """Flat rows for tables and CSV."""
         ...
 
+    def summary(self) -> str:
+        """One line for people."""
+        ...
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -38,13 +55,17 @@ class Classification:
         classes: names and original ids of all classes.
     """
 
+    columns: ClassVar[tuple[str, ...]] = ("id", "name", "score")
+
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
     classes: Classes
 
     @classmethod
-    def from_logits(cls, logits: NDArray[np.float32], classes: Classes, k: int = 5) -> "Classification":
-        """The ``k`` best classes of (classes,) logits, by softmax."""
+    def from_logits(
+        cls, logits: NDArray[np.float32], classes: Classes, k: int = 5, *, placement: "Placement | None" = None
+    ) -> "Classification":
+        """The ``k`` best classes of (classes,) logits, by softmax; ``placement`` is of no matter to them."""
         exponentials = np.exp(logits.astype(np.float64) - logits.max())
         scores = (exponentials / exponentials.sum()).astype(np.float32)
         best = np.argsort(-scores, kind="stable")[:k]
@@ -71,6 +92,10 @@ class Classification:
             for i, score in zip(self.labels.tolist(), self.scores, strict=True)
         ]
 
+    def summary(self) -> str:
+        """The three best classes with their probabilities."""
+        return ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in self.rows()[:3])
+
     def draw(self, image: Image.Image, k: int = 3) -> Image.Image:
         """The picture above the ``k`` best classes with their probabilities as bars."""
         return score_panel(image, [(row["name"], row["score"]) for row in self.rows()[:k]])
@@ -89,6 +114,26 @@ class Cutout:
     top: int
     bits: NDArray[np.bool_]
 
+    @classmethod
+    def pasted(cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int]) -> "Cutout":
+        """A mask that a model gave over a box, in px of the picture.
+
+        Args:
+            mask: (m, m) probabilities; beyond the box they count as 0.
+            box: x1, y1, x2, y2 in px of the picture; a part of it lies within.
+            size: height and width of the picture.
+        """
+        x1, y1, x2, y2 = box.astype(np.float64).tolist()
+        left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
+        wide, high = min(size[1], math.ceil(x2)) - left, min(size[0], math.ceil(y2)) - top
+        across, down = mask.shape[1] / max(1, x2 - x1), mask.shape[0] / max(1, y2 - y1)  # cells of the mask a px
+        edge = math.ceil(2 * max(across, down)) + 1  # whole px reach beyond the mask
+        x, y = edge + (left - x1) * across, edge + (top - y1) * down
+        cells = Image.fromarray(np.pad(mask.astype(np.float32), edge))
+        within = x, y, x + wide * across, y + high * down
+        resized = cells.resize((wide, high), Image.Resampling.BILINEAR, within)
+        return cls(left, top, np.asarray(resized) >= 0.5)
+
 
 @dataclass(frozen=True)
 class Detections:
@@ -103,6 +148,8 @@ class Detections:
         cutouts: the masks, one an object; None for boxes alone.
     """
 
+    columns: ClassVar[tuple[str, ...]] = ("id", "name", "score", "x1", "y1", "x2", "y2", "area")
+
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
@@ -110,6 +157,176 @@ class Detections:
     size: tuple[int, int]
     cutouts: tuple[Cutout, ...] | None = None
 
+    @classmethod
+    def from_raw(
+        cls,
+        raw: Mapping[str, NDArray[Any]],
+        classes: Classes,
+        placement: "Placement",
+        *,
+        threshold: float = 0.0,
+        most: int | None = None,
+    ) -> "Detections":
+        """What a region model found, in px of the picture.
 
-# What makes a task's result from one picture's raw outputs and the classes; further arguments are the task's options.
-RESULTS: dict[str, Callable[..., Result]] = {"classify": Classification.from_logits}
+        Args:
+            raw: of one picture, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and,
+                where the task has them, ``masks`` (n, m, m), probabilities over the box.
+            classes: of the model.
+            placement: how the picture lies in the input; what lies wholly beside it is left out.
+            threshold: the least score.
+            most: the most objects; None for all.
+        """
+        boxes = placement.to_picture(np.asarray(raw["boxes"]))
+        scores = np.asarray(raw["scores"], np.float32)
+        good = (scores >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+        order = np.argsort(-scores, kind="stable")
+        kept: NDArray[np.int64] = order[good[order]][:most]
+        cutouts = None
+        if "masks" in raw:
+            whole = placement.to_picture(np.asarray(raw["boxes"])[kept], cut=False)
+            masks = np.asarray(raw["masks"])[kept]
+            cutouts = tuple(Cutout.pasted(*pair, placement.size) for pair in zip(masks, whole, strict=True))
+        labels = np.asarray(raw["labels"], np.int64)[kept]
+        return cls(boxes[kept], labels, scores[kept], classes, placement.size, cutouts)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, which: NDArray[np.int64]) -> "Detections":
+        """Some of the objects, by their indices."""
+        cutouts = None if self.cutouts is None else tuple(self.cutouts[i] for i in which.tolist())
+        return replace(
+            self, boxes=self.boxes[which], labels=self.labels[which], scores=self.scores[which], cutouts=cutouts
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """(n,) the classes' names."""
+        return [self.classes.names[label] for label in self.labels.tolist()]
+
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """(n, height, width): every mask in full, which is much memory for many objects in a large picture.
+
+        Raises:
+            InputError: the model gives boxes alone.
+        """
+        if self.cutouts is None:
+            raise InputError("boxes alone, no masks: train instances for these")
+        full = np.zeros((len(self), *self.size), bool)
+        for mask, cutout in zip(full, self.cutouts, strict=True):
+            height, width = cutout.bits.shape
+            mask[cutout.top : cutout.top + height, cutout.left : cutout.left + width] = cutout.bits
+        return full
+
+    @property
+    def areas(self) -> NDArray[np.float64]:
+        """(n,) px: of the masks where there are any, else of the boxes."""
+        if self.cutouts is not None:
+            return np.array([cutout.bits.sum() for cutout in self.cutouts], np.float64)
+        sides = self.boxes.astype(np.float64)
+        areas: NDArray[np.float64] = (sides[:, 2:] - sides[:, :2]).prod(1)
+        return areas
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, best first.
+
+        Returns:
+            ``{"task": "detect" or "instances", "size": [height, width], "objects": [{"id", "name", "score", "box": [x1,
+            y1, x2, y2], "segmentation"}, ...]}``; the segmentation as in :meth:`coco`, for instances.
+        """
+        objects = [
+            {
+                "id": self.classes.ids[label],
+                "name": self.classes.names[label],
+                "score": round(score, 6),
+                "box": _rounded(box),
+                **self._segmentation(i),
+            }
+            for i, (box, label, score) in enumerate(
+                zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+            )
+        ]
+        task = "detect" if self.cutouts is None else "instances"
+        return {"task": task, "size": list(self.size), "objects": objects}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an object: the class's original id and name, score, box in px, and area in px as in :attr:`areas`."""
+        values = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.areas.tolist(), strict=True)
+        return [
+            dict(
+                zip(
+                    self.columns,
+                    (self.classes.ids[label], self.classes.names[label], round(score, 6), *_rounded([*box, area])),
+                    strict=True,
+                )
+            )
+            for box, label, score, area in values
+        ]
+
+    def coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Entries of a COCO results file, with the classes' original ids.
+
+        Returns:
+            ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` an object, and for instances
+            ``"segmentation": {"size": [height, width], "counts": text}``, the compressed run-length encoding.
+        """
+        corners = self.boxes.astype(np.float64)
+        boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.classes.ids[label],
+                "bbox": _rounded(box),
+                "score": round(score, 6),
+                **self._segmentation(i),
+            }
+            for i, (box, label, score) in enumerate(
+                zip(boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
+            )
+        ]
+
+    def _segmentation(self, index: int) -> dict[str, Any]:
+        if self.cutouts is None:
+            return {}
+        cutout = self.cutouts[index]
+        return {"segmentation": rle.encode(cutout.bits, self.size, cutout.top, cutout.left)}
+
+    def summary(self) -> str:
+        """How many objects, and how many of each class, the most frequent first."""
+        parts = [f"{count} {name}" for name, count in Counter(self.names).most_common()]
+        total = f"{len(self)} object{'' if len(self) == 1 else 's'}"
+        return f"{total}: {', '.join(parts)}" if parts else "no objects"
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """The picture with its objects marked, above a legend; see :func:`fishnet.draw.draw_objects`.
+
+        Args:
+            image: the picture that was predicted, upright or with its EXIF orientation.
+
+        Raises:
+            InputError: a picture of another size.
+        """
+        image = ImageOps.exif_transpose(image)
+        height, width = self.size
+        if image.size != (width, height):
+            raise InputError(
+                f"found in a picture of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
+                "give the same picture"
+            )
+        by = None if self.cutouts is not None and len(self.classes) == 1 else self.labels.tolist()
+        return draw_objects(image, self.boxes, self.names, by, self.scores, self.cutouts)
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 2) for value in values]
+
+
+# What makes a task's result from one picture's raw outputs, the classes and the placement; further arguments are the
+# task's options.
+RESULTS: dict[str, Callable[..., Result]] = {
+    "classify": Classification.from_logits,
+    "detect": Detections.from_raw,
+    "instances": Detections.from_raw,
+}
