@@ -1,18 +1,21 @@
 """From what the user names to data sets: which format it is, and its train, val and test parts."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from fishnet.data import table
-from fishnet.data.base import LabelledSet, Subset, hold_out
+from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.shards import open_shards
+from fishnet.data.splits import in_order
 from fishnet.errors import InputError
 
+Set = TypeVar("Set", bound=PictureSet)
 _TABLES = ", ".join(table.SUFFIXES)
 _REFUSED = {
     "hfids": "streams, and a stream's order cannot be resumed exactly: give hfds/NAME, which has the same data",
@@ -46,17 +49,29 @@ def open_labelled(
         ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
     sets = _parts(data, channels, classes)
-    if whole:
-        return sets
-    if "all" in sets:
-        sets["train"] = sets.pop("all")
+    return sets if whole else as_trained(data, sets, lambda train: hold_out(train, val_fraction, seed))
+
+
+def as_trained(data: str, sets: dict[str, Set], split: Callable[[Set], tuple[Set, Set]]) -> dict[str, Set]:
+    """The parts that a training takes: ``all`` is train, and without a val part some of train is.
+
+    Args:
+        data: its name, for messages.
+        sets: the parts that the data has.
+        split: of a set into what is trained on and what is held out.
+
+    Raises:
+        InputError: no train part, or nothing to hold out.
+    """
+    sets = {"train" if name == "all" else name: part for name, part in sets.items()}
     if "train" not in sets:
         raise InputError(f"{data}: has no train part, only {', '.join(sets)}")
     if "val" not in sets:
-        sets["train"], sets["val"] = hold_out(sets["train"], val_fraction, seed)
+        sets["train"], sets["val"] = split(sets["train"])
         if not len(sets["val"]):
-            raise InputError(f"{data}: one picture a class leaves none to validate with: add pictures, or a val part")
-    return sets
+            few = "one picture a class" if isinstance(sets["train"], LabelledSet) else "one picture"
+            raise InputError(f"{data}: {few} leaves none to validate with: add pictures, or a val part")
+    return {name: sets[name] for name in in_order(sets)}
 
 
 def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:
@@ -90,7 +105,7 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
     return sets
 
 
-def marks(data: str, sets: Mapping[str, LabelledSet]) -> dict[str, str]:
+def marks(data: str, sets: Mapping[str, PictureSet]) -> dict[str, str]:
     """What a training's data is recognised by later: its place, and its pictures' names, both as hashes."""
     names = sorted(part.key(i) for name, part in sets.items() if name != "test" for i in range(len(part)))
     prefix, name = _prefix(data)
@@ -99,7 +114,7 @@ def marks(data: str, sets: Mapping[str, LabelledSet]) -> dict[str, str]:
     return {"place": _hash(place), "pictures": _hash("\n".join(names))}
 
 
-def class_grounds(data: str, sets: Mapping[str, LabelledSet]) -> list[Path]:
+def class_grounds(data: str, sets: Mapping[str, PictureSet]) -> list[Path]:
     """The folders, resolved, in which another folder would be taken for a class; none for data of other forms."""
     wholes = [part.whole if isinstance(part, Subset) else part for part in sets.values()]
     folders = {part.folder.resolve() for part in wholes if isinstance(part, ImageFolder)}

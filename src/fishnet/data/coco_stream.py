@@ -1,0 +1,189 @@
+"""COCO's JSON files read a list entry at a time, so that a file of any size needs little memory. Torch-free."""
+
+import codecs
+import json
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from fishnet.errors import InputError
+
+CHUNK = 1 << 22  # bytes read at a time
+LARGEST = 1 << 28  # characters of one entry
+_BLANK = re.compile(r"[ \t\r\n]*")
+_QUOTED, _BARE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
+_NEAR = 16  # characters at the end of what was read, where a cut-off word or escape fails
+
+
+class Entry(NamedTuple):
+    """One entry of a list.
+
+    Attributes:
+        key: of the list.
+        number: in its list, from 0.
+        line: that it begins on, from 1.
+        value: an object of JSON.
+    """
+
+    key: str
+    number: int
+    line: int
+    value: dict[str, Any]
+
+
+def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Iterator[Entry]:
+    """The entries of some lists of a file that holds one JSON object, in the file's order.
+
+    Memory: about three chunks, or a few times the longest entry. Other keys are passed over unread.
+
+    Args:
+        path: of the file, in UTF-8.
+        keys: of the lists.
+        chunk: bytes read at a time.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, cut off, or holds something else under these keys; the message
+            gives the line.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _Window(path, file, chunk).entries(keys)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+class _Window:
+    """A part of a file's text that moves on as it is used up.
+
+    Attributes:
+        text: what is held.
+        at: what of it is used up.
+        line: at this place.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, chunk: int) -> None:
+        self.path, self.file, self.chunk = path, file, chunk
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.json = json.JSONDecoder()
+        self.text, self.at, self.line, self.ended = "", 0, 1, False
+
+    def entries(self, keys: Collection[str]) -> Iterator[Entry]:
+        self._expect("{", "an object with images, annotations and categories")
+        if self._peek() == "}":
+            return
+        while True:
+            if self._peek() != '"':
+                raise self._wrong("expected a key in quotes")
+            key = self._value()
+            self._expect(":", "a colon after the key")
+            if key in keys:
+                yield from self._list(key)
+            else:
+                self._pass_over()
+            if self._comma_or("}"):
+                return
+
+    def _list(self, key: str) -> Iterator[Entry]:
+        self._expect("[", f"a list as {key}")
+        if self._peek() == "]":
+            self._move(self.at + 1)
+            return
+        number = 0
+        while True:
+            if self._peek() != "{":
+                raise self._wrong(f"{key}[{number}] is not an object in braces")
+            line = self.line
+            yield Entry(key, number, line, self._value())
+            number += 1
+            if self._comma_or("]"):
+                return
+
+    def _value(self) -> Any:
+        """The object or text that begins here; more is read until it is whole."""
+        while True:
+            try:
+                value, end = self.json.raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(self.text) - _NEAR
+                if not cut_off or self.ended:
+                    self._move(min(error.pos, len(self.text)))
+                    raise self._wrong(f"not JSON: {error.msg}" if self.at < len(self.text) else _CUT) from None
+                if len(self.text) - self.at > LARGEST:
+                    raise self._wrong(f"an entry of more than {LARGEST >> 20} MB") from None
+                self._more()
+            except RecursionError:
+                raise self._wrong("lists within lists beyond measure") from None
+            else:
+                self._move(end)
+                return value
+
+    def _pass_over(self) -> None:
+        """Moves behind the value that begins here, keeping nothing of it."""
+        self._peek()
+        depth, quoted = 0, False
+        while True:
+            found = (_QUOTED if quoted else _BARE).search(self.text, self.at)
+            if found is None:
+                # A backslash at the end is one with what follows.
+                self._move(len(self.text) - (quoted and self.text.endswith("\\") and self.at < len(self.text)))
+                if self.ended:
+                    raise self._wrong(_CUT)
+                self._more()
+                continue
+            mark = found.group()
+            if not quoted and not depth and mark in ",}]":
+                return self._move(found.start())
+            self._move(found.end())
+            if mark == '"':
+                quoted = not quoted
+            elif not quoted:
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(mark, 0)
+
+    def _comma_or(self, end: str) -> bool:
+        """Moves behind a comma (False) or the end of what it separates (True)."""
+        mark = self._peek()
+        if mark not in (",", end):
+            raise self._wrong(f"not JSON: expected , or {end}")
+        self._move(self.at + 1)
+        return mark == end
+
+    def _expect(self, mark: str, what: str) -> None:
+        if self._peek() != mark:
+            raise self._wrong(f"expected {what}")
+        self._move(self.at + 1)
+        self._peek()
+
+    def _peek(self) -> str:
+        """The next character that is not blank."""
+        while True:
+            found = _BLANK.match(self.text, self.at)
+            self._move(found.end() if found else self.at)
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if self.ended:
+                raise self._wrong(_CUT)
+            self._more()
+
+    def _move(self, to: int) -> None:
+        self.line += self.text.count("\n", self.at, to)
+        self.at = to
+
+    def _more(self) -> None:
+        """Drops what is used up and reads on: as much again as is held, so that long entries take linear time."""
+        held = self.text[self.at :]
+        content = self.file.read(max(self.chunk, len(held)))
+        self.ended = not content
+        try:
+            self.text, self.at = held + self.decoder.decode(content, self.ended), 0
+        except UnicodeDecodeError as error:
+            self.line += held.count("\n") + content.count(b"\n", 0, error.start)
+            raise self._wrong("not UTF-8") from None
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"{self.path} line {self.line}: {what}")
+
+
+_CUT = "the file ends too early: it was cut off"

@@ -1,0 +1,80 @@
+"""From what the user names to data with objects: which format it is, and its train, val and test parts."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fishnet.data import coco, idmasks, voc, yolo
+from fishnet.data.labels import Classes
+from fishnet.data.open import as_trained
+from fishnet.data.regions import RegionSet, hold_out_regions
+from fishnet.errors import InputError
+
+LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
+Opener = Callable[..., Mapping[str, RegionSet]]
+
+
+def open_regions(
+    data: str,
+    channels: int,
+    *,
+    val_fraction: float,
+    seed: int,
+    classes: Classes | None = None,
+    whole: bool = False,
+    masks: bool = False,
+    problems: list[str] | None = None,
+) -> dict[str, RegionSet]:
+    """Opens data for detection (boxes) or instance segmentation (boxes and masks).
+
+    Args:
+        data: COCO, YOLO, Pascal VOC, or folders of pictures and masks; docs/data.md describes each.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        val_fraction: share of the training pictures held out for validation where the data has no val part.
+        seed: of that split.
+        classes: the classes a model knows, matched by name; the data may then have fewer.
+        whole: hold nothing out.
+        masks: objects come with segmentations, which all of them must then have.
+        problems: collects what is wrong with single annotations, which are left out; None raises at the first.
+
+    Returns:
+        ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
+        ``all`` where it has none.
+
+    Raises:
+        InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
+            the train part or the model lacks.
+    """
+    if not data:
+        raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
+    path = Path(data)
+    found = _opened(path, masks)
+    if found is None:
+        raise InputError(f"{data}: {_refusal(path)}: expected {LAYOUTS}")
+    opener, place = found
+    sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
+    empty = next((name for name, part in sets.items() if not len(part)), None)
+    if empty is not None and problems is None:
+        raise InputError(f"{data}: no picture in its part {empty!r}")
+    return sets if whole else as_trained(data, sets, lambda train: hold_out_regions(train, val_fraction, seed))
+
+
+def looks_like_regions(data: str) -> bool:
+    """Whether a name stands for data of one of the formats with objects. Raises InputError for a doubtful layout."""
+    return bool(data) and _opened(Path(data), False) is not None
+
+
+def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
+    """The format's opener, and what it opens."""
+    finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
+        (coco.find_coco, coco.open_coco),
+        (yolo.find_yolo, yolo.open_yolo),
+        (lambda folder: voc.find_voc(folder, masks), voc.open_voc),
+        (idmasks.find_masks, idmasks.open_masks),
+    )
+    return next(((opener, found) for find, opener in finders if (found := find(path))), None)
+
+
+def _refusal(path: Path) -> str:
+    if not path.exists():
+        return "no such file or folder"
+    return "is a file of none of the known forms" if path.is_file() else "holds no annotations of a known form"
