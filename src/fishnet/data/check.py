@@ -4,7 +4,7 @@ import hashlib
 import io
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -13,21 +13,20 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fishnet.data.base import EncodedSet, LabelledSet, Subset
+from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.regions import RegionSet
 from fishnet.errors import InputError
 
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class PartCheck:
-    """One part of a data set.
+@dataclass(frozen=True, kw_only=True)
+class PicturesCheck:
+    """The pictures of one part of a data set.
 
     Attributes:
         pictures: how many, readable or not.
-        per_class: pictures of each class.
-        imbalance: pictures of the largest class for each of the smallest that has any.
         smallest, median, largest: width and height of the pictures in these places by area, px; None where none could
             be read.
         kinds: pictures of each file format and mode, such as ``JPEG RGB``.
@@ -36,8 +35,6 @@ class PartCheck:
     """
 
     pictures: int
-    per_class: dict[str, int]
-    imbalance: float
     smallest: Size | None
     median: Size | None
     largest: Size | None
@@ -46,21 +43,43 @@ class PartCheck:
     corrupt: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartCheck(PicturesCheck):
+    """One part of a data set of classes.
+
+    Attributes:
+        per_class: pictures of each class.
+        imbalance: pictures of the largest class for each of the smallest that has any.
+    """
+
+    per_class: dict[str, int]
+    imbalance: float
+
+
 @dataclass(frozen=True)
-class Twin:
+class Same:
     """Two pictures with the same pixels.
 
     Attributes:
         first, second: where they are.
-        first_class, second_class: names.
         parts: the part of each.
     """
 
     first: str
     second: str
+    parts: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Twin(Same):
+    """Two pictures with the same pixels, and their classes.
+
+    Attributes:
+        first_class, second_class: names.
+    """
+
     first_class: str
     second_class: str
-    parts: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -88,30 +107,34 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """Of one readable picture."""
+class Facts:
+    """Of one readable picture: width and height, format and mode, and a digest of its pixels."""
 
     size: Size
     kind: str
     digest: bytes
 
 
-class _Inspected(Dataset[_Facts | str]):
+class Inspected(Dataset[Any]):
     """The facts of each picture of a set; a line for one that cannot be read."""
 
-    def __init__(self, pictures: LabelledSet) -> None:
+    def __init__(self, pictures: PictureSet) -> None:
         self.pictures = pictures
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> _Facts | str:
+    def __getitem__(self, index: int) -> Any:
+        return self.facts(index)
+
+    def facts(self, index: int) -> Facts | str:
+        """Of one picture."""
         pictures = self.pictures
         while isinstance(pictures, Subset):
             index, pictures = pictures.indices[index], pictures.whole
         encoded = b""
         try:
-            if isinstance(pictures, EncodedSet):
+            if isinstance(pictures, EncodedSet | RegionSet):
                 encoded = pictures.encoded(index)
                 picture = decode_picture(encoded, pictures.channels, pictures.source(index))
             else:
@@ -121,7 +144,51 @@ class _Inspected(Dataset[_Facts | str]):
         pixels = np.ascontiguousarray(picture)
         digest = hashlib.blake2b(f"{pixels.dtype}{pixels.shape}".encode(), digest_size=16)
         digest.update(pixels.data)
-        return _Facts((pixels.shape[1], pixels.shape[0]), _kind(encoded, picture), digest.digest())
+        return Facts((pixels.shape[1], pixels.shape[0]), _kind(encoded, picture), digest.digest())
+
+
+class Tally:
+    """Gathers the pictures of one part."""
+
+    def __init__(self) -> None:
+        self.sizes: list[Size] = []
+        self.kinds: Counter[str] = Counter()
+        self.corrupt: list[str] = []
+        self.repeated = 0
+
+    def add(self, facts: Facts | str) -> None:
+        """Adds a picture, or the line for one that could not be read."""
+        if isinstance(facts, str):
+            self.corrupt.append(facts)
+        else:
+            self.sizes.append(facts.size)
+            self.kinds[facts.kind] += 1
+
+    def found(self) -> dict[str, Any]:
+        """The fields of :class:`PicturesCheck`."""
+        sizes = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        return {
+            "pictures": len(self.sizes) + len(self.corrupt),
+            "smallest": sizes[0] if sizes else None,
+            "median": sizes[len(sizes) // 2] if sizes else None,
+            "largest": sizes[-1] if sizes else None,
+            "kinds": dict(self.kinds.most_common()),
+            "repeated": self.repeated,
+            "corrupt": tuple(self.corrupt),
+        }
+
+
+class Firsts:
+    """Which picture of each part was the first with its pixels."""
+
+    def __init__(self) -> None:
+        self._index: dict[str, dict[bytes, int]] = {}
+
+    def before(self, part: str, index: int, digest: bytes) -> dict[str, int]:
+        """The first picture with these pixels in each part that had one; the picture at hand is then known too."""
+        found = {name: seen[digest] for name, seen in self._index.items() if digest in seen}
+        self._index.setdefault(part, {}).setdefault(digest, index)
+        return found
 
 
 def _kind(encoded: bytes, picture: Picture) -> str:
@@ -155,62 +222,60 @@ def check(
         workers: processes that read; 0 reads in this one.
         progress: called with pictures done and in all.
     """
-    total = sum(len(pictures) for pictures in parts.values())
-    done = 0
+    firsts = Firsts()
     checks: dict[str, PartCheck] = {}
-    firsts: dict[str, dict[bytes, int]] = {}  # part -> pixels -> the first picture that has them
     leaked: list[Twin] = []
     doubled: list[Twin] = []
-    for name, pictures in parts.items():
-        sizes: list[Size] = []
-        kinds: Counter[str] = Counter()
-        corrupt: list[str] = []
-        repeated = 0
-
-        firsts[name] = {}
-        reader = DataLoader(_Inspected(pictures), batch_size=64, num_workers=workers, collate_fn=_as_list)
-        for index, facts in enumerate(chain.from_iterable(reader)):
-            done += 1
-            progress(done, total)
-            if isinstance(facts, str):
-                corrupt.append(facts)
-                continue
-            sizes.append(facts.size)
-            kinds[facts.kind] += 1
-            before = {part: seen[facts.digest] for part, seen in firsts.items() if facts.digest in seen}
+    for name, found in inspect({part: Inspected(pictures) for part, pictures in parts.items()}, workers, progress):
+        tally = Tally()
+        for index, facts in enumerate(found):
+            tally.add(facts)
+            before = {} if isinstance(facts, str) else firsts.before(name, index, facts.digest)
             twins = {part: _twin(parts, (part, first), (name, index)) for part, first in before.items()}
             own = twins.pop(name, None)
             leaked += twins.values()
-            if own is None:
-                firsts[name][facts.digest] = index
-            else:
-                repeated += 1
-                if own.first_class != own.second_class:
-                    doubled.append(own)
-        checks[name] = _summary(pictures, sizes, kinds, repeated, corrupt)
+            tally.repeated += own is not None
+            if own is not None and own.first_class != own.second_class:
+                doubled.append(own)
+        checks[name] = _summary(parts[name], tally)
     return DataCheck(checks, tuple(leaked), tuple(doubled))
+
+
+def inspect(
+    parts: Mapping[str, Inspected], workers: int, progress: Callable[[int, int], None]
+) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Each part's name, and what is found of its pictures, in order.
+
+    Args:
+        parts: by name.
+        workers: processes that read; 0 reads in this one.
+        progress: called with pictures done and in all.
+    """
+    total, done = sum(map(len, parts.values())), 0
+
+    def counted(pictures: Inspected) -> Iterator[Any]:
+        nonlocal done
+        reader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_as_list)
+        for found in chain.from_iterable(reader):
+            done += 1
+            progress(done, total)
+            yield found
+
+    for name, pictures in parts.items():
+        yield name, counted(pictures)
 
 
 def _twin(parts: Mapping[str, LabelledSet], first: tuple[str, int], second: tuple[str, int]) -> Twin:
     sources = [parts[part].source(index) for part, index in (first, second)]
     classes = [parts[part].classes.names[int(parts[part].labels[index])] for part, index in (first, second)]
-    return Twin(sources[0], sources[1], classes[0], classes[1], (first[0], second[0]))
+    return Twin(sources[0], sources[1], (first[0], second[0]), classes[0], classes[1])
 
 
-def _summary(
-    pictures: LabelledSet, sizes: list[Size], kinds: Counter[str], repeated: int, corrupt: list[str]
-) -> PartCheck:
+def _summary(pictures: LabelledSet, tally: Tally) -> PartCheck:
     counts = Counter(int(label) for label in pictures.labels)
-    sizes = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     some = [count for count in counts.values() if count]
     return PartCheck(
-        pictures=len(pictures),
         per_class={name: counts[i] for i, name in enumerate(pictures.classes.names)},
         imbalance=max(some) / min(some) if some else 1.0,
-        smallest=sizes[0] if sizes else None,
-        median=sizes[len(sizes) // 2] if sizes else None,
-        largest=sizes[-1] if sizes else None,
-        kinds=dict(kinds.most_common()),
-        repeated=repeated,
-        corrupt=tuple(corrupt),
+        **tally.found(),
     )
