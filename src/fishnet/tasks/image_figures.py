@@ -1,20 +1,16 @@
 """Figures of a classifier's report: confusion matrix and reliability diagram, by matplotlib."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from fishnet.tasks.report_files import BLUE, RED, save, short
 
 BINS = 15
 _NAMED, _NUMBERED, _CELLS = 40, 20, 1000  # classes: axes with names, cells with numbers, cells a side at most
-_BLUE, _RED = "#4895ef", "#c1292e"
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,8 @@ def draw_confusion(
     axis.set(xlabel="class said", ylabel="true class")
     if named:
         ticks = np.arange(len(kept))
-        axis.set_xticks(ticks, [_short(name) for name in kept], rotation=90, fontsize=9, parse_math=False)
-        axis.set_yticks(ticks, [_short(name) for name in kept], fontsize=9, parse_math=False)
+        axis.set_xticks(ticks, [short(name) for name in kept], rotation=90, fontsize=9, parse_math=False)
+        axis.set_yticks(ticks, [short(name) for name in kept], fontsize=9, parse_math=False)
     else:
         places = np.linspace(0, side - 1, 6).round().astype(np.int64)
         labels = [f"{there[place * len(kept) // side]:,}" for place in places.tolist()]
@@ -95,7 +91,7 @@ def draw_confusion(
         + (f" (the other {absent:,} neither there nor said)" if absent else ""),
         fontsize=10,
     )
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
@@ -116,11 +112,11 @@ def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
     centres = (np.arange(BINS) + 0.5) * width
     figure = Figure(figsize=(6, 7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    upper.bar(centres[there], calibration.accuracy[there], width * 0.94, color=_BLUE, label="accuracy")
+    upper.bar(centres[there], calibration.accuracy[there], width * 0.94, color=BLUE, label="accuracy")
     gap = calibration.confidence - calibration.accuracy
     upper.bar(
         centres[there], gap[there], width * 0.94, bottom=calibration.accuracy[there],
-        color=_RED, alpha=0.25, edgecolor=_RED, hatch="//", label="gap to the mean confidence",
+        color=RED, alpha=0.25, edgecolor=RED, hatch="//", label="gap to the mean confidence",
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], "--", color="grey", label="as sure as right")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
@@ -136,15 +132,4 @@ def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
     lower.bar_label(bars, [f"{count:,}" if count else "" for count in counts.tolist()], fontsize=7, padding=1)
     lower.set(xlabel="confidence (score of the class said)", ylabel="pictures")
     lower.margins(y=0.2)
-    return _save(figure, path)
-
-
-def _save(figure: "Figure", path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # of names in scripts that the font lacks
-        figure.savefig(path, dpi=110, format="png")
-    return path
-
-
-def _short(name: str, most: int = 28) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    return save(figure, path)

@@ -1,7 +1,6 @@
 """What a classifier gets right and wrong, class by class: tables, confusion matrix, calibration, the worst mistakes."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from fishnet.draw import card, sheet
 from fishnet.errors import InputError, WorkError
 from fishnet.tasks.base import Report
 from fishnet.tasks.image_figures import BINS, Calibration, draw_confusion, draw_reliability
+from fishnet.tasks.report_files import RIGHT, SHOWN, WRONG, number, percent, short, write_csv
 
-SHOWN = 20  # rows of the printed table
 WORST = 12  # pictures on the sheet
 _CERTAIN = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics gives 1.0 a bin beyond the last
 _ROW = np.dtype([("true", "i8"), ("said", "i8"), ("index", "i8"), ("score", "f8"), ("loss", "f8")])
-_SAID, _TRUE = (186, 32, 37), (22, 110, 60)
 
 
 class ImageReport(Report):
@@ -48,7 +46,7 @@ class ImageReport(Report):
         rows = np.empty(len(indices), _ROW)
         rows["true"], rows["said"], rows["index"] = targets, said.numpy(), indices
         rows["score"] = best.exp().clamp(max=_CERTAIN).numpy()
-        rows["loss"] = -logs.gather(1, torch.from_numpy(targets)[:, None])[:, 0].numpy()
+        rows["loss"] = -logs.gather(1, torch.as_tensor(targets)[:, None])[:, 0].numpy()
         self._kept += rows.tobytes()
 
     def _rows(self) -> NDArray[Any]:
@@ -101,8 +99,8 @@ class ImageReport(Report):
                 "class": name,
                 "id": self.classes.ids[i],
                 "pictures": int(pictures[i]),
-                "recall": _percent(right[i], pictures[i]),
-                "precision": _percent(right[i], given[i]),
+                "recall": percent(right[i], pictures[i]),
+                "precision": percent(right[i], given[i]),
                 "taken_for": self.classes.names[taken[i][0]] if i in taken else None,
                 "taken": taken[i][1] if i in taken else 0,
             }
@@ -123,8 +121,8 @@ class ImageReport(Report):
         for row in rows:
             taken = f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"
             lines.append(
-                f"{_cut(row['class'], width):<{width}} {row['pictures']:>8,} {_said(row['recall']):>7} "
-                f"{_said(row['precision']):>9}  {taken}"
+                f"{short(row['class'], width):<{width}} {row['pictures']:>8,} {number(row['recall']):>7} "
+                f"{number(row['precision']):>9}  {taken}"
             )
         return [title, *lines] if title else lines
 
@@ -134,10 +132,10 @@ class ImageReport(Report):
         """
         names = self.classes.names
         rows = self.rows()
-        per_class = _write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows))
+        per_class = write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows))
         true, said, counts = self.confusion()
         cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
-        confusion = _write_csv(
+        confusion = write_csv(
             folder / "confusion.csv", ["true", "said", "pictures"], ([names[t], names[s], n] for t, s, n in cells)
         )
         return [
@@ -177,8 +175,8 @@ class ImageReport(Report):
             except InputError:  # gone since it was measured
                 continue
             captions = [
-                (f"says {row['said']}", f"{100 * row['score']:.1f} %", _SAID),
-                (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", _TRUE),
+                (f"says {row['said']}", f"{100 * row['score']:.1f} %", WRONG),
+                (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", RIGHT),
             ]
             cards.append(card(as_view(picture), captions))
         if not cards:  # nothing of an earlier measurement stays
@@ -187,24 +185,4 @@ class ImageReport(Report):
             return []
         sheet(cards).save(page)
         names = [name for name in rows[0] if name != "index"]
-        return [_write_csv(table, names, ([row[name] for name in names] for row in rows)), page]
-
-
-def _percent(part: int, whole: int) -> float | None:
-    return round(100 * float(part) / float(whole), 4) if whole else None
-
-
-def _said(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _cut(name: str, width: int) -> str:
-    return name if len(name) <= width else f"{name[: width - 1]}…"
-
-
-def _write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
-    return path
+        return [write_csv(table, names, ([row[name] for name in names] for row in rows)), page]

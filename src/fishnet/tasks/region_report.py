@@ -1,0 +1,191 @@
+"""What a detector finds, misses and makes up, class by class and picture by picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fishnet.data.base import PictureSet
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import as_view
+from fishnet.data.regions import RegionTarget
+from fishnet.draw import sheet
+from fishnet.errors import InputError
+from fishnet.tasks.base import Report
+from fishnet.tasks.region_figures import Measured, draw_precision_recall, truth_and_found
+from fishnet.tasks.region_matches import Matches, ratios
+from fishnet.tasks.region_metrics import Compared, Kind, compared, table_of
+from fishnet.tasks.report_files import SHOWN, number, percent, short, write_csv
+
+WORST = 6  # pictures on the sheet
+
+
+class RegionReport(Report):
+    """A report on a detector: counts at one score threshold beside COCO's table. Keeps no pixels but run lengths.
+
+    Found, missed and false go by IoU 0.5 and the class, the best score first; groups are not counted, nor what lies on
+    them. With masks, masks decide.
+
+    Args:
+        classes: of the model's outputs.
+        masks: whether masks are measured too.
+        threshold: detections of that score and above count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
+            best F1 on these pictures.
+    """
+
+    def __init__(self, classes: Classes, masks: bool = False, threshold: float | None = None) -> None:
+        self.classes, self.masks, self._asked = classes, masks, threshold
+        self.kind: Kind = "mask" if masks else "box"
+        self.pairs: list[Compared] = []
+        self.indices: list[int] = []
+        self._measured: dict[Kind, Measured] = {}
+
+    def update(
+        self, outputs: Sequence[dict[str, Any]], targets: Sequence[RegionTarget], indices: Sequence[int]
+    ) -> None:
+        """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
+        :func:`~fishnet.tasks.region_metrics.compared`.
+        """
+        self._measured = {}
+        pairs = zip(outputs, targets, strict=True)
+        self.pairs += [compared(raw, target, self.classes, self.masks) for raw, target in pairs]
+        self.indices += indices
+
+    @property
+    def threshold(self) -> float:
+        """The score from which detections count, 0..1."""
+        return self.measured()[self.kind].threshold
+
+    def measured(self) -> dict[Kind, Measured]:
+        """What was measured of ``box`` and, with masks, of ``mask``; computed once for the pictures so far."""
+        if not self._measured:
+            kinds: tuple[Kind, ...] = ("box", "mask") if self.masks else ("box",)
+            matches = {kind: Matches.of(self.pairs, kind) for kind in kinds}
+            threshold = matches[self.kind].best_threshold() if self._asked is None else self._asked
+            for kind, it in matches.items():
+                counts = it.counts(threshold, "label", len(self.classes))
+                self._measured[kind] = Measured(table_of(self.pairs, self.classes, kind), it, threshold, counts)
+        return self._measured
+
+    def metrics(self) -> dict[str, float]:
+        """``F1``, ``precision`` and ``recall`` of boxes at the threshold over all classes together, 0..1; with masks
+        also ``mask_F1``, ``mask_precision`` and ``mask_recall``. What has nothing to divide by is left out.
+        """
+        values = {
+            f"{_prefix(kind)}{name}": value
+            for kind, it in self.measured().items()
+            for name, value in ratios(*it.counts.total()).items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a class, in the model's order: its annotated ``objects``; ``AP``, ``AP50``, ``AP75`` and ``AR100``;
+        ``found``, ``false``, ``precision``, ``recall`` and ``F1`` at the ``threshold``; the class's own
+        ``best_threshold``. Shares in percent, None where there is nothing to divide by. With masks the same again,
+        with ``mask_`` before it.
+        """
+        rows: list[dict[str, Any]] = [
+            {"class": name, "id": self.classes.ids[k], "threshold": self.threshold}
+            for k, name in enumerate(self.classes.names)
+        ]
+        for kind, it in self.measured().items():
+            for k, (row, coco) in enumerate(zip(rows, it.table.per_class(), strict=True)):
+                objects, found, false = it.counts.at(k)
+                own = it.matches.label(k)
+                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", "AR100")} | ratios(objects, found, false)
+                values: dict[str, Any] = {
+                    **{name: value if value is None else percent(value, 1) for name, value in shares.items()},
+                    "found": found,
+                    "false": false,
+                    "best_threshold": own.best_threshold() if objects else None,
+                }
+                row["objects"] = objects
+                row.update({f"{_prefix(kind)}{name}": value for name, value in values.items()})
+        return rows
+
+    def lines(self) -> list[str]:
+        """The threshold, and the table of classes for people: all up to 20, beyond that the worst that have objects."""
+        kind = _prefix(self.kind)
+        rows = self.rows()
+        lines = [self._title()]
+        if len(rows) > SHOWN:
+            there = [row for row in rows if row["objects"]]
+            rows = sorted(there, key=lambda row: (row[f"{kind}AP"], -row["objects"]))[:SHOWN]
+            lines.append(
+                f"the {len(rows)} worst of {len(there):,} classes with objects (the model knows {len(self.classes):,}):"
+            )
+        names = ["AP", "AP50", *["mask_AP", "mask_AP50"] * self.masks]
+        names += [f"{kind}{name}" for name in ("precision", "recall", "F1")]
+        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
+        sizes = [max(7, len(name)) for name in names]
+        head = " ".join(f"{name:>{size}}" for name, size in zip(names, sizes, strict=True))
+        lines.append(f"{'class':<{width}} {'objects':>8} {head}")
+        for row in rows:
+            values = " ".join(f"{number(row[name]):>{size}}" for name, size in zip(names, sizes, strict=True))
+            lines.append(f"{short(row['class'], width):<{width}} {row['objects']:>8,} {values}")
+        return lines
+
+    def _title(self) -> str:
+        objects, found, false = self.measured()[self.kind].counts.total()
+        how = "which makes F1 best on these pictures" if self._asked is None else "as asked for"
+        what = "masks" if self.masks else "boxes"
+        return (
+            f"at a score of {self.threshold:.2f} and more, {how}: "
+            f"{found:,} of {objects:,} objects found, {false:,} false ({what}, IoU 0.5)"
+        )
+
+    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``errors.csv`` (a row a picture, most errors
+        first), ``precision_recall.png``; where there are errors ``worst.png``.
+        """
+        rows = self.rows()
+        errors = self.errors(pictures)
+        names = ["picture", "objects", "found", "missed", "false"]
+        return [
+            write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows)),
+            write_csv(folder / "errors.csv", names, ([row[name] for name in names] for row in errors)),
+            draw_precision_recall(folder / "precision_recall.png", self.measured()),
+            *self._write_worst(folder / "worst.png", errors, pictures),
+        ]
+
+    def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
+        """One row a picture, most errors first: ``picture`` (where it is from), ``objects``, ``found``, ``missed`` and
+        ``false`` at the threshold, and ``place`` among the pictures that were measured.
+        """
+        counts = self.measured()[self.kind].matches.counts(self.threshold, "picture", len(self.pairs))
+        missed = counts.objects - counts.found
+        order = np.argsort(-(missed + counts.false), kind="stable")
+        return [
+            {
+                "picture": pictures.source(self.indices[i]),
+                "objects": int(counts.objects[i]),
+                "found": int(counts.found[i]),
+                "missed": int(missed[i]),
+                "false": int(counts.false[i]),
+                "place": i,
+            }
+            for i in order.tolist()
+        ]
+
+    def _write_worst(self, page: Path, errors: Sequence[dict[str, Any]], pictures: PictureSet) -> list[Path]:
+        cards: list[Image.Image] = []
+        for row in errors[:WORST]:
+            if not row["missed"] + row["false"]:
+                break
+            try:
+                picture = as_view(pictures.read(self.indices[row["place"]])[0])
+            except InputError:  # gone since it was measured
+                continue
+            pair, name = self.pairs[row["place"]], Path(row["picture"]).name
+            cards += truth_and_found(picture, pair, self.kind, self.threshold, name)
+        if not cards:  # nothing of an earlier measurement stays
+            page.unlink(missing_ok=True)
+            return []
+        sheet(cards).save(page)
+        return [page]
+
+
+def _prefix(kind: Kind) -> str:
+    return "mask_" if kind == "mask" else ""
