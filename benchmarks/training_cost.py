@@ -11,15 +11,13 @@ gradients and momenta: some 2 GB for each net at batch 8.
 """
 
 import argparse
-import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 from typing import Any
+
+from turns import Child, serve
 
 OURS, THEIRS, RESNET = "fishnet99 (ours)", "fishnet99 (pytorchcv)", "resnet50 (timm)"
 NETS = (OURS, THEIRS, RESNET)
@@ -39,8 +37,8 @@ def build(net: str) -> Any:
     return timm.create_model("fishnet99" if net == OURS else "resnet50").train()
 
 
-def serve(net: str, layout: str, batch: int, threads: int) -> None:
-    """Makes a step for every line of standard input, and prints its seconds."""
+def step_of(net: str, layout: str, batch: int, threads: int) -> Callable[[], None]:
+    """A training step of a net, to be called again and again."""
     import torch
     from torch.nn import functional as F
 
@@ -50,49 +48,13 @@ def serve(net: str, layout: str, batch: int, threads: int) -> None:
     model = build(net).to(memory_format=memory)
     optimizer = torch.optim.SGD(model.parameters(), 0.001, momentum=0.9)
     x, y = torch.randn(batch, 3, 224, 224).contiguous(memory_format=memory), torch.arange(batch)
-    for _ in sys.stdin:
-        start, own = time.perf_counter(), time.process_time()
+
+    def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-        seconds = [time.perf_counter() - start, time.process_time() - own]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        print(json.dumps({"seconds": seconds, "peak": peak, "torch": torch.__version__}), flush=True)
 
-
-class Child:
-    """A net in a process of its own."""
-
-    def __init__(self, net: str, layout: str, batch: int, threads: int) -> None:
-        self.net, self.layout, self.batch = net, layout, batch
-        self.rates: list[float] = []
-        self.own: list[float] = []
-        words = ["--net", net, "--layouts", layout, "--batch", str(batch), "--threads", str(threads)]
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            text=True,
-        )
-
-    def step(self) -> dict[str, Any]:
-        """One step of it, while the others wait."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            line = ""
-        else:
-            line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.net}: its process ended (code {self.process.wait()}; -9: too little memory)")
-        found: dict[str, Any] = json.loads(line)
-        self.rates.append(self.batch / found["seconds"][0])
-        self.own.append(self.batch / found["seconds"][1])
-        return found
+    return step
 
 
 def main() -> None:
@@ -104,30 +66,36 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.net:
-        serve(args.net, args.layouts[0], args.batch, args.threads)
+        serve(step_of(args.net, args.layouts[0], args.batch, args.threads))
         return
 
     before = os.getloadavg()[0]
-    children = [Child(net, layout, args.batch, args.threads) for net in NETS for layout in args.layouts]
+    shared = ["--batch", args.batch, "--threads", args.threads]
+    rows = [(net, layout) for net in NETS for layout in args.layouts]
+    children = [
+        Child(__file__, ["--net", net, "--layouts", layout, *shared], args.threads, net) for net, layout in rows
+    ]
     found: dict[int, dict[str, Any]] = {}
     for _ in range(WARM_UP + args.rounds):
         for i, child in enumerate(children):
             found[i] = child.step()
+    rates, own_rates = (
+        [[args.batch / s[which] for s in child.seconds[WARM_UP:]] for child in children] for which in (0, 1)
+    )
     for child in children:
-        child.rates, child.own = child.rates[WARM_UP:], child.own[WARM_UP:]
         child.process.communicate("")
-    base = max(statistics.median(child.rates) for child in children if child.net == THEIRS)
-    base_own = max(statistics.median(child.own) for child in children if child.net == THEIRS)
+    theirs = [i for i, (net, _) in enumerate(rows) if net == THEIRS]
+    base, base_own = (max(statistics.median(values[i]) for i in theirs) for values in (rates, own_rates))
     print(
         "| net | layout | minimum | median | maximum, images/s | ratio of medians | images per processor second, "
         "median | ratio | peak memory, MB |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for i, child in enumerate(children):
-        middle, own = statistics.median(child.rates), statistics.median(child.own)
+    for i, (net, layout) in enumerate(rows):
+        middle, own = statistics.median(rates[i]), statistics.median(own_rates[i])
         print(
-            f"| {child.net} | {child.layout.replace('_', ' ')} | {min(child.rates):.2f} | {middle:.2f} "
-            f"| {max(child.rates):.2f} | {middle / base:.2f} | {own:.2f} | {own / base_own:.2f} "
+            f"| {net} | {layout.replace('_', ' ')} | {min(rates[i]):.2f} | {middle:.2f} "
+            f"| {max(rates[i]):.2f} | {middle / base:.2f} | {own:.2f} | {own / base_own:.2f} "
             f"| {found[i]['peak'] / 1e6:.0f} |"
         )
     print(

@@ -429,4 +429,4 @@ def test_the_weights_that_count_bring_their_normalisation(
     brought: Preprocess | None, mean: float, folder: Path
 ) -> None:
     recipe = Recipe(backbone="vit_tiny_patch16_224", pretrained=True)  # published for a mean of 0.5
-    assert preprocess_of(recipe, ImageFolder(folder), brought).mean == (mean,) * 3
+    assert preprocess_of(get_task("classify"), recipe, ImageFolder(folder), brought).mean == (mean,) * 3

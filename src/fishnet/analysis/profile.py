@@ -24,9 +24,11 @@ class Cost:
 def cost(model: nn.Module, shape: tuple[int, int, int] = (3, 224, 224)) -> Cost:
     """Counts a model's parameters and MACs for one input of ``shape`` (channels, height, width).
 
-    The model is counted on torch's meta device: nothing is computed, nothing is changed.
+    A copy of the model is counted on torch's meta device, where nothing is computed. A model whose work depends on what
+    it finds (``counts_by_running``) runs on the CPU, on one input of zeros.
     """
-    counted = copy.deepcopy(model).to("meta").eval()
+    device = "cpu" if getattr(model, "counts_by_running", False) else "meta"
+    counted = copy.deepcopy(model).to(device).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        counted(torch.empty(1, *shape, device="meta"))
+        counted(torch.zeros(1, *shape, device=device))
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

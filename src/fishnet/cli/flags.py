@@ -4,24 +4,28 @@ import dataclasses
 import typing
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from fishnet.training.recipe import Recipe
+from fishnet.training.recipe import Recipe, keys_of
+
+_ORDER = ("Model", "Input", "Augmentation", "Training", "Machine")
+_GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}
 
 
-def _flags() -> type:
-    """A dataclass of all recipe keys, each optional: what is not given stays as the recipe has it."""
+def flags_of(task: str | None = None) -> Any:
+    """A dataclass of the recipe keys that a task knows, of all where none is named; each optional: what is not given
+    stays as the recipe has it.
+    """
     hints = typing.get_type_hints(Recipe)
-    fields = [
-        (name, Annotated[hints[name] | None, Parameter(help=field.metadata["help"], negative_iterable=())], None)
-        for name, field in Recipe.__dataclass_fields__.items()
-    ]
+    known = Recipe.__dataclass_fields__
+    fields = []
+    for name in known if task is None else keys_of(task):
+        facts = known[name].metadata
+        parameter = Parameter(help=facts["help"], group=_GROUPS[facts["group"]], negative_iterable=())
+        fields.append((name, Annotated[hints[name] | None, parameter], None))
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)
     made.__module__ = __name__
     return made
-
-
-Flags: Any = _flags()
 
 
 def given_of(flags: Any) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from fishnet.bundle import is_bundle, read_bundle
-from fishnet.cli.flags import Flags, given_of
+from fishnet.cli.flags import flags_of, given_of
 from fishnet.errors import InputError
 from fishnet.hub import local
-from fishnet.training.recipe import load_recipe
+from fishnet.training.recipe import keys_of, load_recipe
 
 RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
@@ -20,21 +21,58 @@ RESUMABLE = (
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
 
+@dataclass(frozen=True)
+class Options:
+    """What every training takes beside its recipe's keys."""
+
+    recipe: Annotated[
+        str | None,
+        Parameter(help="A recipe of the package, or a YAML file. Default: small-data. Every key below overrides it."),
+    ] = None
+    weights: Annotated[
+        str | None,
+        Parameter(
+            help="A checkpoint file or a bundle of any task to start from; a bundle brings its backbone and channels, and "
+            "for the same task its size, unless others are given. What does not fit is new, and this is said."
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        Parameter(help="The bundle's folder; checkpoints and logs go inside. Default: runs/TASK, runs/TASK-2, ..."),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            help="Go on with the training in this folder, with its own settings; --epochs may make it longer (the schedule "
+            "of the learning rate is then that of the longer training)."
+        ),
+    ] = None
+    dry_run: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Time a few steps; print the whole recipe and what the training would take; write nothing.",
+        ),
+    ] = False
+    quiet: Annotated[bool, Parameter(help="No progress bar and no line for each epoch.")] = False
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")] = False
+
+
+_Options = Annotated[Options, Parameter(name="*")]
+_ClassifyFlags, _DetectFlags, _InstancesFlags = (flags_of(task) for task in ("classify", "detect", "instances"))
+
+
 @app.command
 def classify(
     data: str,
     /,
     *,
-    recipe: str | None = None,
-    weights: str | None = None,
-    out: Path | None = None,
-    resume: Path | None = None,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
-    quiet: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # noqa: B008
+    options: _Options = Options(),  # noqa: B008
+    flags: Annotated[_ClassifyFlags, Parameter(name="*")] = _ClassifyFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
     """Train a classifier: one label per picture.
+
+    Recipes: small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart.
 
     Parameters
     ----------
@@ -42,70 +80,84 @@ def classify(
         A folder with one sub-folder per class, a folder with such folders in train/ and val/ (and test/), a table of
         paths and labels (.csv, .tsv, .parquet), `wds/FOLDER` of WebDataset shards, `hfds/NAME` (Hugging Face), or the
         sample `fashion-mnist`.
-    recipe
-        A recipe of the package (small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart) or
-        a YAML file. Default: small-data. Every key below overrides it.
-    weights
-        A checkpoint file or a bundle to start from; a bundle brings its backbone, size and channels, unless others are
-        given. Other classes: the task head is new, and this is said.
-    out
-        The bundle's folder; checkpoints and logs go inside. Default: runs/classify, runs/classify-2, ...
-    resume
-        Go on with the training in this folder, with its own settings; --epochs may make it longer (the schedule of
-        the learning rate is then that of the longer training).
-    dry_run
-        Time a few steps; print the whole recipe and what the training would take; write nothing.
-    quiet
-        No progress bar and no line for each epoch.
-    as_json
-        Print the result as one JSON object.
     """
-    _train("classify", data, recipe, weights, out, resume, dry_run, quiet, as_json, flags)
+    _train("classify", data, options, given_of(flags))
 
 
-def _train(
-    task: str,
+@app.command
+def detect(
     data: str,
-    recipe_name: str | None,
-    weights: str | None,
-    out: Path | None,
-    resume: Path | None,
-    dry_run: bool,
-    quiet: bool,
-    as_json: bool,
-    flags: Any,
+    /,
+    *,
+    options: _Options = Options(),  # noqa: B008
+    flags: Annotated[_DetectFlags, Parameter(name="*")] = _DetectFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    given, brought = given_of(flags), dict[str, Any]()
-    if resume is not None:
-        _check_resume(resume, {"out": out, "recipe": recipe_name, "weights": weights, **given})
-        if not (resume / "recipe.yaml").is_file():
-            raise InputError(f"{resume}: nothing to resume: no training has begun there")
-        out, recipe_name = resume, str(resume / "recipe.yaml")
+    """Train a detector: boxes.
+
+    Recipes: small-data, coco-1x, coco-modern. Heads: faster-rcnn, retinanet, fcos, cascade-rcnn.
+
+    Parameters
+    ----------
+    data
+        COCO (a .json file, or a folder in one of its layouts), Pascal VOC, YOLO (data.yaml), or a folder with images/
+        and masks/: see docs/data.md.
+    """
+    _train("detect", data, options, given_of(flags))
+
+
+@app.command
+def instances(
+    data: str,
+    /,
+    *,
+    options: _Options = Options(),  # noqa: B008
+    flags: Annotated[_InstancesFlags, Parameter(name="*")] = _InstancesFlags(),  # type: ignore[valid-type]  # noqa: B008
+) -> None:
+    """Train an instance segmenter: boxes and masks.
+
+    Recipes: small-data, coco-1x, coco-modern. Heads: mask-rcnn, cascade-mask-rcnn.
+
+    Parameters
+    ----------
+    data
+        As for detect, with polygons, run-length encodings or mask pictures.
+    """
+    _train("instances", data, options, given_of(flags))
+
+
+def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
+    brought = dict[str, Any]()
+    out, recipe_name, weights = options.out, options.recipe, options.weights
+    if options.resume is not None:
+        _check_resume(options.resume, {"out": out, "recipe": recipe_name, "weights": weights, **given})
+        if not (options.resume / "recipe.yaml").is_file():
+            raise InputError(f"{options.resume}: nothing to resume: no training has begun there")
+        out, recipe_name = options.resume, str(options.resume / "recipe.yaml")
     elif weights is not None:
         if not weights:
             raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
-        brought = _shape_of(local(weights))
+        brought = _shape_of(local(weights), task)
     recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
 
     processes = find_processes(recipe)
-    if processes.world > 1 and out is None and not dry_run:
+    if processes.world > 1 and out is None and not options.dry_run:
         raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
     out = out or _free_folder(task)
 
     def tell(line: str) -> None:
-        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(line, file=sys.stderr if options.as_json else sys.stdout, flush=True)
 
     fitted = fit(
-        task, data, recipe, out,
-        weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet or as_json, tell=tell,
+        task, data, recipe, out, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
+        quiet=options.quiet or options.as_json, tell=tell,
     )  # fmt: skip
     if processes.rank:
         return
     for line in fitted.skipped:
         print(f"skipped: {line}", file=sys.stderr)
-    if as_json:
+    if options.as_json:
         print(
             json.dumps(
                 {
@@ -117,7 +169,7 @@ def _train(
             )
         )
         return
-    if dry_run:
+    if options.dry_run:
         return
     if fitted.skipped:
         print(f"{len(fitted.skipped)} pictures could not be read and were skipped")
@@ -125,18 +177,18 @@ def _train(
     print(f"curves: {fitted.curves}\nbundle: {fitted.bundle}")
 
 
-def _shape_of(weights: Path) -> dict[str, Any]:
-    """The recipe keys that a bundle's weights fit; none for a checkpoint file."""
+def _shape_of(weights: Path, task: str) -> dict[str, Any]:
+    """The recipe keys that a bundle's weights fit; none for a checkpoint file. Another task has sizes of its own."""
     if not is_bundle(weights):
         return {}
     bundle = read_bundle(weights)
-    args = {"end": bundle.backbone_args["end"]} if "end" in bundle.backbone_args else {}
-    return {
-        "backbone": bundle.backbone,
-        "size": bundle.preprocess.size[0],
-        "channels": bundle.preprocess.channels,
-        **args,
-    }
+    brought = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
+    if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
+        brought["trunk_norm"] = "group"
+    if bundle.task != task:
+        return brought
+    end = {"end": bundle.backbone_args["end"]} if "end" in bundle.backbone_args else {}
+    return {**brought, "size": bundle.preprocess.size[0], **end}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:

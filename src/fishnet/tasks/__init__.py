@@ -1,11 +1,15 @@
-"""Task heads over any trunk: image level (classify); region and pixel level follow the same shape."""
+"""Task heads over any trunk: image level (classify), region level (detect, instances)."""
 
 from importlib import import_module
 
 from fishnet.errors import InputError, nearest
 from fishnet.tasks.base import Task, TaskModel
 
-TASKS = {"classify": "fishnet.tasks.image:Classify"}
+TASKS = {
+    "classify": "fishnet.tasks.image:Classify",
+    "detect": "fishnet.tasks.region:Detect",
+    "instances": "fishnet.tasks.region:Instances",
+}
 
 
 def get_task(name: str) -> Task:

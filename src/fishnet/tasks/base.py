@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from fishnet.backbone.registry import create_model
-from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, nearest
+from fishnet.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torchmetrics import MetricCollection
 
     from fishnet.training.recipe import Recipe
@@ -31,10 +33,12 @@ class Features:
         last: what its own ``forward_head`` takes: (batch, channels, height, width) for convolutional nets, channels
             last or tokens for others.
         pyramid: maps of (batch, channels, height, width) from fine to coarse; empty where the task wants none.
+        size: height and width of the input, px.
     """
 
     last: Tensor
     pyramid: Sequence[Tensor] = ()
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ def _listed(strides: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(strides)))
 
 
+Parts = dict[str, Any]
+"""The parts of a data set by name, each a :class:`~fishnet.data.base.PictureSet` of the task's own kind."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What it takes to build a task's model.
@@ -117,6 +125,8 @@ class ModelSpec:
 class TaskModel(nn.Module, ABC):
     """A trunk and what a task decodes from its features.
 
+    Where the task wants a pyramid, the trunk's layers beyond its coarsest map are pruned: they would never be used.
+
     Attributes:
         wants_pyramid: strides of the maps that the task decodes, from fine to coarse, e.g. (4, 8, 16, 32).
         levels: the trunk's levels at these strides.
@@ -130,19 +140,24 @@ class TaskModel(nn.Module, ABC):
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.levels = pyramid(trunk, self.wants_pyramid) if self.wants_pyramid else ()
+        if self.levels and hasattr(trunk, "prune_intermediate_layers"):
+            indices: Any = [level.index for level in self.levels]
+            trunk.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
         self.trunk = trunk
 
     def features(self, images: Tensor) -> Features:
         """(batch, channels, height, width), normalised -> the features this model wants."""
+        size = (images.shape[-2], images.shape[-1])
         if not self.levels:
-            return Features(self.trunk.forward_features(images))  # type: ignore[operator]
-        indices = [level.index for level in self.levels]
-        last, maps = self.trunk.forward_intermediates(images, indices=indices, output_fmt="NCHW")  # type: ignore[operator]
-        return Features(last, maps)
+            return Features(self.trunk.forward_features(images), size=size)  # type: ignore[operator]
+        maps = self.trunk.forward_intermediates(  # type: ignore[operator]
+            images, indices=[level.index for level in self.levels], output_fmt="NCHW", intermediates_only=True
+        )
+        return Features(maps[-1], maps, size)
 
     @abstractmethod
-    def decode(self, features: Features) -> Any:
-        """Features -> the task's raw outputs."""
+    def decode(self, features: Features, targets: Any = None) -> Any:
+        """Features -> the task's raw outputs; with the batch's targets, what the task's criterion and metrics take."""
 
     def embed(self, features: Features) -> Tensor:
         """Features -> (batch, dims), one vector for each picture.
@@ -152,9 +167,9 @@ class TaskModel(nn.Module, ABC):
         """
         raise InputError("this model gives no embeddings: a classifier does")
 
-    def forward(self, images: Tensor) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs."""
-        return self.decode(self.features(images))
+    def forward(self, images: Tensor, targets: Any = None) -> Any:
+        """(batch, channels, height, width), normalised -> the task's raw outputs; see :meth:`decode` for targets."""
+        return self.decode(self.features(images), targets)
 
 
 class Report(ABC):
@@ -188,35 +203,74 @@ class Task(ABC):
         name: as on the command line and in bundles.
         heads: names of its task heads, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
+        watched: the metrics that a training logs and keeps after each epoch; empty for all.
     """
 
     name: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
     monitor: ClassVar[str]
+    watched: ClassVar[tuple[str, ...]] = ()
 
-    def check_head(self, head: str) -> None:
-        """Raises InputError for a task head that does not exist."""
+    def head_named(self, head: str) -> str:
+        """The task head of that name, ``default`` for the first. Raises InputError where it does not exist."""
+        if head == "default":
+            return self.heads[0]
         if head not in self.heads:
             raise InputError(f"unknown head {head!r} for {self.name}: {nearest(head, self.heads)}")
+        return head
 
     @abstractmethod
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> dict[str, LabelledSet]:
+    ) -> Parts:
         """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
+
+    @abstractmethod
+    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+        """How pictures become input in validation and use, with these statistics of the channels, 0..1."""
+
+    @abstractmethod
+    def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
+        """What happens to a picture by itself in training."""
+
+    @abstractmethod
+    def eval_transform(self, preprocess: Preprocess) -> Transform:
+        """What happens to a picture in validation."""
+
+    def head_args(
+        self, recipe: "Recipe", pictures: PictureSet, preprocess: Preprocess, tell: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """The task head's numbers, from the recipe and perhaps the training pictures: plain values for the bundle.
+
+        Args:
+            recipe: the settings.
+            pictures: the training part.
+            preprocess: how they become input.
+            tell: receives a line for each number that was fitted to the pictures.
+        """
+        return {}
+
+    def thresholds(self, recipe: "Recipe") -> dict[str, float]:
+        """Scores below which results are dropped in use; see :class:`~fishnet.bundle.Bundle`."""
+        return {}
 
     @abstractmethod
     def build(self, spec: ModelSpec) -> TaskModel:
         """The model."""
 
     @abstractmethod
-    def criterion(self, recipe: "Recipe", pictures: LabelledSet) -> nn.Module:
-        """What training minimises: a module from a batch's raw outputs and targets to named losses, which are summed.
+    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> nn.Module:
+        """What training minimises: a module from what :meth:`TaskModel.decode` gives with targets, and the targets, to
+        named losses, which are summed.
 
         Args:
             recipe: the settings.
             pictures: the training part.
         """
+
+    @abstractmethod
+    def nothing(self, model: TaskModel) -> Any:
+        """Targets of one empty picture: what a process without a readable one keeps step with the others by."""
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
         """What mixes a batch's normalised images and targets with each other in training; None for nothing.
@@ -228,9 +282,9 @@ class Task(ABC):
             raise InputError(f"mixup and cutmix are not for {self.name}")
         return None
 
-    def caption(self, target: Any, classes: Classes) -> str:
-        """A target in words."""
-        return str(target)
+    @abstractmethod
+    def portray(self, picture: "Image.Image", target: Any, classes: Classes) -> "Image.Image":
+        """A picture as the network sees it, with its target drawn on it or said below it."""
 
     @abstractmethod
     def metrics(self, classes: Classes) -> "MetricCollection":

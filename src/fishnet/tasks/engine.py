@@ -29,9 +29,8 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs."""
-        outputs: NDArray[np.float32] = self.model(self._images(batch)).float().cpu().numpy()
-        return outputs
+        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture."""
+        return to_numpy(self.model(self._images(batch)))
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
@@ -41,11 +40,19 @@ class TorchEngine:
             InputError: the model has no embeddings.
         """
         features = self.model.features(self._images(batch))
-        outputs: NDArray[np.float32] = self.model.decode(features).float().cpu().numpy()
-        return outputs, self.model.embed(features).float().cpu().numpy()
+        return to_numpy(self.model.decode(features)), to_numpy(self.model.embed(features))
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+
+
+def to_numpy(outputs: Any) -> Any:
+    """Tensors in lists and dicts as numpy arrays; what is not whole numbers as float32."""
+    if isinstance(outputs, dict):
+        return {name: to_numpy(value) for name, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return [to_numpy(value) for value in outputs]
+    return (outputs.float() if outputs.is_floating_point() else outputs).cpu().numpy()
 
 
 def pick_device(name: str) -> str:

@@ -1,16 +1,21 @@
 """Image level: one label per picture."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from fishnet.data.base import LabelledSet
+from fishnet.data.base import LabelledSet, PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
+from fishnet.data.transforms import EvalTransform, TrainTransform
+from fishnet.draw import card
+from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
 
 if TYPE_CHECKING:
@@ -19,11 +24,14 @@ if TYPE_CHECKING:
     from fishnet.training.recipe import Recipe
 
 
+_INK = (30, 34, 42)
+
+
 class ImageModel(TaskModel):
     """A trunk with its own score layer: (batch, channels, height, width) -> (batch, classes) logits."""
 
-    def decode(self, features: Features) -> Tensor:
-        """See :class:`~fishnet.tasks.base.TaskModel`."""
+    def decode(self, features: Features, targets: Any = None) -> Tensor:
+        """See :class:`~fishnet.tasks.base.TaskModel`; logits, with targets and without."""
         return self.trunk.forward_head(features.last)  # type: ignore[operator, no-any-return]
 
     def embed(self, features: Features) -> Tensor:
@@ -64,18 +72,46 @@ class Classify(Task):
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
-        return open_labelled(
+        sets = open_labelled(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
         )
+        for part in sets.values():
+            part.sixteen_bit = recipe.sixteen_bit
+        return sets
+
+    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+        """A square from the picture's centre."""
+        size = recipe.val_size or recipe.size
+        return Preprocess(
+            (size, size), recipe.crop_pct, recipe.interpolation, mean, std, sixteen_bit=recipe.sixteen_bit
+        )
+
+    def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
+        """Random crops, mirroring and what else the recipe asks for."""
+        return TrainTransform(
+            dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
+            crop_scale=recipe.crop_scale,
+            crop_ratio=recipe.crop_ratio,
+            flip=recipe.flip,
+            rand_augment_ops=recipe.rand_augment_ops,
+            rand_augment_magnitude=recipe.rand_augment_magnitude,
+            color_jitter=recipe.color_jitter,
+            erase=recipe.erase,
+        )
+
+    def eval_transform(self, preprocess: Preprocess) -> Transform:
+        """The preprocessing itself."""
+        return EvalTransform(preprocess)
 
     def build(self, spec: ModelSpec) -> ImageModel:
         """See :class:`~fishnet.tasks.base.Task`."""
-        self.check_head(spec.head)
+        self.head_named(spec.head)
         return ImageModel(spec.trunk(num_classes=len(spec.classes)))
 
-    def criterion(self, recipe: "Recipe", pictures: LabelledSet) -> "CrossEntropy":
+    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> "CrossEntropy":
         """Cross-entropy with the recipe's label smoothing and class weights."""
         weights = None
+        assert isinstance(pictures, LabelledSet)
         if recipe.class_weights == "balanced":
             counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes)).clamp(min=1)
             weights = counts.sum() / (len(counts) * counts)
@@ -92,13 +128,13 @@ class Classify(Task):
             return ways[0] if ways else None
         return v2.RandomChoice(ways)  # type: ignore[no-any-return]
 
-    def caption(self, target: Any, classes: Classes) -> str:
-        """The class, or the classes that were mixed, with their shares."""
-        shares = torch.as_tensor(target)
-        if not shares.ndim:
-            return classes.names[int(shares)]
-        there = [(float(share), name) for share, name in zip(shares, classes.names, strict=True) if share > 0]
-        return " + ".join(f"{share:.0%} {name}" if share < 1 else name for share, name in sorted(there, reverse=True))
+    def nothing(self, model: TaskModel) -> Tensor:
+        """The first class."""
+        return torch.zeros(1, dtype=torch.int64)
+
+    def portray(self, picture: Image.Image, target: Any, classes: Classes) -> Image.Image:
+        """The picture above its class, or the classes that were mixed, with their shares."""
+        return card(picture, [(_caption(target, classes), "", _INK)])
 
     def metrics(self, classes: Classes) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""
@@ -115,3 +151,11 @@ class Classify(Task):
         from fishnet.tasks.image_report import ImageReport
 
         return ImageReport(classes)
+
+
+def _caption(target: Any, classes: Classes) -> str:
+    shares = torch.as_tensor(target)
+    if not shares.ndim:
+        return classes.names[int(shares)]
+    there = [(float(share), name) for share, name in zip(shares, classes.names, strict=True) if share > 0]
+    return " + ".join(f"{share:.0%} {name}" if share < 1 else name for share, name in sorted(there, reverse=True))

@@ -1,18 +1,20 @@
 """From data sets to batches on the model's device, as a recipe asks."""
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from PIL import Image
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import Batch, EpochSampler, LabelledSet, Seeded, Transform, collate
+from fishnet.data.base import Batch, EpochSampler, PictureSet, Seeded, Transform, collate
 from fishnet.data.labels import Classes
+from fishnet.data.pictures import as_view
 from fishnet.data.statistics import channel_statistics
-from fishnet.data.transforms import EvalTransform, Lighting, Normalise, TrainTransform
+from fishnet.data.transforms import Lighting, Normalise
 from fishnet.errors import InputError, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Task
@@ -23,7 +25,7 @@ _GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statisti
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def preprocess_of(recipe: Recipe, pictures: LabelledSet, start: Preprocess | None = None) -> Preprocess:
+def preprocess_of(task: Task, recipe: Recipe, pictures: PictureSet, start: Preprocess | None = None) -> Preprocess:
     """The preprocessing that a recipe asks for, in validation and use.
 
     Means and deviations are those of ``start``, the bundle that training starts from, where its channels are the
@@ -41,22 +43,7 @@ def preprocess_of(recipe: Recipe, pictures: LabelledSet, start: Preprocess | Non
         mean, std = channel_statistics(pictures)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
-    size = recipe.val_size or recipe.size
-    return Preprocess((size, size), recipe.crop_pct, recipe.interpolation, mean, std)
-
-
-def train_transform(recipe: Recipe, preprocess: Preprocess) -> TrainTransform:
-    """What happens to a picture by itself."""
-    return TrainTransform(
-        dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
-        crop_scale=recipe.crop_scale,
-        crop_ratio=recipe.crop_ratio,
-        flip=recipe.flip,
-        rand_augment_ops=recipe.rand_augment_ops,
-        rand_augment_magnitude=recipe.rand_augment_magnitude,
-        color_jitter=recipe.color_jitter,
-        erase=recipe.erase,
-    )
+    return task.preprocess(recipe, mean, std)
 
 
 class Prepare(nn.Module):
@@ -79,9 +66,10 @@ class Prepare(nn.Module):
 
 
 def loader(
-    pictures: LabelledSet,
+    pictures: PictureSet,
     transform: Transform,
     recipe: Recipe,
+    preprocess: Preprocess,
     *,
     shuffle: bool,
     processes: Processes = Processes(),  # noqa: B008
@@ -93,6 +81,7 @@ def loader(
         pictures: the set.
         transform: of each picture.
         recipe: batch size, workers and seed.
+        preprocess: whose mean colour fills up pictures of a batch that are smaller than its largest.
         shuffle: another order in each epoch.
         processes: who shares a batch.
         begin: an epoch, and how many batches of it are done already.
@@ -114,7 +103,7 @@ def loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=recipe.workers,
-        collate_fn=collate,
+        collate_fn=partial(collate, fill=preprocess.mean_colour),
         drop_last=shuffle and len(sampler) > batch_size,
         persistent_workers=recipe.workers > 0,
         pin_memory=torch.cuda.is_available(),
@@ -126,8 +115,8 @@ _TOGETHER = 4  # pictures that are mixed by one draw in :func:`shown`: a batch's
 
 def shown(
     recipe: Recipe, task: Task, data: str, split: str, count: int, tell: Callable[[str], None] = print
-) -> list[tuple[Any, str]]:
-    """Pictures as the network sees them in training, with the names of their classes.
+) -> list[Image.Image]:
+    """Pictures as the network sees them in training, with their targets.
 
     Args:
         recipe: the settings.
@@ -137,9 +126,6 @@ def shown(
         count: how many pictures.
         tell: receives a line for each picture that could not be read and is left out.
 
-    Returns:
-        Pairs of a uint8 array of shape (height, width, channels) and the class, or classes with their shares.
-
     Raises:
         InputError: bad data, or no such part.
     """
@@ -147,11 +133,11 @@ def shown(
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
     pictures, classes = sets[split], sets["train"].classes
-    preprocess = preprocess_of(recipe, sets["train"])
+    preprocess = preprocess_of(task, recipe, sets["train"])
     train = split == "train"
     recipe = recipe.replace({"batch_size": min(count, len(pictures)), "workers": 0})
-    transform = train_transform(recipe, preprocess) if train else EvalTransform(preprocess)
-    batch = next(iter(loader(pictures, transform, recipe, shuffle=True)))
+    transform = task.train_transform(recipe, preprocess) if train else task.eval_transform(preprocess)
+    batch = next(iter(loader(pictures, transform, recipe, preprocess, shuffle=True)))
     if not batch.indices:
         raise InputError(f"{data}: no picture of {split} could be read; first: {batch.broken[0]}")
     for line in batch.broken:
@@ -159,9 +145,11 @@ def shown(
     prepare = Prepare(task, recipe, preprocess, classes)
     torch.manual_seed(recipe.seed)
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    found: list[tuple[Any, str]] = []
-    for images, targets in zip(batch.images.split(_TOGETHER), batch.targets.split(_TOGETHER), strict=True):
+    found: list[Image.Image] = []
+    for first in range(0, len(batch.indices), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        images, targets = batch.images[some], batch.targets[some]
         ready, named = prepare(images, targets) if train else (prepare.normalise(images), targets)
         pixels = ((ready * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        found += [(array, task.caption(target, classes)) for array, target in zip(pixels, named, strict=True)]
+        found += [task.portray(as_view(array), target, classes) for array, target in zip(pixels, named, strict=True)]
     return found

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import Batch, collate
+from fishnet.data.base import Batch
 from fishnet.errors import InputError
 from fishnet.tasks.engine import pick_device
-from fishnet.training.module import Training, total
+from fishnet.training.module import Training, moved, total
 from fishnet.training.recipe import Recipe
 
 _MACS = 100e9  # of one timed forward pass: some seconds on a slow CPU
@@ -77,8 +77,8 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
     for _ in range(1 + _STEPS):
         start = time.perf_counter()
         with precision:
-            images, targets = module.prepare(batch.images.to(device), batch.targets.to(device))
-            loss = total(module.criterion(module.model(images), targets))
+            images, targets = module.prepare(batch.images.to(device), moved(batch.targets, device))
+            loss = total(module.criterion(module.model(images, targets), targets))
         module.check_finite(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -88,7 +88,7 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
     module.eval()
     start = time.perf_counter()
     with torch.no_grad(), precision:
-        module.judged(module.prepare.normalise(checked.images.to(device)))
+        module.judged(module.prepare.normalise(checked.images.to(device)), moved(checked.targets, device))
     _wait(device)
     check = (time.perf_counter() - start) / len(checked.indices)
     return Estimate(len(batch.indices), min(times[1:]) / len(batch.indices), check, read)
@@ -99,7 +99,8 @@ def _timed_read(loader: DataLoader[Batch], count: int) -> tuple[Batch, float]:
     keys = list(islice(loader.sampler, count))
     pictures: Any = loader.dataset
     start = time.perf_counter()
-    batch = collate([pictures[key] for key in keys])
+    collate: Any = loader.collate_fn
+    batch: Batch = collate([pictures[key] for key in keys])
     return batch, (time.perf_counter() - start) / len(keys)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from fishnet.data.base import Batch, LabelledSet
+from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import marks
-from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError, nearest
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
@@ -40,7 +40,7 @@ class Evaluation:
     broken: tuple[str, ...]
     data: str
     weights: str
-    part: LabelledSet
+    part: PictureSet
     report: Report | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +94,7 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
+    kept["sixteen_bit"] = bundle.preprocess.sixteen_bit
     recipe = Recipe().replace({**kept, "batch_size": batch_size, "workers": workers}, where="bundle")
     channels = bundle.preprocess.channels
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
@@ -105,15 +106,16 @@ def evaluate(
     metrics, report = task.metrics(bundle.classes), task.report(bundle.classes)
     broken: list[str] = []
     done = 0
-    batches = loader(sets[split], EvalTransform(bundle.preprocess), recipe, shuffle=False)
+    transform = task.eval_transform(bundle.preprocess)
+    batches = loader(sets[split], transform, recipe, bundle.preprocess, shuffle=False)
     for batch in batches:
         assert isinstance(batch, Batch)
         broken += batch.broken
         if batch.indices:
             outputs = predictor.engine(bundle.preprocess.normalise(batch.images.numpy()))
-            metrics.update(torch.from_numpy(outputs), batch.targets)
+            metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, batch.targets)
             if report is not None:
-                report.update(outputs, batch.targets.numpy(), batch.indices)
+                report.update(outputs, batch.targets, batch.indices)
         done += len(batch.indices)
         progress(done + len(broken), len(sets[split]))
     if not done:

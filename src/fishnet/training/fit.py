@@ -16,9 +16,8 @@ from timm.layers import convert_sync_batchnorm
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
-from fishnet.data.base import Batch, LabelledSet
+from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
-from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
@@ -26,7 +25,7 @@ from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, Task, TaskModel
 from fishnet.tasks.engine import pick_device
 from fishnet.tasks.store import start_from, versions
-from fishnet.training.batches import Prepare, loader, preprocess_of, train_transform
+from fishnet.training.batches import Prepare, loader, preprocess_of
 from fishnet.training.checkpoints import (
     AtomicCheckpoints,
     BundleWriter,
@@ -41,7 +40,7 @@ from fishnet.training.checkpoints import (
 from fishnet.training.estimate import estimate
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
-from fishnet.training.optimise import check_optimizer, freeze
+from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
 from fishnet.training.processes import Processes, find_processes, strategy_of
 from fishnet.training.recipe import Recipe
 from fishnet.training.telling import Telling
@@ -79,7 +78,7 @@ class _Plan:
     recipe: Recipe
     processes: Processes
     position: Position
-    sets: dict[str, LabelledSet]
+    sets: dict[str, PictureSet]
     preprocess: Preprocess
     model: TaskModel
     cost: Cost
@@ -159,11 +158,12 @@ def _plan(
     sets = task.open_data(data, recipe.channels, recipe)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
-    preprocess = preprocess_of(recipe, sets["train"], start)
-    args = _lasting_args(recipe)
+    preprocess = preprocess_of(task, recipe, sets["train"], start)
+    args, head = _lasting_args(recipe), task.head_named(recipe.head)
+    head_args = task.head_args(recipe, sets["train"], preprocess, tell)
     model = task.build(
         ModelSpec(
-            recipe.backbone, classes, recipe.channels, recipe.head, {**_passing_args(recipe), **args},
+            recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
             pretrained=recipe.pretrained,
         )
     ).to(memory_format=torch.channels_last)  # fmt: skip
@@ -179,11 +179,11 @@ def _plan(
         _checkpoint(model, recipe.backbone)
     if recipe.sync_bn:
         model.trunk = convert_sync_batchnorm(model.trunk)
-    frozen = freeze(model, recipe.freeze)
+    frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
     begin = position.epoch, position.batches
-    transform = train_transform(recipe, preprocess)
-    train = loader(sets["train"], transform, recipe, shuffle=True, processes=processes, begin=begin)
-    val = loader(sets["val"], EvalTransform(preprocess), recipe, shuffle=False, processes=processes)
+    transform = task.train_transform(recipe, preprocess)
+    train = loader(sets["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
+    val = loader(sets["val"], task.eval_transform(preprocess), recipe, preprocess, shuffle=False, processes=processes)
     module = Training(
         task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
         recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
@@ -193,9 +193,11 @@ def _plan(
         backbone=recipe.backbone,
         classes=classes,
         preprocess=preprocess,
-        head=recipe.head,
+        head=head,
         backbone_args=args,
-        recipe=recipe.to_dict(),
+        head_args=head_args,
+        thresholds=task.thresholds(recipe),
+        recipe=recipe.to_dict(task_name),
         data=marks(data, sets),
         versions=versions(),
     )
@@ -207,7 +209,8 @@ def _lasting_args(recipe: Recipe) -> dict[str, Any]:
     fixed = size_args(recipe.backbone, recipe.size)
     if fixed and recipe.val_size not in (0, recipe.size):
         raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
-    return {**({"end": recipe.end} if recipe.end != "head" else {}), **fixed}
+    norm = {"norm_layer": "groupnorm"} if recipe.trunk_norm == "group" else {}
+    return {**({"end": recipe.end} if recipe.end != "head" else {}), **norm, **fixed}
 
 
 def _passing_args(recipe: Recipe) -> dict[str, Any]:
@@ -226,7 +229,7 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
-        write_whole(out / RECIPE, yaml.safe_dump(recipe.to_dict(), sort_keys=False))
+        write_whole(out / RECIPE, yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False))
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
     # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
@@ -275,7 +278,7 @@ def _tell_estimate(plan: _Plan, tell: Tell) -> None:
     updates = plan.module.updates_per_epoch * recipe.epochs
     pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]))
     seconds = found.seconds(recipe, pictures, len(plan.sets["val"]), plan.processes.world)
-    tell(yaml.safe_dump(recipe.to_dict(), sort_keys=False).rstrip())
+    tell(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
     for line in (
         f"steps: {len(plan.train):,} an epoch, {updates:,} updates in all",
         f"timed on {plan.module.device} with {found.tried} pictures a step: {1e3 * found.step:.1f} ms a picture "
@@ -326,7 +329,7 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: is a file: --out must be a folder")
 
 
-def _check_apart(data: str, sets: dict[str, LabelledSet], out: Path) -> None:
+def _check_apart(data: str, sets: dict[str, PictureSet], out: Path) -> None:
     """Raises InputError for a place where what the training leaves would be taken for a class or its pictures."""
     place = out.resolve()
     for ground in class_grounds(data, sets):

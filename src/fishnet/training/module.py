@@ -131,7 +131,7 @@ class Training(pl.LightningModule):
         if not batch.indices:
             return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
-        loss = total(self.criterion(self.model(images), targets))
+        loss = total(self.criterion(self.model(images, targets), targets))
         self.check_finite(loss, batch)
         return self._told(loss, len(batch.indices))
 
@@ -155,11 +155,14 @@ class Training(pl.LightningModule):
     def _no_loss(self) -> Tensor:
         """A loss of 0 that has gone through the model, for a process that must keep step with the others."""
         self.model.eval()
-        outputs = self.model(
-            torch.zeros(1, self.recipe.channels, self.recipe.size, self.recipe.size, device=self.device)
-        )
+        targets = moved(self.task.nothing(self.model), self.device)
+        loss = total(self.criterion(self.model(self._blank(), targets), targets))
         self.model.train()
-        return 0 * outputs.sum()  # type: ignore[no-any-return]
+        return 0 * loss
+
+    def _blank(self) -> Tensor:
+        side = self.recipe.size
+        return torch.zeros(1, self.recipe.channels, side, side, device=self.device)
 
     def account(self, batch: Batch) -> None:
         """Counts a batch's pictures. Raises InputError for one that could not be read, unless these are skipped."""
@@ -183,7 +186,7 @@ class Training(pl.LightningModule):
         rank = "" if self.trainer.world_size == 1 else f"-{self.global_rank}"
         place = Path(self.trainer.default_root_dir) / f"nan-batch{rank}.pt"
         place.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"images": batch.images, "targets": batch.targets, "indices": batch.indices}, place)
+        torch.save({"images": batch.images, "targets": plain(batch.targets), "indices": batch.indices}, place)
         raise WorkError(
             f"the loss became {loss.item()} at step {self.global_step} (learning rate "
             f"{rate_of(self.trainer.optimizers[0]):.3g}); the batch is saved as {place}; {_ADVICE}"
@@ -202,18 +205,20 @@ class Training(pl.LightningModule):
         self.account(batch)
         if not batch.indices:
             if self._sharded:
-                self.judged(
-                    torch.zeros(1, self.recipe.channels, self.recipe.size, self.recipe.size, device=self.device)
-                )
+                self.judged(self._blank(), moved(self.task.nothing(self.model), self.device))
             return
-        outputs = self.judged(self.prepare.normalise(batch.images))
+        torch.manual_seed(mix(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
+        outputs = self.judged(self.prepare.normalise(batch.images), batch.targets)
         self.metrics.update(outputs, batch.targets)
         self.val_loss.update(total(self.criterion(outputs, batch.targets)), weight=len(batch.indices))
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
-        values = {name: 100 * value for name, value in self.metrics.compute().items()}
+        watched = self.task.watched
+        values = {
+            name: 100 * value for name, value in self.metrics.compute().items() if not watched or name in watched
+        }
         loss = self.val_loss.compute()
         if not torch.isfinite(loss):
             raise WorkError(
@@ -247,3 +252,15 @@ class Training(pl.LightningModule):
 def total(losses: dict[str, Tensor]) -> Tensor:
     """The sum of named losses, which training minimises."""
     return torch.stack(list(losses.values())).sum()
+
+
+def plain(targets: Any) -> Any:
+    """A batch's targets as tensors in plain lists and dicts, which ``torch.load`` reads without running code."""
+    if isinstance(targets, list):
+        return [{name: value for name, value in vars(one).items() if torch.is_tensor(value)} for one in targets]
+    return targets
+
+
+def moved(targets: Any, device: torch.device | str) -> Any:
+    """A batch's targets on another device."""
+    return [one.to(device) for one in targets] if isinstance(targets, list) else targets.to(device)

@@ -6,13 +6,14 @@ from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from fishnet.errors import InputError, nearest
 from fishnet.tasks.base import TaskModel
 from fishnet.training.recipe import Recipe
 
-_SCHEDULES = {"cosine": "cosine", "step": "step", "constant": "step"}
+_SCHEDULES = {"cosine": "cosine", "step": "step", "milestones": "multistep", "constant": "step"}
 
 
 def check_optimizer(name: str) -> None:
@@ -62,6 +63,14 @@ def freeze(model: TaskModel, what: str) -> list[nn.Module]:
     return parts
 
 
+def freeze_norms(model: TaskModel) -> list[nn.Module]:
+    """Takes the batch norms of a model's trunk out of training, and gives them, to be kept in evaluation mode."""
+    norms: list[nn.Module] = [part for part in model.trunk.modules() if isinstance(part, _BatchNorm)]
+    for norm in norms:
+        norm.requires_grad_(False)
+    return norms
+
+
 def optimizer_of(model: TaskModel, recipe: Recipe) -> Optimizer:
     """timm's optimiser for the parameters that are trained.
 
@@ -107,6 +116,8 @@ def schedule_of(optimizer: Optimizer, recipe: Recipe, updates_per_epoch: int) ->
         sched=_SCHEDULES[recipe.schedule],
         num_epochs=recipe.epochs - warmup,  # type: ignore[arg-type]
         decay_epochs=recipe.step_epochs if recipe.schedule == "step" else recipe.epochs + 1,
+        # timm counts milestones from the end of the warm-up, and one update early; half an update makes them exact
+        decay_milestones=[epoch - warmup + 0.5 / updates_per_epoch for epoch in recipe.milestones],  # type: ignore[misc]
         decay_rate=0.1,
         warmup_epochs=warmup,  # type: ignore[arg-type]
         warmup_prefix=True,

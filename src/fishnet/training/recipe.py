@@ -5,53 +5,98 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 
 from fishnet.errors import InputError, nearest
 
 
-def key(default: Any, text: str) -> Any:
-    """One recipe key: its default and its help text."""
-    return dataclasses.field(default=default, metadata={"help": text})
+IMAGE: Final = ("classify",)
+REGION: Final = ("detect", "instances")
+
+
+def key(default: Any, text: str, tasks: tuple[str, ...] = (), group: str = "Training") -> Any:
+    """One recipe key: its default, its help text, the tasks that know it (none named: all), and its group of flags."""
+    return dataclasses.field(default=default, metadata={"help": text, "tasks": tasks, "group": group})
+
+
+_model, _input, _augment, _run = (partial(key, group=group) for group in ("Model", "Input", "Augmentation", "Machine"))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """All settings of a training. Every field is a key of the YAML and a flag of ``fishnet train``."""
 
-    backbone: str = key("fishnet_small", "Any FishNet (`fishnet list`) or timm model.")
-    head: str = key("default", "Task head.")
-    pretrained: bool = key(False, "Start from the backbone's published weights.")
-    end: Literal["head", "body"] = key(
-        "head", "FishNets only: the whole fish, or all but its head (a quarter of the cost)."
+    backbone: str = _model("fishnet_small", "Any FishNet (`fishnet list`) or timm model.")
+    head: str = _model("default", "Task head; default: the task's first.")
+    pretrained: bool = _model(False, "Start from the backbone's published weights.")
+    end: Literal["head", "body"] = _model(
+        "head", "FishNets only: the whole fish, or all but its head (a quarter of the cost).", IMAGE
     )
-    freeze: str = key(
+    freeze: str = _model(
         "none", "What stays as it is: none, trunk (all but the task head), or trunk modules, e.g. stem,tail."
     )
-    grad_checkpointing: bool = key(False, "Recompute features in the backward pass: less memory, more time.")
-    drop_rate: float = key(0.0, "Dropout before the classifier, 0 to 1.")
-    drop_path_rate: float = key(0.0, "Stochastic depth of the deepest unit, 0 to 1.")
-    size: int = key(224, "Side of the square input, px.")
-    val_size: int = key(0, "Side of the input in validation and use, px; 0: as in training.")
-    channels: int = key(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
-    crop_pct: float = key(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.")
-    interpolation: str = key("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
-    crop_scale: tuple[float, float] = key((0.25, 1.0), "Training: smallest and largest share of the area in a crop.")
-    crop_ratio: tuple[float, float] = key((0.75, 1.3333), "Training: narrowest and widest crop, width / height.")
-    flip: float = key(0.5, "Training: probability of mirroring.")
-    color_jitter: float = key(0.0, "Training: largest relative change of brightness, contrast and saturation, 0 to 1.")
-    rand_augment_ops: int = key(0, "Training: RandAugment's operations a picture; 0 leaves it out.")
-    rand_augment_magnitude: int = key(9, "Training: RandAugment's magnitude, 0 to 30.")
-    erase: float = key(0.0, "Training: probability of erasing a rectangle.")
-    lighting: float = key(0.0, "Training: PCA lighting's standard deviation (0.1 as published); 0 leaves it out.")
-    mixup: float = key(0.0, "Training: alpha of mixup; 0 leaves it out. With cutmix too, each step draws one of them.")
-    cutmix: float = key(0.0, "Training: alpha of cutmix; 0 leaves it out.")
-    val_fraction: float = key(0.1, "Share of the training pictures held out where the data has no val part.")
-    on_error: Literal["stop", "skip"] = key("stop", "What to do about pictures that cannot be read.")
+    trunk_norm: Literal["batch", "frozen", "group"] = _model(
+        "batch",
+        "The trunk's norms: as built; batch norms kept as they are (pretrained trunks); or group norms.",
+        REGION,
+    )
+    grad_checkpointing: bool = _model(False, "Recompute features in the backward pass: less memory, more time.")
+    drop_rate: float = _model(0.0, "Dropout before the classifier, 0 to 1.", IMAGE)
+    drop_path_rate: float = _model(0.0, "Stochastic depth of the deepest unit, 0 to 1.")
+    head_norm: Literal["group", "batch", "none"] = _model("group", "Norms in the FPN and the task head.", REGION)
+    fpn_channels: int = _model(256, "Channels of the FPN and of the heads over it.", REGION)
+    box_width: int = _model(1024, "Two-stage heads: values in the box head's fully connected layers.", REGION)
+    box_convs: int = _model(0, "Two-stage heads: 3x3 convolutions in the box head; 0: fully connected alone.", REGION)
+    mask_width: int = _model(256, "Mask heads: channels.", REGION)
+    anchors: Literal["default", "auto"] = _model(
+        "default", "Anchor sizes: published (32 to 512 px), or auto: fitted to the training part's boxes.", REGION
+    )
+    proposals: int = _model(1000, "Two-stage heads: proposals a picture.", REGION)
+    samples: int = _model(512, "Two-stage heads: proposals a picture that the second stage learns from.", REGION)
+    detections: int = _model(100, "Objects found in a picture, at most.", REGION)
+    nms: float = _model(0.5, "Overlap (IoU) from which the lower-scored of two boxes of a class goes, 0 to 1.", REGION)
+    floor: float = _model(0.05, "Scores below it are never given, 0 to 1.", REGION)
+    threshold: float = _model(0.5, "Score from which fishnet predict shows an object, 0 to 1.", REGION)
+    size: int = _input(224, "Side of the square input, px; of detectors the picture's shorter side.")
+    max_size: int = _input(0, "Longest side of the input, px; 0: 5/3 of the shorter.", REGION)
+    val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
+    channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
+    sixteen_bit: Literal["shift", "stretch"] = _input(
+        "shift", "16-bit pictures: their upper 8 bits, or each one's own range of values stretched to 0..255."
+    )
+    crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
+    interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
+    val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
+    on_error: Literal["stop", "skip"] = _input("stop", "What to do about pictures that cannot be read.")
+    crop_scale: tuple[float, float] = _augment((0.25, 1.0), "Smallest and largest share of the area in a crop.", IMAGE)
+    crop_ratio: tuple[float, float] = _augment((0.75, 1.3333), "Narrowest and widest crop, width / height.", IMAGE)
+    flip: float = _augment(0.5, "Probability of mirroring.")
+    flip_vertical: float = _augment(0.0, "Probability of turning upside down.", REGION)
+    jitter: tuple[float, float] = _augment(
+        (1.0, 1.0), "Smallest and largest scale, relative to the validation's.", REGION
+    )
+    canvas: bool = _augment(
+        False, "Cut out of, or padded to, one fixed size (large-scale jitter), instead of whole pictures.", REGION
+    )
+    crop: float = _augment(0.0, "Probability of a crop that keeps objects.", REGION)
+    photometric: float = _augment(0.0, "Probability of changing brightness, contrast, saturation and hue.", REGION)
+    mosaic: float = _augment(0.0, "Probability of putting four pictures together; needs canvas.", REGION)
+    color_jitter: float = _augment(
+        0.0, "Largest relative change of brightness, contrast and saturation, 0 to 1.", IMAGE
+    )
+    rand_augment_ops: int = _augment(0, "RandAugment's operations a picture; 0 leaves it out.", IMAGE)
+    rand_augment_magnitude: int = _augment(9, "RandAugment's magnitude, 0 to 30.", IMAGE)
+    erase: float = _augment(0.0, "Probability of erasing a rectangle.", IMAGE)
+    lighting: float = _augment(0.0, "PCA lighting's standard deviation (0.1 as published); 0 leaves it out.")
+    mixup: float = _augment(
+        0.0, "Alpha of mixup; 0 leaves it out. With cutmix too, each step draws one of them.", IMAGE
+    )
+    cutmix: float = _augment(0.0, "Alpha of cutmix; 0 leaves it out.", IMAGE)
     epochs: int = key(30, "Passes over the training pictures.")
     batch_size: int = key(32, "Pictures a step, of all processes together.")
     accumulate: int = key(1, "Batches whose gradients are added up for one update.")
@@ -61,27 +106,32 @@ class Recipe:
     layer_decay: float = key(1.0, "Learning rate of each layer relative to the one above it, 0 to 1.")
     weight_decay: float = key(1e-4, "Weight decay.")
     decay_norms: bool = key(False, "Decay norms and biases too, as published.")
-    schedule: Literal["cosine", "step", "constant"] = key("cosine", "Learning rate over time, after the warm-up.")
+    schedule: Literal["cosine", "step", "milestones", "constant"] = key(
+        "cosine", "Learning rate over time, after the warm-up."
+    )
     warmup_epochs: float = key(1.0, "Linear warm-up, in epochs; fractions count; at most half of the training.")
     step_epochs: int = key(30, "Step schedule: epochs between divisions of the rate by 10.")
-    label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.")
+    milestones: tuple[int, ...] = key((), "Milestones schedule: epochs at which the rate is divided by 10.")
+    label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.", IMAGE)
     class_weights: Literal["none", "balanced"] = key(
-        "none", "balanced: each class counts alike, however many pictures."
+        "none", "balanced: each class counts alike, however many pictures.", IMAGE
     )
     clip_grad: float = key(0.0, "Largest gradient norm; 0 leaves gradients alone.")
     ema: float = key(0.0, "Decay of the moving average of the weights that is validated and kept, e.g. 0.999; 0: none.")
     patience: int = key(0, "Epochs without a better one after which training stops; 0 never stops early.")
-    checkpoint_steps: int = key(0, "Steps between checkpoints, besides one at each epoch's end; 0: only those.")
-    log_steps: int = key(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
-    precision: Literal["32", "bf16", "16"] = key("32", "Arithmetic: 32-bit, or mixed with bf16 or 16-bit.")
-    workers: int = key(1, "Processes that read pictures; 0 reads in the training process.")
-    threads: int = key(0, "CPU threads of the training process; 0 leaves the choice to torch.")
     seed: int = key(0, "Of weights, order and augmentation.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = key("auto", "Where to compute.")
-    devices: int = key(0, "Processes on each machine, one a GPU; 0: as torchrun or SLURM say, else 1.")
-    nodes: int = key(0, "Machines; 0: as torchrun or SLURM say, else 1.")
-    strategy: Literal["ddp", "sharded"] = key("ddp", "Several processes: whole models (ddp), or parameters shared out.")
-    sync_bn: bool = key(False, "Batch norms over all processes' pictures; on GPUs only.")
+    checkpoint_steps: int = _run(0, "Steps between checkpoints, besides one at each epoch's end; 0: only those.")
+    log_steps: int = _run(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
+    precision: Literal["32", "bf16", "16"] = _run("32", "Arithmetic: 32-bit, or mixed with bf16 or 16-bit.")
+    workers: int = _run(1, "Processes that read pictures; 0 reads in the training process.")
+    threads: int = _run(0, "CPU threads of the training process; 0 leaves the choice to torch.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _run("auto", "Where to compute.")
+    devices: int = _run(0, "Processes on each machine, one a GPU; 0: as torchrun or SLURM say, else 1.")
+    nodes: int = _run(0, "Machines; 0: as torchrun or SLURM say, else 1.")
+    strategy: Literal["ddp", "sharded"] = _run(
+        "ddp", "Several processes: whole models (ddp), or parameters shared out."
+    )
+    sync_bn: bool = _run(False, "Batch norms over all processes' pictures; on GPUs only.")
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -98,13 +148,25 @@ class Recipe:
         low, high = self.crop_ratio
         if not 0 < low <= high:
             raise InputError(f"crop_ratio={list(self.crop_ratio)}: must be two ratios, 0 < first <= second")
+        low, high = self.jitter
+        if not 0.05 <= low <= high <= 20:
+            raise InputError(f"jitter={list(self.jitter)}: must be two scales, 0.05 <= first <= second <= 20")
+        if 0 < self.max_size < self.size:
+            raise InputError(
+                f"max_size={self.max_size}: the longest side cannot be below the shorter, size={self.size}"
+            )
+        if self.mosaic and not self.canvas:
+            raise InputError(f"mosaic={self.mosaic}: four pictures need a fixed size: set canvas, too")
+        if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+            raise InputError(f"milestones={list(self.milestones)}: must be rising numbers of epochs")
         for name in ("lighting", "rand_augment_ops"):
             if getattr(self, name) and self.channels != 3 and (name, self.channels) != ("rand_augment_ops", 1):
                 raise InputError(f"{name}={getattr(self, name)}: does not go with channels={self.channels}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """For YAML and JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+    def to_dict(self, task: str) -> dict[str, Any]:
+        """The keys that a task knows, for YAML and JSON."""
+        values = {name: getattr(self, name) for name in keys_of(task)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def replace(self, overrides: Mapping[str, Any], where: str = "recipe") -> "Recipe":
         """A copy with some keys changed, names and types checked.
@@ -130,8 +192,28 @@ _RANGES = (
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
-    ("momentum", 0, 1), ("seed", 0, 2**32 - 1),
+    ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384), ("box_convs", 0, 16),
+    ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("samples", 1, 100_000), ("detections", 1, 100_000),
+    ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384), ("flip_vertical", 0, 1), ("crop", 0, 1),
+    ("photometric", 0, 1), ("mosaic", 0, 1),
 )  # fmt: skip
+
+
+def keys_of(task: str) -> list[str]:
+    """The recipe keys that a task knows."""
+    return [
+        name
+        for name, field in Recipe.__dataclass_fields__.items()
+        if not field.metadata["tasks"] or task in field.metadata["tasks"]
+    ]
+
+
+def _check_keys(task: str, values: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for a key of another task; unknown ones are none of its business."""
+    for name in values:
+        field = Recipe.__dataclass_fields__.get(str(name))
+        if field is not None and field.metadata["tasks"] and task not in field.metadata["tasks"]:
+            raise InputError(f"{where}: {name}: is for {' and '.join(field.metadata['tasks'])}, not for {task}")
 
 
 def _bounds(low: float, high: float) -> str:
@@ -145,6 +227,10 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
         if str(value) in arguments:
             return str(value)
         raise InputError(f"{where}: {name}={value!r}: {nearest(str(value), arguments)}")
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if isinstance(value, list | tuple):
+            return tuple(_convert(where, name, v, arguments[0]) for v in value)
+        raise InputError(f"{where}: {name}={value!r}: must be a list of numbers")
     if origin is tuple:
         if isinstance(value, list | tuple) and len(value) == len(arguments):
             return tuple(_convert(where, name, v, a) for v, a in zip(value, arguments, strict=True))
@@ -204,5 +290,7 @@ def load_recipe(
         raise InputError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe is a list of KEY: VALUE lines")
+    _check_keys(task, values, name)
+    _check_keys(task, overrides or {}, "command line")
     kept = {key: value for key, value in (brought or {}).items() if name in names or key not in values}
     return Recipe().replace(values, where=name).replace({**kept, **(overrides or {})}, where="command line")

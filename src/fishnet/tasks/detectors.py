@@ -1,0 +1,344 @@
+"""Detectors over a trunk's pyramid: an FPN and torchvision's heads, put together for maps instead of pictures.
+
+Sources: FPN (arXiv 1612.03144), Faster R-CNN (1506.01497), Mask R-CNN (1703.06870), RetinaNet (1708.02002), FCOS
+(1904.01355), Cascade R-CNN (1712.00726), group norm in detectors (1803.08494, 1811.08883). The parts are
+``torchvision.models.detection``'s; labels count from 0 here and from 1 in torchvision's two-stage parts, which is
+nobody's business outside this module.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.fcos import FCOS
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from fishnet.data.anchors import Anchors
+from fishnet.data.regions import RegionTarget
+from fishnet.errors import InputError
+from fishnet.tasks.base import Features, Level, TaskModel
+
+Found = list[dict[str, Tensor]]
+Targets = list[dict[str, Tensor]]
+LEVELS = 5  # of the FPN, with those beyond the trunk's
+IGNORED_IOU = 0.4  # between this and 0.5 an anchor of RetinaNet is neither object nor background
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """All numbers of a detector's head.
+
+    Attributes:
+        width: channels of the FPN and of the heads' convolutions.
+        box_width: values in the box head's fully connected layers.
+        box_convs: 3x3 convolutions before them; with some, one fully connected layer follows, else two.
+        mask_width: channels of the mask head.
+        norm: ``group``, ``batch`` or ``none``, in FPN and heads.
+        anchors: sizes in px and ratios (height / width); None for the published ones.
+        proposals: that the second stage looks at, for each picture.
+        samples: of these that it learns from.
+        detections: at most, for each picture.
+        nms: overlap (IoU) from which the lower-scored of two boxes of a class goes, 0..1.
+        floor: scores below it are never given, 0..1.
+    """
+
+    width: int = 256
+    box_width: int = 1024
+    box_convs: int = 0
+    mask_width: int = 256
+    norm: Literal["group", "batch", "none"] = "group"
+    anchors: Anchors | None = None
+    proposals: int = 1000
+    samples: int = 512
+    detections: int = 100
+    nms: float = 0.5
+    floor: float = 0.05
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "HeadSpec":
+        """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
+        try:
+            spec = cls(**values)
+        except TypeError as error:
+            raise InputError(f"head_args: {error}") from None
+        if isinstance(spec.anchors, dict):
+            sizes, ratios = spec.anchors["sizes"], spec.anchors["ratios"]
+            return replace(spec, anchors=Anchors(tuple(map(tuple, sizes)), tuple(ratios)))
+        return spec
+
+    @property
+    def norm_layer(self) -> Callable[[int], nn.Module] | None:
+        """What makes a norm for so many channels."""
+        return {"group": group_norm, "batch": nn.BatchNorm2d, "none": None}[self.norm]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with the most groups, up to 32, of two channels or more: one value alone has no variance."""
+    groups = math.gcd(channels, 32)
+    return nn.GroupNorm(groups // 2 if groups == channels else groups, channels)
+
+
+def default_anchors(per_level: int) -> Anchors:
+    """The published anchors for five levels from 32 to 512 px; ``per_level`` sizes to an octave."""
+    sizes = tuple(tuple(32.0 * 2 ** (level + i / per_level) for i in range(per_level)) for level in range(LEVELS))
+    return Anchors(sizes, (0.5, 1.0, 2.0))
+
+
+class Detector(TaskModel):
+    """A trunk, an FPN over its pyramid, and a head.
+
+    Without targets a batch gives its detections: a list with a dict for each picture, in px of the input, best first:
+    ``boxes`` (n, 4) x1 y1 x2 y2, ``scores`` (n,) 0..1, ``labels`` (n,) from 0, and of mask heads ``masks`` (n, m, m),
+    probabilities over the box. With targets it gives ``{"found": detections, "losses": {name: loss}}``; in training
+    mode nothing is detected.
+    """
+
+    anchors_per_level = 1
+    counts_by_running = True  # how many boxes there are is known only then
+
+    def __init__(self, trunk: nn.Module, classes: int, spec: HeadSpec) -> None:
+        super().__init__(trunk)
+        self.spec, self.classes = spec, classes
+        self.names = [str(level.stride) for level in self.levels]
+        self.fpn = FeaturePyramidNetwork(
+            [level.channels for level in self.levels], spec.width, self._beyond(), spec.norm_layer
+        )
+        self._build(spec)
+
+    def _beyond(self) -> Any:
+        return LastLevelMaxPool()
+
+    def _build(self, spec: HeadSpec) -> None:
+        raise NotImplementedError
+
+    def _anchors(self, per_level: int) -> AnchorGenerator:
+        it = self.spec.anchors or default_anchors(per_level)
+        return AnchorGenerator(it.sizes, (it.ratios,) * len(it.sizes))
+
+    def decode(self, features: Features, targets: Sequence[RegionTarget] | None = None) -> Any:
+        """See the class."""
+        maps = self.fpn(OrderedDict(zip(self.names, features.pyramid, strict=True)))
+        count = len(features.pyramid[0])
+        images = ImageList(torch.empty(count, 1, *features.size, device="meta"), [features.size] * count)
+        if targets is None:
+            return self.detect(images, maps)
+        known = [_known(target) for target in targets]
+        found = [] if self.training else self.detect(images, maps)
+        return {"found": found, "losses": self.losses(images, maps, known)}
+
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+        """The FPN's maps -> detections."""
+        raise NotImplementedError
+
+    def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The FPN's maps and the objects, labels from 0 -> named losses."""
+        raise NotImplementedError
+
+
+def _known(target: RegionTarget) -> dict[str, Tensor]:
+    """The objects that are trained on: a crowd has no box of its own."""
+    single = ~target.crowd
+    known = {"boxes": target.boxes[single], "labels": target.labels[single]}
+    return known if target.masks is None else {**known, "masks": target.masks[single]}
+
+
+class TwoStage(Detector):
+    """Faster R-CNN, and Mask R-CNN where ``with_masks``: proposals, then boxes (and masks) for each."""
+
+    wants_pyramid = (4, 8, 16, 32)
+    with_masks = False
+
+    def _build(self, spec: HeadSpec) -> None:
+        anchors = self._anchors(1)
+        self.rpn = RegionProposalNetwork(
+            anchors,
+            RPNHead(spec.width, anchors.num_anchors_per_location()[0]),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2 * spec.proposals, "testing": spec.proposals},
+            post_nms_top_n={"training": spec.proposals, "testing": spec.proposals},
+            nms_thresh=0.7,
+        )
+        self.roi_heads: nn.Module = self._roi_heads(spec)
+
+    def _roi_heads(self, spec: HeadSpec) -> nn.Module:
+        return roi_heads(spec, self.names, self.classes, self.with_masks)
+
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+        """See :class:`Detector`."""
+        proposals, _ = self.rpn(images, maps)
+        found, _ = self.roi_heads(maps, proposals, images.image_sizes)
+        for one in found:
+            one["labels"] = one["labels"] - 1
+            if "masks" in one:
+                one["masks"] = one["masks"][:, 0]
+        return list(found)
+
+    def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """See :class:`Detector`."""
+        shifted = [{**target, "labels": target["labels"] + 1} for target in targets]
+        parts = [self.rpn, self.roi_heads]
+        modes = [part.training for part in parts]
+        try:
+            for part in parts:  # these two alone: torchvision's compute losses in training mode only
+                part.training = True
+            proposals, first = self.rpn(images, maps, shifted)
+            _, second = self.roi_heads(maps, proposals, images.image_sizes, shifted)
+        finally:
+            for part, mode in zip(parts, modes, strict=True):
+                part.training = mode
+        return {**first, **second}
+
+
+class MaskTwoStage(TwoStage):
+    """Mask R-CNN."""
+
+    with_masks = True
+
+
+def roi_heads(
+    spec: HeadSpec,
+    names: Sequence[str],
+    classes: int,
+    with_masks: bool,
+    iou: float = 0.5,
+    coder: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0),
+    predictor: Callable[[int, int], nn.Module] = FastRCNNPredictor,
+) -> RoIHeads:
+    """torchvision's second stage.
+
+    Args:
+        spec: the numbers.
+        names: of the maps that boxes are pooled from.
+        classes: without the background.
+        with_masks: whether it has a mask head.
+        iou: overlap with an object from which a proposal is one.
+        coder: weights of the box's four regression targets.
+        predictor: from (features, classes with the background) to the layer that gives scores and boxes.
+    """
+    layers = [spec.width] * spec.box_convs, [spec.box_width] * (1 if spec.box_convs else 2)
+    masks: dict[str, nn.Module] = {}
+    if with_masks:
+        masks = {
+            "mask_roi_pool": MultiScaleRoIAlign(list(names), 14, 2),
+            "mask_head": MaskRCNNHeads(spec.width, [spec.mask_width] * 4, 1, spec.norm_layer),
+            "mask_predictor": MaskRCNNPredictor(spec.mask_width, spec.mask_width, classes + 1),
+        }
+    return RoIHeads(
+        MultiScaleRoIAlign(list(names), 7, 2),
+        FastRCNNConvFCHead((spec.width, 7, 7), *layers, norm_layer=spec.norm_layer),
+        predictor(spec.box_width, classes + 1),
+        fg_iou_thresh=iou,
+        bg_iou_thresh=iou,
+        batch_size_per_image=spec.samples,
+        positive_fraction=0.25,
+        bbox_reg_weights=coder,
+        score_thresh=spec.floor,
+        nms_thresh=spec.nms,
+        detections_per_img=spec.detections,
+        **masks,
+    )
+
+
+class _Outside(nn.Module):
+    """Stands for the backbone in torchvision's one-stage nets, of which only the rest is used."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
+
+
+class OneStage(Detector):
+    """Boxes straight from every place of the maps, from stride 8 up, with two levels beyond the trunk's."""
+
+    wants_pyramid = (8, 16, 32)
+    net: Any
+
+    def _beyond(self) -> Any:
+        return LastLevelP6P7(self.spec.width, self.spec.width)
+
+    def _outputs(self, images: ImageList, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
+        """The head's outputs, the anchors of each picture, and how many anchors each level has."""
+        levels = list(maps.values())
+        outputs: dict[str, Tensor] = self.net.head(levels)
+        anchors = self.net.anchor_generator(images, levels)
+        places = [level.shape[-2] * level.shape[-1] for level in levels]
+        each = outputs["cls_logits"].shape[1] // sum(places)
+        return outputs, anchors, [count * each for count in places]
+
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+        """See :class:`Detector`."""
+        outputs, anchors, counts = self._outputs(images, maps)
+        split = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
+        levels = [list(one.split(counts)) for one in anchors]
+        found: Found = self.net.postprocess_detections(split, levels, images.image_sizes)
+        return found
+
+    def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """See :class:`Detector`."""
+        outputs, anchors, counts = self._outputs(images, maps)
+        found: dict[str, Tensor] = self._losses(targets, outputs, anchors, counts)
+        return found
+
+    def _losses(
+        self, targets: Targets, outputs: dict[str, Tensor], anchors: list[Tensor], counts: list[int]
+    ) -> dict[str, Tensor]:
+        return self.net.compute_loss(targets, outputs, anchors)  # type: ignore[no-any-return]
+
+
+class Retina(OneStage):
+    """RetinaNet."""
+
+    anchors_per_level = 3
+
+    def _build(self, spec: HeadSpec) -> None:
+        anchors = self._anchors(self.anchors_per_level)
+        head = RetinaNetHead(
+            spec.width, anchors.num_anchors_per_location()[0], self.classes, norm_layer=spec.norm_layer
+        )
+        self.net = RetinaNet(
+            _Outside(spec.width), self.classes, anchor_generator=anchors, head=head, bg_iou_thresh=IGNORED_IOU,
+            score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
+        )  # fmt: skip
+
+
+class Fcos(OneStage):
+    """FCOS. Its head keeps group norm with 32 groups, whatever the spec's norm, and knows no anchor sizes.
+
+    Raises:
+        InputError: a width that does not make 32 groups of two or more.
+    """
+
+    anchors_per_level = 0
+
+    def _build(self, spec: HeadSpec) -> None:
+        if spec.width % 32 or spec.width < 64:
+            raise InputError(f"fpn_channels={spec.width}: fcos needs a multiple of 32, from 64")
+        self.net = FCOS(
+            _Outside(spec.width), self.classes,
+            score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
+        )  # fmt: skip
+
+    def _losses(
+        self, targets: Targets, outputs: dict[str, Tensor], anchors: list[Tensor], counts: list[int]
+    ) -> dict[str, Tensor]:
+        return self.net.compute_loss(targets, outputs, anchors, counts)  # type: ignore[no-any-return]

@@ -1,0 +1,183 @@
+"""Region level: objects, as boxes (detect) or as boxes and masks (instances)."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from fishnet.data.anchors import fit_anchors
+from fishnet.data.base import PictureSet, Transform
+from fishnet.data.labels import Classes
+from fishnet.data.region_transforms import RegionEvalTransform, RegionTrainTransform
+from fishnet.data.regions import RegionSet, RegionTarget
+from fishnet.data.regions_open import open_regions
+from fishnet.draw import draw_objects
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
+from fishnet.results import Cutout
+from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.cascade import Cascade, MaskCascade
+from fishnet.tasks.detectors import (
+    LEVELS,
+    Detector,
+    Fcos,
+    HeadSpec,
+    MaskTwoStage,
+    Retina,
+    TwoStage,
+    default_anchors,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchmetrics import MetricCollection
+
+    from fishnet.training.recipe import Recipe
+
+LONGEST = 5 / 3  # of the input's shorter side, by default: the 1333 px to COCO's 800
+
+
+class Losses(nn.Module):
+    """The losses that a detector has computed: its second stage learns from proposals that it draws by the targets."""
+
+    def forward(self, outputs: dict[str, Any], targets: Any) -> dict[str, Tensor]:
+        """What :meth:`~fishnet.tasks.detectors.Detector.decode` gives with targets -> named losses."""
+        losses: dict[str, Tensor] = outputs["losses"]
+        return losses
+
+
+class _Regions(Task):
+    """What both region tasks share."""
+
+    models: ClassVar[dict[str, type[Detector]]]
+    with_masks: ClassVar[bool]
+
+    def open_data(
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+    ) -> dict[str, RegionSet]:
+        """See :func:`~fishnet.data.regions_open.open_regions`."""
+        sets = open_regions(
+            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
+            masks=self.with_masks,
+        )  # fmt: skip
+        for part in sets.values():
+            part.sixteen_bit = recipe.sixteen_bit
+        return sets
+
+    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+        """The whole picture."""
+        size = recipe.size, recipe.max_size or round(LONGEST * recipe.size)
+        return Preprocess(
+            size, interpolation=recipe.interpolation, mean=mean, std=std, fit="whole", sixteen_bit=recipe.sixteen_bit
+        )
+
+    def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
+        """See :class:`~fishnet.data.region_transforms.RegionTrainTransform`."""
+        return RegionTrainTransform(
+            preprocess,
+            canvas=recipe.canvas,
+            flip=recipe.flip,
+            flip_vertical=recipe.flip_vertical,
+            jitter=recipe.jitter,
+            crop=recipe.crop,
+            photometric=recipe.photometric,
+            mosaic=recipe.mosaic,
+            with_masks=self.with_masks,
+        )
+
+    def eval_transform(self, preprocess: Preprocess) -> Transform:
+        """See :class:`~fishnet.data.region_transforms.RegionEvalTransform`."""
+        return RegionEvalTransform(preprocess, with_masks=self.with_masks)
+
+    def head_args(
+        self, recipe: "Recipe", pictures: PictureSet, preprocess: Preprocess, tell: "Callable[[str], None]"
+    ) -> dict[str, Any]:
+        """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
+        assert isinstance(pictures, RegionSet)
+        anchors = None
+        per_level = self.models[self.head_named(recipe.head)].anchors_per_level
+        if recipe.anchors == "auto" and per_level:
+            boxes = pictures.boxes_in(preprocess)
+            if not len(boxes):
+                raise InputError("anchors=auto: the training part has no objects to fit them to")
+            anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level)
+            tell(line)
+        return HeadSpec(
+            width=recipe.fpn_channels,
+            box_width=recipe.box_width,
+            box_convs=recipe.box_convs,
+            mask_width=recipe.mask_width,
+            norm=recipe.head_norm,
+            anchors=anchors,
+            proposals=recipe.proposals,
+            samples=recipe.samples,
+            detections=recipe.detections,
+            nms=recipe.nms,
+            floor=recipe.floor,
+        ).to_dict()
+
+    def thresholds(self, recipe: "Recipe") -> dict[str, float]:
+        """The score from which an object is shown."""
+        return {"score": recipe.threshold}
+
+    def build(self, spec: ModelSpec) -> Detector:
+        """See :class:`~fishnet.tasks.base.Task`."""
+        model = self.models[self.head_named(spec.head)]
+        return model(spec.trunk(), len(spec.classes), HeadSpec.from_dict(dict(spec.head_args)))
+
+    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> Losses:
+        """The detector's own."""
+        return Losses()
+
+    def nothing(self, model: TaskModel) -> list[RegionTarget]:
+        """No objects."""
+        none = torch.zeros(0, dtype=torch.int64)
+        masks = torch.zeros(0, 32, 32, dtype=torch.uint8) if self.with_masks else None
+        return [RegionTarget(torch.zeros(0, 4), none, none.bool(), masks)]
+
+    def portray(self, picture: Image.Image, target: RegionTarget, classes: Classes) -> Image.Image:
+        """The picture with its objects drawn on it."""
+        labels = target.labels.tolist()
+        cutouts = None
+        if target.masks is not None:
+            cutouts = [Cutout(0, 0, mask.numpy().astype(bool)) for mask in target.masks]
+        names = [classes.names[label] for label in labels]
+        return draw_objects(picture, target.boxes.numpy(), names, labels, cutouts=cutouts)
+
+    def metrics(self, classes: Classes) -> "MetricCollection":
+        """COCO's, of boxes, and of masks where there are any."""
+        from torchmetrics import MetricCollection
+
+        from fishnet.tasks.region_metrics import CocoMetric
+
+        return MetricCollection({"coco": CocoMetric(classes, masks=self.with_masks)})
+
+    def report(self, classes: Classes) -> Report:
+        """See :class:`~fishnet.tasks.region_report.RegionReport`."""
+        from fishnet.tasks.region_report import RegionReport
+
+        return RegionReport(classes, masks=self.with_masks)
+
+
+class Detect(_Regions):
+    """Detection: boxes."""
+
+    name = "detect"
+    models: ClassVar = {"faster-rcnn": TwoStage, "retinanet": Retina, "fcos": Fcos, "cascade-rcnn": Cascade}
+    heads = tuple(models)
+    monitor = "AP"
+    watched = ("AP", "AP50", "AP75")
+    with_masks = False
+
+
+class Instances(_Regions):
+    """Instance segmentation: boxes and masks."""
+
+    name = "instances"
+    models: ClassVar = {"mask-rcnn": MaskTwoStage, "cascade-mask-rcnn": MaskCascade}
+    heads = tuple(models)
+    monitor = "mask_AP"
+    watched = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
+    with_masks = True
