@@ -307,7 +307,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Python looks for cycles among hundreds of thousands of rows again and again: a third of the time."""
+    """Python looks for cycles among hundreds of thousands of rows again and again: a quarter of the time."""
     on = gc.isenabled()
     gc.disable()
     try:
