@@ -2,22 +2,22 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from fishnet.cli.flags import Flags, given_of
+from fishnet.cli.flags import flags_of, given_of
+from fishnet.cli.told import LINES, aligned, listed
 from fishnet.errors import InputError
 
 if TYPE_CHECKING:
     from fishnet.data.check import DataCheck, Twin
 
 app = App(name="data", help="Check data, and look at what a network sees of it.")
-CLASSES, LINES = 40, 20  # of the table of classes, and of each list of what is wrong
+CLASSES = 40  # of the table of classes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-_INK = (30, 34, 42)
+Task = Literal["classify", "detect", "instances"]
 
 
 @app.command
@@ -26,14 +26,18 @@ def check(
     /,
     *,
     channels: int = 3,
+    task: Task | None = None,
+    sheet: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
     """Read every picture: counts, sizes, formats, corrupt files, the same picture in two parts or under two classes.
 
-    The exit code is 1 where a picture is corrupt, in two parts, or under two classes. Pictures are the same where
-    their decoded pixels are.
+    Of data with objects also, by file and line: pictures missing or of another size than annotated, boxes outside or
+    empty, unknown categories, repeated ids; and how many objects of which class and size there are.
+
+    The exit code is 1 where anything is wrong. Pictures are the same where their decoded pixels are.
 
     Parameters
     ----------
@@ -41,6 +45,11 @@ def check(
         As for training.
     channels
         That pictures are read with: 3 (RGB), 1 (grey), or what the files hold.
+    task
+        What the data is for: classify, detect (boxes) or instances (boxes and masks). By default detect for the formats
+        that hold objects, else classify.
+    sheet
+        Draw some pictures with their boxes into this file (of data with objects).
     workers
         Processes that read pictures; 0 reads in this one.
     quiet
@@ -48,12 +57,18 @@ def check(
     as_json
         Print one JSON object, with everything that is wrong and not only the first of it.
     """
+    if channels < 1 or workers < 0:
+        raise InputError("--channels must be 1 or more, --workers 0 or more")
+    if sheet is not None and sheet.suffix.lower() not in ENDINGS:
+        raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
+    if (task or _task_of(data)) != "classify":
+        return _check_regions(data, channels, workers, task == "instances", sheet, quiet, as_json)
+    if sheet is not None:
+        raise InputError(f"--sheet draws objects, which {data} has not: see fishnet data show for its pictures")
     from fishnet.cli.progress import bar
     from fishnet.data.check import check as check_parts
     from fishnet.data.open import open_labelled
 
-    if channels < 1 or workers < 0:
-        raise InputError("--channels must be 1 or more, --workers 0 or more")
     parts = open_labelled(data, channels, val_fraction=0.1, seed=0, whole=True)
     with bar("reading", show=not (quiet or as_json)) as step:
         found = check_parts(parts, workers=workers, progress=step)
@@ -61,6 +76,28 @@ def check(
         print(json.dumps({"data": data, **found.to_dict()}))
     else:
         print(*_told(data, found), sep="\n")
+    return 0 if found.ok else 1
+
+
+def _check_regions(
+    data: str, channels: int, workers: int, masks: bool, sheet: Path | None, quiet: bool, as_json: bool
+) -> int:
+    from fishnet.cli.progress import bar
+    from fishnet.cli.region_check import draw_sheet, told
+    from fishnet.data.check_regions import check_regions
+    from fishnet.data.regions_open import open_regions
+
+    wrong: list[str] = []
+    parts = open_regions(data, channels, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=wrong)
+    with bar("reading", show=not (quiet or as_json)) as step:
+        found = check_regions(parts, wrong, workers=workers, progress=step)
+    drawn = draw_sheet(parts, sheet) if sheet is not None else 0
+    if as_json:
+        print(json.dumps({"data": data, **found.to_dict()}))
+        return 0 if found.ok else 1
+    print(*told(data, found), sep="\n")
+    if sheet is not None:
+        print(f"{drawn} pictures with their boxes: {sheet}" if drawn else "no picture that could be drawn")
     return 0 if found.ok else 1
 
 
@@ -76,7 +113,7 @@ def _told(data: str, found: "DataCheck") -> list[str]:
         ]
         for name, part in parts.items()
     ]  # fmt: skip
-    lines = [f"{data}: {sum(part.pictures for part in parts.values()):,} pictures", "", *_aligned([head, *table])]
+    lines = [f"{data}: {sum(part.pictures for part in parts.values()):,} pictures", "", *aligned([head, *table])]
 
     names = list(next(iter(parts.values())).per_class)
     title = f"{len(names):,} classes:"
@@ -85,7 +122,7 @@ def _told(data: str, found: "DataCheck") -> list[str]:
         names = names[:LINES]
         title = f"the {LINES} smallest of {title}"
     rows = [[name, *(f"{part.per_class.get(name, 0):,}" for part in parts.values())] for name in names]
-    lines += ["", title, *_aligned([["class", *parts], *rows])]
+    lines += ["", title, *aligned([["class", *parts], *rows])]
 
     corrupt = [line for part in parts.values() for line in part.corrupt]
     for title, wrong in (
@@ -93,9 +130,7 @@ def _told(data: str, found: "DataCheck") -> list[str]:
         ("the same picture in two parts", [_pair(twin) for twin in found.leaked]),
         ("the same picture under two classes", [_pair(twin) for twin in found.two_classes]),
     ):
-        if wrong:
-            more = [f"... and {len(wrong) - LINES:,} more (--json gives all)"] if len(wrong) > LINES else []
-            lines += ["", f"{title} ({len(wrong):,}):", *(f"  {line}" for line in [*wrong[:LINES], *more])]
+        lines += listed(title, wrong)
     return [*lines, "", "nothing wrong" if found.ok else "something is wrong: see above"]
 
 
@@ -104,17 +139,7 @@ def _pair(twin: "Twin") -> str:
     return f"{twin.first} ({first}, {twin.first_class}) = {twin.second} ({second}, {twin.second_class})"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns: the first and a last one of texts to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    texts = {0, *({len(widths) - 1} if rows[0][-1] == "formats" else ())}
-    return [
-        "  ".join(
-            cell.ljust(width) if i in texts else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+_Flags = flags_of()
 
 
 @app.command
@@ -122,18 +147,21 @@ def show(
     data: str,
     /,
     *,
+    task: Task | None = None,
     recipe: str = "small-data",
     split: str = "train",
     count: int = 24,
     out: Path = Path("sheet.png"),
-    flags: Annotated[Flags, Parameter(name="*")] = Flags(),  # noqa: B008
+    flags: Annotated[_Flags, Parameter(name="*")] = _Flags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Draw what the network sees: pictures after the recipe's augmentation, with their classes, on one sheet.
+    """Draw what the network sees: pictures after the recipe's augmentation, with their targets, on one sheet.
 
     Parameters
     ----------
     data
         As for training.
+    task
+        What is trained. By default detect for the formats that hold objects, else classify.
     recipe
         As for training; every key below overrides it.
     split
@@ -149,17 +177,23 @@ def show(
         raise InputError(f"--count {count}: must be 1 or more")
     if out.suffix.lower() not in ENDINGS:
         raise InputError(f"--out {out}: must end in {', '.join(ENDINGS)}")
-    settings = load_recipe("classify", recipe, given_of(flags))
-    from fishnet.data.pictures import as_view
-    from fishnet.draw import card, sheet
+    task = task or _task_of(data)
+    settings = load_recipe(task, recipe, given_of(flags))
+    from fishnet.draw import sheet
     from fishnet.tasks import get_task
     from fishnet.training.batches import shown
 
     def tell(line: str) -> None:
         print(f"fishnet: left out: {line}", file=sys.stderr)
 
-    pictures: list[tuple[Any, str]] = shown(settings, get_task("classify"), data, split, count, tell)
-    cards = [card(as_view(pixels), [(label, "", _INK)]) for pixels, label in pictures]
+    pictures = shown(settings, get_task(task), data, split, count, tell)
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(cards, columns=6).save(out)
-    print(f"{len(cards)} pictures of {data} ({split}): {out}")
+    sheet(pictures, columns=6).save(out)
+    print(f"{len(pictures)} pictures of {data} ({split}): {out}")
+
+
+def _task_of(data: str) -> Task:
+    """What data is for where it is not said."""
+    from fishnet.data.regions_open import looks_like_regions
+
+    return "detect" if looks_like_regions(data) else "classify"

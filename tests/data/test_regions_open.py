@@ -1,0 +1,149 @@
+"""Which format data is, its parts, and what is said of none."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fishnet.data.labels import Classes
+from fishnet.data.open import class_grounds, marks
+from fishnet.data.regions_open import looks_like_regions, open_regions
+from fishnet.errors import InputError
+from tests.makers import split_folder
+from tests.region_makers import KINDS, coco_folder, mask_folder, voc_folder, yolo_folder
+
+MAKERS: dict[str, Callable[..., Path]] = {
+    "coco": coco_folder,
+    "roboflow": lambda root, **counts: coco_folder(root, layout="roboflow", **counts),
+    "voc": lambda root, **counts: voc_folder(root, masks=True, **counts),
+    "voc parts": lambda root, **counts: voc_folder(root, layout="parts", **counts),
+    "yolo": lambda root, **counts: yolo_folder(root, polygons=True, **counts),
+    "masks": mask_folder,
+}
+WHOLE: dict[str, Callable[..., Path]] = {
+    "coco": lambda root: coco_folder(root, layout="file", train=8),
+    "voc": lambda root: voc_folder(root, layout="flat", train=8),
+    "masks": lambda root: mask_folder(root, all=8),
+}
+
+
+def opened(data: Path, **options: Any) -> dict[str, Any]:
+    return dict(open_regions(str(data), 3, **{"val_fraction": 0.25, "seed": 0, **options}))
+
+
+def counts(data: Path, **options: Any) -> dict[str, int]:
+    return {part: len(pictures) for part, pictures in opened(data, **options).items()}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_parts(name: str, tmp_path: Path) -> None:
+    data = MAKERS[name](tmp_path / "data", test=2, val=3, train=6)
+    assert looks_like_regions(str(data))
+    assert list(counts(data).items()) == [("train", 6), ("val", 3), ("test", 2)]
+    assert counts(data, whole=True) == counts(data)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_val_part_is_held_out_where_there_is_none(name: str, tmp_path: Path) -> None:
+    data = MAKERS[name](tmp_path / "data", train=8, test=2)
+    assert list(counts(data).items()) == [("train", 6), ("val", 2), ("test", 2)]
+    assert counts(data, whole=True) == {"train": 8, "test": 2}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_data_without_parts(name: str, tmp_path: Path) -> None:
+    data = WHOLE[name](tmp_path / "data")
+    assert counts(data, whole=True) == {"all": 8}
+    first, again, other = (opened(data, seed=seed)["val"] for seed in (0, 0, 1))
+    keys = [[part.key(i) for i in range(len(part))] for part in (first, again, other)]
+    assert len(first) == 2
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("masks", [False, True])
+def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
+    data = MAKERS[name](tmp_path / "data", train=3)
+    if masks and name == "voc parts":
+        with pytest.raises(InputError, match="boxes only"):
+            opened(data, masks=True)
+        return
+    train = opened(data, masks=masks, whole=True)["train"]
+    image, target = train[0]
+    count = len(train.objects(0))
+    assert (image.shape, target["boxes"].shape) == ((3, 80, 96), (count, 4))
+    assert ("masks" in target) == masks
+    assert not masks or target["masks"].shape == (count, 80, 96)
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "yolo"])
+def test_known_classes_by_name(name: str, tmp_path: Path) -> None:
+    data = MAKERS[name](tmp_path / "data", train=6)
+    known = Classes((*KINDS[::-1], "moss"), (1, 2, 3, 4))
+    mine, theirs = opened(data), opened(data, classes=known)
+    for i in range(len(mine["train"])):
+        names = [[s.classes.names[k] for k in s.objects(i).labels] for s in (mine["train"], theirs["train"])]
+        assert names[0] == names[1]
+    with pytest.raises(InputError, match="know"):
+        opened(data, classes=Classes.of(["moss"]))
+
+
+def test_marks(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data")
+    found = marks(str(data), opened(data))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = marks(str(tmp_path / "moved"), opened(tmp_path / "moved"))
+    assert found["pictures"] == moved["pictures"]
+    assert found["place"] != moved["place"]
+    assert class_grounds(str(data), opened(tmp_path / "moved")) == []
+
+
+LAYOUTS = r"expected COCO \(.*\), YOLO \(data.yaml\), Pascal VOC \(.*\), or images/ and masks/ paired by name$"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: root / "nowhere", "nowhere: no such file or folder: " + LAYOUTS),
+        (
+            lambda root: split_folder(root / "classes", train=1),
+            "classes: holds no annotations of a known form: " + LAYOUTS,
+        ),
+        (lambda root: Path(__file__), "py: is a file of none of the known forms: " + LAYOUTS),
+        (lambda root: voc_folder(root / "data", test=2), "data: has no train part, only test"),
+        (lambda root: voc_folder(root / "data", layout="flat", train=1), "one picture leaves none to validate with"),
+        (lambda root: mask_folder(root / "data", train=0), "data: no picture in its part 'train'"),
+    ],
+)
+def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words) as error:
+        opened(make(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_name() -> None:
+    with pytest.raises(InputError, match="name is empty"):
+        open_regions("", 3, val_fraction=0.1, seed=0)
+    assert not looks_like_regions("")
+
+
+def test_two_folders_for_one_part(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", layout="parts")
+    voc_folder(tmp_path / "more", layout="parts", val=1)
+    (tmp_path / "more" / "valid").rename(data / "dev")
+    with pytest.raises(InputError, match="two folders for the same part: dev and valid"):
+        opened(data)
+
+
+def test_classes_are_no_regions(tmp_path: Path) -> None:
+    assert not looks_like_regions(str(split_folder(tmp_path / "data", train=2, val=1)))
+
+
+BCCD = Path("/work/shared/data/bccd/BCCD")
+
+
+@pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
+def test_blood_cells() -> None:
+    assert counts(BCCD) == {"train": 205, "val": 87, "test": 72}
+    assert opened(BCCD)["train"].classes == Classes.of(["Platelets", "RBC", "WBC"])
