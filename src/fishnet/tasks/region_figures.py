@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.data.objects import Segmentation
 from fishnet.draw import card, draw_objects
 from fishnet.results import Cutout
 from fishnet.tasks.region_matches import THRESHOLDS, Counts, Matches, matched, ratios
@@ -109,7 +110,7 @@ def truth_and_found(
     return card(left, captions[:1], _SIDE), card(right, captions[1:], _SIDE)
 
 
-def cutout_of(shape: dict[str, object]) -> Cutout:
+def cutout_of(shape: Segmentation) -> Cutout:
     """A mask in compressed run lengths -> the part of the picture that it lies in."""
     from faster_coco_eval.core import mask as coco
 
@@ -122,4 +123,4 @@ def cutout_of(shape: dict[str, object]) -> Cutout:
 
 
 def _colours(bad: NDArray[np.bool_]) -> Sequence[int]:
-    return np.where(bad, _BAD, _GOOD).tolist()
+    return [_BAD if it else _GOOD for it in bad.tolist()]
