@@ -38,7 +38,7 @@ def target(boxes: list[list[float]], labels: list[int], crowd: list[bool] | None
         mask[int(top) : int(bottom), int(left) : int(right)] = 1
     crowd = crowd or [False] * len(boxes)
     return RegionTarget(
-        torch.tensor(boxes).reshape(-1, 4),
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(labels, dtype=torch.int64),
         torch.tensor(crowd, dtype=torch.bool),
         masks,

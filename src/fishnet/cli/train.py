@@ -32,8 +32,8 @@ class Options:
     weights: Annotated[
         str | None,
         Parameter(
-            help="A checkpoint file or a bundle of any task to start from; a bundle brings its backbone and channels, and "
-            "for the same task its size, unless others are given. What does not fit is new, and this is said."
+            help="A checkpoint file or a bundle of any task to start from; a bundle brings its backbone and channels, "
+            "and for the same task its size, unless others are given. What does not fit is new, and this is said."
         ),
     ] = None
     out: Annotated[
@@ -43,8 +43,8 @@ class Options:
     resume: Annotated[
         Path | None,
         Parameter(
-            help="Go on with the training in this folder, with its own settings; --epochs may make it longer (the schedule "
-            "of the learning rate is then that of the longer training)."
+            help="Go on with the training in this folder, with its own settings; --epochs may make it longer (the "
+            "schedule of the learning rate is then that of the longer training)."
         ),
     ] = None
     dry_run: Annotated[
@@ -67,7 +67,7 @@ def classify(
     data: str,
     /,
     *,
-    options: _Options = Options(),  # noqa: B008
+    options: _Options = Options(),
     flags: Annotated[_ClassifyFlags, Parameter(name="*")] = _ClassifyFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
     """Train a classifier: one label per picture.
@@ -89,7 +89,7 @@ def detect(
     data: str,
     /,
     *,
-    options: _Options = Options(),  # noqa: B008
+    options: _Options = Options(),
     flags: Annotated[_DetectFlags, Parameter(name="*")] = _DetectFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
     """Train a detector: boxes.
@@ -110,7 +110,7 @@ def instances(
     data: str,
     /,
     *,
-    options: _Options = Options(),  # noqa: B008
+    options: _Options = Options(),
     flags: Annotated[_InstancesFlags, Parameter(name="*")] = _InstancesFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
     """Train an instance segmenter: boxes and masks.

@@ -15,16 +15,20 @@ def val(
     *,
     out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 1,
+    threshold: float | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Measure a bundle on labelled data: metrics, every class, confusions, calibration, the worst mistakes.
+    """Measure a bundle on labelled data: metrics, every class, figures, the worst mistakes.
 
-    Writes metrics.json, per_class.csv, confusion.csv and .png, reliability.png, most_wrong.csv and .png. Pictures that
-    cannot be read are named and left out; the exit code is then 1.
+    Writes metrics.json and per_class.csv; of a classifier confusion.csv and .png, reliability.png, most_wrong.csv and
+    .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png.
+    Pictures that cannot be read are named and left out; the exit code is then 1.
 
     Parameters
     ----------
@@ -33,15 +37,20 @@ def val(
     data
         As for training.
     out
-        Folder for metrics.json, per_class.csv, confusion.csv and .png, reliability.png, most_wrong.csv and .png (the
-        twelve mistakes with the highest loss). Default: val-SPLIT in the bundle.
+        Folder for all of these. Default: val-SPLIT in the bundle.
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
     batch_size
-        Pictures a step.
+        Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones.
     workers
         Processes that read pictures.
+    threshold
+        Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
+    tile
+        Detectors: predict pictures in squares of this side, px of the picture, and merge.
+    overlap
+        Of the tiles, 0 to 0.9. Default: 0.2.
     device
         Where to compute.
     quiet
@@ -55,7 +64,10 @@ def val(
 
     predictor = load(bundle, device)
     with bar("validating", show=not (quiet or as_json)) as step:
-        result = evaluate(predictor, data, split=split, batch_size=batch_size, workers=workers, progress=step)
+        result = evaluate(
+            predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
+            threshold=threshold, progress=step,
+        )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
             f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (pictures that "
@@ -67,7 +79,7 @@ def val(
     if not as_json:
         print(f"{bundle} on {result.pictures:,} pictures of {data} ({result.split}):")
         for name, value in result.metrics.items():
-            print(f"  {name:<6} {value:6.2f} %")
+            print(f"  {name:<14} {value:6.2f} %")
         if result.report is not None:
             print("", *result.report.lines(), sep="\n")
     folder = out or (Path(bundle) if Path(bundle).is_dir() else Path()) / f"val-{result.split}"

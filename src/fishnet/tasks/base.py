@@ -290,6 +290,10 @@ class Task(ABC):
     def metrics(self, classes: Classes) -> "MetricCollection":
         """Fresh metrics, fed with ``update(outputs, targets)``; values between 0 and 1."""
 
-    def report(self, classes: Classes) -> Report | None:
-        """A fresh report; None where the level has none."""
+    def report(self, classes: Classes, threshold: float | None = None) -> Report | None:
+        """A fresh report, at a score threshold where the level knows one; None where the level has none.
+
+        Raises:
+            InputError: a threshold, and the level knows none.
+        """
         return None

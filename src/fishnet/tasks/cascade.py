@@ -1,7 +1,7 @@
-"""Cascade R-CNN (Cai, Vasconcelos: arXiv 1712.00726): three box stages with rising IoU, each fed with the last's boxes.
+"""Cascade R-CNN (Cai, Vasconcelos: arXiv 1712.00726): three box stages with rising IoU, each fed with the last one's.
 
-The stages are torchvision's second stages. Boxes are regressed without regard to class, as published, and each stage has
-a mask head of its own, as Cascade Mask R-CNN has (section 5 of the extended version, arXiv 1906.09756).
+The stages are torchvision's second stages. Boxes are regressed without regard to class, as published, and each stage
+has a mask head of its own, as Cascade Mask R-CNN has (section 5 of the extended version, arXiv 1906.09756).
 """
 
 from collections.abc import Sequence
@@ -138,7 +138,9 @@ def _mask_loss(
     boxes = [one[which] for one, which in zip(proposals, kept, strict=True)]
     places = [one[which] for one, which in zip(matched, kept, strict=True)]
     logits = _mask_logits(stage, maps, boxes, sizes)
-    return maskrcnn_loss(logits, boxes, [t["masks"] for t in targets], [t["labels"] for t in targets], places)
+    masks, named = ([target[name] for target in targets] for name in ("masks", "labels"))
+    loss: Tensor = maskrcnn_loss(logits, boxes, masks, named, places)
+    return loss
 
 
 def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], sizes: list[Size], drop: bool = True) -> list[Tensor]:

@@ -9,8 +9,7 @@ nobody's business outside this module.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -29,7 +28,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from fishnet.data.anchors import Anchors
 from fishnet.data.regions import RegionTarget
 from fishnet.errors import InputError
-from fishnet.tasks.base import Features, Level, TaskModel
+from fishnet.tasks.base import Features, TaskModel
 
 Found = list[dict[str, Tensor]]
 Targets = list[dict[str, Tensor]]
@@ -74,19 +73,23 @@ class HeadSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HeadSpec":
         """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
+        values = dict(values)
         try:
-            spec = cls(**values)
-        except TypeError as error:
+            if (given := values.get("anchors")) is not None:
+                values["anchors"] = Anchors(tuple(map(tuple, given["sizes"])), tuple(given["ratios"]))
+            return cls(**values)
+        except (TypeError, KeyError) as error:
             raise InputError(f"head_args: {error}") from None
-        if isinstance(spec.anchors, dict):
-            sizes, ratios = spec.anchors["sizes"], spec.anchors["ratios"]
-            return replace(spec, anchors=Anchors(tuple(map(tuple, sizes)), tuple(ratios)))
-        return spec
 
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
         """What makes a norm for so many channels."""
-        return {"group": group_norm, "batch": nn.BatchNorm2d, "none": None}[self.norm]
+        layers: dict[str, Callable[[int], nn.Module] | None] = {
+            "group": group_norm,
+            "batch": nn.BatchNorm2d,
+            "none": None,
+        }
+        return layers[self.norm]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -181,7 +184,8 @@ class TwoStage(Detector):
         self.roi_heads: nn.Module = self._roi_heads(spec)
 
     def _roi_heads(self, spec: HeadSpec) -> nn.Module:
-        return roi_heads(spec, self.names, self.classes, self.with_masks)
+        heads: nn.Module = roi_heads(spec, self.names, self.classes, self.with_masks)
+        return heads
 
     def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
         """See :class:`Detector`."""
@@ -288,8 +292,8 @@ class OneStage(Detector):
     def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
         """See :class:`Detector`."""
         outputs, anchors, counts = self._outputs(images, maps)
-        split = {name: list(values.split(counts, dim=1)) for name, values in outputs.items()}
-        levels = [list(one.split(counts)) for one in anchors]
+        split = {name: list(torch.split(values, counts, dim=1)) for name, values in outputs.items()}
+        levels = [list(torch.split(one, counts)) for one in anchors]
         found: Found = self.net.postprocess_detections(split, levels, images.image_sizes)
         return found
 

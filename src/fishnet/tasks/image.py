@@ -15,6 +15,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
+from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
 
@@ -146,8 +147,10 @@ class Classify(Task):
             {f"acc@{k}": MulticlassAccuracy(count, top_k=k, average="micro") for k in (1, 5) if k < count}
         )
 
-    def report(self, classes: Classes) -> Report:
+    def report(self, classes: Classes, threshold: float | None = None) -> Report:
         """See :class:`~fishnet.tasks.image_report.ImageReport`."""
+        if threshold is not None:
+            raise InputError("threshold: is for detectors; a classifier says its best class")
         from fishnet.tasks.image_report import ImageReport
 
         return ImageReport(classes)

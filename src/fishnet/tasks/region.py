@@ -154,11 +154,11 @@ class _Regions(Task):
 
         return MetricCollection({"coco": CocoMetric(classes, masks=self.with_masks)})
 
-    def report(self, classes: Classes) -> Report:
+    def report(self, classes: Classes, threshold: float | None = None) -> Report:
         """See :class:`~fishnet.tasks.region_report.RegionReport`."""
         from fishnet.tasks.region_report import RegionReport
 
-        return RegionReport(classes, masks=self.with_masks)
+        return RegionReport(classes, masks=self.with_masks, threshold=threshold)
 
 
 class Detect(_Regions):

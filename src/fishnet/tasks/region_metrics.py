@@ -59,7 +59,8 @@ def compared(raw: dict[str, Any], target: RegionTarget, classes: Classes, masks:
     """What a model gave for one picture beside its target, in px of the picture.
 
     Args:
-        raw: ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` in px of the input, tensors or arrays.
+        raw: ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` in px of the input, tensors or arrays; or what was
+            made of them already.
         target: with truth and placement.
         classes: of the model.
         masks: whether masks are measured too.
@@ -69,6 +70,8 @@ def compared(raw: dict[str, Any], target: RegionTarget, classes: Classes, masks:
     """
     assert target.truth is not None, "validation's targets carry the truth"
     assert target.placement is not None, "validation's targets carry the placement"
+    if isinstance(raw, Detections):
+        return Compared.of(target.truth, raw, masks)
     arrays = {key: value.detach().cpu().numpy() if torch.is_tensor(value) else value for key, value in raw.items()}
     if not all(np.isfinite(arrays[key]).all() for key in ("boxes", "scores")):
         raise WorkError("the model's scores or boxes are not finite (NaN or infinite): its weights are of no use")

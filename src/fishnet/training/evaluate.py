@@ -1,7 +1,7 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fishnet.data.base import Batch, PictureSet
+from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
 from fishnet.predict import Predictor
@@ -72,8 +72,11 @@ def evaluate(
     data: str,
     *,
     split: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     workers: int = 1,
+    tile: int | None = None,
+    overlap: float | None = None,
+    threshold: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -84,18 +87,22 @@ def evaluate(
             again by the seed and share kept in the bundle.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
-        batch_size, workers: of the loader.
+        batch_size: pictures computed at once; by default the predictor's.
+        workers: of the loader.
+        tile, overlap: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
+        threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         progress: called with pictures done and in all.
 
     Raises:
-        InputError: bad data, a split that it does not have, or classes that the model does not know.
+        InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
+            task does not have.
         WorkError: scores that are not finite.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
-    kept["sixteen_bit"] = bundle.preprocess.sixteen_bit
-    recipe = Recipe().replace({**kept, "batch_size": batch_size, "workers": workers}, where="bundle")
+    kept |= {"batch_size": batch_size or predictor.batch_size, "workers": workers}
+    recipe = Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
     channels = bundle.preprocess.channels
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
@@ -103,23 +110,49 @@ def evaluate(
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    metrics, report = task.metrics(bundle.classes), task.report(bundle.classes)
+    metrics, report = task.metrics(bundle.classes), task.report(bundle.classes, threshold)
     broken: list[str] = []
     done = 0
     transform = task.eval_transform(bundle.preprocess)
-    batches = loader(sets[split], transform, recipe, bundle.preprocess, shuffle=False)
-    for batch in batches:
-        assert isinstance(batch, Batch)
-        broken += batch.broken
-        if batch.indices:
-            outputs = predictor.engine(bundle.preprocess.normalise(batch.images.numpy()))
-            metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, batch.targets)
+    if tile is None:
+        passes = _in_batches(predictor, sets[split], transform, recipe)
+    else:
+        passes = _in_tiles(predictor, sets[split], transform, tile, overlap)
+    for outputs, targets, indices, unread in passes:
+        broken += unread
+        if indices:
+            metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, targets)
             if report is not None:
-                report.update(outputs, batch.targets, batch.indices)
-        done += len(batch.indices)
+                report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, indices)
+        done += len(indices)
         progress(done + len(broken), len(sets[split]))
     if not done:
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+
+
+_Pass = tuple[Any, Any, list[int], list[str]]
+"""Outputs and targets of some pictures, their numbers, and a line for each that could not be read."""
+
+
+def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
+    preprocess = predictor.bundle.preprocess
+    for batch in loader(part, transform, recipe, preprocess, shuffle=False):
+        assert isinstance(batch, Batch)
+        images = preprocess.normalise(batch.images.numpy()) if batch.indices else None
+        yield None if images is None else predictor.engine(images), batch.targets, batch.indices, batch.broken
+
+
+def _in_tiles(
+    predictor: Predictor, part: PictureSet, transform: Transform, tile: int, overlap: float | None
+) -> Iterator[_Pass]:
+    for index in range(len(part)):
+        try:
+            picture, target = part.read(index)
+        except InputError as error:
+            yield None, None, [], [str(error)]
+            continue
+        result = predictor.predict(picture, tile=tile, overlap=overlap, threshold=0.0)
+        yield [result], [transform(picture, target)[1]], [index], []

@@ -216,9 +216,7 @@ class Training(pl.LightningModule):
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
         watched = self.task.watched
-        values = {
-            name: 100 * value for name, value in self.metrics.compute().items() if not watched or name in watched
-        }
+        values = {name: 100 * value for name, value in self.metrics.compute().items() if not watched or name in watched}
         loss = self.val_loss.compute()
         if not torch.isfinite(loss):
             raise WorkError(

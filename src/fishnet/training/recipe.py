@@ -14,7 +14,6 @@ import yaml
 
 from fishnet.errors import InputError, nearest
 
-
 IMAGE: Final = ("classify",)
 REGION: Final = ("detect", "instances")
 
@@ -192,10 +191,10 @@ _RANGES = (
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
-    ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384), ("box_convs", 0, 16),
-    ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("samples", 1, 100_000), ("detections", 1, 100_000),
-    ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384), ("flip_vertical", 0, 1), ("crop", 0, 1),
-    ("photometric", 0, 1), ("mosaic", 0, 1),
+    ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),
+    ("box_convs", 0, 16), ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("samples", 1, 100_000),
+    ("detections", 1, 100_000), ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384),
+    ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
 )  # fmt: skip
 
 
