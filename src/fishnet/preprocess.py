@@ -40,11 +40,12 @@ class Placement:
         """(n, 4) x1, y1, x2, y2 in px of the picture -> in px of the input."""
         return (boxes * self._factors()).astype(np.float32)
 
-    def to_picture(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the picture, cut off at its edges."""
+    def to_picture(self, boxes: NDArray[Any], cut: bool = True) -> NDArray[np.float32]:
+        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the picture, as a rule cut off at its edges."""
         height, width = self.size
         edges = np.array([width, height, width, height], np.float32)
-        return (boxes / self._factors()).clip(0, edges).astype(np.float32)
+        whole = (boxes / self._factors()).astype(np.float32)
+        return whole.clip(0, edges) if cut else whole
 
     def _factors(self) -> NDArray[np.float64]:
         down, across = (inner / size for inner, size in zip(self.inner, self.size, strict=True))
