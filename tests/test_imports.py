@@ -10,11 +10,12 @@ import pytest
 
 import fishnet
 
-HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib")
+HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib", "av")
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
-    "fishnet.draw", "fishnet.results", "fishnet.bundle", "fishnet.hub", "fishnet.predict", "fishnet.training",
-    "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train", "fishnet.cli.data",
+    "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.video", "fishnet.bundle", "fishnet.hub",
+    "fishnet.predict", "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
+    "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
@@ -29,10 +30,12 @@ ALLOWED = {
     "data": {"errors", "preprocess"},
     "preprocess": {"errors", "data"},
     "results": {"errors", "data", "draw", "rle"},
+    "tiling": {"errors", "results"},
+    "video": {"errors"},
     "bundle": {"errors", "data", "preprocess"},
     "hub": {"errors", "bundle"},
     "tasks": {*LEAVES, "backbone", "hub"},
-    "predict": {*LEAVES, "tasks", "hub"},
+    "predict": {*LEAVES, "tasks", "hub", "tiling", "video"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
 }

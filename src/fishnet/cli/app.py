@@ -17,6 +17,7 @@ EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
     "huggingface_hub": "hub", "pyarrow": "data", "datasets": "data", "webdataset": "data",
+    "av": "data",
 }  # fmt: skip
 
 VERBS = {

@@ -1,16 +1,18 @@
 """``fishnet predict BUNDLE SOURCE...``."""
 
-import csv
-import json
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from PIL import Image
 
 from fishnet.errors import InputError
+
+if TYPE_CHECKING:
+    from fishnet.predict import Predictor
+
+_FLAGS = {"k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap"}
 
 
 def predict(
@@ -22,14 +24,19 @@ def predict(
     as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     embed: Path | None = None,
-    top: int = 5,
-    batch_size: int = 32,
+    top: int | None = None,
+    threshold: float | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
+    ids: Path | None = None,
+    batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
 ) -> int:
-    """Predict pictures: files, folders, glob patterns, or - for a list of files on standard input.
+    """Predict pictures and videos: files, folders, glob patterns, or - for a list of files on standard input.
 
-    Files that cannot be read are reported at the end and the rest is finished; the exit code is then 1.
+    Files that cannot be read are reported at the end and the rest is finished; the exit code is then 1. A video's
+    frames are sources of their own, clip.mp4#0, clip.mp4#1 and so on.
 
     Parameters
     ----------
@@ -38,9 +45,10 @@ def predict(
     sources
         What to predict.
     out
-        Folder for overlays and for predictions.jsonl / predictions.csv. Default: print only.
+        Folder for overlays, for predictions.jsonl / predictions.csv, and for what detects or finds instances also
+        coco_results.json (COCO's results list) and coco_images.json (its image and category ids). Default: print only.
     overlay
-        Save each picture with its result drawn on it, into --out or else into predictions/.
+        Save each picture, or video, with its result drawn on it, into --out or else into predictions/.
     as_
         How to print: table, jsonl (one JSON object a line) or csv.
     as_json
@@ -49,42 +57,58 @@ def predict(
         File for the pictures' embeddings (what the network knows of each before its last layer): .npy, float32 of shape
         (pictures, dims) with the sources in FILE.npy.txt, or .parquet with the columns source and embedding.
     top
-        How many classes to give per picture.
+        Classify: how many classes to give per picture. Default: 5.
+    threshold
+        Detect, instances: the least score, 0 to 1. Default: the bundle's.
+    tile
+        Detect, instances: predict large pictures in squares of this side, px of the picture, and merge what lies on
+        their seams.
+    overlap
+        Of tiles, the share that the next one sees too, 0 to 0.9. Default: 0.2.
+    ids
+        A COCO file, such as the annotations: coco_results.json takes the image ids of the pictures named there.
     batch_size
-        Pictures a step.
+        Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
         Where to compute.
     quiet
         Print nothing but errors (with --out).
     """
     from fishnet.cli.embeddings import EmbeddingFile
+    from fishnet.cli.writers import CocoFiles, ImageIds, Overlays, Writer, check_ids
     from fishnet.predict import Failure, find_sources, load
 
-    if not sources:
-        raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
-    for source in sources:  # a leading hyphen is let through for the sake of "-" alone
-        if source.startswith("-") and source != "-":
-            raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
-    if top < 1 or batch_size < 1:
+    _check_words(sources)
+    if any(number is not None and number < 1 for number in (top, batch_size)):
         raise InputError("--top and --batch-size must be 1 or more")
     form = "jsonl" if as_json else as_
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
     predictor = load(bundle, device)
-    embeddings = EmbeddingFile(embed) if embed is not None else None
-    writer = Writer(form, folder, quiet)
-    overlays = OverlayNames(folder, files) if overlay and folder is not None else None
+    options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap)
+    regions = "threshold" in predictor.options
+    if ids is not None and (folder is None or not regions):
+        raise InputError(f"--ids {ids}: goes into coco_results.json, which comes with --out from what finds objects")
+    image_ids = ImageIds(ids) if ids is not None else None
+    if image_ids is not None:
+        check_ids(image_ids, files)
     failures = []
-    keep = None if embeddings is None else embeddings.add
-    with embeddings or nullcontext():
-        for source, result in predictor.stream(files, batch_size, embedding=keep, k=top):
+    with ExitStack() as stack:
+        embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
+        keep = None if embeddings is None else embeddings.add
+        results = predictor.stream(files, batch_size, embedding=keep, **options)
+        writers: list[Any] = [stack.enter_context(closing(Writer(form, folder, quiet)))]
+        if folder is not None and regions:
+            writers.append(stack.enter_context(CocoFiles(folder, predictor.bundle.classes, image_ids)))
+        if folder is not None and overlay:
+            overlays = Overlays(folder, files, predictor.bundle.preprocess)
+            writers.append(stack.enter_context(closing(overlays)))
+        for source, result in results:
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
-            writer.write(source, result)
-            if overlays is not None:
-                result.draw(_view(source, predictor.bundle.preprocess.channels)).save(overlays.take(source))
-        writer.close()
+            for writer in writers:
+                writer.add(source, result)
         for failure in failures:
             print(f"fishnet: {failure.reason}", file=sys.stderr)
     if not quiet and form == "table":
@@ -94,69 +118,18 @@ def predict(
     return 1 if failures else 0
 
 
-def _view(source: str, channels: int) -> Image.Image:
-    """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.data.pictures import as_view, read_picture
-
-    try:
-        return read_picture(source)
-    except InputError:  # of other channels than 1 and 3
-        return as_view(read_picture(source, channels))
+def _check_words(sources: tuple[str, ...]) -> None:
+    if not sources:
+        raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
+    for source in sources:  # a leading hyphen is let through for the sake of "-" alone
+        if source.startswith("-") and source != "-":
+            raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
 
 
-class Writer:
-    """Prints results as they come, and keeps them in a file where a folder is given."""
-
-    def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
-        self.form, self.quiet = form, quiet
-        self.file = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            name = "predictions.csv" if form == "csv" else "predictions.jsonl"
-            self.file = (folder / name).open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        self.started = False
-
-    def write(self, source: str, result: Any) -> None:
-        """One picture's result."""
-        rows = [{"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows())]
-        line = json.dumps({"source": source, **result.to_dict()})  # ASCII: readable whatever the stream's encoding
-        if self.form == "csv":
-            for stream in self._streams():
-                table = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-                if not self.started:
-                    table.writeheader()
-                table.writerows(rows)
-        else:
-            if self.file is not None:
-                print(line, file=self.file)
-            if not self.quiet:
-                print(line if self.form == "jsonl" else _table_line(source, rows), flush=True)
-        self.started = True
-
-    def _streams(self) -> list[Any]:
-        return [stream for stream in (self.file, None if self.quiet else sys.stdout) if stream is not None]
-
-    def close(self) -> None:
-        """Ends the file."""
-        if self.file is not None:
-            self.file.close()
-
-
-def _table_line(source: str, rows: list[dict[str, Any]], shown: int = 3) -> str:
-    return f"{source}: " + ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in rows[:shown])
-
-
-class OverlayNames:
-    """A free file name in a folder for each overlay: never that of a picture being predicted, never one twice."""
-
-    def __init__(self, folder: Path, sources: list[str]) -> None:
-        self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
-
-    def take(self, source: str) -> Path:
-        """``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
-        number, path = 1, self.folder / f"{Path(source).stem}.png"
-        while path.resolve() in self.taken:
-            number += 1
-            path = self.folder / f"{Path(source).stem}-{number}.png"
-        self.taken.add(path.resolve())
-        return path
+def _options(predictor: "Predictor", **given: Any) -> dict[str, Any]:
+    """What was given of the task's options; one of another task's is an error."""
+    for name, value in given.items():
+        if value is not None and name not in predictor.options:
+            theirs = ", ".join(flag for option, flag in _FLAGS.items() if option in predictor.options)
+            raise InputError(f"{_FLAGS[name]}: not for a model that does {predictor.bundle.task}: this has {theirs}")
+    return {name: value for name, value in given.items() if value is not None}
