@@ -154,3 +154,17 @@ def test_wrong_settings(options: dict[str, Any], words: str) -> None:
 def test_neither_grey_nor_colour() -> None:
     with pytest.raises(InputError, match="holds 3 channels, the model takes 2"):
         Preprocess(mean=(0.5, 0.5), std=(0.5, 0.5)).pixels(Image.new("RGB", (4, 4)))
+
+
+def test_what_becomes_of_16_bits_travels_with_the_model() -> None:
+    values = np.linspace(0, 235, 400).reshape(20, 20).astype(np.uint16)
+    pixels = {}
+    for policy in ("shift", "stretch"):
+        preprocess = Preprocess((20, 20), 1.0, sixteen_bit=policy, **GREY)
+        assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
+        pixels[policy] = preprocess.pixels(Image.fromarray(values))
+    assert (pixels["shift"].max(), pixels["stretch"].max()) == (0, 255)
+    old = {key: value for key, value in Preprocess().to_dict().items() if key not in ("sixteen_bit", "fit")}
+    assert Preprocess.from_dict(old) == Preprocess(), "a bundle from before there was a choice"
+    with pytest.raises(InputError, match="sixteen_bit 'strech': choose from shift, stretch"):
+        Preprocess(sixteen_bit="strech")  # type: ignore[arg-type]

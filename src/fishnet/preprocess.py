@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.data.depth import SixteenBit
 from fishnet.data.pictures import Picture, to_input
 from fishnet.errors import InputError
 
@@ -20,6 +21,11 @@ _FILTERS = {
 
 
 DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
+
+
+def padded(side: int) -> int:
+    """A side of a whole picture, px, with what is added to it."""
+    return max(2, -(-side // DIVISOR)) * DIVISOR
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class Preprocess:
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
         fit: ``crop`` or ``whole``.
+        sixteen_bit: what becomes of more than 8 bits a channel: ``shift`` or ``stretch``.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -74,6 +81,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     fit: Literal["crop", "whole"] = "crop"
+    sixteen_bit: SixteenBit = "shift"
 
     def __post_init__(self) -> None:
         if self.interpolation not in _FILTERS:
@@ -93,6 +101,8 @@ class Preprocess:
             raise InputError(f"fit {self.fit!r}: choose from crop, whole")
         if self.fit == "whole" and self.size[0] > self.size[1]:
             raise InputError(f"size {self.size}: the longer side's limit is below the shorter side")
+        if self.sixteen_bit not in ("shift", "stretch"):
+            raise InputError(f"sixteen_bit {self.sixteen_bit!r}: choose from shift, stretch")
 
     @property
     def channels(self) -> int:
@@ -104,12 +114,15 @@ class Preprocess:
         """The mean of each channel, 0..255: what padding is filled with, zero to the network."""
         return tuple(round(255 * value) for value in self.mean)
 
+    def scale(self, height: int, width: int) -> float:
+        """The factor by which a whole picture of this size, px, is resized."""
+        return min(self.size[0] / min(height, width), self.size[1] / max(height, width))
+
     def place(self, height: int, width: int) -> Placement:
         """Where a whole picture of this size, px, comes to lie."""
-        scale = min(self.size[0] / min(height, width), self.size[1] / max(height, width))
+        scale = self.scale(height, width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
-        outer = tuple(max(2, -(-side // DIVISOR)) * DIVISOR for side in inner)
-        return Placement((height, width), inner, (outer[0], outer[1]))
+        return Placement((height, width), inner, (padded(inner[0]), padded(inner[1])))
 
     def crop(self, image: Picture) -> Picture:
         """The resized and cropped, or padded, picture that the network sees.
@@ -126,7 +139,7 @@ class Preprocess:
         Raises:
             InputError: another number of channels than the input's.
         """
-        picture = to_input(image, self.channels)
+        picture = to_input(image, self.channels, self.sixteen_bit)
         if isinstance(picture, Image.Image):
             return self._resize(picture, self.mean_colour)
         planes = [

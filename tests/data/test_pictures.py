@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture, to_channels
+from fishnet.data.base import EncodedSet, Subset
+from fishnet.data.decode import decode_tensor
+from fishnet.data.depth import stretched
+from fishnet.data.labels import Classes
+from fishnet.data.objects import Objects
+from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture, to_channels, to_input
+from fishnet.data.regions import RegionSet
 from fishnet.errors import InputError
 
 # Four colours, no two of equal brightness, in an arrangement without any symmetry.
@@ -142,6 +148,190 @@ def test_float(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 1.6, 127.5, 254.9, 300, -5]], np.float32)).save(tmp_path / "a.tif")
     array = np.asarray(read_picture(tmp_path / "a.tif", 1)).astype(int)
     assert np.abs(array - [[0, 1.6, 127.5, 254.9, 255, 0]]).max() <= 1, "0 to 255, beyond is cut off"
+
+
+# more than 8 bits, stretched from each picture's own range
+
+
+def camera(top: int, kind: str = "uint16", low: int = 0) -> np.ndarray:
+    """A ramp over a narrow part of a wide range of numbers, as of a microscope; (40, 50)."""
+    ramp = np.linspace(low, top, 2000).reshape(40, 50)
+    return (ramp if "float" in kind else ramp.round()).astype(kind)
+
+
+RAMP = np.linspace(0, 255, 2000).reshape(40, 50)
+
+
+@pytest.mark.parametrize(("top", "low"), [(235, 0), (4095, 0), (4095, 3000), (65_535, 0)])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_stretched(suffix: str, channels: int, top: int, low: int, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(camera(top, low=low)).save(path)
+    found = np.asarray(read_picture(path, channels, sixteen_bit="stretch")).reshape(40, 50, -1)
+    assert (found == found[..., :1]).all()
+    assert (found.dtype, found.min(), found.max()) == (np.uint8, 0, 255)
+    # the percentiles cut off 0.1 % at either end: 0.25 of 255 at the ends; each value is off by up to one step of the
+    # file's whole numbers, and by half of one of 8 bits
+    assert np.abs(found[..., 0] - RAMP).max() <= 0.26 + 255 / (top - low) + 0.5
+    tensor = decode_tensor(path.read_bytes(), channels, sixteen_bit="stretch")
+    np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), found)
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32"])
+def test_wider_grey_stretched(kind: str, tmp_path: Path) -> None:
+    Image.fromarray(camera(900, kind, -100)).save(tmp_path / "a.tif")
+    found = np.asarray(read_picture(tmp_path / "a.tif", 1, sixteen_bit="stretch"))
+    assert np.abs(found - RAMP).max() <= 0.26 + 255 / 1000 + 0.5
+    if kind == "float32":
+        Image.fromarray(camera(1000, kind) / 1000).save(tmp_path / "a.tif")
+        found = np.asarray(read_picture(tmp_path / "a.tif", 1, sixteen_bit="stretch"))
+        assert np.abs(found - RAMP).max() <= 0.26 + 0.5, "floats of 0 to 1 have a range, too"
+        Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "a.tif")
+        with pytest.raises(InputError, match="holds values that are not finite"):
+            read_picture(tmp_path / "a.tif", 1, sixteen_bit="stretch")
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int16", "int32", "float32", "float64"])
+def test_an_array_stretched(kind: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", camera(900, kind))
+    found = np.asarray(read_picture(tmp_path / "a.npy", 1, sixteen_bit="stretch"))
+    assert np.abs(found - RAMP).max() <= 0.26 + 255 / 900 + 0.5
+    if kind != "uint16":
+        with pytest.raises(InputError, match=f"holds {kind}: for 1 or 3 channels save uint8"):
+            read_picture(tmp_path / "a.npy", 1)
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """(height, width, 3 or 4) uint16 as a PNG, which Pillow does not write, in which every row is filtered ("up")."""
+    height, width, bands = values.shape
+    rows = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    lines = np.concatenate([np.full((height, 1), 2, np.uint8), np.diff(rows, axis=0, prepend=np.uint8(0))], 1)
+    header = struct.pack(">2I5B", width, height, 16, 2 if bands == 3 else 6, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff_of_16_bits(values: np.ndarray, order: str, orientation: int = 1, deflate: bool = False) -> bytes:
+    """(height, width, 3) uint16 as a TIFF of either byte order, which Pillow does not write."""
+    height, width, _ = values.shape
+    pixels = values.astype(f"{order}u2").tobytes()
+    pixels = zlib.compress(pixels) if deflate else pixels
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 0), (259, 3, 1, 8 if deflate else 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 0)]
+    tags += [(274, 3, 1, orientation), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(pixels))]
+    after = 8 + 2 + 12 * len(tags) + 4
+    body = struct.pack(f"{order}H", len(tags))
+    for tag, kind, count, value in tags:
+        place = {258: after, 273: after + 6}.get(tag, value)
+        packed = struct.pack(f"{order}HH", place, 0) if kind == 3 and count == 1 else struct.pack(f"{order}I", place)
+        body += struct.pack(f"{order}HHI", tag, kind, count) + packed
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    return head + body + bytes(4) + struct.pack(f"{order}3H", 16, 16, 16) + pixels
+
+
+@pytest.mark.parametrize("form", ["png", "png with alpha", "tif <", "tif >", "deflated tif <", "deflated tif >"])
+def test_16_bit_colour_stretched(form: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(100, 3000, (12, 9, 3)).astype(np.uint16)
+    if form.startswith("png"):
+        opaque = np.full((12, 9, 1), 65_535, np.uint16)
+        encoded = png_of_16_bits(np.concatenate([values, opaque], -1) if "alpha" in form else values)
+    else:
+        encoded = tiff_of_16_bits(values, form[-1], deflate="deflated" in form)
+    (tmp_path / "a").write_bytes(encoded)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a", sixteen_bit="stretch")), stretched(values))
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a")), values >> 8)
+
+
+def test_16_bit_colour_stretched_is_upright(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(100, 3000, (4, 3, 3)).astype(np.uint16)
+    (tmp_path / "a.tif").write_bytes(tiff_of_16_bits(values, "<", orientation=6))
+    upright = np.rot90(stretched(values), -1)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.tif", sixteen_bit="stretch")), upright)
+
+
+def test_16_bit_colour_with_alpha_lies_on_white(tmp_path: Path) -> None:
+    values = np.zeros((2, 2, 4), np.uint16)
+    values[0] = 700, 700, 700, 65_535
+    (tmp_path / "a.png").write_bytes(png_of_16_bits(values))
+    found = np.asarray(read_picture(tmp_path / "a.png", sixteen_bit="stretch"))
+    assert found[:, 0, 0].tolist() == [255, 255], "the brightest; and nothing, on white"
+
+
+def test_one_value_has_no_range() -> None:
+    assert stretched(np.full((3, 3), 500, np.uint16)).tolist() == [[0] * 3] * 3
+    assert stretched(np.full((3, 3), 0.5)).tolist() == [[0] * 3] * 3
+    assert stretched(np.array([[7, 8]], np.uint16)).tolist() == [[0, 255]]
+    two = np.array([0] * 9_999 + [65_535], np.uint16)
+    assert stretched(two)[-1] == 255, "a hot pixel alone makes no range"
+    assert stretched(np.array([0] * 9_000 + [60] * 999 + [65_535], np.uint16))[[0, 9_500, -1]].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK"])
+def test_8_bits_are_never_stretched(mode: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(90, 130, (20, 20, 3), dtype=np.uint8)
+    suffix = "tif" if mode == "CMYK" else "png"
+    Image.fromarray(noise).convert(mode).save(tmp_path / f"a.{suffix}")
+    for channels in (1, 3):
+        plain, found = (read_picture(tmp_path / f"a.{suffix}", channels, sixteen_bit=p) for p in ("shift", "stretch"))
+        assert plain.tobytes() == found.tobytes()  # type: ignore[union-attr]
+
+
+def test_an_open_picture_is_stretched_as_a_file_is(tmp_path: Path) -> None:
+    Image.fromarray(camera(300)).save(tmp_path / "a.tif")
+    from_file = read_picture(tmp_path / "a.tif", 1, sixteen_bit="stretch")
+    for opened in (Image.open(tmp_path / "a.tif"), camera(300)[..., None]):
+        assert to_input(opened, 1, "stretch").tobytes() == from_file.tobytes()
+        assert to_input(opened, 1).tobytes() != from_file.tobytes()
+    assert to_input(from_file, 1, "stretch").tobytes() == from_file.tobytes(), "once only"
+
+
+class OneFile(EncodedSet):
+    classes, channels, labels = Classes.of(["a"]), 1, [0, 0]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __len__(self) -> int:
+        return 2
+
+    def source(self, index: int) -> str:
+        return str(self.path)
+
+    def encoded(self, index: int) -> bytes:
+        return self.path.read_bytes()
+
+
+class OneRegion(RegionSet):
+    classes, channels, with_masks, entries = Classes.of(["a"]), 1, False, [0, 0]
+    source, encoded = OneFile.source, OneFile.encoded
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def objects(self, index: int) -> Objects:
+        return Objects.of([], [])
+
+    def place(self, index: int, number: int) -> str:
+        return self.source(index)
+
+
+@pytest.mark.parametrize("kind", [OneFile, OneRegion])
+def test_a_set_reads_as_it_is_told_and_so_do_its_parts(kind: type[OneFile] | type[OneRegion], tmp_path: Path) -> None:
+    Image.fromarray(camera(235)).save(tmp_path / "a.tif")
+    pictures = kind(tmp_path / "a.tif")
+    assert np.asarray(pictures.read(0)[0]).max() == pictures.read_tensor(0)[0].max() == 0, "as published models were"
+    pictures.sixteen_bit = "stretch"
+    part = Subset(pictures, [1]) if isinstance(pictures, OneFile) else pictures.part([1])
+    for each in (pictures, part):
+        assert each.sixteen_bit == "stretch"
+        assert np.asarray(each.read(0)[0]).max() == each.read_tensor(0)[0].max() == 255
+    if isinstance(part, Subset):
+        part.sixteen_bit = "shift"
+        assert pictures.sixteen_bit == "shift"
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import reduce
+from numbers import Integral
+from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
 import torch
@@ -14,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
+from fishnet.data.depth import SixteenBit
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
@@ -30,10 +33,12 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     Attributes:
         classes: names and original ids.
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
+        sixteen_bit: what becomes of more than 8 bits a channel; whoever opens a set may set it, before it is read.
     """
 
     classes: Classes
     channels: int
+    sixteen_bit: SixteenBit = "shift"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -85,11 +90,15 @@ class EncodedSet(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, int]:
         """See :class:`PictureSet`."""
-        return decode_picture(self.encoded(index), self.channels, self.source(index)), self.labels[index]
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        return picture, self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         """See :class:`PictureSet`."""
-        return decode_tensor(self.encoded(index), self.channels, self.source(index), least), self.labels[index]
+        image = decode_tensor(
+            self.encoded(index), self.channels, self.source(index), least, sixteen_bit=self.sixteen_bit
+        )
+        return image, self.labels[index]
 
 
 class Subset(LabelledSet):
@@ -99,6 +108,15 @@ class Subset(LabelledSet):
         self.whole, self.indices = whole, list(indices)
         self.classes, self.channels = whole.classes, whole.channels
         self.labels = [whole.labels[i] for i in self.indices]
+
+    @property
+    def sixteen_bit(self) -> SixteenBit:
+        """The whole set's, for reading and for setting."""
+        return self.whole.sixteen_bit
+
+    @sixteen_bit.setter
+    def sixteen_bit(self, policy: SixteenBit) -> None:
+        self.whole.sixteen_bit = policy
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -170,8 +188,8 @@ class Batch:
     """What a loader yields.
 
     Attributes:
-        images: (batch, channels, height, width) uint8.
-        targets: whatever the task's collate function makes of the targets.
+        images: (batch, channels, height, width) uint8; see :func:`collate` for pictures of unequal size.
+        targets: (batch,) int64 class indices, or a list with whatever else each picture's target is.
         indices: of the pictures in their set.
         broken: one line for each picture that could not be read and is therefore missing.
     """
@@ -184,12 +202,16 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """For the loader's own use, on machines with a GPU."""
         self.images = self.images.pin_memory()
-        self.targets = self.targets.pin_memory() if isinstance(self.targets, Tensor) else self.targets
+        if isinstance(self.targets, list):
+            self.targets = [target.pin_memory() if hasattr(target, "pin_memory") else target for target in self.targets]
+        else:
+            self.targets = self.targets.pin_memory()
         return self
 
 
 Sample = tuple[Tensor, Any, int] | str | None
 NOTHING = -1  # an index without a picture, that fills up a process's share
+_PARTNERS = 1  # tells the draw of a sample's partners from the draws of its transform
 
 
 class Transform(Protocol):
@@ -204,6 +226,17 @@ class Transform(Protocol):
 
     def __call__(self, image: Any, target: Any, /) -> tuple[Tensor, Any]:
         """The picture as a tensor of shape (channels, height, width), and the target."""
+
+
+@runtime_checkable
+class MixingTransform(Transform, Protocol):
+    """A transform that may want other pictures of the set beside the one at hand, to make one of all of them."""
+
+    def partners(self, length: int, /) -> list[int]:
+        """Which others this sample is made with, of a set of so many; drawn from torch's global generator."""
+
+    def __call__(self, image: Any, target: Any, /, *others: tuple[Any, Any]) -> tuple[Tensor, Any]:
+        """As :class:`Transform`; ``others`` are those that were asked for, or none where one could not be read."""
 
 
 class Seeded(Dataset[Sample]):
@@ -228,13 +261,28 @@ class Seeded(Dataset[Sample]):
         if index == NOTHING:
             return None
         try:
-            least = self.transform.least
-            image, target = self.pictures.read(index) if least is None else self.pictures.read_tensor(index, least)
+            image, target = self._read(index)
         except InputError as error:
             return str(error)
+        others = self._partners(epoch, index)
         with drawn_from(mix(self.seed, epoch, index)):
-            tensor, target = self.transform(image, target)
+            tensor, target = self.transform(image, target, *others)
         return tensor, target, index
+
+    def _read(self, index: int) -> tuple[Any, Any]:
+        least = self.transform.least
+        return self.pictures.read(index) if least is None else self.pictures.read_tensor(index, least)
+
+    def _partners(self, epoch: int, index: int) -> list[tuple[Any, Any]]:
+        """The other pictures of a sample; none where one of them cannot be read, which is said in its own turn."""
+        if not isinstance(self.transform, MixingTransform):
+            return []
+        with drawn_from(mix(self.seed, epoch, index, _PARTNERS)):
+            drawn = self.transform.partners(len(self.pictures))
+        try:
+            return [self._read(i) for i in drawn]
+        except InputError:
+            return []
 
 
 class EpochSampler(Sampler[Key]):
@@ -285,17 +333,34 @@ class EpochSampler(Sampler[Key]):
         return ((self.epoch, index) for index in mine[done:])
 
 
-def _stack(images: Sequence[Tensor]) -> Tensor:
+def _stack(images: Sequence[Tensor], fill: Sequence[float]) -> Tensor:
     """(channels, height, width) each -> (batch, channels, height, width), channels last in memory."""
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    rows = [image.permute(1, 2, 0) for image in images]
+    if len({row.shape for row in rows}) == 1:
+        return torch.stack(rows).permute(0, 3, 1, 2)
+    height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))
+    kind = reduce(torch.promote_types, (row.dtype for row in rows))
+    pages = torch.tensor(fill, dtype=kind).expand(len(rows), height, width, rows[0].shape[2]).contiguous()
+    for page, row in zip(pages, rows, strict=True):
+        page[: row.shape[0], : row.shape[1]] = row
+    return pages.permute(0, 3, 1, 2)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stacks samples, channels last in memory; pictures that could not be read become lines in ``broken``."""
+def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
+    """Stacks samples, channels last in memory; pictures that could not be read become lines in ``broken``.
+
+    Pictures of unequal size are padded right and below to the highest and the widest. Class indices become a tensor,
+    targets of any other kind a list; nothing is padded in these.
+
+    Args:
+        samples: what :class:`Seeded` gives.
+        fill: colour of what is added, one value a channel or one for all, in the pictures' own 0..255.
+    """
     good = [sample for sample in samples if isinstance(sample, tuple)]
+    targets = [target for _, target, _ in good]
     return Batch(
-        images=_stack([image for image, _, _ in good]) if good else torch.empty(0),
-        targets=torch.tensor([target for _, target, _ in good]),
+        images=_stack([image for image, _, _ in good], fill) if good else torch.empty(0),
+        targets=torch.tensor(targets) if all(isinstance(target, Integral) for target in targets) else targets,
         indices=[index for _, _, index in good],
         broken=[sample for sample in samples if isinstance(sample, str)],
     )

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fishnet.data.depth import SixteenBit
 from fishnet.data.pictures import Picture, decode_picture
 
 try:
@@ -19,7 +20,9 @@ _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _SEGMENTS = (*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE)  # APPn, tables of quantisation and codes, restarts, comments
 
 
-def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0) -> Tensor:
+def decode_tensor(
+    encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0, *, sixteen_bit: SixteenBit = "shift"
+) -> Tensor:
     """A picture file's content as a tensor: the pixels of :func:`~fishnet.data.pictures.decode_picture`.
 
     Plain JPEG files go through torchvision's decoder, which is quicker than Pillow; everything else, every file that it
@@ -30,7 +33,7 @@ def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture", le
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        least: see :func:`~fishnet.data.pictures.decode_picture`.
+        least, sixteen_bit: see :func:`~fishnet.data.pictures.decode_picture`.
 
     Returns:
         (channels, height, width), uint8 0..255, or float32 for arrays of floats. Often channels last in memory.
@@ -39,7 +42,9 @@ def decode_tensor(encoded: bytes, channels: int = 3, source: str = "picture", le
         InputError: not a picture, truncated, unreasonably large, or with another number of channels.
     """
     plain = _decode_plain(encoded, channels, least) if encoded.startswith(_JPEG) else None
-    return to_tensor(decode_picture(encoded, channels, source, least)) if plain is None else plain
+    if plain is not None:
+        return plain
+    return to_tensor(decode_picture(encoded, channels, source, least, sixteen_bit=sixteen_bit))
 
 
 def to_tensor(picture: Picture) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fishnet.data.depth import SixteenBit, deep_colour, stretched
 from fishnet.data.stacks import NPY, channels_last, from_image, is_tiff, read_npy, read_stack, to_pixels
 from fishnet.errors import InputError, first_line
 
@@ -33,17 +34,20 @@ def mode_of(channels: int) -> Mode:
     return "L" if channels == 1 else "RGB"
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Image.Image, channels: int, sixteen_bit: SixteenBit = "shift") -> Image.Image:
     """Converts any PIL image to 8-bit grey (1 channel) or RGB (3).
 
     Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette, a PNG's transparent colour) are laid
-    on white. 16- and 32-bit integer grey keeps its upper 8 bits of 16; float grey is taken as 0 to 255.
+    on white. 16- and 32-bit integer grey keeps its upper 8 bits of 16, and float grey is taken as 0 to 255; or all of
+    these are stretched from their own range.
     """
     mode = mode_of(channels)
     image = ImageOps.exif_transpose(image)
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I"):
+    if sixteen_bit == "stretch" and (image.mode.startswith("I") or image.mode == "F"):
+        image = Image.fromarray(stretched(np.asarray(image)))
+    elif image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value / 256).convert("L")
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
@@ -51,12 +55,13 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(mode)
 
 
-def to_input(picture: Picture, channels: int) -> Picture:
+def to_input(picture: Picture, channels: int, sixteen_bit: SixteenBit = "shift") -> Picture:
     """What a model with so many channels takes of a picture that is open already.
 
     Args:
         picture: any PIL image, or an array of shape (height, width, channels) of whole numbers or floats.
         channels: of the model.
+        sixteen_bit: what becomes of more than 8 bits, for 1 and 3 channels.
 
     Raises:
         InputError: another number of channels (1 and 3 are made of each other), or an array that is no picture.
@@ -65,16 +70,18 @@ def to_input(picture: Picture, channels: int) -> Picture:
         if picture.ndim != 3 or picture.shape[2] != channels or not picture.size:
             shape = "empty" if not picture.size else f"of shape {picture.shape}"
             raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
-        return _from_array(picture, channels)
-    return to_channels(picture, channels) if channels in (1, 3) else from_image(picture, channels)
+        return _from_array(picture, channels, sixteen_bit)
+    return to_channels(picture, channels, sixteen_bit) if channels in (1, 3) else from_image(picture, channels)
 
 
-def _from_array(array: NDArray[Any], channels: int) -> Picture:
+def _from_array(array: NDArray[Any], channels: int, sixteen_bit: SixteenBit) -> Picture:
     """An array, channels last, as a picture."""
     if channels not in (1, 3):
         return to_pixels(array)
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
+    elif sixteen_bit == "stretch" and array.dtype != np.uint8:
+        array = stretched(array)
     elif array.dtype.kind == "u" and array.itemsize == 2:
         array = (array >> 8).astype(np.uint8)
     if array.dtype != np.uint8:
@@ -114,29 +121,40 @@ def read_file(path: str | Path) -> bytes:
 
 
 @overload
-def read_picture(path: str | Path, channels: Literal[1, 3] = 3) -> Image.Image: ...
-
-
-@overload
-def read_picture(path: str | Path, channels: int) -> Picture: ...
-
-
-def read_picture(path: str | Path, channels: int = 3) -> Picture:
-    """A picture file, fully decoded. Errors as in the functions it is made of."""
-    return decode_picture(read_file(path), channels, str(path))
-
-
-@overload
-def decode_picture(
-    encoded: bytes, channels: Literal[1, 3] = 3, source: str = "picture", least: int = 0
+def read_picture(
+    path: str | Path, channels: Literal[1, 3] = 3, *, sixteen_bit: SixteenBit = "shift"
 ) -> Image.Image: ...
 
 
 @overload
-def decode_picture(encoded: bytes, channels: int, source: str = "picture", least: int = 0) -> Picture: ...
+def read_picture(path: str | Path, channels: int, *, sixteen_bit: SixteenBit = "shift") -> Picture: ...
 
 
-def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0) -> Picture:
+def read_picture(path: str | Path, channels: int = 3, *, sixteen_bit: SixteenBit = "shift") -> Picture:
+    """A picture file, fully decoded. Errors as in the functions it is made of."""
+    return decode_picture(read_file(path), channels, str(path), sixteen_bit=sixteen_bit)
+
+
+@overload
+def decode_picture(
+    encoded: bytes,
+    channels: Literal[1, 3] = 3,
+    source: str = "picture",
+    least: int = 0,
+    *,
+    sixteen_bit: SixteenBit = "shift",
+) -> Image.Image: ...
+
+
+@overload
+def decode_picture(
+    encoded: bytes, channels: int, source: str = "picture", least: int = 0, *, sixteen_bit: SixteenBit = "shift"
+) -> Picture: ...
+
+
+def decode_picture(
+    encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0, *, sixteen_bit: SixteenBit = "shift"
+) -> Picture:
     """A picture file's content, fully decoded.
 
     Args:
@@ -145,6 +163,7 @@ def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture", l
         source: where it comes from, for messages.
         least: px that either side must keep; a JPEG file is then decoded at a half, a quarter or an eighth of its size,
             several times as fast, where that leaves enough. 0: at its own size.
+        sixteen_bit: what becomes of more than 8 bits a channel, for 1 and 3 channels.
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
@@ -158,16 +177,18 @@ def decode_picture(encoded: bytes, channels: int = 3, source: str = "picture", l
             warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if encoded.startswith(NPY):
-                return _from_array(channels_last(read_npy(encoded), channels), channels)
+                return _from_array(channels_last(read_npy(encoded), channels), channels, sixteen_bit)
             if is_tiff(encoded):
                 _quiet_libtiff()
             if channels not in (1, 3):
                 return read_stack(encoded, channels)
+            if sixteen_bit == "stretch" and (deep := deep_colour(encoded)) is not None:
+                return to_channels(deep, channels)
             with Image.open(io.BytesIO(encoded)) as image:
                 if least:
                     image.draft(image.mode, (least, least))
                 image.load()
-                return to_channels(image, channels)
+                return to_channels(image, channels, sixteen_bit)
     except UnidentifiedImageError:
         raise InputError(f"{source}: not a picture that can be read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

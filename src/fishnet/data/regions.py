@@ -2,12 +2,14 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from zlib import crc32
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
@@ -16,7 +18,7 @@ from fishnet.data.decode import decode_tensor
 from fishnet.data.objects import Objects
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
-from fishnet.preprocess import Placement
+from fishnet.preprocess import Placement, Preprocess
 
 
 class RegionSet(PictureSet):
@@ -51,7 +53,8 @@ class RegionSet(PictureSet):
 
     @abstractmethod
     def place(self, index: int, number: int) -> str:
-        """Where the ``number``-th object of a picture is annotated, for messages: file and line as far as known."""
+        """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file
+        and line as far as known."""
 
     def read(self, index: int) -> tuple[Picture, Objects]:
         """The picture and its objects, cut off at its edges, those without area left out.
@@ -59,13 +62,13 @@ class RegionSet(PictureSet):
         Raises:
             InputError: either cannot be read, or the annotation is of another size than the picture.
         """
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index))
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
         size = picture.shape[:2] if hasattr(picture, "shape") else picture.size[::-1]
         return picture, self._fitting(index, (size[0], size[1]))
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Objects]:
         """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
-        image = decode_tensor(self.encoded(index), self.channels, self.source(index))
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
         return image, self._fitting(index, (image.shape[1], image.shape[2]))
 
     def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
@@ -76,6 +79,16 @@ class RegionSet(PictureSet):
                 f"({self.place(index, 0)}): its boxes would lie elsewhere; mend the annotation or the picture"
             )
         return found.clean(size)
+
+    def boxes_in(self, preprocess: Preprocess) -> NDArray[np.float32]:
+        """The boxes of all pictures whose size the annotation states, (n, 4), in px of the input; crowds left out."""
+        found = [np.zeros((0, 4), np.float32)]
+        for index in range(len(self)):
+            objects = self.objects(index)
+            if min(objects.size):
+                clean = objects.clean(objects.size)
+                found.append(preprocess.place(*objects.size).to_input(clean.boxes[~clean.crowd]))
+        return np.concatenate(found)
 
     def part(self, indices: Sequence[int]) -> Self:
         """Some of the pictures, by index."""
@@ -130,8 +143,15 @@ class RegionTarget:
 
     def to(self, *args: Any, **kwargs: Any) -> "RegionTarget":
         """On another device, as :meth:`torch.Tensor.to`."""
-        boxes, labels, crowd = (value.to(*args, **kwargs) for value in (self.boxes, self.labels, self.crowd))
-        masks = None if self.masks is None else self.masks.to(*args, **kwargs)
+        return self._each(lambda value: value.to(*args, **kwargs))
+
+    def pin_memory(self) -> "RegionTarget":
+        """In memory that a GPU reads from by itself, as :meth:`torch.Tensor.pin_memory`."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "RegionTarget":
+        boxes, labels, crowd = map(change, (self.boxes, self.labels, self.crowd))
+        masks = None if self.masks is None else change(self.masks)
         return RegionTarget(boxes, labels, crowd, masks, self.truth, self.placement)
 
 
