@@ -1,0 +1,269 @@
+"""What happens to a picture and its objects between the file and the batch, in training and in validation."""
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+
+from fishnet.data.decode import to_tensor
+from fishnet.data.objects import Objects
+from fishnet.data.photometric import distort
+from fishnet.data.pictures import Picture
+from fishnet.data.regions import RegionTarget
+from fishnet.data.views import View
+from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess, padded
+
+Window = tuple[int, int, int, int]  # left, top, right, bottom in px of a picture; right and bottom outside
+
+SMALLEST_CROP = 0.3  # of either side of the picture
+CENTRE = (0.3, 0.7)  # where a mosaic's four pictures meet, of either side of the canvas
+
+
+class RegionTrainTransform:
+    """Crop, scale jitter, mirroring and photometric distortion of a picture and its objects, or a mosaic of four.
+
+    A picture, or the crop that is taken of it, is resized in its own proportions as
+    :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
+    that half the size is as frequent as double. All that is done to the pixels is one crop and one resizing of what
+    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.views.View.target`.
+
+    Args:
+        preprocess: size, interpolation and mean of the input; its ``fit`` must be ``whole``.
+        canvas: every result has one size, that of ``preprocess.size`` where its two numbers are equal, else of the
+            longer side squared (whole pictures of either orientation fit), rounded up to a multiple of 32: larger ones
+            are cropped at random, smaller ones padded right and below with the mean colour. With a wide ``jitter``,
+            0.1 to 2, that is large-scale jitter (arXiv 2012.07177). Otherwise each result is whole, and padded to
+            multiples of 32.
+        flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
+        jitter: smallest and largest factor of the scale; (1, 1) leaves the scale.
+        crop: probability of a random crop, each side 0.3 to 1 of the picture's, in which one of the objects lies whole.
+        photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
+        mosaic: probability of a mosaic (arXiv 2004.10934): four pictures, each at half its scale, jittered, around a
+            random centre of the canvas, which is as large as said above also without ``canvas``. Only where there are
+            others (see :meth:`partners`).
+        with_masks: whether targets have masks.
+
+    Raises:
+        InputError: preprocessing that crops, factors that are no range above 0, or photometric distortion for another
+            number of channels than 1 and 3.
+    """
+
+    least: int | None = 0
+
+    def __init__(
+        self,
+        preprocess: Preprocess,
+        *,
+        canvas: bool,
+        flip: float,
+        flip_vertical: float,
+        jitter: tuple[float, float],
+        crop: float,
+        photometric: float,
+        mosaic: float,
+        with_masks: bool,
+    ) -> None:
+        _check_whole(preprocess)
+        if not 0 < jitter[0] <= jitter[1]:
+            raise InputError(f"jitter {tuple(jitter)}: must be a smallest and a largest factor, above 0")
+        if photometric and preprocess.channels not in (1, 3):
+            raise InputError(
+                f"photometric={photometric}: is for grey and RGB, not for {preprocess.channels} channels: set it to 0"
+            )
+        self.preprocess, self.fixed, self.with_masks = preprocess, canvas, with_masks
+        self.flip, self.jitter, self.crop, self.photometric = (flip, flip_vertical), jitter, crop, photometric
+        self.mosaic = mosaic
+        self.canvas = (padded(max(preprocess.size)),) * 2
+        exact = preprocess.interpolation == "nearest"  # Pillow's nearest px, which is not torchvision's of that name
+        self.interpolation = InterpolationMode("nearest-exact" if exact else preprocess.interpolation)
+
+    def partners(self, length: int) -> list[int]:
+        """Three other pictures of a set of so many, with the probability of a mosaic, else none."""
+        return torch.randint(length, (3,)).tolist() if _happens(self.mosaic) else []
+
+    def __call__(
+        self, image: Picture | Tensor, objects: Objects, *others: tuple[Picture | Tensor, Objects]
+    ) -> tuple[Tensor, RegionTarget]:
+        """A picture and its objects; with three others, a mosaic of all four.
+
+        Args:
+            image: a picture, or a tensor of shape (channels, height, width).
+            objects: of a known size, cut off at the picture's edges (:meth:`~fishnet.data.objects.Objects.clean`).
+            *others: none, or three more.
+
+        Returns:
+            (channels, height, width), of the picture's number type, channels last in memory; and the objects in its
+            px, with masks of its size.
+        """
+        pictures = [(_as_tensor(picture), found) for picture, found in ((image, objects), *others)]
+        views = self._four(pictures) if others else [self._single(*pictures[0])]
+        kind = reduce(torch.promote_types, (picture.dtype for picture, _ in pictures))
+        fill = torch.tensor(self.preprocess.mean_colour, dtype=kind)
+        page = fill.expand(*views[0].page, len(fill)).contiguous().permute(2, 0, 1)
+        for view, (picture, _) in zip(views, pictures, strict=True):
+            part = view.pixels(picture, self.interpolation)
+            view.paste(distort(part, self.photometric) if self.photometric else part, page)
+        targets = [view.target(found, self.with_masks) for view, (_, found) in zip(views, pictures, strict=True)]
+        return page, targets[0] if len(targets) == 1 else _together(targets)
+
+    def _single(self, image: Tensor, objects: Objects) -> View:
+        """A view of one picture, its corner at the page's."""
+        window: Window = (0, 0, image.shape[2], image.shape[1])
+        kept = None
+        if _happens(self.crop):
+            kept = _one_of(objects)
+            window = _crop(window, kept)
+        scale = self._scale(window)
+        if self.fixed:
+            window, inner = _fitting(window, scale, self.canvas, kept)
+            return View(window, inner, (0, 0), self.canvas, self._flips())
+        inner = _resized(window, scale)
+        return View(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self._flips())
+
+    def _four(self, pictures: Sequence[tuple[Tensor, Objects]]) -> list[View]:
+        """Views of four pictures that touch in the centre of a mosaic, clockwise from above and left of it."""
+        height, width = self.canvas
+        x, y = round(width * _uniform(*CENTRE)), round(height * _uniform(*CENTRE))
+        views = []
+        for (image, _), left, above in zip(
+            pictures, (True, False, False, True), (True, True, False, False), strict=True
+        ):
+            room = y if above else height - y, x if left else width - x
+            window: Window = (0, 0, image.shape[2], image.shape[1])
+            window, inner = _fitting(window, self._scale(window) / 2, room, None)
+            corner = x - inner[1] if left else x, y - inner[0] if above else y
+            views.append(View(window, inner, corner, self.canvas, self._flips()))
+        return views
+
+    def _scale(self, window: Window) -> float:
+        """From px of the picture to px of the input, jittered."""
+        scale = self.preprocess.scale(window[3] - window[1], window[2] - window[0])
+        low, high = self.jitter
+        return scale * math.exp(_uniform(math.log(low), math.log(high)))
+
+    def _flips(self) -> tuple[bool, bool]:
+        return _happens(self.flip[0]), _happens(self.flip[1])
+
+
+class RegionEvalTransform:
+    """The deterministic preprocessing that travels with the model, of a picture and its objects.
+
+    Args:
+        preprocess: its ``fit`` must be ``whole``.
+        with_masks: whether targets have masks.
+
+    Raises:
+        InputError: preprocessing that crops.
+    """
+
+    least: int | None = None
+
+    def __init__(self, preprocess: Preprocess, with_masks: bool) -> None:
+        _check_whole(preprocess)
+        self.preprocess, self.with_masks = preprocess, with_masks
+
+    def __call__(self, image: Picture, objects: Objects) -> tuple[Tensor, RegionTarget]:
+        """The very input that prediction makes of the picture, and all its objects in px of it.
+
+        Returns:
+            (channels, height, width), uint8 or, for arrays of floats, float32; and the objects, with masks of the
+            input's size, the ``truth`` as given and the ``placement``.
+        """
+        height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
+        place = self.preprocess.place(height, width)
+        view = View((0, 0, width, height), place.inner, (0, 0), place.outer)
+        target = RegionTarget(
+            torch.from_numpy(place.to_input(objects.boxes)),
+            torch.from_numpy(objects.labels),
+            torch.from_numpy(objects.crowd),
+            torch.from_numpy(view.masks(objects)) if self.with_masks else None,
+            objects,
+            place,
+        )
+        return torch.from_numpy(self.preprocess.pixels(image)), target
+
+
+def _check_whole(preprocess: Preprocess) -> None:
+    if preprocess.fit != "whole":
+        raise InputError(f"fit {preprocess.fit!r}: objects need whole pictures, fit 'whole'")
+
+
+def _as_tensor(image: Picture | Tensor) -> Tensor:
+    return image if isinstance(image, Tensor) else to_tensor(image)
+
+
+def _together(targets: Sequence[RegionTarget]) -> RegionTarget:
+    """The objects of several views of one page."""
+    masks = [target.masks for target in targets if target.masks is not None]
+    return RegionTarget(
+        torch.cat([target.boxes for target in targets]),
+        torch.cat([target.labels for target in targets]),
+        torch.cat([target.crowd for target in targets]),
+        torch.cat(masks) if masks else None,
+    )
+
+
+def _happens(probability: float) -> bool:
+    return bool(torch.rand(()) < probability)
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
+
+
+def _one_of(objects: Objects) -> Window | None:
+    """Whole px around an object that is drawn at random, crowds apart; None without any."""
+    single = objects.boxes[~objects.crowd]
+    if not len(single):
+        return None
+    x1, y1, x2, y2 = single[int(torch.randint(len(single), ()))].tolist()
+    return math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
+
+
+def _crop(window: Window, kept: Window | None) -> Window:
+    """A random part of a window, of random proportions, around what is to be kept whole."""
+    width, height = (
+        max(
+            math.ceil((window[axis + 2] - window[axis]) * _uniform(SMALLEST_CROP, 1)),
+            0 if kept is None else kept[axis + 2] - kept[axis],
+        )
+        for axis in (0, 1)
+    )
+    return _part(window, (height, width), kept)
+
+
+def _part(window: Window, size: tuple[int, int], kept: Window | None) -> Window:
+    """A part of a window, of that height and width, at a random place; what is to be kept is within if it fits."""
+    starts = []
+    for axis, length in ((0, size[1]), (1, size[0])):
+        low, high = window[axis], window[axis + 2] - length
+        if kept is not None and kept[axis + 2] - kept[axis] <= length:
+            low, high = max(low, kept[axis + 2] - length), min(high, kept[axis])
+        starts.append(int(torch.randint(low, high + 1, ())))
+    return starts[0], starts[1], starts[0] + size[1], starts[1] + size[0]
+
+
+def _resized(window: Window, scale: float) -> tuple[int, int]:
+    """Height and width of a window at a scale, px."""
+    return max(1, round((window[3] - window[1]) * scale)), max(1, round((window[2] - window[0]) * scale))
+
+
+def _fitting(
+    window: Window, scale: float, room: tuple[int, int], kept: Window | None
+) -> tuple[Window, tuple[int, int]]:
+    """As much of a window as a room of that height and width holds at a scale, at a random place, and its size there.
+
+    Where whole pixels make it a little larger than the room, it is resized into it.
+    """
+    size = (
+        min(window[3] - window[1], max(1, round(room[0] / scale))),
+        min(window[2] - window[0], max(1, round(room[1] / scale))),
+    )
+    part = _part(window, size, kept)
+    height, width = _resized(part, scale)
+    return part, (min(height, room[0]), min(width, room[1]))
