@@ -282,6 +282,15 @@ def test_recipes(task: str, name: str) -> None:
     assert model.levels
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)])
+def test_a_backbone_swap_is_one_flag(backbone: str, coco: Path, run: Run, tmp_path: Path) -> None:
+    code, _, err = run(
+        "train", "detect", coco, "--out", tmp_path / "out", *small("--epochs", 1, "--backbone", backbone)
+    )
+    assert code == 0, err
+    assert isinstance(fishnet.load(tmp_path / "out", "cpu").predict(np.zeros((50, 90, 3), np.uint8)), Detections)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("norm", ["frozen", "group"])
 def test_norms_of_the_trunk(task: str, norm: str, coco: Path, run: Run, tmp_path: Path) -> None:
@@ -340,6 +349,7 @@ def test_batches_whose_boxes_are_all_empty_train(task: str, run: Run, tmp_path: 
         (("--mosaic", 0.5, "--no-canvas"), ("mosaic", "canvas")),
         (("--max-size", 32), ("max_size=32",)),
         (("--backbone", "vit_tiny_patch16_224"), ("vit_tiny_patch16_224", "no usable pyramid")),
+        (("--backbone", "hiera_tiny_224"), ("hiera_tiny_224", "one size only")),
         (("--jitter", 2, 1), ("jitter",)),
         (("--schedule", "milestones", "--milestones", 3, 2), ("milestones",)),
     ],

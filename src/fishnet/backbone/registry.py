@@ -57,6 +57,31 @@ def size_args(name: str, size: int) -> dict[str, Any]:
     return {"img_size": size} if config is not None and config.fixed_input_size else {}
 
 
+def any_size_args(name: str) -> dict[str, Any]:
+    """What a network has to be built with for inputs of any size: nothing, unless its size is fixed otherwise.
+
+    Raises:
+        InputError: a network that takes one size alone.
+    """
+    import timm
+    import torch
+
+    from fishnet.errors import InputError
+
+    if not size_args(name, 0):
+        return {}
+    args: dict[str, Any] = {"strict_img_size": False}
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, **args)
+    except TypeError:
+        raise InputError(
+            f"{name} takes pictures of one size only: choose another backbone, e.g. fishnet99, resnet50, "
+            "swin_tiny_patch4_window7_224"
+        ) from None
+    return args
+
+
 def _near(name: str, known: list[str]) -> bool:
     import difflib
 

@@ -204,12 +204,14 @@ class Task(ABC):
         heads: names of its task heads, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
         watched: the metrics that a training logs and keeps after each epoch; empty for all.
+        any_size: its pictures keep their proportions, so that the trunk must take inputs of any size.
     """
 
     name: ClassVar[str]
     heads: ClassVar[tuple[str, ...]]
     monitor: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ()
+    any_size: ClassVar[bool] = False
 
     def head_named(self, head: str) -> str:
         """The task head of that name, ``default`` for the first. Raises InputError where it does not exist."""

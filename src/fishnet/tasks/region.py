@@ -53,6 +53,7 @@ class _Regions(Task):
 
     models: ClassVar[dict[str, type[Detector]]]
     with_masks: ClassVar[bool]
+    any_size = True
 
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False

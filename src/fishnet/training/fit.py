@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from timm.layers import convert_sync_batchnorm
 
 from fishnet.analysis.profile import Cost, cost
-from fishnet.backbone.registry import size_args
+from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
@@ -159,7 +159,7 @@ def _plan(
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
-    args, head = _lasting_args(recipe), task.head_named(recipe.head)
+    args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
     head_args = task.head_args(recipe, sets["train"], preprocess, tell)
     model = task.build(
         ModelSpec(
@@ -204,9 +204,9 @@ def _plan(
     return _Plan(task, recipe, processes, position, sets, preprocess, model, it, module, train, val, bundle)
 
 
-def _lasting_args(recipe: Recipe) -> dict[str, Any]:
+def _lasting_args(task: Task, recipe: Recipe) -> dict[str, Any]:
     """Arguments of the backbone that its bundle needs as well."""
-    fixed = size_args(recipe.backbone, recipe.size)
+    fixed = any_size_args(recipe.backbone) if task.any_size else size_args(recipe.backbone, recipe.size)
     if fixed and recipe.val_size not in (0, recipe.size):
         raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
     norm = {"norm_layer": "groupnorm"} if recipe.trunk_norm == "group" else {}
