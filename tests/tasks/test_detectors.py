@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from fishnet.data.anchors import Anchors
 from torch import Tensor
 
 from fishnet.analysis.profile import cost
+from fishnet.data.anchors import Anchors
 from fishnet.data.labels import Classes
 from fishnet.data.regions import RegionTarget
 from fishnet.errors import InputError

@@ -10,7 +10,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +113,7 @@ class Detector(TaskModel):
     mode nothing is detected.
     """
 
+    strides: ClassVar[tuple[int, ...]]  # of the FPN's maps, with those beyond the trunk's
     anchors_per_level = 1
     counts_by_running = True  # how many boxes there are is known only then
 
@@ -166,6 +167,7 @@ class TwoStage(Detector):
     """Faster R-CNN, and Mask R-CNN where ``with_masks``: proposals, then boxes (and masks) for each."""
 
     wants_pyramid = (4, 8, 16, 32)
+    strides = (*wants_pyramid, 64)
     with_masks = False
 
     def _build(self, spec: HeadSpec) -> None:
@@ -275,6 +277,7 @@ class OneStage(Detector):
     """Boxes straight from every place of the maps, from stride 8 up, with two levels beyond the trunk's."""
 
     wants_pyramid = (8, 16, 32)
+    strides = (*wants_pyramid, 64, 128)
     net: Any
 
     def _beyond(self) -> Any:

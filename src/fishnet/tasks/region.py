@@ -98,12 +98,13 @@ class _Regions(Task):
         """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
         assert isinstance(pictures, RegionSet)
         anchors = None
-        per_level = self.models[self.head_named(recipe.head)].anchors_per_level
+        model = self.models[self.head_named(recipe.head)]
+        per_level = model.anchors_per_level
         if recipe.anchors == "auto" and per_level:
             boxes = pictures.boxes_in(preprocess)
             if not len(boxes):
                 raise InputError("anchors=auto: the training part has no objects to fit them to")
-            anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level)
+            anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level, model.strides)
             tell(line)
         return HeadSpec(
             width=recipe.fpn_channels,
@@ -145,7 +146,8 @@ class _Regions(Task):
         if target.masks is not None:
             cutouts = [Cutout(0, 0, mask.numpy().astype(bool)) for mask in target.masks]
         names = [classes.names[label] for label in labels]
-        return draw_objects(picture, target.boxes.numpy(), names, labels, cutouts=cutouts)
+        colours = None if cutouts is not None and len(classes) == 1 else labels
+        return draw_objects(picture, target.boxes.numpy(), names, colours, cutouts=cutouts)
 
     def metrics(self, classes: Classes) -> "MetricCollection":
         """COCO's, of boxes, and of masks where there are any."""
