@@ -21,9 +21,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fishnet.data.labels import Classes
-from fishnet.data.objects import Objects, encoded
+from fishnet.data.regions.objects import Objects, encoded
+from fishnet.data.regions.rle import runs
 from fishnet.results import Cutout, Detections
-from fishnet.rle import runs
 from fishnet.tasks.region_metrics import Compared, Kind, coco_table, table_of
 
 CLASSES, SIZE = 80, (480, 640)  # COCO's classes and its commonest size

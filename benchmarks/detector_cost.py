@@ -63,7 +63,7 @@ def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]
         images: Any = [image[0]]
         targets: Any = [{"boxes": boxes, "labels": labels + 1, "masks": masks}]
     else:
-        from fishnet.data.regions import RegionTarget
+        from fishnet.data.regions.base import RegionTarget
 
         images, targets = image, [RegionTarget(boxes, labels, labels < 0, masks)]
     model.train(mode == "train")

@@ -21,15 +21,14 @@ SOURCE = Path(fishnet.__file__).parent
 
 # Arrows of docs/architecture.md: cli -> training, predict, analysis -> tasks -> backbone; data, results and errors are
 # leaves: nothing above them. The torch-free single files may use each other as far as there is no circle.
-LEAVES = {"errors", "data", "draw", "preprocess", "results", "bundle", "rle"}
+LEAVES = {"errors", "data", "draw", "preprocess", "results", "bundle"}
 ALLOWED = {
     "errors": set(),
     "draw": {"errors"},
-    "rle": set(),
     "backbone": {"errors"},
     "data": {"errors", "preprocess"},
     "preprocess": {"errors", "data"},
-    "results": {"errors", "data", "draw", "rle"},
+    "results": {"errors", "data", "draw"},
     "tiling": {"errors", "results"},
     "video": {"errors"},
     "bundle": {"errors", "data", "preprocess"},

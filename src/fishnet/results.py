@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fishnet import rle
 from fishnet.data.labels import Classes
+from fishnet.data.regions import rle
 from fishnet.draw import draw_objects, score_panel
 from fishnet.errors import InputError
 

@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fishnet.data.labels import Classes
-from fishnet.data.objects import Objects
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.objects import Objects
 from fishnet.preprocess import Placement
 from fishnet.results import Cutout, Detections
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fishnet.analysis.profile import cost
-from fishnet.data.anchors import Anchors
 from fishnet.data.labels import Classes
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.anchors import Anchors
+from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec

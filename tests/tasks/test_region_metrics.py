@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import MetricCollection
 
-from fishnet.data.objects import Objects
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.objects import Objects
 from fishnet.errors import WorkError
 from fishnet.results import Detections
 from fishnet.tasks.region_metrics import CocoMetric, CocoTable, coco_table

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
-from fishnet.data.objects import Objects
+from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError, WorkError
 from fishnet.results import Detections
 from fishnet.tasks.region_matches import THRESHOLDS, Matches, matched

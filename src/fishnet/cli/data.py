@@ -84,8 +84,8 @@ def _check_regions(
 ) -> int:
     from fishnet.cli.progress import bar
     from fishnet.cli.region_check import draw_sheet, told
-    from fishnet.data.check_regions import check_regions
-    from fishnet.data.regions_open import open_regions
+    from fishnet.data.regions.check import check_regions
+    from fishnet.data.regions.open import open_regions
 
     wrong: list[str] = []
     parts = open_regions(data, channels, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=wrong)
@@ -194,6 +194,6 @@ def show(
 
 def _task_of(data: str) -> Task:
     """What data is for where it is not said."""
-    from fishnet.data.regions_open import looks_like_regions
+    from fishnet.data.regions.open import looks_like_regions
 
     return "detect" if looks_like_regions(data) else "classify"

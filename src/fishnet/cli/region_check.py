@@ -9,8 +9,8 @@ from fishnet.cli.told import aligned, listed
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.check_regions import RegionCheck
-    from fishnet.data.regions import RegionSet
+    from fishnet.data.regions.base import RegionSet
+    from fishnet.data.regions.check import RegionCheck
 
 CLASSES = 40  # of the table of classes
 COUNT, SIDE, COLUMNS = 12, 360, 4  # pictures of the contact sheet, px of each, and in a row

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.pictures import Picture, decode_picture
-from fishnet.data.regions import RegionSet
+from fishnet.data.regions.base import RegionSet
 from fishnet.errors import InputError
 
 Size = tuple[int, int]

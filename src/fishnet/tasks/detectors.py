@@ -25,8 +25,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from fishnet.data.anchors import Anchors
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.anchors import Anchors
+from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import Features, TaskModel
 

@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fishnet.data.anchors import fit_anchors
 from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
-from fishnet.data.region_transforms import RegionEvalTransform, RegionTrainTransform
-from fishnet.data.regions import RegionSet, RegionTarget
-from fishnet.data.regions_open import open_regions
+from fishnet.data.regions.anchors import fit_anchors
+from fishnet.data.regions.base import RegionSet, RegionTarget
+from fishnet.data.regions.open import open_regions
+from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
@@ -58,7 +58,7 @@ class _Regions(Task):
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, RegionSet]:
-        """See :func:`~fishnet.data.regions_open.open_regions`."""
+        """See :func:`~fishnet.data.regions.open.open_regions`."""
         sets = open_regions(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             masks=self.with_masks,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.objects import Segmentation
+from fishnet.data.regions.objects import Segmentation
 from fishnet.draw import card, draw_objects
 from fishnet.results import Cutout
 from fishnet.tasks.region_matches import THRESHOLDS, Counts, Matches, matched, ratios

@@ -14,11 +14,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fishnet.data.labels import Classes
-from fishnet.data.objects import Objects, encoded
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.objects import Objects, encoded
+from fishnet.data.regions.rle import runs
 from fishnet.errors import WorkError
 from fishnet.results import Cutout, Detections
-from fishnet.rle import runs
 
 Kind = Literal["box", "mask"]
 IOUS = np.linspace(0.5, 0.95, 10)  # what COCO averages over

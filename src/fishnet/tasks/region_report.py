@@ -10,7 +10,7 @@ from PIL import Image
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import as_view
-from fishnet.data.regions import RegionTarget
+from fishnet.data.regions.base import RegionTarget
 from fishnet.draw import sheet
 from fishnet.errors import InputError
 from fishnet.tasks.base import Report

@@ -5,7 +5,8 @@ import pytest
 from faster_coco_eval.core import mask as coco
 from numpy.typing import NDArray
 
-from fishnet.data.runs import box_of, instances, runs_of
+from fishnet.data.regions.idmaps import instances
+from fishnet.data.regions.rle import box_of, runs_of
 
 
 def tight(mask: NDArray[np.uint8]) -> tuple[float, ...]:

@@ -45,3 +45,46 @@ def compress(lengths: Sequence[int]) -> str:
 def encode(bits: NDArray[np.bool_], size: tuple[int, int], top: int = 0, left: int = 0) -> dict[str, object]:
     """``{"size": [height, width], "counts": text}`` of a mask given as in :func:`runs`."""
     return {"size": list(size), "counts": compress(runs(bits, size, top, left))}
+
+
+def runs_of(text: bytes) -> NDArray[np.int64]:
+    """The lengths of the runs in COCO's compressed text.
+
+    Raises:
+        ValueError: no such text.
+    """
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    if not len(codes):
+        return np.zeros(0, np.int64)
+    if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError("no compressed run-length encoding")
+    ends = np.flatnonzero((codes & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 8:
+        raise ValueError("no compressed run-length encoding")
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    runs: NDArray[np.int64] = np.add.reduceat((codes & 31) << shifts, starts)
+    runs -= np.where(codes[ends] & 16, np.int64(1) << 5 * lengths, 0)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs
+
+
+def box_of(runs: NDArray[np.int64], height: int) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 around a mask, in px; all 0 around an empty one.
+
+    Args:
+        runs: lengths of the runs of 0 and 1.
+        height: of the mask.
+    """
+    edges = np.cumsum(runs)
+    firsts, lasts = edges[0:-1:2], edges[1::2] - 1
+    some = lasts >= firsts
+    firsts, lasts = firsts[some], lasts[some]
+    if not len(firsts):
+        return 0, 0, 0, 0
+    x1, x2 = firsts[0] // height, lasts[-1] // height
+    tall = (firsts // height != lasts // height).any()  # a run over the foot of a column touches both edges
+    y1, y2 = (0, height - 1) if tall else ((firsts % height).min(), (lasts % height).max())
+    return float(x1), float(y1), float(x2 + 1), float(y2 + 1)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fishnet.data.labels import Classes
-from fishnet.data.yolo import find_yolo, open_yolo, read_yaml
+from fishnet.data.regions.yolo import find_yolo, open_yolo, read_yaml
 from fishnet.errors import InputError
 from tests.region_makers import KINDS, scenes, yolo_folder
 

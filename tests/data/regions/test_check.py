@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.check_regions import RegionCheck, check_regions
-from fishnet.data.regions_open import open_regions
+from fishnet.data.regions.check import RegionCheck, check_regions
+from fishnet.data.regions.open import open_regions
 from tests.region_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 

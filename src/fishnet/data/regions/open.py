@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fishnet.data import coco, idmasks, voc, yolo
 from fishnet.data.labels import Classes
 from fishnet.data.open import as_trained
-from fishnet.data.regions import RegionSet, hold_out_regions
+from fishnet.data.regions import coco, idmasks, voc, yolo
+from fishnet.data.regions.base import RegionSet, hold_out_regions
 from fishnet.errors import InputError
 
 LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"

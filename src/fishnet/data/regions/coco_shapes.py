@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.objects import Segmentation
-from fishnet.data.runs import box_of, runs_of
+from fishnet.data.regions.objects import Segmentation
+from fishnet.data.regions.rle import box_of, runs_of
 from fishnet.errors import InputError
 
 Box = tuple[float, float, float, float]

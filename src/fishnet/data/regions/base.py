@@ -15,8 +15,8 @@ from torchvision import tv_tensors
 
 from fishnet.data.base import PictureSet, mix
 from fishnet.data.decode import decode_tensor
-from fishnet.data.objects import Objects
 from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
 from fishnet.preprocess import Placement, Preprocess
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from fishnet.data.pictures import EXTENSIONS, decode_picture, read_file
-from fishnet.data.regions import RegionSet
+from fishnet.data.regions.base import RegionSet
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 

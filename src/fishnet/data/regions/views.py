@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from fishnet.data.objects import Objects, encoded
-from fishnet.data.regions import RegionTarget
-from fishnet.data.runs import box_of, runs_of
+from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.objects import Objects, encoded
+from fishnet.data.regions.rle import box_of, runs_of
 
 VISIBLE = 0.3  # share of an object that a window must leave of it
 SMALLEST = 1.0  # px of the input: either side of an object that is trained on

@@ -10,11 +10,11 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
 from fishnet.data.decode import to_tensor
-from fishnet.data.objects import Objects
-from fishnet.data.photometric import distort
 from fishnet.data.pictures import Picture
-from fishnet.data.regions import RegionTarget
-from fishnet.data.views import View
+from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.objects import Objects
+from fishnet.data.regions.photometric import distort
+from fishnet.data.regions.views import View
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess, padded
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishnet.data.coco import find_coco, open_coco
-from fishnet.data.coco_shapes import Shapes, packed
-from fishnet.data.coco_stream import read_entries
-from fishnet.data.coco_table import KEYS, CocoTable
 from fishnet.data.labels import Classes
+from fishnet.data.regions.coco import find_coco, open_coco
+from fishnet.data.regions.coco_shapes import Shapes, packed
+from fishnet.data.regions.coco_stream import read_entries
+from fishnet.data.regions.coco_table import KEYS, CocoTable
 from fishnet.errors import InputError
 from tests.region_makers import KINDS, coco_dict, coco_folder, scene, scenes, write_json
 
@@ -352,7 +352,7 @@ def test_memory(masks: bool, share: float, tmp_path: Path) -> None:
         file.write(f'],\n"images": [\n{images}],\n"categories": [{{"id": 1, "name": "a"}}]}}')
     program = (
         "import sys, resource, pathlib\n"
-        "from fishnet.data.coco_table import CocoTable\n"
+        "from fishnet.data.regions.coco_table import CocoTable\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak()\n"
         f"table = CocoTable(pathlib.Path(sys.argv[1]), {masks})\n"

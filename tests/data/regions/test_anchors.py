@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fishnet.data.anchors import Anchors, best_overlap, fit_anchors
+from fishnet.data.regions.anchors import Anchors, best_overlap, fit_anchors
 
 DEFAULT = Anchors(((32.0,), (64.0,), (128.0,), (256.0,), (512.0,)), (0.5, 1.0, 2.0))
 STRIDES = (4, 8, 16, 32, 64)

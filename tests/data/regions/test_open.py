@@ -8,7 +8,7 @@ import pytest
 
 from fishnet.data.labels import Classes
 from fishnet.data.open import class_grounds, marks
-from fishnet.data.regions_open import looks_like_regions, open_regions
+from fishnet.data.regions.open import looks_like_regions, open_regions
 from fishnet.errors import InputError
 from tests.makers import split_folder
 from tests.region_makers import KINDS, coco_folder, mask_folder, voc_folder, yolo_folder

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fishnet.data.labels import Classes
-from fishnet.data.voc import find_voc, open_voc
-from fishnet.data.voc_xml import read_xml
+from fishnet.data.regions.voc import find_voc, open_voc
+from fishnet.data.regions.voc_xml import read_xml
 from fishnet.errors import InputError
 from tests.region_makers import KINDS, scenes, voc_folder
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fishnet.data.check import Facts, Firsts, Inspected, PicturesCheck, Same, Tally, inspect
-from fishnet.data.objects import Objects
-from fishnet.data.region_files import FileRegions
-from fishnet.data.regions import RegionSet
+from fishnet.data.regions.base import RegionSet
+from fishnet.data.regions.files import FileRegions
+from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
@@ -97,7 +97,7 @@ def check_regions(
 
     Args:
         parts: of the data set, by name; the order decides which of two parts is the earlier.
-        annotations: what the opener collected, see ``problems`` of :func:`~fishnet.data.regions_open.open_regions`.
+        annotations: what the opener collected, see ``problems`` of :func:`~fishnet.data.regions.open.open_regions`.
         workers: processes that read; 0 reads in this one.
         progress: called with pictures done and in all.
     """
