@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from fishnet.data.base import (
     hold_out,
     mix,
 )
+from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
 from fishnet.data.transforms import TrainTransform
 from fishnet.errors import InputError
@@ -286,3 +289,20 @@ def test_class_tables() -> None:
         Classes.of(["b", "a", "b", "a", "c"])
     with pytest.raises(InputError, match="2 class names but 1 ids"):
         Classes(("a", "b"), (0,))
+
+
+def test_indices_beyond_the_set_repeat_it_under_another_randomness(folder: Path) -> None:
+    pictures = ImageFolder(folder)
+
+    class Draw:
+        least = None
+
+        def __call__(self, image: Any, target: Any) -> tuple[Tensor, Any]:
+            return torch.rand(1), target
+
+    seeded = Seeded(pictures, Draw(), seed=3)
+    first, again = seeded[0, 2], seeded[0, 2 + len(pictures)]
+    assert isinstance(first, tuple)
+    assert isinstance(again, tuple)
+    assert (first[1], first[2]) == (again[1], again[2])
+    assert not torch.equal(first[0], again[0])

@@ -242,7 +242,8 @@ class MixingTransform(Transform, Protocol):
 class Seeded(Dataset[Sample]):
     """A picture set under a transform whose randomness depends on (seed, epoch, index) alone.
 
-    Neither the number of workers nor what was read before changes a sample, which is what makes resuming exact.
+    Neither the number of workers nor what was read before changes a sample, which is what makes resuming exact. Indices
+    beyond the set begin it again, under a randomness of their own.
 
     Args:
         pictures: the set.
@@ -260,14 +261,15 @@ class Seeded(Dataset[Sample]):
         epoch, index = key
         if index == NOTHING:
             return None
+        number = index % len(self.pictures)
         try:
-            image, target = self._read(index)
+            image, target = self._read(number)
         except InputError as error:
             return str(error)
         others = self._partners(epoch, index)
         with drawn_from(mix(self.seed, epoch, index)):
             tensor, target = self.transform(image, target, *others)
-        return tensor, target, index
+        return tensor, target, number
 
     def _read(self, index: int) -> tuple[Any, Any]:
         least = self.transform.least

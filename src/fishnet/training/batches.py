@@ -82,7 +82,7 @@ def loader(
         transform: of each picture.
         recipe: batch size, workers and seed.
         preprocess: whose mean colour fills up pictures of a batch that are smaller than its largest.
-        shuffle: another order in each epoch.
+        shuffle: another order in each epoch, and the recipe's repeats.
         processes: who shares a batch.
         begin: an epoch, and how many batches of it are done already.
 
@@ -91,7 +91,7 @@ def loader(
     """
     batch_size = processes.share(recipe.batch_size)
     sampler = EpochSampler(
-        len(pictures),
+        len(pictures) * (recipe.repeats if shuffle else 1),
         shuffle=shuffle,
         seed=recipe.seed,
         rank=processes.rank,

@@ -276,7 +276,7 @@ def _tell_estimate(plan: _Plan, tell: Tell) -> None:
     recipe = plan.recipe
     found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
     updates = plan.module.updates_per_epoch * recipe.epochs
-    pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]))
+    pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]) * recipe.repeats)
     seconds = found.seconds(recipe, pictures, len(plan.sets["val"]), plan.processes.world)
     tell(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
     for line in (

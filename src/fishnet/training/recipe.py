@@ -97,6 +97,7 @@ class Recipe:
     )
     cutmix: float = _augment(0.0, "Alpha of cutmix; 0 leaves it out.", IMAGE)
     epochs: int = key(30, "Passes over the training pictures.")
+    repeats: int = key(1, "Passes over few training pictures that make one epoch, each augmented anew.")
     batch_size: int = key(32, "Pictures a step, of all processes together.")
     accumulate: int = key(1, "Batches whose gradients are added up for one update.")
     optimizer: str = key("sgd", "Any of timm's: sgd (Nesterov momentum), adamw, lamb ...")
@@ -186,7 +187,8 @@ _RANGES = (
     ("drop_rate", 0, 0.99), ("drop_path_rate", 0, 0.99), ("size", 32, 8192), ("crop_pct", 0.05, 1), ("flip", 0, 1),
     ("val_size", 0, 8192), ("color_jitter", 0, 1), ("rand_augment_ops", 0, 20), ("rand_augment_magnitude", 0, 30),
     ("erase", 0, 1), ("lighting", 0, 10), ("mixup", 0, _INFINITY), ("cutmix", 0, _INFINITY), ("channels", 1, 1024),
-    ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
+    ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("repeats", 1, _INFINITY),
+    ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
