@@ -178,7 +178,7 @@ def _plan(
     if recipe.grad_checkpointing:
         _checkpoint(model, recipe.backbone)
     if recipe.sync_bn:
-        model.trunk = convert_sync_batchnorm(model.trunk)
+        convert_sync_batchnorm(model)
     frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
     begin = position.epoch, position.batches
     transform = task.train_transform(recipe, preprocess)
