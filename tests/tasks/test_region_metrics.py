@@ -15,11 +15,12 @@ import pytorch_lightning as pl
 import torch
 from torchmetrics import MetricCollection
 
+from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import WorkError
 from fishnet.results import Detections
-from fishnet.tasks.region_metrics import CocoMetric, CocoTable, coco_table
+from fishnet.tasks.region_metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
 from tests.tasks.regions import Set, as_batch, by_pycocotools, simulated, without_found, without_objects
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order
@@ -268,3 +269,17 @@ def test_two_processes_say_what_one_does(tmp_path: Path) -> None:
         expected = {name: float(value) for name, value in fed(shared(pictures), masks=True).compute().items()}
         for rank in range(2):  # exactly: also the order among equal scores is that of one process
             assert json.loads((tmp_path / f"{rank}-{pictures}.json").read_text()) == expected
+
+
+def test_crowded_pictures_count_more_than_a_hundred() -> None:
+    """COCO counts the 100 best of a class and picture: 150 objects, all found, are then found by two thirds."""
+    corners = 12 * np.array([[i % 15, i // 15] for i in range(150)], np.float32)
+    boxes = np.concatenate([corners, corners + 10], 1)
+    classes, size = Classes.of(("dot",)), (130, 190)
+    truth = Objects.of(boxes, np.zeros(150, int), size)
+    found = Detections(boxes, np.zeros(150, np.int64), np.linspace(1, 0.1, 150, dtype=np.float32), classes, size)
+    pairs = [Compared.of(truth, found, masks=False)]
+    usual, more = table_of(pairs, classes, "box").metrics(), table_of(pairs, classes, "box", 200).metrics()
+    assert usual["AR100"] == pytest.approx(2 / 3)
+    assert usual["AP"] < 0.7
+    assert (more["AP"], more["AR200"]) == pytest.approx((1, 1))

@@ -18,6 +18,7 @@ def val(
     batch_size: int | None = None,
     workers: int = 1,
     threshold: float | None = None,
+    most: int | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -47,6 +48,8 @@ def val(
         Processes that read pictures.
     threshold
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
+    most
+        Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
     tile
         Detectors: predict pictures in squares of this side, px of the picture, and merge.
     overlap
@@ -66,7 +69,7 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            threshold=threshold, progress=step,
+            threshold=threshold, most=most, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

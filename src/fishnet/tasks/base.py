@@ -289,13 +289,18 @@ class Task(ABC):
         """A picture as the network sees it, with its target drawn on it or said below it."""
 
     @abstractmethod
-    def metrics(self, classes: Classes) -> "MetricCollection":
-        """Fresh metrics, fed with ``update(outputs, targets)``; values between 0 and 1."""
+    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
+        """Fresh metrics, fed with ``update(outputs, targets)``, of values from 0 to 1; ``most``: see :meth:`report`."""
 
-    def report(self, classes: Classes, threshold: float | None = None) -> Report | None:
-        """A fresh report, at a score threshold where the level knows one; None where the level has none.
+    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report | None:
+        """A fresh report; None where the level has none.
+
+        Args:
+            classes: of the model's outputs.
+            threshold: of the scores, where the level knows one.
+            most: objects of a picture that count, where the level knows any.
 
         Raises:
-            InputError: a threshold, and the level knows none.
+            InputError: an argument that the level does not know.
         """
         return None

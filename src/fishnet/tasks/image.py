@@ -137,7 +137,7 @@ class Classify(Task):
         """The picture above its class, or the classes that were mixed, with their shares."""
         return card(picture, [(_caption(target, classes), "", _INK)])
 
-    def metrics(self, classes: Classes) -> "MetricCollection":
+    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""
         from torchmetrics import MetricCollection
         from torchmetrics.classification import MulticlassAccuracy
@@ -147,10 +147,10 @@ class Classify(Task):
             {f"acc@{k}": MulticlassAccuracy(count, top_k=k, average="micro") for k in (1, 5) if k < count}
         )
 
-    def report(self, classes: Classes, threshold: float | None = None) -> Report:
+    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.image_report.ImageReport`."""
-        if threshold is not None:
-            raise InputError("threshold: is for detectors; a classifier says its best class")
+        if threshold is not None or most is not None:
+            raise InputError("threshold and most are for detectors: a classifier says its best class")
         from fishnet.tasks.image_report import ImageReport
 
         return ImageReport(classes)

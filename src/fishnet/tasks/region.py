@@ -149,19 +149,20 @@ class _Regions(Task):
         colours = None if cutouts is not None and len(classes) == 1 else labels
         return draw_objects(picture, target.boxes.numpy(), names, colours, cutouts=cutouts)
 
-    def metrics(self, classes: Classes) -> "MetricCollection":
+    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """COCO's, of boxes, and of masks where there are any."""
         from torchmetrics import MetricCollection
 
-        from fishnet.tasks.region_metrics import CocoMetric
+        from fishnet.tasks.region_metrics import MOST, CocoMetric
 
-        return MetricCollection({"coco": CocoMetric(classes, masks=self.with_masks)})
+        return MetricCollection({"coco": CocoMetric(classes, self.with_masks, most or MOST)})
 
-    def report(self, classes: Classes, threshold: float | None = None) -> Report:
+    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.region_report.RegionReport`."""
+        from fishnet.tasks.region_metrics import MOST
         from fishnet.tasks.region_report import RegionReport
 
-        return RegionReport(classes, masks=self.with_masks, threshold=threshold)
+        return RegionReport(classes, self.with_masks, threshold, most or MOST)
 
 
 class Detect(_Regions):

@@ -23,6 +23,7 @@ from fishnet.results import Cutout, Detections
 Kind = Literal["box", "mask"]
 IOUS = np.linspace(0.5, 0.95, 10)  # what COCO averages over
 RECALLS = np.linspace(0, 1, 101)  # where it reads the precision
+MOST = 100  # detections of a class and picture that it counts
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ class CocoTable:
     Attributes:
         classes: what is measured.
         objects: (classes,) annotated objects of each, groups not counted.
-        precision: (10 IoUs, 101 recalls, classes, 4 areas), 0..1: all, small, medium, large; of at most 100 detections
-            of a class and picture.
-        recall: (10 IoUs, classes, 4 areas, 3 limits), 0..1: at most 1, 10 and 100 detections of a class and picture.
+        precision: (10 IoUs, 101 recalls, classes, 4 areas), 0..1: all, small, medium, large; of at most ``most``
+            detections of a class and picture.
+        recall: (10 IoUs, classes, 4 areas, 3 limits), 0..1: at most 1, 10 and ``most`` detections of a class and
+            picture.
         scores: (10 IoUs, 101 recalls, classes), 0..1: down to which score detections count to reach that recall, all
             areas; 0 where it is not reached.
+        most: detections of a class and picture that count, the best ones: COCO's 100, or more for crowded pictures.
     """
 
     classes: Classes
@@ -100,6 +103,7 @@ class CocoTable:
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     scores: NDArray[np.float64]
+    most: int = MOST
 
     def metrics(self) -> dict[str, float]:
         """``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm`` and
@@ -111,7 +115,7 @@ class CocoTable:
             "AP50": precision[_at(0.5), ..., 0],
             "AP75": precision[_at(0.75), ..., 0],
             **{f"AP{size}": precision[..., i] for i, size in enumerate("sml", 1)},
-            **{f"AR{limit}": recall[..., 0, i] for i, limit in enumerate((1, 10, 100))},
+            **{f"AR{limit}": recall[..., 0, i] for i, limit in enumerate((1, 10, self.most))},
             **{f"AR{size}": recall[..., i, 2] for i, size in enumerate("sml", 1)},
         }
         means = {name: _mean(value) for name, value in values.items()}
@@ -129,7 +133,7 @@ class CocoTable:
                 "AP": _mean(self.precision[:, :, k, 0]),
                 "AP50": _mean(self.precision[_at(0.5), :, k, 0]),
                 "AP75": _mean(self.precision[_at(0.75), :, k, 0]),
-                "AR100": _mean(self.recall[:, k, 0, 2]),
+                f"AR{self.most}": _mean(self.recall[:, k, 0, 2]),
             }
             for k, name in enumerate(self.classes.names)
         ]
@@ -162,16 +166,16 @@ def coco_table(truths: Sequence[Objects], found: Sequence[Detections], classes: 
     return table_of([Compared.of(truth, objects, kind == "mask") for truth, objects in pairs], classes, kind)
 
 
-def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind) -> CocoTable:
-    """:func:`coco_table` of pictures that were put side by side already."""
+def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind, most: int = MOST) -> CocoTable:
+    """:func:`coco_table` of pictures that were put side by side already; ``most``: see :class:`CocoTable`."""
     from faster_coco_eval.core.coco import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
     labels = [pair.truth.labels[~pair.truth.crowd] for pair in pairs]
     objects = np.bincount(np.concatenate([*labels, np.empty(0, np.int64)]), minlength=len(classes))
     if not objects.any():
-        nothing = [np.full(shape, np.nan) for shape in _shapes(len(classes))]
-        return CocoTable(classes, objects, *nothing)
+        precision, recall, scores = (np.full(shape, np.nan) for shape in _shapes(len(classes)))
+        return CocoTable(classes, objects, precision, recall, scores, most)
     common = {
         "images": [{"id": i, "height": it.found.size[0], "width": it.found.size[1]} for i, it in enumerate(pairs)],
         "categories": [{"id": k, "name": name} for k, name in enumerate(classes.names)],
@@ -180,11 +184,12 @@ def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind) -> CocoTab
         truths = COCO({**common, "annotations": list(_truth_rows(pairs, kind))})
         found = COCO({**common, "annotations": list(_found_rows(pairs, kind))})
         judge = COCOeval_faster(truths, found, "bbox" if kind == "box" else "segm", print_function=_quiet)
+        judge.params.maxDets = [1, 10, most]
         judge.evaluate()
         judge.accumulate()
     values = (judge.eval[name] for name in ("precision", "recall", "scores"))
     precision, recall, scores = (np.where(value > -1, value, np.nan) for value in values)
-    return CocoTable(classes, objects, precision[..., 2].copy(), recall, scores[..., 0, 2].copy())
+    return CocoTable(classes, objects, precision[..., 2].copy(), recall, scores[..., 0, 2].copy(), most)
 
 
 class CocoMetric(Metric):
@@ -196,15 +201,16 @@ class CocoMetric(Metric):
     Args:
         classes: of the model's outputs.
         masks: whether masks are measured too.
+        most: see :class:`CocoTable`.
     """
 
     full_state_update = True
     higher_is_better = True
     is_differentiable = False
 
-    def __init__(self, classes: Classes, masks: bool = False) -> None:
+    def __init__(self, classes: Classes, masks: bool = False, most: int = MOST) -> None:
         super().__init__(sync_on_compute=False)  # there are no tensors to reduce: see _all
-        self.classes, self.masks = classes, masks
+        self.classes, self.masks, self.most = classes, masks, most
         self.pairs: list[Compared] = []
 
     def update(self, outputs: Sequence[dict[str, Any]] | dict[str, Any], targets: Sequence[RegionTarget]) -> None:
@@ -221,9 +227,9 @@ class CocoMetric(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The metrics of all pictures of all processes, 0..1."""
         pairs = self._all()
-        values = {"AP": 0.0, **table_of(pairs, self.classes, "box").metrics()}
+        values = {"AP": 0.0, **table_of(pairs, self.classes, "box", self.most).metrics()}
         if self.masks:
-            found = {"AP": 0.0, **table_of(pairs, self.classes, "mask").metrics()}
+            found = {"AP": 0.0, **table_of(pairs, self.classes, "mask", self.most).metrics()}
             values |= {f"mask_{name}": value for name, value in found.items()}
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 

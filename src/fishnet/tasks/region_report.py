@@ -16,7 +16,7 @@ from fishnet.errors import InputError
 from fishnet.tasks.base import Report
 from fishnet.tasks.region_figures import Measured, draw_precision_recall, truth_and_found
 from fishnet.tasks.region_matches import Matches, ratios
-from fishnet.tasks.region_metrics import Compared, Kind, compared, table_of
+from fishnet.tasks.region_metrics import MOST, Compared, Kind, compared, table_of
 from fishnet.tasks.report_files import SHOWN, number, percent, short, write_csv
 
 WORST = 6  # pictures on the sheet
@@ -33,10 +33,11 @@ class RegionReport(Report):
         masks: whether masks are measured too.
         threshold: detections of that score and above count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
             best F1 on these pictures.
+        most: see :class:`~fishnet.tasks.region_metrics.CocoTable`.
     """
 
-    def __init__(self, classes: Classes, masks: bool = False, threshold: float | None = None) -> None:
-        self.classes, self.masks, self._asked = classes, masks, threshold
+    def __init__(self, classes: Classes, masks: bool = False, threshold: float | None = None, most: int = MOST) -> None:
+        self.classes, self.masks, self._asked, self.most = classes, masks, threshold, most
         self.kind: Kind = "mask" if masks else "box"
         self.pairs: list[Compared] = []
         self.indices: list[int] = []
@@ -66,7 +67,9 @@ class RegionReport(Report):
             threshold = matches[self.kind].best_threshold() if self._asked is None else self._asked
             for kind, it in matches.items():
                 counts = it.counts(threshold, "label", len(self.classes))
-                self._measured[kind] = Measured(table_of(self.pairs, self.classes, kind), it, threshold, counts)
+                self._measured[kind] = Measured(
+                    table_of(self.pairs, self.classes, kind, self.most), it, threshold, counts
+                )
         return self._measured
 
     def metrics(self) -> dict[str, float]:
@@ -94,7 +97,9 @@ class RegionReport(Report):
             for k, (row, coco) in enumerate(zip(rows, it.table.per_class(), strict=True)):
                 objects, found, false = it.counts.at(k)
                 own = it.matches.label(k)
-                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", "AR100")} | ratios(objects, found, false)
+                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", f"AR{self.most}")} | ratios(
+                    objects, found, false
+                )
                 values: dict[str, Any] = {
                     **{name: value if value is None else percent(value, 1) for name, value in shares.items()},
                     "found": found,

@@ -77,6 +77,7 @@ def evaluate(
     tile: int | None = None,
     overlap: float | None = None,
     threshold: float | None = None,
+    most: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -91,6 +92,7 @@ def evaluate(
         workers: of the loader.
         tile, overlap: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
+        most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         progress: called with pictures done and in all.
 
     Raises:
@@ -110,7 +112,7 @@ def evaluate(
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    metrics, report = task.metrics(bundle.classes), task.report(bundle.classes, threshold)
+    metrics, report = task.metrics(bundle.classes, most), task.report(bundle.classes, threshold, most)
     broken: list[str] = []
     done = 0
     transform = task.eval_transform(bundle.preprocess)
@@ -138,11 +140,25 @@ _Pass = tuple[Any, Any, list[int], list[str]]
 
 
 def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
-    preprocess = predictor.bundle.preprocess
-    for batch in loader(part, transform, recipe, preprocess, shuffle=False):
+    for batch in loader(part, transform, recipe, predictor.bundle.preprocess, shuffle=False):
         assert isinstance(batch, Batch)
-        images = preprocess.normalise(batch.images.numpy()) if batch.indices else None
-        yield None if images is None else predictor.engine(images), batch.targets, batch.indices, batch.broken
+        outputs = _outputs(predictor, batch) if batch.indices else None
+        yield outputs, batch.targets, batch.indices, batch.broken
+
+
+def _outputs(predictor: Predictor, batch: Batch) -> Any:
+    """The raw outputs for a batch, as prediction computes them: no whole picture is padded to another's size."""
+    images = predictor.bundle.preprocess.normalise(batch.images.numpy())
+    if predictor.bundle.preprocess.fit == "crop":
+        return predictor.engine(images)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, target in enumerate(batch.targets):
+        alike.setdefault(target.placement.outer, []).append(i)
+    outputs: list[Any] = [None] * len(images)
+    for (height, width), some in alike.items():
+        for i, output in zip(some, predictor.engine(images[some, :, :height, :width]), strict=True):
+            outputs[i] = output
+    return outputs
 
 
 def _in_tiles(
