@@ -237,6 +237,39 @@ def test_a_size_that_is_not_the_pictures(tmp_path: Path) -> None:
         train.read(1)
 
 
+def without_sizes(content: Content) -> None:
+    for image in content["images"]:
+        del image["height"], image["width"]
+
+
+def test_masks_of_another_size_than_a_picture_that_states_none(tmp_path: Path) -> None:
+    small = {"size": [8, 8], "counts": [10, 20, 34]}
+
+    def one(content: Content) -> None:
+        without_sizes(content)
+        content["annotations"] = [{**content["annotations"][0], "segmentation": small}]
+
+    def two(content: Content) -> None:
+        without_sizes(content)
+        content["annotations"][0]["segmentation"] = {"size": [80, 96], "counts": [10, 20, 7650]}
+        content["annotations"][1]["segmentation"] = small
+
+    with pytest.raises(InputError, match=r"train_000.png: is 96x80 px, but annotated as 8x8 \(.*json line 9"):
+        changed(tmp_path / "one", one, masks=True)["train"].read(0)
+    with pytest.raises(InputError, match=r"line 10: annotations\[1\]: a mask of 8x8 px in a picture of 96x80"):
+        changed(tmp_path / "two", two, masks=True)
+
+
+def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for image in content["images"]:
+            del image["file_name"]
+
+    problems: list[str] = []
+    assert len(changed(tmp_path, change, problems=problems)["train"]) == 0
+    assert "images[0]: no file_name" in problems[0]
+
+
 def test_missing_pictures(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=3)
     (data / "train2017" / "train_001.png").unlink()

@@ -1,17 +1,20 @@
 """Which format data is, its parts, and what is said of none."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fishnet.data.labels import Classes
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.regions.open import looks_like_regions, open_regions
 from fishnet.errors import InputError
+from fishnet.preprocess import Preprocess
 from tests.makers import split_folder
-from tests.region_makers import KINDS, coco_folder, mask_folder, voc_folder, yolo_folder
+from tests.region_makers import KINDS, coco_folder, mask_folder, scenes, voc_folder, yolo_folder
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "coco": coco_folder,
@@ -49,6 +52,31 @@ def test_a_val_part_is_held_out_where_there_is_none(name: str, tmp_path: Path) -
     data = MAKERS[name](tmp_path / "data", train=8, test=2)
     assert list(counts(data).items()) == [("train", 6), ("val", 2), ("test", 2)]
     assert counts(data, whole=True) == {"train": 8, "test": 2}
+
+
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "voc parts"])
+def test_boxes_in_px_of_the_input(name: str, masks: bool, tmp_path: Path) -> None:
+    data = MAKERS[name](tmp_path / "data", train=4, val=1)
+    if name == "coco":  # sizes need not be stated: the pictures have them
+        path = data / "annotations" / "instances_train2017.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "images": [drop(image, "width") for image in content["images"]]}))
+    train = opened(data, masks=masks)["train"]
+    twice = Preprocess((160, 320), fit="whole")  # of 80 x 96 px
+    whole = train.boxes_in(twice)
+    expected = np.concatenate([2 * train.objects(i).boxes for i in range(4)])
+    assert len(expected) > 4
+    assert np.allclose(whole, expected, atol=1e-4)
+
+    Path(train.source(0)).write_bytes(b"x")  # what cannot be read is nobody's business here
+    states_sizes = name in ("roboflow", "voc", "masks")
+    first = 0 if states_sizes else len(scenes("train", 1)[0].boxes)
+    assert np.allclose(train.boxes_in(twice), expected[first:], atol=1e-4)
+
+
+def drop(values: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
 
 
 @pytest.mark.parametrize("name", WHOLE)

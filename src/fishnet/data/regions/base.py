@@ -80,14 +80,21 @@ class RegionSet(PictureSet):
             )
         return found.clean(size)
 
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of the picture itself, px. Raises InputError where it cannot be read."""
+        return self.read(index)[1].size
+
     def boxes_in(self, preprocess: Preprocess) -> NDArray[np.float32]:
-        """The boxes of all pictures whose size the annotation states, (n, 4), in px of the input; crowds left out."""
+        """The boxes of all pictures that can be read, (n, 4), in px of the input; crowds left out."""
         found = [np.zeros((0, 4), np.float32)]
         for index in range(len(self)):
-            objects = self.objects(index)
-            if min(objects.size):
-                clean = objects.clean(objects.size)
-                found.append(preprocess.place(*objects.size).to_input(clean.boxes[~clean.crowd]))
+            try:
+                objects = self.objects(index)
+                size = objects.size if min(objects.size) else self.size(index)
+            except InputError:  # is said, or skipped, when the picture's turn comes
+                continue
+            clean = objects.clean(size)
+            found.append(preprocess.place(*size).to_input(clean.boxes[~clean.crowd]))
         return np.concatenate(found)
 
     def part(self, indices: Sequence[int]) -> Self:

@@ -58,7 +58,7 @@ class CocoRegions(FileRegions):
         self.labels = self._labels(problems)
         names = [picture.file_name for picture in self.table.pictures]
         found = next((place for place in places if any((place / name).is_file() for name in names[:_PROBED])), None)
-        if found is None:
+        if found is None and names:  # without any, what is wrong with each was said already
             looked = ", ".join(str(place) for place in places)
             complain(f"{path}: none of its pictures found: {names[0]} is not in {looked}", problems)
         self.folder = found or places[0]

@@ -198,10 +198,15 @@ class CocoTable:
         self.classes = self._classes_of(self._distinct(set(categories[self._order].tolist())))
 
     def _misfits(self, picture: NDArray[np.int64]) -> Iterator[int]:
-        """The run-length encoded masks that are of another size than their picture."""
+        """The run-length encoded masks that are of another size than their picture, or where that states none, than
+        its first one: the picture is then taken to be of that size.
+        """
         sides = np.asarray(self._sides).reshape(-1, 2)
         for row in np.flatnonzero(sides.any(1) & (picture[: len(sides)] >= 0)).tolist():
-            if self.pictures[picture[row]].size not in ((0, 0), tuple(sides[row].tolist())):
+            stated, size = self.pictures[picture[row]], (int(sides[row, 0]), int(sides[row, 1]))
+            if stated.size == (0, 0):
+                self.pictures[picture[row]] = stated._replace(size=size)
+            elif stated.size != size:
                 yield row
 
     def _distinct(self, used: set[int]) -> list[int]:

@@ -44,6 +44,10 @@ class FileRegions(RegionSet):
         """The picture's path below the folder."""
         return Path(os.path.relpath(self.entries[index].path, self.folder)).as_posix()
 
+    def size(self, index: int) -> tuple[int, int]:
+        """See :class:`~fishnet.data.regions.base.RegionSet`; mostly from the file's header alone."""
+        return upright_size(Path(self.entries[index].path), self.channels)
+
 
 def upright_size(path: Path, channels: int) -> tuple[int, int]:
     """Height and width of a picture file, upright, mostly from its header alone.
