@@ -12,18 +12,34 @@ import torch
 from PIL import Image
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle import Bundle, read_bundle, write_bundle
 from fishnet.cli import main
 from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.predict import Predictor
+from fishnet.preprocess import Preprocess
 from fishnet.results import Detections
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec
+from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.region_report import RegionReport
+from fishnet.training.evaluate import evaluate
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
-from tests.region_makers import KINDS, SIZE, coco_folder, mask_folder, voc_folder, yolo_folder
+from tests.region_makers import (
+    KINDS,
+    SIZE,
+    coco_dict,
+    coco_folder,
+    mask_folder,
+    scene,
+    voc_folder,
+    write_json,
+    yolo_folder,
+)
 from tests.training.runs import die_at_step, ended, last, same_training, torchrun
 
 TASKS = ("detect", "instances")
@@ -100,6 +116,26 @@ def test_val_agrees_with_the_training(trained: Trained, run: Run, tmp_path: Path
     assert found["pictures"] == COUNTS["val"]
 
 
+def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
+    """Also of pictures of many sizes, however many are computed at once: none is padded to another's size."""
+    shown = [scene(i, size) for i, size in enumerate([(96, 80), (80, 160), (200, 100), (96, 80)])]
+    names = [f"{i}.png" for i in range(len(shown))]
+    data = write_json(tmp_path / "objects.json", coco_dict(shown, names))
+    for one, name in zip(shown, names, strict=True):
+        one.picture.save(tmp_path / name)
+    torch.manual_seed(0)
+    head = {"width": 16, "box_width": 16, "proposals": 20, "floor": 0.0}
+    bundle = Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), Preprocess((64, 96), fit="whole"), head_args=head)
+    model = get_task("detect").build(ModelSpec(bundle.backbone, bundle.classes, head_args=head))
+    predictor = Predictor(bundle, TorchEngine(bundle, model, "cpu"))
+    found = evaluate(predictor, str(data), split="all", batch_size=4, workers=0).report
+    assert isinstance(found, RegionReport)
+    for pair, name in zip(found.pairs, names, strict=True):
+        alone: Any = predictor.predict(tmp_path / name)
+        np.testing.assert_allclose(pair.found.boxes, alone.boxes, atol=1e-3)  # px; float32 in another order
+        np.testing.assert_allclose(pair.found.scores, alone.scores, atol=1e-5)
+
+
 def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:
     """One tile that holds a whole picture changes nothing; smaller ones find objects all the same."""
     figures = []
@@ -168,6 +204,31 @@ def test_weights_of_a_bundle_start_another_task(trained: Trained, run: Run, tmp_
     )
     assert code == 0, err
     assert "tensors of a task head left out" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [((), (640, 700)), (("--size", 320), (320, 448)), (("--max-size", 800), (640, 800))]
+)
+def test_a_bundle_brings_its_sizes_to_its_own_task(
+    given: tuple[object, ...],
+    size: tuple[int, int],
+    coco: Path,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of the recipe, 320 and 448 px, would not go with one of them."""
+    it = Preprocess((640, 700), fit="whole", sixteen_bit="shift")
+    write_bundle(tmp_path / "own", Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), it), lambda path: path.touch())
+    asked: list[Recipe] = []
+
+    def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> None:
+        asked.append(recipe)
+        raise InputError("enough")
+
+    monkeypatch.setattr("fishnet.training.fit.fit", fit)
+    says(run("train", "detect", coco, "--weights", tmp_path / "own", "--out", tmp_path / "out", *given), 2, "enough")
+    assert (asked[0].size, asked[0].max_size, asked[0].sixteen_bit) == (*size, "shift")
 
 
 # --- from an image classifier ---------------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ class Options:
         str | None,
         Parameter(
             help="A checkpoint file or a bundle of any task to start from; a bundle brings its backbone and channels, "
-            "and for the same task its size, unless others are given. What does not fit is new, and this is said."
+            "and for the same task its sizes and what becomes of 16 bits, unless others are given. What does not fit "
+            "is new, and this is said."
         ),
     ] = None
     out: Annotated[
@@ -137,6 +138,8 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
         if not weights:
             raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
         brought = _shape_of(local(weights), task)
+        if "size" in given:  # the bundle's longest side belongs to the bundle's size
+            brought.pop("max_size", None)
     recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
@@ -182,13 +185,16 @@ def _shape_of(weights: Path, task: str) -> dict[str, Any]:
     if not is_bundle(weights):
         return {}
     bundle = read_bundle(weights)
-    brought = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
+    brought: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
     if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
         brought["trunk_norm"] = "group"
     if bundle.task != task:
         return brought
-    end = {"end": bundle.backbone_args["end"]} if "end" in bundle.backbone_args else {}
-    return {**brought, "size": bundle.preprocess.size[0], **end}
+    if "end" in bundle.backbone_args:
+        brought["end"] = bundle.backbone_args["end"]
+    if bundle.preprocess.fit == "whole":
+        brought["max_size"] = bundle.preprocess.size[1]
+    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": bundle.preprocess.sixteen_bit}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:
