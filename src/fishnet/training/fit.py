@@ -1,6 +1,7 @@
 """Training from data to bundle."""
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -262,7 +263,7 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         with writing(out):
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
     except SystemExit:  # how Lightning ends an interrupted training
-        again = f"go on with: fishnet train {plan.task.name} {data} --resume {out}"
+        again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
         rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
     if trainer.should_stop:
