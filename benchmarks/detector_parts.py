@@ -1,0 +1,78 @@
+"""What a two-stage detector of a recipe multiplies: MACs of trunk, FPN and heads. Nothing is computed, only counted.
+
+    python benchmarks/detector_parts.py                              # Mask R-CNN of coco-1x at 800 x 1333 px
+    python benchmarks/detector_parts.py --recipe coco-modern --size 1024 1024
+
+A training step's forward pass has the recipe's ``samples`` in the box head and at most a quarter of them in the mask
+head; in use these are ``proposals`` and ``detections``. Sides are padded to multiples of 32, as pictures are.
+"""
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fishnet.data.labels import Classes
+from fishnet.preprocess import padded
+from fishnet.tasks import get_task
+from fishnet.tasks.base import ModelSpec
+from fishnet.tasks.detectors import HeadSpec
+from fishnet.training.recipe import Recipe, load_recipe
+
+CLASSES = 80  # COCO's
+
+
+def macs(run: Callable[[], object]) -> float:
+    """Multiply-accumulates of what a function does, in 10^9."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 2e9
+
+
+def zeros(*shape: int) -> Tensor:
+    return torch.zeros(*shape, device="meta")
+
+
+def row(backbone: str, recipe: Recipe, height: int, width: int) -> str:
+    """One line of the table."""
+    head = HeadSpec(
+        width=recipe.fpn_channels, box_width=recipe.box_width, box_convs=recipe.box_convs,
+        mask_width=recipe.mask_width, norm=recipe.head_norm,
+    )  # fmt: skip
+    spec = ModelSpec(backbone, Classes.of(f"class {i}" for i in range(CLASSES)), head_args=head.to_dict())
+    model = get_task("instances").build(spec).to("meta").eval()
+    picture, heads = zeros(1, recipe.channels, padded(height), padded(width)), model.roi_heads
+
+    def upto_proposals() -> None:
+        maps = model.fpn(OrderedDict(zip(model.names, model.features(picture).pyramid, strict=True)))
+        model.rpn.head(list(maps.values()))
+
+    trunk, first = macs(lambda: model.features(picture)), macs(upto_proposals)
+    box = macs(lambda: heads.box_predictor(heads.box_head(zeros(100, head.width, 7, 7)))) / 100
+    mask = macs(lambda: heads.mask_predictor(heads.mask_head(zeros(100, head.width, 14, 14)))) / 100
+    training = first + recipe.samples * box + recipe.samples // 4 * mask
+    use = first + recipe.proposals * box + recipe.detections * mask
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    cells = [f"{parameters:.2f}", *(f"{value:.1f}" for value in (trunk, first - trunk, training, use))]
+    return f"| {backbone} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--recipe", default="coco-1x")
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--backbones", nargs="+", default=["fishnet99", "fishnet150", "resnet50"])
+    args = parser.parse_args()
+    recipe = load_recipe("instances", args.recipe)
+    print("| trunk | parameters, M | trunk, GMACs | FPN and proposals | training, forward | in use |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for backbone in args.backbones:
+        print(row(backbone, recipe, *args.size), flush=True)
+    print(f"\nmask-rcnn of {args.recipe}, {CLASSES} classes, one picture of {args.size[0]} x {args.size[1]} px")
+
+
+if __name__ == "__main__":
+    main()
