@@ -283,6 +283,7 @@ def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, r
     found = json.loads((out / "config.json").read_text())["preprocess"]
     assert found == {
         "size": [160, 160], "crop_pct": 1.0, "interpolation": "lanczos", "mean": [0.5] * 3, "std": [0.2, 0.3, 0.4],
+        "fit": "crop", "sixteen_bit": "shift",
     }  # fmt: skip
     says(run(*command), 2, "config.json", "exists already", "--force")
     assert run(*command, "--force")[0] == 0

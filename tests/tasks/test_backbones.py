@@ -57,7 +57,7 @@ class Coarse(TaskModel):
 
     wants_pyramid = STRIDES
 
-    def decode(self, features: Features) -> list[Tensor]:
+    def decode(self, features: Features, targets: Any = None) -> list[Tensor]:
         return [level.mean() for level in features.pyramid]
 
 

@@ -11,7 +11,7 @@ import yaml
 from fishnet.errors import InputError
 from fishnet.tasks import TASKS
 from fishnet.training import fit as fitting
-from fishnet.training.recipe import Recipe, load_recipe, recipe_names
+from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.conftest import Run
 
 KEYS = [field.name for field in dataclasses.fields(Recipe)]
@@ -20,17 +20,26 @@ PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
 # A valid value other than the default for every key.
 OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
-    "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "size": 64, "val_size": 96, "channels": 1,
-    "crop_pct": 0.5, "interpolation": "bicubic", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0,
-    "color_jitter": 0.4,
-    "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25, "lighting": 0.1, "mixup": 0.2, "cutmix": 1.0,
-    "val_fraction": 0.3, "on_error": "skip", "epochs": 3, "batch_size": 7, "accumulate": 2, "optimizer": "adamw",
+    "trunk_norm": "group", "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "head_norm": "none",
+    "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32, "anchors": "auto", "proposals": 300,
+    "samples": 64, "detections": 300, "nms": 0.6, "floor": 0.01, "threshold": 0.3, "size": 64, "max_size": 96,
+    "val_size": 96, "channels": 1, "sixteen_bit": "stretch", "crop_pct": 0.5, "interpolation": "bicubic",
+    "val_fraction": 0.3, "on_error": "skip", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0,
+    "flip_vertical": 0.5, "jitter": (0.5, 2.0), "canvas": True, "crop": 0.3, "photometric": 0.5, "mosaic": 0.4,
+    "color_jitter": 0.4, "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25, "lighting": 0.1,
+    "mixup": 0.2, "cutmix": 1.0, "epochs": 3, "repeats": 5, "batch_size": 7, "accumulate": 2, "optimizer": "adamw",
     "lr": 0.3, "momentum": 0.8, "layer_decay": 0.75, "weight_decay": 0.2, "decay_norms": True, "schedule": "step",
-    "warmup_epochs": 0.5, "step_epochs": 5, "label_smoothing": 0.1, "class_weights": "balanced", "clip_grad": 2.0,
-    "ema": 0.999, "patience": 4, "checkpoint_steps": 100, "log_steps": 10, "precision": "bf16", "workers": 3,
-    "threads": 1, "seed": 9, "device": "cpu", "devices": 2, "nodes": 2, "strategy": "sharded", "sync_bn": True,
+    "warmup_epochs": 0.5, "step_epochs": 5, "milestones": (2, 4, 7), "label_smoothing": 0.1,
+    "class_weights": "balanced", "clip_grad": 2.0, "ema": 0.999, "patience": 4, "seed": 9, "checkpoint_steps": 100,
+    "log_steps": 10, "precision": "bf16", "workers": 3, "threads": 1, "device": "cpu", "devices": 2, "nodes": 2,
+    "strategy": "sharded", "sync_bn": True,
 }  # fmt: skip
-MINE = Recipe(**{**OTHER, "lighting": 0.0})  # PCA lighting is for three channels
+EVERY = [(task, name) for task in TASKS for name in keys_of(task)]
+
+
+def mine(task: str) -> Recipe:
+    """Another value for every key of a task."""
+    return Recipe(**{name: OTHER[name] for name in keys_of(task)} | {"lighting": 0.0})  # lighting is for three channels
 
 
 @pytest.fixture
@@ -66,27 +75,42 @@ def test_another_value_is_listed_for_every_key() -> None:
     assert not [name for name, value in OTHER.items() if value == getattr(Recipe(), name)]
 
 
-def test_every_key_is_a_flag_of_every_task(run: Run) -> None:
-    for task in TASKS:
-        code, out, _ = run("train", task, "--help")
-        assert code == 0
-        words = out.replace("│", " ").split()
-        missing = [name for name in KEYS if f"--{name.replace('_', '-')}" not in words]
-        assert not missing
+@pytest.mark.parametrize("task", TASKS)
+def test_every_key_of_a_task_is_its_flag(task: str, run: Run) -> None:
+    code, out, _ = run("train", task, "--help")
+    assert code == 0
+    words = out.replace("│", " ").split()
+    assert [name for name in KEYS if f"--{name.replace('_', '-')}" in words] == keys_of(task)
 
 
-@pytest.mark.parametrize("name", KEYS)
-def test_a_flag_overrides_the_recipe(name: str, trained: list[Recipe], tmp_path: Path, run: Run) -> None:
-    code, _, err = run("train", "classify", "data", "--quiet", "--out", tmp_path, *flags({name: OTHER[name]}))
+@pytest.mark.parametrize(("task", "name"), EVERY)
+def test_a_flag_overrides_the_recipe(task: str, name: str, trained: list[Recipe], tmp_path: Path, run: Run) -> None:
+    values = {name: OTHER[name]} | ({"canvas": True} if name == "mosaic" else {})
+    if name == "size" and "max_size" in keys_of(task):
+        values["max_size"] = 96
+    elif name == "max_size":
+        values["size"] = 64
+    code, _, err = run("train", task, "data", "--quiet", "--out", tmp_path, *flags(values))
     assert code == 0, err
-    assert trained == [load_recipe("classify", "small-data", {name: OTHER[name]})]
+    assert trained == [load_recipe(task, "small-data", values)]
     assert getattr(trained[0], name) == OTHER[name]
 
 
-def test_every_key_is_a_key_of_the_yaml(tmp_path: Path) -> None:
-    assert list(MINE.to_dict()) == KEYS
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINE.to_dict()))
-    assert load_recipe("classify", str(tmp_path / "mine.yaml")) == MINE
+@pytest.mark.parametrize("task", TASKS)
+def test_every_key_is_a_key_of_the_yaml(task: str, tmp_path: Path) -> None:
+    recipe = mine(task)
+    assert list(recipe.to_dict(task)) == keys_of(task)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe.to_dict(task)))
+    assert load_recipe(task, str(tmp_path / "mine.yaml")) == recipe
+
+
+@pytest.mark.parametrize(("task", "other", "key"), [("classify", "detect", "nms"), ("detect", "classify", "mixup")])
+def test_keys_of_another_task_are_refused(task: str, other: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{key}: 0.5\n")
+    with pytest.raises(InputError, match=f"mine.yaml: {key}: is for .*{other}.*, not for {task}"):
+        load_recipe(task, str(tmp_path / "mine.yaml"))
+    with pytest.raises(InputError, match=f"command line: {key}: is for"):
+        load_recipe(task, "small-data", {key: 0.5})
 
 
 def test_every_key_has_a_help_text() -> None:
@@ -100,7 +124,7 @@ def test_every_key_has_a_help_text() -> None:
 def test_packaged_recipes_load(task: str, name: str) -> None:
     recipe = load_recipe(task, name)
     assert recipe != Recipe(), "a recipe says something"
-    assert Recipe().replace(recipe.to_dict()) == recipe
+    assert Recipe().replace(recipe.to_dict(task)) == recipe
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -124,7 +148,7 @@ def test_file_recipes(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"epoch: 3", r"mine\.yaml: unknown key 'epoch': did you mean epochs"),
-        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from accumulate, backbone"),
+        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from accumulate, anchors, backbone"),
         (b"1: 3", r"mine\.yaml: unknown key 1"),
         (b"- epochs", "KEY: VALUE"),
         (b"3", "KEY: VALUE"),
@@ -169,6 +193,8 @@ def test_no_such_recipe() -> None:
         ({"schedule": "cosin"}, "schedule='cosin': did you mean cosine"),
         ({"precision": 64}, "precision=64"),
         ({"device": "tpu"}, "device='tpu'"),
+        ({"milestones": 3}, "milestones=3: must be a list of numbers"),
+        ({"milestones": [3, "x"]}, "milestones='x': must be a whole number"),
     ],
 )
 def test_wrong_types(values: dict[str, Any], words: str) -> None:
@@ -197,6 +223,15 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("lighting", (0.0, 0.1), (-0.1,)),
         ("mixup", (0.0, 0.2), (-0.1, math.inf)),
         ("cutmix", (0.0, 1.0), (-0.1,)),
+        ("jitter", ((0.05, 0.05), (1.0, 20.0)), ((0.0, 1.0), (2.0, 1.0), (1.0, 21.0))),
+        ("nms", (0.0, 1.0), (-0.1, 1.1)),
+        ("floor", (0.0, 1.0), (-0.1, 1.1)),
+        ("threshold", (0.0, 1.0), (-0.1, 1.1)),
+        ("proposals", (1, 5000), (0,)),
+        ("detections", (1, 5000), (0,)),
+        ("fpn_channels", (8, 256), (7,)),
+        ("repeats", (1, 100), (0,)),
+        ("milestones", ((), (1,), (3, 8)), ((0, 3), (8, 3), (3, 3))),
         ("val_fraction", (0.001, 0.9), (0.0, 1.0)),
         ("epochs", (1, 10**6), (0, -1)),
         ("batch_size", (1,), (0,)),
@@ -269,7 +304,7 @@ def test_a_config_can_name_the_recipe(trained: list[Recipe], tmp_path: Path, run
 
 
 def test_resuming_takes_the_folders_own_recipe(trained: list[Recipe], tmp_path: Path, run: Run) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(MINE.to_dict()))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(mine("classify").to_dict("classify")))
     code, _, err = run("train", "classify", "data", "--resume", tmp_path, "--epochs", 9)
     assert code == 0, err
-    assert trained == [dataclasses.replace(MINE, epochs=9)]
+    assert trained == [dataclasses.replace(mine("classify"), epochs=9)]

@@ -21,7 +21,10 @@ def flags_of(task: str | None = None) -> Any:
     fields = []
     for name in known if task is None else keys_of(task):
         facts = known[name].metadata
-        parameter = Parameter(help=facts["help"], group=_GROUPS[facts["group"]], negative_iterable=())
+        many = ... in typing.get_args(hints[name])  # as many values as are given
+        parameter = Parameter(
+            help=facts["help"], group=_GROUPS[facts["group"]], negative_iterable=(), consume_multiple=many or None
+        )
         fields.append((name, Annotated[hints[name] | None, parameter], None))
     made = dataclasses.make_dataclass("Flags", fields, frozen=True)
     made.__module__ = __name__
