@@ -17,8 +17,10 @@ import yaml
 
 import fishnet
 from fishnet import hub
-from fishnet.bundle import CONFIG, WEIGHTS, is_bundle, read_bundle
+from fishnet.bundle import CONFIG, WEIGHTS, Bundle, is_bundle, read_bundle
+from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError
+from fishnet.preprocess import Preprocess
 from fishnet.results import Classification
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
@@ -326,6 +328,18 @@ def test_the_card(bundle: Path) -> None:
     huggingface_hub.ModelCard(card)  # parses
     recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert recipe == it.recipe, "could be trained with again"
+
+
+@pytest.mark.parametrize(("task", "pipeline"), [("detect", "object-detection"), ("instances", "image-segmentation")])
+def test_the_card_of_what_finds_objects(task: str, pipeline: str) -> None:
+    it = Preprocess((64, 96), fit="whole")
+    bundle = Bundle(task, "fishnet_nano", Classes.of(["berry"]), it, metrics={"AP": 30.5, "AP50": 51})
+    card = hub.card(bundle, "me/mine")
+    assert front(card)["pipeline_tag"] == pipeline
+    assert "metrics" not in front(card)
+    assert "The whole picture, its shorter side to 64 px as far as the longer does not pass 96 px (bilinear)" in card
+    assert "crop" not in card
+    assert "| AP | 30.5 |" in card
 
 
 def test_a_card_of_ones_own(bundle: Path, tmp_path: Path, run: Run) -> None:

@@ -11,10 +11,15 @@ import yaml
 
 from fishnet.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
+from fishnet.preprocess import Preprocess
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CARD, CURVES = "README.md", "curves.png"
-_PIPELINES = {"classify": ("image-classification", ["accuracy"])}
+_PIPELINES: dict[str, tuple[str, list[str] | None]] = {
+    "classify": ("image-classification", ["accuracy"]),
+    "detect": ("object-detection", None),
+    "instances": ("image-segmentation", None),
+}
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,6 @@ def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bo
 
 def _body(bundle: Bundle, repo: str, curves: bool) -> str:
     it, names = bundle.preprocess, bundle.classes.names
-    height, width = it.size
     some = ", ".join(f"`{name}`" for name in names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
     figures = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
     own = "the pictures that training held out or was given for validation" if bundle.data else "its author's data"
@@ -174,10 +178,9 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
         'print(model.predict("photo.jpg").to_dict())\n```\n\n'
         f"Or from the command line: `fishnet predict hf-hub:{repo} photo.jpg`.",
         f"## Classes\n\n{some}. All of them, with their ids, are in {CONFIG}.",
-        f"## Preprocessing\n\nShorter side to {round(min(it.size) / it.crop_pct)} px ({it.interpolation}), centre crop "
-        f"of {height} x {width} px, {it.channels} channels; values from 0 to 1, less {_numbers(it.mean)}, divided by "
-        f"{_numbers(it.std)}.",
-        f"## Metrics\n\nMeasured on {own}; accuracies in percent.\n\n| metric | value |\n|---|---|\n{figures}"
+        f"## Preprocessing\n\n{_fitting(it)}, {it.channels} channels; values from 0 to 1, less "
+        f"{_numbers(it.mean)}, divided by {_numbers(it.std)}.",
+        f"## Metrics\n\nMeasured on {own}; in percent.\n\n| metric | value |\n|---|---|\n{figures}"
         if figures
         else "## Metrics\n\nNone were measured.",
         f"## Training\n\n![Loss and metrics over the epochs]({CURVES})" if curves else "",
@@ -187,6 +190,17 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
         else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _fitting(it: Preprocess) -> str:
+    height, width = it.size
+    if it.fit == "whole":
+        return (
+            f"The whole picture, its shorter side to {height} px as far as the longer does not pass {width} px "
+            f"({it.interpolation})"
+        )
+    wide = round(min(it.size) / it.crop_pct)
+    return f"Shorter side to {wide} px ({it.interpolation}), centre crop of {height} x {width} px"
 
 
 def _numbers(values: tuple[float, ...]) -> str:
