@@ -213,6 +213,10 @@ class Predictor:
         for name, item in waiting:
             yield name, next(results) if isinstance(item, _Input) else item
 
+    def check(self, **options: Any) -> None:
+        """Raises InputError where :meth:`predict` would for these options."""
+        self._options(options)
+
     def _options(self, options: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, float] | None]:
         """The options of the task's result, and the tiles' size and overlap, where there are to be any."""
         task, known = self.bundle.task, self.options

@@ -123,17 +123,36 @@ def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
     data = write_json(tmp_path / "objects.json", coco_dict(shown, names))
     for one, name in zip(shown, names, strict=True):
         one.picture.save(tmp_path / name)
-    torch.manual_seed(0)
-    head = {"width": 16, "box_width": 16, "proposals": 20, "floor": 0.0}
-    bundle = Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), Preprocess((64, 96), fit="whole"), head_args=head)
-    model = get_task("detect").build(ModelSpec(bundle.backbone, bundle.classes, head_args=head))
-    predictor = Predictor(bundle, TorchEngine(bundle, model, "cpu"))
+    predictor = untrained()
     found = evaluate(predictor, str(data), split="all", batch_size=4, workers=0).report
     assert isinstance(found, RegionReport)
     for pair, name in zip(found.pairs, names, strict=True):
         alone: Any = predictor.predict(tmp_path / name)
         np.testing.assert_allclose(pair.found.boxes, alone.boxes, atol=1e-3)  # px; float32 in another order
         np.testing.assert_allclose(pair.found.scores, alone.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"overlap": 0.3}, "overlap is of tiles: give tile too"),
+        ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
+        ({"threshold": 7.0}, "threshold=7.0: must be a number, 0 to 1"),
+        ({"most": 0}, "most=0: must be a whole number, 1 or more"),
+        ({"batch_size": 0}, "batch_size=0: must be 1 or more"),
+    ],
+)
+def test_val_refuses_what_predict_refuses(option: dict[str, Any], words: str, coco: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluate(untrained(), str(coco), workers=0, **option)
+
+
+def untrained() -> Predictor:
+    torch.manual_seed(0)
+    head = {"width": 16, "box_width": 16, "proposals": 20, "floor": 0.0}
+    bundle = Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), Preprocess((64, 96), fit="whole"), head_args=head)
+    model = get_task("detect").build(ModelSpec(bundle.backbone, bundle.classes, head_args=head))
+    return Predictor(bundle, TorchEngine(bundle, model, "cpu"))
 
 
 def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:

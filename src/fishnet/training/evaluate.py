@@ -97,11 +97,12 @@ def evaluate(
 
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
-            task does not have.
+            task does not have or of another range.
         WorkError: scores that are not finite.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
+    _check(predictor, batch_size, tile=tile, overlap=overlap, threshold=threshold, most=most)
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
     kept |= {"batch_size": batch_size or predictor.batch_size, "workers": workers}
     recipe = Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
@@ -133,6 +134,14 @@ def evaluate(
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+
+
+def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:
+    """Raises InputError for a value that makes no sense; what a task does not know, its metrics and report say."""
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+    own = ("threshold", "most")
+    predictor.check(**{name: value for name, value in options.items() if name in predictor.options or name not in own})
 
 
 _Pass = tuple[Any, Any, list[int], list[str]]
