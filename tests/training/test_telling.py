@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fishnet.training.estimate import Estimate
-from fishnet.training.recipe import keys_of, load_recipe
+from fishnet.training.recipe import Recipe, keys_of, load_recipe
 from tests.conftest import Run, fast
 from tests.training.runs import ROOT, python
 
