@@ -32,7 +32,7 @@ ALLOWED = {
     "tiling": {"errors", "results"},
     "video": {"errors"},
     "bundle": {"errors", "data", "preprocess"},
-    "hub": {"errors", "bundle"},
+    "hub": {"errors", "bundle", "preprocess"},
     "tasks": {*LEAVES, "backbone", "hub"},
     "predict": {*LEAVES, "tasks", "hub", "tiling", "video"},
     "analysis": {*LEAVES, "backbone", "tasks"},

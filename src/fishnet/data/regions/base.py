@@ -22,7 +22,7 @@ from fishnet.preprocess import Placement, Preprocess
 
 
 class RegionSet(PictureSet):
-    """One on-disk format of pictures with objects. Targets are :class:`~fishnet.data.objects.Objects`.
+    """One on-disk format of pictures with objects. Targets are :class:`~fishnet.data.regions.objects.Objects`.
 
     A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
 

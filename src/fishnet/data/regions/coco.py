@@ -38,7 +38,7 @@ class CocoRegions(FileRegions):
         problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
 
     Raises:
-        InputError: see :class:`~fishnet.data.coco_table.CocoTable`; no picture in any place, or a class that
+        InputError: see :class:`~fishnet.data.regions.coco_table.CocoTable`; no picture in any place, or a class that
             ``classes`` lacks.
     """
 
@@ -76,7 +76,7 @@ class CocoRegions(FileRegions):
         return {id_: index[name] for name, id_ in zip(mine.names, mine.ids, strict=True) if name in index}
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.RegionSet`."""
+        """See :class:`~fishnet.data.regions.base.RegionSet`."""
         return self.table.objects(self.entries[index].row, self.labels)
 
     def place(self, index: int, number: int) -> str:

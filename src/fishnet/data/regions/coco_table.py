@@ -51,8 +51,8 @@ class CocoTable:
         classes: of ``categories``, in the order of their ids.
 
     Raises:
-        InputError: see :func:`~fishnet.data.coco_stream.read_entries`; missing or repeated entries, unknown ids, with
-            ``masks`` also an annotation without a usable one. The message gives file, line and entry.
+        InputError: see :func:`~fishnet.data.regions.coco_stream.read_entries`; missing or repeated entries, unknown
+            ids, with ``masks`` also an annotation without a usable one. The message gives file, line and entry.
     """
 
     def __init__(self, path: Path, masks: bool = False, problems: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ class FileRegions(RegionSet):
     left_out: tuple[str, ...] = ()
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.regions.RegionSet`."""
+        """See :class:`~fishnet.data.regions.base.RegionSet`."""
         try:
             return read_file(self.entries[index].path)
         except InputError as error:

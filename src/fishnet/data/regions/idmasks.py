@@ -102,7 +102,7 @@ class MaskRegions(FileRegions):
         self.entries = [MaskEntry(path, found[name]) for name, path in pictures.items() if name in found]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.RegionSet`; the mask is read."""
+        """See :class:`~fishnet.data.regions.base.RegionSet`; the mask is read."""
         ids = read_ids(self.entries[index].mask)
         found = instances(ids)
         return Objects.of(

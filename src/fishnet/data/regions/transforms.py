@@ -30,7 +30,7 @@ class RegionTrainTransform:
     A picture, or the crop that is taken of it, is resized in its own proportions as
     :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
     that half the size is as frequent as double. All that is done to the pixels is one crop and one resizing of what
-    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.views.View.target`.
+    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.regions.views.View.target`.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must be ``whole``.
@@ -42,7 +42,7 @@ class RegionTrainTransform:
         flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
         jitter: smallest and largest factor of the scale; (1, 1) leaves the scale.
         crop: probability of a random crop, each side 0.3 to 1 of the picture's, in which one of the objects lies whole.
-        photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
+        photometric: probability of each step of :func:`~fishnet.data.regions.photometric.distort`, 0..1.
         mosaic: probability of a mosaic (arXiv 2004.10934): four pictures, each at half its scale, jittered, around a
             random centre of the canvas, which is as large as said above also without ``canvas``. Only where there are
             others (see :meth:`partners`).
@@ -93,7 +93,8 @@ class RegionTrainTransform:
 
         Args:
             image: a picture, or a tensor of shape (channels, height, width).
-            objects: of a known size, cut off at the picture's edges (:meth:`~fishnet.data.objects.Objects.clean`).
+            objects: of a known size, cut off at the picture's edges; see
+                :meth:`~fishnet.data.regions.objects.Objects.clean`.
             *others: none, or three more.
 
         Returns:

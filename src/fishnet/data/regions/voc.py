@@ -60,8 +60,8 @@ class VocRegions(FileRegions):
         problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
 
     Raises:
-        InputError: see :func:`~fishnet.data.voc_xml.read_xml`; a listed name without annotation, an object of a class
-            that ``classes`` lacks, no objects at all, no SegmentationObject though masks are wanted.
+        InputError: see :func:`~fishnet.data.regions.voc_xml.read_xml`; a listed name without annotation, an object of a
+            class that ``classes`` lacks, no objects at all, no SegmentationObject though masks are wanted.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class VocRegions(FileRegions):
         self._find_unknown(problems)
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.RegionSet`; with masks their file is read."""
+        """See :class:`~fishnet.data.regions.base.RegionSet`; with masks their file is read."""
         found = self.entries[index].annotation
         known = [i for i, name in enumerate(found.names) if name in self.index]
         boxes = Objects.of(found.boxes[known], [self.index[found.names[i]] for i in known], found.size)

@@ -99,7 +99,7 @@ class YoloRegions(FileRegions):
             raise InputError(f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other")
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.RegionSet`; the picture's header is read, as the numbers are shares."""
+        """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
         size = upright_size(entry.path, self.channels)
         scale = np.array([size[1], size[0]], np.float64)
