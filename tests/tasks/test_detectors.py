@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
 
 from fishnet.analysis.profile import cost
 from fishnet.data.labels import Classes
@@ -16,7 +17,7 @@ from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec
 from fishnet.tasks.cascade import STAGES
-from fishnet.tasks.detectors import Detector, HeadSpec, default_anchors, group_norm
+from fishnet.tasks.detectors import Detector, ExactAnchors, HeadSpec, default_anchors, group_norm
 from fishnet.training.optimise import freeze_norms
 
 CLASSES = Classes(("cell", "dot", "rod"), (7, 0, 90))
@@ -61,6 +62,16 @@ def known(model: Detector, images: Tensor) -> list[dict[str, Tensor]]:
     return found
 
 
+def test_anchors_do_not_depend_on_the_maps_arithmetic() -> None:
+    anchors = ExactAnchors(((20.0,),), ((0.5, 1.0),))
+    images = ImageList(torch.empty(1, 1, 800, 800, device="meta"), [(800, 800)])
+    maps = torch.zeros(1, 4, 100, 100)
+    expected = anchors(images, [maps])[0]
+    assert expected.dtype == torch.float32
+    assert torch.equal(anchors(images, [maps.bfloat16()])[0], expected)
+    assert expected[-1, :2].tolist() == [99 * 8 - 10, 99 * 8 - 10]
+
+
 @pytest.mark.parametrize(("task", "head"), HEADS)
 class TestHead:
     def test_training_gives_finite_losses_and_gradients_everywhere(self, task: str, head: str) -> None:
@@ -73,6 +84,18 @@ class TestHead:
         total(outputs["losses"]).backward()
         # Several processes wait for each parameter's gradient: none may be left without.
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+    def test_boxes_and_scores_are_exact_in_mixed_arithmetic(self, task: str, head: str) -> None:
+        """Numbers that were in bf16 once are numbers of bf16; of FCOS' boxes many lie on its grid of whole px."""
+        model = build(task, head).eval()
+        images = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            found = model(images)[0]
+        inside = found["boxes"][(found["boxes"] > 64) & (found["boxes"] < 319)]
+        for values in (inside, found["scores"]):
+            assert values.dtype == torch.float32
+            assert len(values) > 20
+            assert (values == values.bfloat16()).float().mean() < 0.8
 
     def test_a_batch_without_any_object_trains(self, task: str, head: str) -> None:
         model = build(task, head).train()

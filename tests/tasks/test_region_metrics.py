@@ -212,6 +212,22 @@ def test_outputs_that_are_no_numbers(key: str) -> None:
         CocoMetric(them.classes).update(outputs, targets)
 
 
+def test_outputs_in_16_bits() -> None:
+    """As autocast leaves them; of three digits, so that the figures are near, not the same."""
+    them = simulated(5, masks=True)
+    outputs, targets = as_batch(them)
+    half = [
+        {k: torch.from_numpy(v).bfloat16() if k == "masks" else torch.from_numpy(v) for k, v in one.items()}
+        for one in outputs
+    ]
+    metrics = [CocoMetric(them.classes, masks=True) for _ in range(2)]
+    for metric, given in zip(metrics, (outputs, half), strict=True):
+        metric.update(given, targets)
+    exact, rough = (metric.compute() for metric in metrics)
+    assert rough.keys() == exact.keys()
+    assert float(rough["mask_AP"]) == pytest.approx(float(exact["mask_AP"]), abs=0.05)
+
+
 class Module(pl.LightningModule):
     """Only validates."""
 

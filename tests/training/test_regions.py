@@ -36,6 +36,7 @@ from tests.region_makers import (
     coco_folder,
     mask_folder,
     scene,
+    scenes,
     voc_folder,
     write_json,
     yolo_folder,
@@ -381,6 +382,13 @@ def test_norms_of_the_trunk(task: str, norm: str, coco: Path, run: Run, tmp_path
     )
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_mixed_precision(task: str, coco: Path, run: Run, tmp_path: Path) -> None:
+    code, _, err = run("train", task, coco, "--out", tmp_path / "out", *small("--epochs", 1, "--precision", "bf16"))
+    assert code == 0, err
+    assert get_task(task).monitor in read_bundle(tmp_path / "out").metrics
+
+
 def test_grey_pictures(tmp_path: Path, run: Run) -> None:
     data = mask_folder(tmp_path / "data")
     code, _, err = run("train", "detect", data, "--out", tmp_path / "out", *small("--epochs", 1, "--channels", 1))
@@ -479,9 +487,7 @@ def test_milestones_divide_the_rate_at_their_epochs(coco: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_a_pretrained_trunk_learns_faster(tmp_path: Path) -> None:
     """A trunk that has learnt to tell the kinds apart as single pictures finds them in scenes after fewer steps than a
-    random one; the mean loss of the same few epochs is lower for each of three seeds."""
-    from tests.region_makers import scenes
-
+    random one. Seen here: AP50 of the last four of 12 epochs 22 to 31 against 1 to 13, for three seeds."""
     crops = tmp_path / "crops"
     for part, count in (("train", 120), ("val", 30)):
         for i, one in enumerate(scenes(part, count)):
@@ -491,14 +497,18 @@ def test_a_pretrained_trunk_learns_faster(tmp_path: Path) -> None:
                 one.picture.crop(tuple(box)).save(place)
     trunk = tmp_path / "trunk"
     flags = ["--backbone", "fishnet_nano", "--size", 48, "--epochs", 8, "--batch-size", 16, "--workers", 0, "--quiet"]
-    assert main([str(w) for w in ["train", "classify", crops, "--out", trunk, *flags]]) == 0
-    data = coco_folder(tmp_path / "coco", train=16, val=4)
-    for seed in range(3):
-        losses = {}
-        for name, start in (("random", []), ("pretrained", ["--weights", str(trunk)])):
-            out = tmp_path / f"{name}-{seed}"
-            flags = small("--epochs", 4, "--seed", seed, *start)
-            assert main(["train", "detect", str(data), "--out", str(out), *flags]) == 0
-            rows = read_history(out / "history.csv")
-            losses[name] = np.mean([float(row["train/loss"]) for row in rows if row["train/loss"]])
-        assert losses["pretrained"] < losses["random"], (seed, losses)
+    assert main([str(word) for word in ["train", "classify", crops, "--out", trunk, *flags]]) == 0
+    data = coco_folder(tmp_path / "coco", train=24, val=8)
+
+    def learnt(name: str, seed: int, *start: object) -> float:
+        out = tmp_path / f"{name}-{seed}"
+        flags = small("--epochs", 12, "--seed", seed, "--lr", 0.001, *start)
+        assert main(["train", "detect", str(data), "--out", str(out), *flags]) == 0
+        return float(
+            np.mean([float(row["val/AP50"]) for row in read_history(out / "history.csv") if row["val/AP50"]][-4:])
+        )
+
+    random = [learnt("random", seed) for seed in range(3)]
+    pretrained = [learnt("pretrained", seed, "--weights", trunk) for seed in range(3)]
+    assert all(one > other for one, other in zip(pretrained, random, strict=True)), (pretrained, random)
+    assert np.mean(pretrained) > 1.5 * np.mean(random)

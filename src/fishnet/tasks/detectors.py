@@ -104,6 +104,32 @@ def default_anchors(per_level: int) -> Anchors:
     return Anchors(sizes, (0.5, 1.0, 2.0))
 
 
+class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
+    """Anchors in float32 whatever the maps' arithmetic: see :func:`exact`."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """As torchvision's, which asks the maps for their sizes, device and number type."""
+        sizes = [one.new_empty((), dtype=torch.float32).expand(1, 1, *one.shape[-2:]) for one in feature_maps]
+        anchors: list[Tensor] = super().forward(image_list, sizes)
+        return anchors
+
+
+def exact(part: nn.Module) -> nn.Module:
+    """The part of a head that gives scores and boxes, its outputs in float32 also where autocast computes it in 16
+    bits: with the eight digits of bf16, boxes beyond 512 px would lie on every fourth px, and scores would be alike.
+    """
+    part.register_forward_hook(lambda _part, _inputs, outputs: _float(outputs))
+    return part
+
+
+def _float(outputs: Any) -> Any:
+    if isinstance(outputs, dict):
+        return {name: _float(value) for name, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(map(_float, outputs))
+    return outputs.float()
+
+
 class Detector(TaskModel):
     """A trunk, an FPN over its pyramid, and a head.
 
@@ -132,9 +158,9 @@ class Detector(TaskModel):
     def _build(self, spec: HeadSpec) -> None:
         raise NotImplementedError
 
-    def _anchors(self, per_level: int) -> AnchorGenerator:
+    def _anchors(self, per_level: int) -> ExactAnchors:
         it = self.spec.anchors or default_anchors(per_level)
-        return AnchorGenerator(it.sizes, (it.ratios,) * len(it.sizes))
+        return ExactAnchors(it.sizes, (it.ratios,) * len(it.sizes))
 
     def decode(self, features: Features, targets: Sequence[RegionTarget] | None = None) -> Any:
         """See the class."""
@@ -174,7 +200,7 @@ class TwoStage(Detector):
         anchors = self._anchors(1)
         self.rpn = RegionProposalNetwork(
             anchors,
-            RPNHead(spec.width, anchors.num_anchors_per_location()[0]),
+            exact(RPNHead(spec.width, anchors.num_anchors_per_location()[0])),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
@@ -252,7 +278,7 @@ def roi_heads(
     return RoIHeads(
         MultiScaleRoIAlign(list(names), 7, 2),
         FastRCNNConvFCHead((spec.width, 7, 7), *layers, norm_layer=spec.norm_layer),
-        predictor(spec.box_width, classes + 1),
+        exact(predictor(spec.box_width, classes + 1)),
         fg_iou_thresh=iou,
         bg_iou_thresh=iou,
         batch_size_per_image=spec.samples,
@@ -323,7 +349,7 @@ class Retina(OneStage):
             spec.width, anchors.num_anchors_per_location()[0], self.classes, norm_layer=spec.norm_layer
         )
         self.net = RetinaNet(
-            _Outside(spec.width), self.classes, anchor_generator=anchors, head=head, bg_iou_thresh=IGNORED_IOU,
+            _Outside(spec.width), self.classes, anchor_generator=anchors, head=exact(head), bg_iou_thresh=IGNORED_IOU,
             score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
         )  # fmt: skip
 
@@ -340,10 +366,12 @@ class Fcos(OneStage):
     def _build(self, spec: HeadSpec) -> None:
         if spec.width % 32 or spec.width < 64:
             raise InputError(f"fpn_channels={spec.width}: fcos needs a multiple of 32, from 64")
+        places = ExactAnchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)
         self.net = FCOS(
-            _Outside(spec.width), self.classes,
+            _Outside(spec.width), self.classes, anchor_generator=places,
             score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
         )  # fmt: skip
+        exact(self.net.head)
 
     def _losses(
         self, targets: Targets, outputs: dict[str, Tensor], anchors: list[Tensor], counts: list[int]

@@ -19,6 +19,7 @@ from fishnet.data.regions.objects import Objects, encoded
 from fishnet.data.regions.rle import runs
 from fishnet.errors import WorkError
 from fishnet.results import Cutout, Detections
+from fishnet.tasks.engine import to_numpy
 
 Kind = Literal["box", "mask"]
 IOUS = np.linspace(0.5, 0.95, 10)  # what COCO averages over
@@ -73,7 +74,7 @@ def compared(raw: dict[str, Any], target: RegionTarget, classes: Classes, masks:
     assert target.placement is not None, "validation's targets carry the placement"
     if isinstance(raw, Detections):
         return Compared.of(target.truth, raw, masks)
-    arrays = {key: value.detach().cpu().numpy() if torch.is_tensor(value) else value for key, value in raw.items()}
+    arrays = {key: to_numpy(value.detach()) if torch.is_tensor(value) else value for key, value in raw.items()}
     if not all(np.isfinite(arrays[key]).all() for key in ("boxes", "scores")):
         raise WorkError("the model's scores or boxes are not finite (NaN or infinite): its weights are of no use")
     if not masks:
