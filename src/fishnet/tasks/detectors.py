@@ -118,8 +118,12 @@ def exact(part: nn.Module) -> nn.Module:
     """The part of a head that gives scores and boxes, its outputs in float32 also where autocast computes it in 16
     bits: with the eight digits of bf16, boxes beyond 512 px would lie on every fourth px, and scores would be alike.
     """
-    part.register_forward_hook(lambda _part, _inputs, outputs: _float(outputs))
+    part.register_forward_hook(_give_float)
     return part
+
+
+def _give_float(_part: nn.Module, _inputs: Any, outputs: Any) -> Any:
+    return _float(outputs)
 
 
 def _float(outputs: Any) -> Any:
