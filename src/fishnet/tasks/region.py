@@ -75,7 +75,7 @@ class _Regions(Task):
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.region_transforms.RegionTrainTransform`."""
+        """See :class:`~fishnet.data.regions.transforms.RegionTrainTransform`."""
         return RegionTrainTransform(
             preprocess,
             canvas=recipe.canvas,
@@ -89,7 +89,7 @@ class _Regions(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.region_transforms.RegionEvalTransform`."""
+        """See :class:`~fishnet.data.regions.transforms.RegionEvalTransform`."""
         return RegionEvalTransform(preprocess, with_masks=self.with_masks)
 
     def head_args(
