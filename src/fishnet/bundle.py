@@ -11,7 +11,9 @@ from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 
-SCHEMA = 2  # 1: classifiers; 2: pictures may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit)
+# 1: classifiers; 2: pictures may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
+# 3: or in their own size (fit "native"), for label maps
+SCHEMA = 3
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _TEXTS = ("task", "backbone", "head", "sha256")
 _OBJECTS = ("preprocess", "backbone_args", "head_args", "thresholds", "metrics", "recipe", "data", "versions")

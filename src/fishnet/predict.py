@@ -273,7 +273,7 @@ class Predictor:
     def _input(self, picture: Picture) -> _Input:
         """The model's input; the picture is let go, so that many fit in memory."""
         preprocess = self.bundle.preprocess
-        placement = preprocess.place(*_size(picture)) if preprocess.fit == "whole" else None
+        placement = None if preprocess.fit == "crop" else preprocess.place(*_size(picture))
         return _Input(preprocess.pixels(picture), placement)
 
     def _tiled(self, picture: Picture, tiling: tuple[int, float], options: dict[str, Any], step: int) -> Result:

@@ -20,6 +20,7 @@ _FILTERS = {
 }
 
 
+LONGEST = 5 / 3  # most of the longer side of a whole picture, of the shorter, by default: COCO's 1333 px to 800
 DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
 
 
@@ -64,14 +65,16 @@ class Preprocess:
 
     ``fit`` says which way: ``crop``, shorter side to ``size / crop_pct``, then the centre of ``size``; ``whole``, the
     picture resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at most ``size[1]``,
-    and padded with the mean colour right and below to a multiple of 32. Both then normalise.
+    and padded with the mean colour right and below to a multiple of 32; ``native``, the picture in its own size, padded
+    likewise. All then normalise.
 
     Attributes:
-        size: height and width of the input, px; for ``whole`` the shorter side, and the most of the longer.
-        crop_pct: share of the shorter side that the crop keeps, in (0, 1]; without meaning for ``whole``.
+        size: height and width of the input, px; for ``whole`` the shorter side, and the most of the longer; for
+            ``native`` only what training cut out.
+        crop_pct: share of the shorter side that the crop keeps, in (0, 1]; for ``crop`` alone.
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
-        fit: ``crop`` or ``whole``.
+        fit: ``crop``, ``whole`` or ``native``.
         sixteen_bit: what becomes of more than 8 bits a channel: ``shift`` or ``stretch``.
     """
 
@@ -80,7 +83,7 @@ class Preprocess:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    fit: Literal["crop", "whole"] = "crop"
+    fit: Literal["crop", "whole", "native"] = "crop"
     sixteen_bit: SixteenBit = "shift"
 
     def __post_init__(self) -> None:
@@ -97,8 +100,8 @@ class Preprocess:
             raise InputError(f"size {self.size}: must be height and width, 1 or more")
         if not 0 < self.crop_pct <= 1:
             raise InputError(f"crop_pct {self.crop_pct}: must be more than 0 and at most 1")
-        if self.fit not in ("crop", "whole"):
-            raise InputError(f"fit {self.fit!r}: choose from crop, whole")
+        if self.fit not in ("crop", "whole", "native"):
+            raise InputError(f"fit {self.fit!r}: choose from crop, whole, native")
         if self.fit == "whole" and self.size[0] > self.size[1]:
             raise InputError(f"size {self.size}: the longer side's limit is below the shorter side")
         if self.sixteen_bit not in ("shift", "stretch"):
@@ -116,6 +119,8 @@ class Preprocess:
 
     def scale(self, height: int, width: int) -> float:
         """The factor by which a whole picture of this size, px, is resized."""
+        if self.fit == "native":
+            return 1.0
         return min(self.size[0] / min(height, width), self.size[1] / max(height, width))
 
     def place(self, height: int, width: int) -> Placement:
@@ -148,7 +153,7 @@ class Preprocess:
         return np.stack([np.asarray(plane) for plane in planes], -1)
 
     def _resize(self, image: Image.Image, colour: tuple[int, ...]) -> Image.Image:
-        if self.fit == "whole":
+        if self.fit != "crop":
             place = self.place(image.height, image.width)
             inner, outer = place.inner[::-1], place.outer[::-1]
             page = Image.new(image.mode, outer, colour if len(colour) > 1 else colour[0])

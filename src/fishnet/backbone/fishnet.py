@@ -38,6 +38,8 @@ STRIDES = (4, 8, 16, 32, 32, 16, 8, 4, 8, 16, 32)
 # Which earlier stage each stage of body and head concatenates to its own output.
 BRANCH = {5: 2, 6: 1, 7: 0, 8: 6, 9: 5, 10: 4}
 LAST = {"body": 7, "head": 10}
+EDGE = "stem.2"  # the stem's map at stride 2, before its pooling
+_EDGE = -1  # its number
 
 
 @dataclass(frozen=True)
@@ -319,13 +321,16 @@ class FishNet(nn.Module):
     def _run(self, x: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """Runs the stages up to the last one wanted; gives the outputs of the wanted ones by index."""
         self._check_input(x)
-        last = max(wanted)
+        last = max(0, *wanted)
         waiting: dict[int, Tensor] = {}
         outputs: dict[int, Tensor] = {}
         later = set(BRANCH.values())
         for i, stage in enumerate(self.stages[: last + 1]):
             inputs = (x, waiting[BRANCH[i]]) if i in BRANCH else (x,)
-            if self.grad_checkpointing and self.training and i > 0 and torch.is_grad_enabled():
+            if i == 0 and _EDGE in wanted:
+                outputs[_EDGE] = self.stem[:-1](x)
+                x = self.stem[-1](outputs[_EDGE])
+            elif self.grad_checkpointing and self.training and i > 0 and torch.is_grad_enabled():
                 x = recomputed(stage, *inputs)
             else:
                 x = stage(*inputs)
@@ -354,15 +359,19 @@ class FishNet(nn.Module):
     def forward_stages(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Outputs of any stages of the fish by name (``STAGES``: stem, tail.0 ... head.2), nothing computed beyond.
 
+        ``stem.2`` is the stem's map at stride 2, before its pooling: (batch, spec.stem, height / 2, width / 2), rounded
+        up.
+
         Raises:
             ValueError: a name that this network does not have.
         """
-        known = STAGES[: self._last + 1]
+        known = (*STAGES[: self._last + 1], EDGE)
         for name in names:
             if name not in known:
                 raise ValueError(f"no stage {name!r}: choose from {', '.join(known)}")
-        outputs = self._run(x, {STAGES.index(name) for name in names}) if names else {}
-        return {name: outputs[STAGES.index(name)] for name in names}
+        number = {name: _EDGE if name == EDGE else STAGES.index(name) for name in names}
+        outputs = self._run(x, set(number.values())) if names else {}
+        return {name: outputs[number[name]] for name in names}
 
     def forward_intermediates(
         self,

@@ -1,4 +1,4 @@
-"""Task heads over any trunk: image level (classify), region level (detect, instances)."""
+"""Task heads over any trunk: image level (classify), region level (detect, instances), pixel level (segment)."""
 
 from importlib import import_module
 
@@ -9,6 +9,7 @@ TASKS = {
     "classify": "fishnet.tasks.image:Classify",
     "detect": "fishnet.tasks.region:Detect",
     "instances": "fishnet.tasks.region:Instances",
+    "segment": "fishnet.tasks.pixel:Segment",
 }
 
 

@@ -6,11 +6,10 @@ Sources: FPN (arXiv 1612.03144), Faster R-CNN (1506.01497), Mask R-CNN (1703.068
 nobody's business outside this module.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import Features, TaskModel
+from fishnet.tasks.norms import Norm, norm_layer
 
 Found = list[dict[str, Tensor]]
 Targets = list[dict[str, Tensor]]
@@ -58,7 +58,7 @@ class HeadSpec:
     box_width: int = 1024
     box_convs: int = 0
     mask_width: int = 256
-    norm: Literal["group", "batch", "none"] = "group"
+    norm: Norm = "group"
     anchors: Anchors | None = None
     proposals: int = 1000
     samples: int = 512
@@ -84,18 +84,7 @@ class HeadSpec:
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
         """What makes a norm for so many channels."""
-        layers: dict[str, Callable[[int], nn.Module] | None] = {
-            "group": group_norm,
-            "batch": nn.BatchNorm2d,
-            "none": None,
-        }
-        return layers[self.norm]
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with the most groups, up to 32, of two channels or more: one value alone has no variance."""
-    groups = math.gcd(channels, 32)
-    return nn.GroupNorm(groups // 2 if groups == channels else groups, channels)
+        return norm_layer(self.norm)
 
 
 def default_anchors(per_level: int) -> Anchors:

@@ -18,6 +18,7 @@ from fishnet.draw import card
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -111,11 +112,9 @@ class Classify(Task):
 
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> "CrossEntropy":
         """Cross-entropy with the recipe's label smoothing and class weights."""
-        weights = None
         assert isinstance(pictures, LabelledSet)
-        if recipe.class_weights == "balanced":
-            counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes)).clamp(min=1)
-            weights = counts.sum() / (len(counts) * counts)
+        counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes))
+        weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
         return CrossEntropy(recipe.label_smoothing, weights)
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:

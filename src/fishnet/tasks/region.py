@@ -14,7 +14,7 @@ from fishnet.data.regions.open import open_regions
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.preprocess import LONGEST, Preprocess
 from fishnet.results import Cutout
 from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.cascade import Cascade, MaskCascade
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from fishnet.training.recipe import Recipe
-
-LONGEST = 5 / 3  # of the input's shorter side, by default: the 1333 px to COCO's 800
 
 
 class Losses(nn.Module):

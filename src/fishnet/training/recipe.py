@@ -16,6 +16,7 @@ from fishnet.errors import InputError, nearest
 
 IMAGE: Final = ("classify",)
 REGION: Final = ("detect", "instances")
+PIXEL: Final = ("segment",)
 
 
 def key(default: Any, text: str, tasks: tuple[str, ...] = (), group: str = "Training") -> Any:
@@ -42,12 +43,16 @@ class Recipe:
     trunk_norm: Literal["batch", "frozen", "group"] = _model(
         "batch",
         "The trunk's norms: as built; batch norms kept as they are (pretrained trunks); or group norms.",
-        REGION,
+        (*REGION, *PIXEL),
     )
     grad_checkpointing: bool = _model(False, "Recompute features in the backward pass: less memory, more time.")
-    drop_rate: float = _model(0.0, "Dropout before the classifier, 0 to 1.", IMAGE)
+    drop_rate: float = _model(0.0, "Dropout before the last layer, 0 to 1.", (*IMAGE, *PIXEL))
     drop_path_rate: float = _model(0.0, "Stochastic depth of the deepest unit, 0 to 1.")
-    head_norm: Literal["group", "batch", "none"] = _model("group", "Norms in the FPN and the task head.", REGION)
+    head_norm: Literal["group", "batch", "none"] = _model(
+        "group", "Norms in the FPN and the task head.", (*REGION, *PIXEL)
+    )
+    decoder_channels: int = _model(256, "Channels of the decoder.", PIXEL)
+    edges: bool = _model(True, "Heads body and fish: also look at the stem's map at stride 2, for sharp edges.", PIXEL)
     fpn_channels: int = _model(256, "Channels of the FPN and of the heads over it.", REGION)
     box_width: int = _model(1024, "Two-stage heads: values in the box head's fully connected layers.", REGION)
     box_convs: int = _model(0, "Two-stage heads: 3x3 convolutions in the box head; 0: fully connected alone.", REGION)
@@ -61,8 +66,16 @@ class Recipe:
     nms: float = _model(0.5, "Overlap (IoU) from which the lower-scored of two boxes of a class goes, 0 to 1.", REGION)
     floor: float = _model(0.05, "Scores below it are never given, 0 to 1.", REGION)
     threshold: float = _model(0.5, "Score from which fishnet predict shows an object, 0 to 1.", REGION)
-    size: int = _input(224, "Side of the square input, px; of detectors the picture's shorter side.")
-    max_size: int = _input(0, "Longest side of the input, px; 0: 5/3 of the shorter.", REGION)
+    size: int = _input(224, "Side of the square input, px; of detectors and segmenters the picture's shorter side.")
+    max_size: int = _input(0, "Longest side of the input, px; 0: 5/3 of the shorter.", (*REGION, *PIXEL))
+    native: bool = _input(
+        False, "Pictures keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
+    )
+    crop_size: int = _input(0, "Side of the square that training cuts out, px of the input; 0: as size.", PIXEL)
+    ignore: tuple[int, ...] = _input(
+        (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
+    )
+    void: tuple[str, ...] = _input((), "Names of classes that are neither learnt from nor measured.", PIXEL)
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
     sixteen_bit: Literal["shift", "stretch"] = _input(
@@ -75,15 +88,20 @@ class Recipe:
     crop_scale: tuple[float, float] = _augment((0.25, 1.0), "Smallest and largest share of the area in a crop.", IMAGE)
     crop_ratio: tuple[float, float] = _augment((0.75, 1.3333), "Narrowest and widest crop, width / height.", IMAGE)
     flip: float = _augment(0.5, "Probability of mirroring.")
-    flip_vertical: float = _augment(0.0, "Probability of turning upside down.", REGION)
+    flip_vertical: float = _augment(0.0, "Probability of turning upside down.", (*REGION, *PIXEL))
     jitter: tuple[float, float] = _augment(
-        (1.0, 1.0), "Smallest and largest scale, relative to the validation's.", REGION
+        (1.0, 1.0), "Smallest and largest scale, relative to the validation's.", (*REGION, *PIXEL)
     )
     canvas: bool = _augment(
         False, "Cut out of, or padded to, one fixed size (large-scale jitter), instead of whole pictures.", REGION
     )
     crop: float = _augment(0.0, "Probability of a crop that keeps objects.", REGION)
-    photometric: float = _augment(0.0, "Probability of changing brightness, contrast, saturation and hue.", REGION)
+    photometric: float = _augment(
+        0.0, "Probability of changing brightness, contrast, saturation and hue.", (*REGION, *PIXEL)
+    )
+    single_class: float = _augment(
+        1.0, "Largest share of one class in a crop, 0 to 1: other crops are drawn up to ten times.", PIXEL
+    )
     mosaic: float = _augment(0.0, "Probability of putting four pictures together; needs canvas.", REGION)
     color_jitter: float = _augment(
         0.0, "Largest relative change of brightness, contrast and saturation, 0 to 1.", IMAGE
@@ -112,9 +130,19 @@ class Recipe:
     warmup_epochs: float = key(1.0, "Linear warm-up, in epochs; fractions count; at most half of the training.")
     step_epochs: int = key(30, "Step schedule: epochs between divisions of the rate by 10.")
     milestones: tuple[int, ...] = key((), "Milestones schedule: epochs at which the rate is divided by 10.")
-    label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.", IMAGE)
-    class_weights: Literal["none", "balanced"] = key(
-        "none", "balanced: each class counts alike, however many pictures.", IMAGE
+    loss: str = key(
+        "cross-entropy", "Sum of losses: cross-entropy, dice, focal, lovasz, e.g. cross-entropy+0.5*dice.", PIXEL
+    )
+    boundary: float = key(0.0, "Weight of the cross-entropy within 2 px of the classes' boundaries; 0: none.", PIXEL)
+    auxiliary: float = key(
+        0.0, "Weight of scores from the trunk's stride 16 that training learns by too; 0: none.", PIXEL
+    )
+    label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.", (*IMAGE, *PIXEL))
+    class_weights: Literal["none", "balanced", "median"] = key(
+        "none",
+        "balanced: each class counts alike, however many pictures or pixels; median: by the median frequency over its "
+        "own.",
+        (*IMAGE, *PIXEL),
     )
     clip_grad: float = key(0.0, "Largest gradient norm; 0 leaves gradients alone.")
     ema: float = key(0.0, "Decay of the moving average of the weights that is validated and kept, e.g. 0.999; 0: none.")
@@ -138,19 +166,12 @@ class Recipe:
             value = getattr(self, name)
             if not low <= value <= high or value == _INFINITY:
                 raise InputError(f"{name}={value}: must be {_bounds(low, high)}")
-        if 0 < self.val_size < 32:
-            raise InputError(f"val_size={self.val_size}: must be 0 or from 32")
-        low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise InputError(
-                f"crop_scale={list(self.crop_scale)}: must be two shares of the area, 0 < first <= second <= 1"
-            )
-        low, high = self.crop_ratio
-        if not 0 < low <= high:
-            raise InputError(f"crop_ratio={list(self.crop_ratio)}: must be two ratios, 0 < first <= second")
-        low, high = self.jitter
-        if not 0.05 <= low <= high <= 20:
-            raise InputError(f"jitter={list(self.jitter)}: must be two scales, 0.05 <= first <= second <= 20")
+        for name in ("val_size", "crop_size"):
+            if 0 < getattr(self, name) < 32:
+                raise InputError(f"{name}={getattr(self, name)}: must be 0 or from 32")
+        self._check_pairs()
+        if any(not 0 <= id_ < 2**32 for id_ in self.ignore):
+            raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more")
         if 0 < self.max_size < self.size:
             raise InputError(
                 f"max_size={self.max_size}: the longest side cannot be below the shorter, size={self.size}"
@@ -162,6 +183,19 @@ class Recipe:
         for name in ("lighting", "rand_augment_ops"):
             if getattr(self, name) and self.channels != 3 and (name, self.channels) != ("rand_augment_ops", 1):
                 raise InputError(f"{name}={getattr(self, name)}: does not go with channels={self.channels}")
+
+    def _check_pairs(self) -> None:
+        low, high = self.crop_scale
+        if not 0 < low <= high <= 1:
+            raise InputError(
+                f"crop_scale={list(self.crop_scale)}: must be two shares of the area, 0 < first <= second <= 1"
+            )
+        low, high = self.crop_ratio
+        if not 0 < low <= high:
+            raise InputError(f"crop_ratio={list(self.crop_ratio)}: must be two ratios, 0 < first <= second")
+        low, high = self.jitter
+        if not 0.05 <= low <= high <= 20:
+            raise InputError(f"jitter={list(self.jitter)}: must be two scales, 0.05 <= first <= second <= 20")
 
     def to_dict(self, task: str) -> dict[str, Any]:
         """The keys that a task knows, for YAML and JSON."""
@@ -197,6 +231,8 @@ _RANGES = (
     ("box_convs", 0, 16), ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("samples", 1, 100_000),
     ("detections", 1, 100_000), ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384),
     ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
+    ("decoder_channels", 8, 4096), ("crop_size", 0, 8192), ("single_class", 0, 1), ("boundary", 0, 1000),
+    ("auxiliary", 0, 1000),
 )  # fmt: skip
 
 
@@ -231,7 +267,8 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
     if origin is tuple and arguments[-1] is Ellipsis:
         if isinstance(value, list | tuple):
             return tuple(_convert(where, name, v, arguments[0]) for v in value)
-        raise InputError(f"{where}: {name}={value!r}: must be a list of numbers")
+        kind = "texts" if arguments[0] is str else "numbers"
+        raise InputError(f"{where}: {name}={value!r}: must be a list of {kind}")
     if origin is tuple:
         if isinstance(value, list | tuple) and len(value) == len(arguments):
             return tuple(_convert(where, name, v, a) for v, a in zip(value, arguments, strict=True))

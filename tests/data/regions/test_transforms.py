@@ -13,9 +13,9 @@ from torch import Tensor
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
 from fishnet.data.labels import Classes
+from fishnet.data.photometric import distort
 from fishnet.data.regions.base import RegionSet, RegionTarget
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.photometric import distort
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.data.regions.views import VISIBLE
 from fishnet.errors import InputError

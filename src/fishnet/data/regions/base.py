@@ -1,11 +1,9 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
-import copy
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
-from zlib import crc32
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
-from fishnet.data.base import PictureSet, mix
+from fishnet.data.base import EntrySet
 from fishnet.data.decode import decode_tensor
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.data.regions.objects import Objects
@@ -21,7 +19,7 @@ from fishnet.errors import InputError
 from fishnet.preprocess import Placement, Preprocess
 
 
-class RegionSet(PictureSet):
+class RegionSet(EntrySet):
     """One on-disk format of pictures with objects. Targets are :class:`~fishnet.data.regions.objects.Objects`.
 
     A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
@@ -34,14 +32,6 @@ class RegionSet(PictureSet):
     """
 
     with_masks: bool
-    entries: Sequence[Any]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @abstractmethod
-    def encoded(self, index: int) -> bytes:
-        """The picture file's content. Raises InputError where it cannot be had."""
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
@@ -96,12 +86,6 @@ class RegionSet(PictureSet):
             clean = objects.clean(size)
             found.append(preprocess.place(*size).to_input(clean.boxes[~clean.crowd]))
         return np.concatenate(found)
-
-    def part(self, indices: Sequence[int]) -> Self:
-        """Some of the pictures, by index."""
-        other = copy.copy(self)
-        other.entries = [self.entries[i] for i in indices]
-        return other
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
         image, objects = self.read_tensor(index)
@@ -160,14 +144,3 @@ class RegionTarget:
         boxes, labels, crowd = map(change, (self.boxes, self.labels, self.crowd))
         masks = None if self.masks is None else change(self.masks)
         return RegionTarget(boxes, labels, crowd, masks, self.truth, self.placement)
-
-
-def hold_out_regions(whole: RegionSet, fraction: float, seed: int) -> tuple[RegionSet, RegionSet]:
-    """Splits off a share of a set, at least one picture and never all; which ones depends on their keys and the seed.
-
-    Returns:
-        (rest, held out).
-    """
-    order = sorted(range(len(whole)), key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
-    count = min(max(1, round(fraction * len(whole))), len(whole) - 1)
-    return whole.part(sorted(order[count:])), whole.part(sorted(order[:count]))

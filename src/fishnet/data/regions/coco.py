@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fishnet.data.files import child, part_folders
 from fishnet.data.labels import Classes
+from fishnet.data.problems import complain
 from fishnet.data.regions.coco_table import CocoTable
-from fishnet.data.regions.files import FileRegions, child, part_folders
+from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 
@@ -35,7 +36,7 @@ class CocoRegions(FileRegions):
         classes: the classes that are known, matched by name; by default the file's categories, in the order of their
             ids, which are kept.
         masks: whether objects come with segmentations.
-        problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
+        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: see :class:`~fishnet.data.regions.coco_table.CocoTable`; no picture in any place, or a class that

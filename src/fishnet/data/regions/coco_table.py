@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.labels import Classes
+from fishnet.data.problems import complain
 from fishnet.data.regions.coco_shapes import Shape, Shapes, packed
 from fishnet.data.regions.coco_stream import Entry, read_entries
 from fishnet.data.regions.objects import Objects, Segmentation
-from fishnet.data.regions.problems import complain
 from fishnet.errors import InputError
 
 _FARTHEST = 1e9  # px

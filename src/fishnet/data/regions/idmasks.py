@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.data.files import child, part_folders
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures, read_file
-from fishnet.data.regions.files import FileRegions, child, part_folders
+from fishnet.data.problems import complain
+from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.problems import complain
 from fishnet.data.splits import in_order
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
@@ -70,7 +71,7 @@ class MaskRegions(FileRegions):
         channels: that pictures are read with.
         classes: the classes that are known; ``object`` must be one.
         masks: whether objects come with segmentations; boxes are those of the masks either way.
-        problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
+        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: pictures or masks without their other half, or two with one name.

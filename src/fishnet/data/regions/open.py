@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fishnet.data.base import hold_out_some
 from fishnet.data.labels import Classes
 from fishnet.data.open import as_trained
 from fishnet.data.regions import coco, idmasks, voc, yolo
-from fishnet.data.regions.base import RegionSet, hold_out_regions
+from fishnet.data.regions.base import RegionSet
 from fishnet.errors import InputError
 
 LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
@@ -55,7 +56,7 @@ def open_regions(
     empty = next((name for name, part in sets.items() if not len(part)), None)
     if empty is not None and problems is None:
         raise InputError(f"{data}: no picture in its part {empty!r}")
-    return sets if whole else as_trained(data, sets, lambda train: hold_out_regions(train, val_fraction, seed))
+    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
 
 
 def looks_like_regions(data: str) -> bool:

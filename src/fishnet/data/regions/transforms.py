@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
+from fishnet.data.crops import Window, fitting, happens, part_of, resized, uniform
 from fishnet.data.decode import to_tensor
+from fishnet.data.photometric import distort
 from fishnet.data.pictures import Picture
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.photometric import distort
-from fishnet.data.regions.views import View
+from fishnet.data.regions.views import RegionView
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess, padded
-
-Window = tuple[int, int, int, int]  # left, top, right, bottom in px of a picture; right and bottom outside
 
 SMALLEST_CROP = 0.3  # of either side of the picture
 CENTRE = (0.3, 0.7)  # where a mosaic's four pictures meet, of either side of the canvas
@@ -30,7 +29,7 @@ class RegionTrainTransform:
     A picture, or the crop that is taken of it, is resized in its own proportions as
     :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
     that half the size is as frequent as double. All that is done to the pixels is one crop and one resizing of what
-    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.regions.views.View.target`.
+    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.regions.views.RegionView.target`.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must be ``whole``.
@@ -42,7 +41,7 @@ class RegionTrainTransform:
         flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
         jitter: smallest and largest factor of the scale; (1, 1) leaves the scale.
         crop: probability of a random crop, each side 0.3 to 1 of the picture's, in which one of the objects lies whole.
-        photometric: probability of each step of :func:`~fishnet.data.regions.photometric.distort`, 0..1.
+        photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
         mosaic: probability of a mosaic (arXiv 2004.10934): four pictures, each at half its scale, jittered, around a
             random centre of the canvas, which is as large as said above also without ``canvas``. Only where there are
             others (see :meth:`partners`).
@@ -84,7 +83,7 @@ class RegionTrainTransform:
 
     def partners(self, length: int) -> list[int]:
         """Three other pictures of a set of so many, with the probability of a mosaic, else none."""
-        return torch.randint(length, (3,)).tolist() if _happens(self.mosaic) else []
+        return torch.randint(length, (3,)).tolist() if happens(self.mosaic) else []
 
     def __call__(
         self, image: Picture | Tensor, objects: Objects, *others: tuple[Picture | Tensor, Objects]
@@ -112,43 +111,43 @@ class RegionTrainTransform:
         targets = [view.target(found, self.with_masks) for view, (_, found) in zip(views, pictures, strict=True)]
         return page, targets[0] if len(targets) == 1 else _together(targets)
 
-    def _single(self, image: Tensor, objects: Objects) -> View:
+    def _single(self, image: Tensor, objects: Objects) -> RegionView:
         """A view of one picture, its corner at the page's."""
         window: Window = (0, 0, image.shape[2], image.shape[1])
         kept = None
-        if _happens(self.crop):
+        if happens(self.crop):
             kept = _one_of(objects)
             window = _crop(window, kept)
         scale = self._scale(window)
         if self.fixed:
-            window, inner = _fitting(window, scale, self.canvas, kept)
-            return View(window, inner, (0, 0), self.canvas, self._flips())
-        inner = _resized(window, scale)
-        return View(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self._flips())
+            window, inner = fitting(window, scale, self.canvas, kept)
+            return RegionView(window, inner, (0, 0), self.canvas, self._flips())
+        inner = resized(window, scale)
+        return RegionView(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self._flips())
 
-    def _four(self, pictures: Sequence[tuple[Tensor, Objects]]) -> list[View]:
+    def _four(self, pictures: Sequence[tuple[Tensor, Objects]]) -> list[RegionView]:
         """Views of four pictures that touch in the centre of a mosaic, clockwise from above and left of it."""
         height, width = self.canvas
-        x, y = round(width * _uniform(*CENTRE)), round(height * _uniform(*CENTRE))
+        x, y = round(width * uniform(*CENTRE)), round(height * uniform(*CENTRE))
         views = []
         for (image, _), left, above in zip(
             pictures, (True, False, False, True), (True, True, False, False), strict=True
         ):
             room = y if above else height - y, x if left else width - x
             window: Window = (0, 0, image.shape[2], image.shape[1])
-            window, inner = _fitting(window, self._scale(window) / 2, room, None)
+            window, inner = fitting(window, self._scale(window) / 2, room, None)
             corner = x - inner[1] if left else x, y - inner[0] if above else y
-            views.append(View(window, inner, corner, self.canvas, self._flips()))
+            views.append(RegionView(window, inner, corner, self.canvas, self._flips()))
         return views
 
     def _scale(self, window: Window) -> float:
         """From px of the picture to px of the input, jittered."""
         scale = self.preprocess.scale(window[3] - window[1], window[2] - window[0])
         low, high = self.jitter
-        return scale * math.exp(_uniform(math.log(low), math.log(high)))
+        return scale * math.exp(uniform(math.log(low), math.log(high)))
 
     def _flips(self) -> tuple[bool, bool]:
-        return _happens(self.flip[0]), _happens(self.flip[1])
+        return happens(self.flip[0]), happens(self.flip[1])
 
 
 class RegionEvalTransform:
@@ -177,7 +176,7 @@ class RegionEvalTransform:
         """
         height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         place = self.preprocess.place(height, width)
-        view = View((0, 0, width, height), place.inner, (0, 0), place.outer)
+        view = RegionView((0, 0, width, height), place.inner, (0, 0), place.outer)
         target = RegionTarget(
             torch.from_numpy(place.to_input(objects.boxes)),
             torch.from_numpy(objects.labels),
@@ -209,14 +208,6 @@ def _together(targets: Sequence[RegionTarget]) -> RegionTarget:
     )
 
 
-def _happens(probability: float) -> bool:
-    return bool(torch.rand(()) < probability)
-
-
-def _uniform(low: float, high: float) -> float:
-    return low + (high - low) * float(torch.rand(()))
-
-
 def _one_of(objects: Objects) -> Window | None:
     """Whole px around an object that is drawn at random, crowds apart; None without any."""
     single = objects.boxes[~objects.crowd]
@@ -230,41 +221,9 @@ def _crop(window: Window, kept: Window | None) -> Window:
     """A random part of a window, of random proportions, around what is to be kept whole."""
     width, height = (
         max(
-            math.ceil((window[axis + 2] - window[axis]) * _uniform(SMALLEST_CROP, 1)),
+            math.ceil((window[axis + 2] - window[axis]) * uniform(SMALLEST_CROP, 1)),
             0 if kept is None else kept[axis + 2] - kept[axis],
         )
         for axis in (0, 1)
     )
-    return _part(window, (height, width), kept)
-
-
-def _part(window: Window, size: tuple[int, int], kept: Window | None) -> Window:
-    """A part of a window, of that height and width, at a random place; what is to be kept is within if it fits."""
-    starts = []
-    for axis, length in ((0, size[1]), (1, size[0])):
-        low, high = window[axis], window[axis + 2] - length
-        if kept is not None and kept[axis + 2] - kept[axis] <= length:
-            low, high = max(low, kept[axis + 2] - length), min(high, kept[axis])
-        starts.append(int(torch.randint(low, high + 1, ())))
-    return starts[0], starts[1], starts[0] + size[1], starts[1] + size[0]
-
-
-def _resized(window: Window, scale: float) -> tuple[int, int]:
-    """Height and width of a window at a scale, px."""
-    return max(1, round((window[3] - window[1]) * scale)), max(1, round((window[2] - window[0]) * scale))
-
-
-def _fitting(
-    window: Window, scale: float, room: tuple[int, int], kept: Window | None
-) -> tuple[Window, tuple[int, int]]:
-    """As much of a window as a room of that height and width holds at a scale, at a random place, and its size there.
-
-    Where whole pixels make it a little larger than the room, it is resized into it.
-    """
-    size = (
-        min(window[3] - window[1], max(1, round(room[0] / scale))),
-        min(window[2] - window[0], max(1, round(room[1] / scale))),
-    )
-    part = _part(window, size, kept)
-    height, width = _resized(part, scale)
-    return part, (min(height, room[0]), min(width, room[1]))
+    return part_of(window, (height, width), kept)

@@ -1,4 +1,4 @@
-"""A window of a picture and where it comes to lie in the model's input: the geometry of every region transform."""
+"""What a view shows of a picture's objects."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,50 +6,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.data.regions.rle import box_of, runs_of
+from fishnet.data.views import View
 
 VISIBLE = 0.3  # share of an object that a window must leave of it
 SMALLEST = 1.0  # px of the input: either side of an object that is trained on
 
 
 @dataclass(frozen=True)
-class View:
-    """A window of a picture, resized, mirrored and laid on a page.
-
-    Attributes:
-        window: left, top, right, bottom in px of the picture: whole numbers, right and bottom outside.
-        inner: height and width that it is resized to, px of the page.
-        corner: where its left and top edge lie on the page, px.
-        page: height and width of the page, px.
-        flip: mirrored left to right, and upside down.
-    """
-
-    window: tuple[int, int, int, int]
-    inner: tuple[int, int]
-    corner: tuple[int, int]
-    page: tuple[int, int]
-    flip: tuple[bool, bool] = (False, False)
-
-    def pixels(self, image: Tensor, interpolation: InterpolationMode) -> Tensor:
-        """The window of a picture (channels, height, width), resized and mirrored: (channels, *inner)."""
-        left, top, right, bottom = self.window
-        # With the channels side by side in memory before and after, resizing is twice as fast.
-        part = image[:, top:bottom, left:right].permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        if part.shape[1:] != self.inner:
-            part = tv.resize_image(part, list(self.inner), interpolation=interpolation, antialias=True)
-        axes = [axis for axis, wanted in zip((-1, -2), self.flip, strict=True) if wanted]
-        return part.flip(axes) if axes else part
-
-    def paste(self, part: Tensor, page: Tensor) -> None:
-        """Lays what :meth:`pixels` gives on a page of shape (channels, *page)."""
-        x, y = self.corner
-        page[:, y : y + self.inner[0], x : x + self.inner[1]] = part
+class RegionView(View):
+    """A view of a picture with objects."""
 
     def boxes(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
         """(n, 4) x1, y1, x2, y2 within the window, px of the picture -> in px of the page."""
@@ -67,14 +36,9 @@ class View:
 
     def masks(self, objects: Objects) -> NDArray[np.uint8]:
         """The objects' masks in the page: (n, *page) of 0 and 1, each px that of the picture at its centre."""
-        left, top, right, bottom = self.window
-        height, width = self.inner
-        x, y = self.corner
         found = np.zeros((len(objects), *self.page), np.uint8)
-        part = found[:, y : y + height, x : x + width]
-        part = part[:, :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
-        rows = top + ((np.arange(height) + 0.5) * ((bottom - top) / height)).astype(np.int64)
-        columns = left + ((np.arange(width) + 0.5) * ((right - left) / width)).astype(np.int64)
+        part = self.mirrored(found)
+        rows, columns = self.sampled()
         for i in range(len(objects)):
             bits, x1, y1 = _bits(objects, i)
             across = slice(*np.searchsorted(columns, (x1, x1 + bits.shape[1])))

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.data.files import by_stem, child, lines_of, part_folders
 from fishnet.data.labels import Classes
-from fishnet.data.regions.files import FileRegions, by_stem, child, lines_of, part_folders
+from fishnet.data.problems import complain
+from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.idmasks import read_ids
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.problems import complain
 from fishnet.data.regions.voc_xml import VocAnnotation, read_xml
 from fishnet.data.splits import in_order
 from fishnet.errors import InputError
@@ -57,7 +58,7 @@ class VocRegions(FileRegions):
         channels: that pictures are read with.
         classes: the classes that are known, by name; by default those of the files, in the order of the alphabet.
         masks: whether objects come with segmentations.
-        problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
+        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: see :func:`~fishnet.data.regions.voc_xml.read_xml`; a listed name without annotation, an object of a

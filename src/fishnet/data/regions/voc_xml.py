@@ -7,7 +7,7 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.regions.problems import complain
+from fishnet.data.problems import complain
 from fishnet.errors import InputError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -37,7 +37,7 @@ def read_xml(path: Path, problems: list[str] | None = None) -> VocAnnotation:
 
     Args:
         path: of the file.
-        problems: collects objects that cannot be used, see :mod:`fishnet.data.regions.problems`.
+        problems: collects objects that cannot be used, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: the file cannot be read, is not XML or no annotation, declares entities (which may blow up to any

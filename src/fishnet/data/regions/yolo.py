@@ -10,11 +10,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from fishnet.data.files import lines_of, upright_size
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
-from fishnet.data.regions.files import FileRegions, lines_of, outline_area, upright_size
+from fishnet.data.problems import complain
+from fishnet.data.regions.files import FileRegions, outline_area
 from fishnet.data.regions.objects import Objects
-from fishnet.data.regions.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 
@@ -70,7 +71,7 @@ class YoloRegions(FileRegions):
         channels: that pictures are read with.
         classes: the classes that are known, by name; by default those of the file, with their numbers.
         masks: whether objects come with segmentations, which takes outlines.
-        problems: collects what is wrong, see :mod:`fishnet.data.regions.problems`.
+        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: no such pictures, none of them with a label file, or a line that is no object; file and line are

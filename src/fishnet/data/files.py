@@ -1,0 +1,128 @@
+"""What formats of picture files share: the files themselves, folders by their usual names, lists."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from fishnet.data.base import EntrySet
+from fishnet.data.pictures import EXTENSIONS, decode_picture, read_file
+from fishnet.data.splits import in_order, split_named
+from fishnet.errors import InputError
+
+_LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+
+
+class FileSet(EntrySet):
+    """A set of picture files: each entry has a ``path``.
+
+    Attributes:
+        folder: keys are the pictures' paths below it.
+        left_out: pictures beside the others that have no annotation.
+    """
+
+    folder: Path
+    left_out: tuple[str, ...] = ()
+
+    def named_in(self, index: int) -> str:
+        """Where the picture is named, for messages: an annotation, a list; empty where its folder is all that says."""
+        return ""
+
+    def encoded(self, index: int) -> bytes:
+        """See :class:`~fishnet.data.base.EntrySet`."""
+        try:
+            return read_file(self.entries[index].path)
+        except InputError as error:
+            where = self.named_in(index)
+            raise InputError(f"{error} ({where})" if where else str(error)) from None
+
+    def source(self, index: int) -> str:
+        """The picture's path."""
+        return str(self.entries[index].path)
+
+    def key(self, index: int) -> str:
+        """The picture's path below the folder."""
+        return Path(os.path.relpath(self.entries[index].path, self.folder)).as_posix()
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of the picture itself, px; mostly from the file's header alone.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return upright_size(Path(self.entries[index].path), self.channels)
+
+
+def upright_size(path: Path, channels: int) -> tuple[int, int]:
+    """Height and width of a picture file, upright, mostly from its header alone.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.pictures.decode_picture`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                width, height = image.size
+                lying = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+                return (width, height) if lying else (height, width)
+    except (OSError, ValueError, SyntaxError):
+        picture = decode_picture(read_file(path), channels, str(path))
+        size = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        return size[0], size[1]
+
+
+def child(folder: Path, *names: str) -> Path | None:
+    """The first of some folders, in any case of letters, that is in a folder."""
+    if not folder.is_dir():
+        return None
+    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return next((inside[name] for name in names if name in inside), None)
+
+
+def part_folders(folder: Path) -> dict[str, Path]:
+    """The train, val and test folders in a folder, by their usual names.
+
+    Raises:
+        InputError: two for the same part.
+    """
+    found: dict[str, Path] = {}
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        part = split_named(entry.name)
+        if part is None or not entry.is_dir():
+            continue
+        if part in found:
+            raise InputError(
+                f"{folder}: two folders for the same part: {found[part].name} and {entry.name}: rename or remove one"
+            )
+        found[part] = entry
+    return {part: found[part] for part in in_order(found)}
+
+
+def by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The pictures in a folder (not below it) by their names without ending, sorted."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+            found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text that are not blank, with their numbers from 1.
+
+    Raises:
+        InputError: the file cannot be read, or is not UTF-8.
+    """
+    content = read_file(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path} line {line}: not UTF-8") from None
+    for number, row in enumerate(text.splitlines(), 1):
+        if row.strip():
+            yield number, row.strip()

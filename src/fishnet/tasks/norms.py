@@ -1,0 +1,31 @@
+"""The norms of task heads, by name."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["group", "batch", "none"]
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with the most groups, up to 32, of two channels or more: one value alone has no variance."""
+    groups = math.gcd(channels, 32)
+    return nn.GroupNorm(groups // 2 if groups == channels else groups, channels)
+
+
+def norm_layer(norm: Norm) -> Callable[[int], nn.Module] | None:
+    """What makes a norm for so many channels; None for none."""
+    layers: dict[str, Callable[[int], nn.Module] | None] = {"group": group_norm, "batch": nn.BatchNorm2d, "none": None}
+    return layers[norm]
+
+
+def replace_batch_norms(module: nn.Module, norm: Norm) -> None:
+    """Puts other norms in the place of a module's batch norms, at any depth."""
+    layer = norm_layer(norm)
+    for name, child in module.named_children():
+        if not isinstance(child, nn.BatchNorm2d):
+            replace_batch_norms(child, norm)
+        elif norm != "batch":
+            setattr(module, name, nn.Identity() if layer is None else layer(child.num_features))

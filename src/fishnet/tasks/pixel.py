@@ -1,0 +1,139 @@
+"""Pixel level: a class for every pixel."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from PIL import Image
+
+from fishnet.data.base import PictureSet, Transform
+from fishnet.data.labels import Classes
+from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
+from fishnet.data.pixels.open import open_pixels
+from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
+from fishnet.draw import draw_labels
+from fishnet.errors import InputError
+from fishnet.preprocess import LONGEST, Preprocess
+from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
+from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.weighting import class_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torchmetrics import MetricCollection
+
+    from fishnet.training.recipe import Recipe
+
+
+class Segment(Task):
+    """Semantic segmentation."""
+
+    name = "segment"
+    models: ClassVar[dict[str, type[Segmenter]]] = {
+        "body": Body,
+        "fish": Fish,
+        "fpn": Fpn,
+        "upernet": UPerNet,
+        "deeplabv3plus": DeepLabV3Plus,
+        "segformer": SegFormer,
+    }
+    heads = tuple(models)
+    monitor = "mIoU"
+    watched = ("mIoU", "mAcc", "aAcc")
+    any_size = True
+
+    def open_data(
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+    ) -> dict[str, PixelSet]:
+        """See :func:`~fishnet.data.pixels.open.open_pixels`."""
+        sets = open_pixels(
+            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
+            ignore=recipe.ignore, void=recipe.void,
+        )  # fmt: skip
+        for part in sets.values():
+            part.sixteen_bit = recipe.sixteen_bit
+        return sets
+
+    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+        """The whole picture, resized or in its own size."""
+        longest = recipe.size if recipe.native else recipe.max_size or round(LONGEST * recipe.size)
+        return Preprocess(
+            (recipe.size, longest),
+            interpolation=recipe.interpolation,
+            mean=mean,
+            std=std,
+            fit="native" if recipe.native else "whole",
+            sixteen_bit=recipe.sixteen_bit,
+        )
+
+    def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
+        """See :class:`~fishnet.data.pixels.transforms.PixelTrainTransform`."""
+        return PixelTrainTransform(
+            preprocess,
+            crop_size=recipe.crop_size or recipe.size,
+            flip=recipe.flip,
+            flip_vertical=recipe.flip_vertical,
+            jitter=recipe.jitter,
+            single_class=recipe.single_class,
+            photometric=recipe.photometric,
+        )
+
+    def eval_transform(self, preprocess: Preprocess) -> Transform:
+        """See :class:`~fishnet.data.pixels.transforms.PixelEvalTransform`."""
+        return PixelEvalTransform(preprocess)
+
+    def head_args(
+        self, recipe: "Recipe", pictures: PictureSet, preprocess: Preprocess, tell: "Callable[[str], None]"
+    ) -> dict[str, Any]:
+        """The decoder's numbers."""
+        return DecoderSpec(
+            width=recipe.decoder_channels,
+            norm=recipe.head_norm,
+            edges=recipe.edges,
+            auxiliary=recipe.auxiliary > 0,
+            drop_rate=recipe.drop_rate,
+        ).to_dict()
+
+    def build(self, spec: ModelSpec) -> Segmenter:
+        """See :class:`~fishnet.tasks.base.Task`."""
+        model = self.models[self.head_named(spec.head)]
+        return model(model.trunk_of(spec), len(spec.classes), DecoderSpec.from_dict(dict(spec.head_args)))
+
+    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> PixelLoss:
+        """The recipe's sum of losses; class weights by the training part's masks, all of which are read for them."""
+        assert isinstance(pictures, PixelSet)
+        weights = None
+        if recipe.class_weights != "none":
+            weights = class_weights(recipe.class_weights, *map(torch.from_numpy, pictures.frequencies()))
+        return PixelLoss(
+            parse_losses(recipe.loss),
+            smoothing=recipe.label_smoothing,
+            class_weights=weights,
+            boundary=recipe.boundary,
+            auxiliary=recipe.auxiliary,
+        )
+
+    def nothing(self, model: TaskModel) -> list[PixelTarget]:
+        """Ignored pixels alone."""
+        return [PixelTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
+
+    def portray(self, picture: Image.Image, target: PixelTarget, classes: Classes) -> Image.Image:
+        """The picture tinted by its labels, above their names."""
+        return draw_labels(picture, target.labels.numpy(), classes.names)
+
+    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
+        """``mIoU``, ``mAcc`` and ``aAcc``."""
+        from torchmetrics import MetricCollection
+
+        from fishnet.tasks.pixel_metrics import PixelMetric
+
+        return MetricCollection({"pixels": PixelMetric(classes)})
+
+    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
+        """See :class:`~fishnet.tasks.pixel_report.PixelReport`."""
+        if threshold is not None or most is not None:
+            raise InputError("threshold and most are for detectors: a segmenter says each pixel's best class")
+        from fishnet.tasks.pixel_report import PixelReport
+
+        return PixelReport(classes)

@@ -1,0 +1,388 @@
+"""Segmenters over a trunk's maps: FishNet's own light decoder, and those of segmentation-models-pytorch.
+
+A decoder takes maps at strides 4 to 32 and gives one at stride 4 or 2; a 1x1 convolution scores the classes, and
+bilinear resizing brings the scores to the input's size. Inputs are padded within to multiples of 32 (at least 64 px),
+since most decoders double sizes; what was added is cut off again.
+
+Sources: FishNet (arXiv 1901.03495), panoptic FPN's semantic branch (1901.02446), UPerNet (1807.10221), DeepLabV3+
+(1802.02611), SegFormer (2105.15203); auxiliary scores as in PSPNet (1612.01105).
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fishnet.backbone.blocks import NormActConv
+from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
+from fishnet.errors import InputError
+from fishnet.preprocess import padded
+from fishnet.tasks.base import Features, Level, ModelSpec, TaskModel
+from fishnet.tasks.norms import Norm, norm_layer, replace_batch_norms
+
+AUXILIARY_STRIDE = 16
+
+
+@dataclass(frozen=True)
+class DecoderSpec:
+    """All numbers of a segmenter's decoder.
+
+    Attributes:
+        width: channels of the decoder.
+        norm: ``group``, ``batch`` or ``none``.
+        edges: ``body`` and ``fish``: also look at the stem's map at stride 2, and score the classes there.
+        auxiliary: further scores from the trunk's map at stride 16, which training learns by as well.
+        drop_rate: dropout of whole channels before the scores, in [0, 1).
+    """
+
+    width: int = 256
+    norm: Norm = "batch"
+    edges: bool = True
+    auxiliary: bool = False
+    drop_rate: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DecoderSpec":
+        """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"head_args: {error}") from None
+
+
+class Segmenter(TaskModel):
+    """A trunk, a decoder and a score for each class and pixel: (batch, classes, height, width) logits.
+
+    Args:
+        trunk: the backbone.
+        classes: how many.
+        spec: the decoder's numbers.
+
+    Raises:
+        InputError: a trunk whose maps the decoder cannot take, or a width that it cannot have.
+    """
+
+    pooled: ClassVar[bool] = False  # norms of maps of one px, which batch statistics of one picture cannot have
+
+    def __init__(self, trunk: nn.Module, classes: int, spec: DecoderSpec) -> None:
+        super().__init__(trunk)
+        self.spec = spec
+        self.decoder, width = self.make_decoder(spec)
+        replace_batch_norms(self.decoder, spec.norm)
+        self.drop = nn.Dropout2d(spec.drop_rate)
+        self.scores = nn.Conv2d(width, classes, 1)
+        self.auxiliary = _auxiliary(self.at_sixteen, classes, spec) if spec.auxiliary else None
+
+    @classmethod
+    def trunk_of(cls, spec: ModelSpec) -> nn.Module:
+        """Builds the backbone as this segmenter wants it. Raises InputError, see ModelSpec."""
+        return spec.trunk()
+
+    @abstractmethod
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """The decoder, a module from :class:`Features` to one map, and that map's channels."""
+
+    @property
+    @abstractmethod
+    def at_sixteen(self) -> tuple[int, int]:
+        """Of the trunk's map at stride 16: its place in :attr:`Features.pyramid` and its channels."""
+
+    def features(self, images: Tensor) -> Features:
+        """(batch, channels, height, width), normalised, of any size -> the maps that this model wants.
+
+        Raises:
+            InputError: in training, one picture for a decoder whose batch norms need two.
+        """
+        if self.pooled and self.training and self.spec.norm == "batch" and len(images) == 1:
+            raise InputError(
+                "one picture a step: this head's batch norms of pooled features need two: give --batch-size 2 or more, "
+                "or --head-norm group"
+            )
+        size = images.shape[-2], images.shape[-1]
+        height, width = padded(size[0]), padded(size[1])
+        if (height, width) != size:
+            images = F.pad(images, (0, width - size[1], 0, height - size[0]))
+        maps = self.maps(images)
+        return Features(maps[-1], maps, size)
+
+    def maps(self, images: Tensor) -> Sequence[Tensor]:
+        """Images of sides that are multiples of 32 -> the trunk's maps."""
+        return super().features(images).pyramid
+
+    def decode(self, features: Features, targets: Any = None) -> Any:
+        """Features -> logits (batch, classes, height, width) of the input's size.
+
+        With targets a dict: ``logits``, and where the model has them ``auxiliary``, of the same shape.
+        """
+        logits = self._sized(self.scores(self.drop(self.decoder(features))), features.size)
+        if targets is None:
+            return logits
+        if self.auxiliary is None:
+            return {"logits": logits}
+        further = self.auxiliary(features.pyramid[self.at_sixteen[0]])
+        return {"logits": logits, "auxiliary": self._sized(further, features.size)}
+
+    @staticmethod
+    def _sized(scores: Tensor, size: tuple[int, int]) -> Tensor:
+        whole = padded(size[0]), padded(size[1])
+        return F.interpolate(scores, size=whole, mode="bilinear")[..., : size[0], : size[1]]
+
+
+def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Module:
+    """A 3x3 convolution and scores."""
+    module = nn.Sequential(
+        nn.Conv2d(at[1], spec.width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(spec.width),
+        nn.ReLU(inplace=True),
+        nn.Dropout2d(spec.drop_rate),
+        nn.Conv2d(spec.width, classes, 1),
+    )
+    replace_batch_norms(module, spec.norm)
+    return module
+
+
+# FishNet's own
+
+
+class Separable(nn.Sequential):
+    """A 3x3 convolution of each channel, then one across them: 1x1, norm, activation."""
+
+    def __init__(self, in_chans: int, out_chans: int, norm: Callable[[int], nn.Module]) -> None:
+        super().__init__(
+            nn.Conv2d(in_chans, in_chans, 3, padding=1, groups=in_chans, bias=False),
+            norm(in_chans),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(in_chans, out_chans, 1, bias=False),
+            norm(out_chans),
+            nn.ReLU(inplace=True),
+        )
+
+
+class LightDecoder(nn.Module):
+    """What a deep stride-4 map still needs: a common width, coarser maps added to it, one refinement, sharp edges.
+
+    FishNet's maps carry everything that deeper layers have seen, so nothing here looks far.
+
+    Args:
+        channels: of the maps, from stride 4 on; they are pre-activated: neither normalised nor activated.
+        edge_channels: of the map at stride 2; 0 for none.
+        width: of the decoder.
+        norm: what makes a norm.
+    """
+
+    def __init__(
+        self, channels: Sequence[int], edge_channels: int, width: int, norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(NormActConv(c, width, norm, nn.ReLU) for c in channels)
+        self.refine = Separable(width, width, norm)
+        self.channels = width
+        self.edge_channels = edge_channels
+        if edge_channels:
+            self.channels = max(width // 2, 1)
+            self.shrink = nn.Conv2d(width, self.channels, 1, bias=False)
+            self.edge = nn.Conv2d(edge_channels, self.channels, 1, bias=False)
+            self.norm = norm(self.channels)
+            self.sharpen = Separable(self.channels, self.channels, norm)
+
+    def forward(self, features: Features) -> Tensor:
+        """Maps, the one at stride 2 first where there is to be one -> (batch, channels, H / 2 or H / 4, ...)."""
+        maps = features.pyramid[1 if self.edge_channels else 0 :][: len(self.laterals)]
+        size = maps[0].shape[-2:]
+        x, *coarser = (lateral(it) for lateral, it in zip(self.laterals, maps, strict=True))
+        for it in coarser:
+            x = x + F.interpolate(it, size=size, mode="bilinear")
+        x = self.refine(x)
+        if not self.edge_channels:
+            return x  # type: ignore[no-any-return]
+        edge = features.pyramid[0]
+        x = F.interpolate(self.shrink(x), size=edge.shape[-2:], mode="bilinear") + self.edge(edge)
+        sharp: Tensor = self.sharpen(F.relu(self.norm(x)))
+        return sharp
+
+
+class _Fish(Segmenter):
+    """What both of FishNet's own heads share.
+
+    Attributes:
+        stages: whose maps the decoder adds up, from stride 4 on.
+    """
+
+    stages: ClassVar[tuple[str, ...]]
+    name: ClassVar[str]
+    trunk: FishNet
+
+    def __init__(self, trunk: nn.Module, classes: int, spec: DecoderSpec) -> None:
+        if not isinstance(trunk, FishNet):
+            raise InputError(
+                f"--head {self.name} is made for FishNets: give one as --backbone (fishnet list), or --head fpn"
+            )
+        super().__init__(trunk, classes, spec)
+
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """A light one."""
+        widths = self.trunk.spec.channels
+        channels = [widths[STAGES.index(stage)] for stage in self.stages]
+        edges = self.trunk.spec.stem if spec.edges else 0
+        decoder = LightDecoder(channels, edges, spec.width, norm_layer(spec.norm) or nn.Identity)
+        return decoder, decoder.channels
+
+    @property
+    def taken(self) -> list[str]:
+        """Names of the stages in the order of the maps."""
+        taken = [*([EDGE] if self.spec.edges else []), *self.stages]
+        return taken if not self.spec.auxiliary or self._sixteen in taken else [*taken, self._sixteen]
+
+    @property
+    def _sixteen(self) -> str:
+        there = [stage for stage in self.stages if STRIDES[STAGES.index(stage)] == AUXILIARY_STRIDE]
+        return there[0] if there else "body.0"
+
+    @property
+    def at_sixteen(self) -> tuple[int, int]:
+        """See :class:`Segmenter`."""
+        return self.taken.index(self._sixteen), self.trunk.spec.channels[STAGES.index(self._sixteen)]
+
+    def maps(self, images: Tensor) -> Sequence[Tensor]:
+        """See :class:`Segmenter`."""
+        return list(self.trunk.forward_stages(images, self.taken).values())
+
+
+class Body(_Fish):
+    """The trunk cut after the body, whose deep stride-4 map is decoded as it is."""
+
+    name = "body"
+    wants_pyramid = (4,)
+    stages = ("body.2",)
+
+
+class Fish(_Fish):
+    """The whole fish: the maps of its head brought back up to the body's."""
+
+    name = "fish"
+    wants_pyramid = (4, 8, 16, 32)
+    stages = ("body.2", "head.0", "head.1", "head.2")
+
+
+# segmentation-models-pytorch's
+
+
+class Adapted(nn.Module):
+    """One of segmentation-models-pytorch's decoders, which take lists that begin with the picture itself.
+
+    Args:
+        decoder: theirs.
+        arrange: the trunk's maps -> what it takes.
+    """
+
+    def __init__(self, decoder: nn.Module, arrange: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
+        super().__init__()
+        self.decoder, self.arrange = decoder, arrange
+
+    def forward(self, features: Features) -> Tensor:
+        """Maps -> (batch, channels, H / 4, W / 4)."""
+        return self.decoder(self.arrange(features.pyramid))  # type: ignore[no-any-return]
+
+
+class _Pyramid(Segmenter):
+    """What the decoders of other networks share."""
+
+    wants_pyramid: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+
+    @property
+    def at_sixteen(self) -> tuple[int, int]:
+        """See :class:`Segmenter`."""
+        place = [level.stride for level in self.levels].index(AUXILIARY_STRIDE)
+        return place, self.levels[place].channels
+
+
+class Fpn(_Pyramid):
+    """Panoptic FPN's semantic branch."""
+
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """As wide at its branches as in its pyramid."""
+        from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
+
+        if spec.width % 32:
+            raise InputError(f"decoder_channels={spec.width}: head fpn takes multiples of 32")
+        decoder = FPNDecoder(
+            _channels(self.levels), encoder_depth=4, pyramid_channels=spec.width, segmentation_channels=spec.width,
+            dropout=0.0,
+        )  # fmt: skip
+        return Adapted(decoder, list), spec.width
+
+
+class UPerNet(_Pyramid):
+    """UPerNet: pyramid pooling over an FPN."""
+
+    pooled = True
+
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """Of one width."""
+        from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
+
+        decoder = UPerNetDecoder([0, 0, *_channels(self.levels)], decoder_channels=spec.width)
+        return Adapted(decoder, partial(_behind, 2)), spec.width
+
+
+class SegFormer(_Pyramid):
+    """SegFormer's all-MLP decoder."""
+
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """Of one width."""
+        from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
+
+        decoder = SegformerDecoder([0, *_channels(self.levels)], segmentation_channels=spec.width)
+        return Adapted(decoder, partial(_behind, 1)), spec.width
+
+
+class DeepLabV3Plus(_Pyramid):
+    """DeepLabV3+: atrous pooling at stride 16, and a skip at stride 4.
+
+    Backbones that know ``output_stride`` are built with their last stage at stride 16, as published; of others the map
+    that they have there is taken.
+    """
+
+    pooled = True
+    wants_pyramid = (4, 16)
+
+    @classmethod
+    def trunk_of(cls, spec: ModelSpec) -> nn.Module:
+        """See :class:`Segmenter`."""
+        from dataclasses import replace
+
+        try:
+            return replace(spec, backbone_args={**spec.backbone_args, "output_stride": 16}).trunk()
+        except (InputError, AssertionError, NotImplementedError):
+            return spec.trunk()
+
+    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+        """With the published rates of dilation."""
+        from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+
+        fine, coarse = _channels(self.levels)
+        decoder = DeepLabV3PlusDecoder(
+            [0, 0, fine, coarse], encoder_depth=4, out_channels=spec.width, atrous_rates=(12, 24, 36), output_stride=16,
+            aspp_separable=True, aspp_dropout=0.0,
+        )  # fmt: skip
+        return Adapted(decoder, partial(_behind, 2)), spec.width
+
+
+def _channels(levels: Sequence[Level]) -> list[int]:
+    return [level.channels for level in levels]
+
+
+def _behind(places: int, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps from stride 4 on, behind as many that only have the sizes of finer ones, and no channel."""
+    height, width = maps[0].shape[-2:]
+    shape = len(maps[0]), 0, 4 * height, 4 * width
+    return [*(torch.empty(shape, dtype=maps[0].dtype, device=maps[0].device) for _ in range(places)), *maps]
