@@ -60,7 +60,9 @@ class Options:
 
 
 _Options = Annotated[Options, Parameter(name="*")]
-_ClassifyFlags, _DetectFlags, _InstancesFlags = (flags_of(task) for task in ("classify", "detect", "instances"))
+_ClassifyFlags, _DetectFlags, _InstancesFlags, _SegmentFlags = (
+    flags_of(task) for task in ("classify", "detect", "instances", "segment")
+)
 
 
 @app.command
@@ -124,6 +126,27 @@ def instances(
         As for detect, with polygons, run-length encodings or mask pictures.
     """
     _train("instances", data, options, given_of(flags))
+
+
+@app.command
+def segment(
+    data: str,
+    /,
+    *,
+    options: _Options = Options(),
+    flags: Annotated[_SegmentFlags, Parameter(name="*")] = _SegmentFlags(),  # type: ignore[valid-type]  # noqa: B008
+) -> None:
+    """Train a segmenter: a class for every pixel.
+
+    Recipes: small-data, ade20k, cityscapes. Heads: body and fish (FishNet's own), fpn, upernet, deeplabv3plus,
+    segformer.
+
+    Parameters
+    ----------
+    data
+        A folder with images/ and masks/, Pascal VOC, Cityscapes, ADE20K, or COCO: see docs/data.md.
+    """
+    _train("segment", data, options, given_of(flags))
 
 
 def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
@@ -192,7 +215,9 @@ def _shape_of(weights: Path, task: str) -> dict[str, Any]:
         return brought
     if "end" in bundle.backbone_args:
         brought["end"] = bundle.backbone_args["end"]
-    if bundle.preprocess.fit == "whole":
+    if bundle.preprocess.fit == "native":
+        brought["native"] = True
+    elif bundle.preprocess.fit == "whole":
         brought["max_size"] = bundle.preprocess.size[1]
     return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": bundle.preprocess.sixteen_bit}
 
