@@ -1,0 +1,134 @@
+"""Small data sets with a class for every pixel, in every format: coloured shapes on noise that a net can tell apart.
+
+Each maker writes ``count`` pictures a part, as ``train=6, val=3``, and returns what a user would name as DATA. Picture
+``i`` of a part is ``scene(part_seed(part) + i)``; every fifth one (4, 9, ...) is of ground alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+KINDS = ("ground", "berry", "leaf")
+COLOURS = ((60, 50, 40), (225, 60, 60), (70, 200, 80))
+SIZE = (96, 80)
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the truth about it.
+
+    Attributes:
+        picture: RGB.
+        labels: (height, width) indices into ``KINDS``.
+    """
+
+    picture: Image.Image
+    labels: NDArray[np.uint8]
+
+
+def scene(seed: int, size: tuple[int, int] = SIZE, shapes: int | None = None) -> Scene:
+    """Ground, and on it one to four ellipses (berries) and rectangles (leaves), each in a quarter of its own."""
+    random = np.random.default_rng(seed)
+    width, height = size
+    picture = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
+    labels = Image.new("L", size)
+    count = int(random.integers(1, 5)) if shapes is None else shapes
+    for quarter in random.permutation(4)[:count].tolist():
+        room = (width // 2, height // 2)
+        w, h = (int(random.integers(side // 2, side - 2)) for side in room)
+        x = quarter % 2 * room[0] + int(random.integers(0, room[0] - w))
+        y = quarter // 2 * room[1] + int(random.integers(0, room[1] - h))
+        kind = int(random.integers(1, 3))
+        for image, fill in ((picture, COLOURS[kind]), (labels, kind)):
+            draw = ImageDraw.Draw(image)
+            (draw.ellipse if KINDS[kind] == "berry" else draw.rectangle)((x, y, x + w - 1, y + h - 1), fill=fill)
+    return Scene(picture, np.asarray(labels, np.uint8))
+
+
+def part_seed(part: str) -> int:
+    return 1000 * PARTS.index(part)
+
+
+def scenes(part: str, count: int, **options: Any) -> list[Scene]:
+    """The scenes of a part; every fifth is of ground alone."""
+    first = part_seed(part)
+    return [scene(first + i, **({"shapes": 0} if i % 5 == 4 else {}), **options) for i in range(count)]
+
+
+def save_mask(path: Path, labels: NDArray[Any], form: str, colours: Sequence[tuple[int, int, int]] = COLOURS) -> None:
+    """Writes a mask.
+
+    Args:
+        path: of the file; its folder is made.
+        labels: (height, width) ids; with ``form="colour"`` indices into ``colours``.
+        form: ``index`` (L), ``palette`` (P), ``deep`` (16 bits), ``colour`` (RGB), ``array`` (.npy).
+        colours: of the classes, also the palette's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "array":
+        np.save(path, labels.astype(np.int64))
+        return
+    if form == "colour":
+        image = Image.fromarray(np.asarray(colours, np.uint8)[labels])
+    else:
+        image = Image.fromarray(labels.astype(np.uint16 if form == "deep" else np.uint8))
+    if form == "palette":
+        image.putpalette([value for colour in colours for value in colour])
+    image.save(path)
+
+
+def mask_folder(
+    root: Path,
+    *,
+    layout: str = "parts",
+    form: str = "index",
+    names: Sequence[str] | None = KINDS,
+    ids: Sequence[int] = (0, 1, 2),
+    suffix: str = "",
+    **counts: int,
+) -> Path:
+    """``images/`` and ``masks/`` paired by stem, and ``classes.txt``.
+
+    Args:
+        root: of the data.
+        layout: ``parts`` (PART/images and PART/masks), ``inner`` (images/PART and masks/PART), ``lists`` (PART.txt
+            beside images and masks), ``whole`` (no parts) or ``camvid`` (PART and PART_labels).
+        form: of the masks, see :func:`save_mask`.
+        names: of the classes in ``classes.txt``; None writes no such file.
+        ids: of ``KINDS`` in the masks; stated in ``classes.txt`` where they do not count from 0.
+        suffix: of the masks' stems.
+        counts: pictures a part.
+    """
+    counts = counts or {"train": 6, "val": 3}
+    for part, count in counts.items():
+        pictures, masks, stem = {
+            "parts": (root / part / "images", root / part / "masks", ""),
+            "inner": (root / "images" / part, root / "masks" / part, ""),
+            "camvid": (root / part, root / f"{part}_labels", ""),
+        }.get(layout, (root / "images", root / "masks", f"{part}_"))
+        pictures.mkdir(parents=True, exist_ok=True)
+        masks.mkdir(parents=True, exist_ok=True)
+        stems = [f"{stem}{i:03d}" for i in range(count)]
+        for name, one in zip(stems, scenes(part, count), strict=True):
+            one.picture.save(pictures / f"{name}.png")
+            labels = one.labels if form == "colour" else np.asarray(ids)[one.labels]
+            save_mask(masks / f"{name}{suffix}.{'npy' if form == 'array' else 'png'}", labels, form)
+        if layout == "lists":
+            (root / f"{part}.txt").write_text("".join(f"{name}\n" for name in stems))
+    if names is not None:
+        (root / "classes.txt").write_text("".join(f"{row}\n" for row in _class_rows(names, ids, form == "colour")))
+    return root
+
+
+def _class_rows(names: Sequence[str], ids: Sequence[int], colours: bool) -> list[str]:
+    if colours:
+        return [f"{r} {g} {b} {name}" for (r, g, b), name in zip(COLOURS, names, strict=False)]
+    if list(ids) == list(range(len(ids))):
+        return list(names)
+    return [f"{id_} {name}" for id_, name in zip(ids, names, strict=True)]
