@@ -1,4 +1,4 @@
-"""Brain regions: a head MRI and the AAL atlas on its grid, as axial slices with seven classes; and what grey values say.
+"""Brain regions: a head MRI and the AAL atlas on its grid, as axial slices of seven classes; what grey values say.
 
     apt-get install mricron-data                 # ch2.nii.gz, aal.nii.gz and the regions' names, read where they lie
     python benchmarks/brain.py write brain       # brain/{train,val,test}/{images,masks}/*.png and brain/classes.txt
@@ -30,7 +30,8 @@ GROUPS = {
     "temporal": ("Heschl", "Temporal", "Fusiform"),
     "occipital": ("Calcarine", "Cuneus", "Lingual", "Occipital"),
     "deep": (
-        "Insula", "Cingulum", "Hippocampus", "ParaHippocampal", "Amygdala", "Caudate", "Putamen", "Pallidum", "Thalamus",
+        "Insula", "Cingulum", "Hippocampus", "ParaHippocampal", "Amygdala", "Caudate", "Putamen", "Pallidum",
+        "Thalamus",
     ),
     "cerebellum": ("Cerebelum", "Vermis"),
 }  # fmt: skip

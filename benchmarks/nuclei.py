@@ -1,15 +1,18 @@
 """Nuclei: stardist's example picture, cut into quadrants, as a data set; and what Otsu's threshold makes of it.
 
     pip install --no-deps stardist==0.9.2        # its files are read where they lie, nothing of it is imported
-    python benchmarks/nuclei.py write nuclei     # nuclei/{train,val,test}/{images,masks}/*.tif
+    python benchmarks/nuclei.py write nuclei     # nuclei/{train,val,test}/{images,masks}/*.tif, masks with numbers
+    python benchmarks/nuclei.py classes nuclei3  # the same with masks of classes: background, inside, border
     python benchmarks/nuclei.py otsu nuclei
+    python benchmarks/nuclei.py foreground nuclei3 predictions/masks
 
 The picture has 512 x 512 px (16 bits a pixel, values 0 to 235) and 125 nuclei, numbered in its mask. Three quadrants
 are for training, the lower right one is held out for the test. With so little there is no fourth part to choose the
 epoch by: val is the training quadrants again, so the kept epoch is simply the one that knows them best.
 
 ``otsu`` thresholds the held-out quadrant at the grey value that parts it best (Otsu 1979), takes connected pixels as
-one object, and matches them with the nuclei at IoU 0.5 or more: the score to beat, also with the specks removed.
+one object, and matches them with the nuclei at IoU 0.5 or more: the score to beat, also with the specks removed; and
+the IoU of all foreground with all nuclei. ``foreground`` says that IoU of predicted classes: inside and border together.
 """
 
 import argparse
@@ -33,10 +36,26 @@ def folder_of(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def write(out: Path) -> None:
+CLASSES = ("background", "inside", "border")
+
+
+def classes_of(mask: NDArray[Any]) -> NDArray[np.uint8]:
+    """Numbered nuclei as classes: a nucleus's pixels beside another number (of eight neighbours) are its border."""
+    around = np.pad(mask, 1, mode="edge")
+    height, width = mask.shape
+    neighbours = [around[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    border = np.any([other != mask for other in neighbours], axis=0)
+    return np.where(mask == 0, 0, np.where(border, 2, 1)).astype(np.uint8)
+
+
+def write(out: Path, classes: bool = False) -> None:
     """Writes the parts."""
     images = folder_of("stardist") / "data" / "images"
     pixels, masks = (np.array(Image.open(images / name)) for name in ("img2d.tif", "mask2d.tif"))
+    if classes:
+        masks = classes_of(masks)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     half = pixels.shape[0] // 2
     for row in (0, 1):
         for column in (0, 1):
@@ -46,7 +65,9 @@ def write(out: Path) -> None:
                     place = out / part / kind / f"quadrant-{row}{column}.tif"
                     place.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(array[cut]).save(place)
-            print(f"quadrant {row}{column}: {len(np.unique(masks[cut])) - 1} nuclei")
+            numbers, counts = np.unique(masks[cut], return_counts=True)
+            what = dict(zip(CLASSES, counts.tolist(), strict=True)) if classes else f"{len(numbers) - 1} nuclei"
+            print(f"quadrant {row}{column}: {what}")
 
 
 def otsu(pixels: NDArray[Any]) -> int:
@@ -85,13 +106,25 @@ def f1(found: NDArray[Any], truth: NDArray[Any], iou: float = 0.5) -> float:
     return 2 * hits / max(1, len(ours) + len(theirs))
 
 
+def foreground(found: NDArray[Any], truth: NDArray[Any]) -> str:
+    """The IoU of what is not 0, and Dice's coefficient of it."""
+    common, either = ((found > 0) & (truth > 0)).sum(), ((found > 0) | (truth > 0)).sum()
+    return f"foreground IoU {100 * common / either:.2f} %, Dice {200 * common / (common + either):.2f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("what", choices=["write", "otsu"])
+    parser.add_argument("what", choices=["write", "classes", "otsu", "foreground"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("predicted", type=Path, nargs="?", help="folder of predicted masks")
     args = parser.parse_args()
-    if args.what == "write":
-        write(args.folder)
+    if args.what in ("write", "classes"):
+        write(args.folder, args.what == "classes")
+        return
+    if args.what == "foreground":
+        for path in sorted((args.folder / "test" / "masks").iterdir()):
+            found = np.array(Image.open(args.predicted / f"{path.stem}.png"))
+            print(f"{path.name}: {foreground(found, np.array(Image.open(path)))}")
         return
     for path in sorted((args.folder / "test" / "images").iterdir()):
         pixels = np.array(Image.open(path))
@@ -101,7 +134,7 @@ def main() -> None:
         larger = found * np.isin(found, ids[sizes >= SPECK])
         print(
             f"{path.name}: threshold {threshold}, F1@0.5 {f1(found, truth):.2f}; without components below {SPECK} px "
-            f"{f1(larger, truth):.2f}"
+            f"{f1(larger, truth):.2f}; {foreground(found, truth)}"
         )
 
 
