@@ -7,7 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw import _BAR, _fitted, _in_rows, _label, card, colour_of, draw_objects, font, score_panel, sheet
+from fishnet.draw import card, colour_of, draw_objects, font, score_panel, sheet
+from fishnet.draw.objects import _label
+from fishnet.draw.panels import _BAR
+from fishnet.draw.text import fitted, in_rows
 from fishnet.results import Cutout
 
 SIZE = (400, 100)
@@ -69,13 +72,13 @@ def test_no_rows() -> None:
 def test_long_names_are_shortened() -> None:
     pen, letters = ImageDraw.Draw(Image.new("RGB", SIZE)), font(14)
     long = "a very long name of a class that has no place here"
-    short = _fitted(pen, long, 120, letters)
+    short = fitted(pen, long, 120, letters)
     assert short.endswith("…")
     assert long.startswith(short[:-1])
     assert pen.textlength(short, font=letters) <= 120
     assert pen.textlength(long[: len(short)] + "…", font=letters) > 120, "no shorter than needed"
-    assert _fitted(pen, "short", 120, letters) == "short"
-    assert _fitted(pen, "no place at all", 1, letters) == "…"
+    assert fitted(pen, "short", 120, letters) == "short"
+    assert fitted(pen, "no place at all", 1, letters) == "…"
 
 
 def test_a_long_name_does_not_cover_the_percentage() -> None:
@@ -203,13 +206,13 @@ def test_labels_do_not_cover_each_other() -> None:
 
 def test_the_legend_names_the_most_frequent_and_counts_the_rest() -> None:
     entries: list[tuple[str, tuple[int, int, int] | None]] = [(f"class {i}  1", (0, 0, 0)) for i in range(60)]
-    rows = _in_rows(entries, 600, 13)
+    rows = in_rows(entries, 600, 13)
     assert len(rows) == 4
     assert rows[-1][-1] == (f"and {60 - sum(map(len, rows)) + 1} more", None)
     pen, letters = ImageDraw.Draw(GREY), font(13)
     for row in rows:
         assert sum(pen.textlength(text, letters) + 1.2 * 13 * (1 + bool(colour)) for text, colour in row) <= 600 + 13
-    assert _in_rows(entries[:2], 600, 13) == [entries[:2]]
+    assert in_rows(entries[:2], 600, 13) == [entries[:2]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (2000, 3), (60, 40)])

@@ -27,7 +27,12 @@ Engine = Callable[[NDArray[np.float32]], Any]
 Source = str | Path | Picture
 
 _REGION = ("threshold", "most", "tile", "overlap")
-OPTIONS = {"classify": ("k",), "detect": _REGION, "instances": _REGION}
+OPTIONS = {
+    "classify": ("k",),
+    "detect": _REGION,
+    "instances": _REGION,
+    "segment": ("tile", "overlap", "tta"),
+}
 _STEP = 32  # pictures at once, if they are of _USUAL px
 _USUAL = 224 * 224
 _OVERLAP = 0.2

@@ -1,104 +1,23 @@
-"""What a prediction is: one frozen dataclass per task, numpy inside. Torch-free."""
+"""Objects in pictures: boxes and masks."""
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fishnet.data.labels import Classes
 from fishnet.data.regions import rle
-from fishnet.draw import draw_objects, score_panel
+from fishnet.draw import draw_objects
 from fishnet.errors import InputError
+from fishnet.results.base import upright
 
 if TYPE_CHECKING:
     from fishnet.preprocess import Placement
-
-
-class Result(Protocol):
-    """What every task's result can do.
-
-    Attributes:
-        columns: the keys of its rows, also where it has none.
-    """
-
-    columns: ClassVar[tuple[str, ...]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        ...
-
-    def draw(self, image: Image.Image) -> Image.Image:
-        """The picture with the result drawn on it."""
-        ...
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Flat rows for tables and CSV."""
-        ...
-
-    def summary(self) -> str:
-        """One line for people."""
-        ...
-
-
-@dataclass(frozen=True)
-class Classification:
-    """The best classes of one picture, best first.
-
-    Attributes:
-        labels: (k,) class indices of the model's outputs.
-        scores: (k,) probabilities, 0..1.
-        classes: names and original ids of all classes.
-    """
-
-    columns: ClassVar[tuple[str, ...]] = ("id", "name", "score")
-
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    classes: Classes
-
-    @classmethod
-    def from_logits(
-        cls, logits: NDArray[np.float32], classes: Classes, k: int = 5, *, placement: "Placement | None" = None
-    ) -> "Classification":
-        """The ``k`` best classes of (classes,) logits, by softmax; ``placement`` is of no matter to them."""
-        exponentials = np.exp(logits.astype(np.float64) - logits.max())
-        scores = (exponentials / exponentials.sum()).astype(np.float32)
-        best = np.argsort(-scores, kind="stable")[:k]
-        return cls(best.astype(np.int64), scores[best], classes)
-
-    @property
-    def name(self) -> str:
-        """Name of the best class."""
-        return self.classes.names[int(self.labels[0])]
-
-    @property
-    def score(self) -> float:
-        """Probability of the best class, 0..1."""
-        return float(self.scores[0])
-
-    def to_dict(self) -> dict[str, Any]:
-        """``{"task": "classify", "predictions": [{"id", "name", "score"}, ...]}``, best first."""
-        return {"task": "classify", "predictions": self.rows()}
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One ``{"id", "name", "score"}`` per class, best first."""
-        return [
-            {"id": self.classes.ids[i], "name": self.classes.names[i], "score": round(float(score), 6)}
-            for i, score in zip(self.labels.tolist(), self.scores, strict=True)
-        ]
-
-    def summary(self) -> str:
-        """The three best classes with their probabilities."""
-        return ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in self.rows()[:3])
-
-    def draw(self, image: Image.Image, k: int = 3) -> Image.Image:
-        """The picture above the ``k`` best classes with their probabilities as bars."""
-        return score_panel(image, [(row["name"], row["score"]) for row in self.rows()[:k]])
 
 
 @dataclass(frozen=True)
@@ -308,25 +227,9 @@ class Detections:
         Raises:
             InputError: a picture of another size.
         """
-        image = ImageOps.exif_transpose(image)
-        height, width = self.size
-        if image.size != (width, height):
-            raise InputError(
-                f"found in a picture of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
-                "give the same picture"
-            )
         by = None if self.cutouts is not None and len(self.classes) == 1 else self.labels.tolist()
-        return draw_objects(image, self.boxes, self.names, by, self.scores, self.cutouts)
+        return draw_objects(upright(image, self.size), self.boxes, self.names, by, self.scores, self.cutouts)
 
 
 def _rounded(values: list[float]) -> list[float]:
     return [round(value, 2) for value in values]
-
-
-# What makes a task's result from one picture's raw outputs, the classes and the placement; further arguments are the
-# task's options.
-RESULTS: dict[str, Callable[..., Result]] = {
-    "classify": Classification.from_logits,
-    "detect": Detections.from_raw,
-    "instances": Detections.from_raw,
-}

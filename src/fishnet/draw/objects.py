@@ -1,0 +1,165 @@
+"""Objects marked in pictures: boxes, masks and their names."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from fishnet.draw.colours import PALETTE, Colour, colour_of
+from fishnet.draw.text import DARK, Entry, enlargement, font, legend_page
+
+if TYPE_CHECKING:
+    from fishnet.results import Cutout
+
+Box = tuple[float, float, float, float]
+
+_MANY = 25  # objects; with more there are no labels beside them
+_FILL = 0.4  # of a mask, how much it covers
+
+
+def draw_objects(
+    image: Image.Image,
+    boxes: NDArray[Any],
+    names: Sequence[str],
+    colours_by: Sequence[int] | None,
+    scores: Sequence[float] | NDArray[Any] | None = None,
+    cutouts: Sequence["Cutout"] | None = None,
+) -> Image.Image:
+    """The picture with objects marked, above a legend that counts them by name.
+
+    Masks are tinted and outlined; without masks boxes are drawn. Up to 25 objects are labelled, as far as there is room
+    beside the others. Small pictures are enlarged (pixels kept), so that all of that can be seen.
+
+    Args:
+        image: in the size that the objects are in.
+        boxes: (n, 4) x1, y1, x2, y2 in px.
+        names: (n,) names for labels and legend.
+        colours_by: (n,) numbers of colours, as a rule the classes'; None for another colour than its neighbours' for
+            each object.
+        scores: (n,) 0..1, put beside the names.
+        cutouts: (n,) masks.
+    """
+    image = image.convert("RGB")
+    factor = enlargement(image.size)
+    if factor > 1:
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
+    colours = [colour_of(number) for number in (_spread(corners) if colours_by is None else colours_by)]
+    sides = np.sqrt((corners[:, 2:] - corners[:, :2]).clip(min=0).prod(1))
+    thin = max(1, round(max(image.size) / 400))
+    line = max(1, min(thin, round(float(np.median(sides)) / 10))) if len(sides) else thin
+    order = np.argsort(-sides, kind="stable").tolist()  # small ones above large ones
+    if cutouts is None:
+        pen = ImageDraw.Draw(image)
+        for i in order:
+            _frame(pen, corners[i], colours[i], line)
+    else:
+        image = _tinted(image, [(cutouts[i], colours[i]) for i in order], factor, line)
+    if len(names) <= _MANY:
+        texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
+        _label(image, corners, texts, colours)
+    page = legend_page(image.size, _counted(names, colours) or [("no objects", None)])
+    page.paste(image)
+    return page
+
+
+def _counted(names: Sequence[str], colours: Sequence[Colour]) -> list[Entry]:
+    """The objects' names, counts and colours, the most frequent first."""
+    shades: dict[str, set[Colour]] = {}
+    for name, shade in zip(names, colours, strict=True):
+        shades.setdefault(name, set()).add(shade)
+    return [  # objects of one name may have many colours
+        (f"{name}  {count}", min(shades[name]) if len(shades[name]) == 1 else None)
+        for name, count in Counter(names).most_common()
+    ]
+
+
+def _spread(boxes: NDArray[np.float64]) -> list[int]:
+    """Numbers of colours, such that objects near each other differ, as far as seven colours go."""
+    reach = 0.15 * (boxes[:, 2:] - boxes[:, :2])
+    low, high = boxes[:, :2] - reach, boxes[:, 2:] + reach
+    given = np.full(len(boxes), -1)
+    totals = np.zeros(len(PALETTE), int)
+    for i in range(len(boxes)):
+        near = given[:i][((low[i] < high[:i]) & (low[:i] < high[i])).all(1)]
+        worst = np.bincount(near, minlength=len(PALETTE)) * len(boxes) + totals
+        given[i] = worst.argmin()
+        totals[given[i]] += 1
+    return given.tolist()
+
+
+def _frame(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], colour: Colour, line: int) -> None:
+    left, top, right, bottom = (round(value) for value in box.tolist())
+    right, bottom = max(left, right - 1), max(top, bottom - 1)
+    if line > 1:  # a dark edge, for pictures of the line's own colour
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK, width=line + 2)
+    pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+
+
+def _tinted(image: Image.Image, masks: Sequence[tuple["Cutout", Colour]], factor: int, line: int) -> Image.Image:
+    pixels = np.array(image)
+    for cutout, colour in masks:
+        bits = cutout.bits.repeat(factor, 0).repeat(factor, 1)
+        top, left = cutout.top * factor, cutout.left * factor
+        part = pixels[top : top + bits.shape[0], left : left + bits.shape[1]]
+        bits = bits[: part.shape[0], : part.shape[1]]
+        inside = np.pad(bits, 1)
+        for _ in range(line):
+            inside[1:-1, 1:-1] &= inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+        inside = inside[1:-1, 1:-1]
+        part[inside] = (part[inside] * (1 - _FILL) + np.array(colour) * _FILL).astype(np.uint8)
+        part[bits & ~inside] = colour
+    return Image.fromarray(pixels)
+
+
+def _label(
+    image: Image.Image, boxes: NDArray[np.float64], texts: Sequence[str], colours: Sequence[Colour]
+) -> NDArray[np.float64]:
+    """Writes beside each box what fits without covering another label or much of another object; says where."""
+    size = max(12, round(max(image.size) / 55))
+    pen, letters, taken = ImageDraw.Draw(image), font(size), np.empty((0, 4))
+    for i, text in enumerate(texts):
+        wide, high = pen.textlength(text, font=letters) + size * 0.5, size * 1.25
+        others = np.delete(boxes, i, 0)
+        best, least = None, 0.5
+        for place in _places(boxes[i], wide, high):
+            beyond = min(place[:2]) < 0 or place[2] > image.width or place[3] > image.height
+            if beyond or _overlap(place, taken).any():
+                continue
+            covered = float((_overlap(place, others) / _areas(others)).sum())
+            if covered < least:
+                best, least = place, covered
+        if best is None:
+            continue
+        taken = np.vstack([taken, best])
+        pen.rectangle((best[0], best[1], best[2] - 1, best[3] - 1), fill=colours[i])
+        bright = np.dot(colours[i], (0.299, 0.587, 0.114)) > 125
+        middle = best[0] + size * 0.25, (best[1] + best[3]) / 2
+        pen.text(middle, text, fill=DARK if bright else "white", font=letters, anchor="lm")
+    return taken
+
+
+def _places(box: NDArray[np.float64], wide: float, high: float) -> Iterator[Box]:
+    """Where a label may stand: above the box, below, inside at its top, beside; on the left and on the right."""
+    left, top, right, bottom = box.tolist()
+    for x, y in (
+        (left, top - high), (right - wide, top - high), (left, bottom), (right - wide, bottom),
+        (left, top), (right - wide, top), (right, top), (left - wide, top), (right, bottom - high),
+        (left - wide, bottom - high),
+    ):  # fmt: skip
+        yield round(x), round(y), round(x) + round(wide), round(y) + round(high)
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).clip(min=1).prod(1)
+    return areas
+
+
+def _overlap(place: Box, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) px that one box has in common with each of others."""
+    sides = np.minimum(place[2:], boxes[:, 2:]) - np.maximum(place[:2], boxes[:, :2])
+    areas: NDArray[np.float64] = sides.clip(min=0).prod(1)
+    return areas

@@ -1,0 +1,54 @@
+"""What all results have in common."""
+
+from typing import Any, ClassVar, Protocol
+
+from PIL import Image, ImageOps
+
+from fishnet.errors import InputError
+
+
+class Result(Protocol):
+    """What every task's result can do.
+
+    Attributes:
+        columns: the keys of its rows, also where it has none.
+    """
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
+
+    def draw(self, image: Image.Image) -> Image.Image:
+        """The picture with the result drawn on it."""
+        ...
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Flat rows for tables and CSV."""
+        ...
+
+    def summary(self) -> str:
+        """One line for people."""
+        ...
+
+
+def upright(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture that was predicted, turned as its EXIF orientation says; itself where that says nothing.
+
+    Args:
+        image: upright or not.
+        size: height and width of the upright picture, px.
+
+    Raises:
+        InputError: a picture of another size.
+    """
+    if image.getexif().get(0x0112, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    height, width = size
+    if image.size != (width, height):
+        raise InputError(
+            f"found in a picture of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
+            "give the same picture"
+        )
+    return image
