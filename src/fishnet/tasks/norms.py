@@ -21,11 +21,11 @@ def norm_layer(norm: Norm) -> Callable[[int], nn.Module] | None:
     return layers[norm]
 
 
-def replace_batch_norms(module: nn.Module, norm: Norm) -> None:
-    """Puts other norms in the place of a module's batch norms, at any depth."""
+def replace_norms(module: nn.Module, norm: Norm) -> None:
+    """Puts other norms in the place of a module's batch and group norms, at any depth."""
     layer = norm_layer(norm)
     for name, child in module.named_children():
-        if not isinstance(child, nn.BatchNorm2d):
-            replace_batch_norms(child, norm)
-        elif norm != "batch":
-            setattr(module, name, nn.Identity() if layer is None else layer(child.num_features))
+        if isinstance(child, nn.BatchNorm2d | nn.GroupNorm):
+            setattr(module, name, nn.Identity() if layer is None else layer(child.weight.numel()))
+        else:
+            replace_norms(child, norm)

@@ -23,7 +23,7 @@ from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
 from fishnet.errors import InputError
 from fishnet.preprocess import padded
 from fishnet.tasks.base import Features, Level, ModelSpec, TaskModel
-from fishnet.tasks.norms import Norm, norm_layer, replace_batch_norms
+from fishnet.tasks.norms import Norm, norm_layer, replace_norms
 
 AUXILIARY_STRIDE = 16
 
@@ -77,7 +77,7 @@ class Segmenter(TaskModel):
         super().__init__(trunk)
         self.spec = spec
         self.decoder, width = self.make_decoder(spec)
-        replace_batch_norms(self.decoder, spec.norm)
+        replace_norms(self.decoder, spec.norm)
         self.drop = nn.Dropout2d(spec.drop_rate)
         self.scores = nn.Conv2d(width, classes, 1)
         self.auxiliary = _auxiliary(self.at_sixteen, classes, spec) if spec.auxiliary else None
@@ -133,8 +133,8 @@ class Segmenter(TaskModel):
 
     @staticmethod
     def _sized(scores: Tensor, size: tuple[int, int]) -> Tensor:
-        whole = padded(size[0]), padded(size[1])
-        return F.interpolate(scores, size=whole, mode="bilinear")[..., : size[0], : size[1]]
+        whole = padded(size[0]), padded(size[1])  # in float32: between two px bf16 would have steps, and equal scores
+        return F.interpolate(scores.float(), size=whole, mode="bilinear")[..., : size[0], : size[1]]
 
 
 def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Module:
@@ -146,7 +146,7 @@ def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Modul
         nn.Dropout2d(spec.drop_rate),
         nn.Conv2d(spec.width, classes, 1),
     )
-    replace_batch_norms(module, spec.norm)
+    replace_norms(module, spec.norm)
     return module
 
 
