@@ -21,6 +21,7 @@ def val(
     most: int | None = None,
     tile: int | None = None,
     overlap: float | None = None,
+    tta: bool = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -28,8 +29,9 @@ def val(
     """Measure a bundle on labelled data: metrics, every class, figures, the worst mistakes.
 
     Writes metrics.json and per_class.csv; of a classifier confusion.csv and .png, reliability.png, most_wrong.csv and
-    .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png.
-    Pictures that cannot be read are named and left out; the exit code is then 1.
+    .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png; of a
+    segmenter confusion.csv and .png, errors.csv and worst.png. Pictures that cannot be read are named and left out; the
+    exit code is then 1.
 
     Parameters
     ----------
@@ -51,9 +53,11 @@ def val(
     most
         Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
     tile
-        Detectors: predict pictures in squares of this side, px of the picture, and merge.
+        Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge.
     overlap
         Of the tiles, 0 to 0.9. Default: 0.2.
+    tta
+        Segmenters: the mean over flips and scales of each picture, several times as slow.
     device
         Where to compute.
     quiet
@@ -69,7 +73,7 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            threshold=threshold, most=most, progress=step,
+            tta=tta, threshold=threshold, most=most, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

@@ -14,7 +14,8 @@ from fishnet.data.pictures import as_view
 from fishnet.draw import card, sheet
 from fishnet.errors import InputError, WorkError
 from fishnet.tasks.base import Report
-from fishnet.tasks.image_figures import BINS, Calibration, draw_confusion, draw_reliability
+from fishnet.tasks.confusion import draw_confusion
+from fishnet.tasks.image_figures import BINS, Calibration, draw_reliability
 from fishnet.tasks.report_files import RIGHT, SHOWN, WRONG, number, percent, short, write_csv
 
 WORST = 12  # pictures on the sheet

@@ -19,6 +19,9 @@ from fishnet.training.batches import loader
 from fishnet.training.recipe import Recipe
 
 
+_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of one model on one part of a data set.
@@ -76,6 +79,7 @@ def evaluate(
     workers: int = 1,
     tile: int | None = None,
     overlap: float | None = None,
+    tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -85,12 +89,12 @@ def evaluate(
     Args:
         predictor: the model.
         data: as for training. Where it is the training's own and has no val part, the part that was held out is found
-            again by the seed and share kept in the bundle.
+            again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
-        tile, overlap: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
+        tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         progress: called with pictures done and in all.
@@ -102,8 +106,8 @@ def evaluate(
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
-    _check(predictor, batch_size, tile=tile, overlap=overlap, threshold=threshold, most=most)
-    kept: dict[str, Any] = {key: bundle.recipe[key] for key in ("seed", "val_fraction") if key in bundle.recipe}
+    _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
     kept |= {"batch_size": batch_size or predictor.batch_size, "workers": workers}
     recipe = Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
     channels = bundle.preprocess.channels
@@ -117,10 +121,11 @@ def evaluate(
     broken: list[str] = []
     done = 0
     transform = task.eval_transform(bundle.preprocess)
-    if tile is None:
+    if tile is None and not tta:
         passes = _in_batches(predictor, sets[split], transform, recipe)
     else:
-        passes = _in_tiles(predictor, sets[split], transform, tile, overlap)
+        options = {"tile": tile, "overlap": overlap, "tta": tta or None}
+        passes = _one_by_one(predictor, sets[split], transform, options)
     for outputs, targets, indices, unread in passes:
         broken += unread
         if indices:
@@ -170,14 +175,16 @@ def _outputs(predictor: Predictor, batch: Batch) -> Any:
     return outputs
 
 
-def _in_tiles(
-    predictor: Predictor, part: PictureSet, transform: Transform, tile: int, overlap: float | None
+def _one_by_one(
+    predictor: Predictor, part: PictureSet, transform: Transform, options: dict[str, Any]
 ) -> Iterator[_Pass]:
+    if "threshold" in predictor.options:  # every object counts
+        options = {**options, "threshold": 0.0}
     for index in range(len(part)):
         try:
             picture, target = part.read(index)
         except InputError as error:
             yield None, None, [], [str(error)]
             continue
-        result = predictor.predict(picture, tile=tile, overlap=overlap, threshold=0.0)
+        result = predictor.predict(picture, **options)
         yield [result], [transform(picture, target)[1]], [index], []

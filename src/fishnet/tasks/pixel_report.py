@@ -1,0 +1,197 @@
+"""What a segmenter says of each px and what is true, class by class and picture by picture."""
+
+import heapq
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fishnet.data.base import PictureSet
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import as_view
+from fishnet.data.pixels.base import LabelMap, PixelTarget
+from fishnet.draw import sheet
+from fishnet.errors import InputError
+from fishnet.tasks.base import Report
+from fishnet.tasks.boundaries import boundary_f1
+from fishnet.tasks.confusion import draw_confusion
+from fishnet.tasks.pixel_figures import truth_said_and_wrong
+from fishnet.tasks.pixel_metrics import class_scores, confusion_of, label_map_of, mean, truth_of
+from fishnet.tasks.report_files import SHOWN, number, percent, short, write_csv
+
+WORST = 6  # pictures on the sheet
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One picture's px.
+
+    Attributes:
+        index: of the picture in its set.
+        labelled: px that are not ignored.
+        right: those of them that are said to be what they are.
+        iou: mean IoU of the classes there or said, 0..1; None where no px is labelled.
+    """
+
+    index: int
+    labelled: int
+    right: int
+    iou: float | None
+
+    @property
+    def wrong(self) -> float:
+        """The share of the labelled px that is wrong, 0..1."""
+        return 1 - self.right / self.labelled if self.labelled else 0.0
+
+
+@dataclass(frozen=True, order=True)
+class _Bad:
+    """One of the worst pictures, with what was said of it, packed."""
+
+    wrong: float
+    order: int
+    packed: bytes = field(compare=False)
+    size: tuple[int, int] = field(compare=False)
+
+    def labels(self) -> LabelMap:
+        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.size)
+
+
+class PixelReport(Report):
+    """A report on a segmenter. Keeps a confusion matrix, some numbers a picture, and what was said of the worst six.
+
+    Args:
+        classes: of the model's outputs.
+    """
+
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self.confusion = np.zeros((len(classes),) * 2, np.int64)
+        self.pictures: list[Counted] = []
+        self._boundaries = np.zeros((2, len(classes)))  # sums of F1, and pictures with a boundary
+        self._worst: list[_Bad] = []
+
+    def update(self, outputs: Sequence[Any], targets: Sequence[PixelTarget], indices: Sequence[int]) -> None:
+        """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
+        :func:`~fishnet.tasks.pixel_metrics.label_map_of`.
+        """
+        for output, target, index in zip(outputs, targets, indices, strict=True):
+            self._add(truth_of(target), label_map_of(output, target, self.classes), index)
+
+    def _add(self, truth: LabelMap, said: LabelMap, index: int) -> None:
+        found = confusion_of(truth, said, len(self.classes))
+        self.confusion += found
+        f1 = boundary_f1(truth, said, len(self.classes))
+        self._boundaries += np.nan_to_num(f1), ~np.isnan(f1)
+        counted = Counted(index, int(found.sum()), int(found.trace()), mean(class_scores(found)["IoU"]))
+        self.pictures.append(counted)
+        bad = counted.wrong, -len(self.pictures)
+        if counted.wrong and (len(self._worst) < WORST or bad > (self._worst[-1].wrong, self._worst[-1].order)):
+            new = _Bad(*bad, zlib.compress(said.tobytes(), 1), truth.shape)
+            self._worst = heapq.nlargest(WORST, [*self._worst, new])
+
+    def boundaries(self) -> NDArray[np.float64]:
+        """(classes,) mean boundary F1 of the pictures where the class has a boundary, true or said; NaN without any."""
+        total, pictures = self._boundaries
+        return np.divide(total, pictures, out=np.full(len(total), np.nan), where=pictures > 0)
+
+    def metrics(self) -> dict[str, float]:
+        """``mDice``, the mean Dice of the classes there or said, and ``boundary_F1``, that of those with a boundary,
+        0..1. What has nothing to divide by is left out.
+        """
+        values = {"mDice": mean(class_scores(self.confusion)["Dice"]), "boundary_F1": mean(self.boundaries())}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a class, in the model's order: ``IoU``, ``Dice``, ``accuracy`` (of its px, the share found),
+        ``precision`` and ``boundary_F1``; its ``pixels``, their ``share`` of all that are labelled, and the px ``said``
+        to be it. Shares in percent, None where there is nothing to divide by.
+        """
+        shares = {**class_scores(self.confusion), "boundary_F1": self.boundaries()}
+        true, said, total = self.confusion.sum(1), self.confusion.sum(0), self.confusion.sum()
+        return [
+            {
+                "class": name,
+                "id": self.classes.ids[k],
+                **{key: None if np.isnan(values[k]) else percent(values[k], 1) for key, values in shares.items()},
+                "pixels": int(true[k]),
+                "share": percent(true[k], total),
+                "said": int(said[k]),
+            }
+            for k, name in enumerate(self.classes.names)
+        ]
+
+    def lines(self) -> list[str]:
+        """The table of classes for people: all up to 20, beyond that the worst that are there."""
+        rows = self.rows()
+        lines = []
+        if len(rows) > SHOWN:
+            there = [row for row in rows if row["pixels"]]
+            rows = sorted(there, key=lambda row: (row["IoU"], -row["pixels"]))[:SHOWN]
+            lines.append(
+                f"the {len(rows)} worst of {len(there):,} classes with pixels (the model knows {len(self.classes):,}):"
+            )
+        names = ("share", "IoU", "Dice", "accuracy", "precision", "boundary_F1")
+        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
+        lines.append(f"{'class':<{width}} " + " ".join(f"{name:>{max(7, len(name))}}" for name in names))
+        for row in rows:
+            values = " ".join(f"{number(row[name]):>{max(7, len(name))}}" for name in names)
+            lines.append(f"{short(row['class'], width):<{width}} {values}")
+        return lines
+
+    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
+        ``errors.csv`` (a row a picture, the largest share of wrong px first), ``confusion.png``; where px are wrong
+        ``worst.png``.
+        """
+        names, rows = self.classes.names, self.rows()
+        true, said = np.nonzero(self.confusion)
+        counts = self.confusion[true, said]
+        cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
+        errors = self.errors(pictures)
+        columns = ["picture", "pixels", "right", "mIoU"]
+        return [
+            write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows)),
+            write_csv(
+                folder / "confusion.csv", ["true", "said", "pixels"], ([names[t], names[s], n] for t, s, n in cells)
+            ),
+            write_csv(folder / "errors.csv", columns, ([row[name] for name in columns] for row in errors)),
+            draw_confusion(folder / "confusion.png", names, true, said, counts, "pixels"),
+            *self._write_worst(folder / "worst.png", pictures),
+        ]
+
+    def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
+        """One row a picture, the largest share of wrong px first: ``picture`` (where it is from), its labelled
+        ``pixels``, the share of them that is ``right`` and the ``mIoU`` of the classes there or said, in percent, None
+        where no px is labelled.
+        """
+        return [
+            {
+                "picture": pictures.source(it.index),
+                "pixels": it.labelled,
+                "right": percent(it.right, it.labelled),
+                "mIoU": None if it.iou is None else percent(it.iou, 1),
+            }
+            for it in sorted(self.pictures, key=lambda it: -it.wrong)
+        ]
+
+    def _write_worst(self, page: Path, pictures: PictureSet) -> list[Path]:
+        cards: list[Image.Image] = []
+        for bad in self._worst:
+            index = self.pictures[-bad.order - 1].index
+            try:
+                picture, truth = pictures.read(index)
+            except InputError:  # gone since it was measured
+                continue
+            name = Path(pictures.source(index)).name
+            cards += truth_said_and_wrong(as_view(picture), truth, bad.labels(), self.classes.names, name)
+        if not cards:  # nothing of an earlier measurement stays
+            page.unlink(missing_ok=True)
+            return []
+        sheet(cards, columns=3).save(page)
+        return [page]
