@@ -40,7 +40,7 @@ def _far_apart() -> NDArray[np.int64]:
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
     known = np.array(PALETTE)
     lab = _oklab(grid)
-    bright = (lab[:, 0] > 0.4) & (lab[:, 0] < 0.92)
+    bright = (lab[:, 0] > 0.45) & (lab[:, 0] < 0.88)
     grid, lab = grid[bright], lab[bright]
     distance = np.linalg.norm(lab[:, None] - _oklab(known), axis=2).min(1)
     for _ in range(_CLASSES - len(known)):

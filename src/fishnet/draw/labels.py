@@ -22,10 +22,10 @@ def draw_labels(
     names: Sequence[str],
     shares: NDArray[np.float64] | Sequence[float] | None = None,
 ) -> Image.Image:
-    """The picture tinted by the class of each pixel, with outlines, above a legend of the classes that are there.
+    """The picture in grey tinted by each pixel's class, with outlines, above a legend of the classes that are there.
 
     Pixels labelled 255, and those of a class that is called background (also ``_background_``, ``bg``, unlabelled; in
-    letters of any case), stay as they are. Small pictures are enlarged (pixels kept). Beside the picture and the result
+    letters of any case), keep their own colour. Small pictures are enlarged (pixels kept). Beside the picture and the result
     this takes little memory.
 
     Args:
@@ -64,9 +64,11 @@ def draw_labels(
         part, outline = labels[top:bottom], _outlines(labels, top, bottom, line)
         share = cover[part]
         share[outline & (share > 0)] = 1
-        pixels = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
-        mixed = pixels * (1 - share)[..., None] + colours[part] * share[..., None]
-        page.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, top))
+        pixels = image.crop((0, top, image.width, bottom))
+        grey = np.asarray(pixels.convert("L"))[..., None]  # under a tint: hues then are the classes'
+        mixed = grey * (1 - share)[..., None] + colours[part] * share[..., None]
+        page.paste(pixels, (0, top))
+        page.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, top), Image.fromarray(share > 0))
     return page
 
 
