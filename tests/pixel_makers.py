@@ -55,10 +55,9 @@ def part_seed(part: str) -> int:
     return 1000 * PARTS.index(part)
 
 
-def scenes(part: str, count: int, **options: Any) -> list[Scene]:
+def scenes(part: str, count: int, size: tuple[int, int] = SIZE) -> list[Scene]:
     """The scenes of a part; every fifth is of ground alone."""
-    first = part_seed(part)
-    return [scene(first + i, **({"shapes": 0} if i % 5 == 4 else {}), **options) for i in range(count)]
+    return [scene(part_seed(part) + i, size, 0 if i % 5 == 4 else None) for i in range(count)]
 
 
 def save_mask(path: Path, labels: NDArray[Any], form: str, colours: Sequence[tuple[int, int, int]] = COLOURS) -> None:

@@ -1,9 +1,19 @@
 """From what the user names to data with label maps: which format it is, and its train, val and test parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from fishnet.data.base import hold_out_some
 from fishnet.data.labels import Classes
+from fishnet.data.open import as_trained
+from fishnet.data.pixels import folder
 from fishnet.data.pixels.base import PixelSet
+from fishnet.data.pixels.pairs import Found, open_pairs
+from fishnet.errors import InputError
+
+LAYOUTS = f"{folder.LAYOUTS}"
+Finder = Callable[[Path, list[str] | None], object]
+Opener = Callable[..., Mapping[str, PixelSet]]
 
 
 def open_pixels(
@@ -18,5 +28,60 @@ def open_pixels(
     void: Sequence[str] = (),
     problems: list[str] | None = None,
 ) -> dict[str, PixelSet]:
-    """Being written."""
-    raise NotImplementedError
+    """Opens data for semantic segmentation.
+
+    Args:
+        data: folders of pictures and masks, Pascal VOC, Cityscapes, ADE20K or COCO; docs/data.md describes each.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        val_fraction: share of the training pictures held out for validation where the data has no val part.
+        seed: of that split.
+        classes: the classes a model knows, matched by name; the data may then have fewer.
+        whole: hold nothing out.
+        ignore: ids in masks that are neither learnt from nor measured; 255 is one anyway, unless it has a name.
+        void: names of classes that are treated so, and are then no classes.
+        problems: collects what is wrong with single files and names, which are left out; None raises at the first.
+
+    Returns:
+        ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
+        ``all`` where it has none. All have the classes of the first part.
+
+    Raises:
+        InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
+            classes; a class that the model lacks, or a void one that the data lacks.
+    """
+    if not data:
+        raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
+    path = Path(data)
+    opened = _opened(path, problems)
+    if opened is None:
+        raise InputError(f"{data}: {_refusal(path)}: expected {LAYOUTS}")
+    opener, found = opened
+    sets = dict(opener(found, channels, classes=classes, ignore=ignore, void=void, problems=problems))
+    empty = next((name for name, part in sets.items() if not len(part)), None)
+    if empty is not None and problems is None:
+        raise InputError(f"{data}: no picture with a mask in its part {empty!r}")
+    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
+
+
+def looks_like_pixels(data: str) -> bool:
+    """Whether a name stands for data that has a class for every pixel and can hardly be anything else.
+
+    Folders of pictures and masks are such with a classes file only: without one, masks may as well be of objects.
+
+    Raises:
+        InputError: a doubtful layout.
+    """
+    opened = _opened(Path(data), []) if data else None
+    return opened is not None and isinstance(opened[1], Found) and opened[1].definite
+
+
+def _opened(path: Path, problems: list[str] | None) -> tuple[Opener, object] | None:
+    """The format's opener, and what it opens."""
+    finders: tuple[tuple[Finder, Opener], ...] = ((folder.find_folder, open_pairs),)
+    return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)
+
+
+def _refusal(path: Path) -> str:
+    if not path.exists():
+        return "no such file or folder"
+    return "is a file of none of the known forms" if path.is_file() else "holds no masks of a known form"

@@ -1,0 +1,171 @@
+"""Mask files: the numbers or colours in them, and from these to labels."""
+
+import io
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import read_file
+from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.pixels.names import LARGEST, Legend
+from fishnet.data.stacks import NPY, read_npy
+from fishnet.errors import InputError, first_line
+
+BINARY = (0, 255)  # the numbers of masks that say foreground or not
+_NUMBERS = ("L", "P", "I", "I;16", "I;16L", "I;16B")
+
+
+def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
+    """What a mask's pixels are: PNG, TIFF (the first page) or ``.npy``; black and white of one bit as 0 and 255.
+
+    Args:
+        path: of the file.
+        palette: whether a palette's colours count, rather than its numbers.
+
+    Returns:
+        (height, width) of whole numbers, or (height, width, 3) of red, green and blue, 0..255, whatever their opacity.
+
+    Raises:
+        InputError: no such file, not a picture, a JPEG (which changes pixels), neither whole numbers nor colours.
+    """
+    content = read_file(path)
+    try:
+        if content.startswith(NPY):
+            found = read_npy(content)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of palettes with transparency
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(content)) as image:
+                    kind = image.format
+                    if kind != "JPEG" and (image.mode in ("RGBA", "PA") or (palette and image.mode == "P")):
+                        found = np.asarray(image.convert("RGB"))
+                    else:
+                        found = np.asarray(image.convert("L") if image.mode in ("1", "LA") else image)
+                if kind == "JPEG":
+                    raise InputError("JPEG changes pixels, and ids with them: save masks as PNG")
+    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
+        raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
+    if found.dtype.kind == "b":
+        return found.astype(np.uint8)
+    if found.dtype.kind not in "ui" or (found.ndim != 2 and (found.shape[2:] != (3,) or found.dtype != np.uint8)):
+        raise InputError(
+            f"{path}: holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB"
+        )
+    return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+
+def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(height, width, 3) of red, green and blue as (height, width) of 0xRRGGBB."""
+    red, green, blue = (colours[..., i].astype(np.int32) for i in range(3))
+    return red << 16 | green << 8 | blue
+
+
+class Coding:
+    """From what masks hold to labels.
+
+    Args:
+        legend: what the pixels stand for.
+        labels: of the legend's classes, one each; 255 where ignored.
+        ignore: further numbers that stand for no class, where the legend's values are its ids.
+    """
+
+    def __init__(self, legend: Legend, labels: Sequence[int], ignore: Iterable[int] = ()) -> None:
+        self.palette = bool(legend.colours) and not legend.stated
+        more = ignore if legend.values == legend.classes.ids or not legend.stated else ()
+        ignored = dict.fromkeys((IGNORE, *legend.ignored, *more), IGNORE)
+        self._numbers = _Table(ignored | dict(zip(legend.values, labels, strict=True)))
+        self._colours = None
+        if legend.colours:
+            ignored = dict.fromkeys(legend.ignored_colours, IGNORE)
+            self._colours = _Table(ignored | dict(zip(legend.colours, labels, strict=True)))
+
+    def read(self, path: Path) -> tuple[NDArray[Any], bool]:
+        """A mask's numbers, or its colours as 0xRRGGBB: (height, width), and whether they are colours.
+
+        Raises:
+            InputError: see :func:`read_mask`; colours though the classes have none.
+        """
+        found = read_mask(path, self.palette)
+        if found.ndim == 2:
+            return found, False
+        if self._colours is not None:
+            return packed(found), True
+        if (found == found[..., :1]).all():  # numbers, saved as a grey picture of three channels
+            return np.ascontiguousarray(found[..., 0]), False
+        raise InputError(
+            f"{path}: holds colours, and nothing says of what: name them in a classes file (r g b name a line)"
+        )
+
+    def labels(self, found: NDArray[Any], colours: bool = False) -> tuple[LabelMap, dict[int, int]]:
+        """From what :meth:`read` gives.
+
+        Returns:
+            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number.
+        """
+        return (self._colours if colours and self._colours is not None else self._numbers)(found)
+
+
+class _Table:
+    """A label for each number of 0 to 0xFFFFFF that has one; negative ones are ignored."""
+
+    def __init__(self, labels: Mapping[int, int]) -> None:
+        size = max(IGNORE, *labels) + 2  # the last is for all that lie beyond
+        # Zeros take no memory until they are written: what is kept is each label + 1, so that 0 is 255 after all.
+        self.after, self.known = np.zeros(size, np.uint8), np.zeros(size, np.bool_)
+        for value, label in labels.items():
+            if 0 <= value <= LARGEST:
+                self.after[value], self.known[value] = (label + 1) & 0xFF, True
+
+    def __call__(self, found: NDArray[Any]) -> tuple[LabelMap, dict[int, int]]:
+        labels = self.after.take(found if found.dtype.kind == "u" else _not_below(found), mode="clip")
+        labels -= 1  # wraps around
+        without = found[labels == IGNORE]
+        if without.size:
+            without = without[~self.known.take(without, mode="clip")]
+            if without.dtype.kind == "i":
+                without = without[without >= 0]
+        if not without.size:
+            return labels, {}
+        values, counts = np.unique(without, return_counts=True)
+        return labels, dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _not_below(found: NDArray[Any]) -> NDArray[Any]:
+    """Negative numbers as 0xFFFFFF + 1, which has no label."""
+    return np.where(found < 0, LARGEST + 1, found) if (found < 0).any() else found
+
+
+def numbers_in(masks: Iterable[Path], within: Collection[int] | None = None) -> set[int]:
+    """The numbers in masks of which some can be read, 255 too; grey pictures of three channels count as such.
+
+    Args:
+        masks: the files; those that cannot be read are left out, as whoever reads them says so.
+        within: stops at the first mask with a number that is none of these.
+
+    Raises:
+        InputError: none of them can be read.
+    """
+    numbers: set[int] = set()
+    first: InputError | None = None
+    for path in masks:
+        try:
+            found = Coding(_NOTHING, ()).read(path)[0]
+        except InputError as error:
+            first = first or error
+            continue
+        numbers |= set(np.unique(found).tolist())
+        if within is not None and not numbers <= set(within):
+            break
+    if not numbers and first is not None:
+        raise first
+    return numbers
+
+
+_NOTHING = Legend("", Classes((), ()), ())

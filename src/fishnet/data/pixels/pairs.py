@@ -1,0 +1,269 @@
+"""Picture files paired with mask files: which belong together, and the set that they make."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from fishnet.data.files import lines_of
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import EXTENSIONS, find_pictures
+from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.pixels.files import FilePixels
+from fishnet.data.pixels.masks import BINARY, Coding, numbers_in
+from fishnet.data.pixels.names import Legend, colour_text, labels_of
+from fishnet.data.problems import complain
+from fishnet.data.splits import in_order, split_named
+from fishnet.errors import InputError
+
+MASK_ENDS = (
+    "", "_mask", "_masks", "_label", "_labels", "_L", "_P", "_gt", "_seg", "_segmentation", "_annotation", "-mask",
+)  # fmt: skip
+"""What masks have at the end of their stem that their pictures do not."""
+PICTURE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
+"""The same the other way round."""
+SHOWN = 5  # ids in a message
+
+
+class MaskEntry(NamedTuple):
+    """A picture, its mask, and where a list names it; "" without a list."""
+
+    path: Path
+    mask: Path
+    place: str = ""
+
+
+class Pairs(NamedTuple):
+    """A part.
+
+    Attributes:
+        folder: of the pictures.
+        entries: one a picture.
+        left_out: a line for each picture without a mask, and each mask without a picture.
+    """
+
+    folder: Path
+    entries: Sequence[MaskEntry]
+    left_out: tuple[str, ...] = ()
+
+
+class Found(NamedTuple):
+    """What a format is told by.
+
+    Attributes:
+        parts: train first; ``all`` where the data has none.
+        legend: what the masks hold; None where nothing says it.
+        place: where a classes file would be looked for.
+        definite: whether this can hardly be anything but data with a class for every pixel.
+    """
+
+    parts: dict[str, Pairs]
+    legend: Legend | None
+    place: Path
+    definite: bool
+
+
+class MaskPixels(FilePixels):
+    """Picture files with mask files.
+
+    Args:
+        pairs: the part.
+        channels: that pictures are read with.
+        classes: those that are learnt.
+        coding: from masks to their indices.
+        legend: what the masks hold.
+    """
+
+    def __init__(self, pairs: Pairs, channels: int, classes: Classes, coding: Coding, legend: Legend) -> None:
+        self.folder, self.entries, self.left_out = pairs
+        self.channels, self.classes, self.coding, self.legend = channels, classes, coding, legend
+
+    def ids(self, index: int) -> NDArray[Any]:
+        """(height, width) of what the mask holds: numbers as they are, or colours as 0xRRGGBB.
+
+        Raises:
+            InputError: it cannot be read, see :func:`~fishnet.data.pixels.masks.read_mask`.
+        """
+        return self.coding.read(self.entries[index].mask)[0]
+
+    def unnamed(self, index: int) -> dict[int, int]:
+        """See :class:`~fishnet.data.pixels.files.FilePixels`."""
+        return self.coding.labels(*self.coding.read(self.entries[index].mask))[1]
+
+    def label_map(self, index: int) -> LabelMap:
+        """See :class:`~fishnet.data.pixels.base.PixelSet`."""
+        mask = self.entries[index].mask
+        found, colours = self.coding.read(mask)
+        labels, unnamed = self.coding.labels(found, colours)
+        if unnamed:
+            raise InputError(f"{mask}: {_without_names(unnamed, colours, self.legend.place)}")
+        return labels
+
+    def place(self, index: int) -> str:
+        """The mask's path."""
+        return str(self.entries[index].mask)
+
+    def named_in(self, index: int) -> str:
+        """The list's line."""
+        place: str = self.entries[index].place
+        return place
+
+
+def _without_names(unnamed: Mapping[int, int], colours: bool, place: str) -> str:
+    largest = sorted(unnamed, key=lambda value: -unnamed[value])
+    shown = [f"{colour_text(value) if colours else value} ({unnamed[value]:,} px)" for value in largest[:SHOWN]]
+    more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
+    listed = f"{', '.join(shown)}{more}"
+    if colours:
+        return f"colours without a name: {listed}: add them to {place}"
+    ids = " ".join(str(value) for value in sorted(largest[:SHOWN]))
+    return f"ids without a name: {listed}: add them to {place}, or train with --ignore {ids}"
+
+
+def open_pairs(
+    found: Found,
+    channels: int,
+    *,
+    classes: Classes | None = None,
+    ignore: Sequence[int] = (),
+    void: Sequence[str] = (),
+    problems: list[str] | None = None,
+) -> dict[str, MaskPixels]:
+    """The sets of what a format found, all with the classes of the first part.
+
+    Args:
+        found: by the format.
+        channels, classes, ignore, void, problems: see :func:`~fishnet.data.pixels.open.open_pixels`.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.pixels.names.labels_of`; no classes file and no mask that can be read.
+    """
+    legend = _legend(found, classes, ignore)
+    learnt, labels = labels_of(
+        legend.classes, legend.place, ignore=ignore, void=void, classes=classes, problems=problems
+    )
+    coding = Coding(legend, labels, ignore)
+    return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in found.parts.items()}
+
+
+def _legend(found: Found, classes: Classes | None, ignore: Sequence[int]) -> Legend:
+    """What is found; or by the model's ids; or by what the masks of the first part hold.
+
+    Masks of 0 and 255 alone say foreground or not: 255 is then the second of two classes, and not ignored.
+    """
+    masks = [entry.mask for pairs in list(found.parts.values())[:1] for entry in pairs.entries]
+    legend, place = found.legend, f"{found.place / 'classes.txt'}"
+    if legend is not None:
+        ids = legend.classes.ids
+        if legend.colours or legend.stated or ids != (0, 1) or numbers_in(masks, BINARY) != set(BINARY):
+            return legend
+        return Legend(legend.place, Classes(legend.classes.names, BINARY), BINARY, stated=False)
+    if classes is not None:
+        return Legend(place, classes, classes.ids)
+    numbers = numbers_in(masks)
+    if numbers == set(BINARY):
+        return Legend(place, Classes(("background", "foreground"), BINARY), BINARY)
+    values = tuple(sorted(value for value in numbers if value >= 0 and value != IGNORE and value not in ignore))
+    return Legend(place, Classes(tuple(map(str, values)), values), values)
+
+
+def paired(
+    pictures: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[str] | None = None
+) -> Pairs:
+    """The pictures in a folder and below it with the masks of the same name in another, or in the same one.
+
+    Args:
+        pictures: the folder.
+        masks: of the masks, whose stems may have something usual at their end.
+        listed: the names in a part's list, of pictures or stems, with their places; None takes all pictures.
+        problems: collects what is wrong; None raises.
+
+    Raises:
+        InputError: two files of one name, a listed name without a picture or a mask, not one pair.
+    """
+    every, others = _by_name(pictures, problems), _by_name(masks, problems)
+    pairs = _pairs(every, others)
+    found = {others[name] for name in pairs.values()}
+    every = {name: path for name, path in every.items() if path not in found}
+    if every and others and not pairs:
+        complain(f"{pictures}: no picture has a mask of its name in {masks} (such as {next(iter(every))})", problems)
+    if listed is not None:
+        return Pairs(pictures, _listed(listed, every, pairs, others, (pictures, masks), problems))
+    alone = [f"{path}: has no mask in {masks}" for name, path in every.items() if name not in pairs]
+    if pictures != masks:
+        alone += [f"{path}: has no picture in {pictures}" for path in others.values() if path not in found]
+    entries = [MaskEntry(path, others[pairs[name]]) for name, path in every.items() if name in pairs]
+    return Pairs(pictures, entries, tuple(alone))
+
+
+def _by_name(folder: Path, problems: list[str] | None) -> dict[str, Path]:
+    """The pictures below a folder by their path without ending."""
+    found: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
+        found.setdefault(name, path)
+    return found
+
+
+def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:
+    """For each picture's name its mask's."""
+    pairs: dict[str, str] = {}
+    for name, path in pictures.items():
+        bases = [name.removesuffix(end) for end in PICTURE_ENDS if name.endswith(end)]
+        tried = (base + end for base in bases for end in MASK_ENDS)
+        mask = next((one for one in tried if one in masks and masks[one] != path), None)
+        if mask is not None:
+            pairs[name] = mask
+    return pairs
+
+
+def _listed(
+    listed: Mapping[str, str],
+    pictures: Mapping[str, Path],
+    pairs: Mapping[str, str],
+    masks: Mapping[str, Path],
+    folders: tuple[Path, Path],
+    problems: list[str] | None,
+) -> list[MaskEntry]:
+    entries = []
+    for row, place in listed.items():
+        name = next((name for name in spelled(row) if name in pictures), None)
+        if name is None:
+            complain(f"{place}: no such picture in {folders[0]}: {row}", problems)
+        elif name not in pairs:
+            complain(f"{place}: no mask in {folders[1]} for {pictures[name].name}", problems)
+        else:
+            entries.append(MaskEntry(pictures[name], masks[pairs[name]], place))
+    return entries
+
+
+def spelled(row: str) -> list[str]:
+    """The names that a list's row may mean: as it is, its first word, without folders in front, without an ending."""
+    found: list[str] = []
+    for word in dict.fromkeys((row, row.split(maxsplit=1)[0])):
+        plain = word[: -len(Path(word).suffix)] if Path(word).suffix.lower() in EXTENSIONS else word
+        found += [plain, Path(plain).name]
+    return found
+
+
+def lists_in(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of each part's list in a folder, with their places; trainval stands for a train that is not there.
+
+    Raises:
+        InputError: a list that cannot be read, or two for a part.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():
+        part = "trainval" if path.stem.lower() == "trainval" else split_named(path.stem)
+        if part is not None and part in files:
+            raise InputError(f"{folder}: two lists of a part: {files[part].name} and {path.name}: remove one")
+        if part is not None:
+            files[part] = path
+    lists = {part: {row: f"{path} line {line}" for line, row in lines_of(path)} for part, path in files.items()}
+    rest = lists.pop("trainval", {})
+    if "train" not in lists and rest:
+        lists["train"] = {row: place for row, place in rest.items() if row not in lists.get("val", {})}
+    return {part: lists[part] for part in in_order(lists)}
