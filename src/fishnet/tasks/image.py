@@ -114,6 +114,7 @@ class Classify(Task):
         """Cross-entropy with the recipe's label smoothing and class weights."""
         assert isinstance(pictures, LabelledSet)
         counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes))
+        counts = counts.clamp(min=1)  # the mean of a validation batch whose classes all weigh 0 is no number
         weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
         return CrossEntropy(recipe.label_smoothing, weights)
 
