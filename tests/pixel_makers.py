@@ -131,3 +131,71 @@ def _class_rows(names: Sequence[str], ids: Sequence[int], colours: bool) -> list
     if list(ids) == list(range(len(ids))):
         return list(names)
     return [f"{id_} {name}" for id_, name in zip(ids, names, strict=True)]
+
+
+def voc_folder(root: Path, *, form: str = "palette", masks: str = "SegmentationClass", **counts: int) -> Path:
+    """Pascal VOC: JPEGImages, SegmentationClass and lists of names; without lists with ``whole=6``.
+
+    Kinds are the ids 0, 1 and 2 (background, aeroplane and bicycle); every picture's first row of px is 255, an outline
+    that is ignored. ``form`` is that of :func:`save_mask`, with VOC's own colours.
+    """
+    counts = counts or {"train": 6, "val": 3}
+    for part, count in counts.items():
+        (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
+        stems = [f"2007_{part}_{i:03d}" for i in range(count)]
+        for stem, one in zip(stems, scenes("train" if part == "whole" else part, count), strict=True):
+            one.picture.save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
+            path = root / masks / f"{stem}.{'npy' if form == 'array' else 'png'}"
+            save_mask(path, outlined(one.labels, 255), form, VOC_COLOURS)
+        if part != "whole":
+            lists = root / "ImageSets" / "Segmentation"
+            lists.mkdir(parents=True, exist_ok=True)
+            (lists / f"{part}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+    return root
+
+
+VOC_COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), *[(1, 1, 1)] * 252, (224, 224, 192)]
+"""Of the ids 0, 1, 2 and 255, as VOC's development kit prints them."""
+
+
+def outlined(labels: NDArray[Any], value: int) -> NDArray[Any]:
+    """Labels with another first row."""
+    labels = labels.copy()
+    labels[0] = value
+    return labels
+
+
+CITYSCAPES_IDS = (7, 26, 24)  # of KINDS: road, car, person; 4, which is of no class, in the first row
+CITYSCAPES_TRAIN_IDS = (0, 13, 11)
+
+
+def cityscapes_folder(root: Path, *, train_ids: bool = False, **counts: int) -> Path:
+    """Cityscapes: leftImg8bit and gtFine, with ids and perhaps training ids; masks of the test part are blank."""
+    counts = counts or {"train": 6, "val": 3}
+    for part, count in counts.items():
+        for i, one in enumerate(scenes(part, count)):
+            city, name = ("ulm", "bochum")[i % 2], f"{('ulm', 'bochum')[i % 2]}_{i:06d}_000019"
+            picture = root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            one.picture.save(picture)
+            masks = root / "gtFine" / part / city
+            ids = np.asarray(CITYSCAPES_IDS)[one.labels] if part != "test" else np.zeros_like(one.labels, np.int64)
+            save_mask(masks / f"{name}_gtFine_labelIds.png", outlined(ids, 4), "index")
+            save_mask(masks / f"{name}_gtFine_instanceIds.png", ids * 1000, "deep")
+            if train_ids:
+                ids = np.asarray(CITYSCAPES_TRAIN_IDS)[one.labels]
+                save_mask(masks / f"{name}_gtFine_labelTrainIds.png", outlined(ids, 255), "index")
+    return root
+
+
+def ade_folder(root: Path, **counts: int) -> Path:
+    """ADE20K's scene parsing: kinds are the ids 1, 2 and 3 (wall, building, sky), and 0 in the first row is none."""
+    for part, count in (counts or {"train": 6, "val": 3}).items():
+        name = {"train": "training", "val": "validation"}[part]
+        for i, one in enumerate(scenes(part, count)):
+            picture = root / "images" / name / f"ADE_{part}_{i + 1:08d}.jpg"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            one.picture.save(picture, quality=95)
+            mask = root / "annotations" / name / f"{picture.stem}.png"
+            save_mask(mask, outlined(one.labels + 1, 0), "index")
+    return root

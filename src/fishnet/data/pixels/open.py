@@ -6,12 +6,12 @@ from pathlib import Path
 from fishnet.data.base import hold_out_some
 from fishnet.data.labels import Classes
 from fishnet.data.open import as_trained
-from fishnet.data.pixels import folder
+from fishnet.data.pixels import ade, cityscapes, folder, voc
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.errors import InputError
 
-LAYOUTS = f"{folder.LAYOUTS}"
+LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, or {folder.LAYOUTS}"
 Finder = Callable[[Path, list[str] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
@@ -77,7 +77,12 @@ def looks_like_pixels(data: str) -> bool:
 
 def _opened(path: Path, problems: list[str] | None) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
-    finders: tuple[tuple[Finder, Opener], ...] = ((folder.find_folder, open_pairs),)
+    finders: tuple[tuple[Finder, Opener], ...] = (
+        (voc.find_voc, open_pairs),
+        (cityscapes.find_cityscapes, open_pairs),
+        (ade.find_ade, open_pairs),
+        (folder.find_folder, open_pairs),
+    )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)
 
 

@@ -1,0 +1,76 @@
+"""ADE20K as its scene parsing challenge gives it out: images and annotations, where 0 is no class."""
+
+import re
+from pathlib import Path
+
+from fishnet.data.files import child, lines_of, part_folders
+from fishnet.data.labels import Classes
+from fishnet.data.pictures import find_pictures
+from fishnet.data.pixels.names import Legend, find_legend
+from fishnet.data.pixels.pairs import Found, paired
+from fishnet.errors import InputError
+
+LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"
+CLASSES = 150
+_INFO = "objectInfo150.txt"
+_ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)")
+
+
+def find_ade(data: Path, problems: list[str] | None = None) -> Found | None:
+    """The parts of ADE20K; None where it is none.
+
+    Ids are 1 to 150; 0 is ignored. Names are the first ones of ``objectInfo150.txt``, or those of a classes file, or
+    the ids.
+
+    Args:
+        data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
+            ``objectInfo150.txt`` or pictures called ``ADE_...``; or the folder above, ``ADEChallengeData2016`` in it.
+        problems: collects what is wrong with single files; None raises.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.pixels.pairs.paired`; a line of ``objectInfo150.txt`` that is none.
+    """
+    data = child(data, "adechallengedata2016") or data
+    pictures, masks = child(data, "images"), child(data, "annotations")
+    if pictures is None or masks is None:
+        return None
+    folders, others = part_folders(pictures), part_folders(masks)
+    both = [part for part in folders if part in others]
+    info = data / _INFO
+    if not both or not (info.is_file() or _called_ade(folders[both[0]])):
+        return None
+    legend = _legend(info) if info.is_file() else _named(data)
+    parts = {part: paired(folders[part], others[part], problems=problems) for part in both}
+    return Found(parts, legend, data, definite=True)
+
+
+def _called_ade(folder: Path) -> bool:
+    return any(path.name.startswith("ADE_") for path in find_pictures(folder)[:1])
+
+
+def _legend(info: Path) -> Legend:
+    """The first of the names of each class in the table."""
+    names, ids = [], []
+    for number, line in list(lines_of(info))[1:]:
+        found = _ROW.fullmatch(line)
+        if found is None:
+            raise InputError(
+                f"{info} line {number}: expected Idx, Ratio, Train, Val, perhaps Stuff, and Name: {line!r}"
+            )
+        ids.append(int(found["id"]))
+        names.append(re.split("[,;]", found["names"])[0].strip())
+    # Some first names are of two classes: those have their id behind them.
+    doubled = {name for name in names if names.count(name) > 1}
+    unique = [f"{name} {id_}" if name in doubled else name for name, id_ in zip(names, ids, strict=True)]
+    return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,))
+
+
+def _named(data: Path) -> Legend:
+    """By a classes file, whose 150 names without ids are those of 1 to 150; or by number."""
+    legend = find_legend(data)
+    ids = tuple(range(1, CLASSES + 1))
+    if legend is None:
+        return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,))
+    if not legend.stated and len(legend.classes) == CLASSES:
+        return Legend(legend.place, Classes(legend.classes.names, ids), ids, ignored=(0,))
+    return legend
