@@ -14,7 +14,8 @@ HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "m
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
     "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.video", "fishnet.bundle", "fishnet.hub",
-    "fishnet.predict", "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
+    "fishnet.sources", "fishnet.inputs", "fishnet.options", "fishnet.blending", "fishnet.predict",
+    "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
@@ -30,11 +31,15 @@ ALLOWED = {
     "preprocess": {"errors", "data"},
     "results": {"errors", "data", "draw"},
     "tiling": {"errors", "results"},
+    "blending": {"results", "tiling"},
+    "sources": {"errors", "data", "video"},
+    "inputs": {"errors", "data", "preprocess", "sources", "tiling"},
+    "options": {"errors", "bundle"},
     "video": {"errors"},
     "bundle": {"errors", "data", "preprocess"},
     "hub": {"errors", "bundle", "preprocess"},
     "tasks": {*LEAVES, "backbone", "hub"},
-    "predict": {*LEAVES, "tasks", "hub", "tiling", "video"},
+    "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
 }

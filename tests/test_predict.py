@@ -15,9 +15,10 @@ from PIL import Image
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.predict import Failure, Predictor, find_sources, load
+from fishnet.predict import Predictor, load
 from fishnet.preprocess import Preprocess
 from fishnet.results import Classification
+from fishnet.sources import Failure, find_sources
 from fishnet.tasks.store import build_from, save_weights
 from tests.makers import picture
 

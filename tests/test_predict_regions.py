@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from fishnet.errors import InputError
-from fishnet.predict import Failure, Predictor, find_sources
+from fishnet.predict import Predictor
 from fishnet.results import Detections
+from fishnet.sources import Failure, find_sources
 from fishnet.video import VideoWriter
 from tests.bright import BrightRectangles, Rectangle, bright, scene
 

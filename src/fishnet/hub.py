@@ -19,6 +19,7 @@ _PIPELINES: dict[str, tuple[str, list[str] | None]] = {
     "classify": ("image-classification", ["accuracy"]),
     "detect": ("object-detection", None),
     "instances": ("image-segmentation", None),
+    "segment": ("image-segmentation", None),
 }
 
 

@@ -76,7 +76,8 @@ def predict(
     """
     from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.cli.writers import CocoFiles, ImageIds, Overlays, Writer, check_ids
-    from fishnet.predict import Failure, find_sources, load
+    from fishnet.predict import load
+    from fishnet.sources import Failure, find_sources
 
     _check_words(sources)
     if any(number is not None and number < 1 for number in (top, batch_size)):

@@ -25,8 +25,8 @@ def draw_labels(
     """The picture in grey tinted by each pixel's class, with outlines, above a legend of the classes that are there.
 
     Pixels labelled 255, and those of a class that is called background (also ``_background_``, ``bg``, unlabelled; in
-    letters of any case), keep their own colour. Small pictures are enlarged (pixels kept). Beside the picture and the result
-    this takes little memory.
+    letters of any case), keep their own colour. Small pictures are enlarged (pixels kept). Beside the picture and the
+    result this takes little memory.
 
     Args:
         image: of the size of the labels.

@@ -1,0 +1,76 @@
+"""What is named on a command line, as files and pictures. Torch-free."""
+
+import glob
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fishnet.data.pictures import EXTENSIONS, Picture, find_pictures
+from fishnet.errors import InputError
+from fishnet.video import VIDEOS, frame_name, frames, is_video
+
+Source = str | Path | Picture
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be read.
+
+    Attributes:
+        source: where it was.
+        reason: one line.
+    """
+
+    source: str
+    reason: str
+
+
+def find_sources(sources: Sequence[str]) -> list[str]:
+    """Files named by the user, pictures and videos: files, folders (searched below), glob patterns, or ``-`` for a list
+    on standard input.
+
+    Files that are named themselves are taken whatever their ending, so that a bad one is reported and not dropped.
+
+    Raises:
+        InputError: a folder or pattern without a picture.
+    """
+    found: list[str] = []
+    for source in sources:
+        path = Path(source)
+        if not source:
+            raise InputError("an empty name: give files, folders or patterns")
+        if source == "-":
+            found += [line.strip() for line in sys.stdin if line.strip()]
+        elif path.is_dir():
+            inside = sorted([*find_pictures(path), *_find_videos(path)])
+            if not inside:
+                raise InputError(f"{source}: no pictures in this folder ({' '.join((*EXTENSIONS, *VIDEOS))})")
+            found += map(str, inside)
+        elif not path.exists() and glob.has_magic(source):
+            matches = sorted(m for m in glob.glob(source, recursive=True) if Path(m).is_file())  # noqa: PTH207 (absolute patterns)
+            if not matches:
+                raise InputError(f"{source}: no file matches")
+            found += matches
+        else:
+            found.append(source)
+    return found
+
+
+def _find_videos(folder: Path) -> list[Path]:
+    """Videos below a folder; hidden ones are left out, and links to folders not followed."""
+    files = (file for file in folder.rglob("*") if is_video(file) and file.is_file())
+    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
+def each_picture(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
+    """Each source, of videos each frame, with its name; a video that cannot be read gives a :class:`Failure`."""
+    for source in sources:
+        if not is_video(source):
+            yield source, source
+            continue
+        try:
+            for number, image in enumerate(frames(source)):
+                yield frame_name(source, number), image
+        except InputError as error:
+            yield source, Failure(source, str(error))
