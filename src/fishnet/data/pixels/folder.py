@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fishnet.data.files import child, part_folders
-from fishnet.data.pictures import find_pictures
+from fishnet.data.pictures import EXTENSIONS, find_pictures
 from fishnet.data.pixels.names import find_legend
 from fishnet.data.pixels.pairs import MASK_ENDS, Found, Pairs, lists_in, paired, spelled
 
@@ -70,7 +70,7 @@ def _mixed(folder: Path) -> bool:
     """Whether masks lie beside their pictures; folders below are not looked into."""
     if not folder.is_dir():
         return False
-    stems = {path.stem for path in folder.iterdir()}
+    stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}
     return any(stem.endswith(end) and stem.removesuffix(end) in stems for stem in stems for end in MASK_ENDS if end)
 
 

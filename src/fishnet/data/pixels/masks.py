@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.labels import Classes
 from fishnet.data.pictures import read_file
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.names import LARGEST, Legend
@@ -18,7 +17,6 @@ from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
 
 BINARY = (0, 255)  # the numbers of masks that say foreground or not
-_NUMBERS = ("L", "P", "I", "I;16", "I;16L", "I;16B")
 
 
 def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
@@ -53,12 +51,26 @@ def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
     if found.dtype.kind == "b":
-        return found.astype(np.uint8)
+        return found.astype(np.uint8) * np.uint8(255)
     if found.dtype.kind not in "ui" or (found.ndim != 2 and (found.shape[2:] != (3,) or found.dtype != np.uint8)):
         raise InputError(
             f"{path}: holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB"
         )
-    return found.astype(found.dtype.newbyteorder("="), copy=False)
+    return found.astype(np.int64 if found.dtype.itemsize == 8 else found.dtype.newbyteorder("="), copy=False)
+
+
+def read_numbers(path: Path) -> NDArray[Any]:
+    """A mask's numbers, (height, width); they may be saved as a grey picture of three channels.
+
+    Raises:
+        InputError: see :func:`read_mask`; colours.
+    """
+    found = read_mask(path)
+    if found.ndim == 3 and (found != found[..., :1]).any():
+        raise InputError(
+            f"{path}: holds colours, and nothing says of what: name them in a classes file (r g b name a line)"
+        )
+    return found if found.ndim == 2 else np.ascontiguousarray(found[..., 0])
 
 
 def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -78,7 +90,7 @@ class Coding:
 
     def __init__(self, legend: Legend, labels: Sequence[int], ignore: Iterable[int] = ()) -> None:
         self.palette = bool(legend.colours) and not legend.stated
-        more = ignore if legend.values == legend.classes.ids or not legend.stated else ()
+        more = ignore if legend.values == legend.classes.ids else ()
         ignored = dict.fromkeys((IGNORE, *legend.ignored, *more), IGNORE)
         self._numbers = _Table(ignored | dict(zip(legend.values, labels, strict=True)))
         self._colours = None
@@ -90,18 +102,12 @@ class Coding:
         """A mask's numbers, or its colours as 0xRRGGBB: (height, width), and whether they are colours.
 
         Raises:
-            InputError: see :func:`read_mask`; colours though the classes have none.
+            InputError: see :func:`read_mask` and :func:`read_numbers`.
         """
+        if self._colours is None:
+            return read_numbers(path), False
         found = read_mask(path, self.palette)
-        if found.ndim == 2:
-            return found, False
-        if self._colours is not None:
-            return packed(found), True
-        if (found == found[..., :1]).all():  # numbers, saved as a grey picture of three channels
-            return np.ascontiguousarray(found[..., 0]), False
-        raise InputError(
-            f"{path}: holds colours, and nothing says of what: name them in a classes file (r g b name a line)"
-        )
+        return (found, False) if found.ndim == 2 else (packed(found), True)
 
     def labels(self, found: NDArray[Any], colours: bool = False) -> tuple[LabelMap, dict[int, int]]:
         """From what :meth:`read` gives.
@@ -116,7 +122,7 @@ class _Table:
     """A label for each number of 0 to 0xFFFFFF that has one; negative ones are ignored."""
 
     def __init__(self, labels: Mapping[int, int]) -> None:
-        size = max(IGNORE, *labels) + 2  # the last is for all that lie beyond
+        size = min(max(IGNORE, *labels), LARGEST) + 2  # the last is for all that lie beyond
         # Zeros take no memory until they are written: what is kept is each label + 1, so that 0 is 255 after all.
         self.after, self.known = np.zeros(size, np.uint8), np.zeros(size, np.bool_)
         for value, label in labels.items():
@@ -143,7 +149,7 @@ def _not_below(found: NDArray[Any]) -> NDArray[Any]:
 
 
 def numbers_in(masks: Iterable[Path], within: Collection[int] | None = None) -> set[int]:
-    """The numbers in masks of which some can be read, 255 too; grey pictures of three channels count as such.
+    """The numbers in some masks, 255 too.
 
     Args:
         masks: the files; those that cannot be read are left out, as whoever reads them says so.
@@ -156,16 +162,12 @@ def numbers_in(masks: Iterable[Path], within: Collection[int] | None = None) -> 
     first: InputError | None = None
     for path in masks:
         try:
-            found = Coding(_NOTHING, ()).read(path)[0]
+            numbers |= set(np.unique(read_numbers(path)).tolist())
         except InputError as error:
             first = first or error
             continue
-        numbers |= set(np.unique(found).tolist())
         if within is not None and not numbers <= set(within):
             break
     if not numbers and first is not None:
         raise first
     return numbers
-
-
-_NOTHING = Legend("", Classes((), ()), ())

@@ -6,12 +6,14 @@ from pathlib import Path
 from fishnet.data.base import hold_out_some
 from fishnet.data.labels import Classes
 from fishnet.data.open import as_trained
-from fishnet.data.pixels import ade, cityscapes, folder, voc
+from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.pairs import Found, open_pairs
+from fishnet.data.regions.coco import LAYOUTS as COCO
+from fishnet.data.regions.coco import find_coco
 from fishnet.errors import InputError
 
-LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, or {folder.LAYOUTS}"
+LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
 Finder = Callable[[Path, list[str] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
@@ -66,7 +68,8 @@ def open_pixels(
 def looks_like_pixels(data: str) -> bool:
     """Whether a name stands for data that has a class for every pixel and can hardly be anything else.
 
-    Folders of pictures and masks are such with a classes file only: without one, masks may as well be of objects.
+    Folders of pictures and masks are such with a classes file only: without one, masks may as well be of objects. COCO
+    is for detection unless it is said.
 
     Raises:
         InputError: a doubtful layout.
@@ -82,6 +85,7 @@ def _opened(path: Path, problems: list[str] | None) -> tuple[Opener, object] | N
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
+        (lambda data, _: find_coco(data), coco.open_coco),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from fishnet.data.files import lines_of
 from fishnet.data.labels import Classes
@@ -79,18 +77,6 @@ class MaskPixels(FilePixels):
         self.folder, self.entries, self.left_out = pairs
         self.channels, self.classes, self.coding, self.legend = channels, classes, coding, legend
 
-    def ids(self, index: int) -> NDArray[Any]:
-        """(height, width) of what the mask holds: numbers as they are, or colours as 0xRRGGBB.
-
-        Raises:
-            InputError: it cannot be read, see :func:`~fishnet.data.pixels.masks.read_mask`.
-        """
-        return self.coding.read(self.entries[index].mask)[0]
-
-    def unnamed(self, index: int) -> dict[int, int]:
-        """See :class:`~fishnet.data.pixels.files.FilePixels`."""
-        return self.coding.labels(*self.coding.read(self.entries[index].mask))[1]
-
     def label_map(self, index: int) -> LabelMap:
         """See :class:`~fishnet.data.pixels.base.PixelSet`."""
         mask = self.entries[index].mask
@@ -130,7 +116,7 @@ def open_pairs(
     void: Sequence[str] = (),
     problems: list[str] | None = None,
 ) -> dict[str, MaskPixels]:
-    """The sets of what a format found, all with the classes of the first part.
+    """The sets of what a format found, all with the classes of the first part; not a test part without a mask.
 
     Args:
         found: by the format.
@@ -144,7 +130,10 @@ def open_pairs(
         legend.classes, legend.place, ignore=ignore, void=void, classes=classes, problems=problems
     )
     coding = Coding(legend, labels, ignore)
-    return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in found.parts.items()}
+    parts = {
+        name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None
+    }
+    return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in parts.items()}
 
 
 def _legend(found: Found, classes: Classes | None, ignore: Sequence[int]) -> Legend:
@@ -180,7 +169,8 @@ def paired(
         problems: collects what is wrong; None raises.
 
     Raises:
-        InputError: two files of one name, a listed name without a picture or a mask, not one pair.
+        InputError: two files of one name, a listed name without a picture, one without a mask where others have one,
+            not one pair.
     """
     every, others = _by_name(pictures, problems), _by_name(masks, problems)
     pairs = _pairs(every, others)
@@ -189,7 +179,13 @@ def paired(
     if every and others and not pairs:
         complain(f"{pictures}: no picture has a mask of its name in {masks} (such as {next(iter(every))})", problems)
     if listed is not None:
-        return Pairs(pictures, _listed(listed, every, pairs, others, (pictures, masks), problems))
+        names = _listed(listed, every, pictures, problems)
+        entries = [MaskEntry(every[name], others[pairs[name]], place) for name, place in names.items() if name in pairs]
+        alone = [f"{place}: {every[name]} has no mask in {masks}" for name, place in names.items() if name not in pairs]
+        if entries and alone:  # none at all is a test part that is kept from us
+            for line in alone:
+                complain(line, problems)
+        return Pairs(pictures, entries, () if entries else tuple(alone))
     alone = [f"{path}: has no mask in {masks}" for name, path in every.items() if name not in pairs]
     if pictures != masks:
         alone += [f"{path}: has no picture in {pictures}" for path in others.values() if path not in found]
@@ -221,23 +217,17 @@ def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str,
 
 
 def _listed(
-    listed: Mapping[str, str],
-    pictures: Mapping[str, Path],
-    pairs: Mapping[str, str],
-    masks: Mapping[str, Path],
-    folders: tuple[Path, Path],
-    problems: list[str] | None,
-) -> list[MaskEntry]:
-    entries = []
+    listed: Mapping[str, str], pictures: Mapping[str, Path], folder: Path, problems: list[str] | None
+) -> dict[str, str]:
+    """The pictures' names in a list, and where each stands."""
+    names: dict[str, str] = {}
     for row, place in listed.items():
         name = next((name for name in spelled(row) if name in pictures), None)
         if name is None:
-            complain(f"{place}: no such picture in {folders[0]}: {row}", problems)
-        elif name not in pairs:
-            complain(f"{place}: no mask in {folders[1]} for {pictures[name].name}", problems)
+            complain(f"{place}: no such picture in {folder}: {row}", problems)
         else:
-            entries.append(MaskEntry(pictures[name], masks[pairs[name]], place))
-    return entries
+            names[name] = place
+    return names
 
 
 def spelled(row: str) -> list[str]:
