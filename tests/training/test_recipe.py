@@ -21,15 +21,17 @@ PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
 OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
     "trunk_norm": "group", "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "head_norm": "none",
-    "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32, "anchors": "auto", "proposals": 300,
-    "samples": 64, "detections": 300, "nms": 0.6, "floor": 0.01, "threshold": 0.3, "size": 64, "max_size": 96,
+    "decoder_channels": 64, "edges": False, "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32,
+    "anchors": "auto", "proposals": 300, "samples": 64, "detections": 300, "nms": 0.6, "floor": 0.01, "threshold": 0.3,
+    "size": 64, "max_size": 96, "native": True, "crop_size": 96, "ignore": (0, 254), "void": ("sky", "ego vehicle"),
     "val_size": 96, "channels": 1, "sixteen_bit": "stretch", "crop_pct": 0.5, "interpolation": "bicubic",
     "val_fraction": 0.3, "on_error": "skip", "crop_scale": (0.1, 0.9), "crop_ratio": (0.5, 2.0), "flip": 0.0,
-    "flip_vertical": 0.5, "jitter": (0.5, 2.0), "canvas": True, "crop": 0.3, "photometric": 0.5, "mosaic": 0.4,
-    "color_jitter": 0.4, "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25, "lighting": 0.1,
-    "mixup": 0.2, "cutmix": 1.0, "epochs": 3, "repeats": 5, "batch_size": 7, "accumulate": 2, "optimizer": "adamw",
-    "lr": 0.3, "momentum": 0.8, "layer_decay": 0.75, "weight_decay": 0.2, "decay_norms": True, "schedule": "step",
-    "warmup_epochs": 0.5, "step_epochs": 5, "milestones": (2, 4, 7), "label_smoothing": 0.1,
+    "flip_vertical": 0.5, "jitter": (0.5, 2.0), "canvas": True, "crop": 0.3, "photometric": 0.5, "single_class": 0.75,
+    "mosaic": 0.4, "color_jitter": 0.4, "rand_augment_ops": 2, "rand_augment_magnitude": 12, "erase": 0.25,
+    "lighting": 0.1, "mixup": 0.2, "cutmix": 1.0, "epochs": 3, "repeats": 5, "batch_size": 7, "accumulate": 2,
+    "optimizer": "adamw", "lr": 0.3, "momentum": 0.8, "layer_decay": 0.75, "weight_decay": 0.2, "decay_norms": True,
+    "schedule": "step", "warmup_epochs": 0.5, "step_epochs": 5, "milestones": (2, 4, 7),
+    "loss": "cross-entropy+0.5*dice", "boundary": 0.5, "auxiliary": 0.4, "label_smoothing": 0.1,
     "class_weights": "balanced", "clip_grad": 2.0, "ema": 0.999, "patience": 4, "seed": 9, "checkpoint_steps": 100,
     "log_steps": 10, "precision": "bf16", "workers": 3, "threads": 1, "device": "cpu", "devices": 2, "nodes": 2,
     "strategy": "sharded", "sync_bn": True,
@@ -104,7 +106,17 @@ def test_every_key_is_a_key_of_the_yaml(task: str, tmp_path: Path) -> None:
     assert load_recipe(task, str(tmp_path / "mine.yaml")) == recipe
 
 
-@pytest.mark.parametrize(("task", "other", "key"), [("classify", "detect", "nms"), ("detect", "classify", "mixup")])
+@pytest.mark.parametrize(
+    ("task", "other", "key"),
+    [
+        ("classify", "detect", "nms"),
+        ("detect", "classify", "mixup"),
+        ("segment", "classify", "mixup"),
+        ("segment", "instances", "nms"),
+        ("instances", "segment", "boundary"),
+        ("classify", "segment", "auxiliary"),
+    ],
+)
 def test_keys_of_another_task_are_refused(task: str, other: str, key: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(f"{key}: 0.5\n")
     with pytest.raises(InputError, match=f"mine.yaml: {key}: is for .*{other}.*, not for {task}"):
@@ -148,7 +160,7 @@ def test_file_recipes(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"epoch: 3", r"mine\.yaml: unknown key 'epoch': did you mean epochs"),
-        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from accumulate, anchors, backbone"),
+        (b"zzz: 3", r"mine\.yaml: unknown key 'zzz': choose from accumulate, anchors, auxiliary"),
         (b"1: 3", r"mine\.yaml: unknown key 1"),
         (b"- epochs", "KEY: VALUE"),
         (b"3", "KEY: VALUE"),
@@ -195,6 +207,14 @@ def test_no_such_recipe() -> None:
         ({"device": "tpu"}, "device='tpu'"),
         ({"milestones": 3}, "milestones=3: must be a list of numbers"),
         ({"milestones": [3, "x"]}, "milestones='x': must be a whole number"),
+        ({"ignore": 255}, "ignore=255: must be a list of numbers"),
+        ({"ignore": ["sky"]}, "ignore='sky': must be a whole number"),
+        ({"void": "sky"}, "void='sky': must be a list of texts"),
+        ({"void": [0]}, "void=0: must be a text"),
+        ({"native": "yes"}, "native='yes': must be true or false"),
+        ({"edges": 1}, "edges=1: must be true or false"),
+        ({"loss": ["dice"]}, "loss=['dice']: must be a text"),
+        ({"class_weights": "inverse"}, "class_weights='inverse'"),
     ],
 )
 def test_wrong_types(values: dict[str, Any], words: str) -> None:
@@ -215,6 +235,12 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("crop_pct", (0.05, 1.0), (0.0, 1.01)),
         ("crop_scale", ((0.01, 0.01), (1.0, 1.0)), ((0.0, 1.0), (0.5, 1.1), (0.6, 0.5))),
         ("crop_ratio", ((0.1, 0.1), (1.0, 9.0)), ((0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (math.nan, 1.0))),
+        ("decoder_channels", (8, 256, 4096), (7, 4097)),
+        ("crop_size", (0, 32, 8192), (-1, 31, 8193)),
+        ("ignore", ((), (0, 255), (2**32 - 1,)), ((-1,), (0, 2**32))),
+        ("single_class", (0.0, 0.75, 1.0), (-0.1, 1.1)),
+        ("boundary", (0.0, 3.0), (-0.1, math.inf)),
+        ("auxiliary", (0.0, 0.4), (-0.1, math.nan)),
         ("flip", (0.0, 1.0), (-0.1, 1.1)),
         ("color_jitter", (0.0, 1.0), (-0.1, 1.1)),
         ("rand_augment_ops", (0, 20), (-1, 21)),
@@ -262,6 +288,11 @@ def test_ranges(name: str, good: tuple[Any, ...], bad: tuple[Any, ...]) -> None:
         with pytest.raises(InputError, match=f"^{name}=.*must be") as caught:
             Recipe().replace({name: value})
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["balanced", "median"])
+def test_class_weights_by_name(value: str) -> None:
+    assert Recipe().replace({"class_weights": value}).class_weights == value
 
 
 @pytest.mark.parametrize(("name", "channels"), [("lighting", 1), ("lighting", 4), ("rand_augment_ops", 4)])
