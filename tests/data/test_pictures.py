@@ -416,11 +416,17 @@ def test_what_pillow_only_warns_of_is_no_concern_of_the_user(tmp_path: Path) -> 
         assert not said
 
 
-@pytest.mark.parametrize("side", [12, 40])  # a little too many pixels (a warning of Pillow's), and far too many
-def test_a_bomb_is_refused(side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("1", (side, side)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 121)
-    assert refusal(tmp_path / "a.png").startswith("refused, too many pixels")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_what_pillow_only_warns_of_is_read_and_twice_as_much_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in (15, 16):
+        Image.new("L", (side, side)).save(tmp_path / f"{side}.{suffix}")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 121)  # of 10,000 x 10,000 px is said what is said here of 15 x 15
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(tmp_path / f"15.{suffix}").size == (15, 15)
+    assert refusal(tmp_path / f"16.{suffix}").startswith("refused, too many pixels")
 
 
 def test_pixels_beyond_all_reason(tmp_path: Path) -> None:

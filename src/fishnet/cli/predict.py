@@ -1,6 +1,7 @@
 """``fishnet predict BUNDLE SOURCE...``."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,9 +11,11 @@ from cyclopts import Parameter
 from fishnet.errors import InputError
 
 if TYPE_CHECKING:
+    from fishnet.bundle import Bundle
+    from fishnet.cli.writers import ImageIds
     from fishnet.predict import Predictor
 
-_FLAGS = {"k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap"}
+_FLAGS = {"k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap", "tta": "--tta"}
 
 
 def predict(
@@ -28,6 +31,7 @@ def predict(
     threshold: float | None = None,
     tile: int | None = None,
     overlap: float | None = None,
+    tta: Annotated[bool, Parameter(negative=())] = False,
     ids: Path | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -45,8 +49,9 @@ def predict(
     sources
         What to predict.
     out
-        Folder for overlays, for predictions.jsonl / predictions.csv, and for what detects or finds instances also
-        coco_results.json (COCO's results list) and coco_images.json (its image and category ids). Default: print only.
+        Folder for overlays, for predictions.jsonl / predictions.csv, for what detects or finds instances also
+        coco_results.json (COCO's results list) and coco_images.json (its image and category ids), and for what segments
+        masks/NAME.png, the classes' ids as pixels. Default: print only.
     overlay
         Save each picture, or video, with its result drawn on it, into --out or else into predictions/.
     as_
@@ -61,10 +66,12 @@ def predict(
     threshold
         Detect, instances: the least score, 0 to 1. Default: the bundle's.
     tile
-        Detect, instances: predict large pictures in squares of this side, px of the picture, and merge what lies on
-        their seams.
+        Detect, instances, segment: predict large pictures in squares of this side, px of the picture, and merge what
+        lies on their seams, or blend it.
     overlap
         Of tiles, the share that the next one sees too, 0 to 0.9. Default: 0.2.
+    tta
+        Segment: average over three scales, each also mirrored: six passes instead of one.
     ids
         A COCO file, such as the annotations: coco_results.json takes the image ids of the pictures named there.
     batch_size
@@ -75,7 +82,7 @@ def predict(
         Print nothing but errors (with --out).
     """
     from fishnet.cli.embeddings import EmbeddingFile
-    from fishnet.cli.writers import CocoFiles, ImageIds, Overlays, Writer, check_ids
+    from fishnet.cli.writers import ImageIds, Writer, check_ids
     from fishnet.predict import load
     from fishnet.sources import Failure, find_sources
 
@@ -86,9 +93,8 @@ def predict(
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
     predictor = load(bundle, device)
-    options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap)
-    regions = "threshold" in predictor.options
-    if ids is not None and (folder is None or not regions):
+    options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
+    if ids is not None and (folder is None or "threshold" not in predictor.options):
         raise InputError(f"--ids {ids}: goes into coco_results.json, which comes with --out from what finds objects")
     image_ids = ImageIds(ids) if ids is not None else None
     if image_ids is not None:
@@ -99,11 +105,8 @@ def predict(
         keep = None if embeddings is None else embeddings.add
         results = predictor.stream(files, batch_size, embedding=keep, **options)
         writers: list[Any] = [stack.enter_context(closing(Writer(form, folder, quiet)))]
-        if folder is not None and regions:
-            writers.append(stack.enter_context(CocoFiles(folder, predictor.bundle.classes, image_ids)))
-        if folder is not None and overlay:
-            overlays = Overlays(folder, files, predictor.bundle.preprocess)
-            writers.append(stack.enter_context(closing(overlays)))
+        if folder is not None:
+            writers += _files(stack, folder, files, predictor.bundle, image_ids, overlay)
         for source, result in results:
             if isinstance(result, Failure):
                 failures.append(result)
@@ -125,6 +128,22 @@ def _check_words(sources: tuple[str, ...]) -> None:
     for source in sources:  # a leading hyphen is let through for the sake of "-" alone
         if source.startswith("-") and source != "-":
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
+
+
+def _files(
+    stack: ExitStack, folder: Path, sources: Sequence[str], bundle: "Bundle", ids: "ImageIds | None", overlay: bool
+) -> list[Any]:
+    """What writes the files of a task's own, and overlays."""
+    from fishnet.cli.writers import CocoFiles, Masks, Overlays
+
+    writers: list[Any] = []
+    if bundle.task in ("detect", "instances"):
+        writers.append(stack.enter_context(CocoFiles(folder, bundle.classes, ids)))
+    if bundle.task == "segment":
+        writers.append(Masks(folder, sources, bundle.classes))
+    if overlay:
+        writers.append(stack.enter_context(closing(Overlays(folder, sources, bundle.preprocess))))
+    return writers
 
 
 def _options(predictor: "Predictor", **given: Any) -> dict[str, Any]:

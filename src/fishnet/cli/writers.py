@@ -15,7 +15,8 @@ from PIL import Image
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
-from fishnet.results import Detections, Result
+from fishnet.results import Detections, Result, Segmentation
+from fishnet.results.segmentation import index_mode
 from fishnet.video import VideoWriter, frame_of, frames, is_video, rate_of
 
 
@@ -57,8 +58,8 @@ class Writer:
             self.file.close()
 
 
-class OverlayNames:
-    """A free file name in a folder for each overlay: never that of a picture being predicted, never one twice."""
+class FreeNames:
+    """A free file name in a folder for each result: never that of a picture being predicted, never one twice."""
 
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
@@ -85,7 +86,7 @@ class Overlays:
     """
 
     def __init__(self, folder: Path, sources: Sequence[str], preprocess: Preprocess) -> None:
-        self.names, self.preprocess = OverlayNames(folder, sources), preprocess
+        self.names, self.preprocess = FreeNames(folder, sources), preprocess
         self.video: VideoWriter | None = None
         self.reading, self.next = ("", iter(())), 0  # the video at hand, its frames, and which of them comes
 
@@ -122,6 +123,31 @@ def _view(source: str, preprocess: Preprocess) -> Image.Image:
     with suppress(InputError):  # of other channels than 1 and 3
         return read_picture(source, sixteen_bit=preprocess.sixteen_bit)
     return as_view(read_picture(source, preprocess.channels))
+
+
+class Masks:
+    """Each picture's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
+
+    Args:
+        folder: that ``masks`` goes into.
+        sources: all that is predicted: none of them is overwritten.
+        classes: of the model.
+
+    Raises:
+        InputError: ids of classes that a PNG file cannot hold.
+    """
+
+    def __init__(self, folder: Path, sources: Sequence[str], classes: Classes) -> None:
+        index_mode(classes)
+        self.names = FreeNames(folder / "masks", sources)
+        self.names.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, source: str, result: Result) -> None:
+        """One picture's labels, as the classes' original ids."""
+        assert isinstance(result, Segmentation)
+        frame = frame_of(source)
+        name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
+        result.index_image().save(self.names.take(name))
 
 
 class ImageIds:

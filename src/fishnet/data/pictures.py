@@ -170,12 +170,11 @@ def decode_picture(
         float32, see :func:`~fishnet.data.stacks.to_pixels`.
 
     Raises:
-        InputError: not a picture, truncated, unreasonably large, or with another number of channels.
+        InputError: not a picture, truncated, of more than 179 million px (what Pillow refuses), or with another number of channels.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good, and of size
             if encoded.startswith(NPY):
                 return _from_array(channels_last(read_npy(encoded), channels), channels, sixteen_bit)
             if is_tiff(encoded):
@@ -191,7 +190,7 @@ def decode_picture(
                 return to_channels(image, channels, sixteen_bit)
     except UnidentifiedImageError:
         raise InputError(f"{source}: not a picture that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise InputError(f"{source}: refused, too many pixels ({error})") from None
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
