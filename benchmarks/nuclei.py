@@ -12,7 +12,7 @@ epoch by: val is the training quadrants again, so the kept epoch is simply the o
 
 ``otsu`` thresholds the held-out quadrant at the grey value that parts it best (Otsu 1979), takes connected pixels as
 one object, and matches them with the nuclei at IoU 0.5 or more: the score to beat, also with the specks removed; and
-the IoU of all foreground with all nuclei. ``foreground`` says that IoU of predicted classes, inside and border together.
+the IoU of all foreground with all nuclei. ``foreground`` says that IoU of predicted classes.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python benchmarks/segment_heads.py brain runs-heads --minutes 12
 
 Every training has a process and a core of its own (one thread, as many at a time as there are cores), the recipe
-small-data and seed 0. How many epochs fit into the time is measured first, by trainings of one and of four epochs, two
-at a time as well; the schedule of the learning rate then ends with the time. Measured on the test part by the bundle that
+small-data and seed 0. How many epochs fit into the time is measured first, by trainings of one and of four epochs, as
+many at a time; the schedule of the learning rate then ends with the time. Measured on the test part by the bundle that
 validation chose. Images/s: one picture a step through the bundle, one thread, the models take turns. MACs are counted
 for one input of 192 x 224 px.
 """
