@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.tasks.report_files import shares
 
 TOLERANCE = 0.0075  # of the picture's diagonal
 
@@ -32,15 +33,14 @@ def boundary_f1(truth: LabelMap, said: LabelMap, classes: int) -> NDArray[np.flo
     radius = max(1.0, TOLERANCE * math.hypot(*truth.shape))
     rows, columns = (side + int(radius) for side in truth.shape)
     true, given = (_boundary(labels, rows, columns) for labels in (truth, np.where(truth == IGNORE, IGNORE, said)))
-    shares = []
+    met = []
     for one, other in ((given, true), (true, given)):
         labels = one // (rows * columns)
-        total = np.bincount(labels, minlength=classes)
-        met = np.bincount(labels[_near(one, other, columns, radius)], minlength=classes)
-        shares.append(np.divide(met, total, out=np.full(classes, np.nan), where=total > 0))
-    precision, recall = np.nan_to_num(shares)
+        near = labels[_near(one, other, columns, radius)]
+        met.append(shares(np.bincount(near, minlength=classes), np.bincount(labels, minlength=classes)))
+    precision, recall = np.nan_to_num(met)
     f1: NDArray[np.float64] = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return np.where(np.isnan(shares).all(0), np.nan, f1)
+    return np.where(np.isnan(met).all(0), np.nan, f1)
 
 
 def _boundary(labels: LabelMap, rows: int, columns: int) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ def draw_confusion(
 
     there = np.union1d(true, said)
     kept = [names[i] for i in there.tolist()]
-    side = min(len(kept), _CELLS)
+    side = min(max(1, len(kept)), _CELLS)
     rows, columns = (np.searchsorted(there, axis) * side // len(kept) for axis in (true, said))
     matrix = np.zeros((side, side))
     np.add.at(matrix, (rows, columns), counts)
@@ -68,13 +68,14 @@ def draw_confusion(
         axis.set_yticks(places, labels)
         axis.set(xlabel="class said (number of the output)", ylabel="true class (number of the output)")
     if len(kept) <= _NUMBERED:
-        for r, c in np.argwhere(matrix > 0).tolist():
+        for r, c in np.argwhere(matrix > 0 if unit == "pictures" else shares >= 0.0005).tolist():
             colour = "white" if shares[r, c] > 0.55 else "black"
             text = f"{int(matrix[r, c]):,}" if unit == "pictures" else f"{100 * shares[r, c]:.1f}"
             axis.text(c, r, text, ha="center", va="center", fontsize=8, color=colour)
     absent = len(names) - len(kept)
+    title = f"{int(counts.sum()):,} {unit}, {len(kept):,} classes"
     axis.set_title(
-        f"{int(counts.sum()):,} {unit}, {len(kept):,} classes"
+        (f"{title}, percent of the true class" if unit == "pixels" and len(kept) <= _NUMBERED else title)
         + (f" (the other {absent:,} neither there nor said)" if absent else ""),
         fontsize=10,
     )

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.views import View
 from fishnet.draw import card, draw_labels
+from fishnet.draw.text import DARK, Entry, enlargement, legend_page
 from fishnet.tasks.report_files import RIGHT, WRONG
 
 _SIDE = 480  # of a picture on the sheet, px
@@ -16,7 +18,7 @@ _UNKNOWN = (70, 90, 160)  # ignored px, where errors are shown
 
 def truth_said_and_wrong(
     picture: Image.Image, truth: LabelMap, said: LabelMap, names: Sequence[str], name: str
-) -> tuple[Image.Image, Image.Image, Image.Image]:
+) -> list[Image.Image]:
     """Three cards for a sheet: the true classes, those said, and the wrong px in red on the picture in grey, ignored
     ones in blue.
 
@@ -28,16 +30,36 @@ def truth_said_and_wrong(
     """
     known = truth != IGNORE
     wrong = known & (truth != said)
-    share = f"{100 * wrong.sum() / max(1, known.sum()):.1f} % of {known.sum():,} px"
     step = max(1.0, max(picture.size) / _SIDE)
     width, height = (max(1, round(side / step)) for side in picture.size)
     small = picture.resize((width, height), Image.Resampling.BOX)
     pick = np.ix_(*View((0, 0, *picture.size), (height, width), (0, 0), (height, width)).sampled())
-    marked = np.array(ImageOps.grayscale(small).convert("RGB")) // 2 + 110
-    marked[wrong[pick]] = WRONG
-    marked[~known[pick]] = marked[~known[pick]] // 2 + np.array(_UNKNOWN, np.uint8) // 2
-    return (
-        card(draw_labels(small, truth[pick], names), [(name, "true", RIGHT)], _SIDE),
-        card(draw_labels(small, said[pick], names), [("", "said", WRONG)], _SIDE),
-        card(Image.fromarray(marked.astype(np.uint8)), [("wrong", share, WRONG)], _SIDE),
+    pages = [
+        *(draw_labels(small, labels[pick], names) for labels in (truth, said)),
+        _marked(small, known[pick], wrong[pick]),
+    ]
+    highest = max(page.height for page in pages)
+    share = 100 * wrong.sum() / max(1, known.sum())
+    captions = (
+        (f"true: {name}", "", RIGHT),
+        ("said", "", WRONG),
+        ("wrong", f"{share:.1f} % of {known.sum():,} px", WRONG),
     )
+    cards = []
+    for page, caption in zip(pages, captions, strict=True):
+        whole = Image.new("RGB", (page.width, highest), DARK)  # of one height, so that the pictures lie side by side
+        whole.paste(page)
+        cards.append(card(whole, [caption], _SIDE))
+    return cards
+
+
+def _marked(picture: Image.Image, known: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Image.Image:
+    factor = enlargement(picture.size)
+    pixels = np.array(ImageOps.grayscale(picture).convert("RGB")) // 2 + 110
+    pixels[wrong] = WRONG
+    pixels[~known] = pixels[~known] // 2 + np.array(_UNKNOWN, np.uint8) // 2
+    pixels = pixels.repeat(factor, 0).repeat(factor, 1)
+    legend: list[Entry] = [("wrong", WRONG), *[("ignored", _UNKNOWN)] * (not known.all())]
+    page = legend_page((pixels.shape[1], pixels.shape[0]), legend)
+    page.paste(Image.fromarray(pixels))
+    return page

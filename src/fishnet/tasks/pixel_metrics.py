@@ -14,6 +14,7 @@ from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
 from fishnet.errors import WorkError
 from fishnet.results import Segmentation
 from fishnet.tasks.engine import to_numpy
+from fishnet.tasks.report_files import shares
 
 
 def truth_of(target: PixelTarget) -> LabelMap:
@@ -65,10 +66,10 @@ def class_scores(confusion: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]
     """
     right, true, said = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     return {
-        "IoU": _shares(right, true + said - right),
-        "Dice": _shares(2 * right, true + said),
-        "accuracy": _shares(right, true),
-        "precision": _shares(right, said),
+        "IoU": shares(right, true + said - right),
+        "Dice": shares(2 * right, true + said),
+        "accuracy": shares(right, true),
+        "precision": shares(right, said),
     }
 
 
@@ -121,7 +122,3 @@ class PixelMetric(Metric):
             "aAcc": confusion.trace() / max(1, confusion.sum()),
         }
         return {name: torch.tensor(value, device=self.device, dtype=torch.float32) for name, value in values.items()}
-
-
-def _shares(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes > 0)

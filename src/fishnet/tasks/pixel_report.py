@@ -22,7 +22,7 @@ from fishnet.tasks.boundaries import boundary_f1
 from fishnet.tasks.confusion import draw_confusion
 from fishnet.tasks.pixel_figures import truth_said_and_wrong
 from fishnet.tasks.pixel_metrics import class_scores, confusion_of, label_map_of, mean, truth_of
-from fishnet.tasks.report_files import SHOWN, number, percent, short, write_csv
+from fishnet.tasks.report_files import SHOWN, number, percent, shares, short, write_csv
 
 WORST = 6  # pictures on the sheet
 
@@ -97,8 +97,7 @@ class PixelReport(Report):
 
     def boundaries(self) -> NDArray[np.float64]:
         """(classes,) mean boundary F1 of the pictures where the class has a boundary, true or said; NaN without any."""
-        total, pictures = self._boundaries
-        return np.divide(total, pictures, out=np.full(len(total), np.nan), where=pictures > 0)
+        return shares(*self._boundaries)
 
     def metrics(self) -> dict[str, float]:
         """``mDice``, the mean Dice of the classes there or said, and ``boundary_F1``, that of those with a boundary,
@@ -112,13 +111,13 @@ class PixelReport(Report):
         ``precision`` and ``boundary_F1``; its ``pixels``, their ``share`` of all that are labelled, and the px ``said``
         to be it. Shares in percent, None where there is nothing to divide by.
         """
-        shares = {**class_scores(self.confusion), "boundary_F1": self.boundaries()}
+        scores = {**class_scores(self.confusion), "boundary_F1": self.boundaries()}
         true, said, total = self.confusion.sum(1), self.confusion.sum(0), self.confusion.sum()
         return [
             {
                 "class": name,
                 "id": self.classes.ids[k],
-                **{key: None if np.isnan(values[k]) else percent(values[k], 1) for key, values in shares.items()},
+                **{key: None if np.isnan(values[k]) else percent(values[k], 1) for key, values in scores.items()},
                 "pixels": int(true[k]),
                 "share": percent(true[k], total),
                 "said": int(said[k]),

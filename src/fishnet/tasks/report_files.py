@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -17,6 +20,13 @@ WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: what the model says,
 def percent(part: float, whole: float) -> float | None:
     """A share in percent, to four digits; None of nothing."""
     return round(100 * float(part) / float(whole), 4) if whole else None
+
+
+def shares(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
+    """Parts over wholes of the same shape; NaN where the whole is 0."""
+    found = np.full(parts.shape, np.nan)
+    np.divide(parts, wholes, out=found, where=wholes > 0)
+    return found
 
 
 def number(value: float | None) -> str:

@@ -18,7 +18,6 @@ from fishnet.tasks.base import Report
 from fishnet.training.batches import loader
 from fishnet.training.recipe import Recipe
 
-
 _KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
 
 
