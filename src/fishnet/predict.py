@@ -238,6 +238,7 @@ class Predictor:
                 place = inputs[i].placement
                 assert place is not None
                 likely = probabilities(logits, place.inner)[..., :: -1 if mirrored else 1]
+                del logits  # before the next are computed
                 if i not in sums:
                     sums[i] = likely
                     continue
@@ -260,6 +261,7 @@ class Predictor:
             if vectors is not None:
                 output, vectors[i] = output  # noqa: PLW2901
             results[i] = make(output, self.bundle.classes, placement=inputs[i].placement, **options)
+            del output  # before the next are computed
         return [results[i] for i in range(len(inputs))]
 
     def _outputs(self, inputs: Sequence[Input], step: int | None, engine: Engine) -> Iterator[tuple[int, Any]]:
