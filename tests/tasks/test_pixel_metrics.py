@@ -192,7 +192,7 @@ def edge(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     [((30, 40), 1), ((9, 300), 3), ((300, 9), 2), ((1, 50), 1), ((5, 1), 1), ((40, 280), 2), ((40, 280), 5)],
 )
 def test_boundaries_are_compared_as_all_distances_say(seed: int, size: tuple[int, int], shift: int) -> None:
-    """Radii from 1 to 2.25 px (300 px long); a map that is a little off, also over the edge, and one that is another."""
+    """Radii from 1 to 2.25 px (300 px long); a map a little off, also over the edge, and quite another."""
     truth = blobs(seed, size, 4, ignored=0.02 if seed % 2 else 0)
     moved = np.roll(np.where(truth == IGNORE, 0, truth), shift, seed % 2)
     for said in (moved, blobs(seed + 50, size, 5, 0)):
