@@ -78,7 +78,7 @@ def save_mask(path: Path, labels: NDArray[Any], form: str, colours: Sequence[tup
     else:
         image = Image.fromarray(labels.astype(np.uint16 if form == "deep" else np.uint8))
     if form == "palette":
-        image.putpalette([value for colour in colours for value in colour])
+        image.putpalette([value for colour in colours for value in colour] + [9] * 3 * (256 - len(colours)))
     image.save(path)
 
 

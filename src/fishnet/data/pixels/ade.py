@@ -1,6 +1,7 @@
 """ADE20K as its scene parsing challenge gives it out: images and annotations, where 0 is no class."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from fishnet.data.files import child, lines_of, part_folders
@@ -19,8 +20,8 @@ _ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)"
 def find_ade(data: Path, problems: list[str] | None = None) -> Found | None:
     """The parts of ADE20K; None where it is none.
 
-    Ids are 1 to 150; 0 is ignored. Names are the first ones of ``objectInfo150.txt``, or those of a classes file, or
-    the ids.
+    Ids are 1 to 150; 0 is ignored, unless a classes file names it. Names are the first ones of ``objectInfo150.txt``,
+    or those of a classes file, or the ids.
 
     Args:
         data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
@@ -73,4 +74,4 @@ def _named(data: Path) -> Legend:
         return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,))
     if not legend.stated and len(legend.classes) == CLASSES:
         return Legend(legend.place, Classes(legend.classes.names, ids), ids, ignored=(0,))
-    return legend
+    return replace(legend, ignored=(*legend.ignored, 0))

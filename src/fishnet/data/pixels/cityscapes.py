@@ -1,6 +1,7 @@
 """Cityscapes: leftImg8bit and gtFine, with the dataset's own ids or the ids of training."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fishnet.data.files import child, part_folders
@@ -52,7 +53,8 @@ def find_cityscapes(data: Path, problems: list[str] | None = None) -> Found | No
     if legend is None:
         values = tuple(range(len(CLASSES))) if train_ids else CLASSES.ids
         place = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
-        legend = Legend(place, CLASSES, values, ignored=() if train_ids else _OTHERS)
+        legend = Legend(place, CLASSES, values)
+    legend = replace(legend, ignored=(*legend.ignored, *(() if train_ids else _OTHERS)))
     parts = {part: _pairs(folder, masks, kind) for part, folder in folders.items()}
     labelled = {part: pairs for part, pairs in parts.items() if part != "test" or _labelled(pairs, legend.values)}
     if not any(pairs.entries for pairs in labelled.values()):

@@ -61,7 +61,7 @@ def open_pixels(
     sets = dict(opener(found, channels, classes=classes, ignore=ignore, void=void, problems=problems))
     empty = next((name for name, part in sets.items() if not len(part)), None)
     if empty is not None and problems is None:
-        raise InputError(f"{data}: no picture with a mask in its part {empty!r}")
+        raise InputError(f"{data}: no picture in its part {empty!r}")
     return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
 
 

@@ -123,16 +123,21 @@ def open_pairs(
         channels, classes, ignore, void, problems: see :func:`~fishnet.data.pixels.open.open_pixels`.
 
     Raises:
-        InputError: see :func:`~fishnet.data.pixels.names.labels_of`; no classes file and no mask that can be read.
+        InputError: see :func:`~fishnet.data.pixels.names.labels_of`; a part without a picture with a mask; no classes
+            file and no mask that can be read.
     """
+    parts = {
+        name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None
+    }
+    empty = next((name for name, pairs in parts.items() if not pairs.entries), None)
+    if empty is not None and problems is None:
+        first = f" ({parts[empty].left_out[0]})" if parts[empty].left_out else ""
+        raise InputError(f"{found.place}: no picture with a mask in its part {empty!r}{first}")
     legend = _legend(found, classes, ignore)
     learnt, labels = labels_of(
         legend.classes, legend.place, ignore=ignore, void=void, classes=classes, problems=problems
     )
     coding = Coding(legend, labels, ignore)
-    parts = {
-        name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None
-    }
     return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in parts.items()}
 
 
@@ -142,7 +147,7 @@ def _legend(found: Found, classes: Classes | None, ignore: Sequence[int]) -> Leg
     Masks of 0 and 255 alone say foreground or not: 255 is then the second of two classes, and not ignored.
     """
     masks = [entry.mask for pairs in list(found.parts.values())[:1] for entry in pairs.entries]
-    legend, place = found.legend, f"{found.place / 'classes.txt'}"
+    legend, place = found.legend, f"{found.place / 'classes.txt'} (which is to name all classes)"
     if legend is not None:
         ids = legend.classes.ids
         if legend.colours or legend.stated or ids != (0, 1) or numbers_in(masks, BINARY) != set(BINARY):
