@@ -18,7 +18,7 @@ def test_clean_data(task: list[str], tmp_path: Path, run: Run) -> None:
     assert code == 0
     assert "3 classes, objects in pictures:" in out
     assert "nothing wrong" in out
-    assert f"9 pictures with their boxes: {tmp_path}/new/sheet.png" in out
+    assert f"9 pictures as annotated: {tmp_path}/new/sheet.png" in out
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 1000
 
@@ -44,7 +44,7 @@ def test_faults_by_file_and_line(tmp_path: Path, run: Run) -> None:
     ("flags", "words"),
     [
         (("--sheet", "a.txt"), "--sheet a.txt: must end in .png"),
-        (("--sheet", "a.png"), "--sheet draws objects"),
+        (("--sheet", "a.png"), "--sheet draws boxes or labels"),
         (("--task", "detect"), "holds no annotations of a known form"),
     ],
 )

@@ -2,22 +2,26 @@
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App, Parameter
 
 from fishnet.cli.flags import flags_of, given_of
-from fishnet.cli.told import LINES, aligned, listed
 from fishnet.errors import InputError
 
 if TYPE_CHECKING:
-    from fishnet.data.check import DataCheck, Twin
+    from PIL import Image
+
+    from fishnet.data.base import PictureSet
+    from fishnet.data.check import DataCheck, PartCheck, Twin
 
 app = App(name="data", help="Check data, and look at what a network sees of it.")
-CLASSES = 40  # of the table of classes
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-Task = Literal["classify", "detect", "instances"]
+Task = Literal["classify", "detect", "instances", "segment"]
+_Many = Parameter(negative_iterable=(), consume_multiple=True)
 
 
 @app.command
@@ -27,6 +31,8 @@ def check(
     *,
     channels: int = 3,
     task: Task | None = None,
+    ignore: Annotated[tuple[int, ...], _Many] = (),
+    void: Annotated[tuple[str, ...], _Many] = (),
     sheet: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
@@ -37,6 +43,10 @@ def check(
     Of data with objects also, by file and line: pictures missing or of another size than annotated, boxes outside or
     empty, unknown categories, repeated ids; and how many objects of which class and size there are.
 
+    Of data with a class for every pixel also: pictures and masks without their other half or of another size, masks
+    that cannot be read, ids without a name, pictures that are ignored altogether, classes that are never trained on;
+    and each class's share of the pixels.
+
     The exit code is 1 where anything is wrong. Pictures are the same where their decoded pixels are.
 
     Parameters
@@ -46,10 +56,13 @@ def check(
     channels
         That pictures are read with: 3 (RGB), 1 (grey), or what the files hold.
     task
-        What the data is for: classify, detect (boxes) or instances (boxes and masks). By default detect for the formats
-        that hold objects, else classify.
+        What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
+        pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
+        classify.
+    ignore, void
+        Of segment: ids, and names of classes, that are neither learnt from nor measured, as for training.
     sheet
-        Draw some pictures with their boxes into this file (of data with objects).
+        Draw some pictures with their boxes or labels into this file (not of classify).
     workers
         Processes that read pictures; 0 reads in this one.
     quiet
@@ -61,77 +74,89 @@ def check(
         raise InputError("--channels must be 1 or more, --workers 0 or more")
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
-    if (task or _task_of(data)) != "classify":
-        return _check_regions(data, channels, workers, task == "instances", sheet, quiet, as_json)
-    if sheet is not None:
-        raise InputError(f"--sheet draws objects, which {data} has not: see fishnet data show for its pictures")
+    task = task or _task_of(data)
+    if (ignore or void) and task != "segment":
+        raise InputError(f"--ignore and --void are for --task segment, not {task}")
+    if sheet is not None and task == "classify":
+        raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
+    from fishnet.cli.check_tables import draw_sheet
     from fishnet.cli.progress import bar
-    from fishnet.data.check import check as check_parts
-    from fishnet.data.open import open_labelled
 
-    parts = open_labelled(data, channels, val_fraction=0.1, seed=0, whole=True)
+    level = _segment_level(data, channels, ignore, void) if task == "segment" else _level(task, data, channels)
     with bar("reading", show=not (quiet or as_json)) as step:
-        found = check_parts(parts, workers=workers, progress=step)
+        found = level.check(workers=workers, progress=step)
+    drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
     if as_json:
         print(json.dumps({"data": data, **found.to_dict()}))
     else:
-        print(*_told(data, found), sep="\n")
+        print(*level.told(data, found), sep="\n")
+        if sheet is not None:
+            print(f"{drawn} pictures as annotated: {sheet}" if drawn else "no picture that could be drawn")
     return 0 if found.ok else 1
 
 
-def _check_regions(
-    data: str, channels: int, workers: int, masks: bool, sheet: Path | None, quiet: bool, as_json: bool
-) -> int:
-    from fishnet.cli.progress import bar
-    from fishnet.cli.region_check import draw_sheet, told
+class _Level(NamedTuple):
+    """The check of one kind of data.
+
+    Attributes:
+        parts: of the data.
+        check: takes workers and progress, and gives what it found, with ``ok`` and ``to_dict``.
+        told: of the data's name and what was found, the lines for people.
+        draw: of a part the picture by index, as annotated; None where there is nothing to be drawn.
+    """
+
+    parts: "Mapping[str, PictureSet]"
+    check: Callable[..., Any]
+    told: Callable[[str, Any], list[str]]
+    draw: "Callable[[Any, int], Image.Image] | None" = None
+
+
+def _level(task: Task, data: str, channels: int) -> _Level:
+    if task == "classify":
+        from fishnet.data.check import check as check_parts
+        from fishnet.data.open import open_labelled
+
+        parts = open_labelled(data, channels, val_fraction=0.1, seed=0, whole=True)
+        return _Level(parts, partial(check_parts, parts), _told)
+    from fishnet.cli.region_check import draw, told
     from fishnet.data.regions.check import check_regions
     from fishnet.data.regions.open import open_regions
 
     wrong: list[str] = []
-    parts = open_regions(data, channels, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=wrong)
-    with bar("reading", show=not (quiet or as_json)) as step:
-        found = check_regions(parts, wrong, workers=workers, progress=step)
-    drawn = draw_sheet(parts, sheet) if sheet is not None else 0
-    if as_json:
-        print(json.dumps({"data": data, **found.to_dict()}))
-        return 0 if found.ok else 1
-    print(*told(data, found), sep="\n")
-    if sheet is not None:
-        print(f"{drawn} pictures with their boxes: {sheet}" if drawn else "no picture that could be drawn")
-    return 0 if found.ok else 1
+    masks = task == "instances"
+    sets = open_regions(data, channels, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=wrong)
+    return _Level(sets, partial(check_regions, sets, wrong), told, draw)
+
+
+def _segment_level(data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
+    from fishnet.cli.pixel_check import draw, told
+    from fishnet.data.pixels.check import check_pixels
+    from fishnet.data.pixels.open import open_pixels
+
+    wrong: list[str] = []
+    sets = open_pixels(data, channels, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=wrong)
+    return _Level(sets, partial(check_pixels, sets, wrong), told, draw)
 
 
 def _told(data: str, found: "DataCheck") -> list[str]:
     """The lines for people."""
+    from fishnet.cli.check_tables import classes_told, gathered, pictures_told, wrong_told
+
+    def imbalance(part: "PartCheck") -> str:
+        return f"{part.imbalance:.2f}"
+
     parts = found.parts
-    head = ["part", "pictures", "corrupt", "repeated", "imbalance", "smallest", "median", "largest", "formats"]
-    table = [
-        [
-            name, f"{part.pictures:,}", f"{len(part.corrupt):,}", f"{part.repeated:,}", f"{part.imbalance:.2f}",
-            *("-" if size is None else f"{size[0]}x{size[1]}" for size in (part.smallest, part.median, part.largest)),
-            ", ".join(f"{kind} {count:,}" for kind, count in part.kinds.items()) or "-",
-        ]
-        for name, part in parts.items()
-    ]  # fmt: skip
-    lines = [f"{data}: {sum(part.pictures for part in parts.values()):,} pictures", "", *aligned([head, *table])]
-
     names = list(next(iter(parts.values())).per_class)
-    title = f"{len(names):,} classes:"
-    if len(names) > CLASSES:
-        names.sort(key=lambda name: sum(part.per_class.get(name, 0) for part in parts.values()))
-        names = names[:LINES]
-        title = f"the {LINES} smallest of {title}"
-    rows = [[name, *(f"{part.per_class.get(name, 0):,}" for part in parts.values())] for name in names]
-    lines += ["", title, *aligned([["class", *parts], *rows])]
-
-    corrupt = [line for part in parts.values() for line in part.corrupt]
-    for title, wrong in (
-        ("corrupt", corrupt),
+    lists = (
+        ("corrupt", gathered(parts, "corrupt")),
         ("the same picture in two parts", [_pair(twin) for twin in found.leaked]),
         ("the same picture under two classes", [_pair(twin) for twin in found.two_classes]),
-    ):
-        lines += listed(title, wrong)
-    return [*lines, "", "nothing wrong" if found.ok else "something is wrong: see above"]
+    )
+    return [
+        *pictures_told(data, parts, [("imbalance", imbalance)]),
+        *classes_told("", parts, names, lambda part, name: part.per_class.get(name, 0)),
+        *wrong_told(found.ok, lists),
+    ]
 
 
 def _pair(twin: "Twin") -> str:
@@ -161,7 +186,8 @@ def show(
     data
         As for training.
     task
-        What is trained. By default detect for the formats that hold objects, else classify.
+        What is trained. By default detect for the formats that hold objects, segment for those that hold label maps
+        alone, else classify.
     recipe
         As for training; every key below overrides it.
     split
@@ -194,6 +220,10 @@ def show(
 
 def _task_of(data: str) -> Task:
     """What data is for where it is not said."""
+    from fishnet.data.pixels.open import looks_like_pixels
     from fishnet.data.regions.open import looks_like_regions
 
+    # Pictures and masks beside a list of classes are both: the list says that the masks are of classes, not of objects.
+    if looks_like_pixels(data):
+        return "segment"
     return "detect" if looks_like_regions(data) else "classify"

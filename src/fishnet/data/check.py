@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
+from fishnet.data.base import EncodedSet, EntrySet, LabelledSet, PictureSet, Subset
 from fishnet.data.pictures import Picture, decode_picture
-from fishnet.data.regions.base import RegionSet
 from fishnet.errors import InputError
 
 Size = tuple[int, int]
@@ -134,7 +133,7 @@ class Inspected(Dataset[Any]):
             index, pictures = pictures.indices[index], pictures.whole
         encoded = b""
         try:
-            if isinstance(pictures, EncodedSet | RegionSet):
+            if isinstance(pictures, EncodedSet | EntrySet):
                 encoded = pictures.encoded(index)
                 picture = decode_picture(encoded, pictures.channels, pictures.source(index))
             else:
@@ -189,6 +188,17 @@ class Firsts:
         found = {name: seen[digest] for name, seen in self._index.items() if digest in seen}
         self._index.setdefault(part, {}).setdefault(digest, index)
         return found
+
+
+def met(
+    parts: Mapping[str, PictureSet], firsts: Firsts, tally: Tally, name: str, index: int, facts: Facts | str
+) -> list[Same]:
+    """Tallies a picture of part ``name``; the first one with its pixels in each other part that had one."""
+    tally.add(facts)
+    before = {} if isinstance(facts, str) else firsts.before(name, index, facts.digest)
+    tally.repeated += before.pop(name, None) is not None
+    source = parts[name].source(index)
+    return [Same(parts[part].source(first), source, (part, name)) for part, first in before.items()]
 
 
 def _kind(encoded: bytes, picture: Picture) -> str:

@@ -119,8 +119,9 @@ class Segment(Task):
         return [PixelTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
 
     def portray(self, picture: Image.Image, target: PixelTarget, classes: Classes) -> Image.Image:
-        """The picture tinted by its labels, above their names."""
-        return draw_labels(picture, target.labels.numpy(), classes.names)
+        """The picture, without what fills up its batch, tinted by its labels, above their names."""
+        labels = target.labels.numpy()
+        return draw_labels(picture.crop((0, 0, *labels.shape[::-1])), labels, classes.names)
 
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """``mIoU``, ``mAcc`` and ``aAcc``."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fishnet.data.check import Facts, Firsts, Inspected, PicturesCheck, Same, Tally, inspect
+from fishnet.data.check import Facts, Firsts, Inspected, PicturesCheck, Same, Tally, inspect, met
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.objects import Objects
@@ -108,11 +108,7 @@ def check_regions(
     for name, found in inspect(every, workers, progress):
         pictures, tally, gathered = parts[name], Tally(), _Gathered()
         for index, (facts, objects) in enumerate(found):
-            tally.add(facts)
-            before = {} if isinstance(facts, str) else firsts.before(name, index, facts.digest)
-            tally.repeated += before.pop(name, None) is not None
-            source = pictures.source(index)
-            leaked += [Same(parts[part].source(first), source, (part, name)) for part, first in before.items()]
+            leaked += met(parts, firsts, tally, name, index, facts)
             gathered.add(pictures, index, None if isinstance(facts, str) else facts.size[::-1], objects)
         checks[name] = gathered.summary(pictures, tally)
     return RegionCheck(checks, tuple(annotations), tuple(leaked))

@@ -1,0 +1,164 @@
+"""What a check finds in data with a class for every pixel."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fishnet.data.pixels.check import PixelCheck, Unnamed, check_pixels
+from fishnet.data.pixels.open import open_pixels
+from tests.pixel_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
+from tests.region_makers import coco_folder
+
+PX = SIZE[0] * SIZE[1]
+
+
+def checked(data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any) -> PixelCheck:
+    problems: list[str] = []
+    parts = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems)
+    return check_pixels(parts, problems, **options)
+
+
+def colours(root: Path, **counts: int) -> Path:
+    return mask_folder(root, form="colour", **counts)
+
+
+@pytest.mark.parametrize(
+    ("make", "first_row"), [(mask_folder, 0), (colours, 0), (voc_folder, 1), (cityscapes_folder, 1)]
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp_path: Path) -> None:
+    found = checked(make(tmp_path / "data", train=6, val=3), workers=workers)
+    assert found.ok
+    for part, count in {"train": 6, "val": 3}.items():
+        maps = [one.labels[first_row:] for one in scenes(part, count)]
+        check = found.parts[part]
+        assert (check.pictures, check.pixels, check.ignored) == (count, count * PX, count * first_row * SIZE[0])
+        present = [np.bincount(map_.ravel(), minlength=len(KINDS)) for map_ in maps]
+        counts = [value for value in check.pixels_per_class.values() if value]
+        pictures = [value for value in check.pictures_per_class.values() if value]
+        assert sorted(counts) == sorted(np.sum(present, 0).tolist())
+        assert sorted(pictures) == sorted((np.stack(present) > 0).sum(0).tolist())
+        assert (check.smallest, check.largest, check.corrupt, check.repeated) == (SIZE, SIZE, (), 0)
+        assert not any((check.left_out, check.unlike, check.unnamed, check.unreadable, check.all_ignored))
+    json.dumps(found.to_dict())
+
+
+def test_classes_by_name(tmp_path: Path) -> None:
+    found = checked(mask_folder(tmp_path / "data", train=4), void=("leaf",))
+    counts = np.sum([np.bincount(one.labels.ravel(), minlength=3) for one in scenes("train", 4)], 0)
+    part = found.parts["train"]
+    assert part.pixels_per_class == {"ground": counts[0], "berry": counts[1]}
+    assert part.ignored == counts[2]
+    assert found.ok
+
+
+def test_objects_as_label_maps(tmp_path: Path) -> None:
+    found = checked(coco_folder(tmp_path / "data", train=5, form="rle"))
+    part = found.parts["train"]
+    assert found.ok
+    assert part.pictures_per_class["background"] == 5
+    assert part.pixels == sum(part.pixels_per_class.values()) == 5 * PX
+
+
+def test_everything_wrong_at_once(tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", train=8, val=2)
+    pictures, masks = data / "train" / "images", data / "train" / "masks"
+    (pictures / "000.png").write_bytes(b"no picture")
+    (masks / "001.png").write_bytes(b"no mask")
+    (masks / "002.png").unlink()
+    (pictures / "003.png").unlink()
+    save_mask(masks / "004.png", np.zeros((9, 7), np.uint8), "index")
+    save_mask(masks / "005.png", np.full(SIZE[::-1], 255, np.uint8), "index")
+    labels = np.array(Image.open(masks / "006.png"))
+    labels[0, :5], labels[1, :3], labels[2, :2] = 9, 40, 255
+    save_mask(masks / "006.png", labels, "index")
+    labels[1, :3] = 0
+    save_mask(masks / "007.png", labels, "index")
+    scene(6).picture.save(data / "val" / "images" / "001.png")
+    found = checked(data)
+    part = found.parts["train"]
+    assert not found.ok
+    assert [line.split(": ")[0] for line in part.corrupt] == [str(pictures / "000.png")]
+    assert [line.split(": ")[0] for line in part.unreadable] == [str(masks / "001.png")]
+    assert sorted(part.left_out) == [
+        f"{pictures / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no picture in {pictures}",
+    ]  # fmt: skip
+    assert part.unlike == (f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'})",)
+    assert part.all_ignored == (str(pictures / "005.png"),)
+    assert part.unnamed == (
+        Unnamed("9", 10, (str(masks / "006.png"), str(masks / "007.png"))),
+        Unnamed("40", 3, (str(masks / "006.png"),)),
+    )
+    assert part.ignored == PX + 2 + 2, "of what has no name nothing is known"
+    assert part.pixels == 4 * PX + 9 * 7
+    assert sum(part.pixels_per_class.values()) == part.pixels - part.ignored - 13
+    assert [(one.first, one.second, one.parts) for one in found.leaked] == [
+        (str(pictures / "006.png"), str(data / "val" / "images" / "001.png"), ("train", "val"))
+    ]
+
+
+FAULTS: dict[str, Callable[[Path, Path], object]] = {
+    "corrupt": lambda picture, mask: picture.write_bytes(b"x"),
+    "unreadable": lambda picture, mask: mask.write_bytes(b"x"),
+    "left_out": lambda picture, mask: mask.unlink(),
+    "unlike": lambda picture, mask: save_mask(mask, np.zeros((3, 3), np.uint8), "index"),
+    "unnamed": lambda picture, mask: save_mask(mask, np.full(SIZE[::-1], 7, np.uint8), "index"),
+}
+
+
+@pytest.mark.parametrize("field", FAULTS)
+def test_one_fault_is_enough(field: str, tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", train=4)
+    FAULTS[field](data / "train" / "images" / "001.png", data / "train" / "masks" / "001.png")
+    found = checked(data)
+    assert not found.ok
+    assert [name for name in FAULTS if getattr(found.parts["train"], name)] == [field]
+
+
+def test_colours_without_a_name(tmp_path: Path) -> None:
+    data = colours(tmp_path / "data", train=2)
+    mask = data / "train" / "masks" / "000.png"
+    pixels = np.array(Image.open(mask))
+    pixels[0, :4] = 1, 2, 3
+    Image.fromarray(pixels).save(mask)
+    assert checked(data).parts["train"].unnamed == (Unnamed("(1, 2, 3)", 4, (str(mask),)),)
+
+
+def test_ids_that_are_ignored_need_no_name(tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", train=2)
+    FAULTS["unnamed"](Path(), data / "train" / "masks" / "000.png")
+    found = checked(data, ignore=(7,))
+    assert found.ok
+    assert found.parts["train"].all_ignored == (str(data / "train" / "images" / "000.png"),)
+
+
+def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", names=[*KINDS, "moss"])
+    found = checked(data)
+    assert (found.untrained, found.ok) == (("moss",), True)  # nor met anywhere else
+    mask = data / "val" / "masks" / "000.png"
+    save_mask(mask, np.full(SIZE[::-1], 3, np.uint8), "index")
+    found = checked(data)
+    assert (found.untrained, found.ok) == (("moss",), False)
+    assert found.parts["val"].pixels_per_class["moss"] == PX
+
+
+def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=2)
+    path = data / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace('"width": 96, "height": 80', '"width": 0'))
+    (data / "train2017" / "train_001.png").write_bytes(b"no picture")
+    part = checked(data).parts["train"]
+    assert len(part.corrupt) == 1
+    assert part.unreadable == ()
+
+
+def test_progress(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    checked(mask_folder(tmp_path / "data", train=2, val=1), progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
