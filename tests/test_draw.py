@@ -1,5 +1,6 @@
 """Drawing: what can be measured of it."""
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw import card, colour_of, draw_objects, font, score_panel, sheet
+from fishnet.draw import card, colour_of, draw_labels, draw_objects, font, label_colour, score_panel, sheet
+from fishnet.draw.labels import count_labels
 from fishnet.draw.objects import _label
 from fishnet.draw.panels import _BAR
 from fishnet.draw.text import fitted, in_rows
+from fishnet.errors import InputError
 from fishnet.results import Cutout
 
 SIZE = (400, 100)
@@ -226,3 +229,108 @@ def test_any_size_and_number(size: tuple[int, int], count: int) -> None:
 
 def test_colours_of_classes_differ() -> None:
     assert len({colour_of(i) for i in range(21)}) == 21
+
+
+# label maps
+
+NAMES = ("background", "leaf", "stem")
+COLOURED = Image.fromarray(np.random.default_rng(1).integers(0, 256, (400, 600, 3), dtype=np.uint8))
+
+
+def test_each_px_is_tinted_by_its_class_and_outlined() -> None:
+    labels = np.full((400, 600), 1, np.uint8)
+    labels[100:200, 100:300] = 2
+    page = np.asarray(draw_labels(COLOURED, labels, NAMES))[:400].astype(int)
+    grey = np.asarray(COLOURED.convert("L")).astype(int)[..., None]
+    for rows, columns, label in ((slice(110, 190), slice(110, 290), 2), (slice(210, 390), slice(5, 595), 1)):
+        expected = (grey[rows, columns] + np.array(label_colour(label))) / 2
+        np.testing.assert_allclose(page[rows, columns], expected, atol=0.51)  # whole numbers
+    for row, column, label in ((100, 150, 2), (99, 150, 1), (150, 299, 2), (150, 300, 1), (199, 150, 2), (200, 150, 1)):
+        assert tuple(page[row, column]) == label_colour(label)
+
+
+@pytest.mark.parametrize("name", ["background", "Background", "_background_", "BG", "unlabelled", "unlabeled"])
+def test_what_is_no_class_keeps_its_own_colour(name: str) -> None:
+    labels = np.zeros((400, 600), np.uint8)
+    labels[50:100, 50:100], labels[200:300, 200:300] = 255, 1
+    page = np.asarray(draw_labels(COLOURED, labels, (name, "leaf")))
+    kept = labels != 1
+    np.testing.assert_array_equal(page[:400][kept], np.asarray(COLOURED)[kept])
+    swatches = (page[400:] == label_colour(0)).all(-1).sum(), (page[400:] == label_colour(1)).all(-1).sum()
+    assert swatches[0] == 0
+    assert swatches[1] > 50
+
+
+def test_the_legend_is_of_the_classes_that_are_there_the_largest_first() -> None:
+    labels = np.full((400, 600), 2, np.uint8)
+    labels[:100] = 1
+    page = np.asarray(draw_labels(COLOURED, labels, NAMES))[400:]
+    first = [np.flatnonzero((page == label_colour(i)).all(-1).any(0)) for i in (2, 1)]
+    assert first[0][0] < first[1][0]
+    other = np.asarray(draw_labels(COLOURED, labels, NAMES, [0, 0.3, 0.7]))[400:]
+    assert (page != other).any(), "shares that are given"
+    same = np.asarray(draw_labels(COLOURED, labels, NAMES, [0, 0.25, 0.75]))[400:]
+    np.testing.assert_array_equal(page, same)
+
+
+def test_shares_are_of_what_has_a_class() -> None:
+    labels = np.full((400, 600), 255, np.uint8)
+    labels[:100, :300], labels[:100, 300:] = 1, 2
+    half = np.asarray(draw_labels(COLOURED, labels, NAMES, [0, 0.5, 0.5]))
+    np.testing.assert_array_equal(np.asarray(draw_labels(COLOURED, labels, NAMES)), half)
+
+
+def test_a_picture_is_drawn_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
+    whole = np.asarray(draw_labels(COLOURED, labels, NAMES))
+    counts = count_labels(labels)
+    for block in (1, 6000, 77_000):
+        monkeypatch.setattr("fishnet.draw.labels._BLOCK", block)
+        np.testing.assert_array_equal(np.asarray(draw_labels(COLOURED, labels, NAMES)), whole)
+        np.testing.assert_array_equal(count_labels(labels), counts)
+    assert counts.tolist() == np.bincount(labels.ravel(), minlength=256).tolist()
+
+
+def test_a_large_picture_is_drawn_in_little_memory() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (30, 40), dtype=np.uint8).repeat(100, 0).repeat(100, 1)
+    image = Image.new("RGB", (4000, 3000), "red")
+    tracemalloc.start()
+    draw_labels(image, labels, NAMES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # of a block of 2 million px some 70 MB; the picture in full, as floats, would be 144 MB
+    assert peak < 110e6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (2000, 3), (60, 40)])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_label_maps_of_any_size_and_mode(size: tuple[int, int], mode: str) -> None:
+    labels = (np.arange(size[0] * size[1]).reshape(size[::-1]) % 3).astype(np.uint8)
+    page = draw_labels(Image.new(mode, size), labels, ("a long name of a class", "b", "c"))
+    assert page.width == size[0] * max(1, -(-480 // max(size)))
+    assert page.height > size[1]
+    assert page.mode == "RGB"
+    assert draw_labels(Image.new(mode, size), np.full_like(labels, 255), NAMES).width == page.width
+
+
+def test_a_small_label_map_is_enlarged_with_its_picture() -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    labels[5:10, 20:40] = 1
+    page = np.asarray(draw_labels(Image.new("RGB", (60, 40)), labels, NAMES))[:320]
+    rows, columns = np.nonzero((page != 0).any(-1))
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (40, 80, 160, 320)
+
+
+def test_labels_of_another_size() -> None:
+    with pytest.raises(InputError, match="labels of 60x40 px, to be drawn on 40x60 px"):
+        draw_labels(Image.new("L", (40, 60)), np.zeros((40, 60), np.uint8), NAMES)
+
+
+def test_colours_of_label_maps_differ() -> None:
+    colours = [label_colour(i) for i in range(255)]
+    assert colours[:7] == [colour_of(i) for i in range(7)]
+    assert len(set(colours)) == 255
+    assert label_colour(255) == colours[0]
+    first = np.array(colours[:20])
+    apart = np.abs(first[:, None] - first).max(2) + 999 * np.eye(20)
+    assert apart.min() > 30, "the first twenty are not to be mistaken"

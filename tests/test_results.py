@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.labels import Classes
+from fishnet.draw import label_colour
 from fishnet.errors import InputError
 from fishnet.preprocess import Placement, Preprocess
-from fishnet.results import RESULTS, Classification, Detections, Result
+from fishnet.results import RESULTS, Classification, Detections, Result, Segmentation
 from fishnet.tasks import TASKS
 
 TABLE = Classes(("ant", "bee", "cat", "dog"), (11, 7, 90, 1))
@@ -226,3 +228,124 @@ def test_taking_some() -> None:
     assert found.names == ["dog", "bee"]
     assert found.cutouts is not None
     assert [cutout.left for cutout in found.cutouts] == [0, 10]
+
+
+# label maps
+
+
+def logits_of(*pixels: tuple[int, int, int], size: tuple[int, int] = (6, 8)) -> NDArray[np.float32]:
+    """Logits of four classes that are for the first but for some (row, column, class)."""
+    logits = np.zeros((4, *size), np.float32)
+    logits[0] = 1
+    for row, column, label in pixels:
+        logits[label, row, column] = 3
+    return logits
+
+
+def whole(height: int, width: int) -> Placement:
+    return Placement((height, width), (height, width), (height, width))
+
+
+def test_the_likeliest_class_of_each_px_in_px_of_the_picture() -> None:
+    place = Placement((3, 6), (3, 6), (6, 8))  # padded right and below
+    result = Segmentation.from_logits(logits_of((0, 0, 2), (2, 5, 1), (5, 7, 3), (3, 0, 3)), TABLE, placement=place)
+    expected = np.zeros((3, 6), np.uint8)
+    expected[0, 0], expected[2, 5] = 2, 1
+    np.testing.assert_array_equal(result.labels, expected)
+    assert (result.labels.dtype, result.size) == (np.uint8, (3, 6))
+    assert result.areas.tolist() == [16, 1, 1, 0]
+
+
+def test_of_equal_ones_the_first() -> None:
+    assert (Segmentation.from_logits(np.zeros((4, 5, 5), np.float32), TABLE, placement=whole(5, 5)).labels == 0).all()
+    many = Classes.of(map(str, range(255)))
+    logits = np.zeros((255, 3, 3), np.float32)
+    logits[254, 1, 1] = 1e-3
+    labels = Segmentation.from_logits(logits, many, placement=whole(3, 3)).labels
+    assert (labels[1, 1], labels.sum()) == (254, 254)
+
+
+@pytest.mark.parametrize("size", [(90, 70), (13, 200), (1500, 31), (33, 44)])
+def test_it_is_the_probabilities_that_are_resized(size: tuple[int, int]) -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (4, 40, 50)).astype(np.float32)
+    place = Placement(size, (33, 44), (40, 50))
+    part = logits[:, :33, :44].astype(np.float64)
+    likely = np.exp(part) / np.exp(part).sum(0)
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in likely]
+    expected = np.stack([np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) for plane in planes])
+    best = np.sort(expected, 0)
+    clear = best[-1] - best[-2] > 1e-4  # the bands' places and float32 decide the others
+    assert clear.mean() > 0.99
+    labels = Segmentation.from_logits(logits, TABLE, placement=place).labels
+    np.testing.assert_array_equal(labels[clear], expected.argmax(0)[clear])
+
+
+def test_a_label_map_does_not_change_the_logits() -> None:
+    logits = logits_of((1, 1, 3))
+    before = logits.copy()
+    Segmentation.from_logits(logits, TABLE, placement=whole(6, 8))
+    np.testing.assert_array_equal(logits, before)
+
+
+SEGMENTED = Segmentation(np.array([[1, 1, 1], [3, 1, 3]], np.uint8), TABLE)
+
+
+def test_a_label_map_in_plain_values_with_original_ids() -> None:
+    result: Result = SEGMENTED
+    rows = [
+        {"id": 7, "name": "bee", "pixels": 4, "share": 0.666667},
+        {"id": 1, "name": "dog", "pixels": 2, "share": 0.333333},
+    ]
+    assert result.rows() == rows
+    assert json.loads(json.dumps(result.to_dict())) == {"task": "segment", "size": [2, 3], "classes": rows}
+    assert list(rows[0]) == list(result.columns)
+    assert result.summary() == "bee 66.7 %, dog 33.3 %"
+
+
+def test_a_summary_of_many_classes() -> None:
+    labels = np.repeat(np.arange(8, dtype=np.uint8), [5000, 4000, 3000, 2000, 2, 1, 1, 1])[None]
+    text = Segmentation(labels, Classes.of("abcdefghij")).summary()
+    assert text == "a 35.7 %, b 28.6 %, c 21.4 %, d 14.3 %, e <0.1 %, 3 more"
+
+
+@pytest.mark.parametrize(
+    ("ids", "mode", "values"),
+    [((11, 7, 90, 1), "P", [7, 1]), ((0, 255, 1, 2), "P", [255, 2]), ((0, 256, 1, 65535), "I;16", [256, 65535])],
+)
+def test_original_ids_as_a_picture(ids: tuple[int, ...], mode: str, values: list[int], tmp_path: Path) -> None:
+    Segmentation(SEGMENTED.labels, Classes(TABLE.names, ids)).index_image().save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == mode
+        np.testing.assert_array_equal(np.asarray(image), np.array([0, values[0], 0, values[1]])[SEGMENTED.labels])
+        if mode == "P":
+            rgb = np.asarray(image.convert("RGB"))
+            assert [tuple(rgb[0, 0]), tuple(rgb[1, 0])] == [label_colour(1), label_colour(3)]
+
+
+@pytest.mark.parametrize("ids", [(0, 1, 2, 65536), (-1, 0, 1, 2)])
+def test_ids_that_no_png_holds(ids: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="hold 0 to 65535"):
+        Segmentation(SEGMENTED.labels, Classes(TABLE.names, ids)).index_image()
+
+
+def test_a_label_map_is_drawn_on_the_same_picture() -> None:
+    labels = np.zeros((100, 200), np.uint8)
+    page = Segmentation(labels, TABLE).draw(Image.new("L", (200, 100)))
+    turned = Image.new("L", (100, 200))
+    turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
+    np.testing.assert_array_equal(np.asarray(Segmentation(labels, TABLE).draw(turned)), np.asarray(page))
+    with pytest.raises(InputError, match="in a picture of 200x100 px, to be drawn on one of 100x200"):
+        Segmentation(labels, TABLE).draw(Image.new("RGB", (100, 200)))
+
+
+def test_a_label_map_of_a_large_picture_takes_little_memory() -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 64, 96)).astype(np.float32)
+    place = Placement((4000, 6000), (64, 96), (64, 96))
+    tracemalloc.start()
+    result = Segmentation.from_logits(logits, Classes.of(map(str, range(20))), placement=place)
+    result.to_dict()
+    result.index_image()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # the labels are 24 MB, as are the ids; one class's probabilities in full would be 96 MB
+    assert peak < 90e6
