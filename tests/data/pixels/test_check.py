@@ -148,6 +148,15 @@ def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
     assert found.parts["val"].pixels_per_class["moss"] == PX
 
 
+@pytest.mark.parametrize(("part", "ok"), [("val", False), ("test", True)])
+def test_a_part_without_masks(part: str, ok: bool, tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", train=2, val=2, test=2)
+    for i in range(2):
+        (data / part / "masks" / f"00{i}.png").unlink()
+    found = checked(data)
+    assert (found.parts[part].pictures, len(found.parts[part].left_out), found.ok) == (0, 2, ok)
+
+
 def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=2)
     path = data / "annotations" / "instances_train2017.json"

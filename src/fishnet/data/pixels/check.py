@@ -60,8 +60,9 @@ class PixelPart(PicturesCheck):
 
     @property
     def ok(self) -> bool:
-        """Nothing wrong; pictures that are ignored are not."""
-        return not (self.corrupt or self.left_out or self.unlike or self.unnamed or self.unreadable)
+        """Some pictures, and nothing wrong; those that are ignored are not."""
+        wrong = self.corrupt or self.left_out or self.unlike or self.unnamed or self.unreadable
+        return self.pictures > 0 and not wrong
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,10 @@ class PixelCheck:
 
     @property
     def ok(self) -> bool:
-        """Nothing wrong; a class that no part has is not."""
-        unlearnt = any(part.pixels_per_class[name] for part in self.parts.values() for name in self.untrained)
-        return not (self.annotations or self.leaked or unlearnt) and all(part.ok for part in self.parts.values())
+        """Nothing wrong; a class that no part has is not, nor a test part without any mask."""
+        parts = [part for name, part in self.parts.items() if name != "test" or part.pictures]
+        unlearnt = any(part.pixels_per_class[name] for part in parts for name in self.untrained)
+        return not (self.annotations or self.leaked or unlearnt) and all(part.ok for part in parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
