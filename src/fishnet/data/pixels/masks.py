@@ -75,8 +75,11 @@ def read_numbers(path: Path) -> NDArray[Any]:
 
 def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
     """(height, width, 3) of red, green and blue as (height, width) of 0xRRGGBB."""
-    red, green, blue = (colours[..., i].astype(np.int32) for i in range(3))
-    return red << 16 | green << 8 | blue
+    found = colours[..., 0].astype(np.int32)
+    for i in (1, 2):
+        found <<= 8
+        found |= colours[..., i]
+    return found
 
 
 class Coding:
