@@ -179,6 +179,21 @@ def test_a_large_picture_in_its_own_size_is_tiled_by_itself(tile: int | None, mo
     assert shapes(predictor) == [(1, 3, 64, 64)]
 
 
+def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Embedding(Pixelwise):
+        def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+            return self(batch), batch.mean((2, 3))
+
+    monkeypatch.setattr("fishnet.predict._WHOLE", 100 * 100)
+    for i, side in enumerate((64, 200)):
+        Image.fromarray(noise(side, side)).save(tmp_path / f"{i}.png")
+    vectors: dict[str, NDArray[np.float32]] = {}
+    predictor = pixelwise(64, "native", Embedding())
+    results = list(predictor.stream([str(tmp_path / f"{i}.png") for i in (0, 1)], embedding=vectors.__setitem__))
+    assert list(vectors) == [source for source, _ in results]
+    assert [shape[2:] for shape in shapes(predictor)] == [(64, 64), (224, 224)]
+
+
 def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     from fishnet.data.labels import Classes
 

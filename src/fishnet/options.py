@@ -28,11 +28,13 @@ class Asked:
         result: the options of the task's result.
         tiling: the tiles' size, px, and overlap, where there are to be any.
         tta: whether to average over scales and mirrored pictures.
+        whole: never to tile where no tiling was asked for.
     """
 
     result: dict[str, Any]
     tiling: tuple[int, float] | None
     tta: bool
+    whole: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, options: dict[str, Any]) -> "Asked":

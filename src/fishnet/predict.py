@@ -1,6 +1,7 @@
 """From sources to results: one Predictor, whatever engine computes. Importing this imports no torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -137,8 +138,10 @@ class Predictor:
             ModuleNotFoundError: a video without PyAV.
         """
         asked = Asked.of(self.bundle, options)
-        if embedding and (asked.tiling or asked.tta):
-            raise InputError("embeddings are of whole pictures, in one pass: leave out tile and tta")
+        if embedding:
+            if asked.tiling or asked.tta:
+                raise InputError("embeddings are of whole pictures, in one pass: leave out tile and tta")
+            asked = replace(asked, whole=True)
         return self._stream(sources, batch_size, embedding, asked)
 
     def _stream(
@@ -174,7 +177,7 @@ class Predictor:
         """Raises InputError where :meth:`predict` would for these options."""
         Asked.of(self.bundle, options)
 
-    def _try(self, name: str, picture: Source | Failure, asked: Asked, step: int | None) -> "Input | Result | Failure":
+    def _try(self, name: str, picture: Source | Failure, asked: Asked, step: int | None) -> Input | Result | Failure:
         if isinstance(picture, Failure):
             return picture
         try:
@@ -182,9 +185,9 @@ class Predictor:
         except InputError as error:
             return Failure(name, str(error) if isinstance(picture, str) else f"{name}: {error}")
 
-    def _ready(self, picture: Picture, asked: Asked, step: int | None) -> "Input | Result":
+    def _ready(self, picture: Picture, asked: Asked, step: int | None) -> Input | Result:
         """What goes through the network together with other pictures; of one that needs several passes, the result."""
-        tiling = asked.tiling or self._own_tiling(size_of(picture))
+        tiling = asked.tiling or (None if asked.whole else self._own_tiling(size_of(picture)))
         if self.bundle.task == "segment" and (tiling or asked.tta):
             return self._blended(picture, tiling, asked.tta, step)
         if tiling:
@@ -224,8 +227,13 @@ class Predictor:
         return Segmentation(mosaic.labels(), classes)
 
     def _steps(self, places: Sequence[Tile], step: int | None) -> Iterator[Sequence[Tile]]:
-        count = step or self.batch_size
+        top, left, bottom, right = places[0]
+        count = step or self._count(bottom - top, right - left)
         return (places[start : start + count] for start in range(0, len(places), count))
+
+    def _count(self, height: int, width: int) -> int:
+        """How many pictures, or inputs, of this size are computed at once."""
+        return _as_many(height * width) if self.bundle.preprocess.fit == "native" else self.batch_size
 
     def _likely(self, pictures: Sequence[Picture], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
         """(classes, height, width) probabilities of each picture, of its part of the input; with ``tta`` the mean over
@@ -272,9 +280,8 @@ class Predictor:
         alike: dict[tuple[int, ...], list[int]] = {}
         for i, given in enumerate(inputs):
             alike.setdefault(given.pixels.shape, []).append(i)
-        native = self.bundle.preprocess.fit == "native"
         for shape, indices in alike.items():
-            count = step or (_as_many(shape[1] * shape[2]) if native else self.batch_size)
+            count = step or self._count(shape[1], shape[2])
             for start in range(0, len(indices), count):
                 some = indices[start : start + count]
                 batch = self.bundle.preprocess.normalise(np.stack([inputs[i].pixels for i in some]))
