@@ -92,6 +92,24 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
         np.testing.assert_array_equal(labels_of(predictor.predict(noise(*size), tile=tile, tta=tta)), whole)
 
 
+@pytest.mark.parametrize("fit", ["whole", "native"])
+def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
+    from fishnet.bundle import Bundle, write_bundle
+    from fishnet.predict import load
+    from fishnet.preprocess import Preprocess
+    from fishnet.tasks.segmenters import DecoderSpec
+    from fishnet.tasks.store import build_from, save_weights
+
+    args = DecoderSpec(width=16).to_dict()
+    bundle = Bundle("segment", "fishnet_nano", CLASSES, Preprocess((64, 256), fit=fit), head="body", head_args=args)
+    write_bundle(tmp_path, bundle, lambda path: save_weights(build_from(bundle), path))
+    predictor, picture = load(tmp_path, "cpu"), noise(150, 90)
+    whole = labels_of(predictor.predict(picture))
+    assert whole.shape == (90, 150)
+    np.testing.assert_array_equal(labels_of(predictor.predict(picture, tile=150)), whole)
+    assert labels_of(predictor.predict(picture, tile=64, tta=True)).shape == (90, 150)
+
+
 @pytest.mark.parametrize(("tile", "overlap"), [(64, None), (64, 0.0), (50, 0.5), (33, 0.9), (32, 0.3), (140, None)])
 @pytest.mark.parametrize("size", [(150, 128), (97, 41), (32, 300)])
 def test_tiles_of_a_net_that_looks_at_single_pixels_give_the_whole_pictures_labels(
