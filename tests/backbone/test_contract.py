@@ -239,8 +239,37 @@ class TestForwardStages:
         assert model.forward_stages(image(1, 3, 64, 64), []) == {}
         assert len(ran) == 3
 
+    @pytest.mark.parametrize("size", [(64, 64), (75, 101), (33, 32)])
+    @torch.no_grad()
+    def test_the_stems_map_at_stride_2(self, size: tuple[int, int]) -> None:
+        """What the stem gives before its pooling, by itself or beside others, which it does not change."""
+        model, x = net(MICRO), image(2, 3, *size)
+        alone = model.forward_stages(x, ["stem.2"])["stem.2"]
+        assert alone.shape == (2, MICRO.stem, -(-size[0] // 2), -(-size[1] // 2))
+        assert torch.equal(alone, model.stem[:-1](x))
+        both = model.forward_stages(x, ["body.2", "stem.2", "stem"])
+        assert list(both) == ["body.2", "stem.2", "stem"]
+        assert torch.equal(both["stem.2"], alone)
+        plain = model.forward_stages(x, ["stem", "body.2"])
+        assert all(torch.equal(both[name], plain[name]) for name in plain)
+        trunk = net(MICRO, end="body")
+        assert torch.equal(trunk.forward_stages(x, ["stem.2"])["stem.2"], trunk.stem[:-1](x))
+
+    def test_recomputed_stages_give_the_edges_gradient(self) -> None:
+        gradients = []
+        for recomputed in (False, True):
+            model = net(MICRO).train()
+            model.set_grad_checkpointing(recomputed)
+            found = model.forward_stages(image(2, 3, 64, 64), ["stem.2", "body.2"])
+            (found["stem.2"].square().mean() + found["body.2"].square().mean()).backward()
+            gradients.append([p.grad for p in model.stem.parameters()])
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other)
+            assert one is not None
+            assert one.any()
+
     def test_an_unknown_stage_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"no stage 'head.3': choose from stem, tail.0, .*, head.2$"):
+        with pytest.raises(ValueError, match=r"no stage 'head.3': choose from stem, tail.0, .*, head.2, stem.2$"):
             net(MICRO).forward_stages(image(1, 3, 64, 64), ["head.3"])
 
 

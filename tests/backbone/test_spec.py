@@ -217,7 +217,7 @@ class TestTrunkThatEndsWithTheBody:
         trunk = on_meta(name, end="body")
         assert not any(key.startswith("head.") for key in trunk.state_dict())
         assert [info["reduction"] for info in trunk.feature_info] == [STRIDES[7]] == [4]
-        with pytest.raises(ValueError, match=r"no stage 'head.0': choose from stem, .*, body.2$"):
+        with pytest.raises(ValueError, match=r"no stage 'head.0': choose from stem, .*, body.2, stem.2$"):
             trunk.forward_stages(torch.empty(1, 3, 64, 64, device="meta"), ["head.0"])
 
     def test_fishnet150_costs_a_quarter(self) -> None:

@@ -308,7 +308,7 @@ def test_every_form_trains(name: str, run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", HEADS[1:])
 def test_every_head_trains_and_is_kept(head: str, data: Path, run: Run, tmp_path: Path) -> None:
-    assert HEADS == get_task("segment").heads
+    assert get_task("segment").heads == HEADS
     trains(run, data, tmp_path / "out", "--head", head, "--auxiliary", 0.4, "--drop-rate", 0.1)
     bundle = read_bundle(tmp_path / "out")
     assert (bundle.head, bundle.head_args["auxiliary"], bundle.head_args["drop_rate"]) == (head, True, 0.1)
