@@ -17,7 +17,8 @@ from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec
 from fishnet.tasks.cascade import STAGES
-from fishnet.tasks.detectors import Detector, ExactAnchors, HeadSpec, default_anchors, group_norm
+from fishnet.tasks.detectors import Detector, ExactAnchors, HeadSpec, default_anchors
+from fishnet.tasks.norms import group_norm
 from fishnet.training.optimise import freeze_norms
 
 CLASSES = Classes(("cell", "dot", "rod"), (7, 0, 90))

@@ -18,7 +18,6 @@ from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, PixelTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import ModelSpec
-from fishnet.tasks.norms import group_norm
 from fishnet.tasks.pixel_losses import PixelLoss
 from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
 from fishnet.training.optimise import freeze
@@ -317,13 +316,6 @@ def test_deeplab_keeps_the_last_stage_at_stride_16() -> None:
         (16, trunk.spec.channels[STAGES.index("head.1")]),
     ]
     assert len(trunk.head) == 2, "what lies beyond is pruned"
-
-
-@pytest.mark.parametrize("channels", [8, 32, 48, 64, 100, 256])
-def test_groups_have_more_than_one_value(channels: int) -> None:
-    norm = group_norm(channels)
-    assert channels // norm.num_groups >= 2
-    assert norm(torch.randn(1, channels, 1, 1)).shape == (1, channels, 1, 1)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
