@@ -120,4 +120,5 @@ def near_boundary(labels: Tensor, near: int = NEAR) -> Tensor:
     window: dict[str, Any] = {"kernel_size": 2 * near + 1, "stride": 1, "padding": near}
     highest = F.max_pool2d(torch.where(known, labels, -1).float(), **window)
     lowest = -F.max_pool2d(-torch.where(known, labels, IGNORE).float(), **window)
-    return known & (highest != lowest)
+    near_another: Tensor = known & (highest != lowest)
+    return near_another
