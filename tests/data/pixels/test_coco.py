@@ -72,6 +72,19 @@ def test_smaller_objects_lie_on_larger_ones(turn: int, tmp_path: Path) -> None:
     assert np.array_equal(labels, wanted)
 
 
+def test_many_overlapping_polygons_are_as_if_painted_one_after_the_other(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    polygons = [{"image_id": 0, "category_id": 4 + 5 * (i % 2), "segmentation": [row]} for i, row in
+                enumerate(random.uniform(-3, SIDE + 3, (12, 8)).round(2).tolist())]  # fmt: skip
+    found = opened(street(tmp_path / "data", *polygons, width=SIDE, height=SIDE))["all"]
+    masks = found.regions.objects(0).masks().astype(bool)  # as the COCO API fills them in
+    wanted = np.zeros((SIDE, SIDE), np.uint8)
+    for i in np.argsort(-masks.sum((1, 2)), kind="stable"):
+        wanted[masks[i]] = 1 + i % 2
+    assert len(set(masks.sum((1, 2)).tolist())) > 9
+    assert np.array_equal(found.label_map(0), wanted)
+
+
 def test_crowds_are_ignored_where_no_object_lies_on_them(tmp_path: Path) -> None:
     crowd = box(9, 4, 4, 8, 8, iscrowd=1)
     labels = opened(street(tmp_path / "data", box(4, 6, 0, 20, 20), crowd))["all"].label_map(0)

@@ -1,6 +1,7 @@
 """COCO's annotated objects drawn into label maps: what no object covers is the background."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import labels_of
 from fishnet.data.regions.coco import CocoFile, CocoRegions
-from fishnet.data.regions.objects import encoded
 
 _BACKGROUND = ("background", "_background_")  # the second is labelme's
 
@@ -58,17 +58,16 @@ class CocoPixels(FilePixels):
 
     def label_map(self, index: int) -> LabelMap:
         """See :class:`~fishnet.data.pixels.base.PixelSet`; a size that is not stated is read from the picture."""
-        from faster_coco_eval.core import mask as coco
-
         row = self.entries[index].row
         objects = self.regions.table.objects(row, self.regions.labels)
         size = objects.size if min(objects.size) else self.size(index)
+        objects = replace(objects, size=size)
+        pieces = [objects.bits(i) for i in range(len(objects))]
         found = np.full(size, self.background, np.uint8)
-        shapes = [encoded(shape, size) for shape in objects.segmentations or ()]
-        sizes = [int(coco.area(shape)) for shape in shapes]
-        for i in sorted(range(len(shapes)), key=lambda i: (not objects.crowd[i], -sizes[i])):
+        for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(pieces[i][0].sum()))):
+            bits, x, y = pieces[i]
             label = IGNORE if objects.crowd[i] else self.labels[objects.labels[i]]
-            np.copyto(found, np.uint8(label), where=coco.decode(shapes[i]).view(np.bool_))
+            found[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
         return found
 
     def place(self, index: int) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.data.regions.rle import box_of, runs_of
+
 Segmentation = list[list[float]] | dict[str, Any]
 """COCO's forms of a mask: polygons ``[[x, y, x, y, ...], ...]`` in px, or a run-length encoding ``{"size": [height,
 width], "counts": [...]}``, its counts a list of whole numbers or COCO's compressed text (str or bytes)."""
@@ -97,6 +99,19 @@ class Objects:
         for i, shape in enumerate(self.segmentations):
             filled[i] = coco.decode(encoded(shape, self.size))
         return filled
+
+    def bits(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
+        """A mask's own extent, of 0 and 1 (height, width), and its left and top, px; of an empty mask (0, 0).
+
+        Only its columns are filled in: of a large picture's many small objects that is hardly anything.
+        """
+        assert self.segmentations is not None  # only asked for where the task has masks
+        height, _ = self.size
+        runs = runs_of(encoded(self.segmentations[index], self.size)["counts"])
+        x1, y1, x2, y2 = (int(value) for value in box_of(runs, height))
+        edges = np.cumsum(runs).clip(x1 * height, x2 * height)
+        columns = np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), np.diff(edges, prepend=x1 * height))
+        return columns.reshape(x2 - x1, height)[:, y1:y2].T, x1, y1
 
 
 def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:

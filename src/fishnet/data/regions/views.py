@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fishnet.data.regions.base import RegionTarget
-from fishnet.data.regions.objects import Objects, encoded
-from fishnet.data.regions.rle import box_of, runs_of
+from fishnet.data.regions.objects import Objects
 from fishnet.data.views import View
 
 VISIBLE = 0.3  # share of an object that a window must leave of it
@@ -40,7 +39,7 @@ class RegionView(View):
         part = self.mirrored(found)
         rows, columns = self.sampled()
         for i in range(len(objects)):
-            bits, x1, y1 = _bits(objects, i)
+            bits, x1, y1 = objects.bits(i)
             across = slice(*np.searchsorted(columns, (x1, x1 + bits.shape[1])))
             down = slice(*np.searchsorted(rows, (y1, y1 + bits.shape[0])))
             part[i, down, across] = bits[rows[down, None] - y1, columns[across] - x1]
@@ -75,20 +74,6 @@ class RegionView(View):
         )
 
 
-def _bits(objects: Objects, index: int) -> tuple[NDArray[np.uint8], int, int]:
-    """A mask's own extent, of 0 and 1 (height, width), and its left and top, px; of an empty mask (0, 0).
-
-    Only its columns are filled in: of a large picture's many small objects that is hardly anything.
-    """
-    assert objects.segmentations is not None  # only asked for where the task has masks
-    height, _ = objects.size
-    runs = runs_of(encoded(objects.segmentations[index], objects.size)["counts"])
-    x1, y1, x2, y2 = (int(value) for value in box_of(runs, height))
-    edges = np.cumsum(runs).clip(x1 * height, x2 * height)
-    columns = np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), np.diff(edges, prepend=x1 * height))
-    return columns.reshape(x2 - x1, height)[:, y1:y2].T, x1, y1
-
-
 def _cut(objects: Objects, window: tuple[int, int, int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Boxes cut off at a window's edges, and the share that is left of each."""
     whole = objects.boxes.astype(np.float64)
@@ -102,7 +87,7 @@ def _cut_mask(
     objects: Objects, index: int, window: tuple[int, int, int, int]
 ) -> tuple[tuple[int, int, int, int], float]:
     """The box around what a window leaves of a mask, and the share that is left; (0, 0, 0, 0) and 0 where nothing."""
-    bits, x, y = _bits(objects, index)
+    bits, x, y = objects.bits(index)
     left, top, right, bottom = window
     left, top = max(left, x), max(top, y)
     part = bits[top - y : max(bottom - y, 0), left - x : max(right - x, 0)]
