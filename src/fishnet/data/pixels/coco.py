@@ -50,7 +50,7 @@ class CocoPixels(FilePixels):
         self.regions = CocoRegions(path, places, channels, masks=True, problems=problems)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
         table = self.regions.table
-        named = with_background(table.classes if classes is None else table.used(), table.classes)
+        named = _with_background(table.classes if classes is None else table.used(), table.classes)
         self.classes, labels = labels_of(named, str(path), ignore=ignore, void=void, classes=classes, problems=problems)
         label = dict(zip(named.names, labels, strict=True))
         self.background = labels[0]
@@ -79,7 +79,7 @@ class CocoPixels(FilePixels):
         return self.place(index)
 
 
-def with_background(used: Classes, every: Classes) -> Classes:
+def _with_background(used: Classes, every: Classes) -> Classes:
     """Classes of objects, and before them the background.
 
     Args:
