@@ -170,7 +170,8 @@ def decode_picture(
         float32, see :func:`~fishnet.data.stacks.to_pixels`.
 
     Raises:
-        InputError: not a picture, truncated, of more than 179 million px (what Pillow refuses), or with another number of channels.
+        InputError: not a picture, truncated, of more than 179 million px (what Pillow refuses), or with another number
+            of channels.
     """
     try:
         with warnings.catch_warnings():

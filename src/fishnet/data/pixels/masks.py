@@ -39,7 +39,6 @@ def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of palettes with transparency
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(io.BytesIO(content)) as image:
                     kind = image.format
                     if kind != "JPEG" and (image.mode in ("RGBA", "PA") or (palette and image.mode == "P")):

@@ -51,10 +51,8 @@ def read_ids(path: Path) -> NDArray[Any]:
         if content.startswith(NPY):
             ids = read_npy(content)
         else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content)) as image:
-                    ids = np.asarray(image)
+            with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
+                ids = np.asarray(image)
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
