@@ -149,7 +149,7 @@ class TestHead:
         if head not in POOLED:
             step(build(head), count=1)
         else:
-            said = r"one picture a step.*give --batch-size 2 or more, or --head-norm group"
+            said = r"one picture a step.*give a larger --batch-size, or --head-norm group"
             with pytest.raises(InputError, match=said) as caught:
                 step(build(head), count=1)
             assert "\n" not in str(caught.value)

@@ -132,6 +132,34 @@ def test_val_computes_what_prediction_does(fit: str, tmp_path: Path) -> None:
     assert found.metrics["aAcc"] == pytest.approx(100 * right / everything, abs=0.1)
 
 
+def test_val_in_tiles_and_averaged(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
+    """One tile that holds a whole picture changes nothing; smaller ones, and averages over scales, find as much."""
+    figures = []
+    for flags in ([], ["--tile", 128], ["--tile", 64], ["--tta"]):
+        code, out, err = run("val", trained, data, "--json", "--out", tmp_path, "--device", "cpu", *flags)
+        assert (code, err) == (0, "")
+        figures.append(json.loads(out)["metrics"])
+    assert figures[1] == pytest.approx(figures[0], abs=0.01)
+    for other in figures[2:]:
+        assert other != figures[0]
+        assert other["mIoU"] > 60
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"overlap": 0.3}, "overlap is of tiles: give tile too"),
+        ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
+        ({"threshold": 0.5}, "threshold"),
+        ({"most": 10}, "most"),
+        ({"batch_size": 0}, "batch_size=0: must be 1 or more"),
+    ],
+)
+def test_val_refuses_what_predict_refuses(option: dict[str, Any], words: str, data: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluate(untrained(), str(data), workers=0, **option)
+
+
 def test_predictions_come_back_with_the_datas_own_ids(trained: Path, data: Path, run: Run) -> None:
     pictures = sorted((data / "val" / "images").iterdir())
     code, out, err = run("predict", trained, *pictures, "--json", "--device", "cpu")
@@ -467,7 +495,7 @@ def test_no_readable_picture_at_all(run: Run, tmp_path: Path) -> None:
         (("--backbone", "vit_tiny_patch16_224", "--head", "fpn"), ("vit_tiny_patch16_224", "one size only")),
         (("--head", "fpn", "--decoder-channels", 40), ("decoder_channels=40", "multiples of 32")),
         (("--head", "upernet", "--batch-size", 1), ("one picture a step", "--head-norm group")),
-        (("--head", "deeplabv3plus", "--batch-size", 1), ("one picture a step", "--batch-size 2")),
+        (("--head", "deeplabv3plus", "--batch-size", 1), ("one picture a step", "a larger --batch-size")),
         (("--loss", "cross-entropy+dise"), ("loss='cross-entropy+dise'", "did you mean dice")),
         (("--max-size", 32), ("max_size=32",)),
         (("--jitter", 2, 1), ("jitter",)),

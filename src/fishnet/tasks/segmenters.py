@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fishnet.backbone.blocks import NormActConv
+from fishnet.backbone.blocks import RefiningUnit
 from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
 from fishnet.errors import InputError
 from fishnet.preprocess import padded
@@ -104,8 +104,8 @@ class Segmenter(TaskModel):
         """
         if self.pooled and self.training and self.spec.norm == "batch" and len(images) == 1:
             raise InputError(
-                "one picture a step: this head's batch norms of pooled features need two: give --batch-size 2 or more, "
-                "or --head-norm group"
+                "one picture a step: this head's batch norms of pooled features need two in each process: give a "
+                "larger --batch-size, or --head-norm group"
             )
         size = images.shape[-2], images.shape[-1]
         height, width = padded(size[0]), padded(size[1])
@@ -153,27 +153,13 @@ def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Modul
 # FishNet's own
 
 
-class Separable(nn.Sequential):
-    """A 3x3 convolution of each channel, then one across them: 1x1, norm, activation."""
-
-    def __init__(self, in_chans: int, out_chans: int, norm: Callable[[int], nn.Module]) -> None:
-        super().__init__(
-            nn.Conv2d(in_chans, in_chans, 3, padding=1, groups=in_chans, bias=False),
-            norm(in_chans),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(in_chans, out_chans, 1, bias=False),
-            norm(out_chans),
-            nn.ReLU(inplace=True),
-        )
-
-
 class LightDecoder(nn.Module):
-    """What a deep stride-4 map still needs: a common width, coarser maps added to it, one refinement, sharp edges.
+    """Adds up FishNet's maps at stride 4, looks around at strides 16 and 32, refines once, sharpens edges.
 
-    FishNet's maps carry everything that deeper layers have seen, so nothing here looks far.
+    All parts but the sum are refining units as the trunk's. What each gives: benchmarks/segment_heads.md.
 
     Args:
-        channels: of the maps, from stride 4 on; they are pre-activated: neither normalised nor activated.
+        channels: of the maps, the one at stride 4 first.
         edge_channels: of the map at stride 2; 0 for none.
         width: of the decoder.
         norm: what makes a norm.
@@ -183,31 +169,39 @@ class LightDecoder(nn.Module):
         self, channels: Sequence[int], edge_channels: int, width: int, norm: Callable[[int], nn.Module]
     ) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(NormActConv(c, width, norm, nn.ReLU) for c in channels)
-        self.refine = Separable(width, width, norm)
-        self.channels = width
-        self.edge_channels = edge_channels
-        if edge_channels:
-            self.channels = max(width // 2, 1)
-            self.shrink = nn.Conv2d(width, self.channels, 1, bias=False)
-            self.edge = nn.Conv2d(edge_channels, self.channels, 1, bias=False)
-            self.norm = norm(self.channels)
-            self.sharpen = Separable(self.channels, self.channels, norm)
+
+        def unit(*, light: bool = False) -> RefiningUnit:
+            inner = max(width // 2, 1)
+            return RefiningUnit(width, width, inner, norm, nn.ReLU, groups=inner if light else 1)
+
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels)
+        self.sixteenth = unit()
+        self.thirtysecond = nn.Sequential(unit(), unit())
+        self.refine = unit(light=True)
+        self.edge = nn.Conv2d(edge_channels, width, 1, bias=False) if edge_channels else None
+        self.sharpen = unit(light=True) if edge_channels else None
+        self.last = nn.Sequential(norm(width), nn.ReLU())
 
     def forward(self, features: Features) -> Tensor:
-        """Maps, the one at stride 2 first where there is to be one -> (batch, channels, H / 2 or H / 4, ...)."""
-        maps = features.pyramid[1 if self.edge_channels else 0 :][: len(self.laterals)]
+        """Maps, the one at stride 2 first where there is to be one -> (batch, width, H / 2 or H / 4, ...)."""
+        maps = features.pyramid[0 if self.edge is None else 1 :][: len(self.laterals)]
         size = maps[0].shape[-2:]
-        x, *coarser = (lateral(it) for lateral, it in zip(self.laterals, maps, strict=True))
-        for it in coarser:
-            x = x + F.interpolate(it, size=size, mode="bilinear")
-        x = self.refine(x)
-        if not self.edge_channels:
-            return x  # type: ignore[no-any-return]
-        edge = features.pyramid[0]
-        x = F.interpolate(self.shrink(x), size=edge.shape[-2:], mode="bilinear") + self.edge(edge)
-        sharp: Tensor = self.sharpen(F.relu(self.norm(x)))
-        return sharp
+        x, *others = (lateral(it) for lateral, it in zip(self.laterals, maps, strict=True))
+        for it in others:
+            x = x + _resized(it, size)
+        near = self.sixteenth(F.avg_pool2d(x, 4))
+        far = self.thirtysecond(F.avg_pool2d(near, 2))
+        x = self.refine(x + _resized(near + _resized(far, near.shape[-2:]), size))
+        if self.edge is not None and self.sharpen is not None:
+            edge = features.pyramid[0]
+            x = _resized(x, edge.shape[-2:])
+            x = self.sharpen(x + self.edge(edge))
+        last: Tensor = self.last(x)
+        return last
+
+
+def _resized(x: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear")
 
 
 class _Fish(Segmenter):
@@ -233,24 +227,18 @@ class _Fish(Segmenter):
         widths = self.trunk.spec.channels
         channels = [widths[STAGES.index(stage)] for stage in self.stages]
         edges = self.trunk.spec.stem if spec.edges else 0
-        decoder = LightDecoder(channels, edges, spec.width, norm_layer(spec.norm) or nn.Identity)
-        return decoder, decoder.channels
+        return LightDecoder(channels, edges, spec.width, norm_layer(spec.norm) or nn.Identity), spec.width
 
     @property
     def taken(self) -> list[str]:
         """Names of the stages in the order of the maps."""
-        taken = [*([EDGE] if self.spec.edges else []), *self.stages]
-        return taken if not self.spec.auxiliary or self._sixteen in taken else [*taken, self._sixteen]
-
-    @property
-    def _sixteen(self) -> str:
-        there = [stage for stage in self.stages if STRIDES[STAGES.index(stage)] == AUXILIARY_STRIDE]
-        return there[0] if there else "body.0"
+        return [*([EDGE] if self.spec.edges else []), *self.stages]
 
     @property
     def at_sixteen(self) -> tuple[int, int]:
         """See :class:`Segmenter`."""
-        return self.taken.index(self._sixteen), self.trunk.spec.channels[STAGES.index(self._sixteen)]
+        stage = next(name for name in self.stages if STRIDES[STAGES.index(name)] == AUXILIARY_STRIDE)
+        return self.taken.index(stage), self.trunk.spec.channels[STAGES.index(stage)]
 
     def maps(self, images: Tensor) -> Sequence[Tensor]:
         """See :class:`Segmenter`."""
@@ -258,11 +246,15 @@ class _Fish(Segmenter):
 
 
 class Body(_Fish):
-    """The trunk cut after the body, whose deep stride-4 map is decoded as it is."""
+    """The trunk cut after the body: the maps of its three stages and of the bridge, brought up to stride 4.
+
+    The body's last map holds what the bridge has seen in a fraction of its channels, each a sum of several; decoded
+    alone, the deep layers learn slowly.
+    """
 
     name = "body"
     wants_pyramid = (4,)
-    stages = ("body.2",)
+    stages = ("body.2", "body.1", "body.0", "bridge")
 
 
 class Fish(_Fish):
