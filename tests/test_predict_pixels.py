@@ -218,8 +218,8 @@ def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("fishnet.predict._WHOLE", 200 * 200)
     monkeypatch.setattr("fishnet.predict._TILE", 96)
     many = pixelwise(32, "native", Pixelwise(), Classes.of(map(str, range(64))))
-    assert many._own_tiling((100, 199)) is None
-    assert many._own_tiling((100, 201)) == (128, 0.2)
+    assert many.own_tiling((100, 199)) is None
+    assert many.own_tiling((100, 201)) == (128, 0.2)
 
 
 # averages

@@ -187,15 +187,18 @@ class Predictor:
 
     def _ready(self, picture: Picture, asked: Asked, step: int | None) -> Input | Result:
         """What goes through the network together with other pictures; of one that needs several passes, the result."""
-        tiling = asked.tiling or (None if asked.whole else self._own_tiling(size_of(picture)))
+        tiling = asked.tiling or (None if asked.whole else self.own_tiling(size_of(picture)))
         if self.bundle.task == "segment" and (tiling or asked.tta):
             return self._blended(picture, tiling, asked.tta, step)
         if tiling:
             return self._merged(picture, tiling, asked.result, step)
         return to_input(self.bundle.preprocess, picture)
 
-    def _own_tiling(self, size: tuple[int, int]) -> tuple[int, float] | None:
-        """The tiles of a picture whose label map is too much for one pass."""
+    def own_tiling(self, size: tuple[int, int]) -> tuple[int, float] | None:
+        """Side and overlap of the tiles that a picture of this height and width is predicted in without being asked.
+
+        None but for native pictures whose label map is too much for one pass.
+        """
         preprocess, classes = self.bundle.preprocess, len(self.bundle.classes)
         if self.bundle.task != "segment" or preprocess.fit != "native":
             return None

@@ -22,7 +22,7 @@ EXTRAS = {
 
 VERBS = {
     "train": ("fishnet.cli.train:app", "Train a model on your data; leaves a bundle."),
-    "val": ("fishnet.cli.val:val", "Measure a bundle: metrics, every class, calibration, the worst mistakes."),
+    "val": ("fishnet.cli.val:val", "Measure a bundle: metrics, every class, figures, the worst mistakes."),
     "predict": ("fishnet.cli.predict:predict", "Predict pictures and videos: files, folders, patterns."),
     "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
     "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),

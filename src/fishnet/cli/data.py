@@ -59,8 +59,10 @@ def check(
         What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
         pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
         classify.
-    ignore, void
-        Of segment: ids, and names of classes, that are neither learnt from nor measured, as for training.
+    ignore
+        Of segment: ids that are neither learnt from nor measured, as for training.
+    void
+        Of segment: names of such classes.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
     workers

@@ -103,11 +103,11 @@ class Segment(Task):
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> PixelLoss:
         """The recipe's sum of losses; class weights by the training part's masks, all of which are read for them."""
         assert isinstance(pictures, PixelSet)
-        weights = None
+        losses, weights = parse_losses(recipe.loss), None
         if recipe.class_weights != "none":
             weights = class_weights(recipe.class_weights, *map(torch.from_numpy, pictures.frequencies()))
         return PixelLoss(
-            parse_losses(recipe.loss),
+            losses,
             smoothing=recipe.label_smoothing,
             class_weights=weights,
             boundary=recipe.boundary,

@@ -115,8 +115,11 @@ class Segmenter(TaskModel):
         return Features(maps[-1], maps, size)
 
     def maps(self, images: Tensor) -> Sequence[Tensor]:
-        """Images of sides that are multiples of 32 -> the trunk's maps."""
-        return super().features(images).pyramid
+        """Images of sides that are multiples of 32 -> the trunk's maps, resized where a trunk's own are not exact."""
+        height, width = images.shape[-2:]
+        exact = [torch.Size((height // level.stride, width // level.stride)) for level in self.levels]
+        found = zip(super().features(images).pyramid, exact, strict=True)
+        return [it if it.shape[-2:] == size else _resized(it, size) for it, size in found]
 
     def decode(self, features: Features, targets: Any = None) -> Any:
         """Features -> logits (batch, classes, height, width) of the input's size.

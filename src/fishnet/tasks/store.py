@@ -73,6 +73,8 @@ def start_from(model: TaskModel, source: str) -> list[str]:
         bundle = read_bundle(path)
         path = path / WEIGHTS
         hint = f"{source} is a {bundle.backbone}: say --backbone {bundle.backbone} --size {bundle.preprocess.size[0]}; "
+        if "body" in (bundle.head, bundle.backbone_args.get("end")) and len(getattr(model.trunk, "head", ())):
+            hint = f"{source} ends with the body, without the fish's head: it can start a segmenter with --head body; "
         origin = f"{source} ({bundle.task}, {bundle.backbone}, {len(bundle.classes)} classes)"
     elif path.is_dir():
         raise InputError(f"{source}: not a bundle: give a bundle's folder or a checkpoint file")

@@ -155,21 +155,28 @@ _Pass = tuple[Any, Any, list[int], list[str]]
 def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
     for batch in loader(part, transform, recipe, predictor.bundle.preprocess, shuffle=False):
         assert isinstance(batch, Batch)
-        outputs = _outputs(predictor, batch) if batch.indices else None
+        outputs = _outputs(predictor, part, batch) if batch.indices else None
         yield outputs, batch.targets, batch.indices, batch.broken
 
 
-def _outputs(predictor: Predictor, batch: Batch) -> Any:
-    """The raw outputs for a batch, as prediction computes them: no whole picture is padded to another's size."""
-    images = predictor.bundle.preprocess.normalise(batch.images.numpy())
-    if predictor.bundle.preprocess.fit == "crop":
-        return predictor.engine(images)
+def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
+    """The outputs for a batch, as prediction computes them.
+
+    No whole picture is padded to another's size, and those that are too large for one pass go through in tiles.
+    """
+    images, preprocess = batch.images.numpy(), predictor.bundle.preprocess
+    if preprocess.fit == "crop":
+        return predictor.engine(preprocess.normalise(images))
+    outputs: list[Any] = [None] * len(images)
     alike: dict[tuple[int, int], list[int]] = {}
     for i, target in enumerate(batch.targets):
-        alike.setdefault(target.placement.outer, []).append(i)
-    outputs: list[Any] = [None] * len(images)
+        if predictor.own_tiling(target.placement.size):
+            outputs[i] = predictor.predict(part.read(batch.indices[i])[0])
+        else:
+            alike.setdefault(target.placement.outer, []).append(i)
     for (height, width), some in alike.items():
-        for i, output in zip(some, predictor.engine(images[some, :, :height, :width]), strict=True):
+        inputs = preprocess.normalise(images[some, :, :height, :width])
+        for i, output in zip(some, predictor.engine(inputs), strict=True):
             outputs[i] = output
     return outputs
 
