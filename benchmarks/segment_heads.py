@@ -32,6 +32,7 @@ MODELS = {
         "--backbone", "fishnet_tiny", "--head", "upernet", "--decoder-channels", "32",
     ],
     "fpn, resnet10t": ["--backbone", "resnet10t", "--head", "fpn"],
+    "body without edges, fishnet_tiny": ["--backbone", "fishnet_tiny", "--head", "body", "--no-edges"],
     "body, fishnet_small": ["--backbone", "fishnet_small", "--head", "body"],
 }  # fmt: skip
 SHARED = [
@@ -131,7 +132,7 @@ def main() -> None:
     before = os.getloadavg()[0]
     for core in range(os.cpu_count() or 1):
         CORES.put(core)
-    places = {name: args.out / f"{i}-{MODELS[name][3]}-{MODELS[name][1]}" for i, name in enumerate(args.models)}
+    places = {name: args.out / f"{i + 1}-{MODELS[name][3]}-{MODELS[name][1]}" for i, name in enumerate(args.models)}
     with ThreadPoolExecutor(CORES.qsize()) as pool:
         waiting = {
             name: pool.submit(epochs_of, args.data, Path(f"{place}-timed"), MODELS[name], args.minutes)
