@@ -15,7 +15,6 @@ from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import InputError, WorkError
 from fishnet.results import Segmentation
-from fishnet.tasks import get_task
 from fishnet.tasks.boundaries import boundary_f1
 from fishnet.tasks.pixel_metrics import PixelMetric
 from fishnet.tasks.pixel_report import PixelReport
@@ -253,9 +252,3 @@ def test_outputs_that_are_no_numbers() -> None:
     truth = np.zeros((32, 32), np.uint8)
     with pytest.raises(WorkError, match="not finite"):
         PixelReport(Classes.of("ab")).update([np.full((2, 32, 32), np.nan, np.float32)], [target(truth)], [0])
-
-
-def test_options_of_detectors() -> None:
-    for options in ({"threshold": 0.5}, {"most": 10}):
-        with pytest.raises(InputError, match="for detectors"):
-            get_task("segment").report(Classes.of("ab"), **options)

@@ -221,11 +221,20 @@ class Task(ABC):
             raise InputError(f"unknown head {head!r} for {self.name}: {nearest(head, self.heads)}")
         return head
 
-    @abstractmethod
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Parts:
         """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
+        sets = self.parts(data, channels, recipe, classes, whole=whole)
+        for part in sets.values():
+            part.sixteen_bit = recipe.sixteen_bit
+        return sets
+
+    @abstractmethod
+    def parts(
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+    ) -> Parts:
+        """What :meth:`open_data` opens, by the formats of the level."""
 
     @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
@@ -299,8 +308,5 @@ class Task(ABC):
             classes: of the model's outputs.
             threshold: of the scores, where the level knows one.
             most: objects of a picture that count, where the level knows any.
-
-        Raises:
-            InputError: an argument that the level does not know.
         """
         return None

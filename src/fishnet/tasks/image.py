@@ -15,7 +15,6 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
-from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.weighting import class_weights
@@ -70,16 +69,13 @@ class Classify(Task):
     heads = ("default",)
     monitor = "acc@1"
 
-    def open_data(
+    def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
-        sets = open_labelled(
+        return open_labelled(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
         )
-        for part in sets.values():
-            part.sixteen_bit = recipe.sixteen_bit
-        return sets
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """A square from the picture's centre."""
@@ -149,8 +145,6 @@ class Classify(Task):
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.image_report.ImageReport`."""
-        if threshold is not None or most is not None:
-            raise InputError("threshold and most are for detectors: a classifier says its best class")
         from fishnet.tasks.image_report import ImageReport
 
         return ImageReport(classes)

@@ -11,7 +11,6 @@ from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
 from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.draw import draw_labels
-from fishnet.errors import InputError
 from fishnet.preprocess import LONGEST, Preprocess
 from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
@@ -43,17 +42,14 @@ class Segment(Task):
     watched = ("mIoU", "mAcc", "aAcc")
     any_size = True
 
-    def open_data(
+    def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, PixelSet]:
         """See :func:`~fishnet.data.pixels.open.open_pixels`."""
-        sets = open_pixels(
+        return open_pixels(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             ignore=recipe.ignore, void=recipe.void,
         )  # fmt: skip
-        for part in sets.values():
-            part.sixteen_bit = recipe.sixteen_bit
-        return sets
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """The whole picture, resized or in its own size."""
@@ -133,8 +129,6 @@ class Segment(Task):
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.pixel_report.PixelReport`."""
-        if threshold is not None or most is not None:
-            raise InputError("threshold and most are for detectors: a segmenter says each pixel's best class")
         from fishnet.tasks.pixel_report import PixelReport
 
         return PixelReport(classes)

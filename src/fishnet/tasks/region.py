@@ -53,17 +53,14 @@ class _Regions(Task):
     with_masks: ClassVar[bool]
     any_size = True
 
-    def open_data(
+    def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, RegionSet]:
         """See :func:`~fishnet.data.regions.open.open_regions`."""
-        sets = open_regions(
+        return open_regions(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             masks=self.with_masks,
         )  # fmt: skip
-        for part in sets.values():
-            part.sixteen_bit = recipe.sixteen_bit
-        return sets
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """The whole picture."""

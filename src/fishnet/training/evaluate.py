@@ -141,11 +141,10 @@ def evaluate(
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:
-    """Raises InputError for a value that makes no sense; what a task does not know, its metrics and report say."""
+    """Raises InputError for a value that makes no sense, and for an option that the task does not have."""
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
-    own = ("threshold", "most")
-    predictor.check(**{name: value for name, value in options.items() if name in predictor.options or name not in own})
+    predictor.check(**options)
 
 
 _Pass = tuple[Any, Any, list[int], list[str]]

@@ -246,7 +246,7 @@ def test_other_numbers_of_channels(channels: int) -> None:
 
 def test_what_cannot_be() -> None:
     for make in (transform, PixelEvalTransform):
-        with pytest.raises(InputError, match="fit 'crop': label maps need whole pictures, fit 'whole' or 'native'"):
+        with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
             make(Preprocess((64, 64)))  # type: ignore[operator]
     for jitter in ((2, 1), (0, 1)):
         with pytest.raises(InputError, match=r"jitter .*: must be a smallest and a largest factor, above 0"):

@@ -340,9 +340,9 @@ def test_other_numbers_of_channels(channels: int) -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(InputError, match="fit 'crop': objects need whole pictures"):
+    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
         transform(Preprocess((64, 64)))
-    with pytest.raises(InputError, match="fit 'crop': objects need whole pictures"):
+    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
         RegionEvalTransform(Preprocess((64, 64)), False)
     with pytest.raises(InputError, match=r"jitter \(2, 1\): must be"):
         transform(jitter=(2, 1))

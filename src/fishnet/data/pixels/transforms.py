@@ -5,21 +5,19 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
-from fishnet.data.crops import Window, fitting, happens, uniform
+from fishnet.data.augment import WholePictures, check_whole
+from fishnet.data.crops import Window, fitting
 from fishnet.data.decode import to_tensor
-from fishnet.data.photometric import distort
 from fishnet.data.pictures import Picture
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
 from fishnet.data.views import View
-from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess, padded
 
 TRIES = 10  # crops that are drawn until one is of more than one class
 
 
-class PixelTrainTransform:
+class PixelTrainTransform(WholePictures):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of a picture and its label map.
 
     A picture is resized in its own proportions as :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor
@@ -41,8 +39,6 @@ class PixelTrainTransform:
             number of channels than 1 and 3.
     """
 
-    least: int | None = 0
-
     def __init__(
         self,
         preprocess: Preprocess,
@@ -54,18 +50,8 @@ class PixelTrainTransform:
         single_class: float,
         photometric: float,
     ) -> None:
-        _check_whole(preprocess)
-        if not 0 < jitter[0] <= jitter[1]:
-            raise InputError(f"jitter {tuple(jitter)}: must be a smallest and a largest factor, above 0")
-        if photometric and preprocess.channels not in (1, 3):
-            raise InputError(
-                f"photometric={photometric}: is for grey and RGB, not for {preprocess.channels} channels: set it to 0"
-            )
-        self.preprocess, self.page = preprocess, (padded(crop_size),) * 2
-        self.flip, self.jitter, self.photometric = (flip, flip_vertical), jitter, photometric
-        self.single_class = single_class
-        exact = preprocess.interpolation == "nearest"  # Pillow's nearest px, which is not torchvision's of that name
-        self.interpolation = InterpolationMode("nearest-exact" if exact else preprocess.interpolation)
+        super().__init__(preprocess, flip=flip, flip_vertical=flip_vertical, jitter=jitter, photometric=photometric)
+        self.side, self.single_class = padded(crop_size), single_class
 
     def __call__(self, image: Picture | Tensor, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
         """A picture and its label map, of one size.
@@ -79,21 +65,16 @@ class PixelTrainTransform:
         """
         picture = image if isinstance(image, Tensor) else to_tensor(image)
         view = self._view(labels)
-        fill = torch.tensor(self.preprocess.mean_colour, dtype=picture.dtype)
-        page = fill.expand(*view.page, len(fill)).contiguous().permute(2, 0, 1)
-        part = view.pixels(picture, self.interpolation)
-        view.paste(distort(part, self.photometric) if self.photometric else part, page)
-        return page, PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)))
+        return self.page([picture], [view]), PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)))
 
     def _view(self, labels: LabelMap) -> View:
         whole: Window = (0, 0, labels.shape[1], labels.shape[0])
-        low, high = self.jitter
-        scale = self.preprocess.scale(*labels.shape) * math.exp(uniform(math.log(low), math.log(high)))
+        scale, page = self.scale(*labels.shape), (self.side, self.side)
         for _ in range(TRIES):
-            window, inner = fitting(whole, scale, self.page, None)
+            window, inner = fitting(whole, scale, page, None)
             if window == whole or self.single_class >= 1 or _share(labels, window) <= self.single_class:
                 break
-        return View(window, inner, (0, 0), self.page, (happens(self.flip[0]), happens(self.flip[1])))
+        return View(window, inner, (0, 0), page, self.flips())
 
 
 class PixelEvalTransform:
@@ -109,7 +90,7 @@ class PixelEvalTransform:
     least: int | None = None
 
     def __init__(self, preprocess: Preprocess) -> None:
-        _check_whole(preprocess)
+        check_whole(preprocess)
         self.preprocess = preprocess
 
     def __call__(self, image: Picture, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
@@ -124,11 +105,6 @@ class PixelEvalTransform:
         view = View((0, 0, width, height), place.inner, (0, 0), place.outer)
         target = PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, place)
         return torch.from_numpy(self.preprocess.pixels(image)), target
-
-
-def _check_whole(preprocess: Preprocess) -> None:
-    if preprocess.fit == "crop":
-        raise InputError(f"fit {preprocess.fit!r}: label maps need whole pictures, fit 'whole' or 'native'")
 
 
 def _share(labels: LabelMap, window: Window) -> float:

@@ -2,28 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
 
+from fishnet.data.augment import WholePictures, check_whole
 from fishnet.data.crops import Window, fitting, happens, part_of, resized, uniform
 from fishnet.data.decode import to_tensor
-from fishnet.data.photometric import distort
 from fishnet.data.pictures import Picture
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.views import RegionView
-from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess, padded
 
 SMALLEST_CROP = 0.3  # of either side of the picture
 CENTRE = (0.3, 0.7)  # where a mosaic's four pictures meet, of either side of the canvas
 
 
-class RegionTrainTransform:
+class RegionTrainTransform(WholePictures):
     """Crop, scale jitter, mirroring and photometric distortion of a picture and its objects, or a mosaic of four.
 
     A picture, or the crop that is taken of it, is resized in its own proportions as
@@ -52,8 +49,6 @@ class RegionTrainTransform:
             number of channels than 1 and 3.
     """
 
-    least: int | None = 0
-
     def __init__(
         self,
         preprocess: Preprocess,
@@ -67,19 +62,9 @@ class RegionTrainTransform:
         mosaic: float,
         with_masks: bool,
     ) -> None:
-        _check_whole(preprocess)
-        if not 0 < jitter[0] <= jitter[1]:
-            raise InputError(f"jitter {tuple(jitter)}: must be a smallest and a largest factor, above 0")
-        if photometric and preprocess.channels not in (1, 3):
-            raise InputError(
-                f"photometric={photometric}: is for grey and RGB, not for {preprocess.channels} channels: set it to 0"
-            )
-        self.preprocess, self.fixed, self.with_masks = preprocess, canvas, with_masks
-        self.flip, self.jitter, self.crop, self.photometric = (flip, flip_vertical), jitter, crop, photometric
-        self.mosaic = mosaic
+        super().__init__(preprocess, flip=flip, flip_vertical=flip_vertical, jitter=jitter, photometric=photometric)
+        self.fixed, self.with_masks, self.crop, self.mosaic = canvas, with_masks, crop, mosaic
         self.canvas = (padded(max(preprocess.size)),) * 2
-        exact = preprocess.interpolation == "nearest"  # Pillow's nearest px, which is not torchvision's of that name
-        self.interpolation = InterpolationMode("nearest-exact" if exact else preprocess.interpolation)
 
     def partners(self, length: int) -> list[int]:
         """Three other pictures of a set of so many, with the probability of a mosaic, else none."""
@@ -102,12 +87,7 @@ class RegionTrainTransform:
         """
         pictures = [(_as_tensor(picture), found) for picture, found in ((image, objects), *others)]
         views = self._four(pictures) if others else [self._single(*pictures[0])]
-        kind = reduce(torch.promote_types, (picture.dtype for picture, _ in pictures))
-        fill = torch.tensor(self.preprocess.mean_colour, dtype=kind)
-        page = fill.expand(*views[0].page, len(fill)).contiguous().permute(2, 0, 1)
-        for view, (picture, _) in zip(views, pictures, strict=True):
-            part = view.pixels(picture, self.interpolation)
-            view.paste(distort(part, self.photometric) if self.photometric else part, page)
+        page = self.page([picture for picture, _ in pictures], views)
         targets = [view.target(found, self.with_masks) for view, (_, found) in zip(views, pictures, strict=True)]
         return page, targets[0] if len(targets) == 1 else _together(targets)
 
@@ -118,12 +98,12 @@ class RegionTrainTransform:
         if happens(self.crop):
             kept = _one_of(objects)
             window = _crop(window, kept)
-        scale = self._scale(window)
+        scale = self.scale(*_size(window))
         if self.fixed:
             window, inner = fitting(window, scale, self.canvas, kept)
-            return RegionView(window, inner, (0, 0), self.canvas, self._flips())
+            return RegionView(window, inner, (0, 0), self.canvas, self.flips())
         inner = resized(window, scale)
-        return RegionView(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self._flips())
+        return RegionView(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self.flips())
 
     def _four(self, pictures: Sequence[tuple[Tensor, Objects]]) -> list[RegionView]:
         """Views of four pictures that touch in the centre of a mosaic, clockwise from above and left of it."""
@@ -135,19 +115,10 @@ class RegionTrainTransform:
         ):
             room = y if above else height - y, x if left else width - x
             window: Window = (0, 0, image.shape[2], image.shape[1])
-            window, inner = fitting(window, self._scale(window) / 2, room, None)
+            window, inner = fitting(window, self.scale(*_size(window)) / 2, room, None)
             corner = x - inner[1] if left else x, y - inner[0] if above else y
-            views.append(RegionView(window, inner, corner, self.canvas, self._flips()))
+            views.append(RegionView(window, inner, corner, self.canvas, self.flips()))
         return views
-
-    def _scale(self, window: Window) -> float:
-        """From px of the picture to px of the input, jittered."""
-        scale = self.preprocess.scale(window[3] - window[1], window[2] - window[0])
-        low, high = self.jitter
-        return scale * math.exp(uniform(math.log(low), math.log(high)))
-
-    def _flips(self) -> tuple[bool, bool]:
-        return happens(self.flip[0]), happens(self.flip[1])
 
 
 class RegionEvalTransform:
@@ -164,7 +135,7 @@ class RegionEvalTransform:
     least: int | None = None
 
     def __init__(self, preprocess: Preprocess, with_masks: bool) -> None:
-        _check_whole(preprocess)
+        check_whole(preprocess)
         self.preprocess, self.with_masks = preprocess, with_masks
 
     def __call__(self, image: Picture, objects: Objects) -> tuple[Tensor, RegionTarget]:
@@ -188,9 +159,9 @@ class RegionEvalTransform:
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
-def _check_whole(preprocess: Preprocess) -> None:
-    if preprocess.fit != "whole":
-        raise InputError(f"fit {preprocess.fit!r}: objects need whole pictures, fit 'whole'")
+def _size(window: Window) -> tuple[int, int]:
+    """Height and width."""
+    return window[3] - window[1], window[2] - window[0]
 
 
 def _as_tensor(image: Picture | Tensor) -> Tensor:
