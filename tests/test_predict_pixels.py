@@ -183,7 +183,7 @@ def test_no_more_than_a_band_of_a_mosaic_is_kept() -> None:
 
 @pytest.mark.parametrize("tile", [None, 64])
 def test_a_large_picture_in_its_own_size_is_tiled_by_itself(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fishnet.predict._WHOLE", 200 * 200)
+    monkeypatch.setattr("fishnet.predict.LARGEST", 200 * 200)
     monkeypatch.setattr("fishnet.predict._TILE", 96)
     predictor = pixelwise(64, "native", Pixelwise())
     for size, largest in (((200, 200), 224), ((250, 200), 256)):
@@ -202,7 +202,7 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
         def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
             return self(batch), batch.mean((2, 3))
 
-    monkeypatch.setattr("fishnet.predict._WHOLE", 100 * 100)
+    monkeypatch.setattr("fishnet.predict.LARGEST", 100 * 100)
     for i, side in enumerate((64, 200)):
         Image.fromarray(noise(side, side)).save(tmp_path / f"{i}.png")
     vectors: dict[str, NDArray[np.float32]] = {}
@@ -215,7 +215,7 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
 def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     from fishnet.data.labels import Classes
 
-    monkeypatch.setattr("fishnet.predict._WHOLE", 200 * 200)
+    monkeypatch.setattr("fishnet.predict.LARGEST", 200 * 200)
     monkeypatch.setattr("fishnet.predict._TILE", 96)
     many = pixelwise(32, "native", Pixelwise(), Classes.of(map(str, range(64))))
     assert many.own_tiling((100, 199)) is None

@@ -16,6 +16,7 @@ from fishnet.errors import InputError
 from fishnet.hub import local
 from fishnet.inputs import Input, cut, open_picture, size_of, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
+from fishnet.preprocess import LARGEST
 from fishnet.results import RESULTS, Detections, Result, Segmentation
 from fishnet.results.segmentation import probabilities, resized
 from fishnet.sources import Failure, Source, each_picture
@@ -26,9 +27,10 @@ Embedding = Callable[[str, NDArray[np.float32]], None]
 
 _STEP = 32  # pictures at once, if they are of _USUAL px
 _USUAL = 224 * 224
-_WHOLE = 4096 * 4096  # px of input of a label map's largest whole picture, with so many classes:
-_USUAL_CLASSES = 32
-_TILE = 1024  # px, the least of tiles of larger ones
+_USUAL_CLASSES = 32  # with more, less than LARGEST goes through in one piece
+_TILE = 1024  # px, of tiles of larger pictures, where the training's size is not larger still, as far as a row of
+_HELD = 1 << 30  # such tiles has so many bytes of probabilities,
+_LEAST = 256  # px, and the least in any case
 _SCALES = (1.0, 0.75, 1.25)  # of the input, the own size first
 
 
@@ -46,10 +48,12 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Pictures computed at once where nothing else is said: 32, or as many whole ones as have as many pixels."""
+        """Pictures computed at once where nothing else is said: 32, or as many whole ones as have as many pixels; of
+        pictures in their own size, which may be any, one.
+        """
         preprocess = self.bundle.preprocess
-        if preprocess.fit == "crop":
-            return _STEP
+        if preprocess.fit != "whole":
+            return _STEP if preprocess.fit == "crop" else 1
         return _as_many(preprocess.size[0] * preprocess.size[1])
 
     @property
@@ -202,9 +206,10 @@ class Predictor:
         preprocess, classes = self.bundle.preprocess, len(self.bundle.classes)
         if self.bundle.task != "segment" or preprocess.fit != "native":
             return None
-        if size[0] * size[1] * max(_USUAL_CLASSES, classes) <= _WHOLE * _USUAL_CLASSES:
+        if size[0] * size[1] * max(_USUAL_CLASSES, classes) <= LARGEST * _USUAL_CLASSES:
             return None
-        return max(_TILE, *preprocess.size), OVERLAP
+        held = _HELD // (4 * classes * size[1])  # rows of px whose probabilities take so much
+        return min(max(_TILE, *preprocess.size), max(_LEAST, held)), OVERLAP
 
     def _merged(self, picture: Picture, tiling: tuple[int, float], options: dict[str, Any], step: int | None) -> Result:
         """The objects of a picture's tiles."""
@@ -231,11 +236,11 @@ class Predictor:
 
     def _steps(self, places: Sequence[Tile], step: int | None) -> Iterator[Sequence[Tile]]:
         top, left, bottom, right = places[0]
-        count = step or self._count(bottom - top, right - left)
+        count = step or self.count(bottom - top, right - left)
         return (places[start : start + count] for start in range(0, len(places), count))
 
-    def _count(self, height: int, width: int) -> int:
-        """How many pictures, or inputs, of this size are computed at once."""
+    def count(self, height: int, width: int) -> int:
+        """How many inputs of this size, px, are computed at once."""
         return _as_many(height * width) if self.bundle.preprocess.fit == "native" else self.batch_size
 
     def _likely(self, pictures: Sequence[Picture], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
@@ -284,7 +289,7 @@ class Predictor:
         for i, given in enumerate(inputs):
             alike.setdefault(given.pixels.shape, []).append(i)
         for shape, indices in alike.items():
-            count = step or self._count(shape[1], shape[2])
+            count = step or self.count(shape[1], shape[2])
             for start in range(0, len(indices), count):
                 some = indices[start : start + count]
                 batch = self.bundle.preprocess.normalise(np.stack([inputs[i].pixels for i in some]))

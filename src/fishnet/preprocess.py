@@ -21,6 +21,7 @@ _FILTERS = {
 
 
 LONGEST = 5 / 3  # most of the longer side of a whole picture, of the shorter, by default: COCO's 1333 px to 800
+LARGEST = 4096 * 4096  # px of a picture in its own size that goes through a network in one piece
 DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
 
 

@@ -13,7 +13,7 @@ from fishnet.data.labels import Classes
 from fishnet.draw import draw_labels, label_colour
 from fishnet.draw.labels import count_labels
 from fishnet.draw.text import percent
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 from fishnet.results.base import upright
 
 if TYPE_CHECKING:
@@ -151,8 +151,13 @@ def probabilities(logits: NDArray[np.float32], inner: tuple[int, int]) -> NDArra
     Args:
         logits: (classes, height, width) of the input's size.
         inner: height and width of the picture's part, px, at the upper left.
+
+    Raises:
+        WorkError: logits that are not finite.
     """
     part = logits[:, : inner[0], : inner[1]]
+    if not np.isfinite(part).all():
+        raise WorkError("the model's scores are not finite (NaN or infinite): its weights are of no use")
     likely: NDArray[np.float32] = part - part.max(0)
     np.exp(likely, out=likely)
     likely /= likely.sum(0)

@@ -145,6 +145,11 @@ class TaskModel(nn.Module, ABC):
             trunk.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
         self.trunk = trunk
 
+    @property
+    def fewest(self) -> int:
+        """Pictures that a training step needs, in each process."""
+        return 1
+
     def features(self, images: Tensor) -> Features:
         """(batch, channels, height, width), normalised -> the features this model wants."""
         size = (images.shape[-2], images.shape[-1])
@@ -264,6 +269,9 @@ class Task(ABC):
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
         """Scores below which results are dropped in use; see :class:`~fishnet.bundle.Bundle`."""
         return {}
+
+    def check(self, sets: Parts, preprocess: Preprocess) -> None:
+        """Raises InputError for pictures that a training could not take; by default it takes all."""
 
     @abstractmethod
     def build(self, spec: ModelSpec) -> TaskModel:

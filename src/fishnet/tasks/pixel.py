@@ -11,8 +11,8 @@ from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
 from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.draw import draw_labels
-from fishnet.preprocess import LONGEST, Preprocess
-from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
+from fishnet.preprocess import LARGEST, LONGEST, Preprocess
+from fishnet.tasks.base import ModelSpec, Parts, Report, Task, TaskModel
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
 from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
 from fishnet.tasks.weighting import class_weights
@@ -90,6 +90,22 @@ class Segment(Task):
             auxiliary=recipe.auxiliary > 0,
             drop_rate=recipe.drop_rate,
         ).to_dict()
+
+    def check(self, sets: Parts, preprocess: Preprocess) -> None:
+        """Training validates pictures whole, and those in their own size may be too large for that."""
+        if preprocess.fit != "native":
+            return
+        pictures = sets["val"]
+        for index in range(len(pictures)):
+            try:
+                height, width = pictures.size(index)
+            except InputError:  # is said, or skipped, when the picture's turn comes
+                continue
+            if height * width > LARGEST:
+                raise InputError(
+                    f"{pictures.source(index)}: is {width}x{height} px: training validates pictures whole, of {LARGEST:,} "
+                    "px at most in their own size: cut it into smaller ones, or leave out --native"
+                )
 
     def build(self, spec: ModelSpec) -> Segmenter:
         """See :class:`~fishnet.tasks.base.Task`."""

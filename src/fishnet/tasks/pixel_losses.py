@@ -97,12 +97,10 @@ class PixelLoss(nn.Module):
         )
 
     def _mean(self, each: Tensor, labels: Tensor) -> Tensor:
-        """The mean over pixels that are not ignored, weighted by their classes' weights; 0 where there are none."""
+        """The mean over pixels that are not ignored, weighted by their classes' weights; 0 where nothing weighs."""
         there = labels != IGNORE
-        if self.class_weights is None:
-            return each[there].sum() / there.sum().clamp(min=1)
-        mean: Tensor = each[there].sum() / self.class_weights[labels[there]].sum().clamp(min=1e-12)
-        return mean
+        weight = there.sum() if self.class_weights is None else self.class_weights[labels[there]].sum()
+        return each[there].sum() / weight if weight > 0 else 0 * each.sum()
 
 
 def stacked(targets: Sequence[PixelTarget], size: tuple[int, int], device: torch.device | str) -> Tensor:

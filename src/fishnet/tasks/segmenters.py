@@ -82,6 +82,11 @@ class Segmenter(TaskModel):
         self.scores = nn.Conv2d(width, classes, 1)
         self.auxiliary = _auxiliary(self.at_sixteen, classes, spec) if spec.auxiliary else None
 
+    @property
+    def fewest(self) -> int:
+        """See :class:`~fishnet.tasks.base.TaskModel`."""
+        return 2 if self.pooled and self.spec.norm == "batch" else 1
+
     @classmethod
     def trunk_of(cls, spec: ModelSpec) -> nn.Module:
         """Builds the backbone as this segmenter wants it. Raises InputError, see ModelSpec."""
@@ -102,7 +107,7 @@ class Segmenter(TaskModel):
         Raises:
             InputError: in training, one picture for a decoder whose batch norms need two.
         """
-        if self.pooled and self.training and self.spec.norm == "batch" and len(images) == 1:
+        if self.training and len(images) < self.fewest:
             raise InputError(
                 "one picture a step: this head's batch norms of pooled features need two in each process: give a "
                 "larger --batch-size, or --head-norm group"
@@ -349,6 +354,11 @@ class DeepLabV3Plus(_Pyramid):
 
     pooled = True
     wants_pyramid = (4, 16)
+
+    @property
+    def fewest(self) -> int:
+        """See :class:`~fishnet.tasks.base.TaskModel`."""
+        return 2 if self.pooled and self.spec.norm == "batch" else 1
 
     @classmethod
     def trunk_of(cls, spec: ModelSpec) -> nn.Module:

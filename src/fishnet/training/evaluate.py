@@ -173,10 +173,12 @@ def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
             outputs[i] = predictor.predict(part.read(batch.indices[i])[0])
         else:
             alike.setdefault(target.placement.outer, []).append(i)
-    for (height, width), some in alike.items():
-        inputs = preprocess.normalise(images[some, :, :height, :width])
-        for i, output in zip(some, predictor.engine(inputs), strict=True):
-            outputs[i] = output
+    for (height, width), indices in alike.items():
+        step = predictor.count(height, width)
+        for some in (indices[start : start + step] for start in range(0, len(indices), step)):
+            inputs = preprocess.normalise(images[some, :, :height, :width])
+            for i, output in zip(some, predictor.engine(inputs), strict=True):
+                outputs[i] = output
     return outputs
 
 

@@ -160,6 +160,7 @@ def _plan(
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
+    task.check(sets, preprocess)
     args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
     head_args = task.head_args(recipe, sets["train"], preprocess, tell)
     model = task.build(
@@ -184,7 +185,8 @@ def _plan(
     begin = position.epoch, position.batches
     transform = task.train_transform(recipe, preprocess)
     train = loader(sets["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
-    val = loader(sets["val"], task.eval_transform(preprocess), recipe, preprocess, shuffle=False, processes=processes)
+    alone = recipe.replace({"batch_size": processes.world}) if preprocess.fit == "native" else recipe  # of any size
+    val = loader(sets["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
     module = Training(
         task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
         recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,

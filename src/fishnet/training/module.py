@@ -126,9 +126,9 @@ class Training(pl.LightningModule):
             part.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """One step's loss; nothing to learn from in a batch without a readable picture."""
+        """One step's loss; nothing to learn from in a batch without a readable picture, or with fewer than it takes."""
         self.account(batch)
-        if not batch.indices:
+        if not batch.indices or (batch.broken and len(batch.indices) < self.model.fewest):
             return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
         loss = total(self.criterion(self.model(images, targets), targets))
