@@ -272,6 +272,7 @@ class Task(ABC):
 
     def check(self, sets: Parts, preprocess: Preprocess) -> None:
         """Raises InputError for pictures that a training could not take; by default it takes all."""
+        return
 
     @abstractmethod
     def build(self, spec: ModelSpec) -> TaskModel:

@@ -11,6 +11,7 @@ from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
 from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.draw import draw_labels
+from fishnet.errors import InputError
 from fishnet.preprocess import LARGEST, LONGEST, Preprocess
 from fishnet.tasks.base import ModelSpec, Parts, Report, Task, TaskModel
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
@@ -103,8 +104,8 @@ class Segment(Task):
                 continue
             if height * width > LARGEST:
                 raise InputError(
-                    f"{pictures.source(index)}: is {width}x{height} px: training validates pictures whole, of {LARGEST:,} "
-                    "px at most in their own size: cut it into smaller ones, or leave out --native"
+                    f"{pictures.source(index)}: is {width}x{height} px: training validates pictures whole, of "
+                    f"{LARGEST:,} px at most in their own size: cut it into smaller ones, or leave out --native"
                 )
 
     def build(self, spec: ModelSpec) -> Segmenter:

@@ -11,7 +11,6 @@ from torchmetrics import Metric
 
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
-from fishnet.errors import WorkError
 from fishnet.results import Segmentation
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.report_files import shares
