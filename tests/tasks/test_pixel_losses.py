@@ -272,3 +272,18 @@ def test_wrong_sums(text: str, words: str) -> None:
     assert words in str(caught.value)
     assert str(caught.value).startswith(f"loss={text!r}")
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_of_classes_that_weigh_nothing() -> None:
+    """A batch of nothing but these, as a validation may have it, has a loss of 0, also with label smoothing."""
+    loss = PixelLoss(
+        {"cross-entropy": 1.0}, smoothing=0.1, class_weights=torch.tensor([1.0, 1.0, 0.0]), boundary=1.0, auxiliary=0.4
+    )
+    logits = torch.randn(1, 3, 8, 8, requires_grad=True)
+    found = loss({"logits": logits, "auxiliary": logits}, [PixelTarget(torch.full((8, 8), 2, dtype=torch.uint8))])
+    assert {name: float(value.detach()) for name, value in found.items()} == {
+        "cross-entropy": 0.0, "boundary": 0.0, "auxiliary": 0.0,
+    }  # fmt: skip
+    torch.stack(list(found.values())).sum().backward()
+    assert logits.grad is not None
+    assert not logits.grad.any()
