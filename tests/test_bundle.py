@@ -158,12 +158,9 @@ def test_a_segmenter_of_schema_3_predicts_as_it_did() -> None:
     expected = json.loads((folder / "labels.json").read_text())
     found: Any = predictor.predict([labelled_scene(i).picture for i in range(len(expected))])
     for labels, known in zip(found, expected, strict=True):
-        assert [(row["id"], row["name"]) for row in labels.rows()] == [
-            (row["id"], row["name"]) for row in known["rows"]
-        ]
-        np.testing.assert_allclose(
-            [row["pixels"] for row in labels.rows()], [row["pixels"] for row in known["rows"]], atol=20
-        )
+        rows, told = labels.rows(), known["rows"]
+        assert [(row["id"], row["name"]) for row in rows] == [(row["id"], row["name"]) for row in told]
+        np.testing.assert_allclose([row["pixels"] for row in rows], [row["pixels"] for row in told], atol=20)
 
 
 @pytest.mark.parametrize(
