@@ -1,5 +1,6 @@
 """ADE20K: ids from 1, 0 ignored, and the names of its table."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def test_names_of_a_classes_file(rows: list[str], ids: tuple[int, ...], tmp_path
     assert found.classes.names[ids.index(2)] == "thing 2, thing"
     expected = outlined(scenes("val", 1)[0].labels + ids.index(1), 0 if ids[0] == 0 else 255)
     assert np.array_equal(found.label_map(0), expected)
+
+
+def test_no_folder_of_masks_in_a_part(tmp_path: Path) -> None:
+    data = ade_folder(tmp_path / "data", train=2, val=2)
+    shutil.copytree(data / "images" / "validation", data / "images" / "testing")
+    assert {part: len(found) for part, found in opened(data).items()} == {"train": 2, "val": 2}
+    (data / "annotations" / "validation").rename(data / "annotations" / "validaton")
+    words = r"no picture with a mask in its part 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
+    with pytest.raises(InputError, match=words):
+        opened(data)
+    left_out = {part: len(found.left_out) for part, found in opened(data, problems=[]).items()}
+    assert left_out == {"train": 0, "val": 2, "test": 2}
 
 
 def test_ids_above_150(tmp_path: Path) -> None:

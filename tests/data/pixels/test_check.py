@@ -157,6 +157,16 @@ def test_a_part_without_masks(part: str, ok: bool, tmp_path: Path) -> None:
     assert (found.parts[part].pictures, len(found.parts[part].left_out), found.ok) == (0, 2, ok)
 
 
+@pytest.mark.parametrize("layout", ["parts", "inner", "camvid"])
+def test_a_part_without_a_folder_of_masks(layout: str, tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", layout=layout, train=2, val=2)
+    masks = data / {"parts": "val/masks", "inner": "masks/val", "camvid": "val_labels"}[layout]
+    masks.rename(masks.with_name("maks"))
+    found = checked(data)
+    assert not found.ok
+    assert [line.split(": ")[1] for line in found.parts["val"].left_out] == [f"has no mask in {masks}"] * 2
+
+
 def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=2)
     path = data / "annotations" / "instances_train2017.json"

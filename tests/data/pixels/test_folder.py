@@ -1,5 +1,6 @@
 """Folders of pictures and masks: layouts, pairs, lists, what masks hold, and what is left out."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_lists_of_some_parts(tmp_path: Path) -> None:
         opened(data)
 
 
+@pytest.mark.parametrize("row", ["a/1", "a/1.png"])
+def test_what_is_in_no_list_is_trained_on_whatever_its_name(row: str, tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", layout="whole", train=2)
+    for folder in ("images", "masks"):
+        for i, below in enumerate("ab"):
+            (data / folder / below).mkdir()
+            (data / folder / f"train_00{i}.png").rename(data / folder / below / "1.png")
+    (data / "val.txt").write_text(row)
+    assert {part: keys(found) for part, found in opened(data).items()} == {"train": ["b/1.png"], "val": ["a/1.png"]}
+
+
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
@@ -198,6 +210,59 @@ def test_no_pictures_in_a_part(tmp_path: Path) -> None:
     save_mask(data / "val" / "images" / "1.png", np.zeros((4, 4)), "index")
     with pytest.raises(InputError, match=r"its part 'val' \(.*images/1\.png: has no mask in .*val/masks\)$"):
         opened(data)
+
+
+def missing(data: Path, folder: str, part: str, form: str) -> str:
+    """Does away with a part's folder of pictures or of masks; its name, from the data on."""
+    names = {"parts": f"{part}/{folder}", "inner": f"{folder}/{part}", "camvid": f"{part}_labels", "beside": part}
+    if form == "beside":
+        for path in (data / part).glob("*_mask.png"):
+            path.unlink()
+    elif form == "misspelt":
+        (data / folder / part).rename(data / folder / f"{part}l")
+    else:
+        shutil.rmtree(data / names[form])
+    return names.get(form, names["inner"])
+
+
+def laid_out(data: Path, form: str) -> Path:
+    if form != "beside":
+        return mask_folder(data, layout="inner" if form == "misspelt" else form, train=2, val=2, test=2)
+    mask_folder(data, suffix="_mask", train=2, val=2, test=2)
+    for path in [*data.glob("*/images/*"), *data.glob("*/masks/*")]:
+        path.rename(path.parents[1] / path.name)
+    for path in [*data.glob("*/images"), *data.glob("*/masks")]:
+        path.rmdir()
+    return data
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("form", ["parts", "inner", "misspelt", "camvid", "beside"])
+def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> None:
+    data = laid_out(tmp_path / "data", form)
+    name = missing(data, "masks", part, form)
+    with pytest.raises(InputError, match=rf"000\.png.*{name}|{name}: no picture has a mask of its name"):
+        opened(data)
+    found = opened(data, problems=[])
+    assert {name: (len(pairs), len(pairs.left_out)) for name, pairs in found.items()} == {
+        "train": (2, 0), "val": (2, 0), "test": (2, 0), part: (0, 2),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["parts", "inner"])
+def test_no_folder_of_pictures_in_a_part(form: str, tmp_path: Path) -> None:
+    data = laid_out(tmp_path / "data", form)
+    name = missing(data, "images", "val", form)
+    with pytest.raises(InputError, match=rf"no picture with a mask in its part 'val' \(.*: has no picture in .*{name}"):
+        opened(data)
+    assert len(opened(data, problems=[])["val"].left_out) == 2
+
+
+@pytest.mark.parametrize("form", ["parts", "inner", "misspelt", "camvid", "beside"])
+def test_no_folder_of_masks_in_the_test_part(form: str, tmp_path: Path) -> None:
+    data = laid_out(tmp_path / "data", form)
+    missing(data, "masks", "test", form)
+    assert list(opened(data)) == ["train", "val"]
 
 
 # What masks hold
@@ -309,6 +374,46 @@ def test_masks_of_0_and_255(names: tuple[str, str] | None, form: str, tmp_path: 
             assert np.array_equal(found.label_map(i), one.labels > 0)
 
 
+def halved(data: Path, part: str, value: int) -> Path:
+    """Masks of 0 and 255 with a file of two names; those of one part have one number alone."""
+    mask_folder(data, names=None, ids=(0, 255, 255), train=2, val=2)
+    (data / "classes.txt").write_text("ground\nplant\n")
+    for path in (data / part / "masks").iterdir():
+        save_mask(path, np.full((80, 96), value), "index")
+    return data
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("known", [False, True])
+def test_masks_of_0_and_255_of_which_a_part_has_one(known: bool, value: int, tmp_path: Path) -> None:
+    data, classes = halved(tmp_path / "data", "train", value), Classes(("ground", "plant"), (0, 255))
+    sets = opened(data, classes=classes if known else None)
+    assert sets["train"].classes == classes
+    assert np.array_equal(sets["val"].label_map(0), scenes("val", 1)[0].labels > 0)
+    assert (sets["train"].label_map(0) == value // 255).all()
+
+
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("names", [None, ("ground", "plant")])
+def test_what_has_one_of_0_and_255_to_a_model_of_both(
+    names: tuple[str, str] | None, value: int, tmp_path: Path
+) -> None:
+    data = halved(tmp_path / "data", "train", value)
+    for path in (data / "val" / "masks").iterdir():
+        save_mask(path, np.full((80, 96), value), "index")
+    if names is None:
+        (data / "classes.txt").unlink()
+    val = opened(data, classes=Classes(("ground", "plant"), (0, 255)))["val"]
+    assert (val.label_map(0) == value // 255).all()
+
+
+def test_masks_of_0_and_1_to_a_model_of_0_and_255(tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", names=None, ids=(0, 1, 1))
+    (data / "classes.txt").write_text("ground\nplant\n")
+    val = opened(data, classes=Classes(("ground", "plant"), (0, 255)))["val"]
+    assert np.array_equal(val.label_map(0), scenes("val", 1)[0].labels > 0)
+
+
 def test_0_1_and_255_is_not_that(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=(0, 1, 255))
     (data / "classes.txt").write_text("ground\nplant\n")
@@ -346,6 +451,14 @@ def test_known_classes_by_id_where_none_is_named(names: tuple[str, ...], tmp_pat
     found = opened(data, classes=known)["val"]
     assert found.classes == known
     assert np.array_equal(found.label_map(0), np.array([2, 0, 1])[scenes("val", 1)[0].labels])
+
+
+def test_void_ids_to_a_model_that_learnt_without_them(tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", names=None, ids=(0, 2, 3))
+    trained = opened(data, void=["2"])["train"].classes
+    assert trained == Classes(("0", "3"), (0, 3))
+    val = opened(data, void=["2"], classes=trained)["val"]
+    assert np.array_equal(val.label_map(0), np.array([0, 255, 1])[scenes("val", 1)[0].labels])
 
 
 def test_frequencies(tmp_path: Path) -> None:

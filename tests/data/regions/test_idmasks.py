@@ -46,6 +46,25 @@ def test_layouts(tmp_path: Path) -> None:
         opened(data)
 
 
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_half_of_a_part(folder: str, tmp_path: Path) -> None:
+    data = mask_folder(tmp_path / "data", train=2, val=2, test=2)
+    (data / "test" / folder).rename(data / "test" / "other")
+    assert list(opened(data)) == ["train", "val"]
+    (data / "val" / folder).rename(data / "val" / "other")
+    with pytest.raises(InputError, match=r"val: has only one of images and masks: add the other, or remove it$"):
+        opened(data)
+
+
+def test_large_masks_are_read_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    every = opened(mask_folder(tmp_path / "data", all=1))["all"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow warns of 96x80, and refuses twice the limit
+    every.objects(0)
+    assert not recwarn.list
+
+
 def test_palette_and_bits(tmp_path: Path) -> None:
     image = Image.new("P", (4, 3))
     image.putpalette([9, 9, 9] * 256)

@@ -4,11 +4,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fishnet.data.files import child, lines_of, part_folders
+from fishnet.data.files import child, lines_of
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.names import Legend, find_legend
-from fishnet.data.pixels.pairs import Found, paired
+from fishnet.data.pixels.pairs import Found, paired, part_places
 from fishnet.errors import InputError
 
 LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"
@@ -35,13 +35,11 @@ def find_ade(data: Path, problems: list[str] | None = None) -> Found | None:
     pictures, masks = child(data, "images"), child(data, "annotations")
     if pictures is None or masks is None:
         return None
-    folders, others = part_folders(pictures), part_folders(masks)
-    both = [part for part in folders if part in others]
-    info = data / _INFO
-    if not both or not (info.is_file() or _called_ade(folders[both[0]])):
+    places, info = part_places(pictures, masks), data / _INFO
+    if not places or not (info.is_file() or any(_called_ade(folder) for folder, _ in places.values())):
         return None
     legend = _legend(info) if info.is_file() else _named(data)
-    parts = {part: paired(folders[part], others[part], problems=problems) for part in both}
+    parts = {part: paired(*place, problems=problems) for part, place in places.items()}
     return Found(parts, legend, data, definite=True)
 
 

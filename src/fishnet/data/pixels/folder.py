@@ -5,7 +5,7 @@ from pathlib import Path
 from fishnet.data.files import child, part_folders
 from fishnet.data.pictures import EXTENSIONS, find_pictures
 from fishnet.data.pixels.names import find_legend
-from fishnet.data.pixels.pairs import MASK_ENDS, Found, Pairs, lists_in, paired, spelled
+from fishnet.data.pixels.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, part_places
 
 LAYOUTS = "images/ and masks/ paired by name (in train/ and val/, or with these inside, or with train.txt and val.txt)"
 _PICTURES = ("images", "image", "imgs", "img", "pictures", "photos")
@@ -14,7 +14,6 @@ _MASKS = (
     "segmentations", "gt", "ground_truth", "groundtruth",
 )  # fmt: skip
 _BESIDE = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train and train_labels
-Place = tuple[Path, Path]  # the folders of pictures and of masks, perhaps the same one
 
 
 def find_folder(data: Path, problems: list[str] | None = None) -> Found | None:
@@ -39,31 +38,36 @@ def find_folder(data: Path, problems: list[str] | None = None) -> Found | None:
 
 
 def _places(data: Path) -> tuple[dict[str, Place], bool]:
-    """The folders of each part, and whether they lie as only CamVid's do."""
-    whole = _both(data)
-    if whole is not None:
-        pictures, masks = (part_folders(folder) for folder in whole)
-        inner = {part: (pictures[part], masks[part]) for part in pictures if part in masks}
-        return inner or {"all": whole}, False
+    """The folders of each part, and whether they lie as only CamVid's do.
+
+    A part has the same two as the others, also where it lacks one, so that this is said when it is read.
+    """
+    whole = _inside(data)
+    if _both(whole):
+        return part_places(*whole) or {"all": whole}, False
     folders = part_folders(data)
-    both = {part: place for part, folder in folders.items() if (place := _both(folder))}
-    if both:
-        return both, False
-    beside = {part: _masks_beside(data, folder) for part, folder in folders.items()}
-    found = {part: (folders[part], masks) for part, masks in beside.items() if masks is not None}
-    if found:
-        return found, True
-    same = {part: (folder, folder) for part, folder in (folders or {"all": data}).items() if _mixed(folder)}
-    return same, False
+    for places, camvid in (
+        ({part: _inside(folder) for part, folder in folders.items()}, False),
+        ({part: (folder, _masks_beside(data, folder)) for part, folder in folders.items()}, True),
+    ):
+        if any(map(_both, places.values())):
+            return places, camvid
+    mixed = {part: _mixed(folder) for part, folder in (folders or {"all": data}).items()}
+    same = {part: (folders.get(part, data),) * 2 for part, it_is in mixed.items() if it_is or part != "test"}
+    return same if any(mixed.values()) else {}, False
 
 
-def _both(folder: Path) -> Place | None:
-    pictures, masks = child(folder, *_PICTURES), child(folder, *_MASKS)
-    return None if pictures is None or masks is None else (pictures, masks)
+def _inside(folder: Path) -> Place:
+    return child(folder, *_PICTURES) or folder / _PICTURES[0], child(folder, *_MASKS) or folder / _MASKS[0]
 
 
-def _masks_beside(data: Path, folder: Path) -> Path | None:
-    return child(data, *(f"{folder.name}{end}".lower() for end in _BESIDE))
+def _masks_beside(data: Path, folder: Path) -> Path:
+    names = [f"{folder.name}{end}".lower() for end in _BESIDE]
+    return child(data, *names) or data / names[0]
+
+
+def _both(place: Place) -> bool:
+    return all(folder.is_dir() for folder in place)
 
 
 def _mixed(folder: Path) -> bool:
@@ -79,10 +83,9 @@ def _parts(data: Path, places: dict[str, Place], problems: list[str] | None) -> 
     if not lists:
         return {part: paired(*place, problems=problems) for part, place in places.items()}
     place = places["all"]
+    parts = {part: paired(*place, rows, problems) for part, rows in lists.items()}
     if "train" not in lists and "val" in lists:  # what is not listed is learnt from
-        held = {name for rows in lists.values() for row in rows for name in spelled(row)}
+        held = {entry.path for pairs in parts.values() for entry in pairs.entries}
         whole = paired(*place, problems=problems)
-        rest = [entry for entry in whole.entries if not held & {entry.path.stem, entry.path.name}]
-        parts = {part: paired(*place, rows, problems) for part, rows in lists.items()}
-        return {"train": whole._replace(entries=rest), **parts}
-    return {part: paired(*place, rows, problems) for part, rows in lists.items()}
+        return {"train": whole._replace(entries=[entry for entry in whole.entries if entry.path not in held]), **parts}
+    return parts

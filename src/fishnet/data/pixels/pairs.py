@@ -1,10 +1,11 @@
 """Picture files paired with mask files: which belong together, and the set that they make."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from fishnet.data.files import lines_of
+from fishnet.data.files import lines_of, part_folders
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS, find_pictures
 from fishnet.data.pixels.base import IGNORE, LabelMap
@@ -22,6 +23,8 @@ MASK_ENDS = (
 PICTURE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
 """The same the other way round."""
 SHOWN = 5  # ids in a message
+Place = tuple[Path, Path]
+"""The folders of pictures and of masks, perhaps the same one."""
 
 
 class MaskEntry(NamedTuple):
@@ -133,7 +136,7 @@ def open_pairs(
     if empty is not None and problems is None:
         first = f" ({parts[empty].left_out[0]})" if parts[empty].left_out else ""
         raise InputError(f"{found.place}: no picture with a mask in its part {empty!r}{first}")
-    legend = _legend(found, classes, ignore)
+    legend = _legend(found, classes, ignore, void)
     learnt, labels = labels_of(
         legend.classes, legend.place, ignore=ignore, void=void, classes=classes, problems=problems
     )
@@ -141,25 +144,54 @@ def open_pairs(
     return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in parts.items()}
 
 
-def _legend(found: Found, classes: Classes | None, ignore: Sequence[int]) -> Legend:
+def _legend(found: Found, classes: Classes | None, ignore: Sequence[int], void: Sequence[str]) -> Legend:
     """What is found; or by the model's ids; or by what the masks of the first part hold.
 
     Masks of 0 and 255 alone say foreground or not: 255 is then the second of two classes, and not ignored.
     """
-    masks = [entry.mask for pairs in list(found.parts.values())[:1] for entry in pairs.entries]
+    masks = [[entry.mask for entry in pairs.entries] for pairs in found.parts.values() if pairs.entries] or [[]]
     legend, place = found.legend, f"{found.place / 'classes.txt'} (which is to name all classes)"
     if legend is not None:
-        ids = legend.classes.ids
-        if legend.colours or legend.stated or ids != (0, 1) or numbers_in(masks, BINARY) != set(BINARY):
+        if legend.colours or legend.stated or legend.classes.ids != (0, 1) or not _binary(masks, classes):
             return legend
         return Legend(legend.place, Classes(legend.classes.names, BINARY), BINARY, stated=False)
-    if classes is not None:
-        return Legend(place, classes, classes.ids)
-    numbers = numbers_in(masks)
+    if classes is not None:  # which are named by their ids where the data it learnt from named none
+        return Legend(place, classes, classes.ids, ignored=tuple(int(name) for name in void if name.isdecimal()))
+    numbers = numbers_in(masks[0])
     if numbers == set(BINARY):
         return Legend(place, Classes(("background", "foreground"), BINARY), BINARY)
     values = tuple(sorted(value for value in numbers if value >= 0 and value != IGNORE and value not in ignore))
     return Legend(place, Classes(tuple(map(str, values)), values), values)
+
+
+def _binary(masks: Sequence[Sequence[Path]], classes: Classes | None) -> bool:
+    """Whether the masks of two classes without ids say foreground or not.
+
+    Those of a model that learnt from such masks do unless they hold more. Others must hold both numbers: the first
+    part's, or, where these are all alike, those of all parts.
+    """
+    numbers = numbers_in(masks[0], BINARY)
+    if classes is not None and classes.ids == BINARY:
+        return numbers <= set(BINARY)
+    if len(numbers) == 1:
+        numbers = numbers_in(chain(*masks), BINARY)
+    return numbers == set(BINARY)
+
+
+def part_places(pictures: Path, masks: Path) -> dict[str, Place]:
+    """The folders of each part in a folder of pictures and one of masks; none where no part is in both.
+
+    What a part lacks in either is said when it is read: its folder there is then one that does not exist.
+
+    Raises:
+        InputError: two folders for the same part.
+    """
+    inside, beside = part_folders(pictures), part_folders(masks)
+    names = {part: folder.name for part, folder in (beside | inside).items()} if inside.keys() & beside.keys() else {}
+    return {
+        part: (inside.get(part, pictures / names[part]), beside.get(part, masks / names[part]))
+        for part in in_order(names)
+    }
 
 
 def paired(
@@ -227,7 +259,7 @@ def _listed(
     """The pictures' names in a list, and where each stands."""
     names: dict[str, str] = {}
     for row, place in listed.items():
-        name = next((name for name in spelled(row) if name in pictures), None)
+        name = next((name for name in _spelled(row) if name in pictures), None)
         if name is None:
             complain(f"{place}: no such picture in {folder}: {row}", problems)
         else:
@@ -235,7 +267,7 @@ def _listed(
     return names
 
 
-def spelled(row: str) -> list[str]:
+def _spelled(row: str) -> list[str]:
     """The names that a list's row may mean: as it is, its first word, without folders in front, without an ending."""
     found: list[str] = []
     for word in dict.fromkeys((row, row.split(maxsplit=1)[0])):

@@ -16,7 +16,6 @@ from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.objects import Objects
-from fishnet.data.splits import in_order
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
 
@@ -51,8 +50,10 @@ def read_ids(path: Path) -> NDArray[Any]:
         if content.startswith(NPY):
             ids = read_npy(content)
         else:
-            with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as image:
-                ids = np.asarray(image)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of size
+                with Image.open(io.BytesIO(content)) as image:
+                    ids = np.asarray(image)
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
@@ -148,11 +149,16 @@ def find_masks(data: Path) -> dict[str, MaskPart]:
             raise InputError(f"{data}: images and masks must have the same parts: {odd} is in one of them only")
         return {part: MaskPart(inside[part], beside[part]) for part in inside} or {"all": MaskPart(pictures, masks)}
     found: dict[str, MaskPart] = {}
+    halves: list[Path] = []
     for part, folder in part_folders(data).items():
         pictures, masks = child(folder, "images"), child(folder, "masks")
         if pictures and masks:
             found[part] = MaskPart(pictures, masks)
-    return {part: found[part] for part in in_order(found)}
+        elif part != "test" and (pictures or masks):
+            halves.append(folder)
+    if found and halves:
+        raise InputError(f"{halves[0]}: has only one of images and masks: add the other, or remove it")
+    return found
 
 
 def open_masks(
