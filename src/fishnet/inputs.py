@@ -10,7 +10,7 @@ from PIL import Image
 
 from fishnet.data import pictures
 from fishnet.data.depth import SixteenBit, stretched
-from fishnet.data.pictures import Picture, read_picture
+from fishnet.data.pictures import Picture, read_picture, size_of
 from fishnet.errors import InputError
 from fishnet.preprocess import Placement, Preprocess
 from fishnet.sources import Source
@@ -85,13 +85,6 @@ def to_input(preprocess: Preprocess, picture: Picture, scale: float = 1.0, mirro
         part = pixels[:, : placement.inner[0], : placement.inner[1]]
         part[:] = part[..., ::-1].copy()
     return Input(pixels, placement)
-
-
-def size_of(picture: Picture) -> tuple[int, int]:
-    """Height and width."""
-    if isinstance(picture, Image.Image):
-        return picture.height, picture.width
-    return picture.shape[0], picture.shape[1]
 
 
 def cut(picture: Picture, place: Tile) -> Picture:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from fishnet.blending import Mosaic
 from fishnet.bundle import Bundle, is_bundle
-from fishnet.data.pictures import Picture
+from fishnet.data.pictures import Picture, size_of
 from fishnet.errors import InputError
 from fishnet.hub import local
-from fishnet.inputs import Input, cut, open_picture, size_of, to_input
+from fishnet.inputs import Input, cut, open_picture, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
 from fishnet.preprocess import LARGEST
 from fishnet.results import RESULTS, Detections, Result, Segmentation

@@ -1,6 +1,5 @@
 """The shape of every data set, and its way into batches that can be reproduced picture by picture."""
 
-import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
 import torch
@@ -137,43 +136,6 @@ class Subset(LabelledSet):
     def key(self, index: int) -> str:
         """See :class:`PictureSet`."""
         return self.whole.key(self.indices[index])
-
-
-class EntrySet(PictureSet):
-    """A picture set of annotated files: a format fills in ``entries``, one record of its own kind a picture.
-
-    Attributes:
-        entries: one a picture.
-    """
-
-    entries: Sequence[Any]
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @abstractmethod
-    def encoded(self, index: int) -> bytes:
-        """The picture file's content. Raises InputError where it cannot be had."""
-
-    def part(self, indices: Sequence[int]) -> Self:
-        """Some of the pictures, by index."""
-        other = copy.copy(self)
-        other.entries = [self.entries[i] for i in indices]
-        return other
-
-
-Entries = TypeVar("Entries", bound=EntrySet)
-
-
-def hold_out_some(whole: Entries, fraction: float, seed: int) -> tuple[Entries, Entries]:
-    """Splits off a share of a set, at least one picture and never all; which ones depends on their keys and the seed.
-
-    Returns:
-        (rest, held out).
-    """
-    order = sorted(range(len(whole)), key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
-    count = min(max(1, round(fraction * len(whole))), len(whole) - 1)
-    return whole.part(sorted(order[count:])), whole.part(sorted(order[:count]))
 
 
 def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Subset]:

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fishnet.data.base import EncodedSet, EntrySet, LabelledSet, PictureSet, Subset
+from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
+from fishnet.data.entries import EntrySet
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
 

@@ -4,16 +4,25 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from PIL import ExifTags, Image
 
-from fishnet.data.base import EntrySet
-from fishnet.data.pictures import EXTENSIONS, decode_picture, read_file
+from fishnet.data.entries import EntrySet
+from fishnet.data.pictures import EXTENSIONS, decode_picture, find_pictures, read_file, size_of
+from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 
 _LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+
+
+class MaskEntry(NamedTuple):
+    """A picture, its mask, and where a list names it; "" without a list."""
+
+    path: Path
+    mask: Path
+    place: str = ""
 
 
 class FileSet(EntrySet):
@@ -32,7 +41,7 @@ class FileSet(EntrySet):
         return ""
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.base.EntrySet`."""
+        """See :class:`~fishnet.data.entries.EntrySet`."""
         try:
             return read_file(self.entries[index].path)
         except InputError as error:
@@ -70,9 +79,7 @@ def upright_size(path: Path, channels: int) -> tuple[int, int]:
                 lying = image.getexif().get(ExifTags.Base.Orientation) in _LYING
                 return (width, height) if lying else (height, width)
     except (OSError, ValueError, SyntaxError):
-        picture = decode_picture(read_file(path), channels, str(path))
-        size = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
-        return size[0], size[1]
+        return size_of(decode_picture(read_file(path), channels, str(path)))
 
 
 def child(folder: Path, *names: str) -> Path | None:
@@ -100,6 +107,21 @@ def part_folders(folder: Path) -> dict[str, Path]:
             )
         found[part] = entry
     return {part: found[part] for part in in_order(found)}
+
+
+def by_name(folder: Path, problems: list[str] | None) -> dict[str, Path]:
+    """The pictures in a folder and below it by their path without ending.
+
+    Raises:
+        InputError: two of one name; ``problems``, unless None, collects that instead.
+    """
+    found: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
+        found.setdefault(name, path)
+    return found
 
 
 def by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -23,6 +23,13 @@ Picture = Image.Image | NDArray[Any]
 width, channels), uint8 or float32."""
 
 
+def size_of(picture: Picture) -> tuple[int, int]:
+    """Height and width, px."""
+    if isinstance(picture, Image.Image):
+        return picture.height, picture.width
+    return picture.shape[0], picture.shape[1]
+
+
 def mode_of(channels: int) -> Mode:
     """The picture mode for a number of input channels.
 

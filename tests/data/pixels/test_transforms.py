@@ -255,7 +255,7 @@ def test_what_cannot_be() -> None:
 
 @pytest.mark.parametrize(("size", "side"), [(32, 64), (64, 64), (65, 96), (512, 512), (769, 800)])
 def test_the_crops_side(size: int, side: int) -> None:
-    assert transform(crop_size=size).page == (side, side)
+    assert transform(crop_size=size).side == side
 
 
 # in validation

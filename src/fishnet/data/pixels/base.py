@@ -1,9 +1,7 @@
 """Picture sets whose targets are label maps: the shape of every segmentation format, and their way into batches."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
-from fishnet.data.base import EntrySet
-from fishnet.data.decode import decode_tensor
-from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.entries import EntrySet, TensorTarget
 from fishnet.errors import InputError
 from fishnet.preprocess import Placement
 
@@ -46,21 +42,6 @@ class PixelSet(EntrySet):
     def place(self, index: int) -> str:
         """Where the picture is annotated, for messages: as a rule the mask's path."""
 
-    def read(self, index: int) -> tuple[Picture, LabelMap]:
-        """The picture and its label map.
-
-        Raises:
-            InputError: either cannot be read, or they are of different sizes.
-        """
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
-        size = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
-        return picture, self._fitting(index, (size[0], size[1]))
-
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, LabelMap]:
-        """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
-        image = decode_tensor(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
-        return image, self._fitting(index, (image.shape[1], image.shape[2]))
-
     def _fitting(self, index: int, size: tuple[int, int]) -> LabelMap:
         labels = self.label_map(index)
         if labels.shape != size:
@@ -92,7 +73,7 @@ class PixelSet(EntrySet):
 
 
 @dataclass(eq=False)
-class PixelTarget:
+class PixelTarget(TensorTarget):
     """One picture's label map in a batch.
 
     Attributes:
@@ -104,14 +85,3 @@ class PixelTarget:
     labels: Tensor
     truth: LabelMap | None = None
     placement: Placement | None = None
-
-    def to(self, *args: Any, **kwargs: Any) -> "PixelTarget":
-        """On another device, as :meth:`torch.Tensor.to`."""
-        return self._each(lambda value: value.to(*args, **kwargs))
-
-    def pin_memory(self) -> "PixelTarget":
-        """In memory that a GPU reads from by itself, as :meth:`torch.Tensor.pin_memory`."""
-        return self._each(torch.Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "PixelTarget":
-        return PixelTarget(change(self.labels), self.truth, self.placement)

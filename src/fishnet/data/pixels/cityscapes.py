@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fishnet.data.files import child, part_folders
+from fishnet.data.files import MaskEntry, child, part_folders
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.masks import numbers_in
 from fishnet.data.pixels.names import Legend, find_legend
-from fishnet.data.pixels.pairs import Found, MaskEntry, Pairs
+from fishnet.data.pixels.pairs import Found, Pairs
 from fishnet.errors import InputError
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"

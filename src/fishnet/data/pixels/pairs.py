@@ -5,9 +5,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from fishnet.data.files import lines_of, part_folders
+from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS, find_pictures
+from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.masks import BINARY, Coding, numbers_in
@@ -25,14 +25,6 @@ PICTURE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
 SHOWN = 5  # ids in a message
 Place = tuple[Path, Path]
 """The folders of pictures and of masks, perhaps the same one."""
-
-
-class MaskEntry(NamedTuple):
-    """A picture, its mask, and where a list names it; "" without a list."""
-
-    path: Path
-    mask: Path
-    place: str = ""
 
 
 class Pairs(NamedTuple):
@@ -209,7 +201,7 @@ def paired(
         InputError: two files of one name, a listed name without a picture, one without a mask where others have one,
             not one pair.
     """
-    every, others = _by_name(pictures, problems), _by_name(masks, problems)
+    every, others = by_name(pictures, problems), by_name(masks, problems)
     pairs = _pairs(every, others)
     found = {others[name] for name in pairs.values()}
     every = {name: path for name, path in every.items() if path not in found}
@@ -228,17 +220,6 @@ def paired(
         alone += [f"{path}: has no picture in {pictures}" for path in others.values() if path not in found]
     entries = [MaskEntry(path, others[pairs[name]]) for name, path in every.items() if name in pairs]
     return Pairs(pictures, entries, tuple(alone))
-
-
-def _by_name(folder: Path, problems: list[str] | None) -> dict[str, Path]:
-    """The pictures below a folder by their path without ending."""
-    found: dict[str, Path] = {}
-    for path in find_pictures(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
-        found.setdefault(name, path)
-    return found
 
 
 def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
-from fishnet.data.base import EntrySet
-from fishnet.data.decode import decode_tensor
-from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.entries import EntrySet, TensorTarget
+from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
 from fishnet.preprocess import Placement, Preprocess
 
 
 class RegionSet(EntrySet):
-    """One on-disk format of pictures with objects. Targets are :class:`~fishnet.data.regions.objects.Objects`.
+    """One on-disk format of pictures with objects.
+
+    Targets are :class:`~fishnet.data.regions.objects.Objects`, cut off at the picture's edges, those without area left
+    out.
 
     A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
 
@@ -46,21 +47,6 @@ class RegionSet(EntrySet):
         """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file
         and line as far as known."""
 
-    def read(self, index: int) -> tuple[Picture, Objects]:
-        """The picture and its objects, cut off at its edges, those without area left out.
-
-        Raises:
-            InputError: either cannot be read, or the annotation is of another size than the picture.
-        """
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
-        size = picture.shape[:2] if hasattr(picture, "shape") else picture.size[::-1]
-        return picture, self._fitting(index, (size[0], size[1]))
-
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Objects]:
-        """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
-        image = decode_tensor(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
-        return image, self._fitting(index, (image.shape[1], image.shape[2]))
-
     def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
         found = self.objects(index)
         if found.size not in ((0, 0), size):
@@ -72,7 +58,7 @@ class RegionSet(EntrySet):
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of the picture itself, px. Raises InputError where it cannot be read."""
-        return self.read(index)[1].size
+        return size_of(self.read(index)[0])
 
     def boxes_in(self, preprocess: Preprocess) -> NDArray[np.float32]:
         """The boxes of all pictures that can be read, (n, 4), in px of the input; crowds left out."""
@@ -110,7 +96,7 @@ def as_tensors(objects: Objects) -> dict[str, Any]:
 
 
 @dataclass(eq=False)
-class RegionTarget:
+class RegionTarget(TensorTarget):
     """One picture's objects in a batch, in px of the model's input.
 
     Attributes:
@@ -131,16 +117,3 @@ class RegionTarget:
 
     def __len__(self) -> int:
         return len(self.boxes)
-
-    def to(self, *args: Any, **kwargs: Any) -> "RegionTarget":
-        """On another device, as :meth:`torch.Tensor.to`."""
-        return self._each(lambda value: value.to(*args, **kwargs))
-
-    def pin_memory(self) -> "RegionTarget":
-        """In memory that a GPU reads from by itself, as :meth:`torch.Tensor.pin_memory`."""
-        return self._each(torch.Tensor.pin_memory)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "RegionTarget":
-        boxes, labels, crowd = map(change, (self.boxes, self.labels, self.crowd))
-        masks = None if self.masks is None else change(self.masks)
-        return RegionTarget(boxes, labels, crowd, masks, self.truth, self.placement)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.files import child, part_folders
+from fishnet.data.files import MaskEntry, by_name, child, part_folders
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import find_pictures, read_file
+from fishnet.data.pictures import read_file
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances
@@ -21,13 +21,6 @@ from fishnet.errors import InputError, first_line
 
 LAYOUTS = "images/ and masks/ paired by name"
 ONLY = Classes.of(["object"])
-
-
-class MaskEntry(NamedTuple):
-    """A picture and its mask."""
-
-    path: Path
-    mask: Path
 
 
 class MaskPart(NamedTuple):
@@ -91,7 +84,7 @@ class MaskRegions(FileRegions):
             self.label = ONLY.indices_in(self.classes)[0]
         except InputError as error:
             raise InputError(f"{part.masks}: {error}") from None
-        pictures, found = _by_name(part.pictures, problems), _by_name(part.masks, problems)
+        pictures, found = by_name(part.pictures, problems), by_name(part.masks, problems)
         for some, others, folder in ((pictures, found, part.masks), (found, pictures, part.pictures)):
             alone = [path for name, path in some.items() if name not in others]
             if problems is None and alone:
@@ -118,17 +111,6 @@ class MaskRegions(FileRegions):
         mask = self.entries[index].mask
         ids = instances(read_ids(mask)).ids.tolist() if number >= 0 else []
         return f"{mask}: object {ids[number]}" if 0 <= number < len(ids) else str(mask)
-
-
-def _by_name(folder: Path, problems: list[str] | None) -> dict[str, Path]:
-    """The pictures below a folder by their path without ending."""
-    found: dict[str, Path] = {}
-    for path in find_pictures(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
-        found.setdefault(name, path)
-    return found
 
 
 def find_masks(data: Path) -> dict[str, MaskPart]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fishnet.data.base import hold_out_some
+from fishnet.data.entries import hold_out_some
 from fishnet.data.labels import Classes
 from fishnet.data.open import as_trained
 from fishnet.data.regions import coco, idmasks, voc, yolo

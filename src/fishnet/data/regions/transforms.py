@@ -3,14 +3,13 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fishnet.data.augment import WholePictures, check_whole
 from fishnet.data.crops import Window, fitting, happens, part_of, resized, uniform
 from fishnet.data.decode import to_tensor
-from fishnet.data.pictures import Picture
+from fishnet.data.pictures import Picture, size_of
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.views import RegionView
@@ -29,7 +28,7 @@ class RegionTrainTransform(WholePictures):
     will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.regions.views.RegionView.target`.
 
     Args:
-        preprocess: size, interpolation and mean of the input; its ``fit`` must be ``whole``.
+        preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
         canvas: every result has one size, that of ``preprocess.size`` where its two numbers are equal, else of the
             longer side squared (whole pictures of either orientation fit), rounded up to a multiple of 32: larger ones
             are cropped at random, smaller ones padded right and below with the mean colour. With a wide ``jitter``,
@@ -125,7 +124,7 @@ class RegionEvalTransform:
     """The deterministic preprocessing that travels with the model, of a picture and its objects.
 
     Args:
-        preprocess: its ``fit`` must be ``whole``.
+        preprocess: its ``fit`` must not be ``crop``.
         with_masks: whether targets have masks.
 
     Raises:
@@ -145,7 +144,7 @@ class RegionEvalTransform:
             (channels, height, width), uint8 or, for arrays of floats, float32; and the objects, with masks of the
             input's size, the ``truth`` as given and the ``placement``.
         """
-        height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
+        height, width = size_of(image)
         place = self.preprocess.place(height, width)
         view = RegionView((0, 0, width, height), place.inner, (0, 0), place.outer)
         target = RegionTarget(
