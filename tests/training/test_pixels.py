@@ -42,6 +42,8 @@ def small(*more: object) -> list[str]:
         "--device": "cpu", "--decoder-channels": 32, "--warmup-epochs": 0.5, "--lr": 0.004, "--ema": 0,
     }  # fmt: skip
     words = [str(word) for word in more]
+    if "--native" in words:
+        del flags["--max-size"]
     kept = [str(word) for name, value in flags.items() if name not in words for word in (name, value)]
     return [*kept, "--quiet", *words]
 
@@ -203,7 +205,8 @@ def test_info_and_dry_run_and_show(trained: Path, data: Path, run: Run, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("given", "size"), [((), (640, 700)), (("--size", 320), (320, 640)), (("--max-size", 800), (640, 800))]
+    ("given", "size"),
+    [((), (640, 700)), (("--size", 320), (320, 640)), (("--max-size", 800), (640, 800)), (("--native",), (640, 0))],
 )
 def test_a_bundle_brings_its_sizes_to_its_own_task(
     given: tuple[object, ...],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ EVERY = [(task, name) for task in TASKS for name in keys_of(task)]
 
 
 def mine(task: str) -> Recipe:
-    """Another value for every key of a task."""
-    return Recipe(**{name: OTHER[name] for name in keys_of(task)} | {"lighting": 0.0})  # lighting is for three channels
+    """Another value for every key of a task, but for lighting, which needs three channels, and native or max_size."""
+    return Recipe(**{name: OTHER[name] for name in keys_of(task)} | {"lighting": 0.0, "native": False})
 
 
 @pytest.fixture
@@ -299,6 +300,34 @@ def test_class_weights_by_name(value: str) -> None:
 def test_colours_are_for_pictures_that_have_them(name: str, channels: int) -> None:
     with pytest.raises(InputError, match=f"{name}=.* does not go with channels={channels}"):
         Recipe().replace({name: OTHER[name], "channels": channels})
+
+
+@pytest.mark.parametrize("value", [{"class_weights": "median"}, {"label_smoothing": 0.1}])
+def test_what_only_cross_entropy_knows_needs_one(value: dict[str, Any]) -> None:
+    (name,) = value
+    for loss in ("dice", "0.5*lovasz+focal"):
+        with pytest.raises(InputError, match=f"^{name}=.*: is for cross-entropy, and loss={re.escape(loss)} has none"):
+            Recipe().replace({"loss": loss, **value})
+    terms: list[dict[str, Any]] = [{"loss": "dice+2*cross-entropy"}, {"boundary": 1.0}, {"auxiliary": 0.4}]
+    for more in terms:
+        assert getattr(Recipe().replace({"loss": "dice", **more, **value}), name) == value[name]
+
+
+def test_pictures_in_their_own_size_have_no_largest(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="max_size=640: does not go with native"):
+        Recipe(native=True, max_size=640)
+    (tmp_path / "mine.yaml").write_text("native: true\n")
+    with pytest.raises(InputError, match="max_size=640: does not go with native"):
+        load_recipe("segment", str(tmp_path / "mine.yaml"), {"max_size": 640})
+    assert load_recipe("segment", "small-data").max_size
+    assert load_recipe("segment", "small-data", {"native": True}).max_size == 0, "the recipe's own is out of use"
+    assert load_recipe("segment", "small-data", None, {"native": True}).max_size == 0
+
+
+def test_longest_side() -> None:
+    assert Recipe(size=96).longest == 160
+    assert Recipe(size=96, max_size=128).longest == 128
+    assert Recipe(size=96, native=True).longest == 96
 
 
 # who wins

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 CLASSES = 40  # of the table of classes
 COUNT, SIDE, COLUMNS = 12, 360, 4  # pictures of the contact sheet, px of each, and in a row
-_INK = (30, 34, 42)
 
 
 def pictures_told(
@@ -94,6 +93,7 @@ def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], 
         draw: of a set the picture by index, with its target; InputError leaves it out.
     """
     from fishnet.draw import card, sheet
+    from fishnet.draw.text import DARK
     from fishnet.errors import InputError
 
     every = [(name, index) for name, pictures in parts.items() for index in range(len(pictures))]
@@ -103,7 +103,7 @@ def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], 
             drawn = draw(parts[name], index)
         except InputError:
             continue
-        cards.append(card(drawn, [(Path(parts[name].source(index)).name, name, _INK)], SIDE))
+        cards.append(card(drawn, [(Path(parts[name].source(index)).name, name, DARK)], SIDE))
     if cards:
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet(cards, columns=COLUMNS).save(out)

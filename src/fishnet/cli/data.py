@@ -84,7 +84,7 @@ def check(
     from fishnet.cli.check_tables import draw_sheet
     from fishnet.cli.progress import bar
 
-    level = _segment_level(data, channels, ignore, void) if task == "segment" else _level(task, data, channels)
+    level = _level(task, data, channels, ignore, void)
     with bar("reading", show=not (quiet or as_json)) as step:
         found = level.check(workers=workers, progress=step)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
@@ -113,31 +113,28 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int) -> _Level:
+def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
+    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
+    wrong: list[str] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts
         from fishnet.data.open import open_labelled
 
-        parts = open_labelled(data, channels, val_fraction=0.1, seed=0, whole=True)
+        parts = open_labelled(data, channels, **whole)
         return _Level(parts, partial(check_parts, parts), _told)
-    from fishnet.cli.region_check import draw, told
+    if task == "segment":
+        from fishnet.cli import pixel_check
+        from fishnet.data.pixels.check import check_pixels
+        from fishnet.data.pixels.open import open_pixels
+
+        maps = open_pixels(data, channels, **whole, ignore=ignore, void=void, problems=wrong)
+        return _Level(maps, partial(check_pixels, maps, wrong), pixel_check.told, pixel_check.draw)
+    from fishnet.cli import region_check
     from fishnet.data.regions.check import check_regions
     from fishnet.data.regions.open import open_regions
 
-    wrong: list[str] = []
-    masks = task == "instances"
-    sets = open_regions(data, channels, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=wrong)
-    return _Level(sets, partial(check_regions, sets, wrong), told, draw)
-
-
-def _segment_level(data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
-    from fishnet.cli.pixel_check import draw, told
-    from fishnet.data.pixels.check import check_pixels
-    from fishnet.data.pixels.open import open_pixels
-
-    wrong: list[str] = []
-    sets = open_pixels(data, channels, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=wrong)
-    return _Level(sets, partial(check_pixels, sets, wrong), told, draw)
+    sets = open_regions(data, channels, **whole, masks=task == "instances", problems=wrong)
+    return _Level(sets, partial(check_regions, sets, wrong), region_check.told, region_check.draw)
 
 
 def _told(data: str, found: "DataCheck") -> list[str]:

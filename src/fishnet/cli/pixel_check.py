@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from fishnet.cli.check_tables import classes_told, gathered, leaks, pictures_told, wrong_told
 from fishnet.cli.told import aligned
+from fishnet.draw.text import percent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,7 +19,7 @@ def told(data: str, found: "PixelCheck") -> list[str]:
     head = ["part", "pixels", "ignored", "classes", "pictures ignored altogether"]
     table = [
         [
-            name, f"{part.pixels:,}", _percent(part.ignored, part.pixels),
+            name, f"{part.pixels:,}", percent(part.ignored / max(1, part.pixels), 2),
             f"{sum(map(bool, part.pixels_per_class.values())):,} of {len(part.pixels_per_class):,}",
             f"{len(part.all_ignored):,}",
         ]
@@ -62,13 +63,8 @@ def told(data: str, found: "PixelCheck") -> list[str]:
 
 
 def _class(part: "PixelPart", name: str) -> str:
-    kept = sum(part.pixels_per_class.values())
-    return f"{_percent(part.pixels_per_class[name], kept)} in {part.pictures_per_class[name]:,}"
-
-
-def _percent(count: int, total: int) -> str:
-    share = 100 * count / max(1, total)
-    return "< 0.01 %" if 0 < share < 0.005 else f"{share:.2f} %"
+    share = part.pixels_per_class[name] / max(1, sum(part.pixels_per_class.values()))
+    return f"{percent(share, 2)} in {part.pictures_per_class[name]:,}"
 
 
 def draw(pictures: "PixelSet", index: int) -> "Image.Image":

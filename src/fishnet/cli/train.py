@@ -161,7 +161,7 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
         if not weights:
             raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
         brought = _shape_of(local(weights), task)
-        if "size" in given:  # the bundle's longest side belongs to the bundle's size
+        if "size" in given or given.get("native"):  # the bundle's longest side belongs to the bundle's size
             brought.pop("max_size", None)
     recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit

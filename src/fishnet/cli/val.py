@@ -21,7 +21,7 @@ def val(
     most: int | None = None,
     tile: int | None = None,
     overlap: float | None = None,
-    tta: bool = False,
+    tta: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -45,15 +45,16 @@ def val(
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
     batch_size
-        Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones.
+        Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
+        --tta, which take them one by one.
     workers
-        Processes that read pictures.
+        Processes that read pictures. Does not matter with --tile or --tta.
     threshold
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
     most
         Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
     tile
-        Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge.
+        Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge or blend.
     overlap
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta

@@ -30,9 +30,10 @@ def fitted(pen: ImageDraw.ImageDraw, label: str, width: float, letters: Letters)
     return f"{label}…"
 
 
-def percent(share: float) -> str:
-    """A share, 0..1, for people."""
-    return "<0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+def percent(share: float, digits: int = 1) -> str:
+    """A share, 0..1, for people, with so many digits behind the point."""
+    least = 10**-digits
+    return f"<{least:.{digits}f} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
 
 
 def enlargement(size: tuple[int, int]) -> int:

@@ -206,17 +206,22 @@ class Task(ABC):
 
     Attributes:
         name: as on the command line and in bundles.
-        heads: names of its task heads, the default first.
+        models: by the names of their task heads, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
         watched: the metrics that a training logs and keeps after each epoch; empty for all.
         any_size: its pictures keep their proportions, so that the trunk must take inputs of any size.
     """
 
     name: ClassVar[str]
-    heads: ClassVar[tuple[str, ...]]
+    models: ClassVar[Mapping[str, type[TaskModel]]]
     monitor: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of its task heads, the default first."""
+        return tuple(self.models)
 
     def head_named(self, head: str) -> str:
         """The task head of that name, ``default`` for the first. Raises InputError where it does not exist."""

@@ -1,4 +1,4 @@
-"""The confusion matrix of a report, by matplotlib."""
+"""The confusion matrix of a report: its cells as a table, and drawn by matplotlib."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.tasks.report_files import save, short
+from fishnet.tasks.report_files import save, short, write_csv
 
 _NAMED, _NUMBERED, _CELLS = 40, 20, 1000  # classes: axes with names, cells with numbers, cells a side at most
+Unit = Literal["pictures", "pixels"]
+
+
+def write_confusion(
+    path: Path,
+    names: Sequence[str],
+    true: NDArray[np.int64],
+    said: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    unit: Unit = "pictures",
+) -> Path:
+    """Writes the cells of a confusion matrix as a CSV file; see :func:`draw_confusion`."""
+    cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
+    rows = ({"true": names[t], "said": names[s], unit: count} for t, s, count in cells)
+    return write_csv(path, ["true", "said", unit], rows)
 
 
 def draw_confusion(
@@ -18,7 +33,7 @@ def draw_confusion(
     true: NDArray[np.int64],
     said: NDArray[np.int64],
     counts: NDArray[np.int64],
-    unit: Literal["pictures", "pixels"] = "pictures",
+    unit: Unit = "pictures",
 ) -> Path:
     """Draws a confusion matrix over the classes that occur, coloured by the share of each true class.
 

@@ -1,8 +1,7 @@
 """Image level: one label per picture."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -15,17 +14,17 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
+from fishnet.draw.text import DARK
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torchmetrics import MetricCollection
 
     from fishnet.training.recipe import Recipe
-
-
-_INK = (30, 34, 42)
 
 
 class ImageModel(TaskModel):
@@ -66,7 +65,7 @@ class Classify(Task):
     """Classification."""
 
     name = "classify"
-    heads = ("default",)
+    models: ClassVar[dict[str, type[ImageModel]]] = {"default": ImageModel}
     monitor = "acc@1"
 
     def parts(
@@ -81,11 +80,16 @@ class Classify(Task):
         """A square from the picture's centre."""
         size = recipe.val_size or recipe.size
         return Preprocess(
-            (size, size), recipe.crop_pct, recipe.interpolation, mean, std, sixteen_bit=recipe.sixteen_bit
+            (size, size),
+            crop_pct=recipe.crop_pct,
+            interpolation=recipe.interpolation,
+            mean=mean,
+            std=std,
+            sixteen_bit=recipe.sixteen_bit,
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """Random crops, mirroring and what else the recipe asks for."""
+        """See :class:`~fishnet.data.transforms.TrainTransform`."""
         return TrainTransform(
             dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
             crop_scale=recipe.crop_scale,
@@ -98,23 +102,29 @@ class Classify(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """The preprocessing itself."""
+        """See :class:`~fishnet.data.transforms.EvalTransform`."""
         return EvalTransform(preprocess)
 
     def build(self, spec: ModelSpec) -> ImageModel:
         """See :class:`~fishnet.tasks.base.Task`."""
-        self.head_named(spec.head)
-        return ImageModel(spec.trunk(num_classes=len(spec.classes)))
+        model = self.models[self.head_named(spec.head)]
+        return model(spec.trunk(num_classes=len(spec.classes)))
 
-    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> "CrossEntropy":
+    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> CrossEntropy:
         """Cross-entropy with the recipe's label smoothing and class weights."""
         assert isinstance(pictures, LabelledSet)
-        counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes))
-        counts = counts.clamp(min=1)  # the mean of a validation batch whose classes all weigh 0 is no number
-        weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
+        weights = None
+        if recipe.class_weights != "none":
+            counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes))
+            counts = counts.clamp(min=1)  # the mean of a validation batch whose classes all weigh 0 is no number
+            weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
         return CrossEntropy(recipe.label_smoothing, weights)
 
-    def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
+    def nothing(self, model: TaskModel) -> Tensor:
+        """The first class."""
+        return torch.zeros(1, dtype=torch.int64)
+
+    def mixing(self, recipe: "Recipe", classes: Classes) -> "Callable[[Tensor, Any], tuple[Tensor, Any]] | None":
         """torchvision's mixup, cutmix, or one of the two drawn for each batch."""
         ways = [
             way(alpha=alpha, num_classes=len(classes))
@@ -125,13 +135,9 @@ class Classify(Task):
             return ways[0] if ways else None
         return v2.RandomChoice(ways)  # type: ignore[no-any-return]
 
-    def nothing(self, model: TaskModel) -> Tensor:
-        """The first class."""
-        return torch.zeros(1, dtype=torch.int64)
-
     def portray(self, picture: Image.Image, target: Any, classes: Classes) -> Image.Image:
         """The picture above its class, or the classes that were mixed, with their shares."""
-        return card(picture, [(_caption(target, classes), "", _INK)])
+        return card(picture, [(_caption(target, classes), "", DARK)])
 
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""

@@ -1,22 +1,22 @@
 """What a classifier gets right and wrong, class by class: tables, confusion matrix, calibration, the worst mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view
-from fishnet.draw import card, sheet
-from fishnet.errors import InputError, WorkError
+from fishnet.draw import card
+from fishnet.errors import WorkError
 from fishnet.tasks.base import Report
-from fishnet.tasks.confusion import draw_confusion
+from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.image_figures import BINS, Calibration, draw_reliability
-from fishnet.tasks.report_files import RIGHT, SHOWN, WRONG, number, percent, short, write_csv
+from fishnet.tasks.report_files import RIGHT, WRONG, percent, table, worst_sheet, write_csv
 
 WORST = 12  # pictures on the sheet
 _CERTAIN = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics gives 1.0 a bin beyond the last
@@ -109,40 +109,22 @@ class ImageReport(Report):
         ]
 
     def lines(self) -> list[str]:
-        """The table of classes for people: all up to 20, beyond that the worst that have pictures."""
-        rows = self.rows()
-        title = ""
-        if len(rows) > SHOWN:
-            there = [row for row in rows if row["pictures"]]
-            worst = sorted(there, key=lambda row: (row["recall"], -row["pictures"]))[:SHOWN]
-            title = f"the {len(worst)} worst of {len(there):,} classes with pictures (the model knows {len(rows):,}):"
-            rows = worst
-        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
-        lines = [f"{'class':<{width}} {'pictures':>8} {'recall':>7} {'precision':>9}  most often taken for"]
-        for row in rows:
-            taken = f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"
-            lines.append(
-                f"{short(row['class'], width):<{width}} {row['pictures']:>8,} {number(row['recall']):>7} "
-                f"{number(row['precision']):>9}  {taken}"
-            )
-        return [title, *lines] if title else lines
+        """See :func:`~fishnet.tasks.report_files.table`."""
+        words = "most often taken for"
+        rows = [
+            {**row, words: f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"} for row in self.rows()
+        ]
+        return table(rows, "pictures", "recall", ["pictures", "recall", "precision"], words)
 
     def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
         """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
         ``confusion.png``, ``reliability.png``; where there are mistakes ``most_wrong.csv`` and ``most_wrong.png``.
         """
-        names = self.classes.names
-        rows = self.rows()
-        per_class = write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows))
-        true, said, counts = self.confusion()
-        cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
-        confusion = write_csv(
-            folder / "confusion.csv", ["true", "said", "pictures"], ([names[t], names[s], n] for t, s, n in cells)
-        )
+        rows, names, cells = self.rows(), self.classes.names, self.confusion()
         return [
-            per_class,
-            confusion,
-            draw_confusion(folder / "confusion.png", names, true, said, counts),
+            write_csv(folder / "per_class.csv", list(rows[0]), rows),
+            write_confusion(folder / "confusion.csv", names, *cells),
+            draw_confusion(folder / "confusion.png", names, *cells),
             draw_reliability(folder / "reliability.png", self.calibration(), self.metrics().get("ECE", 0.0)),
             *self._write_worst(folder, pictures),
         ]
@@ -167,23 +149,17 @@ class ImageReport(Report):
         ]
 
     def _write_worst(self, folder: Path, pictures: PictureSet) -> list[Path]:
-        table, page = folder / "most_wrong.csv", folder / "most_wrong.png"
-        rows = self.worst(pictures)
-        cards = []
-        for row in rows:
-            try:
-                picture = pictures.read(row["index"])[0]
-            except InputError:  # gone since it was measured
-                continue
-            captions = [
-                (f"says {row['said']}", f"{100 * row['score']:.1f} %", WRONG),
-                (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", RIGHT),
-            ]
-            cards.append(card(as_view(picture), captions))
-        if not cards:  # nothing of an earlier measurement stays
-            table.unlink(missing_ok=True)
-            page.unlink(missing_ok=True)
+        path, rows = folder / "most_wrong.csv", self.worst(pictures)
+        page = worst_sheet(folder / "most_wrong.png", pictures, ((row["index"], row) for row in rows), _mistake)
+        if not page:  # nothing of an earlier measurement stays
+            path.unlink(missing_ok=True)
             return []
-        sheet(cards).save(page)
-        names = [name for name in rows[0] if name != "index"]
-        return [write_csv(table, names, ([row[name] for name in names] for row in rows)), page]
+        return [write_csv(path, [name for name in rows[0] if name != "index"], rows), *page]
+
+
+def _mistake(picture: Image.Image, _target: Any, _name: str, row: Mapping[str, Any]) -> list[Image.Image]:
+    captions = [
+        (f"says {row['said']}", f"{100 * row['score']:.1f} %", WRONG),
+        (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", RIGHT),
+    ]
+    return [card(picture, captions)]

@@ -12,7 +12,7 @@ from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.draw import draw_labels
 from fishnet.errors import InputError
-from fishnet.preprocess import LARGEST, LONGEST, Preprocess
+from fishnet.preprocess import LARGEST, Preprocess
 from fishnet.tasks.base import ModelSpec, Parts, Report, Task, TaskModel
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
 from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
@@ -38,7 +38,6 @@ class Segment(Task):
         "deeplabv3plus": DeepLabV3Plus,
         "segformer": SegFormer,
     }
-    heads = tuple(models)
     monitor = "mIoU"
     watched = ("mIoU", "mAcc", "aAcc")
     any_size = True
@@ -54,9 +53,8 @@ class Segment(Task):
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """The whole picture, resized or in its own size."""
-        longest = recipe.size if recipe.native else recipe.max_size or round(LONGEST * recipe.size)
         return Preprocess(
-            (recipe.size, longest),
+            (recipe.size, recipe.longest),
             interpolation=recipe.interpolation,
             mean=mean,
             std=std,

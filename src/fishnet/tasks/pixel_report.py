@@ -13,18 +13,13 @@ from PIL import Image
 
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view
 from fishnet.data.pixels.base import LabelMap, PixelTarget
-from fishnet.draw import sheet
-from fishnet.errors import InputError
 from fishnet.tasks.base import Report
 from fishnet.tasks.boundaries import boundary_f1
-from fishnet.tasks.confusion import draw_confusion
+from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.pixel_figures import truth_said_and_wrong
 from fishnet.tasks.pixel_metrics import class_scores, confusion_of, label_map_of, mean, truth_of
-from fishnet.tasks.report_files import SHOWN, number, percent, shares, short, write_csv
-
-WORST = 6  # pictures on the sheet
+from fishnet.tasks.report_files import WORST, percent, shares, table, worst_sheet, write_csv
 
 
 @dataclass(frozen=True)
@@ -126,42 +121,25 @@ class PixelReport(Report):
         ]
 
     def lines(self) -> list[str]:
-        """The table of classes for people: all up to 20, beyond that the worst that are there."""
-        rows = self.rows()
-        lines = []
-        if len(rows) > SHOWN:
-            there = [row for row in rows if row["pixels"]]
-            rows = sorted(there, key=lambda row: (row["IoU"], -row["pixels"]))[:SHOWN]
-            lines.append(
-                f"the {len(rows)} worst of {len(there):,} classes with pixels (the model knows {len(self.classes):,}):"
-            )
-        names = ("share", "IoU", "Dice", "accuracy", "precision", "boundary_F1")
-        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
-        lines.append(f"{'class':<{width}} " + " ".join(f"{name:>{max(7, len(name))}}" for name in names))
-        for row in rows:
-            values = " ".join(f"{number(row[name]):>{max(7, len(name))}}" for name in names)
-            lines.append(f"{short(row['class'], width):<{width}} {values}")
-        return lines
+        """See :func:`~fishnet.tasks.report_files.table`."""
+        columns = ["share", "IoU", "Dice", "accuracy", "precision", "boundary_F1"]
+        return table(self.rows(), "pixels", "IoU", columns)
 
     def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
         """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
         ``errors.csv`` (a row a picture, the largest share of wrong px first), ``confusion.png``; where px are wrong
         ``worst.png``.
         """
-        names, rows = self.classes.names, self.rows()
+        rows, names = self.rows(), self.classes.names
         true, said = np.nonzero(self.confusion)
-        counts = self.confusion[true, said]
-        cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
-        errors = self.errors(pictures)
-        columns = ["picture", "pixels", "right", "mIoU"]
+        cells = true, said, self.confusion[true, said]
+        worst = ((self.pictures[-bad.order - 1].index, bad) for bad in self._worst)
         return [
-            write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows)),
-            write_csv(
-                folder / "confusion.csv", ["true", "said", "pixels"], ([names[t], names[s], n] for t, s, n in cells)
-            ),
-            write_csv(folder / "errors.csv", columns, ([row[name] for name in columns] for row in errors)),
-            draw_confusion(folder / "confusion.png", names, true, said, counts, "pixels"),
-            *self._write_worst(folder / "worst.png", pictures),
+            write_csv(folder / "per_class.csv", list(rows[0]), rows),
+            write_confusion(folder / "confusion.csv", names, *cells, "pixels"),
+            write_csv(folder / "errors.csv", ["picture", "pixels", "right", "mIoU"], self.errors(pictures)),
+            draw_confusion(folder / "confusion.png", names, *cells, "pixels"),
+            *worst_sheet(folder / "worst.png", pictures, worst, self._cards, columns=3),
         ]
 
     def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
@@ -179,18 +157,5 @@ class PixelReport(Report):
             for it in sorted(self.pictures, key=lambda it: -it.wrong)
         ]
 
-    def _write_worst(self, page: Path, pictures: PictureSet) -> list[Path]:
-        cards: list[Image.Image] = []
-        for bad in self._worst:
-            index = self.pictures[-bad.order - 1].index
-            try:
-                picture, truth = pictures.read(index)
-            except InputError:  # gone since it was measured
-                continue
-            name = Path(pictures.source(index)).name
-            cards += truth_said_and_wrong(as_view(picture), truth, bad.labels(), self.classes.names, name)
-        if not cards:  # nothing of an earlier measurement stays
-            page.unlink(missing_ok=True)
-            return []
-        sheet(cards, columns=3).save(page)
-        return [page]
+    def _cards(self, picture: Image.Image, truth: LabelMap, name: str, bad: _Bad) -> list[Image.Image]:
+        return truth_said_and_wrong(picture, truth, bad.labels(), self.classes.names, name)

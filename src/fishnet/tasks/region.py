@@ -14,7 +14,7 @@ from fishnet.data.regions.open import open_regions
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
-from fishnet.preprocess import LONGEST, Preprocess
+from fishnet.preprocess import Preprocess
 from fishnet.results import Cutout
 from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.cascade import Cascade, MaskCascade
@@ -64,9 +64,13 @@ class _Regions(Task):
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """The whole picture."""
-        size = recipe.size, recipe.max_size or round(LONGEST * recipe.size)
         return Preprocess(
-            size, interpolation=recipe.interpolation, mean=mean, std=std, fit="whole", sixteen_bit=recipe.sixteen_bit
+            (recipe.size, recipe.longest),
+            interpolation=recipe.interpolation,
+            mean=mean,
+            std=std,
+            fit="whole",
+            sixteen_bit=recipe.sixteen_bit,
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
@@ -92,9 +96,8 @@ class _Regions(Task):
     ) -> dict[str, Any]:
         """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
         assert isinstance(pictures, RegionSet)
-        anchors = None
         model = self.models[self.head_named(recipe.head)]
-        per_level = model.anchors_per_level
+        anchors, per_level = None, model.anchors_per_level
         if recipe.anchors == "auto" and per_level:
             boxes = pictures.boxes_in(preprocess)
             if not len(boxes):
@@ -165,7 +168,6 @@ class Detect(_Regions):
 
     name = "detect"
     models: ClassVar = {"faster-rcnn": TwoStage, "retinanet": Retina, "fcos": Fcos, "cascade-rcnn": Cascade}
-    heads = tuple(models)
     monitor = "AP"
     watched = ("AP", "AP50", "AP75")
     with_masks = False
@@ -176,7 +178,6 @@ class Instances(_Regions):
 
     name = "instances"
     models: ClassVar = {"mask-rcnn": MaskTwoStage, "cascade-mask-rcnn": MaskCascade}
-    heads = tuple(models)
     monitor = "mask_AP"
     watched = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
     with_masks = True

@@ -9,17 +9,12 @@ from PIL import Image
 
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view
 from fishnet.data.regions.base import RegionTarget
-from fishnet.draw import sheet
-from fishnet.errors import InputError
 from fishnet.tasks.base import Report
 from fishnet.tasks.region_figures import Measured, draw_precision_recall, truth_and_found
 from fishnet.tasks.region_matches import Matches, ratios
 from fishnet.tasks.region_metrics import MOST, Compared, Kind, compared, table_of
-from fishnet.tasks.report_files import SHOWN, number, percent, short, write_csv
-
-WORST = 6  # pictures on the sheet
+from fishnet.tasks.report_files import WORST, percent, table, worst_sheet, write_csv
 
 
 class RegionReport(Report):
@@ -111,26 +106,11 @@ class RegionReport(Report):
         return rows
 
     def lines(self) -> list[str]:
-        """The threshold, and the table of classes for people: all up to 20, beyond that the worst that have objects."""
+        """The threshold, and below it :func:`~fishnet.tasks.report_files.table`."""
         kind = _prefix(self.kind)
-        rows = self.rows()
-        lines = [self._title()]
-        if len(rows) > SHOWN:
-            there = [row for row in rows if row["objects"]]
-            rows = sorted(there, key=lambda row: (row[f"{kind}AP"], -row["objects"]))[:SHOWN]
-            lines.append(
-                f"the {len(rows)} worst of {len(there):,} classes with objects (the model knows {len(self.classes):,}):"
-            )
-        names = ["AP", "AP50", *["mask_AP", "mask_AP50"] * self.masks]
-        names += [f"{kind}{name}" for name in ("precision", "recall", "F1")]
-        width = min(40, max([5, *(len(row["class"]) for row in rows)]))
-        sizes = [max(7, len(name)) for name in names]
-        head = " ".join(f"{name:>{size}}" for name, size in zip(names, sizes, strict=True))
-        lines.append(f"{'class':<{width}} {'objects':>8} {head}")
-        for row in rows:
-            values = " ".join(f"{number(row[name]):>{size}}" for name, size in zip(names, sizes, strict=True))
-            lines.append(f"{short(row['class'], width):<{width}} {row['objects']:>8,} {values}")
-        return lines
+        columns = ["objects", "AP", "AP50", *["mask_AP", "mask_AP50"] * self.masks]
+        columns += [f"{kind}{name}" for name in ("precision", "recall", "F1")]
+        return [self._title(), *table(self.rows(), "objects", f"{kind}AP", columns)]
 
     def _title(self) -> str:
         objects, found, false = self.measured()[self.kind].counts.total()
@@ -145,14 +125,13 @@ class RegionReport(Report):
         """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``errors.csv`` (a row a picture, most errors
         first), ``precision_recall.png``; where there are errors ``worst.png``.
         """
-        rows = self.rows()
-        errors = self.errors(pictures)
-        names = ["picture", "objects", "found", "missed", "false"]
+        rows, errors = self.rows(), self.errors(pictures)
+        worst = [row["place"] for row in errors[:WORST] if row["missed"] + row["false"]]
         return [
-            write_csv(folder / "per_class.csv", list(rows[0]), (list(row.values()) for row in rows)),
-            write_csv(folder / "errors.csv", names, ([row[name] for name in names] for row in errors)),
+            write_csv(folder / "per_class.csv", list(rows[0]), rows),
+            write_csv(folder / "errors.csv", ["picture", "objects", "found", "missed", "false"], errors),
             draw_precision_recall(folder / "precision_recall.png", self.measured()),
-            *self._write_worst(folder / "worst.png", errors, pictures),
+            *worst_sheet(folder / "worst.png", pictures, ((self.indices[i], i) for i in worst), self._cards),
         ]
 
     def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
@@ -174,22 +153,8 @@ class RegionReport(Report):
             for i in order.tolist()
         ]
 
-    def _write_worst(self, page: Path, errors: Sequence[dict[str, Any]], pictures: PictureSet) -> list[Path]:
-        cards: list[Image.Image] = []
-        for row in errors[:WORST]:
-            if not row["missed"] + row["false"]:
-                break
-            try:
-                picture = as_view(pictures.read(self.indices[row["place"]])[0])
-            except InputError:  # gone since it was measured
-                continue
-            pair, name = self.pairs[row["place"]], Path(row["picture"]).name
-            cards += truth_and_found(picture, pair, self.kind, self.threshold, name)
-        if not cards:  # nothing of an earlier measurement stays
-            page.unlink(missing_ok=True)
-            return []
-        sheet(cards).save(page)
-        return [page]
+    def _cards(self, picture: Image.Image, _target: Any, name: str, place: int) -> tuple[Image.Image, Image.Image]:
+        return truth_and_found(picture, self.pairs[place], self.kind, self.threshold, name)
 
 
 def _prefix(kind: Kind) -> str:

@@ -1,18 +1,26 @@
-"""What reports share: numbers and names for people, CSV files, figures."""
+"""What reports share: the table of classes for people, CSV files, the sheet of the worst pictures, figures."""
 
 import csv
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from fishnet.data.base import PictureSet
+from fishnet.data.pictures import as_view
+from fishnet.draw import sheet
+from fishnet.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+T = TypeVar("T")
 SHOWN = 20  # rows of a printed table
+WORST = 6  # pictures on the sheet, where each has more than one card
 BLUE, RED = "#4895ef", "#c1292e"  # of figures
 WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: what the model says, what is true
 
@@ -30,8 +38,10 @@ def shares(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def number(value: float | None) -> str:
-    """A number for a table."""
-    return "-" if value is None else f"{value:.2f}"
+    """A number for a table: whole ones are counts."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
 
 
 def short(name: str, most: int = 28) -> str:
@@ -39,13 +49,75 @@ def short(name: str, most: int = 28) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """Writes a table under its columns' names, and gives back its path."""
+def table(
+    rows: Sequence[Mapping[str, Any]], unit: str, score: str, columns: Sequence[str], words: str = ""
+) -> list[str]:
+    """The table of classes for people: all up to 20, beyond that the worst that are there.
+
+    Args:
+        rows: one a class, its name under ``class``.
+        unit: key of how much there is of the class.
+        score: key of what tells good classes from bad.
+        columns: keys of the numbers that are shown.
+        words: key of the text behind them, if there is one.
+    """
+    lines = []
+    if len(rows) > SHOWN:
+        there = [row for row in rows if row[unit]]
+        worst = sorted(there, key=lambda row: (row[score], -row[unit]))[:SHOWN]
+        lines.append(f"the {len(worst)} worst of {len(there):,} classes with {unit} (the model knows {len(rows):,}):")
+        rows = worst
+    width = min(40, max([5, *(len(row["class"]) for row in rows)]))
+    sizes = [max(8 if name == unit else 7, len(name)) for name in columns]
+
+    def line(name: str, cells: Iterable[str], text: str) -> str:
+        numbers = " ".join(f"{cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
+        return f"{short(name, width):<{width}} {numbers}  {text}".rstrip()
+
+    lines.append(line("class", columns, words))
+    return lines + [line(row["class"], (number(row[name]) for name in columns), row.get(words, "")) for row in rows]
+
+
+def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes these columns of a table, and gives back its path."""
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
+        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def worst_sheet(
+    page: Path,
+    pictures: PictureSet,
+    worst: Iterable[tuple[int, T]],
+    cards: Callable[[Image.Image, Any, str, T], Iterable[Image.Image]],
+    columns: int = 4,
+) -> list[Path]:
+    """Draws the worst pictures on a sheet. Where there are none, a sheet that an earlier measurement left goes.
+
+    Args:
+        page: the PNG.
+        pictures: the set.
+        worst: of each its index in the set, and what is known of it.
+        cards: a picture as RGB, its target, its file's name and what is known of it -> what the sheet shows.
+        columns: cards in a row.
+
+    Returns:
+        ``page``, or nothing.
+    """
+    drawn: list[Image.Image] = []
+    for index, known in worst:
+        try:
+            picture, target = pictures.read(index)
+        except InputError:  # gone since it was measured
+            continue
+        drawn += cards(as_view(picture), target, Path(pictures.source(index)).name, known)
+    if not drawn:
+        page.unlink(missing_ok=True)
+        return []
+    sheet(drawn, columns).save(page)
+    return [page]
 
 
 def save(figure: "Figure", path: Path) -> Path:

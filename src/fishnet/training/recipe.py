@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import yaml
 
 from fishnet.errors import InputError, nearest
+from fishnet.preprocess import LONGEST
 
 IMAGE: Final = ("classify",)
 REGION: Final = ("detect", "instances")
@@ -170,6 +171,7 @@ class Recipe:
             if 0 < getattr(self, name) < 32:
                 raise InputError(f"{name}={getattr(self, name)}: must be 0 or from 32")
         self._check_pairs()
+        self._check_in_vain()
         if any(not 0 <= id_ < 2**32 for id_ in self.ignore):
             raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more")
         if 0 < self.max_size < self.size:
@@ -197,13 +199,31 @@ class Recipe:
         if not 0.05 <= low <= high <= 20:
             raise InputError(f"jitter={list(self.jitter)}: must be two scales, 0.05 <= first <= second <= 20")
 
+    def _check_in_vain(self) -> None:
+        """Raises InputError for keys that others make of no use."""
+        if self.native and self.max_size:
+            raise InputError(f"max_size={self.max_size}: does not go with native: pictures keep their own size")
+        if "cross-entropy" in self.loss or self.boundary or self.auxiliary:
+            return
+        for name in ("class_weights", "label_smoothing"):
+            if (value := getattr(self, name)) != Recipe.__dataclass_fields__[name].default:
+                raise InputError(
+                    f"{name}={value}: is for cross-entropy, and loss={self.loss} has none: add cross-entropy, boundary "
+                    "or auxiliary"
+                )
+
+    @property
+    def longest(self) -> int:
+        """Longest side of the input, px, where pictures keep their proportions; ``size`` where they keep their size."""
+        return self.size if self.native else self.max_size or round(LONGEST * self.size)
+
     def to_dict(self, task: str) -> dict[str, Any]:
         """The keys that a task knows, for YAML and JSON."""
         values = {name: getattr(self, name) for name in keys_of(task)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def replace(self, overrides: Mapping[str, Any], where: str = "recipe") -> "Recipe":
-        """A copy with some keys changed, names and types checked.
+        """A copy with some keys changed, names and types checked. ``native`` puts an earlier ``max_size`` out of use.
 
         Raises:
             InputError: an unknown key (the nearest are offered), or a value of the wrong type or out of range.
@@ -213,6 +233,8 @@ class Recipe:
             if name not in hints:
                 raise InputError(f"{where}: unknown key {name!r}: {nearest(str(name), hints)}")
         values = {name: _convert(where, name, value, hints[name]) for name, value in overrides.items()}
+        if values.get("native"):
+            values.setdefault("max_size", 0)
         return dataclasses.replace(self, **values)
 
 
