@@ -10,9 +10,8 @@ from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.views import View
 from fishnet.draw import card, draw_labels
 from fishnet.draw.text import DARK, Entry, enlargement, legend_page
-from fishnet.tasks.report_files import RIGHT, WRONG
+from fishnet.tasks.report_files import RIGHT, SIDE, WRONG
 
-_SIDE = 480  # of a picture on the sheet, px
 _UNKNOWN = (70, 90, 160)  # ignored px, where errors are shown
 
 
@@ -30,7 +29,7 @@ def truth_said_and_wrong(
     """
     known = truth != IGNORE
     wrong = known & (truth != said)
-    step = max(1.0, max(picture.size) / _SIDE)
+    step = max(1.0, max(picture.size) / SIDE)
     width, height = (max(1, round(side / step)) for side in picture.size)
     small = picture.resize((width, height), Image.Resampling.BOX)
     pick = np.ix_(*View((0, 0, *picture.size), (height, width), (0, 0), (height, width)).sampled())
@@ -49,7 +48,7 @@ def truth_said_and_wrong(
     for page, caption in zip(pages, captions, strict=True):
         whole = Image.new("RGB", (page.width, highest), DARK)  # of one height, so that the pictures lie side by side
         whole.paste(page)
-        cards.append(card(whole, [caption], _SIDE))
+        cards.append(card(whole, [caption], SIDE))
     return cards
 
 

@@ -13,10 +13,9 @@ from fishnet.draw import card, draw_objects
 from fishnet.results import Cutout
 from fishnet.tasks.region_matches import THRESHOLDS, Counts, Matches, matched, ratios
 from fishnet.tasks.region_metrics import RECALLS, CocoTable, Compared, Kind
-from fishnet.tasks.report_files import BLUE, RED, RIGHT, WRONG, save, short
+from fishnet.tasks.report_files import BLUE, RED, RIGHT, SIDE, WRONG, save, short
 
 _NAMED = 10  # classes with a curve in a colour of its own
-_SIDE = 480  # of a picture on the sheet, px
 _GOOD, _BAD = 2, 4  # green and orange in the drawings' palette
 
 
@@ -107,7 +106,7 @@ def truth_and_found(
         (name, f"{int((~truth.crowd).sum())} objects, {int(missed.sum())} missed", RIGHT),
         (f"score from {threshold:.2f}", f"{len(shown)} given, {int(wrong.sum())} false", WRONG),
     ]
-    return card(left, captions[:1], _SIDE), card(right, captions[1:], _SIDE)
+    return card(left, captions[:1], SIDE), card(right, captions[1:], SIDE)
 
 
 def cutout_of(shape: Segmentation) -> Cutout:

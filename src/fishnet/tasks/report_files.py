@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHOWN = 20  # rows of a printed table
-WORST = 6  # pictures on the sheet, where each has more than one card
+WORST, SIDE = 6, 480  # pictures on the sheet, where each has more than one card, and px of a card
 BLUE, RED = "#4895ef", "#c1292e"  # of figures
 WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: what the model says, what is true
 
