@@ -4,16 +4,17 @@
     python benchmarks/segment_heads.py brain runs-heads --minutes 12
 
 Every training has a process and a core of its own (one thread, as many at a time as there are cores), the recipe
-small-data and seed 0. How many epochs fit into the time is measured first, by trainings of one and of four epochs, as
-many at a time; the schedule of the learning rate then ends with the time. Measured on the test part by the bundle that
-validation chose. Images/s: one picture a step through the bundle, one thread, the models take turns. MACs are counted
-for one input of 192 x 224 px.
+small-data and seed 0. How many epochs fit into the time is measured first, by trainings of one and of four epochs; the
+schedule of the learning rate then ends with the time. Measured on the test part by the bundle that validation chose.
+Images/s: one picture a step through the bundle, one thread, the models take turns. MACs are counted for one input of
+192 x 224 px. A run that is repeated keeps the models that were done.
 """
 
 import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -75,12 +76,21 @@ def epochs_of(data: Path, folder: Path, flags: list[str], minutes: float) -> int
     return max(3, int((60 * minutes - (one - each)) / each))
 
 
-def measured(data: Path, folder: Path, flags: list[str], epochs: int) -> dict[str, Any]:
-    """Trains and validates."""
+def measured(data: Path, folder: Path, flags: list[str], minutes: float) -> dict[str, Any]:
+    """Trains and validates; what was measured before is read again."""
+    kept = folder / "measured.json"
+    if kept.is_file():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    for unfinished in (folder, Path(f"{folder}-timed")):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    epochs = epochs_of(data, Path(f"{folder}-timed"), flags, minutes)
     seconds = command("train", "segment", data, *flags, *SHARED, "--epochs", epochs, "--out", folder)
     command("val", folder, data, "--split", "test", "--workers", "0", "--quiet")
     metrics = json.loads((folder / "val-test" / "metrics.json").read_text())
-    return {"epochs": epochs, "minutes": seconds / 60, "metrics": metrics["metrics"], "classes": metrics["per_class"]}
+    found = {"epochs": epochs, "minutes": seconds / 60, "metrics": metrics["metrics"], "classes": metrics["per_class"]}
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def step_of(folder: str) -> Any:
@@ -134,13 +144,8 @@ def main() -> None:
         CORES.put(core)
     places = {name: args.out / f"{i + 1}-{MODELS[name][3]}-{MODELS[name][1]}" for i, name in enumerate(args.models)}
     with ThreadPoolExecutor(CORES.qsize()) as pool:
-        waiting = {
-            name: pool.submit(epochs_of, args.data, Path(f"{place}-timed"), MODELS[name], args.minutes)
-            for name, place in places.items()
-        }
-        epochs = {name: it.result() for name, it in waiting.items()}
         running = {
-            name: pool.submit(measured, args.data, place, MODELS[name], epochs[name]) for name, place in places.items()
+            name: pool.submit(measured, args.data, place, MODELS[name], args.minutes) for name, place in places.items()
         }
         found = {name: it.result() for name, it in running.items()}
     speed = rates(places, args.rounds)
