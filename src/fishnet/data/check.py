@@ -191,17 +191,6 @@ class Firsts:
         return found
 
 
-def met(
-    parts: Mapping[str, PictureSet], firsts: Firsts, tally: Tally, name: str, index: int, facts: Facts | str
-) -> list[Same]:
-    """Tallies a picture of part ``name``; the first one with its pixels in each other part that had one."""
-    tally.add(facts)
-    before = {} if isinstance(facts, str) else firsts.before(name, index, facts.digest)
-    tally.repeated += before.pop(name, None) is not None
-    source = parts[name].source(index)
-    return [Same(parts[part].source(first), source, (part, name)) for part, first in before.items()]
-
-
 def _kind(encoded: bytes, picture: Picture) -> str:
     """Format and mode of a file; where there is none or it is not Pillow's, what the picture was read as."""
     try:

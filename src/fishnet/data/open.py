@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from fishnet.data import table
 from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
+from fishnet.data.entries import Entries, hold_out_some
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
@@ -16,6 +17,7 @@ from fishnet.data.splits import in_order
 from fishnet.errors import InputError
 
 Set = TypeVar("Set", bound=PictureSet)
+Found = TypeVar("Found")
 _TABLES = ", ".join(table.SUFFIXES)
 _REFUSED = {
     "hfids": "streams, and a stream's order cannot be resumed exactly: give hfds/NAME, which has the same data",
@@ -72,6 +74,48 @@ def as_trained(data: str, sets: dict[str, Set], split: Callable[[Set], tuple[Set
             few = "one picture a class" if isinstance(sets["train"], LabelledSet) else "one picture"
             raise InputError(f"{data}: {few} leaves none to validate with: add pictures, or a val part")
     return {name: sets[name] for name in in_order(sets)}
+
+
+def found_in(data: str, find: Callable[[Path], Found | None], held: str, layouts: str) -> Found:
+    """What is found in annotated data.
+
+    Args:
+        data: its name.
+        find: says what is at a path, None where that is of no known form.
+        held: what is looked for, for messages.
+        layouts: the known forms, for messages.
+
+    Raises:
+        InputError: an empty name, nothing of a known form, and what ``find`` raises.
+    """
+    if not data:
+        raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
+    path = Path(data)
+    found = find(path)
+    if found is not None:
+        return found
+    wrong = "is a file of none of the known forms" if path.is_file() else f"holds no {held} of a known form"
+    raise InputError(f"{data}: {wrong if path.exists() else 'no such file or folder'}: expected {layouts}")
+
+
+def parts_of(
+    data: str, sets: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, empty: bool
+) -> dict[str, Entries]:
+    """The parts of annotated data, as they are or as a training takes them.
+
+    Args:
+        data: its name, for messages.
+        sets: the parts that the data has.
+        val_fraction, seed, whole: see :func:`open_labelled`.
+        empty: whether a part may be without pictures.
+
+    Raises:
+        InputError: a part without pictures; see :func:`as_trained`.
+    """
+    without = next((name for name, part in sets.items() if not len(part)), None)
+    if without is not None and not empty:
+        raise InputError(f"{data}: no picture in its part {without!r}")
+    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
 
 
 def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.check import Facts, Firsts, Inspected, PicturesCheck, Same, Tally, inspect, met
+from fishnet.data.check import Facts, PicturesCheck, Same, Tally
+from fishnet.data.check_entries import InspectedEntries, check_entries
 from fishnet.data.pixels.base import IGNORE, PixelSet
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import colour_text
 from fishnet.data.pixels.pairs import MaskPixels
-from fishnet.errors import InputError
 
 TRAINED = ("train", "all")  # the parts that are trained on
 
@@ -102,19 +102,12 @@ class _Mask:
     unnamed: dict[str, int]
 
 
-class _InspectedPixels(Inspected):
-    """The facts of each picture and of its mask; a line for either that cannot be read."""
+class _InspectedPixels(InspectedEntries):
+    """The facts of each picture and of its mask."""
 
     pictures: PixelSet
 
-    def __getitem__(self, index: int) -> tuple[Facts | str, _Mask | str]:
-        facts = self.facts(index)
-        try:
-            return facts, self._mask(index)
-        except InputError as error:
-            return facts, str(error)
-
-    def _mask(self, index: int) -> _Mask:
+    def annotation(self, index: int) -> _Mask:
         unnamed: dict[str, int] = {}
         if isinstance(self.pictures, MaskPixels):  # which says more of a mask than that it is wrong
             found, colours = self.pictures.coding.read(self.pictures.entries[index].mask)
@@ -142,20 +135,11 @@ def check_pixels(
         workers: processes that read; 0 reads in this one.
         progress: called with pictures done and in all.
     """
-    firsts = Firsts()
-    checks: dict[str, PixelPart] = {}
-    leaked: list[Same] = []
-    every: Mapping[str, Inspected] = {name: _InspectedPixels(pictures) for name, pictures in parts.items()}
-    for name, found in inspect(every, workers, progress):
-        pictures, tally, gathered = parts[name], Tally(), _Gathered()
-        for index, (facts, mask) in enumerate(found):
-            leaked += met(parts, firsts, tally, name, index, facts)
-            gathered.add(pictures, index, facts, mask)
-        checks[name] = gathered.summary(pictures, tally)
+    checks, leaked = check_entries(parts, _InspectedPixels, _Gathered, workers, progress)
     trained = next((checks[name] for name in TRAINED if name in checks), None)
     counts = trained.pixels_per_class if trained else {}
     untrained = tuple(name for name, count in counts.items() if not count)
-    return PixelCheck(checks, tuple(annotations), tuple(leaked), untrained)
+    return PixelCheck(checks, tuple(annotations), leaked, untrained)
 
 
 class _Gathered:

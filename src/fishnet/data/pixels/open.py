@@ -3,15 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fishnet.data.entries import hold_out_some
 from fishnet.data.labels import Classes
-from fishnet.data.open import as_trained
+from fishnet.data.open import found_in, parts_of
 from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
-from fishnet.errors import InputError
 
 LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
 Finder = Callable[[Path, list[str] | None], object]
@@ -51,18 +49,9 @@ def open_pixels(
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
             classes; a class that the model lacks, or a void one that the data lacks.
     """
-    if not data:
-        raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
-    path = Path(data)
-    opened = _opened(path, problems)
-    if opened is None:
-        raise InputError(f"{data}: {_refusal(path)}: expected {LAYOUTS}")
-    opener, found = opened
+    opener, found = found_in(data, lambda path: _opened(path, problems), "masks", LAYOUTS)
     sets = dict(opener(found, channels, classes=classes, ignore=ignore, void=void, problems=problems))
-    empty = next((name for name, part in sets.items() if not len(part)), None)
-    if empty is not None and problems is None:
-        raise InputError(f"{data}: no picture in its part {empty!r}")
-    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
+    return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
 def looks_like_pixels(data: str) -> bool:
@@ -88,9 +77,3 @@ def _opened(path: Path, problems: list[str] | None) -> tuple[Opener, object] | N
         (lambda data, _: find_coco(data), coco.open_coco),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)
-
-
-def _refusal(path: Path) -> str:
-    if not path.exists():
-        return "no such file or folder"
-    return "is a file of none of the known forms" if path.is_file() else "holds no masks of a known form"

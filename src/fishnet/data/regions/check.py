@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fishnet.data.check import Facts, Firsts, Inspected, PicturesCheck, Same, Tally, inspect, met
+from fishnet.data.check import Facts, PicturesCheck, Same, Tally
+from fishnet.data.check_entries import InspectedEntries, check_entries
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.objects import Objects
-from fishnet.errors import InputError
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
 _BEYOND = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
@@ -71,17 +71,13 @@ class RegionCheck:
         return {"ok": self.ok, **asdict(self)}
 
 
-class _InspectedRegions(Inspected):
-    """The facts of each picture, and its objects without their masks; a line for either that cannot be read."""
+class _InspectedRegions(InspectedEntries):
+    """The facts of each picture, and its objects without their masks."""
 
     pictures: RegionSet
 
-    def __getitem__(self, index: int) -> tuple[Facts | str, Objects | str]:
-        facts = self.facts(index)
-        try:
-            return facts, replace(self.pictures.objects(index), segmentations=None)
-        except InputError as error:
-            return facts, str(error)
+    def annotation(self, index: int) -> Objects:
+        return replace(self.pictures.objects(index), segmentations=None)
 
 
 def check_regions(
@@ -101,17 +97,8 @@ def check_regions(
         workers: processes that read; 0 reads in this one.
         progress: called with pictures done and in all.
     """
-    firsts = Firsts()
-    checks: dict[str, RegionPart] = {}
-    leaked: list[Same] = []
-    every: Mapping[str, Inspected] = {name: _InspectedRegions(pictures) for name, pictures in parts.items()}
-    for name, found in inspect(every, workers, progress):
-        pictures, tally, gathered = parts[name], Tally(), _Gathered()
-        for index, (facts, objects) in enumerate(found):
-            leaked += met(parts, firsts, tally, name, index, facts)
-            gathered.add(pictures, index, None if isinstance(facts, str) else facts.size[::-1], objects)
-        checks[name] = gathered.summary(pictures, tally)
-    return RegionCheck(checks, tuple(annotations), tuple(leaked))
+    checks, leaked = check_entries(parts, _InspectedRegions, _Gathered, workers, progress)
+    return RegionCheck(checks, tuple(annotations), leaked)
 
 
 class _Gathered:
@@ -127,8 +114,9 @@ class _Gathered:
         self.boxes: list[str] = []
         self.unreadable: list[str] = []
 
-    def add(self, pictures: RegionSet, index: int, size: tuple[int, int] | None, objects: Objects | str) -> None:
-        """Adds a picture's objects; ``size`` is its height and width, None where it could not be read."""
+    def add(self, pictures: RegionSet, index: int, facts: Facts | str, objects: Objects | str) -> None:
+        """Adds a picture's objects."""
+        size = None if isinstance(facts, str) else facts.size[::-1]
         if isinstance(objects, str):
             if size is not None:  # else it was said of the picture
                 self.unreadable.append(objects)

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fishnet.data.entries import hold_out_some
 from fishnet.data.labels import Classes
-from fishnet.data.open import as_trained
+from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import coco, idmasks, voc, yolo
 from fishnet.data.regions.base import RegionSet
-from fishnet.errors import InputError
 
 LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
 Opener = Callable[..., Mapping[str, RegionSet]]
@@ -45,18 +43,9 @@ def open_regions(
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
             the train part or the model lacks.
     """
-    if not data:
-        raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
-    path = Path(data)
-    found = _opened(path, masks)
-    if found is None:
-        raise InputError(f"{data}: {_refusal(path)}: expected {LAYOUTS}")
-    opener, place = found
+    opener, place = found_in(data, lambda path: _opened(path, masks), "annotations", LAYOUTS)
     sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
-    empty = next((name for name, part in sets.items() if not len(part)), None)
-    if empty is not None and problems is None:
-        raise InputError(f"{data}: no picture in its part {empty!r}")
-    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
+    return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
 def looks_like_regions(data: str) -> bool:
@@ -73,9 +62,3 @@ def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
         (idmasks.find_masks, idmasks.open_masks),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path))), None)
-
-
-def _refusal(path: Path) -> str:
-    if not path.exists():
-        return "no such file or folder"
-    return "is a file of none of the known forms" if path.is_file() else "holds no annotations of a known form"
