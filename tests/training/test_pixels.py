@@ -78,7 +78,7 @@ def test_bundle_says_what_it_is(trained: Path) -> None:
     assert (bundle.task, bundle.head, bundle.backbone) == ("segment", "body", "fishnet_nano")
     assert bundle.classes == Classes(KINDS, IDS)
     assert (bundle.preprocess.fit, bundle.preprocess.size) == ("whole", (64, 96))
-    assert bundle.head_args == {"width": 32, "norm": "batch", "edges": True, "auxiliary": False, "drop_rate": 0.0}
+    assert bundle.head_args == {"width": 32, "norm": "batch", "edges": False, "auxiliary": False, "drop_rate": 0.0}
     assert bundle.thresholds == {}
     assert {"mIoU", "mAcc", "aAcc"} <= set(bundle.metrics)
     assert set(bundle.recipe) == set(keys_of("segment"))
@@ -354,7 +354,7 @@ def test_every_head_trains_and_is_kept(head: str, data: Path, run: Run, tmp_path
         ("--loss", "focal+0.5*lovasz"),
         ("--loss", "dice", "--boundary", 1),
         ("--class-weights", "balanced", "--label-smoothing", 0.1),
-        ("--no-edges",),
+        ("--edges",),
         ("--native", "--crop-size", 64),
         ("--ignore", 90),
         ("--void", "leaf"),

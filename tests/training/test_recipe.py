@@ -22,7 +22,7 @@ PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
 OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
     "trunk_norm": "group", "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "head_norm": "none",
-    "decoder_channels": 64, "edges": False, "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32,
+    "decoder_channels": 64, "edges": True, "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32,
     "anchors": "auto", "proposals": 300, "samples": 64, "detections": 300, "nms": 0.6, "floor": 0.01, "threshold": 0.3,
     "size": 64, "max_size": 96, "native": True, "crop_size": 96, "ignore": (0, 254), "void": ("sky", "ego vehicle"),
     "val_size": 96, "channels": 1, "sixteen_bit": "stretch", "crop_pct": 0.5, "interpolation": "bicubic",

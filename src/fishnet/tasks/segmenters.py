@@ -42,7 +42,7 @@ class DecoderSpec:
 
     width: int = 256
     norm: Norm = "batch"
-    edges: bool = True
+    edges: bool = False
     auxiliary: bool = False
     drop_rate: float = 0.0
 
@@ -162,7 +162,7 @@ def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Modul
 
 
 class LightDecoder(nn.Module):
-    """Adds up FishNet's maps at stride 4, looks around at strides 16 and 32, refines once, sharpens edges.
+    """Adds up FishNet's maps at stride 4, looks around at strides 16 and 32, and refines once; on request edges, too.
 
     All parts but the sum are refining units as the trunk's. What each gives: benchmarks/segment_heads.md.
 

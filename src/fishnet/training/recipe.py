@@ -53,7 +53,7 @@ class Recipe:
         "group", "Norms in the FPN and the task head.", (*REGION, *PIXEL)
     )
     decoder_channels: int = _model(256, "Channels of the decoder.", PIXEL)
-    edges: bool = _model(True, "Heads body and fish: also look at the stem's map at stride 2, for sharp edges.", PIXEL)
+    edges: bool = _model(False, "Heads body and fish: look at the stem's map at stride 2, too, and score there.", PIXEL)
     fpn_channels: int = _model(256, "Channels of the FPN and of the heads over it.", REGION)
     box_width: int = _model(1024, "Two-stage heads: values in the box head's fully connected layers.", REGION)
     box_convs: int = _model(0, "Two-stage heads: 3x3 convolutions in the box head; 0: fully connected alone.", REGION)
