@@ -33,8 +33,8 @@ MODELS = {
         "--backbone", "fishnet_tiny", "--head", "upernet", "--decoder-channels", "32",
     ],
     "fpn, resnet10t": ["--backbone", "resnet10t", "--head", "fpn"],
-    "body without edges, fishnet_tiny": ["--backbone", "fishnet_tiny", "--head", "body", "--no-edges"],
-    "body, fishnet_small": ["--backbone", "fishnet_small", "--head", "body"],
+    "body with edges, fishnet_tiny": ["--backbone", "fishnet_tiny", "--head", "body", "--edges"],
+    "body with edges, fishnet_small": ["--backbone", "fishnet_small", "--head", "body", "--edges"],
 }  # fmt: skip
 SHARED = [
     "--channels",
