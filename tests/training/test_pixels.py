@@ -28,7 +28,7 @@ from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.pixel_makers import KINDS, SIZE, mask_folder, save_mask, scene, scenes
-from tests.training.runs import die_at_step, ended, same_training, torchrun
+from tests.training.runs import die_at_step, ended, last, same_training, torchrun
 
 COUNTS = {"train": 8, "val": 5}
 IDS = (0, 7, 90)
@@ -180,12 +180,13 @@ def test_load_predicts_a_picture_as_in_a_batch(trained: Path, data: Path) -> Non
     predictor = fishnet.load(trained, "cpu")
     pictures = [Image.open(path).convert("RGB") for path in sorted((data / "val" / "images").iterdir())]
     together: Any = predictor.predict(pictures)
-    truths = [one.labels for one in scenes("val", COUNTS["val"])]
+    truths, right = [one.labels for one in scenes("val", COUNTS["val"])], []
     for picture, one, truth in zip(pictures, together, truths, strict=True):
         alone: Any = predictor.predict(picture)
         assert isinstance(alone, Segmentation)
         assert (alone.labels != one.labels).mean() < 0.001  # float32's sums depend on the batch
-        assert (alone.labels == truth).mean() > 0.85
+        right.append((alone.labels == truth).mean())
+    assert np.mean(right) > 0.85
 
 
 def test_info_and_dry_run_and_show(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
@@ -397,8 +398,8 @@ def test_a_frozen_trunk_stays(data: Path, run: Run, tmp_path: Path) -> None:
     states = []
     for epochs in (1, 2):
         trains(run, data, tmp_path / str(epochs), "--freeze", "trunk", "--epochs", epochs, "--schedule", "constant")
-        states.append(fishnet.load(tmp_path / str(epochs), "cpu").engine.model.state_dict())
-    changed = {key.split(".")[0] for key, value in states[0].items() if not torch.equal(value, states[1][key])}
+        states.append(last(tmp_path / str(epochs))["state_dict"])
+    changed = {key.split(".")[1] for key, value in states[0].items() if not torch.equal(value, states[1][key])}
     assert changed == {"decoder", "scores"}
 
 
@@ -416,7 +417,7 @@ def test_recipes(name: str) -> None:
     preprocess = task.preprocess(recipe, (0.5,) * 3, (0.2,) * 3)
     assert preprocess.fit == ("native" if name == "cityscapes" else "whole")
     transform: Any = task.train_transform(recipe, preprocess)
-    assert transform.page == {"small-data": (320, 320), "ade20k": (512, 512), "cityscapes": (768, 768)}[name]
+    assert transform.side == {"small-data": 320, "ade20k": 512, "cityscapes": 768}[name]
     if name != "small-data":
         assert (recipe.auxiliary, recipe.single_class, recipe.jitter) == (0.4, 0.75, (0.5, 2.0))
 
