@@ -289,16 +289,18 @@ def test_body_has_no_fishs_head() -> None:
     assert small.macs < whole.macs
 
 
-def test_fish_looks_at_every_stage_of_its_head() -> None:
-    """Each of the four maps moves the scores."""
-    model = build("fish").eval()
+@pytest.mark.parametrize(("edges", "maps"), [(False, 4), (True, 5)])
+@pytest.mark.parametrize("head", ["body", "fish"])
+def test_every_map_moves_the_scores(head: str, edges: bool, maps: int) -> None:
+    """Four of the fish's stages, and with edges the stem's."""
+    model = build(head, spec=replace(SMALL, edges=edges, auxiliary=False)).eval()
     features = model.features(images(1, (64, 64)))
-    assert len(features.pyramid) == 5
+    assert len(features.pyramid) == maps
     with torch.no_grad():
         before = model.decode(features)
-        for i in range(5):
-            maps = [torch.zeros_like(it) if i == n else it for n, it in enumerate(features.pyramid)]
-            assert not torch.equal(model.decode(replace(features, pyramid=maps)), before), i
+        for i in range(maps):
+            without = [torch.zeros_like(it) if i == n else it for n, it in enumerate(features.pyramid)]
+            assert not torch.equal(model.decode(replace(features, pyramid=without)), before), i
 
 
 def test_deeplab_keeps_the_last_stage_at_stride_16() -> None:
