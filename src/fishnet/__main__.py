@@ -1,8 +1,6 @@
 """``python -m fishnet``, as torchrun starts it."""
 
-import sys
-
-from fishnet.cli import main
+from fishnet.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

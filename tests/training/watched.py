@@ -7,13 +7,14 @@ pictures of each validation it has measured.
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from fishnet.cli import main
+from fishnet.cli import run
 from fishnet.training.module import Training
 from tests.training.runs import die_at_step, spied
 
 
-def watched(die_at: int, counts: Path, words: list[str]) -> int:
+def watched(die_at: int, counts: Path, words: list[str]) -> NoReturn:
     """Trains under watch."""
     rank = os.environ["RANK"]
     if die_at >= 0 and rank == "0":
@@ -24,8 +25,8 @@ def watched(die_at: int, counts: Path, words: list[str]) -> int:
             file.write(f"{module.read}\n")
 
     with spied(Training, "on_validation_epoch_end", count):
-        return main(words)
+        run(words)
 
 
 if __name__ == "__main__":
-    sys.exit(watched(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
+    watched(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -1,5 +1,5 @@
 """The command line: ``fishnet VERB ...``. Each verb is a file; heavy imports happen inside the verb."""
 
-from fishnet.cli.app import main
+from fishnet.cli.app import main, run
 
-__all__ = ["main"]
+__all__ = ["main", "run"]

@@ -1,11 +1,13 @@
 """The command tree, the options that go anywhere, and what errors look like."""
 
+import atexit
 import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 from cyclopts.config import Yaml
@@ -77,6 +79,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _explain(error)
     except KeyboardInterrupt as interrupt:
         return _say(str(interrupt) or "interrupted", 130)
+
+
+def run(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs :func:`main` and ends the process with its exit code: what ``fishnet`` and ``python -m fishnet`` start.
+
+    One of several processes of a training ends at once, after what is registered for the exit: while the interpreter
+    is taken down gloo's threads may still want it, and abort a process whose work is done (pytorch/pytorch issue
+    190489; one of some thirty trainings here).
+    """
+    code = main(argv)
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
