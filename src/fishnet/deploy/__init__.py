@@ -1,0 +1,1 @@
+"""A model leaves the laboratory: exported files, and a runtime that needs no torch."""

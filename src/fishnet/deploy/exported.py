@@ -1,0 +1,107 @@
+"""What an exported file says of itself: the bundle's config and what the graph takes and gives. Torch-free.
+
+It travels inside the file: as metadata of an ONNX model, as runtime info of an OpenVINO one, beside the program in a
+``.pt2``.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fishnet.bundle import Bundle
+from fishnet.errors import InputError
+
+Format = Literal["onnx", "openvino", "pt2"]
+Precision = Literal["fp32", "fp16", "int8"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
+KEY = "fishnet"  # under which the text stands in a file
+SCHEMA = 1
+LEAST = 64  # px, the least side of an input
+
+LOGITS = ("logits",)
+BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "masks")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model, without its weights.
+
+    The graph has one input, ``image``: (batch, channels, height, width) float32, normalised as the bundle's
+    preprocessing says. Heights and widths are any from 64 px up to classifiers, and multiples of 32 to all others.
+
+    Attributes:
+        bundle: the config of what was exported; its ``sha256`` is that of the bundle's weights.
+        to: the format.
+        precision: of the weights, and for ``int8`` of the arithmetic.
+        outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
+            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one picture, as
+            :class:`~fishnet.results.Detections` takes them. Other names are a one-stage detector's raw ones, see
+            :mod:`fishnet.deploy.decode`.
+        many: whether it takes any number of pictures at once; else one.
+        size: height and width where it takes only these; None for any.
+        metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``).
+    """
+
+    bundle: Bundle
+    to: Format
+    precision: Precision = "fp32"
+    outputs: tuple[str, ...] = LOGITS
+    many: bool = True
+    size: tuple[int, int] | None = None
+    metrics: dict[str, dict[str, float]] | None = None
+
+    def to_text(self) -> str:
+        """JSON, for the file."""
+        values: dict[str, Any] = {
+            "schema": SCHEMA,
+            "to": self.to,
+            "precision": self.precision,
+            "outputs": list(self.outputs),
+            "many": self.many,
+            "size": None if self.size is None else list(self.size),
+            "metrics": self.metrics,
+            "bundle": self.bundle.to_dict(),
+        }
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_text(cls, text: str) -> "Exported":
+        """The inverse of :meth:`to_text`.
+
+        Raises:
+            InputError: no such text, or a newer schema.
+        """
+        try:
+            values = json.loads(text)
+            schema = values.pop("schema")
+            if schema > SCHEMA:
+                raise InputError(f"exported by a newer version (schema {schema}): upgrade fishnet-vision")
+            size = values.pop("size")
+            return cls(
+                bundle=Bundle.from_dict(values.pop("bundle")),
+                outputs=tuple(values.pop("outputs")),
+                size=None if size is None else (size[0], size[1]),
+                **values,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"what the file says of itself is damaged ({type(error).__name__}: {error})") from error
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path is named like an exported file."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
+def format_of(path: str | Path) -> Format:
+    """The format that a file's name says.
+
+    Raises:
+        InputError: another ending.
+    """
+    for form in get_args(Format):
+        if Path(path).suffix.lower() == SUFFIXES[form]:
+            return form  # type: ignore[no-any-return]
+    raise InputError(f"{path}: no exported file: these end in {', '.join(SUFFIXES.values())}")
