@@ -146,7 +146,7 @@ def _mask_loss(
 def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], sizes: list[Size], drop: bool = True) -> list[Tensor]:
     """The proposals moved by a stage, within the picture; where ``drop``, those that have shrunk to nothing go."""
     moved = stage.box_coder.decode(deltas[:, :4].detach(), proposals)[:, 0]
-    boxes = moved.split([len(one) for one in proposals])
+    boxes = moved.split([one.shape[0] for one in proposals])
     clipped = [clip_boxes_to_image(one, size) for one, size in zip(boxes, sizes, strict=True)]
     return [one[remove_small_boxes(one, 1e-2)] for one in clipped] if drop else clipped
 

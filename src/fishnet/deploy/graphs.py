@@ -1,0 +1,324 @@
+"""From a model in memory to a file of another program: ONNX, OpenVINO, torch.export. Nothing is checked here.
+
+Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.preprocess.Preprocess`: what an
+exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program and
+takes classifiers and segmenters at any size and batch; torchvision's detectors count what they find as they run, which it
+cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
+"""
+
+import io
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fishnet.bundle import Bundle
+from fishnet.deploy.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
+from fishnet.deploy.folding import folded
+from fishnet.errors import InputError, WorkError, first_line
+from fishnet.preprocess import DIVISOR
+from fishnet.tasks.base import TaskModel
+from fishnet.tasks.detectors import Detector, OneStage
+
+OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.20 and OpenVINO 2025 read it
+_OLD_OPSET = 17  # the highest that the older exporter writes NMS and RoIAlign in
+_TRACED = 2, 96, 128  # batch, height and width that are followed; none of them 1, no two alike
+_TRACED_RAW = 288, 256  # sides whose coarsest map, at stride 128, is more than a px
+
+
+class Raw(nn.Module):
+    """A one-stage detector up to its head's outputs: (1, anchors over all levels, values) each, by its names."""
+
+    def __init__(self, model: OneStage) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(1, channels, height, width), normalised -> the head's outputs."""
+        features = self.model.features(image)
+        maps = self.model.fpn(OrderedDict(zip(self.model.names, features.pyramid, strict=True)))
+        outputs: dict[str, Tensor] = self.model.net.head(list(maps.values()))
+        return tuple(outputs[name] for name in self.names())
+
+    def names(self) -> tuple[str, ...]:
+        """Of its outputs."""
+        with torch.no_grad():
+            parameters = next(self.model.parameters())
+            maps = [parameters.new_zeros(1, self.model.spec.width, 1, 1) for _ in self.model.strides]
+            return tuple(self.model.net.head(maps))
+
+
+class Objects(nn.Module):
+    """A detector's objects in the one picture of a batch: boxes, scores, labels and perhaps masks."""
+
+    def __init__(self, model: Detector, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(1, channels, height, width), normalised -> see :class:`~fishnet.deploy.exported.Exported`."""
+        (found,) = self.model(image)
+        return tuple(found[name] for name in self.names)
+
+
+def outputs_of(model: TaskModel) -> tuple[str, ...]:
+    """Names of what an exported model gives."""
+    if not isinstance(model, Detector):
+        return LOGITS
+    return MASKS if getattr(model, "with_masks", False) else BOXES
+
+
+def describe(model: TaskModel, bundle: Bundle) -> Exported:
+    """What an ONNX file of a model will say of itself."""
+    outputs = outputs_of(model)
+    return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=fixed_size(model, bundle))
+
+
+def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
+    """Height and width that a classifier's network takes and no others; None where it takes any."""
+    if bundle.task != "classify":
+        return None
+    height, width = bundle.preprocess.size
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, bundle.preprocess.channels, height + DIVISOR, width + 2 * DIVISOR))
+    except Exception:  # whatever it is that such a network raises
+        return height, width
+    return None
+
+
+def lean(model: TaskModel, bundle: Bundle) -> nn.Module:
+    """The model with its norms folded, where that changes nothing beyond rounding: see :func:`folded`."""
+    return folded(model, example(model, bundle))
+
+
+def example(model: TaskModel, bundle: Bundle) -> Tensor:
+    """(1, channels, height, width): a small input that the model takes."""
+    height, width = fixed_size(model, bundle) or (96, 128)
+    return torch.randn(1, bundle.preprocess.channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+Way = Callable[[nn.Module, Exported, Path], None]
+
+
+def ways(model: TaskModel) -> tuple[Way, ...]:
+    """The ways to an ONNX file that are worth trying with a model, the better one first."""
+    return (_traced,) if isinstance(model, Detector) else (_followed, _traced)
+
+
+def write_onnx(model: TaskModel, bundle: Bundle, path: Path, way: Way | None = None) -> Exported:
+    """Writes a model as one ONNX file, its weights and :class:`Exported` inside.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        bundle: what it is.
+        path: of the file; an old one is overwritten.
+        way: one of :func:`ways`; by default the first.
+
+    Raises:
+        WorkError: torch's exporter failed.
+    """
+    it = describe(model, bundle)
+    graph = lean(model, bundle)
+    if isinstance(model, Detector):
+        graph = Objects(graph, it.outputs)  # type: ignore[arg-type]
+    try:
+        with _quiet(), torch.no_grad():
+            (way or ways(model)[0])(graph.eval(), it, path)
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        raise WorkError(f"torch could not export this model to ONNX ({first_line(error)})") from error
+    _finish(path, it)
+    return it
+
+
+def _followed(graph: nn.Module, it: Exported, path: Path) -> None:
+    """By the exporter that follows the program."""
+    from torch.export import Dim
+
+    batch, height, width = _TRACED
+    shapes: dict[int, Any] = {0: Dim("batch", min=1)}
+    if it.size is not None:
+        height, width = it.size
+    else:
+        shapes |= {2: _side("height", it), 3: _side("width", it)}
+    image = torch.randn(batch, it.bundle.preprocess.channels, height, width)
+    program = torch.onnx.export(
+        graph, (image,), input_names=["image"], output_names=list(it.outputs), dynamo=True, opset_version=OPSET,
+        dynamic_shapes=(shapes,), verbose=False,
+    )  # fmt: skip
+    assert program is not None
+    program.save(str(path), external_data=False)
+
+
+def _side(name: str, it: Exported) -> Any:
+    from torch.export import Dim
+
+    if it.bundle.task == "classify":
+        return Dim(name, min=LEAST)
+    return DIVISOR * Dim(name, min=LEAST // DIVISOR)
+
+
+def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
+    """By the exporter that follows a picture."""
+    batch, height, width = _TRACED
+    height, width = it.size or (height, width)
+    axes: dict[str, dict[int, str]] = {"image": {} if it.size else {2: "height", 3: "width"}}
+    if it.many:
+        axes["image"][0] = "batch"
+        axes["logits"] = {0: "batch"} if it.bundle.task == "classify" else {0: "batch", 2: "height", 3: "width"}
+    else:
+        axes |= {name: {0: "objects"} for name in it.outputs}
+    image = torch.randn(batch if it.many else 1, it.bundle.preprocess.channels, height, width)
+    torch.onnx.export(
+        graph, (image,), str(path), input_names=["image"], output_names=list(it.outputs), dynamo=False,
+        opset_version=_OLD_OPSET, dynamic_axes=axes, external_data=False,
+    )  # fmt: skip
+
+
+def _finish(path: Path, it: Exported) -> None:
+    """Writes what the file says of itself, and takes out what an exporter noted of this machine's files."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for node in [*model.graph.node, *(n for function in model.functions for n in function.node)]:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    model.producer_name = "fishnet-vision"
+    onnx.checker.check_model(model)
+    describe_onnx(model, it)
+    onnx.save(model, str(path))
+
+
+def describe_onnx(model: Any, it: Exported) -> None:
+    """Sets what an ONNX model says of itself."""
+    import onnx
+
+    kept = {prop.key: prop.value for prop in model.metadata_props if prop.key != KEY}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {**kept, KEY: it.to_text()})
+
+
+def rewrite(path: Path, it: Exported) -> None:
+    """Has an exported file (.onnx, or .xml with its .bin) say something else of itself."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(str(path))
+        describe_onnx(model, it)
+        onnx.save(model, str(path))
+        return
+    import openvino as ov
+
+    graph = ov.Core().read_model(str(path))
+    graph.set_rt_info(it.to_text(), [KEY])
+    fresh = path.with_name(f"{path.stem}.new.xml")
+    ov.save_model(graph, str(fresh), compress_to_fp16=False)
+    del graph  # it maps the weights' file
+    for suffix in (".bin", ".xml"):
+        fresh.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def write_openvino(onnx: Path, path: Path, it: Exported) -> Exported:
+    """Writes an ONNX file as OpenVINO's IR: ``path`` (.xml) and its .bin, weights in float32.
+
+    Args:
+        onnx: from :func:`write_onnx`.
+        path: of the .xml.
+        it: what the ONNX file says of itself.
+
+    Raises:
+        WorkError: OpenVINO does not take it.
+    """
+    import openvino as ov
+
+    it = replace(it, to="openvino")
+    try:
+        graph = ov.convert_model(str(onnx))
+    except Exception as error:
+        raise WorkError(f"OpenVINO could not convert this model ({first_line(error)})") from error
+    graph.set_rt_info(it.to_text(), [KEY])
+    ov.save_model(graph, str(path), compress_to_fp16=False)
+    return it
+
+
+def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
+    """Writes a model as one program of torch.export.
+
+    One-stage detectors end with their head's raw outputs: what comes after counts what it finds as it runs. So does all
+    of a two-stage detector beyond its proposals.
+
+    Raises:
+        InputError: a two-stage detector.
+        WorkError: torch could not follow the model.
+    """
+    refuse_pt2(model, bundle)
+    it = replace(describe(model, bundle), to="pt2")
+    graph = lean(model, bundle)
+    batch, height, width = _TRACED
+    shapes: dict[int, Any] = {} if it.size else {2: _side("height", it), 3: _side("width", it)}
+    if isinstance(model, OneStage):
+        raw = Raw(graph)  # type: ignore[arg-type]
+        it, graph = replace(it, outputs=raw.names()), raw
+        batch, (height, width) = 1, _TRACED_RAW
+    else:
+        from torch.export import Dim
+
+        shapes[0] = Dim("batch", min=1)
+        height, width = it.size or (height, width)
+    image = torch.randn(batch, bundle.preprocess.channels, height, width)
+    try:
+        with _quiet(), _sizes_of_one(isinstance(graph, Raw)), torch.no_grad():
+            program = torch.export.export(graph.eval(), (image,), dynamic_shapes=(shapes,))
+    except Exception as error:
+        raise WorkError(f"torch.export could not follow this model ({first_line(error)})") from error
+    with _quiet():
+        torch.export.save(program, str(path), extra_files={KEY: it.to_text()})
+    return it
+
+
+def refuse_pt2(model: TaskModel, bundle: Bundle) -> None:
+    """Raises InputError for a model that has no program of torch.export's."""
+    if isinstance(model, Detector) and not isinstance(model, OneStage):
+        raise InputError(
+            f"{bundle.head} cannot be exported to pt2: torch.export cannot follow a second stage, whose work depends "
+            "on what the first one finds: export to onnx or openvino"
+        )
+
+
+@contextmanager
+def _sizes_of_one(wanted: bool) -> Iterator[None]:
+    """Has torch.export treat a map of one px as any other: a detector's coarsest level is one, up to 128 px."""
+    if not wanted:
+        yield
+        return
+    from torch.fx.experimental import _config as config
+
+    with config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters talk much, and of their own affairs; an error still comes as an exception."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
