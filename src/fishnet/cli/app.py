@@ -19,13 +19,15 @@ EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
     "huggingface_hub": "hub", "pyarrow": "data", "datasets": "data", "webdataset": "data",
-    "av": "data",
+    "av": "data", "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
+    "nncf": "openvino",
 }  # fmt: skip
 
 VERBS = {
     "train": ("fishnet.cli.train:app", "Train a model on your data; leaves a bundle."),
     "val": ("fishnet.cli.val:val", "Measure a bundle: metrics, every class, figures, the worst mistakes."),
     "predict": ("fishnet.cli.predict:predict", "Predict pictures and videos: files, folders, patterns."),
+    "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, compared with it."),
     "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
     "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),

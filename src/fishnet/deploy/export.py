@@ -1,5 +1,325 @@
 """From a bundle to an exported file that was seen to agree with it."""
 
-from fishnet.deploy.graphs import write_onnx, write_openvino, write_pt2
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
 
-__all__ = ["write_onnx", "write_openvino", "write_pt2"]
+import numpy as np
+from numpy.typing import NDArray
+
+from fishnet.bundle import Bundle
+from fishnet.deploy.check import LIMITS, Check, compare
+from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
+from fishnet.deploy.graphs import describe, refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
+from fishnet.errors import InputError, WorkError
+from fishnet.hub import is_remote, local
+from fishnet.inputs import open_picture, to_input
+from fishnet.sources import Source
+from fishnet.tasks.base import TaskModel
+
+NEEDED: dict[Format, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+    "pt2": (),
+}
+PICTURES = 8  # compared at most, of many
+CALIBRATION = 128  # pictures that int8 is fitted to
+_FREE = 4  # times the weights' bytes: what writing takes of a disk at the most
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of an export.
+
+    Attributes:
+        to: the format.
+        precision: ``fp32``; ``fp16``, weights in 16 bits; ``int8``, weights and arithmetic in 8.
+        out: the file; by default ``model.onnx`` (``model-int8.onnx`` ...) in the bundle's folder.
+        pictures: files, folders or patterns to compare on; by default those of ``data``, else a photo that matplotlib
+            carries.
+        data: labelled data, as for training: what int8 is fitted to and measured on.
+        split: the part to measure on; by default as in validation.
+        max_drop: percentage points of the task's metric that int8 may cost.
+        calibration: pictures that int8 is fitted to.
+    """
+
+    to: Format = "onnx"
+    precision: Precision = "fp32"
+    out: Path | None = None
+    pictures: Sequence[str] = ()
+    data: str | None = None
+    split: str | None = None
+    max_drop: float = 1.0
+    calibration: int = CALIBRATION
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an export has made.
+
+    Attributes:
+        path: of the file; OpenVINO's weights lie beside it, with the ending ``.bin``.
+        exported: what it says of itself.
+        check: what comparing it with the bundle has found; None for int8, which is measured instead.
+        size: bytes.
+    """
+
+    path: Path
+    exported: Exported
+    check: Check | None
+    size: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        it = self.exported
+        return {
+            "file": str(self.path),
+            "bytes": self.size,
+            "to": it.to,
+            "precision": it.precision,
+            "task": it.bundle.task,
+            "outputs": list(it.outputs),
+            "many": it.many,
+            "size": None if it.size is None else list(it.size),
+            "check": None if self.check is None else self.check.to_dict(),
+            "metrics": it.metrics,
+        }
+
+
+def export(source: str, wish: Wish, tell: Callable[[str], None] = lambda line: None) -> Made:
+    """Exports a bundle, compares the file with it, and keeps the file if it agrees.
+
+    The file appears whole or not at all; an older one of its name stays where anything fails.
+
+    Args:
+        source: the bundle's folder, or its name on the hub.
+        wish: what is wanted.
+        tell: receives lines on what is done and found.
+
+    Raises:
+        InputError: no bundle, or a wish that cannot be granted: said before any work.
+        WorkError: the file does not agree with the bundle, or int8 costs too much.
+        ModuleNotFoundError: a package that the format needs.
+    """
+    _check_wish(wish)
+    from fishnet.tasks.store import load_model
+
+    folder = local(source)
+    bundle, model = load_model(folder)
+    if wish.to == "pt2":
+        refuse_pt2(model, bundle)
+    path = _place(source, folder, wish)
+    pictures = _pictures(bundle, wish, tell)
+    calibration = _Calibration.of(bundle, wish) if wish.precision == "int8" else None
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
+        work = Path(place) / path.name
+        it, check = _agreeing(bundle, model, wish, work, pictures, tell)
+        if calibration is not None:
+            it, check = _quantised(bundle, it, wish, work, calibration, tell), None
+        size = sum(file.stat().st_size for file in _files(work))
+        for file in reversed(_files(work)):  # the .bin first: an .xml has its weights beside it
+            file.replace(path.parent / file.name)
+    return Made(path, it, check, size)
+
+
+def _check_wish(wish: Wish) -> None:
+    if wish.to not in get_args(Format):
+        raise InputError(f"--to {wish.to}: choose from {', '.join(get_args(Format))}")
+    if wish.precision not in get_args(Precision):
+        raise InputError(f"--precision {wish.precision}: choose from {', '.join(get_args(Precision))}")
+    if wish.to == "pt2" and wish.precision != "fp32":
+        raise InputError(f"--precision {wish.precision}: pt2 is written in fp32 only: choose onnx or openvino")
+    if wish.precision == "int8" and wish.data is None:
+        raise InputError("--precision int8 is fitted to your pictures and measured on them: name your data with --data")
+    if wish.max_drop < 0 or wish.calibration < 1:
+        raise InputError(
+            f"--max-drop {wish.max_drop:g}, --calibration {wish.calibration}: must be 0 or more, 1 or more"
+        )
+    if wish.out is not None and wish.out.suffix.lower() != SUFFIXES[wish.to]:
+        raise InputError(f"{wish.out}: a file for {wish.to} ends in {SUFFIXES[wish.to]}")
+    needed = [*NEEDED[wish.to], *(["nncf"] if (wish.to, wish.precision) == ("openvino", "int8") else [])]
+    for package in needed:
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def _place(source: str, folder: Path, wish: Wish) -> Path:
+    """Where the file goes. Raises InputError for a place that cannot take it."""
+    name = "model" if wish.precision == "fp32" else f"model-{wish.precision}"
+    path = wish.out or (Path() if is_remote(source) else folder) / f"{name}{SUFFIXES[wish.to]}"
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}: choose another --out")
+    needed = _FREE * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if shutil.disk_usage(path.parent).free < needed:
+        raise WorkError(f"{path.parent}: less than {needed / 1e6:.0f} MB free: choose another --out")
+    return path
+
+
+def _files(path: Path) -> list[Path]:
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+
+
+def _pictures(bundle: Bundle, wish: Wish, tell: Callable[[str], None]) -> list[Source]:
+    """What to compare on; each was read once, so that a bad one is found before the work."""
+    from fishnet.sources import find_sources
+    from fishnet.video import is_video
+
+    if wish.pictures:
+        files = [file for file in find_sources(wish.pictures) if not is_video(file)]
+        pictures: list[Source] = [Path(file) for file in _spread(files, PICTURES)]
+    elif wish.data is not None:
+        part = _parts(bundle, wish.data)[1]
+        pictures = [part.read(i)[0] for i in _spread(range(len(part)), PICTURES)]
+    else:
+        pictures = [_photo(bundle)]
+        tell("compared on a photo that matplotlib carries: --pictures FOLDER compares on yours")
+    for picture in pictures:
+        open_picture(picture, bundle.preprocess)
+    return pictures
+
+
+def _photo(bundle: Bundle) -> Path:
+    spec = find_spec("matplotlib")
+    file = Path(spec.origin or "").parent / "mpl-data" / "sample_data" / "grace_hopper.jpg" if spec else Path()
+    if bundle.preprocess.channels not in (1, 3) or not file.is_file():
+        raise InputError("nothing to compare the export on: name some pictures with --pictures FOLDER")
+    return file
+
+
+def _spread(items: Sequence[Any], most: int) -> list[Any]:
+    """Some, from the whole length."""
+    count = min(len(items), most)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _parts(bundle: Bundle, data: str) -> tuple[Any, Any]:
+    """The pictures that int8 is fitted to, and some others where the data have them."""
+    from fishnet.training.evaluate import open_parts
+
+    sets = open_parts(bundle, data)
+    first = sets.get("train") or next(iter(sets.values()))
+    return first, sets.get("val") or sets.get("test") or first
+
+
+def _agreeing(
+    bundle: Bundle, model: TaskModel, wish: Wish, work: Path, pictures: Sequence[Source], tell: Callable[[str], None]
+) -> tuple[Exported, Check]:
+    """Writes the file, by the first way that agrees with the bundle."""
+    from fishnet.tasks.engine import TorchEngine
+
+    reference = TorchEngine(bundle, model, "cpu")
+    fixed = describe(model, bundle).size
+    failures: list[str] = []
+    precision: Precision = "fp32" if wish.precision == "int8" else wish.precision
+    for way in (None,) if wish.to == "pt2" else ways(model):
+        try:
+            it = _write(bundle, model, wish.to, precision, work, way)
+        except WorkError as error:
+            failures.append(str(error))
+            continue
+        check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], fixed)
+        if check.objects == 0 and not check.lone:
+            raise InputError(
+                "nothing to compare: the model finds no object above 0.05 in these pictures: name some with objects "
+                "with --pictures"
+            )
+        if not check.faults:
+            for line in check.lines():
+                tell(line)
+            return it, check
+        failures.append("; ".join([*check.lines(), *check.faults]))
+    raise WorkError(f"the {wish.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
+
+
+def _write(bundle: Bundle, model: TaskModel, to: Format, precision: Precision, work: Path, way: Any) -> Exported:
+    from fishnet.deploy import quantize
+
+    if to == "pt2":
+        return write_pt2(model, bundle, work)
+    onnx = work.with_suffix(".onnx")
+    it = write_onnx(model, bundle, onnx, way)
+    if to == "openvino":
+        it = write_openvino(onnx, work, it)
+    if precision == "fp16":
+        halve = quantize.halve_onnx if to == "onnx" else quantize.halve_openvino
+        halved = work.with_name(f"half{work.suffix}")
+        halve(work, halved)
+        it = _taken(halved, work, replace(it, precision="fp16"))
+    return it
+
+
+def _taken(fresh: Path, work: Path, it: Exported) -> Exported:
+    """Puts a file in the place of another, and has it say what it is."""
+    rewrite(fresh, it)
+    for file, target in zip(_files(fresh), _files(work), strict=True):
+        file.replace(target)
+    return it
+
+
+def _engine(path: Path) -> Any:
+    if path.suffix == ".pt2":
+        from fishnet.deploy.pt2 import open_pt2
+
+        return open_pt2(path)
+    from fishnet.deploy.runtime import open_engine
+
+    return open_engine(path)
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Pictures that int8 is fitted to."""
+
+    bundle: Bundle
+    part: Any
+    indices: list[int]
+
+    @classmethod
+    def of(cls, bundle: Bundle, wish: Wish) -> "_Calibration":
+        """From the data's training part where it has one."""
+        part = _parts(bundle, wish.data or "")[0]
+        return cls(bundle, part, _spread(range(len(part)), wish.calibration))
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """(1, channels, height, width) each; pictures that cannot be read are left out."""
+        preprocess = self.bundle.preprocess
+        for index in self.indices:
+            try:
+                picture = open_picture(self.part.read(index)[0], preprocess)
+            except InputError:
+                continue
+            yield preprocess.normalise(to_input(preprocess, picture).pixels[None])
+
+
+def _quantised(
+    bundle: Bundle, it: Exported, wish: Wish, work: Path, pictures: _Calibration, tell: Callable[[str], None]
+) -> Exported:
+    """Turns an fp32 file into an int8 one, if the metric allows."""
+    from fishnet.deploy import quantize
+    from fishnet.tasks import get_task
+
+    small = work.with_name(f"small{work.suffix}")
+    tell(f"fitting int8 to {len(pictures.indices)} pictures of {wish.data}")
+    (quantize.quantize_onnx if wish.to == "onnx" else quantize.quantize_openvino)(work, small, pictures)
+    before, after = (_measured(bundle, file, wish) for file in (work, small))
+    it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
+    watched = get_task(bundle.task).monitor
+    drop = before[watched] - after[watched]
+    tell(f"{watched}: {before[watched]:.2f} % in fp32, {after[watched]:.2f} % in int8")
+    if drop > wish.max_drop:
+        raise WorkError(
+            f"int8 costs {drop:.2f} points of {watched} (limit {wish.max_drop:g}) and was not kept: allow more with "
+            "--max-drop, calibrate on more pictures (--calibration), or stay with fp32 or fp16"
+        )
+    return _taken(small, work, it)
+
+
+def _measured(bundle: Bundle, file: Path, wish: Wish) -> dict[str, float]:
+    from fishnet.predict import Predictor
+    from fishnet.training.evaluate import evaluate
+
+    return evaluate(Predictor(bundle, _engine(file)), wish.data or "", split=wish.split).metrics

@@ -2,8 +2,8 @@
 
 Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.preprocess.Preprocess`: what an
 exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program and
-takes classifiers and segmenters at any size and batch; torchvision's detectors count what they find as they run, which it
-cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
+takes classifiers and segmenters at any size and batch. torchvision's detectors count what they find as they run, which
+it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
 """
 
 import io

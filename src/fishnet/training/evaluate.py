@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
-from fishnet.tasks.base import Report
+from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
 from fishnet.training.recipe import Recipe
 
@@ -106,13 +107,10 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
-    kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
-    kept |= {"batch_size": batch_size or predictor.batch_size, "workers": workers}
-    recipe = Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
-    channels = bundle.preprocess.channels
-    sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
-    if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
-        sets = task.open_data(data, channels, recipe, bundle.classes)
+    recipe = _recipe(bundle).replace(
+        {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
+    )
+    sets = open_parts(bundle, data, split)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -138,6 +136,30 @@ def evaluate(
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+
+
+def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+    """The parts of labelled data as a model knows them: with its classes, and what its training held out.
+
+    Args:
+        bundle: of the model.
+        data: as for training.
+        split: the part that is wanted; ``all`` holds nothing out.
+
+    Raises:
+        InputError: bad data, or classes that the model does not know.
+    """
+    task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
+    if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
+        sets = task.open_data(data, channels, recipe, bundle.classes)
+    return sets
+
+
+def _recipe(bundle: Bundle) -> Recipe:
+    """What decides how data are read, as the training had it."""
+    kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
+    return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:

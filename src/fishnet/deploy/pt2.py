@@ -1,0 +1,69 @@
+"""The engine for programs of torch.export (.pt2): with torch, without timm and torchvision."""
+
+import io
+import warnings
+import zipfile
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fishnet.deploy.exported import KEY, Exported
+from fishnet.deploy.runtime import RuntimeEngine, check_file, said_by
+from fishnet.errors import InputError, first_line
+
+
+def open_pt2(path: str | Path, *, device: str = "auto") -> RuntimeEngine:
+    """The engine for a .pt2 file.
+
+    Args:
+        path: of the file.
+        device: ``auto`` or ``cpu``.
+
+    Raises:
+        InputError: no such file, a damaged one or one that was not exported here, or another device.
+    """
+    path = Path(path)
+    if device not in ("auto", "cpu"):
+        raise InputError(f"device {device!r}: .pt2 files are run on the processor: choose auto or cpu, or the bundle")
+    check_file(path)
+    texts = {KEY: ""}
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            program: Any = torch.export.load(str(path), extra_files=texts)
+        module = program.module()
+    except Exception as error:  # whatever it is that the archive's reader raises
+        raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
+    exported = said_by(path, _text(texts[KEY]))
+
+    @torch.inference_mode()
+    def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+        found = module(torch.from_numpy(batch))
+        return [values.numpy() for values in (found if isinstance(found, tuple | list) else (found,))]
+
+    return RuntimeEngine(exported, run)
+
+
+def read_pt2(path: str | Path) -> Exported:
+    """What a .pt2 file says of itself, from the file's text alone: without torch's loading of the program.
+
+    Raises:
+        InputError: as for :func:`open_pt2`.
+    """
+    path = Path(path)
+    check_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            named = [name for name in archive.namelist() if name.endswith(f"extra/{KEY}")]
+            text = archive.read(named[0]).decode("utf-8") if named else None
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
+    return said_by(path, text)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else value

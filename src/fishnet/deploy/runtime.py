@@ -1,0 +1,218 @@
+"""Engines for exported files without torch: onnxruntime for ONNX, OpenVINO for its IR.
+
+Both take what :class:`~fishnet.predict.Predictor` gives an engine, and give what the torch engine gives.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishnet.deploy.decode import decode, is_raw
+from fishnet.deploy.exported import KEY, LEAST, LOGITS, Exported, format_of
+from fishnet.errors import InputError, first_line
+from fishnet.preprocess import DIVISOR
+
+Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
+"""From (batch, channels, height, width) to the graph's outputs, in the order that the file names."""
+
+
+class RuntimeEngine:
+    """Runs an exported file: normalised float32 in, raw outputs as numpy out. Not from several threads at once.
+
+    Attributes:
+        exported: what the file says of itself.
+        bundle: the config of what was exported.
+    """
+
+    def __init__(self, exported: Exported, run: Run) -> None:
+        self.exported, self.bundle, self._run = exported, exported.bundle, run
+
+    def __call__(self, batch: NDArray[np.float32]) -> list[Any]:
+        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
+
+        Of classifiers (classes,) and of segmenters (classes, height, width) logits, float32; of detectors a dict each,
+        see :meth:`fishnet.results.Detections.from_raw`. A file that takes one picture is run once for each.
+
+        Raises:
+            InputError: a size that the file does not take.
+        """
+        check_size(self.exported, batch.shape)
+        if self.exported.many:
+            return self._logits(batch)
+        return [self._one(batch[i : i + 1]) for i in range(len(batch))]
+
+    def _logits(self, batch: NDArray[np.float32]) -> list[Any]:
+        return list(_plain(self._run(batch)[0]))
+
+    def _one(self, picture: NDArray[np.float32]) -> Any:
+        if self.exported.outputs == LOGITS:
+            return self._logits(picture)[0]
+        found = dict(zip(self.exported.outputs, map(_plain, self._run(picture)), strict=True))
+        if not is_raw(self.exported.outputs):
+            return found
+        height, width = picture.shape[2:]
+        return decode({name: values[0] for name, values in found.items()}, self.bundle, (height, width))
+
+
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """What is not whole numbers as float32."""
+    return values if values.dtype.kind in "iu" else values.astype(np.float32, copy=False)
+
+
+def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
+    """Raises InputError for a shape (batch, channels, height, width) that a file does not take."""
+    channels, size = exported.bundle.preprocess.channels, (shape[2], shape[3])
+    said = f"an input of {size[0]} x {size[1]} px"
+    if shape[1] != channels:
+        raise InputError(f"an input of {shape[1]} channels: this file takes {channels}")
+    if exported.size is not None:
+        if size != exported.size:
+            raise InputError(f"{said}: this file takes {exported.size[0]} x {exported.size[1]} px alone")
+        return
+    if min(size) < LEAST:
+        raise InputError(f"{said}: exported files take {LEAST} px or more a side")
+    if exported.bundle.task != "classify" and (size[0] % DIVISOR or size[1] % DIVISOR):
+        raise InputError(f"{said}: this file takes multiples of {DIVISOR} px a side")
+
+
+def open_engine(path: str | Path, *, threads: int | None = None, device: str = "auto") -> RuntimeEngine:
+    """The engine for an exported file.
+
+    Args:
+        path: an .onnx file, or an .xml of OpenVINO's with its .bin beside it.
+        threads: that compute one operation; by default OMP_NUM_THREADS, or where that is not set as many as the
+            library chooses.
+        device: ``auto`` and ``cpu`` for the processor; ``cuda`` for an .onnx file, where onnxruntime can.
+
+    Raises:
+        InputError: no such file, a damaged one or one that was not exported here, a library that is not installed, or a
+            device that it does not have.
+    """
+    path = Path(path)
+    form = format_of(path)
+    if form == "pt2":
+        raise InputError(f"{path}: a program of torch's: fishnet.load opens it")
+    check_file(path)
+    return _open_onnx(path, threads, device) if form == "onnx" else _open_openvino(path, threads, device)
+
+
+def check_file(path: Path) -> None:
+    """Raises InputError where there is no file, or something else than a file."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not an exported file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+
+
+def read_exported(path: str | Path) -> Exported:
+    """What an .onnx or .xml file says of itself. Errors as in :func:`open_engine`."""
+    return open_engine(path, device="cpu").exported
+
+
+def said_by(path: Path, text: str | None) -> Exported:
+    """What the text in a file says.
+
+    Raises:
+        InputError: there is none, or it is damaged or of a newer version; the message names the file.
+    """
+    if not text:
+        raise InputError(f"{path}: has no {KEY} metadata: not made by fishnet export, so classes and sizes are unknown")
+    try:
+        return Exported.from_text(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _threads(asked: int | None) -> int:
+    """How many, 0 for the library's own choice. Raises InputError for less than one."""
+    if asked is None:
+        said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        return int(said) if said.isdecimal() else 0
+    if asked < 1:
+        raise InputError(f"threads={asked}: must be 1 or more")
+    return asked
+
+
+def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
+    ort = _module("onnxruntime", path, "onnx")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = _threads(threads)
+    options.log_severity_level = 3  # errors
+    providers = _providers(ort, device)
+    try:
+        session = ort.InferenceSession(str(path), options, providers)
+    except Exception as error:  # onnxruntime's own kinds have no common base
+        raise InputError(f"{path}: no ONNX file, or a damaged one ({_reason(error)})") from error
+    if session.get_providers()[0] != providers[0]:  # it falls back without an exception
+        raise InputError("device 'cuda' could not be used by onnxruntime: its CUDA libraries are missing; use cpu")
+    exported = said_by(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+    _check_names(path, exported, {output.name for output in session.get_outputs()})
+    (image,) = (given.name for given in session.get_inputs())
+    names = list(exported.outputs)
+    return RuntimeEngine(exported, lambda batch: session.run(names, {image: batch}))
+
+
+def _providers(ort: Any, device: str) -> list[str]:
+    if device in ("auto", "cpu"):
+        return ["CPUExecutionProvider"]
+    if device == "cuda" and "CUDAExecutionProvider" in ort.get_available_providers():
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    more = " (cuda comes with the package onnxruntime-gpu)" if device == "cuda" else ""
+    raise InputError(f"device {device!r} is not available to onnxruntime here: choose auto or cpu{more}")
+
+
+def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngine:
+    if device not in ("auto", "cpu"):
+        raise InputError(f"device {device!r}: OpenVINO files are run on the processor: choose auto or cpu")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise InputError(f"{path}: its weights, {weights.name}, are not beside it: keep both files together")
+    ov = _module("openvino", path, "openvino")
+    core = ov.Core()
+    # float32 where nothing else is in the file: by itself it computes in bfloat16 where the processor can
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if count := _threads(threads):
+        config["INFERENCE_NUM_THREADS"] = count
+    try:
+        model = core.read_model(str(path))
+        text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+        compiled = core.compile_model(model, "CPU", config)
+    except Exception as error:
+        raise InputError(f"{path}: no OpenVINO file, or a damaged one ({_reason(error)})") from error
+    exported = said_by(path, text)
+    _check_names(path, exported, {name for output in compiled.outputs for name in output.names})
+    outputs = [compiled.output(name) for name in exported.outputs]
+    request = compiled.create_infer_request()
+
+    def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+        found = request.infer([batch], share_inputs=True, share_outputs=False)
+        return [found[output] for output in outputs]
+
+    return RuntimeEngine(exported, run)
+
+
+def _module(name: str, path: Path, extra: str) -> Any:
+    """A library that runs files. Raises InputError where it is not installed."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{path}: running it needs {name}: pip install 'fishnet-vision[{extra}]'") from error
+
+
+def _check_names(path: Path, exported: Exported, having: set[str]) -> None:
+    missing = [name for name in exported.outputs if name not in having]
+    if missing:
+        raise InputError(f"{path}: says that it gives {', '.join(missing)}, and does not: altered or damaged")
+
+
+def _reason(error: Exception) -> str:
+    """The telling end of a library's message, which may be many lines and begin with where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    last = lines[-1] if lines and lines[0].startswith("Exception from") else first_line(error)
+    return last.removeprefix("[ONNXRuntimeError] : ")[:200]
