@@ -1,0 +1,50 @@
+"""Small models of every task head, random but with something to say, and bundles of them."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fishnet.bundle import Bundle, write_bundle
+from fishnet.data.labels import Classes
+from fishnet.preprocess import Preprocess
+from fishnet.tasks import TASKS, get_task
+from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.store import save_weights, versions
+from tests.backbone.helpers import filled
+
+CLASSES = Classes.of(["disc", "ring", "square"])
+HEADS = [(task, head) for task in TASKS for head in get_task(task).heads]
+NAMES = [f"{task}-{head}" for task, head in HEADS]
+_FITS = {"classify": "crop", "segment": "native"}
+
+
+def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, TaskModel]:
+    """A model with weights by name, its scores spread so that detectors find objects well apart in score."""
+    fit = _FITS.get(task, "whole")
+    size = (96, 96) if task == "classify" else (96, 160)
+    bundle = Bundle(
+        task,
+        backbone,
+        CLASSES,
+        Preprocess(size, fit=fit),  # type: ignore[arg-type]
+        head,
+        head_args=dict(head_args),
+        thresholds={"score": 0.3} if fit == "whole" else {},
+        versions=versions(),
+    )
+    model = get_task(task).build(ModelSpec(backbone, CLASSES, 3, head, {}, head_args))
+    torch.manual_seed(0)
+    filled(model)
+    for name, module in model.named_modules():
+        if name.endswith(("cls_logits", "cls_score")) and isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.5)
+            nn.init.normal_(module.bias, std=1.0)  # type: ignore[arg-type]
+    return bundle, model.eval()
+
+
+def bundle_of(folder: Path, task: str, head: str, **args: object) -> Path:
+    """:func:`made` as a bundle on the disk."""
+    bundle, model = made(task, head, **args)  # type: ignore[arg-type]
+    write_bundle(folder, bundle, lambda path: save_weights(model, path))
+    return folder
