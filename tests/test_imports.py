@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,14 +14,18 @@ HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "m
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
     "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.video", "fishnet.bundle", "fishnet.hub",
-    "fishnet.sources", "fishnet.inputs", "fishnet.options", "fishnet.blending", "fishnet.predict",
+    "fishnet.sources", "fishnet.inputs", "fishnet.options", "fishnet.blending",
+    "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",
     "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
 # Arrows of docs/architecture.md: cli -> training, predict, analysis -> tasks -> backbone; data, results and errors are
-# leaves: nothing above them. The torch-free single files may use each other as far as there is no circle.
+# leaves: nothing above them. The torch-free single files may use each other as far as there is no circle. What runs
+# exported files lies below predict, and is a room of its own; the rest of deploy, which makes them, lies above it. So
+# does analysis.benchmark, which measures them, above the rest of analysis.
+RUNTIME = {"exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
 LEAVES = {"errors", "data", "draw", "preprocess", "results", "bundle"}
 ALLOWED = {
     "errors": set(),
@@ -39,9 +43,12 @@ ALLOWED = {
     "bundle": {"errors", "data", "preprocess"},
     "hub": {"errors", "bundle", "preprocess"},
     "tasks": {*LEAVES, "backbone", "hub"},
-    "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options"},
+    "runtime": {"errors", "bundle", "preprocess"},
+    "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options", "runtime"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
+    "deploy": {*LEAVES, "tasks", "predict", "training", "sources", "inputs", "video", "hub", "runtime"},
+    "benchmark": {*LEAVES, "backbone", "tasks", "predict", "hub", "runtime", "deploy", "analysis"},
 }
 
 
@@ -111,13 +118,21 @@ def arrows() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for file in sorted(SOURCE.rglob("*.py")):
         place = file.relative_to(SOURCE)
-        room = place.parts[0].removesuffix(".py")
+        room = room_of(place.with_suffix("").parts)
         targets = found.setdefault(room, {})
         for name in imports(ast.parse(file.read_text(encoding="utf-8"))):
             parts = name.split(".")
-            if parts[0] == "fishnet" and len(parts) > 1 and parts[1] != room and parts[1] != "__version__":
-                targets.setdefault(parts[1], str(place))
+            if parts[0] == "fishnet" and len(parts) > 1 and room_of(parts[1:]) != room and parts[1] != "__version__":
+                targets.setdefault(room_of(parts[1:]), str(place))
     return found
+
+
+def room_of(parts: Sequence[str]) -> str:
+    """The room of a module, named without the package."""
+    room, inner = parts[0], parts[1] if len(parts) > 1 else ""
+    if room == "deploy" and inner in RUNTIME:
+        return "runtime"
+    return "benchmark" if (room, inner) == ("analysis", "benchmark") else room
 
 
 def test_the_check_sees_the_arrows() -> None:
@@ -125,6 +140,8 @@ def test_the_check_sees_the_arrows() -> None:
     assert "tasks" in seen["predict"], "an import inside a function counts"
     assert "training" not in seen["tasks"], "an import for annotations alone does not"
     assert {"training", "predict", "errors"} <= set(seen["cli"])
+    assert "runtime" in seen["predict"]
+    assert "deploy" not in seen["predict"]
 
 
 @pytest.mark.parametrize("room", sorted(arrows()))

@@ -12,6 +12,7 @@ from PIL import Image
 from fishnet.blending import Mosaic
 from fishnet.bundle import Bundle, is_bundle
 from fishnet.data.pictures import Picture, size_of
+from fishnet.deploy.exported import SUFFIXES, format_of, is_exported
 from fishnet.errors import InputError
 from fishnet.hub import local
 from fishnet.inputs import Input, cut, open_picture, to_input
@@ -309,20 +310,38 @@ def _as_many(pixels: int) -> int:
 
 
 def load(source: str | Path, device: str = "auto") -> Predictor:
-    """Loads a bundle for prediction.
+    """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
-        source: the bundle's folder, or ``hf-hub:user/name``; see :func:`fishnet.hub.local`.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.hub.local`; or a file that ``fishnet
+            export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``. A file is run on the processor, an ``.onnx`` on ``cuda`` if that
+            is asked for.
 
     Raises:
-        InputError: no bundle there, or a missing, damaged or altered file.
+        InputError: nothing there, a missing, damaged or altered file, a device that is not there, or what runs the
+            file is not installed.
         WorkError: the hub could not be reached.
     """
     path = local(source)
-    if not is_bundle(path) and path.is_file():
-        raise InputError(f"{path}: is a file, not a bundle: give the folder that training wrote")
+    if not is_bundle(path) and not path.is_dir():
+        if is_exported(path):
+            return _exported(path, device)
+        if path.is_file():
+            endings = ", ".join(SUFFIXES.values())
+            raise InputError(
+                f"{path}: is a file, not a bundle: give the folder that training wrote, or an exported file ({endings})"
+            )
     from fishnet.tasks.engine import TorchEngine
 
     engine = TorchEngine.load(path, device)
+    return Predictor(engine.bundle, engine)
+
+
+def _exported(path: Path, device: str) -> Predictor:
+    if format_of(path) == "pt2":
+        from fishnet.deploy.pt2 import open_pt2 as opened
+    else:
+        from fishnet.deploy.runtime import open_engine as opened
+    engine = opened(path, device=device)
     return Predictor(engine.bundle, engine)

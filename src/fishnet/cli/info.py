@@ -1,4 +1,4 @@
-"""``fishnet info NAME|BUNDLE``."""
+"""``fishnet info NAME|BUNDLE|FILE``."""
 
 import json
 from pathlib import Path
@@ -8,20 +8,25 @@ from cyclopts import Parameter
 
 
 def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """What a network or a bundle is.
+    """What a network, a bundle or an exported file is.
 
     Parameters
     ----------
     what
-        A network's name, a bundle's folder, or hf-hub:user/name for a bundle on the hub.
+        A network's name, a bundle's folder, an exported file (.onnx, .xml, .pt2), or hf-hub:user/name for a bundle on
+        the hub.
     as_json
         Print one JSON object.
     """
     from fishnet.bundle import is_bundle
+    from fishnet.deploy.exported import is_exported
     from fishnet.hub import local
 
     path = local(what)
-    facts = _bundle(path) if path.exists() or is_bundle(path) else _network(what)
+    if is_exported(path) and not path.is_dir():
+        facts = _exported(path)
+    else:
+        facts = _bundle(path) if path.exists() or is_bundle(path) else _network(what)
     if as_json:
         print(json.dumps(facts))
         return
@@ -36,6 +41,35 @@ def _bundle(path: Path) -> dict[str, Any]:
     bundle = read_bundle(path)
     facts = {"bundle": str(path), **bundle.to_dict()}
     facts["classes"] = list(bundle.classes.names)
+    return facts
+
+
+def _exported(path: Path) -> dict[str, Any]:
+    from fishnet.deploy.exported import LEAST, format_of
+
+    form = format_of(path)
+    if form == "pt2":
+        from fishnet.deploy.pt2 import read_pt2 as read
+    else:
+        from fishnet.deploy.runtime import read_exported as read
+    it = read(path)
+    many = "any number of pictures" if it.many else "one picture at a time"
+    weights = path.with_suffix(".bin") if form == "openvino" else path
+    step = "" if it.bundle.task == "classify" else ", in multiples of 32"
+    size = f"any size from {LEAST} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "format": it.to,
+        "precision": it.precision,
+        "bytes": weights.stat().st_size,
+        "takes": f"{many}, {size}",
+        "size": None if it.size is None else list(it.size),
+        "many": it.many,
+        "outputs": list(it.outputs),
+        **({} if it.metrics is None else {"measured": it.metrics}),
+        **it.bundle.to_dict(),
+    }
+    facts["classes"] = list(it.bundle.classes.names)
     return facts
 
 

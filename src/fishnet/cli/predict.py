@@ -1,4 +1,4 @@
-"""``fishnet predict BUNDLE SOURCE...``."""
+"""``fishnet predict BUNDLE|FILE SOURCE...``."""
 
 import sys
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def predict(
     Parameters
     ----------
     bundle
-        The folder that training wrote.
+        The folder that training wrote, or an exported file: .onnx, .xml or .pt2.
     sources
         What to predict.
     out
@@ -77,7 +77,7 @@ def predict(
     batch_size
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
-        Where to compute.
+        Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     quiet
         Print nothing but errors (with --out).
     """

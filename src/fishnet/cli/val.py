@@ -1,4 +1,4 @@
-"""``fishnet val BUNDLE DATA``."""
+"""``fishnet val BUNDLE|FILE DATA``."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def val(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Measure a bundle on labelled data: metrics, every class, figures, the worst mistakes.
+    """Measure a bundle or an exported file on labelled data: metrics, every class, figures, the worst mistakes.
 
     Writes metrics.json and per_class.csv; of a classifier confusion.csv and .png, reliability.png, most_wrong.csv and
     .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png; of a
@@ -36,11 +36,12 @@ def val(
     Parameters
     ----------
     bundle
-        The folder that training wrote.
+        The folder that training wrote, or an exported file: .onnx, .xml or .pt2 (which is run without torch but for the
+        last, though data are read with it).
     data
         As for training.
     out
-        Folder for all of these. Default: val-SPLIT in the bundle.
+        Folder for all of these. Default: val-SPLIT in the bundle, or FILE-val-SPLIT beside an exported file.
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
@@ -60,7 +61,7 @@ def val(
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
     device
-        Where to compute.
+        Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     quiet
         No progress bar.
     as_json
@@ -90,7 +91,7 @@ def val(
             print(f"  {name:<14} {value:6.2f} %")
         if result.report is not None:
             print("", *result.report.lines(), sep="\n")
-    folder = out or (Path(bundle) if Path(bundle).is_dir() else Path()) / f"val-{result.split}"
+    folder = out or _folder(Path(bundle), f"val-{result.split}")
     files: list[Path] = []
     try:
         files = result.write(folder)
@@ -104,3 +105,10 @@ def val(
     elif files:
         print(f"\nsaved in {folder}: {', '.join(file.name for file in files)}")
     return 1 if result.broken or not files else 0
+
+
+def _folder(model: Path, name: str) -> Path:
+    """Where a model's report goes by itself."""
+    if model.is_file():  # its whole name: model.onnx and model.xml are two models
+        return model.with_name(f"{model.name}-{name}")
+    return (model if model.is_dir() else Path()) / name

@@ -2,9 +2,9 @@
 
 RetinaNet (arXiv 1708.02002) and FCOS (1904.01355) as torchvision 0.29 decodes them (``postprocess_detections`` of its
 ``RetinaNet`` and ``FCOS``), with anchors as its ``AnchorGenerator`` makes them. A file names the raw outputs
-``cls_logits`` (1, anchors, classes), ``bbox_regression`` (1, anchors, 4) and, of FCOS, ``bbox_ctrness`` (1, anchors, 1):
-all levels one after the other, the finest first, of each the rows from above, the columns from the left, and at each
-place its anchors.
+``cls_logits`` (1, anchors, classes), ``bbox_regression`` (1, anchors, 4) and, of FCOS, ``bbox_ctrness``
+(1, anchors, 1): all levels one after the other, the finest first, of each the rows from above, the columns from the
+left, and at each place its anchors.
 """
 
 import math
@@ -121,7 +121,7 @@ def _levels(bundle: Bundle, size: tuple[int, int]) -> list[Floats]:
     else:
         given = bundle.head_args.get("anchors") or {"sizes": SIZES, "ratios": RATIOS}
         shapes = [(sizes, given["ratios"]) for sizes in given["sizes"]]
-    return [_anchors(*shape, stride, size) for shape, stride in zip(shapes, STRIDES, strict=True)]
+    return [_anchors(sizes, ratios, stride, size) for (sizes, ratios), stride in zip(shapes, STRIDES, strict=True)]
 
 
 def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, size: tuple[int, int]) -> Floats:
@@ -133,12 +133,10 @@ def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, s
     high, wide = (-(-side // stride) for side in size)
     y, x = np.meshgrid(np.arange(high) * (size[0] // high), np.arange(wide) * (size[1] // wide), indexing="ij")
     places = np.stack([x, y, x, y], -1).reshape(-1, 1, 4).astype(np.float32)
-    return (places + shapes).reshape(-1, 4)
+    return (places + shapes).reshape(-1, 4).astype(np.float32, copy=False)
 
 
-def suppress(
-    boxes: Floats, scores: Floats, labels: NDArray[np.int64], overlap: float, most: int
-) -> NDArray[np.int64]:
+def suppress(boxes: Floats, scores: Floats, labels: NDArray[np.int64], overlap: float, most: int) -> NDArray[np.int64]:
     """Non-maximum suppression class by class: of two boxes of a class that overlap too much, the better one stays.
 
     Args:

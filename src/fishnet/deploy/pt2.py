@@ -1,5 +1,6 @@
 """The engine for programs of torch.export (.pt2): with torch, without timm and torchvision."""
 
+import inspect
 import io
 import warnings
 import zipfile
@@ -35,7 +36,7 @@ def open_pt2(path: str | Path, *, device: str = "auto") -> RuntimeEngine:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             program: Any = torch.export.load(str(path), extra_files=texts)
-        module = program.module()
+        module = _module(program)
     except Exception as error:  # whatever it is that the archive's reader raises
         raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
     exported = said_by(path, _text(texts[KEY]))
@@ -58,7 +59,7 @@ def read_pt2(path: str | Path) -> Exported:
     check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            named = [name for name in archive.namelist() if name.endswith(f"extra/{KEY}")]
+            named = [name for name in archive.namelist() if name.endswith((f"/extra/{KEY}", f"extra_files/{KEY}"))]
             text = archive.read(named[0]).decode("utf-8") if named else None
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
@@ -67,3 +68,12 @@ def read_pt2(path: str | Path) -> Exported:
 
 def _text(value: str | bytes) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def _module(program: Any) -> Any:
+    """What runs a program. Without torch's guards of sizes, where it has these: some hold for the followed picture
+    alone (a coarsest map of more than one px), though the program's results do not depend on it; the sizes that it
+    does take are checked before it is run, see :func:`~fishnet.deploy.runtime.check_size`.
+    """
+    knows = "check_guards" in inspect.signature(program.module).parameters  # torch 2.9
+    return program.module(check_guards=False) if knows else program.module()
