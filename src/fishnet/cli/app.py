@@ -29,6 +29,7 @@ VERBS = {
     "predict": ("fishnet.cli.predict:predict", "Predict pictures and videos: files, folders, patterns."),
     "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, compared with it."),
     "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
+    "benchmark": ("fishnet.cli.benchmark:benchmark", "How fast models are here, by every engine that runs them."),
     "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
     "data": ("fishnet.cli.data:app", "Check data, and look at what a network sees of it."),

@@ -1,0 +1,42 @@
+"""The picture of a benchmark: a bar a row, with its spread."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fishnet.analysis.benchmark.measured import Benchmark, short
+
+_BLUE = "#4895ef"
+
+
+def draw(it: Benchmark, path: Path) -> Path:
+    """Draws bars of milliseconds a pass, quartiles as whiskers, and gives the path back."""
+    from matplotlib.figure import Figure
+
+    several = len({row.subject.model for row in it.rows}) > 1
+    names = [f"{short(row.subject.model)}\n{row.engine}" if several else row.engine for row in it.rows]
+    spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in it.rows]) * 1e3
+    low, middle, high = spread.T
+    figure = Figure(figsize=(9, 1.9 + (0.62 if several else 0.5) * len(names)), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(names))
+    axis.barh(places, middle, color=_BLUE, xerr=np.stack([middle - low, high - middle]), ecolor="#222222", capsize=4)
+    for place, row, end in zip(places, it.rows, high, strict=True):
+        rate = row.subject.batch / row.seconds_each
+        axis.annotate(
+            f"{1e3 * row.seconds_each:.1f} ms, {rate:.1f} images/s, {row.ratio:.2f}x, {100 * row.share:.1f} % of peak",
+            (end, place), (8, 0), textcoords="offset points", va="center", fontsize=9,
+        )  # fmt: skip
+    axis.set_yticks(places, names)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1.8 * float(high.max())), xlabel="ms a pass: median and quartiles (less is better)")
+    first = it.rows[0].subject
+    axis.set_title(
+        f"{'' if several else short(first.model) + ', '}{first.task}, batch {first.batch}, "
+        f"{first.height} x {first.width} px, {it.plan.threads} thread(s)\n{it.machine['cpu']}",
+        fontsize=10,
+    )
+    axis.grid(axis="x", alpha=0.3)
+    axis.set_axisbelow(True)
+    figure.savefig(path, dpi=110)
+    return path

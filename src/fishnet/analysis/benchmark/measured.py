@@ -1,0 +1,165 @@
+"""What a benchmark found, as numbers, as a table, as files."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from fishnet.analysis.benchmark.plan import Plan, Subject
+
+RESULTS, PICTURE = "results.json", "benchmark.png"
+_HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "GMACs", "of peak")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model by an engine.
+
+    Attributes:
+        subject: the model and its input.
+        engine: the engine.
+        seconds: of one pass, for each round.
+        starts: of its turns, in seconds since the first turn of all.
+        passes: in each turn; ``seconds`` are their mean.
+        peak: largest resident set of its process, bytes; None where the system does not tell.
+        macs: of one picture, counted.
+        ratio: how much faster than the row that it is compared with, by medians.
+        share: of the machine's sgemm peak, 0..1: 2 MACs a second over its floating-point operations.
+    """
+
+    subject: Subject
+    engine: str
+    seconds: tuple[float, ...]
+    starts: tuple[float, ...]
+    passes: int
+    peak: int | None
+    macs: int
+    ratio: float = 1.0
+    share: float = 0.0
+
+    @property
+    def seconds_each(self) -> float:
+        """The median of a pass."""
+        return median(self.seconds)
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations a second, at the median."""
+        return 2 * self.macs * self.subject.batch / self.seconds_each
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; times in milliseconds."""
+        low, middle, high = (1e3 * float(value) for value in np.quantile(self.seconds, (0.25, 0.5, 0.75)))
+        return {
+            "model": self.subject.model,
+            "task": self.subject.task,
+            "head": self.subject.head,
+            "engine": self.engine,
+            "input": [self.subject.batch, self.subject.channels, self.subject.height, self.subject.width],
+            "ms": {
+                "median": middle,
+                "lower_quartile": low,
+                "upper_quartile": high,
+                "min": 1e3 * min(self.seconds),
+                "max": 1e3 * max(self.seconds),
+            },
+            "images_per_second": self.subject.batch / self.seconds_each,
+            "ratio": self.ratio,
+            "peak_memory_bytes": self.peak,
+            "macs": self.macs,
+            "sgemm_share": self.share,
+            "passes_a_turn": self.passes,
+            "rounds_ms": [1e3 * value for value in self.seconds],
+            "starts_s": list(self.starts),
+        }
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All of one run.
+
+    Attributes:
+        plan: what was asked for.
+        rows: what was measured, in the order of the plan.
+        left_out: of each engine that could not run a model, the line that says why.
+        peaks: floating-point operations a second of large float32 matrix products, by library, at the median.
+        machine: processor, threads, load averages, versions.
+    """
+
+    plan: Plan
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...]
+    peaks: Mapping[str, float]
+    machine: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "rows": [row.to_dict() for row in self.rows],
+            "left_out": list(self.left_out),
+            "sgemm_flops": dict(self.peaks),
+            "rounds": self.plan.rounds,
+            "warm_up": self.plan.warm_up,
+            "machine": dict(self.machine),
+        }
+
+    def lines(self) -> list[str]:
+        """A table for people, and below it what it was measured on."""
+        cells = [list(_HEADS), *(_cells(row) for row in self.rows)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
+        table = [
+            "  ".join(
+                cell.ljust(width) if column < 2 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in cells
+        ]
+        return [*table, "", *self.footer()]
+
+    def footer(self) -> list[str]:
+        """What was measured on which machine."""
+        it, machine = self.rows[0].subject, self.machine
+        peak = max(self.peaks.values(), default=0.0)
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        load = " before, ".join(f"{value:.2f}" for value in machine["load_average"])
+        return [
+            f"{it.task}, {it.batch} x {it.channels} x {it.height} x {it.width}, float32, "
+            f"{self.plan.threads} thread(s); {self.plan.rounds} interleaved rounds after "
+            f"{self.plan.warm_up} not counted; MB = 10**6 bytes",
+            f"peak: {peak / 1e9:.1f} GFLOP/s in float32 matrix products, in the same rounds",
+            f"{machine['cpu']}, {machine['cores']} cores ({machine['vectors']}); load average {load} after",
+            versions,
+        ]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes results.json and benchmark.png into a folder, which is made if missing, and says which."""
+        from fishnet.analysis.benchmark.drawing import draw
+
+        folder.mkdir(parents=True, exist_ok=True)
+        results = folder / RESULTS
+        results.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        return [results, draw(self, folder / PICTURE)]
+
+
+def _cells(row: Row) -> Sequence[str]:
+    low, high = (1e3 * float(value) for value in np.quantile(row.seconds, (0.25, 0.75)))
+    return [
+        short(row.subject.model),
+        row.engine,
+        f"{1e3 * row.seconds_each:.2f}",
+        f"{low:.2f}-{high:.2f}",
+        f"{row.subject.batch / row.seconds_each:.2f}",
+        f"{row.ratio:.2f}",
+        "-" if row.peak is None else f"{row.peak / 1e6:.0f} MB",
+        f"{row.macs / 1e9:.3f}",
+        f"{100 * row.share:.1f} %",
+    ]
+
+
+def short(model: str, most: int = 32) -> str:
+    """A model's name, of a long path its end."""
+    return model if len(model) <= most else f"…{model[-most + 1 :]}"
