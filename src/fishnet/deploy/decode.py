@@ -80,6 +80,8 @@ def _level(raw: Mapping[str, NDArray[Any]], anchors: Floats, floor: float) -> tu
     if centres is not None:
         scores = np.sqrt(scores * _sigmoid(centres[places, 0]))
     good = np.flatnonzero(scores > floor)
+    if len(good) > BEST:  # before all are sorted
+        good = good[scores[good] >= np.partition(scores[good], -BEST)[-BEST]]
     best = good[np.argsort(-scores[good], kind="stable")[:BEST]]
     chosen = places[best]
     turn = _boxes_by_size if centres is None else _boxes_by_edges
