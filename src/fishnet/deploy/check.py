@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
-from fishnet.deploy.exported import LEAST, Precision
+from fishnet.deploy.exported import Exported, Precision
 from fishnet.inputs import Input, open_picture, to_input
 from fishnet.results import RESULTS, Cutout, Detections
 from fishnet.sources import Source
@@ -20,6 +20,7 @@ from fishnet.sources import Source
 Engine = Callable[[NDArray[np.float32]], Any]
 
 SCALES = (1.0, 0.75, 1.25)  # of the input's own size
+_LARGER = (1.0, 1.25, 1.5)  # where a smaller one would be too small
 SHOWN = 0.05  # score above which objects are compared
 _SAME = 0.5  # IoU of boxes that may be one object
 
@@ -96,7 +97,7 @@ class Check:
         """For people."""
         sizes = sorted(set(self.inputs))
         shown = ", ".join(f"{width}x{height}" for height, width in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        head = f"compared with the bundle on {self.pictures} pictures, {len(self.inputs)} inputs ({shown} px)"
+        head = f"compared with the bundle on {_some(self.pictures, 'picture')}, {_some(len(self.inputs), 'input')} ({shown} px)"
         if self.objects is None:
             return [f"{head}: largest difference {self.outputs or 0:.2g} of the outputs' range"]
         differences = [f"boxes {self.box or 0:.2g} px", f"scores {self.score or 0:.2g}"]
@@ -118,7 +119,7 @@ def compare(
     other: Engine,
     pictures: Sequence[Source],
     limits: Limits,
-    fixed: tuple[int, int] | None = None,
+    it: Exported,
 ) -> Check:
     """Compares two engines.
 
@@ -127,15 +128,17 @@ def compare(
         one, other: see :class:`~fishnet.predict.Predictor`; the first one is right.
         pictures: one at least, as :meth:`~fishnet.predict.Predictor.predict` takes them; files are decoded for each.
         limits: see there.
-        fixed: the only size of input that the model takes; the picture then comes at that one alone.
+        it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
 
     Raises:
         InputError: a picture that cannot be read.
     """
     found = Check(limits, pictures=len(pictures))
+    smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.least
+    scales = SCALES if smaller else _LARGER
     for picture in pictures:
-        for scale in SCALES if fixed is None else SCALES[:1]:
-            mine, theirs = (_input(bundle, picture, scale) for _ in range(2))
+        for scale in scales if it.size is None else scales[:1]:
+            mine, theirs = (_input(bundle, picture, scale, it.least) for _ in range(2))
             found.inputs.append((mine.pixels.shape[1], mine.pixels.shape[2]))
             a, b = (
                 engine(bundle.preprocess.normalise(given.pixels[None]))[0]
@@ -148,11 +151,15 @@ def compare(
     return found
 
 
-def _input(bundle: Bundle, picture: Source, scale: float) -> Input:
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _input(bundle: Bundle, picture: Source, scale: float, least: int) -> Input:
     """A picture as input; of crops the size is another, of whole pictures the scale."""
     preprocess = bundle.preprocess
     if preprocess.fit == "crop":
-        height, width = (max(LEAST, round(scale * side)) if scale != 1 else side for side in preprocess.size)
+        height, width = (max(least, round(scale * side)) for side in preprocess.size)
         preprocess, scale = replace(preprocess, size=(height, width)), 1.0
     return to_input(preprocess, open_picture(picture, preprocess), scale)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fishnet.bundle import Bundle
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
-from fishnet.deploy.graphs import describe, refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
+from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.errors import InputError, WorkError
 from fishnet.hub import is_remote, local
 from fishnet.inputs import open_picture, to_input
@@ -117,7 +117,8 @@ def export(source: str, wish: Wish, tell: Callable[[str], None] = lambda line: N
     calibration = _Calibration.of(bundle, wish) if wish.precision == "int8" else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
         work = Path(place) / path.name
-        it, check = _agreeing(bundle, model, wish, work, pictures, tell)
+        it, agreed = _agreeing(bundle, model, wish, work, pictures, tell)
+        check: Check | None = agreed
         if calibration is not None:
             it, check = _quantised(bundle, it, wish, work, calibration, tell), None
         size = sum(file.stat().st_size for file in _files(work))
@@ -212,7 +213,6 @@ def _agreeing(
     from fishnet.tasks.engine import TorchEngine
 
     reference = TorchEngine(bundle, model, "cpu")
-    fixed = describe(model, bundle).size
     failures: list[str] = []
     precision: Precision = "fp32" if wish.precision == "int8" else wish.precision
     for way in (None,) if wish.to == "pt2" else ways(model):
@@ -221,7 +221,7 @@ def _agreeing(
         except WorkError as error:
             failures.append(str(error))
             continue
-        check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], fixed)
+        check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], it)
         if check.objects == 0 and not check.lone:
             raise InputError(
                 "nothing to compare: the model finds no object above 0.05 in these pictures: name some with objects "
@@ -236,8 +236,6 @@ def _agreeing(
 
 
 def _write(bundle: Bundle, model: TaskModel, to: Format, precision: Precision, work: Path, way: Any) -> Exported:
-    from fishnet.deploy import quantize
-
     if to == "pt2":
         return write_pt2(model, bundle, work)
     onnx = work.with_suffix(".onnx")
@@ -245,7 +243,9 @@ def _write(bundle: Bundle, model: TaskModel, to: Format, precision: Precision, w
     if to == "openvino":
         it = write_openvino(onnx, work, it)
     if precision == "fp16":
-        halve = quantize.halve_onnx if to == "onnx" else quantize.halve_openvino
+        from fishnet.deploy.quantize import halve_onnx, halve_openvino
+
+        halve = halve_onnx if to == "onnx" else halve_openvino
         halved = work.with_name(f"half{work.suffix}")
         halve(work, halved)
         it = _taken(halved, work, replace(it, precision="fp16"))
@@ -299,12 +299,12 @@ def _quantised(
     bundle: Bundle, it: Exported, wish: Wish, work: Path, pictures: _Calibration, tell: Callable[[str], None]
 ) -> Exported:
     """Turns an fp32 file into an int8 one, if the metric allows."""
-    from fishnet.deploy import quantize
+    from fishnet.deploy.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
     small = work.with_name(f"small{work.suffix}")
     tell(f"fitting int8 to {len(pictures.indices)} pictures of {wish.data}")
-    (quantize.quantize_onnx if wish.to == "onnx" else quantize.quantize_openvino)(work, small, pictures)
+    (quantize_onnx if wish.to == "onnx" else quantize_openvino)(work, small, pictures)
     before, after = (_measured(bundle, file, wish) for file in (work, small))
     it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
     watched = get_task(bundle.task).monitor

@@ -17,7 +17,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 KEY = "fishnet"  # under which the text stands in a file
 SCHEMA = 1
-LEAST = 64  # px, the least side of an input
+LEAST = 64  # px, the least side of an input, but for classifiers of smaller pictures
 
 LOGITS = ("logits",)
 BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "masks")
@@ -28,7 +28,7 @@ class Exported:
     """An exported model, without its weights.
 
     The graph has one input, ``image``: (batch, channels, height, width) float32, normalised as the bundle's
-    preprocessing says. Heights and widths are any from 64 px up to classifiers, and multiples of 32 to all others.
+    preprocessing says. Heights and widths are any from ``least`` up for classifiers, multiples of 32 for all others.
 
     Attributes:
         bundle: the config of what was exported; its ``sha256`` is that of the bundle's weights.
@@ -40,6 +40,7 @@ class Exported:
             :mod:`fishnet.deploy.decode`.
         many: whether it takes any number of pictures at once; else one.
         size: height and width where it takes only these; None for any.
+        least: px, the least side.
         metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``).
     """
 
@@ -49,6 +50,7 @@ class Exported:
     outputs: tuple[str, ...] = LOGITS
     many: bool = True
     size: tuple[int, int] | None = None
+    least: int = LEAST
     metrics: dict[str, dict[str, float]] | None = None
 
     def to_text(self) -> str:
@@ -60,6 +62,7 @@ class Exported:
             "outputs": list(self.outputs),
             "many": self.many,
             "size": None if self.size is None else list(self.size),
+            "least": self.least,
             "metrics": self.metrics,
             "bundle": self.bundle.to_dict(),
         }

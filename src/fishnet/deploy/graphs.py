@@ -6,6 +6,7 @@ takes classifiers and segmenters at any size and batch. torchvision's detectors 
 it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
 """
 
+import copy
 import io
 import warnings
 from collections import OrderedDict
@@ -76,8 +77,9 @@ def outputs_of(model: TaskModel) -> tuple[str, ...]:
 
 def describe(model: TaskModel, bundle: Bundle) -> Exported:
     """What an ONNX file of a model will say of itself."""
-    outputs = outputs_of(model)
-    return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=fixed_size(model, bundle))
+    outputs, size = outputs_of(model), fixed_size(model, bundle)
+    smallest = min(size or bundle.preprocess.size) if bundle.task == "classify" else LEAST
+    return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=size, least=min(LEAST, smallest))
 
 
 def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
@@ -94,8 +96,9 @@ def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
 
 
 def lean(model: TaskModel, bundle: Bundle) -> nn.Module:
-    """The model with its norms folded, where that changes nothing beyond rounding: see :func:`folded`."""
-    return folded(model, example(model, bundle))
+    """A copy of the model with its norms folded, where that changes nothing beyond rounding: see :func:`folded`."""
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # other orders make shapes look special
+    return folded(plain, example(model, bundle))
 
 
 def example(model: TaskModel, bundle: Bundle) -> Tensor:
@@ -161,7 +164,7 @@ def _followed(graph: nn.Module, it: Exported, path: Path) -> None:
 def _side(name: str, it: Exported) -> Any:
     from torch.export import Dim
 
-    if it.bundle.task == "classify":
+    if it.bundle.task == "classify":  # LEAST for smaller ones too: a map of one px would look like a constant
         return Dim(name, min=LEAST)
     return DIVISOR * Dim(name, min=LEAST // DIVISOR)
 
@@ -265,6 +268,8 @@ def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
     """
     refuse_pt2(model, bundle)
     it = replace(describe(model, bundle), to="pt2")
+    if it.least < LEAST:  # a program whose coarsest map is one px is of that size alone
+        it = replace(it, size=bundle.preprocess.size)
     graph = lean(model, bundle)
     batch, height, width = _TRACED
     shapes: dict[int, Any] = {} if it.size else {2: _side("height", it), 3: _side("width", it)}

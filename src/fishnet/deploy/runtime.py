@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.deploy.decode import decode, is_raw
-from fishnet.deploy.exported import KEY, LEAST, LOGITS, Exported, format_of
+from fishnet.deploy.exported import KEY, LOGITS, Exported, format_of
 from fishnet.errors import InputError, first_line
 from fishnet.preprocess import DIVISOR
 
@@ -73,8 +73,8 @@ def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
         if size != exported.size:
             raise InputError(f"{said}: this file takes {exported.size[0]} x {exported.size[1]} px alone")
         return
-    if min(size) < LEAST:
-        raise InputError(f"{said}: exported files take {LEAST} px or more a side")
+    if min(size) < exported.least:
+        raise InputError(f"{said}: this file takes {exported.least} px or more a side")
     if exported.bundle.task != "classify" and (size[0] % DIVISOR or size[1] % DIVISOR):
         raise InputError(f"{said}: this file takes multiples of {DIVISOR} px a side")
 
