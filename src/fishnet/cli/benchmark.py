@@ -36,8 +36,9 @@ def benchmark(
     model
         Networks' names or bundles. Default: fishnet99.
     engine
-        One or more, with commas between: eager, channels_last, folded (batch norms in the convolutions), compile, onnx,
-        openvino, pytorchcv (its network of the same name). Default: eager,channels_last,folded,onnx.
+        One or more, with commas between: eager, channels_last, folded (that, and batch norms in the convolutions),
+        packed (that, and weights in the library's own order), compile, onnx, openvino, pytorchcv (its network of the
+        same name). Default: eager,channels_last,folded,packed,onnx.
     task
         What networks given by name are measured at: a bundle has its own task. Default: classify.
     head

@@ -78,12 +78,14 @@ def _module(engine: str, it: Subject) -> Any:
     if engine == "pytorchcv":
         return theirs(it)
     _, model = it.build()
-    if engine == "folded":
+    if engine in ("folded", "packed"):
         import torch
 
         from fishnet.deploy.folding import folded
+        from fishnet.deploy.packing import packed
 
-        return folded(model, torch.from_numpy(it.images()))
+        make = folded if engine == "folded" else packed
+        return make(model, torch.from_numpy(it.images()))
     return compiled(model) if engine == "compile" else model
 
 

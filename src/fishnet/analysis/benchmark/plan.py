@@ -21,7 +21,8 @@ ENGINES = {
     "eager": "torch, the module as it is built",
     "channels_last": "torch, channels last in memory, as prediction runs it",
     "folded": "torch, channels last, batch norms folded into convolutions",
-    "compile": "torch.compile",
+    "packed": "torch, the same, and weights in the order that the processor's library wants",
+    "compile": "torch.compile, weights frozen in",
     "onnx": "the exported file, by onnxruntime",
     "openvino": "the exported file, by OpenVINO",
     "pytorchcv": "pytorchcv's network of the same name, as it is built",
@@ -53,7 +54,7 @@ class Plan:
     """
 
     models: tuple[str, ...] = ("fishnet99",)
-    engines: tuple[str, ...] = ("eager", "channels_last", "folded", "onnx")
+    engines: tuple[str, ...] = ("eager", "channels_last", "folded", "packed", "onnx")
     task: str | None = None
     head: str = "default"
     size: int | None = None
