@@ -16,6 +16,7 @@ from fishnet.deploy.exported import Exported, Precision
 from fishnet.inputs import Input, open_picture, to_input
 from fishnet.results import RESULTS, Cutout, Detections
 from fishnet.sources import Source
+from fishnet.tasks.detectors import HeadSpec
 
 Engine = Callable[[NDArray[np.float32]], Any]
 
@@ -97,7 +98,8 @@ class Check:
         """For people."""
         sizes = sorted(set(self.inputs))
         shown = ", ".join(f"{width}x{height}" for height, width in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        head = f"compared with the bundle on {_some(self.pictures, 'picture')}, {_some(len(self.inputs), 'input')} ({shown} px)"
+        counts = f"{_some(self.pictures, 'picture')}, {_some(len(self.inputs), 'input')}"
+        head = f"compared with the bundle on {counts} ({shown} px)"
         if self.objects is None:
             return [f"{head}: largest difference {self.outputs or 0:.2g} of the outputs' range"]
         differences = [f"boxes {self.box or 0:.2g} px", f"scores {self.score or 0:.2g}"]
@@ -176,8 +178,7 @@ def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: d
     first, second = (make(raw, bundle.classes, placement=given.placement) for raw in (a, b))
     assert isinstance(first, Detections)
     assert isinstance(second, Detections)
-    floor = max(SHOWN, float(bundle.head_args.get("floor", 0.0)))
-    most = int(bundle.head_args.get("detections", 0))
+    spec = HeadSpec.from_dict(bundle.head_args)
     first, second = (each.take(np.flatnonzero(each.scores > SHOWN)) for each in (first, second))
     pairs = list(_pairs(first, second))
     found.objects = (found.objects or 0) + len(pairs)
@@ -187,8 +188,8 @@ def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: d
         if first.cutouts is not None and second.cutouts is not None:
             found.note("mask", _apart(first.cutouts[i], second.cutouts[j]))
     for each, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
-        last = float(each.scores.min()) if len(each) == most else 0.0  # those beyond the most were cut off
-        edge = max(floor, last) + found.limits.score
+        last = float(each.scores.min()) if len(each) == spec.detections else 0.0  # those beyond were cut off
+        edge = max(SHOWN, spec.floor, last) + found.limits.score
         found.lone += sum(float(each.scores[i]) > edge for i in range(len(each)) if i not in paired)
 
 

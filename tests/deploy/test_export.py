@@ -1,0 +1,215 @@
+"""Exports by the command line: every task head to every format that takes it, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fishnet
+from fishnet.bundle import read_bundle
+from fishnet.deploy import export as module
+from fishnet.deploy.exported import SUFFIXES
+from tests.conftest import Run
+from tests.deploy.models import HEADS, NAMES, bundle_of
+from tests.makers import picture
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript is not installed: torch.onnx needs it")
+ONE_STAGE = ("retinanet", "fcos")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures of unlike sizes."""
+    folder = tmp_path_factory.mktemp("photos")
+    picture("red", 0, (160, 120)).save(folder / "a.png")
+    picture("blue", 1, (100, 140)).save(folder / "b.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a detector of one stage: the quickest to export."""
+    return bundle_of(tmp_path_factory.mktemp("cells") / "run", "detect", "fcos", width=64)
+
+
+def left_over(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.name.startswith(".export")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", SUFFIXES)
+@pytest.mark.parametrize(("task", "head"), HEADS, ids=NAMES)
+def test_every_head_in_every_format(
+    to: str, task: str, head: str, tmp_path: Path, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison within the export passes, and what was kept predicts what the bundle does."""
+    args = {"width": 64} if task in ("detect", "instances") else {}
+    bundle = bundle_of(tmp_path / "run", task, head, **args)
+    code, out, err = run("export", bundle, "--to", to, "--pictures", photos, "--json")
+    two_stage = task == "instances" or (task == "detect" and head not in ONE_STAGE)
+    if to == "pt2" and two_stage:
+        assert code == 2
+        assert "pt2" in err
+        assert len(err.splitlines()) == 1
+        assert not (bundle / "model.pt2").exists()
+        return
+    assert code == 0, err
+    made = json.loads(out)
+    file = Path(made["file"])
+    assert file == bundle / f"model{SUFFIXES[to]}"  # type: ignore[index]
+    assert made["check"]["faults"] == []
+    assert len(made["check"]["inputs"]) == 6
+    if task in ("detect", "instances"):
+        assert made["check"]["objects"] > 20
+    else:
+        assert made["check"]["outputs"] <= 1e-4
+    assert left_over(bundle) == []
+    mine, theirs = fishnet.load(bundle, "cpu"), fishnet.load(file)
+    assert theirs.bundle == mine.bundle == read_bundle(bundle)
+    one, other = (predictor.predict(photos / "a.png") for predictor in (mine, theirs))
+    if task == "segment":
+        assert (one.labels == other.labels).mean() > 0.999  # type: ignore[attr-defined]
+    else:
+        assert np.allclose(one.scores, other.scores, atol=1e-4)  # type: ignore[attr-defined]
+
+
+def test_default_place_and_one_file(cells: Path, photos: Path, run: Run) -> None:
+    code, out, _ = run("export", cells, "--pictures", photos)
+    assert code == 0
+    assert str(cells / "model.onnx") in out
+    import onnx
+
+    graph = onnx.load(str(cells / "model.onnx"), load_external_data=False)
+    assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in graph.graph.initializer)
+    assert not list(cells.glob("*.data"))
+    text = (cells / "model.onnx").read_bytes()
+    assert b"site-packages" not in text
+    assert str(Path(module.__file__).parents[2]).encode() not in text, "this machine's paths do not travel"
+    assert left_over(cells) == []
+
+
+def test_a_file_that_differs_is_not_kept(
+    cells: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine whose boxes are off by half a px: exit 1, and an older file stays as it was."""
+    engine_of = module._engine
+
+    def shifted(path: Path) -> Any:
+        engine = engine_of(path)
+        return lambda batch: [{**found, "boxes": found["boxes"] + 0.5} for found in engine(batch)]
+
+    monkeypatch.setattr(module, "_engine", shifted)
+    old = tmp_path / "model.onnx"
+    old.write_text("old")
+    code, _, err = run("export", cells, "--pictures", photos, "--out", old)
+    assert code == 1
+    assert "boxes differ by" in err.splitlines()[-1]
+    assert "not kept" in err
+    assert old.read_text() == "old"
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--precision", "int8"], "--data"),
+        (["--to", "pt2", "--precision", "fp16"], "fp32 only"),
+        (["--out", "model.bin"], ".onnx"),
+        (["--out", "nowhere/model.onnx"], "no such folder"),
+        (["--pictures", "nothing.jpg"], "nothing.jpg"),
+        (["--to", "tflite"], "onnx"),
+        (["--precision", "int8", "--data", "nowhere"], "nowhere"),
+        (["--max-drop", "-1"], "--max-drop"),
+    ],
+)
+def test_refused_before_the_work(
+    cells: Path, run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("work has begun")
+
+    monkeypatch.setattr(module, "write_onnx", never)
+    monkeypatch.setattr(module, "write_pt2", never)
+    code, out, err = run("export", cells, *words)
+    assert (code, out) == (2, "")
+    assert said in err.splitlines()[-1]
+
+
+def test_a_package_that_is_missing(cells: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "openvino" else object())
+    code, _, err = run("export", cells, "--to", "openvino")
+    assert code == 2
+    assert "fishnet-vision[openvino]" in err
+
+
+def test_a_broken_picture_and_no_bundle(cells: Path, tmp_path: Path, run: Run) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8 no picture")
+    code, _, err = run("export", cells, "--pictures", broken)
+    assert code == 2
+    assert str(broken) in err
+    code, _, err = run("export", tmp_path / "none")
+    assert code == 2
+    assert "none" in err
+
+
+def test_no_objects_nothing_to_compare(tmp_path: Path, photos: Path, run: Run) -> None:
+    """A detector that finds nothing in the pictures cannot be vouched for."""
+    from safetensors.torch import load_file, save_file
+
+    from fishnet.bundle import WEIGHTS, write_bundle
+
+    folder = bundle_of(tmp_path / "run", "detect", "fcos", width=64)
+    state = load_file(folder / WEIGHTS)
+    name = next(key for key in state if key.endswith("cls_logits.bias"))
+    state[name] -= 1000
+    write_bundle(folder, read_bundle(folder), lambda path: save_file(state, path))
+    code, _, err = run("export", folder, "--pictures", photos)
+    assert code == 2, err
+    assert "nothing to compare" in err
+    assert not (folder / "model.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_smaller_numbers(to: str, precision: str, bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    """A trained classifier: smaller files, as good on its data; what it has cost is in the file."""
+    if to == "openvino" and precision == "int8":
+        pytest.importorskip("nncf", reason="nncf is not installed")
+    source = shutil.copytree(bundle, tmp_path / "run")
+    assert run("export", source, "--to", to, "--data", folder)[0] == 0
+    code, out, err = run("export", source, "--to", to, "--precision", precision, "--data", folder, "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    whole = sum(file.stat().st_size for file in source.glob("model.*") if file.suffix in (".onnx", ".bin"))
+    less = sum(file.stat().st_size for file in source.glob(f"model-{precision}.*") if file.suffix in (".onnx", ".bin"))
+    assert less < (0.65 if precision == "fp16" else 0.55) * whole
+    predictor = fishnet.load(made["file"])
+    if precision == "int8":
+        before, after = made["metrics"]["fp32"]["acc@1"], made["metrics"]["int8"]["acc@1"]
+        assert before - after <= 1
+        assert (
+            fishnet.load(source, "cpu").predict(next(folder.rglob("*.png"))).name
+            == predictor.predict(next(folder.rglob("*.png"))).name
+        )
+    else:
+        assert made["check"]["outputs"] < 2e-2
+
+
+@pytest.mark.slow
+def test_int8_that_costs_too_much(
+    bundle: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([{"acc@1": 90.0}, {"acc@1": 87.5}])
+    monkeypatch.setattr(module, "_measured", lambda *_: next(measured))
+    source = shutil.copytree(bundle, tmp_path / "run")
+    code, _, err = run("export", source, "--precision", "int8", "--data", folder, "--max-drop", 2)
+    assert code == 1
+    assert "costs 2.50 points of acc@1 (limit 2)" in err.splitlines()[-1]
+    assert not (source / "model-int8.onnx").exists()
+    assert left_over(source) == []
