@@ -45,7 +45,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _exported(path: Path) -> dict[str, Any]:
-    from fishnet.deploy.exported import LEAST, format_of
+    from fishnet.deploy.exported import format_of
 
     form = format_of(path)
     if form == "pt2":
@@ -56,7 +56,7 @@ def _exported(path: Path) -> dict[str, Any]:
     many = "any number of pictures" if it.many else "one picture at a time"
     weights = path.with_suffix(".bin") if form == "openvino" else path
     step = "" if it.bundle.task == "classify" else ", in multiples of 32"
-    size = f"any size from {LEAST} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
+    size = f"any size from {it.least} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
     facts: dict[str, Any] = {
         "file": str(path),
         "format": it.to,

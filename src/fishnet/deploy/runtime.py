@@ -31,26 +31,24 @@ class RuntimeEngine:
     def __init__(self, exported: Exported, run: Run) -> None:
         self.exported, self.bundle, self._run = exported, exported.bundle, run
 
-    def __call__(self, batch: NDArray[np.float32]) -> list[Any]:
+    def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
 
-        Of classifiers (classes,) and of segmenters (classes, height, width) logits, float32; of detectors a dict each,
-        see :meth:`fishnet.results.Detections.from_raw`. A file that takes one picture is run once for each.
+        Of classifiers (batch, classes) and of segmenters (batch, classes, height, width) logits, float32; of detectors
+        a list of dicts, see :meth:`fishnet.results.Detections.from_raw`. A file that takes one picture is run once for
+        each.
 
         Raises:
             InputError: a size that the file does not take.
         """
         check_size(self.exported, batch.shape)
-        if self.exported.many:
-            return self._logits(batch)
-        return [self._one(batch[i : i + 1]) for i in range(len(batch))]
-
-    def _logits(self, batch: NDArray[np.float32]) -> list[Any]:
-        return list(_plain(self._run(batch)[0]))
-
-    def _one(self, picture: NDArray[np.float32]) -> Any:
+        steps = [batch] if self.exported.many else [batch[i : i + 1] for i in range(len(batch))]
         if self.exported.outputs == LOGITS:
-            return self._logits(picture)[0]
+            logits = [_plain(self._run(step)[0]) for step in steps]
+            return logits[0] if len(logits) == 1 else np.concatenate(logits)
+        return [self._objects(step) for step in steps]
+
+    def _objects(self, picture: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         found = dict(zip(self.exported.outputs, map(_plain, self._run(picture)), strict=True))
         if not is_raw(self.exported.outputs):
             return found

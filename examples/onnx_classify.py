@@ -1,0 +1,32 @@
+"""Runs an exported classifier without fishnet-vision: python onnx_classify.py model.onnx picture.jpg ..."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+bundle = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])["bundle"]
+prepare, names = bundle["preprocess"], [row["name"] for row in bundle["classes"]]
+mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
+height, width = prepare["size"]
+resample = Image.Resampling[prepare["interpolation"].upper()]
+
+for path in sys.argv[2:]:
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB" if len(mean) == 3 else "L")
+    # the shorter side to size / crop_pct, and the middle of that: the box in the picture that becomes the input
+    scale = max(height / picture.height, width / picture.width) / prepare["crop_pct"]
+    wide, high = max(width, round(picture.width * scale)), max(height, round(picture.height * scale))
+    left, top = (wide - width) // 2, (high - height) // 2
+    across, down = picture.width / wide, picture.height / high
+    box = (left * across, top * down, (left + width) * across, (top + height) * down)
+    pixels = np.array(picture.resize((width, height), resample, box), np.float32).reshape(height, width, -1)
+    image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
+
+    (logits,) = session.run(["logits"], {"image": image})  # (1, classes); any number of pictures of one size at once
+    scores = np.exp(logits[0] - logits[0].max())
+    scores /= scores.sum()
+    best = np.argsort(-scores)[:5].tolist()
+    print(json.dumps({"source": path, "predictions": [{"name": names[i], "score": float(scores[i])} for i in best]}))

@@ -1,0 +1,39 @@
+"""Runs an exported segmenter without fishnet-vision: python onnx_segment.py model.onnx picture.jpg labels.png
+
+labels.png holds for each pixel the class's own id, as grey.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+bundle = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])["bundle"]
+prepare = bundle["preprocess"]
+mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
+picture = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB" if len(mean) == 3 else "L")
+
+# in its own size ("native"), or resized in its proportions; padded right and below to multiples of 32, at least 64
+short, long = sorted(picture.size)
+scale = 1.0 if prepare["fit"] == "native" else min(prepare["size"][0] / short, prepare["size"][1] / long)
+width, height = (max(1, round(side * scale)) for side in picture.size)
+part = picture.resize((width, height), Image.Resampling[prepare["interpolation"].upper()]) if scale != 1 else picture
+colour = tuple(round(255 * value) for value in prepare["mean"])
+sides = [max(2, -(-side // 32)) * 32 for side in part.size]
+page = Image.new(picture.mode, sides, colour if len(mean) == 3 else colour[0])
+page.paste(part)
+pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
+image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
+
+(logits,) = session.run(["logits"], {"image": image})  # (1, classes, height, width) of the input
+likely = np.exp(logits[0] - logits[0].max(0))[:, :height, :width]
+likely /= likely.sum(0)
+planes = [Image.fromarray(plane).resize(picture.size, Image.Resampling.BILINEAR) for plane in likely]
+labels = np.argmax(np.stack([np.asarray(plane) for plane in planes]), 0)
+ids = np.array([row["id"] for row in bundle["classes"]], np.uint16 if bundle["classes"][-1]["id"] > 255 else np.uint8)
+Image.fromarray(ids[labels]).save(sys.argv[3])
+shares = {row["name"]: float((labels == i).mean()) for i, row in enumerate(bundle["classes"])}
+print(json.dumps({"source": sys.argv[2], "size": list(labels.shape), "shares": shares}))
