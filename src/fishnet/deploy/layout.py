@@ -87,7 +87,7 @@ def _read(model: Any) -> _Graph:
         net.names.update(node.output)
         for name in node.input:
             net.takers[name].append(node)
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     for value in (*inferred.value_info, *inferred.input, *inferred.output):
         kind = value.type.tensor_type
         if kind.HasField("shape") and kind.elem_type == onnx.TensorProto.FLOAT:
