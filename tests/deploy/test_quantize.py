@@ -79,7 +79,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A two-stage detector: all that detectors do after their layers, and between them."""
-    bundle, model = made("detect", "faster-rcnn")
+    bundle, model = made("detect", "faster-rcnn", width=64, box_width=128)
     path = tmp_path_factory.mktemp("detector") / "detector.onnx"
     it = write_onnx(model, bundle, path)
     write_openvino(path, path.with_suffix(".xml"), it)
