@@ -20,9 +20,15 @@ _FITS = {"classify": "crop", "segment": "native"}
 
 
 def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, TaskModel]:
-    """A model with weights by name, its scores spread so that detectors find objects well apart in score."""
+    """A model with weights by name.
+
+    Detectors find objects whose scores are spread, and choose among few: a random one's thousands of candidates lie so
+    close that roundings choose between them, which no two programs do alike.
+    """
     fit = _FITS.get(task, "whole")
     size = (96, 96) if task == "classify" else (96, 160)
+    if fit == "whole":
+        head_args = {"proposals": 40, "detections": 20, **head_args}
     bundle = Bundle(
         task,
         backbone,
@@ -38,8 +44,8 @@ def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: obje
     filled(model)
     for name, module in model.named_modules():
         if name.endswith(("cls_logits", "cls_score")) and isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.5)
-            nn.init.normal_(module.bias, std=1.0)  # type: ignore[arg-type]
+            nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
+            nn.init.constant_(module.bias, -1.0)  # type: ignore[arg-type]
     return bundle, model.eval()
 
 
