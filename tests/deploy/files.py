@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.deploy.graphs import write_onnx, write_openvino, write_pt2
+from fishnet.deploy.graphs import ways, write_onnx, write_openvino, write_pt2
+from fishnet.deploy.runtime import read_exported
 from fishnet.inputs import to_input
 from fishnet.predict import Predictor
 from fishnet.results import Classification, Detections, Result, Segmentation
@@ -61,10 +62,10 @@ class Files:
         path = self.folder / f"model.{form}"
         if not path.exists():
             if form == "onnx":
-                write_onnx(self.model, self.bundle, path)
+                write_onnx(self.model, self.bundle, path, ways(self.model)[-1])  # the one that takes less time
             elif form == "xml":
-                it = write_onnx(self.model, self.bundle, self.folder / "model.onnx")
-                write_openvino(self.folder / "model.onnx", path, it)
+                onnx = self.path("onnx")
+                write_openvino(onnx, path, read_exported(onnx))
             else:
                 write_pt2(self.model, self.bundle, path)
         return path

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from fishnet.errors import InputError
+
 
 def val(
     bundle: str,
@@ -69,8 +71,14 @@ def val(
     """
     from fishnet.cli.progress import bar
     from fishnet.predict import load
-    from fishnet.training.evaluate import evaluate
 
+    try:
+        from fishnet.training.evaluate import evaluate
+    except ModuleNotFoundError as error:  # not also torch alone, where an exported file needs none
+        raise InputError(
+            f"val reads data and counts with what trains, and {error.name} is missing: "
+            "pip install 'fishnet-vision[train]'"
+        ) from error
     predictor = load(bundle, device)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
