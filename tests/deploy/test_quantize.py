@@ -344,6 +344,17 @@ def test_a_part_that_has_seen_nothing_stays_in_float32(tmp_path: Path) -> None:
     assert run(tmp_path / "seen.onnx", full)[0] == pytest.approx(256, rel=INT8)
 
 
+def test_operations_without_names_are_told_apart(tmp_path: Path) -> None:
+    """onnxruntime rewrites some activations, and the new operations have no names."""
+    acts = [nn.Hardswish() for _ in range(3)]
+    convs = [nn.Conv2d(3 if i == 0 else 8, 8, 3) for i in range(4)]
+    net = nn.Sequential(convs[0], acts[0], convs[1], acts[1], convs[2], acts[2], convs[3])
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(net.eval(), (torch.zeros(1, 3, 64, 96),), str(path), dynamo=False, opset_version=17)
+    quantize_onnx(path, tmp_path / "int8.onnx", pictures(1))
+    assert [len(names) for names in eight_bits(tmp_path / "int8.onnx")] == [3, 1]
+
+
 WRITERS = {
     "quantize_onnx": lambda it, folder: quantize_onnx(it.onnx, folder / "m.onnx", pictures()),
     "quantize_openvino": lambda it, folder: quantize_openvino(it.xml, folder / "m.xml", pictures()),

@@ -59,8 +59,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
     with _whole(target) as work, _quiet():
         model = onnx.load(str(source))
         ready = work.with_name("ready.onnx")
-        _prepare(model, ready)
-        named = onnx.load(str(ready))
+        named = _prepare(model, ready)
         layers, last = _onnx_layers(named)
         _check_layers(source, layers, last)
         ranges = _ranges(ready, _Fed(batches, model.graph.input[0].name))
@@ -92,23 +91,23 @@ def _blind(model: Any, layers: frozenset[str], ranges: Any) -> list[str]:
     return [node.name for node in model.graph.node if node.name in layers and blind & {node.input[0], *node.output}]
 
 
-def _prepare(model: Any, ready: Path) -> None:
-    """Names every operation, folds what is constant, and notes the values' types, which the quantiser needs."""
+def _prepare(model: Any, ready: Path) -> Any:
+    """Folds what is constant and notes the values' types, which the quantiser needs; gives the operations own names."""
     import onnx
     from onnxruntime.quantization import quant_pre_process
 
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
-    for i, node in enumerate(named.graph.node):
-        node.name = f"{i}_{node.name or node.op_type}"
     plain = ready.with_name("plain.onnx")
-    onnx.save(named, str(plain))
+    onnx.save(model, str(plain))
     try:
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
     except OSError:
         raise
     except Exception:  # onnxruntime's own kinds have no common base; the quantiser can do without
-        onnx.save(named, str(ready))
+        onnx.save(model, str(ready))
+    named = onnx.load(str(ready))
+    for i, node in enumerate(named.graph.node):  # what onnxruntime has rewritten has none
+        node.name = f"{i}_{node.name or node.op_type}"
+    return named
 
 
 def _onnx_layers(model: Any) -> tuple[frozenset[str], list[str]]:
