@@ -217,7 +217,7 @@ def _agreeing(
     precision: Precision = "fp32" if wish.precision == "int8" else wish.precision
     for way in (None,) if wish.to == "pt2" else ways(model):
         try:
-            it = _write(bundle, model, wish.to, precision, work, way)
+            it = _write(bundle, model, wish.to, precision, work, way, wish.precision == "int8")
         except WorkError as error:
             failures.append(str(error))
             continue
@@ -235,11 +235,14 @@ def _agreeing(
     raise WorkError(f"the {wish.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
 
 
-def _write(bundle: Bundle, model: TaskModel, to: Format, precision: Precision, work: Path, way: Any) -> Exported:
+def _write(
+    bundle: Bundle, model: TaskModel, to: Format, precision: Precision, work: Path, way: Any, plain: bool
+) -> Exported:
+    """Writes a file in fp32 or fp16; ``plain``: as int8 is made from."""
     if to == "pt2":
         return write_pt2(model, bundle, work)
     onnx = work.with_suffix(".onnx")
-    it = write_onnx(model, bundle, onnx, way)
+    it = write_onnx(model, bundle, onnx, way, plain=plain or to == "openvino")
     if to == "openvino":
         it = write_openvino(onnx, work, it)
     if precision == "fp16":

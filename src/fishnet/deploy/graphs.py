@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fishnet.bundle import Bundle
 from fishnet.deploy.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.deploy.folding import folded
+from fishnet.deploy.rewriting import optimise
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.preprocess import DIVISOR
 from fishnet.tasks.base import TaskModel
@@ -115,7 +116,9 @@ def ways(model: TaskModel) -> tuple[Way, ...]:
     return (_traced,) if isinstance(model, Detector) else (_followed, _traced)
 
 
-def write_onnx(model: TaskModel, bundle: Bundle, path: Path, way: Way | None = None) -> Exported:
+def write_onnx(
+    model: TaskModel, bundle: Bundle, path: Path, way: Way | None = None, *, plain: bool = False
+) -> Exported:
     """Writes a model as one ONNX file, its weights and :class:`Exported` inside.
 
     Args:
@@ -123,6 +126,7 @@ def write_onnx(model: TaskModel, bundle: Bundle, path: Path, way: Way | None = N
         bundle: what it is.
         path: of the file; an old one is overwritten.
         way: one of :func:`ways`; by default the first.
+        plain: leave the graph as it is, for programs other than onnxruntime: see :mod:`fishnet.deploy.rewriting`.
 
     Raises:
         WorkError: torch's exporter failed.
@@ -138,7 +142,7 @@ def write_onnx(model: TaskModel, bundle: Bundle, path: Path, way: Way | None = N
         if isinstance(error, OSError):
             raise
         raise WorkError(f"torch could not export this model to ONNX ({first_line(error)})") from error
-    _finish(path, it)
+    _finish(path, it, plain)
     return it
 
 
@@ -186,8 +190,8 @@ def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
     )  # fmt: skip
 
 
-def _finish(path: Path, it: Exported) -> None:
-    """Writes what the file says of itself, and takes out what an exporter noted of this machine's files."""
+def _finish(path: Path, it: Exported, plain: bool) -> None:
+    """Makes the graph faster, writes what it says of itself, and takes out what an exporter noted of this machine."""
     import onnx
 
     model = onnx.load(str(path))
@@ -198,6 +202,8 @@ def _finish(path: Path, it: Exported) -> None:
     del model.graph.metadata_props[:]
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         del value.metadata_props[:]
+    if not plain:
+        model = optimise(model)
     model.producer_name = "fishnet-vision"
     onnx.checker.check_model(model)
     describe_onnx(model, it)
@@ -237,7 +243,7 @@ def write_openvino(onnx: Path, path: Path, it: Exported) -> Exported:
     """Writes an ONNX file as OpenVINO's IR: ``path`` (.xml) and its .bin, weights in float32.
 
     Args:
-        onnx: from :func:`write_onnx`.
+        onnx: from :func:`write_onnx`, plain.
         path: of the .xml.
         it: what the ONNX file says of itself.
 

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from fishnet.analysis.profile import cost
 from fishnet.errors import InputError, WorkError
 
 if TYPE_CHECKING:
-    from fishnet.deploy.exported import Exported
+    pass
 
 Progress = Callable[[int, int], None]
 
@@ -89,7 +89,6 @@ class _Files:
 
     it: Subject
     folder: Path
-    said: "list[Exported]" = field(default_factory=list)
 
     def of(self, engine: str) -> Path | None:
         """The file that an engine runs; None for an engine that runs the module.
@@ -102,15 +101,16 @@ class _Files:
             return None
         from fishnet.deploy.graphs import write_onnx, write_openvino
 
-        onnx, xml = self.folder / "model.onnx", self.folder / "model.xml"
-        if not self.said:
+        file = self.folder / ("model.onnx" if engine == "onnx" else "model.xml")
+        if not file.exists():
             self.folder.mkdir(exist_ok=True)
             bundle, model = self.it.build()
-            self.said.append(write_onnx(model, bundle, onnx))
-        if engine == "onnx":
-            return onnx
-        write_openvino(onnx, xml, self.said[0])
-        return xml
+            if engine == "onnx":
+                write_onnx(model, bundle, file)
+            else:
+                plain = self.folder / "plain.onnx"
+                write_openvino(plain, file, write_onnx(model, bundle, plain, plain=True))
+        return file
 
 
 def _macs(it: Subject, engine: str) -> int:
