@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fishnet.analysis.benchmark.engines import step_of
 from fishnet.analysis.benchmark.plan import Plan
-from fishnet.deploy import graphs
+from fishnet.deploy.graphs import write_onnx
 from fishnet.deploy.layout import stay_blocked
 from fishnet.deploy.splitting import split_concatenations
 
@@ -54,9 +54,7 @@ def steps() -> dict[str, Step]:
     images = it.images()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        if hasattr(graphs, "optimise"):  # what export does by itself: here step by step
-            graphs.optimise = lambda graph: graph
-        graphs.write_onnx(model, bundle, path)
+        write_onnx(model, bundle, path, plain=True)
         plain = onnx.load(str(path))
     split = split_concatenations(plain)
     both = stay_blocked(split)
