@@ -46,10 +46,16 @@ def cases() -> list[Any]:
         (*kind, form) for kind in HEADS for form in FORMS if form != "pt2" or kind[0] in ("classify", "segment")
         or kind[1] in ONE_STAGE
     ]  # fmt: skip
-    return [
-        pytest.param(*case, marks=[] if case[:2] in FAST and case[1:] != ("retinanet", "pt2") else pytest.mark.slow)
-        for case in every
-    ]
+    return [pytest.param(*case, marks=marks(*case)) for case in every]
+
+
+def marks(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
+    if (task, head) in FAST and (head, form) != ("retinanet", "pt2"):
+        return []
+    if head == "upernet" and form != "pt2":
+        fixed = pytest.mark.xfail(strict=True, reason="write_onnx's first way fixes the batch of its pooling at 2")
+        return [pytest.mark.slow, fixed]
+    return [pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("task", "head", "form"), cases())
