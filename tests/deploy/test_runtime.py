@@ -52,9 +52,6 @@ def cases() -> list[Any]:
 def marks(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
     if (task, head) in FAST and (head, form) != ("retinanet", "pt2"):
         return []
-    if head == "upernet" and form != "pt2":
-        fixed = pytest.mark.xfail(strict=True, reason="write_onnx's first way fixes the batch of its pooling at 2")
-        return [pytest.mark.slow, fixed]
     return [pytest.mark.slow]
 
 

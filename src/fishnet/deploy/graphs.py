@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from fishnet.bundle import Bundle
 from fishnet.deploy.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.deploy.folding import folded
+from fishnet.deploy.pooling import replace_pools
 from fishnet.deploy.rewriting import optimise
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.preprocess import DIVISOR
@@ -132,7 +133,7 @@ def write_onnx(
         WorkError: torch's exporter failed.
     """
     it = describe(model, bundle)
-    graph = lean(model, bundle)
+    graph = replace_pools(lean(model, bundle))
     if isinstance(model, Detector):
         graph = Objects(graph, it.outputs)  # type: ignore[arg-type]
     try:

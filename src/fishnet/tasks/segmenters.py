@@ -389,5 +389,5 @@ def _channels(levels: Sequence[Level]) -> list[int]:
 def _behind(places: int, maps: Sequence[Tensor]) -> list[Tensor]:
     """Maps from stride 4 on, behind as many that only have the sizes of finer ones, and no channel."""
     height, width = maps[0].shape[-2:]
-    shape = len(maps[0]), 0, 4 * height, 4 * width
+    shape = maps[0].shape[0], 0, 4 * height, 4 * width  # not len(), which exporters take for a constant
     return [*(torch.empty(shape, dtype=maps[0].dtype, device=maps[0].device) for _ in range(places)), *maps]

@@ -29,7 +29,8 @@ ENGINES = {
 }
 EXPORTED = ("onnx", "openvino")
 SIDES = {"classify": 224, "detect": 640, "instances": 640, "segment": 640}  # px, of the input
-_CLASSES = {"classify": 1000, "detect": 80, "instances": 80, "segment": 21}
+_CLASSES = {"classify": 1000, "segment": 21}
+_ONE_STAGE = {"retinanet": 80, "fcos": 80}  # a second stage would pick among 80 boxes of a random score a proposal
 _LEAST = 64  # px
 
 
@@ -134,7 +135,7 @@ class Subject:
         return Bundle(
             self.task,
             self.model,
-            Classes.of(map(str, range(_CLASSES[self.task]))),
+            Classes.of(map(str, range(_CLASSES.get(self.task, _ONE_STAGE.get(self.head, 1))))),
             Preprocess((self.height, self.width), fit="crop" if self.task == "classify" else "whole"),
             self.head,
             size_args(self.model, self.height) if self.task == "classify" else any_size_args(self.model),
