@@ -11,6 +11,8 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 bundle = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])["bundle"]
 prepare, names = bundle["preprocess"], [row["name"] for row in bundle["classes"]]
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
+if len(mean) not in (1, 3):
+    sys.exit("these lines prepare grey and RGB pictures alone")
 height, width = prepare["size"]
 resample = Image.Resampling[prepare["interpolation"].upper()]
 

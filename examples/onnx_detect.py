@@ -12,6 +12,8 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 it = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])
 prepare, names = it["bundle"]["preprocess"], [row["name"] for row in it["bundle"]["classes"]]
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
+if len(mean) not in (1, 3):
+    sys.exit("these lines prepare grey and RGB pictures alone")
 resample, threshold = Image.Resampling[prepare["interpolation"].upper()], it["bundle"]["thresholds"].get("score", 0)
 
 for path in sys.argv[2:]:

@@ -11,6 +11,7 @@ import pytest
 import fishnet
 from fishnet.bundle import read_bundle
 from fishnet.deploy import export as module
+from fishnet.deploy import graphs
 from fishnet.deploy.exported import SUFFIXES
 from tests.conftest import Run
 from tests.deploy.models import HEADS, NAMES, bundle_of
@@ -124,19 +125,55 @@ def test_a_file_that_differs_is_not_kept(
         (["--to", "tflite"], "onnx"),
         (["--precision", "int8", "--data", "nowhere"], "nowhere"),
         (["--max-drop", "-1"], "--max-drop"),
+        (["--max-drop", "nan"], "--max-drop"),
+        (["--out", "MODEL.ONNX"], ".onnx"),
+        (["--pictures", "clip.mp4"], "videos"),
     ],
 )
 def test_refused_before_the_work(
-    cells: Path, run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+    cells: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
 ) -> None:
     def never(*_: object, **__: object) -> None:
         raise AssertionError("work has begun")
 
     monkeypatch.setattr(module, "write_onnx", never)
     monkeypatch.setattr(module, "write_pt2", never)
+    monkeypatch.chdir(tmp_path)
+    Path("clip.mp4").touch()
     code, out, err = run("export", cells, *words)
     assert (code, out) == (2, "")
     assert said in err.splitlines()[-1]
+
+
+def test_a_split_that_the_data_lack(bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    code, _, err = run(
+        "export", bundle, "--precision", "int8", "--data", folder, "--split", "test", "--out", tmp_path / "m.onnx"
+    )
+    assert code == 2
+    assert "'test'" in err.splitlines()[-1]
+
+
+def test_a_way_that_fails_is_not_the_last(
+    bundle: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first exporter's file cannot be run: the second one's is compared and kept. A broken picture is left out."""
+    data = shutil.copytree(folder, tmp_path / "data")
+    first = sorted(data.rglob("*.png"))[0]
+    first.write_bytes(b"broken")
+    engine_of, opened = module._engine, []
+
+    def once_broken(path: Path) -> Any:
+        opened.append(path)
+        if len(opened) == 1:
+            raise RuntimeError("no such operation")
+        return engine_of(path)
+
+    monkeypatch.setattr(module, "_engine", once_broken)
+    monkeypatch.setattr(module, "ways", lambda model: (graphs._traced, graphs._traced))
+    code, _, err = run("export", bundle, "--data", data, "--out", tmp_path / "small.onnx")
+    assert code == 0, err
+    assert len(opened) == 2
+    assert "compared with the bundle" in err
 
 
 def test_a_package_that_is_missing(cells: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,11 +220,14 @@ def test_smaller_numbers(to: str, precision: str, bundle: Path, folder: Path, tm
         pytest.importorskip("nncf", reason="nncf is not installed")
     source = shutil.copytree(bundle, tmp_path / "run")
     assert run("export", source, "--to", to, "--data", folder)[0] == 0
-    code, out, err = run("export", source, "--to", to, "--precision", precision, "--data", folder, "--json")
+    small = source / f"small{SUFFIXES[to]}"  # type: ignore[index]
+    code, out, err = run(
+        "export", source, "--to", to, "--precision", precision, "--data", folder, "--out", small, "--json"
+    )
     assert code == 0, err
     made = json.loads(out)
     whole = sum(file.stat().st_size for file in source.glob("model.*") if file.suffix in (".onnx", ".bin"))
-    less = sum(file.stat().st_size for file in source.glob(f"model-{precision}.*") if file.suffix in (".onnx", ".bin"))
+    less = sum(file.stat().st_size for file in source.glob("small.*") if file.suffix in (".onnx", ".bin"))
     assert less < (0.65 if precision == "fp16" else 0.55) * whole
     predictor = fishnet.load(made["file"])
     if precision == "int8":

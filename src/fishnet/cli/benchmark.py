@@ -70,6 +70,8 @@ def benchmark(
         tuple(model or ("fishnet99",)), Plan.engines if engine is None else engines_of(engine), task, head, size, batch,
         (os.cpu_count() or 1) if threads is None else threads, rounds, warm_up, baseline,
     )  # fmt: skip
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is found before the work
     with bar("measuring", show=not (quiet or as_json)) as step:
         found = measure(plan, step)
     for line in found.left_out:

@@ -45,9 +45,9 @@ def export(
         Files, folders or patterns to compare on: eight of them, and for detectors some with objects. Default: those of
         --data, else one photo that matplotlib carries.
     data
-        Labelled data, as for training: int8 is fitted to its training part, and measured on the part that val takes.
+        Labelled data, as for training: int8 is fitted to its training part, and measured on its validation part.
     split
-        The part to measure int8 on.
+        The part to measure int8 on. Default: val where there is one, else test.
     max_drop
         Percentage points of acc@1, AP, mask AP or mIoU that int8 may cost.
     calibration

@@ -4,6 +4,7 @@ Both engines start from the files' bytes: each picture is decoded, resized and n
 compared is what the user gets: a classifier's and a segmenter's scores, and a detector's objects in px of the picture.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,6 +64,7 @@ class Check:
         objects: how many were compared; None for a task without.
         lone: objects that one engine alone has found.
         outputs, box, score, mask: the largest differences, as in :class:`Limits`; None for what the task does not have.
+        low, high: the least and the largest of the outputs, whose range that is.
     """
 
     limits: Limits
@@ -74,11 +76,13 @@ class Check:
     box: float | None = None
     score: float | None = None
     mask: float | None = None
+    low: float = math.inf
+    high: float = -math.inf
 
     def note(self, what: str, value: float) -> None:
         """Keeps the larger one; what is no number counts as infinite."""
         before = getattr(self, what)
-        value = value if np.isfinite(value) else float("inf")
+        value = value if np.isfinite(value) else math.inf
         setattr(self, what, value if before is None else max(before, value))
 
     @property
@@ -150,6 +154,8 @@ def compare(
                 _objects(found, bundle, mine, a, b)
             else:
                 _outputs(found, a, b)
+    if found.outputs is not None:
+        found.outputs /= (found.high - found.low) or 1.0
     return found
 
 
@@ -167,10 +173,8 @@ def _input(bundle: Bundle, picture: Source, scale: float, least: int) -> Input:
 
 
 def _outputs(found: Check, a: NDArray[Any], b: NDArray[Any]) -> None:
-    if a.shape != b.shape:
-        return found.note("outputs", float("inf"))
-    spread = float(a.max() - a.min()) or 1.0
-    return found.note("outputs", float(np.abs(a - b).max()) / spread)
+    found.low, found.high = min(found.low, float(a.min())), max(found.high, float(a.max()))
+    found.note("outputs", float(np.abs(a - b).max()) if a.shape == b.shape else math.inf)
 
 
 def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: dict[str, Any]) -> None:

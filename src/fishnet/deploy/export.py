@@ -1,5 +1,6 @@
 """From a bundle to an exported file that was seen to agree with it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
+from fishnet.data.pictures import size_of
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
 from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
-from fishnet.errors import InputError, WorkError
+from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.hub import is_remote, local
-from fishnet.inputs import open_picture, to_input
+from fishnet.inputs import cut, open_picture, to_input
 from fishnet.sources import Source
 from fishnet.tasks.base import TaskModel
+from fishnet.tiling import tiles
 
 NEEDED: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -42,7 +45,7 @@ class Wish:
         pictures: files, folders or patterns to compare on; by default those of ``data``, else a photo that matplotlib
             carries.
         data: labelled data, as for training: what int8 is fitted to and measured on.
-        split: the part to measure on; by default as in validation.
+        split: the part to measure int8 on; by default ``val`` where there is one, else as in validation.
         max_drop: percentage points of the task's metric that int8 may cost.
         calibration: pictures that int8 is fitted to.
     """
@@ -136,11 +139,11 @@ def _check_wish(wish: Wish) -> None:
         raise InputError(f"--precision {wish.precision}: pt2 is written in fp32 only: choose onnx or openvino")
     if wish.precision == "int8" and wish.data is None:
         raise InputError("--precision int8 is fitted to your pictures and measured on them: name your data with --data")
-    if wish.max_drop < 0 or wish.calibration < 1:
+    if not wish.max_drop >= 0 or wish.calibration < 1:
         raise InputError(
             f"--max-drop {wish.max_drop:g}, --calibration {wish.calibration}: must be 0 or more, 1 or more"
         )
-    if wish.out is not None and wish.out.suffix.lower() != SUFFIXES[wish.to]:
+    if wish.out is not None and wish.out.suffix != SUFFIXES[wish.to]:
         raise InputError(f"{wish.out}: a file for {wish.to} ends in {SUFFIXES[wish.to]}")
     needed = [*NEEDED[wish.to], *(["nncf"] if (wish.to, wish.precision) == ("openvino", "int8") else [])]
     for package in needed:
@@ -154,6 +157,8 @@ def _place(source: str, folder: Path, wish: Wish) -> Path:
     path = wish.out or (Path() if is_remote(source) else folder) / f"{name}{SUFFIXES[wish.to]}"
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}: choose another --out")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path.parent}: cannot be written to: choose another --out")
     needed = _FREE * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if shutil.disk_usage(path.parent).free < needed:
         raise WorkError(f"{path.parent}: less than {needed / 1e6:.0f} MB free: choose another --out")
@@ -171,16 +176,35 @@ def _pictures(bundle: Bundle, wish: Wish, tell: Callable[[str], None]) -> list[S
 
     if wish.pictures:
         files = [file for file in find_sources(wish.pictures) if not is_video(file)]
-        pictures: list[Source] = [Path(file) for file in _spread(files, PICTURES)]
-    elif wish.data is not None:
-        part = _parts(bundle, wish.data)[1]
-        pictures = [part.read(i)[0] for i in _spread(range(len(part)), PICTURES)]
-    else:
-        pictures = [_photo(bundle)]
-        tell("compared on a photo that matplotlib carries: --pictures FOLDER compares on yours")
-    for picture in pictures:
-        open_picture(picture, bundle.preprocess)
-    return pictures
+        if not files:
+            raise InputError("--pictures: videos alone: name some pictures")
+        return [_piece(bundle, Path(file)) for file in _spread(files, PICTURES)]
+    if wish.data is not None:
+        part, pictures, broken = _parts(bundle, wish.data)[1], list[Source](), ""
+        for i in _spread(range(len(part)), PICTURES):
+            try:
+                pictures.append(_piece(bundle, part.read(i)[0]))
+            except InputError as error:  # as in validation, the others count
+                broken = str(error)
+        if not pictures:
+            raise InputError(f"{wish.data}: nothing to compare on: {broken}")
+        return pictures
+    photo = _photo(bundle)
+    tell("compared on a photo that matplotlib carries: --pictures FOLDER compares on yours")
+    return [_piece(bundle, photo)]
+
+
+def _piece(bundle: Bundle, source: Source) -> Source:
+    """A picture as it is, or one tile of a picture that is predicted in tiles. Raises InputError where unreadable."""
+    from fishnet.predict import Predictor
+
+    picture = open_picture(source, bundle.preprocess)
+    size = size_of(picture)
+    tiling = Predictor(bundle, lambda batch: batch).own_tiling(size)
+    if tiling is None:
+        return source
+    places = tiles(*size, *tiling)
+    return cut(picture, places[len(places) // 2])
 
 
 def _photo(bundle: Bundle) -> Path:
@@ -221,7 +245,13 @@ def _agreeing(
         except WorkError as error:
             failures.append(str(error))
             continue
-        check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], it)
+        try:
+            check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], it)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # each engine has its own kinds
+            failures.append(f"it does not run ({first_line(error)})")
+            continue
         if check.objects == 0 and not check.lone:
             raise InputError(
                 "nothing to compare: the model finds no object above 0.05 in these pictures: name some with objects "
@@ -249,7 +279,7 @@ def _write(
         from fishnet.deploy.quantize import halve_onnx, halve_openvino
 
         halve = halve_onnx if to == "onnx" else halve_openvino
-        halved = work.with_name(f"half{work.suffix}")
+        halved = work.with_name(f".half-{work.name}")
         halve(work, halved)
         it = _taken(halved, work, replace(it, precision="fp16"))
     return it
@@ -280,19 +310,31 @@ class _Calibration:
     bundle: Bundle
     part: Any
     indices: list[int]
+    split: str | None
 
     @classmethod
     def of(cls, bundle: Bundle, wish: Wish) -> "_Calibration":
-        """From the data's training part where it has one."""
-        part = _parts(bundle, wish.data or "")[0]
-        return cls(bundle, part, _spread(range(len(part)), wish.calibration))
+        """From the data's training part where it has one; to measure on its validation part where that has one.
+
+        Raises:
+            InputError: bad data, or a split that they do not have.
+        """
+        from fishnet.training.evaluate import open_parts
+
+        sets = open_parts(bundle, wish.data or "", wish.split)
+        if wish.split is not None and wish.split not in sets:
+            raise InputError(f"{wish.data}: has no part {wish.split!r}: {nearest(wish.split, sets)}")
+        part = sets.get("train") or next(iter(sets.values()))
+        return cls(
+            bundle, part, _spread(range(len(part)), wish.calibration), wish.split or ("val" if "val" in sets else None)
+        )
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """(1, channels, height, width) each; pictures that cannot be read are left out."""
         preprocess = self.bundle.preprocess
         for index in self.indices:
             try:
-                picture = open_picture(self.part.read(index)[0], preprocess)
+                picture = open_picture(_piece(self.bundle, self.part.read(index)[0]), preprocess)
             except InputError:
                 continue
             yield preprocess.normalise(to_input(preprocess, picture).pixels[None])
@@ -305,10 +347,10 @@ def _quantised(
     from fishnet.deploy.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
-    small = work.with_name(f"small{work.suffix}")
+    small = work.with_name(f".small-{work.name}")
     tell(f"fitting int8 to {len(pictures.indices)} pictures of {wish.data}")
     (quantize_onnx if wish.to == "onnx" else quantize_openvino)(work, small, pictures)
-    before, after = (_measured(bundle, file, wish) for file in (work, small))
+    before, after = (_measured(bundle, file, wish.data or "", pictures.split) for file in (work, small))
     it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
     watched = get_task(bundle.task).monitor
     drop = before[watched] - after[watched]
@@ -321,8 +363,8 @@ def _quantised(
     return _taken(small, work, it)
 
 
-def _measured(bundle: Bundle, file: Path, wish: Wish) -> dict[str, float]:
+def _measured(bundle: Bundle, file: Path, data: str, split: str | None) -> dict[str, float]:
     from fishnet.predict import Predictor
     from fishnet.training.evaluate import evaluate
 
-    return evaluate(Predictor(bundle, _engine(file)), wish.data or "", split=wish.split).metrics
+    return evaluate(Predictor(bundle, _engine(file)), data, split=split).metrics

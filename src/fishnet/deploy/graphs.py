@@ -89,9 +89,11 @@ def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
     if bundle.task != "classify":
         return None
     height, width = bundle.preprocess.size
+    channels = bundle.preprocess.channels
     try:
         with torch.no_grad():
-            model(torch.zeros(1, bundle.preprocess.channels, height + DIVISOR, width + 2 * DIVISOR))
+            for more in ((DIVISOR, 2 * DIVISOR), (24, 56)):  # in steps of 32, and beside them
+                model(torch.zeros(1, channels, height + more[0], width + more[1]))
     except Exception:  # whatever it is that such a network raises
         return height, width
     return None
@@ -139,11 +141,11 @@ def write_onnx(
     try:
         with _quiet(), torch.no_grad():
             (way or ways(model)[0])(graph.eval(), it, path)
+            _finish(path, it, plain)
     except Exception as error:
         if isinstance(error, OSError):
             raise
         raise WorkError(f"torch could not export this model to ONNX ({first_line(error)})") from error
-    _finish(path, it, plain)
     return it
 
 
@@ -256,10 +258,10 @@ def write_openvino(onnx: Path, path: Path, it: Exported) -> Exported:
     it = replace(it, to="openvino")
     try:
         graph = ov.convert_model(str(onnx))
+        graph.set_rt_info(it.to_text(), [KEY])
+        ov.save_model(graph, str(path), compress_to_fp16=False)
     except Exception as error:
         raise WorkError(f"OpenVINO could not convert this model ({first_line(error)})") from error
-    graph.set_rt_info(it.to_text(), [KEY])
-    ov.save_model(graph, str(path), compress_to_fp16=False)
     return it
 
 
