@@ -47,7 +47,7 @@ ALLOWED = {
     "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options", "runtime"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
-    "deploy": {*LEAVES, "tasks", "predict", "training", "sources", "inputs", "video", "hub", "runtime"},
+    "deploy": {*LEAVES, "tasks", "predict", "training", "sources", "inputs", "video", "hub", "runtime", "tiling"},
     "benchmark": {*LEAVES, "backbone", "tasks", "predict", "hub", "runtime", "deploy", "analysis"},
 }
 
