@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 from fishnet.analysis.benchmark import machine
 from fishnet.analysis.benchmark.engines import PEAKS, SIDE, theirs
@@ -15,9 +14,6 @@ from fishnet.analysis.benchmark.plan import EXPORTED, Plan, Subject
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.analysis.profile import cost
 from fishnet.errors import InputError, WorkError
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[int, int], None]
 
@@ -84,7 +80,6 @@ class _Files:
     Attributes:
         it: the model.
         folder: for the files.
-        said: what the ONNX file says of itself, once it is there.
     """
 
     it: Subject
