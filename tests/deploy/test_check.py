@@ -35,7 +35,7 @@ def bundle_for(task: str) -> Bundle:
 
 def compared(photo: Path, task: str, one: Any, other: Any, **of_file: Any) -> Check:
     bundle = bundle_for(task)
-    return compare(bundle, lambda _: [one], lambda _: [other], [photo], FP32, Exported(bundle, "onnx", **of_file))
+    return compare(Exported(bundle, "onnx", **of_file), lambda _: [one], lambda _: [other], [photo], FP32)
 
 
 def objects(**changes: Any) -> dict[str, Any]:
@@ -114,5 +114,5 @@ def test_one_size_where_the_file_takes_one(photo: Path) -> None:
 def test_small_pictures_are_compared_at_larger_sizes(photo: Path) -> None:
     bundle = Bundle("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
     engine: Any = lambda _: [np.arange(3.0)]  # noqa: E731
-    found = compare(bundle, engine, engine, [photo], FP32, Exported(bundle, "onnx", least=32))
+    found = compare(Exported(bundle, "onnx", least=32), engine, engine, [photo], FP32)
     assert found.inputs == [(32, 32), (40, 40), (48, 48)]

@@ -119,27 +119,19 @@ class Check:
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
 
-def compare(
-    bundle: Bundle,
-    one: Engine,
-    other: Engine,
-    pictures: Sequence[Source],
-    limits: Limits,
-    it: Exported,
-) -> Check:
+def compare(it: Exported, one: Engine, other: Engine, pictures: Sequence[Source], limits: Limits) -> Check:
     """Compares two engines.
 
     Args:
-        bundle: of the model.
+        it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
         one, other: see :class:`~fishnet.predict.Predictor`; the first one is right.
         pictures: one at least, as :meth:`~fishnet.predict.Predictor.predict` takes them; files are decoded for each.
         limits: see there.
-        it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
 
     Raises:
         InputError: a picture that cannot be read.
     """
-    found = Check(limits, pictures=len(pictures))
+    found, bundle = Check(limits, pictures=len(pictures)), it.bundle
     smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.least
     scales = SCALES if smaller else _LARGER
     for picture in pictures:

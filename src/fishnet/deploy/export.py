@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
+from fishnet.data.base import PictureSet
 from fishnet.data.pictures import size_of
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
@@ -21,7 +22,7 @@ from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.hub import is_remote, local
 from fishnet.inputs import cut, open_picture, to_input
 from fishnet.sources import Source
-from fishnet.tasks.base import TaskModel
+from fishnet.tasks.base import Parts, TaskModel
 from fishnet.tiling import tiles
 
 NEEDED: dict[Format, tuple[str, ...]] = {
@@ -116,8 +117,9 @@ def export(source: str, wish: Wish, tell: Callable[[str], None] = lambda line: N
     if wish.to == "pt2":
         refuse_pt2(model, bundle)
     path = _place(source, folder, wish)
-    pictures = _pictures(bundle, wish, tell)
-    calibration = _Calibration.of(bundle, wish) if wish.precision == "int8" else None
+    sets = None if wish.data is None else _opened(bundle, wish.data, wish.split)
+    pictures = _pictures(bundle, wish, sets, tell)
+    calibration = _Calibration.of(bundle, wish, sets) if sets and wish.precision == "int8" else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
         work = Path(place) / path.name
         it, agreed = _agreeing(bundle, model, wish, work, pictures, tell)
@@ -169,7 +171,7 @@ def _files(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def _pictures(bundle: Bundle, wish: Wish, tell: Callable[[str], None]) -> list[Source]:
+def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
     from fishnet.sources import find_sources
     from fishnet.video import is_video
@@ -179,8 +181,9 @@ def _pictures(bundle: Bundle, wish: Wish, tell: Callable[[str], None]) -> list[S
         if not files:
             raise InputError("--pictures: videos alone: name some pictures")
         return [_piece(bundle, Path(file)) for file in _spread(files, PICTURES)]
-    if wish.data is not None:
-        part, pictures, broken = _parts(bundle, wish.data)[1], list[Source](), ""
+    if sets is not None:
+        part: PictureSet = sets.get("val") or sets.get("test") or next(iter(sets.values()))
+        pictures, broken = list[Source](), ""
         for i in _spread(range(len(part)), PICTURES):
             try:
                 pictures.append(_piece(bundle, part.read(i)[0]))
@@ -221,13 +224,14 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _parts(bundle: Bundle, data: str) -> tuple[Any, Any]:
-    """The pictures that int8 is fitted to, and some others where the data have them."""
+def _opened(bundle: Bundle, data: str, split: str | None) -> Parts:
+    """The parts of the data. Raises InputError: bad data, or a split that they do not have."""
     from fishnet.training.evaluate import open_parts
 
-    sets = open_parts(bundle, data)
-    first = sets.get("train") or next(iter(sets.values()))
-    return first, sets.get("val") or sets.get("test") or first
+    sets = open_parts(bundle, data, split)
+    if split is not None and split not in sets:
+        raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
+    return sets
 
 
 def _agreeing(
@@ -246,7 +250,7 @@ def _agreeing(
             failures.append(str(error))
             continue
         try:
-            check = compare(bundle, reference, _engine(work), pictures, LIMITS[precision], it)
+            check = compare(it, reference, _engine(work), pictures, LIMITS[precision])
         except (OSError, MemoryError):
             raise
         except Exception as error:  # each engine has its own kinds
@@ -308,26 +312,16 @@ class _Calibration:
     """Pictures that int8 is fitted to."""
 
     bundle: Bundle
-    part: Any
+    part: PictureSet
     indices: list[int]
     split: str | None
 
     @classmethod
-    def of(cls, bundle: Bundle, wish: Wish) -> "_Calibration":
-        """From the data's training part where it has one; to measure on its validation part where that has one.
-
-        Raises:
-            InputError: bad data, or a split that they do not have.
-        """
-        from fishnet.training.evaluate import open_parts
-
-        sets = open_parts(bundle, wish.data or "", wish.split)
-        if wish.split is not None and wish.split not in sets:
-            raise InputError(f"{wish.data}: has no part {wish.split!r}: {nearest(wish.split, sets)}")
-        part = sets.get("train") or next(iter(sets.values()))
-        return cls(
-            bundle, part, _spread(range(len(part)), wish.calibration), wish.split or ("val" if "val" in sets else None)
-        )
+    def of(cls, bundle: Bundle, wish: Wish, sets: Parts) -> "_Calibration":
+        """From the data's training part where it has one; to measure on its validation part where it has that."""
+        part: PictureSet = sets.get("train") or next(iter(sets.values()))
+        split = wish.split or ("val" if "val" in sets else None)
+        return cls(bundle, part, _spread(range(len(part)), wish.calibration), split)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """(1, channels, height, width) each; pictures that cannot be read are left out."""

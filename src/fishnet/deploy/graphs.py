@@ -99,16 +99,11 @@ def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
     return None
 
 
-def lean(model: TaskModel, bundle: Bundle) -> nn.Module:
+def lean(model: TaskModel, it: Exported) -> nn.Module:
     """A copy of the model with its norms folded, where that changes nothing beyond rounding: see :func:`folded`."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # other orders make shapes look special
-    return folded(plain, example(model, bundle))
-
-
-def example(model: TaskModel, bundle: Bundle) -> Tensor:
-    """(1, channels, height, width): a small input that the model takes."""
-    height, width = fixed_size(model, bundle) or (96, 128)
-    return torch.randn(1, bundle.preprocess.channels, height, width, generator=torch.Generator().manual_seed(0))
+    _, height, width = _TRACED
+    return folded(plain, torch.randn(1, it.bundle.preprocess.channels, *(it.size or (height, width))))
 
 
 Way = Callable[[nn.Module, Exported, Path], None]
@@ -135,7 +130,7 @@ def write_onnx(
         WorkError: torch's exporter failed.
     """
     it = describe(model, bundle)
-    graph = replace_pools(lean(model, bundle))
+    graph = replace_pools(lean(model, it))
     if isinstance(model, Detector):
         graph = Objects(graph, it.outputs)  # type: ignore[arg-type]
     try:
@@ -279,7 +274,7 @@ def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
     it = replace(describe(model, bundle), to="pt2")
     if it.least < LEAST:  # a program whose coarsest map is one px is of that size alone
         it = replace(it, size=bundle.preprocess.size)
-    graph = lean(model, bundle)
+    graph = lean(model, it)
     batch, height, width = _TRACED
     shapes: dict[int, Any] = {} if it.size else {2: _side("height", it), 3: _side("width", it)}
     if isinstance(model, OneStage):
