@@ -7,10 +7,11 @@ convolution with weights of one is such a map's way into the layout: it changes 
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from fishnet.deploy.net import MAP, Net, copied
 
 BLOCK = 16  # channels of a block, of the widest vector units; 8 of others
 _CARRIED = {  # operations through which the layout is carried, if all of the maps they take have it
@@ -18,35 +19,25 @@ _CARRIED = {  # operations through which the layout is carried, if all of the ma
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout",
 }  # fmt: skip
 _JOINING = {"Add", "Sum", "Concat"}
-_MAP = 4  # dimensions: batch, channels, height, width
 
 
-@dataclass
-class _Graph:
-    """A graph as a net of names.
+class _Blocked(Net):
+    """A graph, and where its maps are in the blocked layout.
 
     Attributes:
-        graph: onnx's.
         takers: name of a value -> the nodes that take it.
-        shapes: name of a value -> its dimensions, None where one is not fixed.
         inside: names of the maps in the blocked layout.
         entered: name of a map -> that of the same map in the blocked layout.
-        names: all that are taken.
     """
 
-    graph: Any
-    takers: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
-    shapes: dict[str, list[int | None]] = field(default_factory=dict)
-    inside: set[str] = field(default_factory=set)
-    entered: dict[str, str] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
-
-    def fresh(self, name: str) -> str:
-        """That name, or one like it that nothing has yet."""
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.inside: set[str] = set()
+        self.entered: dict[str, str] = {}
+        self.takers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.graph.node:
+            for name in node.input:
+                self.takers[name].append(node)
 
 
 def stay_blocked(model: Any) -> Any:
@@ -58,11 +49,8 @@ def stay_blocked(model: Any) -> Any:
     Returns:
         A model with the same inputs, outputs and metadata, whose outputs are the same to rounding.
     """
-    import onnx
-
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
-    net = _read(rewritten)
+    rewritten = copied(model)
+    net = _Blocked(rewritten)
     nodes: list[Any] = []
     for node in list(rewritten.graph.node):
         for name in _strangers(node, net):
@@ -78,24 +66,7 @@ def stay_blocked(model: Any) -> Any:
     return rewritten
 
 
-def _read(model: Any) -> _Graph:
-    import onnx
-
-    net = _Graph(model.graph)
-    net.names.update(value.name for value in (*model.graph.input, *model.graph.initializer))
-    for node in model.graph.node:
-        net.names.update(node.output)
-        for name in node.input:
-            net.takers[name].append(node)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    for value in (*inferred.value_info, *inferred.input, *inferred.output):
-        kind = value.type.tensor_type
-        if kind.HasField("shape") and kind.elem_type == onnx.TensorProto.FLOAT:
-            net.shapes[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-    return net
-
-
-def _follow(node: Any, net: _Graph) -> None:
+def _follow(node: Any, net: _Blocked) -> None:
     """Notes whether what a node gives is in the blocked layout."""
     taken = _maps(node, net)
     carried = node.op_type in _CARRIED and bool(taken) and all(name in net.inside for name in taken)
@@ -103,22 +74,20 @@ def _follow(node: Any, net: _Graph) -> None:
         net.inside.add(node.output[0])
 
 
-def _maps(node: Any, net: _Graph) -> list[str]:
+def _maps(node: Any, net: _Blocked) -> list[str]:
     """The maps among what a node takes; of a norm only the first."""
     if node.op_type not in _JOINING:
         return list(node.input[:1])
     return [name for name in node.input if name]
 
 
-def _channels(name: str, net: _Graph) -> int | None:
+def _channels(name: str, net: _Blocked) -> int | None:
     """A map's channels, if they come in whole blocks; None for all other values."""
-    shape = net.shapes.get(name)
-    if shape is None or len(shape) != _MAP or shape[1] is None or shape[1] % BLOCK:
-        return None
-    return shape[1]
+    channels = net.channels(name)
+    return None if channels is None or channels % BLOCK else channels
 
 
-def _strangers(node: Any, net: _Graph) -> list[str]:
+def _strangers(node: Any, net: _Blocked) -> list[str]:
     """Maps outside of the layout that a node takes, and that should be inside for it."""
     outside = [name for name in dict.fromkeys(_maps(node, net)) if name not in net.inside]
     if not outside or any(_channels(name, net) is None for name in outside):
@@ -130,30 +99,29 @@ def _strangers(node: Any, net: _Graph) -> list[str]:
     return []
 
 
-def _joins(node: Any, net: _Graph) -> bool:
+def _joins(node: Any, net: _Blocked) -> bool:
     """Whether a node joins whole maps: channels one behind the other, or sums without broadcasting."""
     shapes = [net.shapes.get(name) for name in node.input]
     if node.op_type == "Concat":
-        return any(a.name == "axis" and a.i in (1, 1 - _MAP) for a in node.attribute)
+        return any(a.name == "axis" and a.i in (1, 1 - MAP) for a in node.attribute)
     known = [shape for shape in shapes if shape is not None]
     one = any(shape is None or 1 in shape[2:] for shape in shapes)  # may be spread over the other
     return not one and len({shape[1] for shape in known}) == 1
 
 
-def _goes_on(node: Any, net: _Graph) -> bool:
+def _goes_on(node: Any, net: _Blocked) -> bool:
     """Whether what a node gives is taken by anything that knows the layout."""
     return any(taker.op_type == "Conv" or taker.op_type in _CARRIED for taker in net.takers[node.output[0]])
 
 
-def _entry(name: str, net: _Graph) -> Any:
+def _entry(name: str, net: _Blocked) -> Any:
     """A depthwise convolution with weights of one, and notes the map it gives."""
     import onnx
 
     channels = _channels(name, net)
     assert channels is not None
-    weight, blocked = net.fresh(f"{name}_ones"), net.fresh(f"{name}_blocked")
-    ones = np.ones((channels, 1, 1, 1), np.float32)
-    net.graph.initializer.append(onnx.numpy_helper.from_array(ones, weight))
+    weight = net.constant(np.ones((channels, 1, 1, 1), np.float32), f"{name}_ones")
+    blocked = net.fresh(f"{name}_blocked")
     net.entered[name] = blocked
     net.inside.add(blocked)
     net.shapes[blocked] = net.shapes[name]

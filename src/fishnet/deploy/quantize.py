@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.deploy.layers import Operation, last_layers
+from fishnet.deploy.net import branches
 from fishnet.errors import InputError
 
 Batches = Iterable[NDArray[np.float32]]
@@ -171,14 +172,8 @@ def _nodes(graph: Any) -> Iterator[Any]:
     """All of a graph's, also those of its branches."""
     for node in graph.node:
         yield node
-        for branch in _branches(node):
+        for branch in branches(node):
             yield from _nodes(branch)
-
-
-def _branches(node: Any) -> list[Any]:
-    """Graphs within an operation, as If and Loop have them."""
-    own = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*own, *(graph for attribute in node.attribute for graph in attribute.graphs)]
 
 
 def quantize_openvino(source_xml: Path, target_xml: Path, batches: Batches) -> None:
@@ -270,7 +265,7 @@ def _halve(graph: Any) -> None:
     import onnx
 
     for node in graph.node:
-        for branch in _branches(node):
+        for branch in branches(node):
             _halve(branch)
     given = {it.name for it in graph.input}
     casts = []

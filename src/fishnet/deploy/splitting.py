@@ -6,8 +6,7 @@ the others' size by nearest neighbour can be convolved before, on fewer px, sinc
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.deploy.layout import BLOCK
+from fishnet.deploy.net import MAP, Net, copied, used
 
 _ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Elu", "Clip")  # px by px, channels alike
 _OPSET = 15  # from which operations have the form that is written here
 _SIZES = 3  # place of a Resize's input that says its sizes
-_MAP = 4  # dimensions: batch, channels, height, width
 
 
 @dataclass(frozen=True)
@@ -39,40 +38,22 @@ class _Way:
     widths: tuple[int, ...]
 
 
-@dataclass
-class _Graph:
-    """A graph as a net of names.
+class _Made(Net):
+    """A graph, and what makes and uses its values.
 
     Attributes:
-        graph: onnx's.
         made: name of a value -> the node that makes it.
         uses: name of a value -> how often it is taken, also in subgraphs and as an output.
         constants: by name.
-        channels: name of a map -> how many it has.
-        names: all that are taken.
     """
 
-    graph: Any
-    made: dict[str, Any] = field(default_factory=dict)
-    uses: Counter[str] = field(default_factory=Counter)
-    constants: dict[str, Any] = field(default_factory=dict)
-    channels: dict[str, int] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
-
-    def fresh(self, name: str) -> str:
-        """That name, or one like it that nothing has yet."""
-        while name in self.names:
-            name += "_"
-        self.names.add(name)
-        return name
-
-    def constant(self, values: NDArray[Any], name: str) -> str:
-        """Adds a constant, and gives its name."""
-        import onnx
-
-        name = self.fresh(name)
-        self.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.uses = Counter(used(self.graph))
+        self.constants = {constant.name: constant for constant in self.graph.initializer}
+        self.made: dict[str, Any] = {}
+        for node in self.graph.node:
+            self.made.update(dict.fromkeys(node.output, node))
 
     def values(self, name: str) -> NDArray[Any]:
         """Of a constant."""
@@ -91,13 +72,10 @@ def split_concatenations(model: Any) -> Any:
     Returns:
         A model with the same inputs, outputs and metadata, whose outputs are the same to rounding.
     """
-    import onnx
-
-    rewritten = onnx.ModelProto()
-    rewritten.CopyFrom(model)
+    rewritten = copied(model)
     if next((opset.version for opset in model.opset_import if not opset.domain), 0) < _OPSET:
         return rewritten
-    net = _read(rewritten)
+    net = _Made(rewritten)
     ways = {way.conv.output[0]: way for node in rewritten.graph.node if (way := _way(node, net)) is not None}
     gone = {node.output[0] for way in ways.values() for node in way.between}
     nodes: list[Any] = []
@@ -106,42 +84,14 @@ def split_concatenations(model: Any) -> Any:
             nodes += _split(ways[node.output[0]], net)
         elif node.output[0] not in gone:
             nodes.append(node)
-    nodes = [_copied(node) for node in nodes]
+    nodes = [copied(node) for node in nodes]
     del rewritten.graph.node[:]
     rewritten.graph.node.extend(nodes)
     _drop_unused(rewritten.graph, net)
     return rewritten
 
 
-def _read(model: Any) -> _Graph:
-    import onnx
-
-    net = _Graph(model.graph, uses=Counter(_used(model.graph)))
-    net.constants = {constant.name: constant for constant in model.graph.initializer}
-    net.names |= {*net.constants, *net.uses, *(value.name for value in model.graph.input)}
-    for node in model.graph.node:
-        net.made.update(dict.fromkeys(node.output, node))
-        net.names.update(node.output)
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    for value in (*inferred.value_info, *inferred.input):
-        kind = value.type.tensor_type
-        sides = kind.shape.dim
-        if kind.elem_type == onnx.TensorProto.FLOAT and len(sides) == _MAP and sides[1].HasField("dim_value"):
-            net.channels[value.name] = sides[1].dim_value
-    return net
-
-
-def _used(graph: Any) -> Iterator[str]:
-    """Every name that is taken in a graph, as often as it is."""
-    yield from (value.name for value in graph.output)
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _used(inner)
-
-
-def _way(conv: Any, net: _Graph) -> _Way | None:
+def _way(conv: Any, net: _Made) -> _Way | None:
     """The way from a concatenation to this node, if it is a convolution that can be split."""
     if conv.op_type != "Conv" or not _pointwise(conv, net):
         return None
@@ -153,16 +103,16 @@ def _way(conv: Any, net: _Graph) -> _Way | None:
             return None
         between.insert(0, node)
         name = node.input[0]
-    if node is None or _attribute(node, "axis") not in (1, 1 - _MAP):
+    if node is None or _attribute(node, "axis") not in (1, 1 - MAP):
         return None
-    widths = tuple(net.channels.get(part, 0) for part in node.input)
+    widths = tuple(net.channels(part) or 0 for part in node.input)
     if len(widths) < 2 or any(width == 0 or width % BLOCK for width in widths):
         return None
     weights = net.values(conv.input[1])
     return _Way(node, tuple(between), conv, widths) if weights.shape[1] == sum(widths) else None
 
 
-def _pointwise(conv: Any, net: _Graph) -> bool:
+def _pointwise(conv: Any, net: _Made) -> bool:
     """Whether a convolution is 1x1, plain, and fills blocks."""
     if conv.input[1] not in net.constants or (len(conv.input) > 2 and conv.input[2] not in net.constants):
         return False
@@ -172,7 +122,7 @@ def _pointwise(conv: Any, net: _Graph) -> bool:
     return plain and kernel == [1, 1] and set(_attribute(conv, "strides") or (1,)) == {1} and not outputs % BLOCK
 
 
-def _is_known_norm(node: Any, net: _Graph) -> bool:
+def _is_known_norm(node: Any, net: _Made) -> bool:
     known = node.op_type == "BatchNormalization" and not _attribute(node, "training_mode")
     return known and all(name in net.constants for name in node.input[1:])
 
@@ -184,7 +134,7 @@ def _attribute(node: Any, name: str) -> Any:
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
 
 
-def _split(way: _Way, net: _Graph) -> list[Any]:
+def _split(way: _Way, net: _Made) -> list[Any]:
     """The nodes that take the place of a way's own: a convolution for each part, and their sum."""
     import onnx
 
@@ -220,12 +170,12 @@ def _split(way: _Way, net: _Graph) -> list[Any]:
     return nodes
 
 
-def _nearest(name: str, net: _Graph) -> Any:
+def _nearest(name: str, net: _Made) -> Any:
     """The node that makes a map by copying px of another one with as many channels; None where something else does."""
     node = net.made.get(name)
     if node is None or node.op_type != "Resize" or (_attribute(node, "mode") or b"nearest") != b"nearest":
         return None
-    if net.channels.get(node.input[0]) != net.channels[name] or _attribute(node, "axes") is not None:
+    if net.channels(node.input[0]) != net.channels(name) or _attribute(node, "axes") is not None:
         return None
     if (_attribute(node, "coordinate_transformation_mode") or b"") == b"tf_crop_and_resize":  # px of no px: a constant
         return None
@@ -233,7 +183,7 @@ def _nearest(name: str, net: _Graph) -> Any:
     return node if by_sizes or node.input[2] in net.constants else None
 
 
-def _resized(resize: Any, value: str, net: _Graph) -> list[Any]:
+def _resized(resize: Any, value: str, net: _Made) -> list[Any]:
     """The nodes that resize another map in the same way."""
     import onnx
 
@@ -262,19 +212,11 @@ def _like(node: Any, inputs: list[str], output: str) -> Any:
     return made
 
 
-def _copied(node: Any) -> Any:
-    import onnx
-
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
-
-
-def _drop_unused(graph: Any, net: _Graph) -> None:
+def _drop_unused(graph: Any, net: _Made) -> None:
     """Takes out the constants that nobody takes any more."""
-    used = set(_used(graph))
-    kept = [constant for constant in graph.initializer if constant.name in used or not net.uses[constant.name]]
+    taken = set(used(graph))
+    kept = [constant for constant in graph.initializer if constant.name in taken or not net.uses[constant.name]]
     if len(kept) < len(graph.initializer):
-        kept = [type(constant).FromString(constant.SerializeToString()) for constant in kept]
+        kept = [copied(constant) for constant in kept]
         del graph.initializer[:]
         graph.initializer.extend(kept)
