@@ -57,8 +57,9 @@ def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     bundle = Bundle(args.task, args.model, classes, Preprocess(size, fit=fit), head)
     model = build_from(bundle).eval()
     bundle = write_bundle(folder / "bundle", bundle, lambda path: save_weights(model, path))
-    it = write_onnx(model, bundle, folder / "model.onnx")
-    write_openvino(folder / "model.onnx", folder / "model.xml", it)
+    write_onnx(model, bundle, folder / "model.onnx")
+    it = write_onnx(model, bundle, folder / "plain.onnx", plain=True)
+    write_openvino(folder / "plain.onnx", folder / "model.xml", it)
     return {
         "python with numpy": None,
         "bundle, torch": folder / "bundle",
