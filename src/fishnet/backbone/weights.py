@@ -32,7 +32,7 @@ from fishnet.errors import InputError, first_line
 
 __all__ = [
     "Description", "State", "check_name_hash", "check_ordered", "describe", "fit", "layout_of", "load_weights",
-    "match_by_order", "native_for", "pair_by_order", "read_checkpoint", "read_described", "rename_on_load",
+    "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint", "read_described", "rename_on_load",
     "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
@@ -208,7 +208,7 @@ def _variant_of(native: State) -> tuple[str | None, str | None]:
         if not wrong:
             return name, None
         if wrong < fewest:
-            near, fewest = f"{name} but for {'; '.join(_mismatches(own, found))}", wrong
+            near, fewest = f"{name} but for {'; '.join(mismatches(own, found))}", wrong
     return None, near
 
 
@@ -265,9 +265,9 @@ def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, 
     state, own = to_native(found), model.state_dict()
     if adapt:
         state, notes = _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})
-    if problems := _mismatches(own, state):
+    if problems := mismatches(own, state):
         hint = ""
-        if not adapt and not _mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
+        if not adapt and not mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
             hint = " Loading with adapt=True would make it fit"
         raise InputError(
             f"does not fit this model: {'; '.join(problems)}. The file seems to be {describe(found)}.{hint}"
@@ -337,7 +337,8 @@ def _to_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, math.ceil(channels / old), 1, 1)[:, :channels] * (old / channels)
 
 
-def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
+    """In words what of a state, or of a header with shapes, is missing, unexpected or misshapen for a model."""
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - optional)
     unexpected = sorted(state.keys() - own.keys())
