@@ -103,6 +103,7 @@ def _check_values(values: dict[str, Any]) -> None:
         mapping(values.get(name, {}), name)
     for name in ("backbone_args", "head_args"):
         plain(values.get(name, {}), name, _LARGEST, _ARGUMENTS)
+    _check_head(values.get("head_args", {}))
     for name in ("preprocess", "recipe"):
         plain(values.get(name, {}), name)
     for name, value in values.get("thresholds", {}).items():
@@ -112,6 +113,36 @@ def _check_values(values: dict[str, Any]) -> None:
     for kind in ("data", "versions"):
         for name, value in values.get(kind, {}).items():
             text(value, f"{kind}: {name}")
+
+
+_WHOLE = {
+    "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000, "samples": 100_000,
+    "detections": 100_000,
+}  # fmt: skip  # numbers of heads and the most that each may be
+_SHARES = ("nms", "floor", "drop_rate")
+_LEVELS, _SHAPES = 5, 32  # of anchors
+
+
+def _check_head(args: dict[str, Any]) -> None:
+    """Raises InputError for numbers that no head can have; which keys a head knows is its own business."""
+    for name, most in _WHOLE.items():
+        if name in args:
+            integer(args[name], f"head_args: {name}", 0 if name == "box_convs" else 1, most)
+    for name in _SHARES:
+        if name in args:
+            real(args[name], f"head_args: {name}", 0, 1)
+    if args.get("anchors") is not None:
+        anchors = mapping(args["anchors"], "head_args: anchors")
+        rows = anchors.get("sizes"), anchors.get("ratios")
+        if not all(isinstance(row, list | tuple) for row in (*rows, *(rows[0] or ()))):
+            raise InputError(f"head_args: anchors: must hold lists of sizes and ratios, not {shown(anchors)}")
+        if len(rows[0]) != _LEVELS or len(set(map(len, rows[0]))) > 1:
+            raise InputError(f"head_args: anchors: must have as many sizes on each of {_LEVELS} levels")
+        for row in (*rows[0], rows[1]):
+            if not 1 <= len(row) <= _SHAPES:
+                raise InputError(f"head_args: anchors: {len(row):,} sizes or ratios: must be from 1 to {_SHAPES}")
+            for value in row:
+                real(value, "head_args: anchors", 1e-3, 1e5)
 
 
 def check_backbone(name: str, args: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from fishnet.files.tensors import TensorHeader
 from fishnet.tasks.base import TaskModel
 
 _SPARE = 20_000  # parameters of layers that a task prunes after they were built
+_DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
 _BUFFERS = 1 << 30  # bytes of tables that a network makes itself and no file holds
 
 
@@ -37,7 +38,7 @@ def build_checked(build: Callable[[], TaskModel], header: Mapping[str, TensorHea
     with torch.device("meta"), _at_most(10 * len(header) + _SPARE):
         outline = _built(build)
     _compare(outline, header)
-    with _no_draws():
+    with _NoDraws():
         return _built(build)
 
 
@@ -82,23 +83,11 @@ def _at_most(parameters: int) -> Iterator[None]:
         hook.remove()
 
 
-class _no_draws(TorchFunctionMode):  # noqa: N801  # a context, used like a function
+class _NoDraws(TorchFunctionMode):
     """Leaves out the drawing of random values, all of which the weights replace."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Gives the tensor as it is where it would be filled at random."""
-        if func in (Tensor.uniform_, Tensor.normal_):
-            return args[0]
+        if func in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Refuses values that are no numbers.
-
-    Raises:
-        InputError: naming the tensors.
-    """
-    wrong = [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if wrong:
-        some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        raise InputError(f"{len(wrong)} tensors hold values that are not finite numbers ({some}): the weights are broken")

@@ -7,14 +7,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fishnet.backbone.weights import load_weights
+from fishnet.backbone.weights import check_finite, load_weights
 from fishnet.bundle import WEIGHTS, Bundle, check_backbone, is_bundle, read_bundle
 from fishnet.errors import InputError
 from fishnet.files.tensors import read_header
 from fishnet.hub import local
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
-from fishnet.tasks.checked import build_checked, check_finite
+from fishnet.tasks.checked import build_checked
 
 
 def save_weights(model: TaskModel, path: Path) -> None:

@@ -66,7 +66,7 @@ class Evaluation:
         """
         folder.mkdir(parents=True, exist_ok=True)
         metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        metrics.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
