@@ -133,12 +133,13 @@ def _check_head(args: dict[str, Any]) -> None:
             real(args[name], f"head_args: {name}", 0, 1)
     if args.get("anchors") is not None:
         anchors = mapping(args["anchors"], "head_args: anchors")
-        rows = anchors.get("sizes"), anchors.get("ratios")
-        if not all(isinstance(row, list | tuple) for row in (*rows, *(rows[0] or ()))):
+        sizes: Any = anchors.get("sizes")
+        ratios: Any = anchors.get("ratios")
+        if not isinstance(sizes, list | tuple) or not all(isinstance(row, list | tuple) for row in (*sizes, ratios)):
             raise InputError(f"head_args: anchors: must hold lists of sizes and ratios, not {shown(anchors)}")
-        if len(rows[0]) != _LEVELS or len(set(map(len, rows[0]))) > 1:
+        if len(sizes) != _LEVELS or len(set(map(len, sizes))) > 1:
             raise InputError(f"head_args: anchors: must have as many sizes on each of {_LEVELS} levels")
-        for row in (*rows[0], rows[1]):
+        for row in (*sizes, ratios):
             if not 1 <= len(row) <= _SHAPES:
                 raise InputError(f"head_args: anchors: {len(row):,} sizes or ratios: must be from 1 to {_SHAPES}")
             for value in row:
@@ -263,4 +264,4 @@ def _waiting(folder: Path) -> Bundle | None:
 
 def _sha256(path: Path) -> str:
     with open_regular(path, "weights file") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has what is asked for

@@ -90,7 +90,7 @@ def check(
         found = level.check(workers=workers, progress=step)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
     if as_json:
-        print(json.dumps({"data": data, **found.to_dict()}))
+        print(json.dumps({"data": data, **found.to_dict()}, allow_nan=False))
     else:
         print(*level.told(data, found), sep="\n")
         if sheet is not None:

@@ -42,7 +42,9 @@ class Writer:
                     table.writeheader()
                 table.writerows(rows)
         else:
-            line = json.dumps({"source": source, **result.to_dict()})  # ASCII: readable whatever the stream's encoding
+            line = json.dumps(
+                {"source": source, **result.to_dict()}, allow_nan=False
+            )  # ASCII: readable whatever the stream's encoding
             if self.file is not None:
                 print(line, file=self.file)
             if not self.quiet:
@@ -228,7 +230,7 @@ class CocoFiles:
         )
         self.images.append({**image, "width": result.size[1], "height": result.size[0]})
         for entry in result.coco(image["id"]):
-            self.file.write(f"{self.separator}\n{json.dumps(entry)}")
+            self.file.write(f"{self.separator}\n{json.dumps(entry, allow_nan=False)}")
             self.separator = ","
 
     def __enter__(self) -> Self:

@@ -159,6 +159,6 @@ def refuse_untrusted(path: Path) -> NoReturn:
     open_regular(path, "exported file").close()
     raise InputError(
         f"{path}: refused: opening a .pt2 file can run any code that its author put into it (torch unpickles its "
-        "tensors and evaluates its expressions): add --trust (trust=True) if you made it or trust who did; a bundle, an "
-        ".onnx or an .xml needs no trust"
+        "tensors and evaluates its expressions): add --trust (trust=True) if you made it or trust who did; a bundle, "
+        "an .onnx or an .xml needs no trust"
     )

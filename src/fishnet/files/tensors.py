@@ -8,7 +8,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
@@ -82,7 +82,7 @@ def _span(path: str | Path, name: str, row: Any) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _counts(values: Any) -> bool:
+def _counts(values: Any) -> TypeGuard[list[int]]:
     """Whether this is a short list of whole numbers from 0."""
     return (
         isinstance(values, list)
