@@ -42,6 +42,15 @@ class RegionSet(EntrySet):
             InputError: an annotation that cannot be read; the message says file and line.
         """
 
+    def stated(self, index: int) -> Objects | None:
+        """What :meth:`objects` gives, of the size that the annotation states, as far as neither the image nor a mask has
+        to be opened for it; None where boxes come from masks. Of a size of its own where that is not stated in px.
+
+        Raises:
+            InputError: see :meth:`objects`.
+        """
+        return self.objects(index)
+
     @abstractmethod
     def place(self, index: int, number: int) -> str:
         """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file

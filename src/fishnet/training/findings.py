@@ -1,0 +1,62 @@
+"""What is wrong with the data, said before the first step: each kind in one line."""
+
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from itertools import groupby
+
+from fishnet.data.base import PictureSet
+from fishnet.data.findings import Finding, in_order
+from fishnet.data.quick import quick_findings
+from fishnet.data.regions.base import RegionSet
+from fishnet.data.regions.boxes import box_counts
+from fishnet.errors import InputError
+
+
+def report_findings(
+    task: str,
+    data: str,
+    sets: Mapping[str, PictureSet],
+    tell: Callable[[str], None],
+    *,
+    skip: Collection[str] = (),
+    stop: bool = True,
+) -> None:
+    """Tells errors and warnings that can be found without decoding an image.
+
+    Args:
+        task: ``classify`` ...
+        data: its name.
+        sets: the splits by name.
+        tell: receives a line for each code.
+        skip: codes that are neither told nor stop the training.
+        stop: whether an error that the training does not cope with stops it.
+
+    Raises:
+        InputError: such an error.
+    """
+    regions = {split: samples for split, samples in sets.items() if isinstance(samples, RegionSet)}
+    findings = [one for one in (*quick_findings(sets), *box_counts(regions)) if one.severity != "note"]
+    groups = [
+        list(group)
+        for code, group in groupby(in_order(findings), key=lambda finding: finding.code)
+        if code not in skip
+    ]
+    fatal = [group for group in groups if stop and group[0].severity == "error" and not group[0].rule.goes_on]
+    for group in groups:
+        if not fatal or group is not fatal[0]:
+            tell(_line(group))
+    if fatal:
+        rest = f" (and {len(fatal) - 1} more such errors)" if len(fatal) > 1 else ""
+        codes = ",".join(group[0].code for group in fatal)
+        raise InputError(
+            f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all the "
+            f"same: --skip-findings {codes}"
+        )
+
+
+def _line(group: list[Finding]) -> str:
+    """One line for the findings of one code."""
+    rule, count = group[0].rule, sum(finding.count for finding in group)
+    first = "" if len(group) == 1 else "first "
+    done = f" {rule.training}" if rule.goes_on else f" {rule.action}"
+    return f"{rule.severity} {rule.code} ({count:,}): {rule.meaning} {first}{group[0].message}.{done}"
