@@ -1,22 +1,22 @@
-"""What a bad or odd input is: files in a folder, a command line, and what the command line must say."""
+"""One bad or odd input, run through the command line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Case:
-    """One bad or odd input, run through the command line.
+    """A command that meets a bad input.
 
     Attributes:
-        name: unique within its module; kebab-case.
-        write: writes the files into an empty folder and returns the arguments after ``fishnet``.
-        code: the exit code that is expected.
-        words: texts that the output must contain.
+        name: unique within its module.
+        write: writes the input into a folder and returns the arguments after ``fishnet``.
+        code: the exit code that must come.
+        words: texts that the error line must contain.
     """
 
     name: str
-    write: Callable[[Path], Sequence[str]]
+    write: Callable[[Path], list[str]]
     code: int
     words: tuple[str, ...] = ()
