@@ -27,10 +27,11 @@ from typing import IO, Any
 
 KILLED_AFTER = 60  # seconds: far beyond what any case takes; a guard against hangs and no verdict on speed
 PRELOADED = (
-    "torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "faster_coco_eval", "numpy", "PIL.Image", "yaml",
+    "torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "faster_coco_eval", "PIL.Image", "yaml",
     "fishnet.cli.app", "fishnet.cli.data", "fishnet.cli.train", "fishnet.cli.val", "fishnet.cli.predict",
     "fishnet.training.fit", "fishnet.training.evaluate", "fishnet.predict", "fishnet.data.open",
-    "fishnet.data.regions.open", "fishnet.data.pixels.open", "tests.region_makers", "tests.pixel_makers", "tests.makers",
+    "fishnet.data.regions.open", "fishnet.data.pixels.open", "tests.makers", "tests.region_makers",
+    "tests.pixel_makers",
 )  # fmt: skip
 _MAY_LACK = ("pyarrow", "tifffile", "onnx", "onnxruntime")
 _MORE = 3 << 30  # bytes of address space that a command may add: what asks for more fails alone, not the machine

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
+from fishnet.files.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,9 +45,9 @@ def check(
 ) -> int:
     """Read every image and every annotation: what is in the data, and what is wrong with it, under names.
 
-    Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes, each
-    with its code, the file and the line, and what to do. docs/findings.md lists the codes. Images are the same where their
-    decoded pixels are.
+    Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes,
+    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. Images are the same
+    where their decoded pixels are.
 
     The exit code is 2 where there is an error, with --strict also where there is a warning.
 
@@ -101,7 +102,8 @@ def check(
     if as_json:
         print(json.dumps({"data": data, **checked.to_dict()}))
     else:
-        print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
+        for line in (*level.tables(data, checked.parts), *findings_lines(checked.findings)):
+            print(printable(line))
         if sheet is not None:
             print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
     return 0 if checked.ok else 2

@@ -59,8 +59,8 @@ class Options:
     skip_findings: Annotated[
         Codes,
         Parameter(
-            help="Codes of findings in the data that are to be passed over, with commas between: train in spite of these "
-            "errors. docs/findings.md lists them."
+            help="Codes of findings in the data that are to be passed over, with commas between: train in spite of "
+            "these errors. docs/findings.md lists them."
         ),
     ] = ()
     quiet: Annotated[bool, Parameter(help="No progress bar and no line for each epoch.")] = False

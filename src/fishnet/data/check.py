@@ -21,6 +21,7 @@ from fishnet.data.quick import quick_findings
 from fishnet.errors import InputError
 
 Size = tuple[int, int]
+TRAINED = ("train", "all")  # the splits that are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +291,22 @@ def check_all(
         checks[split] = gathered.summary(tally)
         findings += gathered.findings
     return DataCheck(checks, tuple(in_order(findings)))
+
+
+def untrained(images: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    """The classes that some split has, but not the one that is trained on; none where there is no such split.
+
+    Args:
+        images: of each class, by split.
+    """
+    trained = next((images[split] for split in TRAINED if split in images), None)
+    if trained is None:
+        return
+    for split, counts in images.items():
+        for name, count in counts.items():
+            if count and not trained[name]:
+                line = f"{name}: in {count:,} images of {split}, but in none of train"
+                yield Finding("class-untrained", line, split, count=count)
 
 
 def _inspect(

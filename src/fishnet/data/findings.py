@@ -272,11 +272,11 @@ def located(place: str) -> tuple[str, int | None]:
 
 def catalogue() -> str:
     """All rules as a page of Markdown."""
-    rows = "\n".join(
-        f"| `{rule.code}` | {rule.severity} | {rule.meaning} | {rule.action} | {rule.training or _DEFAULT[rule.severity]} |"
-        for rule in sorted(_ALL, key=lambda rule: (SEVERITIES.index(rule.severity), rule.code))
-    )
-    return f"{_HEAD}{rows}\n"
+    rows = ""
+    for rule in sorted(_ALL, key=lambda rule: (SEVERITIES.index(rule.severity), rule.code)):
+        training = rule.training or _DEFAULT[rule.severity]
+        rows += f"| `{rule.code}` | {rule.severity} | {rule.meaning} | {rule.action} | {training} |\n"
+    return _HEAD + rows
 
 
 _DEFAULT = {"error": "Stops before the first step.", "warning": "Says it once.", "note": "Says nothing."}
@@ -284,15 +284,16 @@ _HEAD = """# Findings
 
 <!-- Generated: python -m fishnet.data.findings > docs/findings.md -->
 
-`fishnet data check DATA` lists what it finds in a dataset, each kind under a code. A training looks for those that need no image to
-be decoded before its first step.
+`fishnet data check DATA` lists what it finds in a dataset, each kind under a code. Before its first step, a training
+looks for the kinds that can be found without decoding an image.
 
 - **error**: something is wrong. The check exits with 2.
 - **warning**: something is probably wrong. The check exits with 2 with `--strict` only.
 - **note**: worth knowing.
 
-`--only CODE,CODE` reports these alone, `--skip CODE,CODE` all others; `--json` gives every finding with code, severity, message,
-split, file, line, count and action. A training takes `--skip-findings CODE,CODE`: it goes on in spite of these errors.
+`--only CODE,CODE` reports these alone, `--skip CODE,CODE` all others; `--json` gives every finding with code, severity,
+message, split, file, line, count and action. A training takes `--skip-findings CODE,CODE`: it goes on in spite of these
+errors.
 
 | code | severity | meaning | what to do | in training |
 |---|---|---|---|---|

@@ -37,9 +37,7 @@ def report_findings(
     regions = {split: samples for split, samples in sets.items() if isinstance(samples, RegionSet)}
     findings = [one for one in (*quick_findings(sets), *box_counts(regions)) if one.severity != "note"]
     groups = [
-        list(group)
-        for code, group in groupby(in_order(findings), key=lambda finding: finding.code)
-        if code not in skip
+        list(group) for code, group in groupby(in_order(findings), key=lambda finding: finding.code) if code not in skip
     ]
     fatal = [group for group in groups if stop and group[0].severity == "error" and not group[0].rule.goes_on]
     for group in groups:
@@ -49,8 +47,8 @@ def report_findings(
         rest = f" (and {len(fatal) - 1} more such errors)" if len(fatal) > 1 else ""
         codes = ",".join(group[0].code for group in fatal)
         raise InputError(
-            f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all the "
-            f"same: --skip-findings {codes}"
+            f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all "
+            f"the same: --skip-findings {codes}"
         )
 
 

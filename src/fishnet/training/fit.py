@@ -118,7 +118,8 @@ def fit(
         tell: receives lines for the user, in the first process.
 
     Raises:
-        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none to resume.
+        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none
+            to resume.
         WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """

@@ -1,20 +1,18 @@
 """What is in data with a class for every pixel, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all
+from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
 from fishnet.data.pixels.base import IGNORE, PixelSet
 from fishnet.data.pixels.names import FILES, colour_text
 from fishnet.data.pixels.pairs import MaskPixels
-
-TRAINED = ("train", "all")  # the splits that are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +74,18 @@ def check_pixels(
         progress: called with images done and in all.
     """
     check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
-    return replace(check, findings=tuple(in_order([*check.findings, *_lacking(parts, check.parts)])))
+    images = {split: part.pictures_per_class for split, part in check.parts.items()}
+    findings = (*check.findings, *untrained(images), *_without_pixels(next(iter(parts.values())), check.parts))
+    return replace(check, findings=tuple(in_order(findings)))
 
 
-def _lacking(parts: Mapping[str, PixelSet], checks: Mapping[str, PixelPart]) -> list[Finding]:
-    """The classes without a pixel, and those that are never trained on though another split has them."""
-    findings = []
-    trained = next((checks[name] for name in TRAINED if name in checks), None)
-    for name in next(iter(parts.values())).classes.names if parts else ():
-        having = {split: part.pixels_per_class[name] for split, part in checks.items() if part.pixels_per_class[name]}
-        if not having:
-            place = _named_in(next(iter(parts.values())))
+def _without_pixels(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
+    """The classes that no mask has, by the first split's set and what each split holds."""
+    place = _named_in(first)
+    for name in first.classes.names:
+        if not any(part.pixels_per_class[name] for part in checks.values()):
             code = "class-without-pixels" if place else "class-absent"
-            findings.append(Finding(code, f"{name}: no mask has a pixel of it", file=place))
-        elif trained is not None and not trained.pixels_per_class[name]:
-            findings += [
-                Finding(
-                    "class-untrained",
-                    f"{name}: {count:,} px in {checks[split].pictures_per_class[name]:,} images of {split}, none in train",
-                    split,
-                    count=checks[split].pictures_per_class[name],
-                )
-                for split, count in having.items()
-            ]
-    return findings
+            yield Finding(code, f"{name}: no mask has a pixel of it", file=place)
 
 
 def _named_in(samples: PixelSet) -> str:

@@ -43,8 +43,10 @@ class RegionSet(EntrySet):
         """
 
     def stated(self, index: int) -> Objects | None:
-        """What :meth:`objects` gives, of the size that the annotation states, as far as neither the image nor a mask has
-        to be opened for it; None where boxes come from masks. Of a size of its own where that is not stated in px.
+        """The objects with the image's size as far as the annotation states both, so that no image is opened.
+
+        Without masks where those are files; None where boxes come from such masks. The size is one of its own where
+        boxes are not in px.
 
         Raises:
             InputError: see :meth:`objects`.

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all
-from fishnet.data.findings import Finding, located
+from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
+from fishnet.data.findings import Finding, in_order, located
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.boxes import bad_boxes
 from fishnet.data.regions.objects import Objects
@@ -62,7 +62,9 @@ def check_regions(
         workers: processes that read; 0 reads in this one.
         progress: called with images done and in all.
     """
-    return check_all(parts, _InspectedRegions, _Gathered, problems, workers, progress)
+    check = check_all(parts, _InspectedRegions, _Gathered, problems, workers, progress)
+    images = {split: part.pictures_per_class for split, part in check.parts.items()}
+    return replace(check, findings=tuple(in_order((*check.findings, *untrained(images)))))
 
 
 class _Gathered:
