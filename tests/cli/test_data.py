@@ -83,14 +83,14 @@ def test_codes_and_severities_are_chosen(tmp_path: Path, run: Run) -> None:
         code, out, _ = run("data", "check", data, "--json", *flags)
         return code, {one["code"] for one in json.loads(out)["findings"]}
 
-    leaked, repeated = "image-in-two-splits", "image-repeated"
+    leaked, repeated = "image-in-two-splits", "image-duplicate"
     assert codes() == (2, {leaked, repeated})
     assert codes("--only", leaked) == (2, {leaked})
     assert codes("--only", repeated) == (0, {repeated})
     assert codes("--skip", leaked) == codes("--skip", leaked, "--strict") == (0, {repeated})
     assert codes("--skip", f"{leaked},{repeated}") == codes("--skip", leaked, repeated) == (0, set())
     code, out, _ = run("data", "check", data, "--skip", leaked)
-    assert (code, "nothing wrong" in out, "note image-repeated (2):" in out) == (0, True, True)
+    assert (code, "nothing wrong" in out, "note image-duplicate (2):" in out) == (0, True, True)
 
 
 @pytest.mark.parametrize(("flags", "code"), [((), 0), (("--strict",), 2)])
@@ -118,7 +118,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, run: Run) 
     ("arguments", "words"),
     [
         (["nowhere", "--only", "box-emtpy"], ("--only box-emtpy", "did you mean box-empty")),
-        (["nowhere", "--skip", "image-repeated,box"], ("--skip box:", "box-empty")),
+        (["nowhere", "--skip", "image-duplicate,box"], ("--skip box:", "box-empty")),
         (["nowhere"], ("nowhere", "no such folder")),
         (["nowhere", "--channels", "0"], ("--channels",)),
         (["nowhere", "--workers", "-1"], ("--workers",)),

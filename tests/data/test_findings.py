@@ -40,7 +40,7 @@ def test_rules_are_complete(code: str) -> None:
 
 def test_order_counts_and_choice() -> None:
     findings = [
-        Finding("image-repeated", "a"),
+        Finding("image-duplicate", "a"),
         Finding("box-empty", "b", count=3),
         Finding("image-listed-twice", "c"),
         Finding("image-unreadable", "d"),
@@ -48,14 +48,14 @@ def test_order_counts_and_choice() -> None:
     ]
     assert "".join(one.message for one in in_order(findings)) == "dbeca"
     assert count_by_severity(findings) == {"error": 5, "warning": 1, "note": 1}
-    assert [one.message for one in selected(findings, only=("box-empty", "image-repeated"))] == ["a", "b", "e"]
-    assert [one.message for one in selected(findings, skip=("box-empty", "image-repeated"))] == ["c", "d"]
+    assert [one.message for one in selected(findings, only=("box-empty", "image-duplicate"))] == ["a", "b", "e"]
+    assert [one.message for one in selected(findings, skip=("box-empty", "image-duplicate"))] == ["c", "d"]
     assert [one.message for one in selected(findings, ("box-empty",), ("box-empty",))] == []
 
 
 def test_codes() -> None:
-    assert parse_codes(("box-empty,image-repeated", "box-outside"), "--only") == (
-        "box-empty", "image-repeated", "box-outside",
+    assert parse_codes(("box-empty,image-duplicate", "box-outside"), "--only") == (
+        "box-empty", "image-duplicate", "box-outside",
     )  # fmt: skip
     with pytest.raises(InputError, match=r"--only box-emty: no finding has this code: did you mean box-empty\?"):
         parse_codes(("box-emty",), "--only")

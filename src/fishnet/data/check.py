@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -182,9 +182,13 @@ class Gathering(Protocol[Part_co]):
 
     Attributes:
         findings: what is wrong with them.
+        covered: codes of which reading everything says more than a quick look.
     """
 
     findings: list[Finding]
+    covered: ClassVar[frozenset[str]]
+
+    def __init__(self, split: str, pictures: Any) -> None: ...
 
     def add(self, index: int, facts: Facts | str, annotation: Any, /) -> None:
         """Adds those of an image."""
@@ -235,6 +239,8 @@ def check(
 class _Labels:
     """Counts the labels of one split, which need no reading."""
 
+    covered: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, split: str, pictures: LabelledSet) -> None:
         self.pictures = pictures
         self.findings: list[Finding] = []
@@ -256,7 +262,7 @@ class _Labels:
 def check_all(
     parts: Mapping[str, Any],
     inspected: Callable[[Any], Inspected],
-    gathering: Callable[[str, Any], Gathering[Part]],
+    gathering: type[Gathering[Part]],
     problems: Sequence[Finding],
     workers: int,
     progress: Callable[[int, int], None],
@@ -269,14 +275,14 @@ def check_all(
     Args:
         parts: the splits of the data set by name; the order decides which of two is the earlier.
         inspected: what is to be read of a set.
-        gathering: of a split's name and set, makes what gathers its annotations.
+        gathering: gathers the annotations of a split, made of its name and set.
         problems: what the opener collected.
         workers: processes that read; 0 reads in this one.
         progress: called with images done and in all.
     """
     firsts = Firsts()
     checks: dict[str, Part] = {}
-    findings = [*problems, *quick_findings(parts)]
+    findings = [*problems, *(one for one in quick_findings(parts) if one.code not in gathering.covered)]
     for split, rows in _inspect({name: inspected(pictures) for name, pictures in parts.items()}, workers, progress):
         pictures, tally, gathered = parts[split], Tally(), gathering(split, parts[split])
         for index, (facts, annotation) in enumerate(rows):
@@ -342,8 +348,8 @@ def _repeats(parts: Mapping[str, Any], before: Mapping[str, int], place: tuple[s
         if earlier == source:  # one file that is listed twice, which needs no pixels to be found
             continue
         labels = [_label(parts[name], i) for name, i in ((other, first), place)]
-        code = "image-in-two-splits" if other != split else "image-repeated"
-        if code == "image-repeated" and labels[0] != labels[1]:
+        code = "image-in-two-splits" if other != split else "image-duplicate"
+        if code == "image-duplicate" and labels[0] != labels[1]:
             code = "image-in-two-classes"
         line = f"{earlier} ({other}{labels[0]}) = {source} ({split}{labels[1]})"
         yield Finding(code, line, split, source)

@@ -6,9 +6,7 @@ from itertools import groupby
 
 from fishnet.data.base import PictureSet
 from fishnet.data.findings import Finding, in_order
-from fishnet.data.quick import quick_findings
-from fishnet.data.regions.base import RegionSet
-from fishnet.data.regions.boxes import box_counts
+from fishnet.data.quick import training_findings
 from fishnet.errors import InputError
 
 
@@ -34,8 +32,7 @@ def report_findings(
     Raises:
         InputError: such an error.
     """
-    regions = {split: samples for split, samples in sets.items() if isinstance(samples, RegionSet)}
-    findings = [one for one in (*quick_findings(sets), *box_counts(regions)) if one.severity != "note"]
+    findings = [one for one in training_findings(sets) if one.severity != "note"]
     groups = [
         list(group) for code, group in groupby(in_order(findings), key=lambda finding: finding.code) if code not in skip
     ]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +97,10 @@ def _named_in(samples: PixelSet) -> str:
 
 class _Gathered:
     """Gathers the masks of one split."""
+
+    covered: ClassVar[frozenset[str]] = frozenset(
+        {"mask-id-unnamed", "mask-all-ignored", "class-without-pixels", "class-absent"}
+    )
 
     def __init__(self, split: str, pictures: PixelSet) -> None:
         self.split, self.pictures = split, pictures

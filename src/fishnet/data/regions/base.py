@@ -42,17 +42,6 @@ class RegionSet(EntrySet):
             InputError: an annotation that cannot be read; the message says file and line.
         """
 
-    def stated(self, index: int) -> Objects | None:
-        """The objects with the image's size as far as the annotation states both, so that no image is opened.
-
-        Without masks where those are files; None where boxes come from such masks. The size is one of its own where
-        boxes are not in px.
-
-        Raises:
-            InputError: see :meth:`objects`.
-        """
-        return self.objects(index)
-
     @abstractmethod
     def place(self, index: int, number: int) -> str:
         """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file

@@ -1,16 +1,17 @@
 """What is in data with objects, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
 from fishnet.data.regions.base import RegionSet
-from fishnet.data.regions.boxes import bad_boxes
 from fishnet.data.regions.objects import Objects
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
+_BEYOND = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
 _BOXES = {  # of the image's height and width
     "box-empty": "empty box",
     "box-outside": "box outside of its image of {1}x{0} px",
@@ -70,6 +71,8 @@ def check_regions(
 class _Gathered:
     """Gathers the objects of one split."""
 
+    covered: ClassVar[frozenset[str]] = frozenset()
+
     def __init__(self, split: str, pictures: RegionSet) -> None:
         self.split, self.pictures = split, pictures
         self.findings: list[Finding] = []
@@ -99,7 +102,7 @@ class _Gathered:
             place = self.pictures.place(index, -1)
             self._say("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
         size = size or objects.size
-        for number, code in bad_boxes(objects, size) if min(size) else ():
+        for number, code in _bad_boxes(objects, size) if min(size) else ():
             place = self.pictures.place(index, number)
             numbers = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
             self._say(code, f"{place}: {_BOXES[code].format(*size)} ({numbers}: x1 y1 x2 y2)", place)
@@ -123,3 +126,14 @@ class _Gathered:
 
 def _size_of(area: float) -> str:
     return next(name for name, limit in SIZES.items() if area < limit)
+
+
+def _bad_boxes(objects: Objects, size: tuple[int, int]) -> Iterator[tuple[int, str]]:
+    """Number and code of each box that is empty, outside of an image of that height and width, or reaches out of it."""
+    height, width = size
+    x1, y1, x2, y2 = objects.boxes.T
+    empty = (x2 <= x1) | (y2 <= y1)
+    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+    beyond = (x1 < -_BEYOND) | (y1 < -_BEYOND) | (x2 > width + _BEYOND) | (y2 > height + _BEYOND)
+    for number in (empty | outside | beyond).nonzero()[0].tolist():
+        yield number, "box-empty" if empty[number] else "box-outside" if outside[number] else "box-beyond-edge"

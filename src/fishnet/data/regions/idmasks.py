@@ -107,9 +107,6 @@ class MaskRegions(FileRegions):
             segmentations=found.segmentations if self.with_masks else None,
         )
 
-    def stated(self, index: int) -> None:
-        """Nothing: boxes are those of the masks."""
-
     def place(self, index: int, number: int) -> str:
         """The mask, and the object's number in it."""
         mask = self.entries[index].mask

@@ -9,3 +9,8 @@ from fishnet.data.findings import Finding
 def plausibility(sets: Mapping[str, Any]) -> list[Finding]:
     """Nothing yet."""
     return []
+
+
+def repaired(sets: Mapping[str, Any]) -> list[Finding]:
+    """Nothing yet."""
+    return []

@@ -92,14 +92,10 @@ class VocRegions(FileRegions):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; with masks their file is read."""
-        boxes = self.stated(index)
-        return self._masked(index, boxes) if self.with_masks else boxes
-
-    def stated(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.base.RegionSet`; without masks."""
         found = self.entries[index].annotation
         known = [i for i, name in enumerate(found.names) if name in self.index]
-        return Objects.of(found.boxes[known], [self.index[found.names[i]] for i in known], found.size)
+        boxes = Objects.of(found.boxes[known], [self.index[found.names[i]] for i in known], found.size)
+        return self._masked(index, boxes) if self.with_masks else boxes
 
     def place(self, index: int, number: int) -> str:
         """The XML file, and the object's line."""

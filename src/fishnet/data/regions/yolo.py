@@ -102,14 +102,8 @@ class YoloRegions(FileRegions):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
-        return self._scaled(index, upright_size(self.entries[index].path, self.channels))
-
-    def stated(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.regions.base.RegionSet`: in thousandths of the image's sides."""
-        return self._scaled(index, (1000, 1000))
-
-    def _scaled(self, index: int, size: tuple[int, int]) -> Objects:
         entry = self.entries[index]
+        size = upright_size(entry.path, self.channels)
         scale = np.array([size[1], size[0]], np.float64)
         outlines = [_corners(shape).astype(np.float64) * scale for shape in entry.shapes]
         return Objects.of(
