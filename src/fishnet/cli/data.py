@@ -11,7 +11,6 @@ from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
-from fishnet.files.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,8 +101,7 @@ def check(
     if as_json:
         print(json.dumps({"data": data, **checked.to_dict()}))
     else:
-        for line in (*level.tables(data, checked.parts), *findings_lines(checked.findings)):
-            print(printable(line))
+        print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
         if sheet is not None:
             print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
     return 0 if checked.ok else 2

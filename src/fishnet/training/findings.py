@@ -52,6 +52,5 @@ def report_findings(
 def _line(group: list[Finding]) -> str:
     """One line for the findings of one code."""
     rule, count = group[0].rule, sum(finding.count for finding in group)
-    first = "" if len(group) == 1 else "first "
-    done = f" {rule.training}" if rule.goes_on else f" {rule.action}"
-    return f"{rule.severity} {rule.code} ({count:,}): {rule.meaning} {first}{group[0].message}.{done}"
+    first = "" if len(group) == 1 else "First: "
+    return f"{rule.severity} {rule.code} ({count:,}): {rule.meaning} {first}{group[0].message}. {rule.action}"
