@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from fishnet.errors import InputError
+from fishnet.files.documents import exact_json
+from fishnet.files.reading import open_regular
 
 CHUNK = 1 << 22  # bytes read at a time
-LARGEST = 1 << 28  # characters of one entry
+LARGEST = 1 << 25  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
 _QUOTED, _BARE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
 _NEAR = 16  # characters at the end of what was read, where a cut-off word or escape fails
@@ -47,10 +49,8 @@ def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Itera
             gives the line.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "annotation file") as file:
             yield from _Window(path, file, chunk).entries(keys)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 

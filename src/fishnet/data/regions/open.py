@@ -1,6 +1,7 @@
 """From what the user names to data with objects: which format it is, and its train, val and test parts."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from fishnet.data.findings import Finding
@@ -58,7 +59,7 @@ def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
         (coco.find_coco, coco.open_coco),
-        (yolo.find_yolo, yolo.open_yolo),
+        (yolo.find_yolo, partial(yolo.open_yolo, trusted=path.is_file())),
         (lambda folder: voc.find_voc(folder, masks), voc.open_voc),
         (idmasks.find_masks, idmasks.open_masks),
     )
