@@ -180,14 +180,13 @@ def open_coco(
 
 def _find_unnamed(sets: dict[str, CocoRegions]) -> None:
     """Notes the images beside the annotated ones that no file names."""
-    named = {os.path.normpath(entry.path) for one in sets.values() for entry in one.entries}
-    folders = {os.path.dirname(path): one for one in sets.values() for path in (entry.path for entry in one.entries)}
-    for folder, one in folders.items():
-        inside = sorted(name for name in Listed().names(folder) if name.lower().endswith(EXTENSIONS))
-        others = [path for name in inside if (path := os.path.normpath(os.path.join(folder, name))) not in named]
+    named = {Path(os.path.normpath(entry.path)): one for one in sets.values() for entry in one.entries}
+    for folder, one in {path.parent: one for path, one in named.items()}.items():
+        inside = sorted(name for name in Listed().names(str(folder)) if name.lower().endswith(EXTENSIONS))
+        others = [path for name in inside if (path := folder / name) not in named]
         if others:
             what = f"{len(others):,} images are in no annotation file, such as {others[0]}"
-            one.notes.append(Finding("image-not-annotated", f"{folder}: {what}", file=folder, count=len(others)))
+            one.notes.append(Finding("image-not-annotated", f"{folder}: {what}", file=str(folder), count=len(others)))
 
 
 def _around(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """A COCO annotation file in little memory: its pictures, categories and annotations as arrays. Torch-free."""
 
-import math
 import re
 import unicodedata
 from array import array
@@ -161,7 +160,9 @@ class CocoTable:
             raise InputError("no name")
         if id_ in self._categories:
             before = self._categories[id_]
-            raise InputError(f"id {entry.value['id']} belongs to categories[{before.number}] (line {before.line}) already")
+            raise InputError(
+                f"id {entry.value['id']} belongs to categories[{before.number}] (line {before.line}) already"
+            )
         name, group = unicodedata.normalize("NFC", name), str(entry.value.get("supercategory"))
         self._categories[id_] = _Category(name, group, entry.line, entry.number)
 

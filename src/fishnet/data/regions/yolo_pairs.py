@@ -36,7 +36,7 @@ class Pairs:
 
 
 def usual_label(image: Path) -> Path:
-    """Where a label file usually lies: where the image does, the last folder ``images`` of its path called ``labels``."""
+    """Where a label file usually lies: where the image does, the last folder ``images`` being called ``labels``."""
     parts = list(image.with_suffix(".txt").parts)
     places = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
     if places:
@@ -96,7 +96,7 @@ class _Folders:
         except OSError:
             return
         for name in names:
-            stem, suffix = os.path.splitext(name)
+            stem, suffix = Path(name).stem, Path(name).suffix
             if is_system(name):
                 continue
             if suffix.lower() == ".txt":
@@ -131,22 +131,22 @@ def _by_tail(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
 def _alone(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
     """Finds the label files that no image has."""
     beside = {usual_label(image).parent: image.parent for image in pairs.texts}
-    for folder, images in list(beside.items()):  # labels in one folder, images in folders below theirs
-        while not folder.is_dir() and folder.name and folder.name.lower() != "labels":
-            folder, images = folder.parent, images.parent
-        beside.setdefault(folder, images)
+    for labels, images in list(beside.items()):  # labels in one folder, images in folders below theirs
+        steps = next((i for i, above in enumerate((labels, *labels.parents)) if above.is_dir()), 0)
+        if steps and "labels" in (name.lower() for name in (labels, *labels.parents)[steps].parts):
+            beside.setdefault(labels.parents[steps - 1], images.parents[steps - 1])
     beside |= {text.parent: text.parent for text in used if text.parent not in beside}
     for folder, images in beside.items():
-        labels = {
+        texts = {
             stem: text
             for stem, text in folders.labels(folder).items()
             if text in used or not (stem.lower() in _NO_LABELS or _LISTS.fullmatch(stem))
         }
-        if folder == images and used.isdisjoint(labels.values()):
+        if folder == images and used.isdisjoint(texts.values()):
             continue  # texts beside the images that are no labels
-        pairs.labels += len(labels)
+        pairs.labels += len(texts)
         present = folders.images(images)
-        pairs.alone += [text for stem, text in labels.items() if text not in used and stem not in present]
+        pairs.alone += [text for stem, text in texts.items() if text not in used and stem not in present]
 
 
 def _tail(stem: str) -> str:
