@@ -82,6 +82,7 @@ class Finding:
         }
 
 
+_ORPHANS = "Stops where it is more than 1 % of the files of a split, else says how many."
 _ALL = (
     # every level
     Rule(
@@ -178,6 +179,152 @@ _ALL = (
         "note",
         "An image has no objects, and is trained on as a negative.",
         "Remove it if its objects were never annotated.",
+    ),
+    Rule(
+        "label-without-image",
+        "error",
+        "Annotation files pair with no image, so that their objects are lost.",
+        "Name the annotation files like their images, or remove them.",
+        _ORPHANS,
+        goes_on=True,
+    ),
+    Rule(
+        "image-without-label",
+        "warning",
+        "Images pair with no annotation file and are learnt from as images without objects.",
+        "Add the annotation files, or keep the images if they hold no objects.",
+    ),
+    Rule(
+        "image-left-out",
+        "error",
+        "Images pair with no annotation file and are left out.",
+        "Add the annotation files, or move the images elsewhere.",
+        _ORPHANS,
+        goes_on=True,
+    ),
+    Rule(
+        "image-missing",
+        "error",
+        "Annotated images are not there.",
+        "Add the image files, or remove their entries.",
+        _ORPHANS,
+        goes_on=True,
+    ),
+    Rule(
+        "image-found-by-tail",
+        "warning",
+        "Images lie elsewhere than the annotation says and were found by the end of their path.",
+        "Correct the paths in the annotation if the wrong images are meant.",
+    ),
+    Rule(
+        "image-not-annotated",
+        "warning",
+        "Images lie beside annotated ones and no annotation file names them.",
+        "Annotate the images, or ignore this if they are left out on purpose.",
+    ),
+    Rule(
+        "label-paired-by-tail",
+        "warning",
+        "Label files and images differ by a hash before their common name and were paired.",
+        "Rename the label files if the wrong images are meant.",
+    ),
+    Rule(
+        "label-values-dropped",
+        "warning",
+        "Lines hold more than a box: a score, a track's number or keypoints, which are dropped.",
+        "Check that these files are annotations and not predictions.",
+    ),
+    Rule(
+        "label-four-corners",
+        "warning",
+        "Every line has four corners: upright boxes around them are learnt, not rotated ones.",
+        "Expect upright boxes.",
+    ),
+    Rule(
+        "label-ambiguous",
+        "error",
+        "Lines may be outlines as well as boxes with something behind.",
+        "State kpt_shape in the YAML file, or remove what follows the boxes.",
+    ),
+    Rule(
+        "split-unnamed",
+        "warning",
+        "An annotation file or list beside others says no split and is left out.",
+        "Rename the file to its split, or remove it.",
+    ),
+    Rule(
+        "category-unused-root",
+        "note",
+        "A category that only groups the others and has no objects is left out of the classes.",
+        "Nothing.",
+    ),
+    Rule(
+        "category-id-text",
+        "note",
+        "Category ids are texts; numbers stand for them in what a model gives.",
+        "Nothing, or number the categories.",
+    ),
+    Rule(
+        "object-difficult",
+        "note",
+        "Objects are marked difficult: neither trained on nor counted, as in Pascal VOC's own evaluation.",
+        "Use --difficult use to train on and count them.",
+    ),
+    Rule(
+        "object-crowded",
+        "warning",
+        "Images have more objects of a class than are found and counted.",
+        "Raise --detections in training and --most in validation.",
+    ),
+    Rule(
+        "box-normalised",
+        "error",
+        "All boxes lie within 0..1, like shares of the image's sides.",
+        "Write the boxes in px of the image.",
+    ),
+    Rule(
+        "box-xyxy",
+        "error",
+        "Boxes fit their images as x1, y1, x2, y2 and not as x, y, width, height.",
+        "Write the boxes as x, y, width, height.",
+    ),
+    Rule(
+        "box-tiny",
+        "warning",
+        "All boxes are smaller than 3 px.",
+        "Check the unit and the scale of the boxes.",
+    ),
+    Rule(
+        "box-clipped",
+        "warning",
+        "Boxes reach over the edges of their images and are cut off there.",
+        "Run fishnet data check, which names them.",
+    ),
+    Rule(
+        "box-dropped",
+        "warning",
+        "Boxes are empty or outside of their images and are dropped.",
+        "Run fishnet data check, which names them.",
+    ),
+    Rule(
+        "object-all-crowd",
+        "error",
+        "All objects are crowds, which are not trained on.",
+        "Set iscrowd to 0 for single objects.",
+    ),
+    Rule(
+        "image-mostly-empty",
+        "warning",
+        "Most images have no objects.",
+        "Check that the annotations are complete.",
+    ),
+    Rule(
+        "image-repeated",
+        "error",
+        "An image has two entries, so that each is wrong about the other's objects.",
+        "Merge the entries of the image.",
+        "Says it once.",
+        goes_on=True,
     ),
     # semantic segmentation
     Rule(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,9 +18,15 @@ from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
-from fishnet.training.recipe import Recipe
+from fishnet.training.recipe import Recipe, keys_of
 
-_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+_KEPT = (
+    "seed",
+    "val_fraction",
+    "ignore",
+    "void",
+    "difficult",
+)  # of the training's recipe: what decides how data are read
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
+        remarks: what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -46,6 +53,7 @@ class Evaluation:
     weights: str
     part: PictureSet
     report: Report | None
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a row for each class."""
@@ -56,6 +64,7 @@ class Evaluation:
             "pictures": self.pictures,
             "metrics": self.metrics,
             "broken": list(self.broken),
+            "remarks": list(self.remarks),
             "per_class": self.report.rows() if self.report else [],
         }
 
@@ -82,6 +91,7 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -97,6 +107,7 @@ def evaluate(
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         progress: called with pictures done and in all.
 
     Raises:
@@ -107,10 +118,12 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    if difficult is not None and "difficult" not in keys_of(bundle.task):
+        raise InputError(f"difficult: objects of Pascal VOC are marked so, {bundle.task} has none")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, difficult)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -135,21 +148,27 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+    remarks = tuple(report.remarks()) if report else ()
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(
+    bundle: Bundle, data: str, split: str | None = None, difficult: Literal["ignore", "use"] | None = None
+) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        difficult: see :func:`evaluate`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
     task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    if difficult is not None:
+        recipe = recipe.replace({"difficult": difficult}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)

@@ -280,6 +280,9 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
+    if not processes.rank:
+        for line in plan.task.remarks(plan.sets["val"]):
+            tell(line)
     curves = None if processes.rank else draw_curves(out)
     return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
 

@@ -77,6 +77,11 @@ class Recipe:
         (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
     )
     void: tuple[str, ...] = _input((), "Names of classes that are neither learnt from nor measured.", PIXEL)
+    difficult: Literal["ignore", "use"] = _input(
+        "ignore",
+        "Pascal VOC's objects marked difficult: neither trained on nor counted, as in its own evaluation; or used.",
+        REGION,
+    )
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
     sixteen_bit: Literal["shift", "stretch"] = _input(
