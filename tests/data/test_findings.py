@@ -57,7 +57,7 @@ def test_codes() -> None:
     assert parse_codes(("box-empty,image-duplicate", "box-outside"), "--only") == (
         "box-empty", "image-duplicate", "box-outside",
     )  # fmt: skip
-    with pytest.raises(InputError, match=r"--only box-emty: no finding has this code: did you mean box-empty\?"):
+    with pytest.raises(InputError, match=r"--only box-emty: no finding has this code: did you mean box-empty"):
         parse_codes(("box-emty",), "--only")
 
 

@@ -41,7 +41,8 @@ def report_findings(
         if not fatal or group is not fatal[0]:
             tell(_line(group))
     if fatal:
-        rest = f" (and {len(fatal) - 1} more such errors)" if len(fatal) > 1 else ""
+        more = len(fatal) - 1
+        rest = f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""
         codes = ",".join(group[0].code for group in fatal)
         raise InputError(
             f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all "

@@ -56,7 +56,7 @@ def test_sizes_of_objects(tmp_path: Path) -> None:
     (data / "train_000.xml").unlink()
     part = checked(data).parts["all"]
     assert part.by_size == {"small": 1, "medium": 2, "large": 1}
-    assert [(one.file, one.severity) for one in checked(data).of("files-unpaired")] == [
+    assert [(one.file, one.severity) for one in checked(data).of("image-left-out")] == [
         (str(data / "train_000.jpg"), "error")
     ]
 
