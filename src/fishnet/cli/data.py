@@ -99,7 +99,7 @@ def check(
     checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
     if as_json:
-        print(json.dumps({"data": data, **checked.to_dict()}))
+        print(json.dumps({"data": data, **checked.to_dict()}, allow_nan=False))
     else:
         print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
         if sheet is not None:

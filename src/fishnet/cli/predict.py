@@ -35,6 +35,7 @@ def predict(
     ids: Path | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
 ) -> int:
     """Predict pictures and videos: files, folders, glob patterns, or - for a list of files on standard input.
@@ -78,6 +79,8 @@ def predict(
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+    trust
+        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
     quiet
         Print nothing but errors (with --out).
     """
@@ -92,7 +95,7 @@ def predict(
     form = "jsonl" if as_json else as_
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
-    predictor = load(bundle, device)
+    predictor = load(bundle, device, trust=trust)
     options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
     if ids is not None and (folder is None or "threshold" not in predictor.options):
         raise InputError(f"--ids {ids}: goes into coco_results.json, which comes with --out from what finds objects")

@@ -200,7 +200,8 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
                     "metrics": fitted.metrics,
                     "best_epoch": fitted.epoch,
                     "skipped": list(fitted.skipped),
-                }
+                },
+                allow_nan=False,
             )
         )
         return

@@ -26,6 +26,7 @@ def val(
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -67,6 +68,8 @@ def val(
         Segmenters: the mean over flips and scales of each picture, several times as slow.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+    trust
+        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
     quiet
         No progress bar.
     as_json
@@ -82,7 +85,7 @@ def val(
             f"val reads data and counts with what trains, and {error.name} is missing: "
             "pip install 'fishnet-vision[train]'"
         ) from error
-    predictor = load(bundle, device)
+    predictor = load(bundle, device, trust=trust)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
@@ -111,7 +114,9 @@ def val(
     except WorkError as error:
         print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
     if as_json:
-        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}))
+        print(
+            json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}, allow_nan=False)
+        )
     elif files:
         print(f"\nsaved in {folder}: {', '.join(file.name for file in files)}")
     return 1 if result.broken or not files else 0

@@ -19,7 +19,7 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
@@ -246,7 +246,8 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
     # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
-    callbacks: list[pl.Callback] = [History(out, every), writer, Checkpoints(out, recipe.checkpoint_steps, writer)]
+    checkpoints = Checkpoints(out, recipe.checkpoint_steps, writer)
+    callbacks: list[pl.Callback] = [History(out, every), writer, checkpoints]
     if recipe.patience:
         callbacks.append(Patience(recipe.patience, writer))
     if not quiet:
@@ -278,6 +279,13 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
         rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if resume and checkpoints.saved < 0 and not isinstance(error, InputError | WorkError):  # before the first step
+            raise InputError(
+                f"{last}: cannot be resumed: not a checkpoint of this training, or damaged "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+        raise
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
     if not processes.rank:
