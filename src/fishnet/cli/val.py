@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from fishnet.errors import InputError
+from fishnet.images.reading import MAX_PIXELS
 
 
 def val(
@@ -24,6 +25,7 @@ def val(
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
+    max_pixels: int = MAX_PIXELS,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -62,6 +64,8 @@ def val(
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
+    max_pixels
+        Largest image, px; larger ones are refused. Raise it for files that you trust.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     quiet
@@ -71,6 +75,9 @@ def val(
     """
     from fishnet.cli.progress import bar
     from fishnet.predict import load
+
+    if max_pixels < 1:
+        raise InputError("--max-pixels must be 1 or more")
 
     try:
         from fishnet.training.evaluate import evaluate
@@ -83,7 +90,7 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, progress=step,
+            tta=tta, threshold=threshold, most=most, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

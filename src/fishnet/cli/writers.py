@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -14,6 +15,7 @@ from PIL import Image
 
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.images.reading import MAX_PIXELS, Reading
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
@@ -83,10 +85,14 @@ class Overlays:
         folder: where they go.
         sources: all that is predicted: none of them is overwritten.
         preprocess: of the model: how it reads pictures.
+        max_pixels: of an image.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
+        self.how = replace(preprocess.reading, max_pixels=max_pixels)
         self.video: VideoWriter | None = None
         self.reading, self.next = ("", iter(())), 0  # the video at hand, its frames, and which of them comes
 
@@ -97,7 +103,7 @@ class Overlays:
         frame = frame_of(source)
         if frame is None:
             self.close()
-            result.draw(_view(source, self.preprocess)).save(self.names.take(source))
+            result.draw(_view(source, self.preprocess.channels, self.how)).save(self.names.take(source))
             return
         path, number = frame
         if path != self.reading[0] or number < self.next:
@@ -116,13 +122,15 @@ class Overlays:
             video.close()
 
 
-def _view(source: str, preprocess: Preprocess) -> Image.Image:
+def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.data.pictures import as_view, read_picture
+    from fishnet.data.pictures import as_view, decode_picture
+    from fishnet.inputs import content_of
 
+    encoded = content_of(source)
     with suppress(InputError):  # of other channels than 1 and 3
-        return read_picture(source, sixteen_bit=preprocess.sixteen_bit)
-    return as_view(read_picture(source, preprocess.channels))
+        return decode_picture(encoded, 3, source, reading=reading)
+    return as_view(decode_picture(encoded, channels, source, reading=reading))
 
 
 class Masks:

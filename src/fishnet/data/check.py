@@ -1,7 +1,6 @@
 """What is in a data set, and what is wrong with it."""
 
 import hashlib
-import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.entries import EntrySet
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
+from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
 
@@ -136,7 +136,7 @@ class Inspected(Dataset[Any]):
         try:
             if isinstance(pictures, EncodedSet | EntrySet):
                 encoded = pictures.encoded(index)
-                picture = decode_picture(encoded, pictures.channels, pictures.source(index))
+                picture = decode_picture(encoded, pictures.channels, pictures.source(index), reading=pictures.reading)
             else:
                 picture = pictures.read(index)[0]
         except InputError as error:
@@ -196,7 +196,7 @@ def _kind(encoded: bytes, picture: Picture) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded)) as image:
+            with open_image(encoded) as image:
                 return f"{image.format} {image.mode}"
     except (OSError, ValueError, SyntaxError):
         return f"read as {picture.mode if isinstance(picture, Image.Image) else picture.dtype}"

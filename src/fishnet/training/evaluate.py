@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
+from fishnet.images.reading import MAX_PIXELS
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -82,6 +83,7 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -97,6 +99,7 @@ def evaluate(
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
 
     Raises:
@@ -110,7 +113,8 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, max_pixels)
+    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -138,13 +142,14 @@ def evaluate(
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(bundle: Bundle, data: str, split: str | None = None, max_pixels: int = MAX_PIXELS) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -153,6 +158,8 @@ def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
+    for images in sets.values():
+        images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return sets
 
 
