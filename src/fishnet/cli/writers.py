@@ -17,7 +17,10 @@ from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.files.text import cell
 from fishnet.files.writing import GrowingText, whole, write_text
+from fishnet.images.geo import georeference, save_georeferenced
 from fishnet.images.reading import MAX_PIXELS, Reading
+from fishnet.images.remote import is_address
+from fishnet.images.tiff import Directory
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
@@ -154,6 +157,8 @@ def _view(source: str, channels: int, reading: Reading) -> Image.Image:
 class Masks:
     """Each picture's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
 
+    Of a georeferenced TIFF file as ``masks/NAME.tif``, which has the same georeference.
+
     Args:
         folder: that ``masks`` goes into.
         sources: all that is predicted: none of them is overwritten.
@@ -173,8 +178,19 @@ class Masks:
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
-        with whole(self.names.take(name)) as partial:
-            result.index_image().save(partial)
+        tags = None if frame is not None or is_address(source) else self._georeference(source)
+        with whole(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
+            if tags is None:
+                result.index_image().save(partial)
+            else:
+                save_georeferenced(result.index_image(), partial, tags)
+
+    def _georeference(self, source: str) -> Directory | None:
+        try:
+            return georeference(source)
+        except InputError as error:
+            print(f"fishnet: {error}: the mask has none", file=sys.stderr)
+            return None
 
 
 class ImageIds:

@@ -3,6 +3,7 @@
 TIFF 6.0, sections 2 and 15; BigTIFF has offsets of 8 bytes. GDAL's tags: https://gdal.org/drivers/raster/gtiff.html.
 """
 
+import mmap
 import struct
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,9 @@ _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
 _TILE_SIDES = (322, 323)
 _UNCOMPRESSED = 1
 NO_DATA = 42113
+
+
+Content = bytes | mmap.mmap
 
 
 def is_tiff(content: bytes) -> bool:
@@ -62,7 +66,7 @@ class Directory(dict[int, Entry]):
         return int(entry.values.flat[0])
 
 
-def directories(content: bytes, limit: int = 1) -> list[Directory]:
+def directories(content: Content, limit: int = 1) -> list[Directory]:
     """The tags of the first pages of a TIFF file.
 
     Args:
@@ -87,7 +91,7 @@ def directories(content: bytes, limit: int = 1) -> list[Directory]:
     return pages
 
 
-def _directory(content: bytes, place: int, order: Literal["<", ">"], big: bool) -> tuple[Directory, int]:
+def _directory(content: Content, place: int, order: Literal["<", ">"], big: bool) -> tuple[Directory, int]:
     """The tags at a place, and the place of the next page; 0 for none."""
     count = struct.unpack_from(f"{order}{'Q' if big else 'H'}", content, place)[0]
     if count > _ENTRIES:
