@@ -13,7 +13,7 @@ from fishnet.data.depth import stretched
 from fishnet.data.pictures import Picture, decode_picture, read_file, size_of
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
-from fishnet.images.reading import MAX_PIXELS, Reading
+from fishnet.images.reading import Reading
 from fishnet.images.remote import download, is_address
 from fishnet.preprocess import Placement, Preprocess
 from fishnet.sources import Source
@@ -35,7 +35,7 @@ class Input:
     placement: Placement | None
 
 
-def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int = MAX_PIXELS) -> Picture:
+def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None = None) -> Picture:
     """An upright image of the model's channels, in its own size.
 
     Args:

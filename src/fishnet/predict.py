@@ -14,7 +14,6 @@ from fishnet.data.pictures import Picture, size_of
 from fishnet.deploy.exported import SUFFIXES, format_of, is_exported
 from fishnet.errors import InputError
 from fishnet.hub import local
-from fishnet.images.reading import MAX_PIXELS
 from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
 from fishnet.preprocess import LARGEST
@@ -44,14 +43,13 @@ class Predictor:
             with one item a picture.
 
     Attributes:
-        max_pixels: of an image; larger ones are refused. See :class:`~fishnet.images.reading.Reading`.
+        max_pixels: of an image; larger ones are refused, see :class:`~fishnet.images.reading.Reading`.
     """
 
-    max_pixels: int
+    max_pixels: int | None = None
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
-        self.max_pixels = MAX_PIXELS
 
     @property
     def batch_size(self) -> int:

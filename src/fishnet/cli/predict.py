@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from fishnet.errors import InputError
-from fishnet.images.reading import MAX_PIXELS
 
 if TYPE_CHECKING:
     from fishnet.cli.writers import ImageIds
@@ -33,7 +32,7 @@ def predict(
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
     ids: Path | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
@@ -78,8 +77,8 @@ def predict(
     ids
         A COCO file, such as the annotations: coco_results.json takes the image ids of the pictures named there.
     max_pixels
-        Largest image, px; larger ones are refused, and by default also those that take more than 1 GB to decode. Raise
-        it for files that you trust, with --tile for images that are far larger than those of the training.
+        Largest image, px; larger ones are refused. Set it for large files that you trust, with --tile where images are
+        far larger than those of the training. Default: 178956970, and no more than 1 GB to decode.
     batch_size
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from fishnet.errors import InputError, WorkError
-from fishnet.images.reading import MAX_PIXELS
 
 
 def val(
@@ -25,7 +24,7 @@ def val(
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -65,7 +64,8 @@ def val(
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
     max_pixels
-        Largest image, px; larger ones are refused. Raise it for files that you trust.
+        Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
+        more than 1 GB to decode.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     quiet
@@ -76,7 +76,7 @@ def val(
     from fishnet.cli.progress import bar
     from fishnet.predict import load
 
-    if max_pixels < 1:
+    if max_pixels is not None and max_pixels < 1:
         raise InputError("--max-pixels must be 1 or more")
 
     try:

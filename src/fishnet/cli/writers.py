@@ -18,7 +18,7 @@ from fishnet.errors import InputError
 from fishnet.files.text import cell
 from fishnet.files.writing import GrowingText, whole, write_text
 from fishnet.images.geo import georeference, save_georeferenced
-from fishnet.images.reading import MAX_PIXELS, Reading
+from fishnet.images.reading import Reading
 from fishnet.images.remote import is_address
 from fishnet.images.tiff import Directory
 from fishnet.preprocess import Preprocess
@@ -102,7 +102,7 @@ class Overlays:
     """
 
     def __init__(
-        self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int = MAX_PIXELS
+        self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int | None = None
     ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
         self.how = replace(preprocess.reading, max_pixels=max_pixels)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fishnet.data.pictures import Picture, decode_picture
-from fishnet.images.opening import too_many_scans
+from fishnet.images.opening import too_many, too_many_scans
 from fishnet.images.reading import DEFAULT, Reading
 
 try:
@@ -58,14 +58,14 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
-def _decode_plain(encoded: bytes, channels: int, least: int, max_pixels: int) -> Tensor | None:
+def _decode_plain(encoded: bytes, channels: int, least: int, max_pixels: int | None) -> Tensor | None:
     """A JPEG file that is upright and holds the wanted channels as they are; None for others and for broken ones."""
     shape = _upright_shape(encoded)
     if decode_jpeg is None or shape is None or channels not in (1, 3) or shape[0] != channels:
         return None
     if least and min(shape[1:]) >= 2 * least:
         return None
-    if shape[1] * shape[2] > max_pixels or too_many_scans(encoded):
+    if too_many(shape[1] * shape[2], max_pixels) or too_many_scans(encoded):
         return None
     try:
         with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.images.opening import check_memory, open_image, orientation, upright
-from fishnet.images.reading import DEFAULT, MAX_PIXELS, Reading
+from fishnet.images.reading import DEFAULT, Reading
 
 SHARE = 0.1  # percent of the values that the range leaves out at either end: dead and hot pixels of a camera
 STRIP = 1 << 22  # values worked on at once
@@ -128,7 +128,7 @@ class DeepColour(NamedTuple):
     orientation: int
 
 
-def deep_colour(encoded: bytes, max_pixels: int = MAX_PIXELS) -> DeepColour | None:
+def deep_colour(encoded: bytes, max_pixels: int | None = None) -> DeepColour | None:
     """The colours of a file of 16 bits a colour; None for other files.
 
     Pillow has no such mode and keeps one byte of two. The file is therefore decoded twice: as it is, for the upper

@@ -16,7 +16,7 @@ from fishnet.data.stacks import NPY, channels_last, from_image, read_npy, read_s
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
 from fishnet.files.walking import walk
-from fishnet.images.opening import open_image, orientation, upright
+from fishnet.images.opening import UnknownImage, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -259,7 +259,7 @@ def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> Pic
         return to_channels(deep, channels)
     try:
         image = open_image(encoded, reading.max_pixels)
-    except InputError:
+    except UnknownImage:
         samples = _samples(encoded, channels, reading) if is_tiff(encoded) else None
         if samples is None:
             raise

@@ -9,8 +9,7 @@ from PIL import Image, TiffImagePlugin
 
 from fishnet.data.depth import check_finite, missing
 from fishnet.errors import InputError, first_line
-from fishnet.images.opening import MEMORY, open_image, orientation, upright
-from fishnet.images.reading import MAX_PIXELS
+from fishnet.images.opening import MEMORY, UnknownImage, open_image, orientation, too_many, upright
 from fishnet.images.tiff import Directory, check_layout, directories, is_tiff, no_data_of
 
 NPY = b"\x93NUMPY"
@@ -127,7 +126,7 @@ def from_image(image: Image.Image, channels: int) -> NDArray[Any]:
     return pixels
 
 
-def read_stack(encoded: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+def read_stack(encoded: bytes, channels: int, max_pixels: int | None = None) -> NDArray[Any]:
     """An image file with any number of channels.
 
     A file whose first page has as many channels as asked is that page; otherwise the pages of a TIFF lie on each other,
@@ -164,7 +163,7 @@ def read_stack(encoded: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> N
         stack = [first]
         for page in range(1, pages):
             image.seek(page)
-            if image.size != (first.shape[1], first.shape[0]) and image.width * image.height > max_pixels:
+            if image.size != (first.shape[1], first.shape[0]) and too_many(image.width * image.height, max_pixels):
                 raise InputError(f"its page {page + 1} has too many pixels ({image.width:,} x {image.height:,})")
             stack.append(_bands(image, no_data))
     if len({page.shape for page in stack}) > 1:
@@ -173,12 +172,12 @@ def read_stack(encoded: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> N
     return np.concatenate(stack, axis=2)  # of uint8 and float32: float32
 
 
-def _check_memory(values: int, max_pixels: int) -> None:
+def _check_memory(values: int, max_pixels: int | None) -> None:
     """Raises InputError for a stack of so many values as would take too much memory, by the usual limit."""
-    if max_pixels == MAX_PIXELS and values * 9 > MEMORY:  # float32 twice, and the file's own
+    if max_pixels is None and values * 9 > MEMORY:  # float32 twice, and the file's own
         raise InputError(
             f"refused, {values:,} values take {values * 9 / 1e9:.1f} GB to decode: "
-            f"set --max-pixels {MAX_PIXELS + 1} if you trust the file"
+            f"set --max-pixels {values} if you trust the file"
         )
 
 
@@ -204,7 +203,7 @@ def _bands(image: Image.Image, no_data: float | None = None) -> NDArray[Any]:
 _MEND = "save it uncompressed, with one channel a page, or as .npy"
 
 
-def read_samples(encoded: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray[Any] | None:
+def read_samples(encoded: bytes, channels: int, max_pixels: int | None = None) -> NDArray[Any] | None:
     """The first page of a TIFF with ``channels`` samples a pixel of one kind, which Pillow reads in part at most.
 
     Uncompressed strips are taken as they lie in the file; tiles and compressed pages are decoded by tifffile.
@@ -224,7 +223,7 @@ def read_samples(encoded: bytes, channels: int, max_pixels: int = MAX_PIXELS) ->
     if head is None or head.number(277, 1) != channels or head.number(274, 1) != 1:
         return None
     size, dtype = (head.number(257, 0), head.number(256, 0)), _sample_type(head, encoded)
-    if dtype is None or size[0] * size[1] > max_pixels:  # of too many, Pillow's opening says so
+    if dtype is None or too_many(size[0] * size[1], max_pixels):  # of too many, Pillow's opening says so
         return None
     _check_memory(size[0] * size[1] * channels, max_pixels)
     if head.number(259, 1) == 1 and 322 not in head:
@@ -261,12 +260,12 @@ def _plain(head: Directory, encoded: bytes, dtype: np.dtype[Any], shape: tuple[i
     return flat.reshape(shape)
 
 
-def _pillow_has(encoded: bytes, channels: int, max_pixels: int) -> bool:
+def _pillow_has(encoded: bytes, channels: int, max_pixels: int | None) -> bool:
     """Whether Pillow knows an image of so many channels, such as RGBA or CMYK, in a TIFF file."""
     try:
         with open_image(encoded, max_pixels) as image:
             return len(image.getbands()) == channels
-    except InputError:
+    except UnknownImage:
         return False
 
 

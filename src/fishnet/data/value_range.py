@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.data.depth import SHARE, deep_colour, missing, sample
 from fishnet.data.stacks import NPY, read_npy, read_samples
 from fishnet.errors import InputError
-from fishnet.images.opening import open_image
+from fishnet.images.opening import UnknownImage, open_image
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -131,7 +131,7 @@ def numbers_of(encoded: bytes, reading: Reading = DEFAULT) -> tuple[NDArray[Any]
     try:
         with open_image(encoded, reading.max_pixels) as image:
             return (np.asarray(image), no_data) if image.mode.startswith("I") or image.mode == "F" else None
-    except InputError:
+    except UnknownImage:
         for channels in (3, 1) if is_tiff(encoded) else ():
             samples = read_samples(encoded, channels, reading.max_pixels)
             if samples is not None:

@@ -77,7 +77,11 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def open_image(content: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> ImageFile:
+class UnknownImage(InputError):
+    """A file that is no image, or of a format that is not read."""
+
+
+def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> ImageFile:
     """Opens an image file of one of :data:`FORMATS`, by its content; its pixels are not decoded yet.
 
     Args:
@@ -85,17 +89,18 @@ def open_image(content: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image
         max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
-        InputError: no image or of a format that is not read (the message names it), of too many px, one that would take
-            more than :data:`MEMORY` to decode, or one whose layout is made to fill memory.
+        UnknownImage: no image, or of a format that is not read; the message names it.
+        InputError: of too many px, one that would take more than :data:`MEMORY` to decode, or one whose layout is made to
+            fill memory.
         Errors of Pillow for a broken file.
     """
     head = content[:256] if isinstance(content, bytes) else _head(content)
     if isinstance(content, bytes):
         _check_content(content)
     try:
-        image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content, max_pixels)
+        image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content)
     except UnidentifiedImageError:
-        raise InputError(f"{_what_else(head)}") from None
+        raise UnknownImage(_what_else(head)) from None
     try:
         _check_size(image, max_pixels)
     except InputError:
@@ -104,7 +109,7 @@ def open_image(content: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> Image
     return image
 
 
-def _opened(file: BinaryIO, max_pixels: int) -> ImageFile:
+def _opened(file: BinaryIO) -> ImageFile:
     """Pillow's opening. Its own limit of pixels is one for the whole process: it is lifted for this moment alone."""
     with _BUSY:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -167,19 +172,19 @@ def turned_by_exif(content: bytes | BinaryIO) -> bool:
         return orientation(image) != 1
 
 
-def _check_size(image: ImageFile, max_pixels: int) -> None:
+def _check_size(image: ImageFile, max_pixels: int | None) -> None:
     """Raises InputError for too many px, or too much memory."""
     width, height = image.size
-    if width * height > max_pixels:
+    if too_many(width * height, max_pixels):
         raise InputError(
-            f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels:,}): "
+            f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels or MAX_PIXELS:,}): "
             f"raise --max-pixels to {width * height} if you trust the file"
         )
     if width * height * _MOST > MEMORY:
         check_memory(image, _bytes_a_pixel(image), max_pixels)
 
 
-def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int) -> None:
+def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -> None:
     """Refuses an image that takes too much memory, unless the user has set a limit of pixels.
 
     Args:
@@ -191,10 +196,10 @@ def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int) -> None:
         InputError: more than :data:`MEMORY`.
     """
     (width, height), need = image.size, image.width * image.height * bytes_a_pixel
-    if max_pixels == MAX_PIXELS and need > MEMORY:
+    if max_pixels is None and need > MEMORY:
         raise InputError(
             f"refused, {width:,} x {height:,} px of {image.format} {image.mode} take {need / 1e9:.1f} GB to decode: "
-            f"set --max-pixels {max(width * height, MAX_PIXELS + 1)} if you trust the file"
+            f"set --max-pixels {width * height} if you trust the file"
         )
 
 
@@ -204,6 +209,11 @@ def _bytes_a_pixel(image: ImageFile) -> int:
     turned = _orientation(partial(Image.Image.getexif, image)) != 1
     as_it_is = image.mode == "RGB" and "transparency" not in image.info and not turned
     return max(stored, _LIBRARIES.get(image.format or "", 0)) + (0 if as_it_is else _CONVERTED)
+
+
+def too_many(pixels: int, max_pixels: int | None) -> bool:
+    """Whether an image of so many px is refused."""
+    return pixels > (MAX_PIXELS if max_pixels is None else max_pixels)
 
 
 def _check_content(content: bytes) -> None:

@@ -18,13 +18,13 @@ class Reading:
             bits. ``stretch``: ``value_range`` as 0 to 255, the same for all images; without one as ``stretch-each``.
             ``stretch-each``: each image's own 0.1st to 99.9th percentile as 0 to 255.
         value_range: the values that become 0 and 255.
-        max_pixels: of an image. At the default, images that take more than 1 GB to decode are refused too; any other
-            number is the user's own choice, and the only limit.
+        max_pixels: of an image, the user's own choice and then the only limit. None: :data:`MAX_PIXELS`, and images
+            that take more than 1 GB to decode are refused too.
     """
 
     sixteen_bit: SixteenBit = "shift"
     value_range: tuple[float, float] | None = None
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None
 
 
 DEFAULT = Reading()

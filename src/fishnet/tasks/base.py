@@ -246,7 +246,7 @@ class Task(ABC):
         if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):
             span = set_range(next(iter(sets.values())))
         for part in sets.values():
-            part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels)
+            part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
         return sets
 
     @abstractmethod

@@ -14,7 +14,6 @@ from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
-from fishnet.images.reading import MAX_PIXELS
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -83,7 +82,7 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -142,7 +141,7 @@ def evaluate(
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None, max_pixels: int = MAX_PIXELS) -> Parts:
+def open_parts(bundle: Bundle, data: str, split: str | None = None, max_pixels: int | None = None) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:

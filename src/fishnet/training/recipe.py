@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
-from fishnet.images.reading import MAX_PIXELS
 from fishnet.preprocess import LONGEST
 
 IMAGE: Final = ("classify",)
@@ -85,7 +84,7 @@ class Recipe:
         "More than 8 bits: shift, the upper 8 of 16 bits; stretch, the dataset's range of values as 0 to 255; "
         "stretch-each, each image's own range.",
     )
-    max_pixels: int = _input(MAX_PIXELS, "Largest image, px; raise it for files that you trust.")
+    max_pixels: int = _input(0, "Largest image, px, for large files that you trust; 0: 178956970, and 1 GB to decode.")
     crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
     interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
     val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
