@@ -229,7 +229,10 @@ def _shape_of(weights: Path, task: str) -> dict[str, Any]:
         brought["native"] = True
     elif bundle.preprocess.fit == "whole":
         brought["max_size"] = bundle.preprocess.size[1]
-    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": bundle.preprocess.sixteen_bit}
+    depth = bundle.preprocess.sixteen_bit
+    if depth == "stretch" and bundle.preprocess.value_range is None:  # of older versions: each image by its own range
+        depth = "stretch-each"
+    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": depth}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:

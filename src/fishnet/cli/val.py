@@ -25,6 +25,7 @@ def val(
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
+    max_pixels: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
@@ -66,6 +67,9 @@ def val(
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
+    max_pixels
+        Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
+        more than 1 GB to decode.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     trust
@@ -78,6 +82,9 @@ def val(
     from fishnet.cli.progress import bar
     from fishnet.predict import load
 
+    if max_pixels is not None and max_pixels < 1:
+        raise InputError("--max-pixels must be 1 or more")
+
     try:
         from fishnet.training.evaluate import evaluate
     except ModuleNotFoundError as error:  # not also torch alone, where an exported file needs none
@@ -89,7 +96,7 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, difficult=difficult, progress=step,
+            tta=tta, threshold=threshold, most=most, difficult=difficult, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
-from fishnet.data.depth import SixteenBit
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
+from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]
 
@@ -33,12 +33,13 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     Attributes:
         classes: names and original ids.
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
-        sixteen_bit: what becomes of more than 8 bits a channel; whoever opens a set may set it, before it is read.
+        reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
+            it, before it is read.
     """
 
     classes: Classes
     channels: int
-    sixteen_bit: SixteenBit = "shift"
+    reading: Reading = DEFAULT
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -90,14 +91,12 @@ class EncodedSet(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, int]:
         """See :class:`PictureSet`."""
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return picture, self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         """See :class:`PictureSet`."""
-        image = decode_tensor(
-            self.encoded(index), self.channels, self.source(index), least, sixteen_bit=self.sixteen_bit
-        )
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), least, reading=self.reading)
         return image, self.labels[index]
 
 
@@ -110,13 +109,13 @@ class Subset(LabelledSet):
         self.labels = [whole.labels[i] for i in self.indices]
 
     @property
-    def sixteen_bit(self) -> SixteenBit:
+    def reading(self) -> Reading:
         """The whole set's, for reading and for setting."""
-        return self.whole.sixteen_bit
+        return self.whole.reading
 
-    @sixteen_bit.setter
-    def sixteen_bit(self, policy: SixteenBit) -> None:
-        self.whole.sixteen_bit = policy
+    @reading.setter
+    def reading(self, reading: Reading) -> None:
+        self.whole.reading = reading
 
     def __len__(self) -> int:
         return len(self.indices)

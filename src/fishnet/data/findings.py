@@ -137,6 +137,25 @@ _ALL = (
         "Add images of it to train, or leave the class out.",
         "Not looked for.",
     ),
+    # the depth of images
+    Rule(
+        "image-near-black",
+        "error",
+        "Images of more than 8 bits hold so small values that their upper 8 bits are nearly black.",
+        "Train with --sixteen-bit stretch.",
+    ),
+    Rule(
+        "image-no-data",
+        "error",
+        "A value such as -9999 stands in many pixels, and no tag of the file declares it as no-data.",
+        "Declare it (gdal_edit.py -a_nodata VALUE FILE), or replace it.",
+    ),
+    Rule(
+        "image-mixed-depth",
+        "warning",
+        "Some images have 8 bits and others more, which are stretched.",
+        "Save all images alike, or check that their brightness agrees (fishnet data show).",
+    ),
     # classification
     Rule(
         "image-in-two-classes",

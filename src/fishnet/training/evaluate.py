@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,7 @@ def evaluate(
     threshold: float | None = None,
     most: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -108,6 +109,7 @@ def evaluate(
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
 
     Raises:
@@ -123,7 +125,8 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, difficult)
+    sets = open_parts(bundle, data, split, difficult, max_pixels)
+    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -153,7 +156,11 @@ def evaluate(
 
 
 def open_parts(
-    bundle: Bundle, data: str, split: str | None = None, difficult: Literal["ignore", "use"] | None = None
+    bundle: Bundle,
+    data: str,
+    split: str | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
 ) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
@@ -162,6 +169,7 @@ def open_parts(
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
         difficult: see :func:`evaluate`.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -172,6 +180,8 @@ def open_parts(
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
+    for images in sets.values():
+        images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return sets
 
 

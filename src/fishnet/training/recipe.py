@@ -84,9 +84,12 @@ class Recipe:
     )
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
-    sixteen_bit: Literal["shift", "stretch"] = _input(
-        "shift", "16-bit pictures: their upper 8 bits, or each one's own range of values stretched to 0..255."
+    sixteen_bit: Literal["shift", "stretch", "stretch-each"] = _input(
+        "shift",
+        "More than 8 bits: shift, the upper 8 of 16 bits; stretch, the dataset's range of values as 0 to 255; "
+        "stretch-each, each image's own range.",
     )
+    max_pixels: int = _input(0, "Largest image, px, for large files that you trust; 0: 178956970, and 1 GB to decode.")
     crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
     interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
     val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
