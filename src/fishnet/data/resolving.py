@@ -29,8 +29,8 @@ class Resolver:
        a name that says one split is never a file of another split;
     4. a name without an ending of images, by the tail too: ``7`` is ``7.jpg``.
 
-    Ways 3 and 4 need exactly one such file. The folder is walked once, at the first name that needs it; a folder of more
-    than 1,500,000 entries is not.
+    Ways 3 and 4 need exactly one such file. The folder is walked once, at the first name that needs it; one with
+    more than 1,500,000 entries is not.
 
     Attributes:
         root: the folder where names start, and that is searched.
