@@ -2,11 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
@@ -17,6 +19,7 @@ from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.depth import SixteenBit
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
@@ -34,10 +37,16 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         classes: names and original ids.
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
         sixteen_bit: what becomes of more than 8 bits a channel; whoever opens a set may set it, before it is read.
+        skipped: how many files beside the images were not read, by their ending.
+        links: linked folders that were not followed, since they lead outside of the dataset.
+        notes: findings of the opening, which :mod:`~fishnet.data.plausibility` passes on.
     """
 
     classes: Classes
     channels: int
+    skipped: Mapping[str, int] = MappingProxyType({})
+    links: Sequence[Path] = ()
+    notes: Sequence[Finding] = ()
     sixteen_bit: SixteenBit = "shift"
 
     @abstractmethod
@@ -107,6 +116,7 @@ class Subset(LabelledSet):
     def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
         self.whole, self.indices = whole, list(indices)
         self.classes, self.channels = whole.classes, whole.channels
+        self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
         self.labels = [whole.labels[i] for i in self.indices]
 
     @property

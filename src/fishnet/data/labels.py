@@ -150,7 +150,8 @@ def _classes_of(words: Collection[str]) -> Classes:
     if all(_WHOLE.fullmatch(word) for word in words):
         ids = sorted(map(int, words))
         return Classes(tuple(map(str, ids)), tuple(ids))
-    if len(words) > MEASURED and all(_NUMBER.fullmatch(word) for word in words):
+    numbers = [float(word) for word in words if _NUMBER.fullmatch(word)]
+    if len(words) > MEASURED and len(numbers) == len(words) and any(number % 1 for number in numbers):
         raise InputError(
             f"its labels are {len(words):,} different numbers with fractions ({next(iter(words))}, ...): these look "
             "like measurements, and a classifier needs classes: give names, or whole numbers"

@@ -3,8 +3,8 @@
 import ctypes
 import functools
 import io
-import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -219,17 +219,19 @@ def _quiet_libtiff() -> None:
         pass  # a Pillow that was built otherwise: its lines are harmless
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below a folder, by their endings, sorted; hidden files and folders are left out.
+def find_pictures(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """All image files below a folder, sorted; see :func:`~fishnet.data.scanning.scan`.
 
-    Links to folders are followed, each folder once.
+    Args:
+        folder: the folder.
+        skipped: counts the other files by their endings.
+
+    Raises:
+        InputError: a folder that cannot be read, or that is no dataset's.
     """
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, below, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        below[:] = [] if real in seen else [name for name in below if not name.startswith(".")]
-        if real not in seen:
-            found += [Path(place, name) for name in files if not name.startswith(".")]
-        seen.add(real)
-    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS and path.is_file())
+    from fishnet.data.scanning import scan
+
+    result = scan(folder)
+    if skipped is not None:
+        skipped.update(result.skipped)
+    return result.images
