@@ -11,7 +11,8 @@ import pytest
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
-from fishnet.data.table import LABEL, PATH, SPLIT, TableSet
+from fishnet.data.table import LABEL, PATH, TableSet
+from fishnet.data.table_files import SPLIT
 from fishnet.errors import InputError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

@@ -159,5 +159,7 @@ def _beside(folder: Path) -> list[Finding]:
     names = [name for name in names if not is_system(name)]
     if not names:
         return []
-    message = f"{folder}: {len(names):,} image{'s' * (len(names) != 1)} beside the class folders, of no class ({names[0]}"
+    message = (
+        f"{folder}: {len(names):,} image{'s' * (len(names) != 1)} beside the class folders, of no class ({names[0]}"
+    )
     return [Finding("image-without-class", message + (", ...)" if len(names) > 1 else ")"), count=len(names))]

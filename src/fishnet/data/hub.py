@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fishnet.data.base import EncodedSet
 from fishnet.data.labels import Classes, labelling, named
 from fishnet.data.splits import in_order, split_named
-from fishnet.data.table import LABEL, PATH
+from fishnet.data.table_files import LABEL, PATH
 from fishnet.errors import InputError, WorkError, first_line
 
 if TYPE_CHECKING:

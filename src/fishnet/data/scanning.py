@@ -92,7 +92,9 @@ def is_image(head: bytes) -> bool:
         return head[6:10] == bytes(4)  # reserved in a BMP's header
     if head[:1] == b"P":
         return head[1:2] in b"256" and head[2:3].isspace()  # PGM and PPM
-    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or (
+        head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    )
 
 
 def skipped_line(skipped: Counter[str]) -> str:
