@@ -34,6 +34,7 @@ def check(
     task: Task | None = None,
     ignore: Annotated[tuple[int, ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
+    classes: Annotated[tuple[str, ...], _Many] = (),
     sheet: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
@@ -64,6 +65,8 @@ def check(
         Of segment: ids that are neither learnt from nor measured, as for training.
     void
         Of segment: names of such classes.
+    classes
+        Names of the classes to check, as for training; by default all.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
     workers
@@ -85,7 +88,7 @@ def check(
     from fishnet.cli.check_tables import draw_sheet
     from fishnet.cli.progress import bar
 
-    level = _level(task, data, channels, ignore, void)
+    level = _level(task, data, channels, ignore, void, classes)
     with bar("reading", show=not (quiet or as_json)) as step:
         found = level.check(workers=workers, progress=step)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
@@ -114,8 +117,10 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
-    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
+def _level(
+    task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...], only: tuple[str, ...]
+) -> _Level:
+    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
     wrong: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts

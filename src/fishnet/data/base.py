@@ -111,13 +111,26 @@ class EncodedSet(LabelledSet):
 
 
 class Subset(LabelledSet):
-    """Some pictures of a labelled set, by index."""
+    """Some pictures of a labelled set, by index.
 
-    def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
+    Args:
+        whole: the set.
+        indices: of the pictures.
+        classes: a table that counts them otherwise; by default the whole set's.
+        labels: the class index of each picture in it; by default the whole set's.
+    """
+
+    def __init__(
+        self,
+        whole: LabelledSet,
+        indices: Sequence[int],
+        classes: Classes | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         self.whole, self.indices = whole, list(indices)
-        self.classes, self.channels = whole.classes, whole.channels
+        self.classes, self.channels = classes or whole.classes, whole.channels
         self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
-        self.labels = [whole.labels[i] for i in self.indices]
+        self.labels = [whole.labels[i] for i in self.indices] if labels is None else labels
 
     @property
     def sixteen_bit(self) -> SixteenBit:
@@ -133,11 +146,11 @@ class Subset(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read(self.indices[index])
+        return self.whole.read(self.indices[index])[0], self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read_tensor(self.indices[index], least)
+        return self.whole.read_tensor(self.indices[index], least)[0], self.labels[index]
 
     def source(self, index: int) -> str:
         """See :class:`PictureSet`."""

@@ -91,19 +91,8 @@ _ALL = (
         "The largest class has many times the images of the smallest.",
         "Consider --class-weights balanced.",
     ),
-    Rule(
-        "class-untrained", "warning", "A class has images to validate with, but none to train on.", "Add some to train."
-    ),
     Rule("class-unvalidated", "note", "A class has no image to validate with.", "Add some to val."),
     Rule("class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is meant."),
-    Rule(
-        "image-two-labels",
-        "error",
-        "One image file is listed under two classes.",
-        "Remove the wrong row; several labels an image are not supported yet.",
-    ),
-    Rule("image-two-splits", "error", "One image file is in two splits.", "Remove it from one of them."),
-    Rule("image-repeated", "warning", "An image file is listed more than once.", "Remove the repetitions."),
     Rule(
         "image-same-name",
         "note",

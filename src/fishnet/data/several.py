@@ -73,8 +73,8 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
     if len(chosen) > 1:
         shown = ", ".join(chosen[:5]) + (", ..." if len(chosen) > 5 else "")
         raise InputError(
-            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column a class (one-hot, or several "
-            "labels an image) is not supported yet: write the class's name into one column 'label'"
+            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column a class (one-hot, or "
+            "several labels an image) is not supported yet: write the class's name into one column 'label'"
         )
 
 

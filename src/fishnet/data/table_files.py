@@ -1,4 +1,4 @@
-"""Tables of path and label as files: CSV, TSV and Parquet. Parquet may hold the images too, as Hugging Face writes it."""
+"""Tables of path and label as files: CSV, TSV and Parquet, which may hold the images too, as Hugging Face writes it."""
 
 import csv
 import json

@@ -1,7 +1,7 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
 from fishnet.training.recipe import Recipe
 
-_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+_KEPT = (
+    "seed",
+    "val_fraction",
+    "ignore",
+    "void",
+    "classes",
+    "fold",
+)  # of the training's recipe: what decides how data are read
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def evaluate(
     data: str,
     *,
     split: str | None = None,
+    classes: Sequence[str] = (),
     batch_size: int | None = None,
     workers: int = 1,
     tile: int | None = None,
@@ -92,6 +100,7 @@ def evaluate(
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
+        classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
@@ -110,7 +119,7 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, classes)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -138,18 +147,21 @@ def evaluate(
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(bundle: Bundle, data: str, split: str | None = None, classes: Sequence[str] = ()) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        classes: names of the classes that are wanted; by default those that the training named, or all.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
     task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    if classes:
+        recipe = recipe.replace({"classes": classes}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
