@@ -85,8 +85,8 @@ def val(
     predictor = load(bundle, device)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
-            predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, progress=step,
+            predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
+            overlap=overlap, tta=tta, threshold=threshold, most=most, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
