@@ -178,7 +178,7 @@ def named(
     """
     for i, label in enumerate(labels):
         if not (text := str(label)).isdecimal() or len(text) > _DIGITS or int(text) >= len(names):
-            raise InputError(f"{where(i)}: label {text[:40]!r} is none of the {len(names)} classes")
+            raise InputError(f"{where(i)}: label {text[:40]} is none of the {len(names)} classes")
     if classes is None:
         if len(names) < 2:
             raise InputError(f"has one class only ({', '.join(names)}): a classifier needs two or more")
