@@ -1,5 +1,6 @@
 """From a picture to the model's input. Torch-free: training's validation and every engine share it."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 

@@ -34,6 +34,7 @@ def check(
     task: Task | None = None,
     ignore: Annotated[tuple[int, ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
+    classes: Annotated[tuple[str, ...], _Many] = (),
     sheet: Path | None = None,
     only: Codes = (),
     skip: Codes = (),
@@ -64,6 +65,8 @@ def check(
         Of segment: ids that are neither learnt from nor measured, as for training.
     void
         Of segment: names of such classes.
+    classes
+        Names of the classes to check, as for training; by default all.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
     only
@@ -93,7 +96,7 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    level = _level(task, data, channels, ignore, void)
+    level = _level(task, data, channels, ignore, void, classes)
     with bar("reading", show=not (quiet or as_json)) as step:
         checked = level.check(level.parts, level.problems, workers=workers, progress=step)
     checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
@@ -125,8 +128,10 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
-    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
+def _level(
+    task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...], only: tuple[str, ...]
+) -> _Level:
+    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
     problems: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts

@@ -17,6 +17,7 @@ def val(
     *,
     out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
+    classes: Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)] = (),
     batch_size: int | None = None,
     workers: int = 1,
     threshold: float | None = None,
@@ -50,6 +51,8 @@ def val(
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
+    classes
+        Names of the classes to measure on, where the bundle knows more; by default all that it knows.
     batch_size
         Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
         --tta, which take them one by one.
@@ -95,8 +98,9 @@ def val(
     predictor = load(bundle, device, trust=trust)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
-            predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, difficult=difficult, max_pixels=max_pixels, progress=step,
+            predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
+            overlap=overlap, tta=tta, threshold=threshold, most=most, difficult=difficult, max_pixels=max_pixels,
+            progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

@@ -1,7 +1,7 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ _KEPT = (
     "ignore",
     "void",
     "difficult",
+    "classes",
+    "fold",
 )  # of the training's recipe: what decides how data are read
 
 
@@ -84,6 +86,7 @@ def evaluate(
     data: str,
     *,
     split: str | None = None,
+    classes: Sequence[str] = (),
     batch_size: int | None = None,
     workers: int = 1,
     tile: int | None = None,
@@ -103,6 +106,7 @@ def evaluate(
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
+        classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
@@ -125,7 +129,7 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, difficult, max_pixels)
+    sets = open_parts(bundle, data, split, classes=classes, difficult=difficult, max_pixels=max_pixels)
     predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
@@ -159,6 +163,8 @@ def open_parts(
     bundle: Bundle,
     data: str,
     split: str | None = None,
+    *,
+    classes: Sequence[str] = (),
     difficult: Literal["ignore", "use"] | None = None,
     max_pixels: int | None = None,
 ) -> Parts:
@@ -170,6 +176,7 @@ def open_parts(
         split: the part that is wanted; ``all`` holds nothing out.
         difficult: see :func:`evaluate`.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
+        classes: names of the classes that are wanted; by default those that the training named, or all.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -177,6 +184,8 @@ def open_parts(
     task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
     if difficult is not None:
         recipe = recipe.replace({"difficult": difficult}, where="val")
+    if classes:
+        recipe = recipe.replace({"classes": classes}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)

@@ -19,6 +19,7 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
+from fishnet.data.plausibility import note_lines
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
@@ -187,6 +188,8 @@ def _plan(
         f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
         f"{recipe.size} px; {len(classes)} classes; pictures: {counts}"
     )
+    for line in note_lines(sets):
+        tell(line)
     if recipe.grad_checkpointing:
         _checkpoint(model, recipe.backbone)
     if recipe.sync_bn:

@@ -73,6 +73,10 @@ class Recipe:
         False, "Pictures keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
     )
     crop_size: int = _input(0, "Side of the square that training cuts out, px of the input; 0: as size.", PIXEL)
+    classes: tuple[str, ...] = _input(
+        (), "Names of the classes to use, where the data has more: objects, pixels and images of others are left out."
+    )
+    fold: int = _input(-1, "Tables with a column of folds: the number of the fold to validate with; -1: none.", IMAGE)
     ignore: tuple[int, ...] = _input(
         (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
     )
@@ -255,6 +259,7 @@ _RANGES = (
     ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
+    ("fold", -1, 1_000_000),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
     ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),
