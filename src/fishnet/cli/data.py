@@ -32,8 +32,9 @@ def check(
     *,
     channels: int = 3,
     task: Task | None = None,
-    ignore: Annotated[tuple[int, ...], _Many] = (),
+    ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
+    threshold_masks: int = 0,
     sheet: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
@@ -61,9 +62,12 @@ def check(
         pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
         classify.
     ignore
-        Of segment: ids that are neither learnt from nor measured, as for training.
+        Of segment: ids that are neither learnt from nor measured, as for training; none: no others than the format's
+        own.
     void
         Of segment: names of such classes.
+    threshold_masks
+        Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
     workers
@@ -78,14 +82,16 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
     task = task or _task_of(data)
-    if (ignore or void) and task != "segment":
-        raise InputError(f"--ignore and --void are for --task segment, not {task}")
+    if (ignore or void or threshold_masks) and task != "segment":
+        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
+    if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
+        raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
     if sheet is not None and task == "classify":
         raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
     from fishnet.cli.check_tables import draw_sheet
     from fishnet.cli.progress import bar
 
-    level = _level(task, data, channels, ignore, void)
+    level = _level(task, data, channels, {"ignore": ignore, "void": void, "threshold": threshold_masks})
     with bar("reading", show=not (quiet or as_json)) as step:
         found = level.check(workers=workers, progress=step)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
@@ -114,7 +120,7 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
+def _level(task: Task, data: str, channels: int, masks: dict[str, Any]) -> _Level:
     whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
     wrong: list[Finding] = []
     if task == "classify":
@@ -128,7 +134,7 @@ def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: 
         from fishnet.data.pixels.check import check_pixels
         from fishnet.data.pixels.open import open_pixels
 
-        maps = open_pixels(data, channels, **whole, ignore=ignore, void=void, problems=wrong)
+        maps = open_pixels(data, channels, **whole, **masks, problems=wrong)
         return _Level(maps, partial(check_pixels, maps, wrong), pixel_check.told, pixel_check.draw)
     from fishnet.cli import region_check
     from fishnet.data.regions.check import check_regions

@@ -24,6 +24,10 @@ def val(
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
+    ignore: Annotated[
+        tuple[int | Literal["none"], ...] | None, Parameter(negative_iterable=(), consume_multiple=True)
+    ] = None,
+    threshold_masks: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -62,6 +66,11 @@ def val(
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
+    ignore
+        Segmenters: ids in the masks that are not measured; none: no others than the format's own. Default: as in the
+        training.
+    threshold_masks
+        Segmenters: masks are black and white, from this number on foreground; 0: ids. Default: as in the training.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     quiet
@@ -83,7 +92,7 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, progress=step,
+            tta=tta, threshold=threshold, most=most, ignore=ignore, threshold_masks=threshold_masks, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
@@ -91,6 +100,8 @@ def val(
             "were trained on would flatter the figures)",
             file=sys.stderr,
         )
+    for line in result.notes:
+        print(f"fishnet: {line}", file=sys.stderr)
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
     if not as_json:

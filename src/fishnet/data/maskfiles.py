@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fishnet.data.pictures import read_file
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
+from fishnet.files.reading import read_bytes
 
 STRIP = 1 << 22  # px in a strip
 DECODED = 1 << 29  # bytes that Pillow may take for a decoded mask
@@ -61,14 +61,14 @@ def open_mask(path: Path, *, colours: bool = False, palette: bool = False, thres
         path: of the file.
         colours: whether red, green and blue count, as 0xRRGGBB; otherwise they must be alike, and are a number.
         palette: whether a palette's colours count, rather than its numbers.
-        threshold: above 0, numbers from it on are 255, and lower ones 0. Red, green and blue, also a palette's, count by
-            their luma (ITU-R 601), and lossy formats are read.
+        threshold: above 0, numbers from it on are 255, and lower ones 0. Red, green and blue, also a palette's, count
+            by their luma (ITU-R 601), and lossy formats are read.
 
     Raises:
-        InputError: no such file, no image, a lossy format (which changes ids), neither whole numbers nor colours, or too
-            large. The message names the file.
+        InputError: no such file, no image, a lossy format (which changes ids), neither whole numbers nor colours, or
+            too large. The message names the file.
     """
-    content = read_file(path)
+    content = read_bytes(path, what="mask")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of palettes with transparency, and of size
@@ -120,8 +120,8 @@ def _image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> M
     pixels = image.width * image.height
     if pixels * _BYTES.get(image.mode, 4) > DECODED:
         raise InputError(
-            f"{image.width}x{image.height} px of {image.mode} take {pixels * 4 >> 20:,} MiB: save such a large mask with "
-            "one channel of 8 bits"
+            f"{image.width}x{image.height} px of {image.mode} take {pixels * 4 >> 20:,} MiB: save such a large mask "
+            "with one channel of 8 bits"
         )
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
@@ -156,9 +156,7 @@ def _array(found: NDArray[Any], colours: bool) -> Mask:
     """An array that is a view of a file's bytes."""
     three = found.ndim == 3 and found.shape[2] == 3 and found.dtype == np.uint8
     if found.dtype.kind not in "uib" or not (found.ndim == 2 or three) or not found.size:
-        raise InputError(
-            f"holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB"
-        )
+        raise InputError(f"holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB")
     size = (int(found.shape[0]), int(found.shape[1]))
     if three:
         return Mask(size, colours, lambda top, bottom: _told(found[top:bottom], colours))

@@ -1,7 +1,7 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,15 @@ from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
-from fishnet.training.recipe import Recipe
+from fishnet.training.recipe import Recipe, keys_of
 
-_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+_KEPT = (
+    "seed",
+    "val_fraction",
+    "ignore",
+    "void",
+    "threshold_masks",
+)  # of the training's recipe: what decides how data are read
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,13 @@ class Evaluation:
     part: PictureSet
     report: Report | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user about how the data were read, and what was left out."""
+        alone: tuple[str, ...] = getattr(self.part, "left_out", ())
+        left_out = (f"{len(alone):,} files have no other half and are left out, such as {alone[0]}",) if alone else ()
+        return (*getattr(self.part, "notes", ()), *left_out)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a row for each class."""
         return {
@@ -55,6 +68,7 @@ class Evaluation:
             "pictures": self.pictures,
             "metrics": self.metrics,
             "broken": list(self.broken),
+            "notes": list(self.notes),
             "per_class": self.report.rows() if self.report else [],
         }
 
@@ -82,6 +96,8 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    ignore: Sequence[int | str] | None = None,
+    threshold_masks: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -97,6 +113,8 @@ def evaluate(
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
+            training read them.
         progress: called with pictures done and in all.
 
     Raises:
@@ -107,10 +125,15 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks}
+    reading = {name: value for name, value in reading.items() if value is not None}
+    for name in reading:
+        if name not in keys_of(bundle.task):
+            raise InputError(f"{name}: the task {bundle.task} reads no masks of classes")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, reading)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -138,18 +161,20 @@ def evaluate(
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(bundle: Bundle, data: str, split: str | None = None, reading: Mapping[str, Any] | None = None) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        reading: keys of the recipe that say how data are read, other than the training's.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
-    task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    task, channels = get_task(bundle.task), bundle.preprocess.channels
+    recipe = _recipe(bundle).replace(reading or {}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)

@@ -157,6 +157,7 @@ def _plan(
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
+    recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)

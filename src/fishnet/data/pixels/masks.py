@@ -45,9 +45,7 @@ class Coding:
         Raises:
             InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
         """
-        mask = open_mask(
-            path, colours=self._colours is not None, palette=self.palette, threshold=self.threshold
-        )
+        mask = open_mask(path, colours=self._colours is not None, palette=self.palette, threshold=self.threshold)
         return mask, mask.colours
 
     def labels(self, mask: Mask, colours: bool = False) -> tuple[LabelMap, dict[int, int]]:

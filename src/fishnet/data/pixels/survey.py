@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +28,16 @@ class MaskFacts:
     Attributes:
         values: (n,) each number or colour once, rising.
         counts: (n,) the pixels of each.
-        inner: (n,) of these, pixels whose right and lower neighbours have the same value; None where not counted.
+        inner: (n,) of these, pixels whose right and lower neighbours have the same value.
+        looked: (n,) the pixels among which inner ones were counted: of masks, or strips, with three values or more.
         beside: the values next to a pixel of 255.
         colours: whether the values are colours, as 0xRRGGBB.
     """
 
     values: NDArray[np.int64]
     counts: NDArray[np.int64]
-    inner: NDArray[np.int64] | None
+    inner: NDArray[np.int64]
+    looked: NDArray[np.int64]
     beside: frozenset[int]
     colours: bool
 
@@ -70,7 +73,7 @@ class Survey:
 
     Attributes:
         pixels: of each number.
-        inner, looked: of these, the inner ones, and those of masks where inner ones were counted.
+        inner, looked: see :class:`MaskFacts`.
         beside: the numbers next to a pixel of 255.
         first: the first mask with each number.
         unreadable: a line for each mask that cannot be read.
@@ -91,9 +94,8 @@ class Survey:
             count = int(facts.counts[i])
             self.pixels[value] = self.pixels.get(value, 0) + count
             self.first.setdefault(value, path)
-            if facts.inner is not None:
-                self.inner[value] = self.inner.get(value, 0) + int(facts.inner[i])
-                self.looked[value] = self.looked.get(value, 0) + count
+            self.inner[value] = self.inner.get(value, 0) + int(facts.inner[i])
+            self.looked[value] = self.looked.get(value, 0) + int(facts.looked[i])
         self.beside |= facts.beside
 
     @property
@@ -102,13 +104,16 @@ class Survey:
         return set(self.pixels)
 
 
-def survey(masks: Sequence[Path], reading: Reading, within: Collection[int] | None = None) -> Survey:
+def survey(
+    masks: Sequence[Path], reading: Reading, within: Collection[int] | None = None, *, strict: bool = True
+) -> Survey:
     """Reads masks that were not read yet. A line on standard error says so where that takes long.
 
     Args:
         masks: the files.
         reading: how, and where what is found is kept.
         within: stops at the first mask with a number that is none of these.
+        strict: whether anything is raised.
 
     Raises:
         InputError: none of the masks can be read, or they hold more numbers than any set of classes has.
@@ -121,11 +126,11 @@ def survey(masks: Sequence[Path], reading: Reading, within: Collection[int] | No
             continue
         read = True
         total.add(path, facts)
-        if len(total.pixels) > ALTOGETHER:
+        if strict and len(total.pixels) > ALTOGETHER:
             raise InputError(f"{path}: the masks up to this one hold more than {ALTOGETHER:,} different numbers")
         if within is not None and not total.numbers <= set(within):
             break
-    if not read and total.unreadable:
+    if strict and not read and total.unreadable:
         raise InputError(total.unreadable[0])
     return total
 
@@ -142,47 +147,41 @@ def _announced(masks: Sequence[Path], reading: Reading) -> Iterable[Path]:
 
 def facts_of(mask: Mask, path: Path) -> MaskFacts:
     """What an open mask holds. Raises InputError for more numbers or colours than any set of classes has."""
-    pixels: dict[int, int] = {}
-    inner: dict[int, int] | None = {}
+    pixels, inner, looked = Counter[int](), Counter[int](), Counter[int]()
     beside: set[int] = set()
     for _, rows in mask.strips():
-        values, counts = _counted(rows)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            pixels[value] = pixels.get(value, 0) + count
+        counts = _counted(rows)
+        pixels.update(counts)
         if len(pixels) > DISTINCT:
             what = "colours" if mask.colours else "numbers"
             raise InputError(f"{path}: holds more than {DISTINCT:,} different {what}: not a mask of classes")
-        inner = _inner(rows, inner) if len(pixels) >= _SHOWN and not mask.colours else None
-        if not mask.colours and IGNORE in values and len(values) > 1:
+        if mask.colours:
+            continue
+        if len(counts) >= _SHOWN:
+            inner.update(_counted(_inner(rows)))
+            looked.update(counts)
+        if IGNORE in counts and len(counts) > 1:
             beside |= _beside(rows)
-    order = np.array(sorted(pixels), np.int64)
-    return MaskFacts(
-        order,
-        np.array([pixels[value] for value in order.tolist()], np.int64),
-        None if inner is None else np.array([inner.get(value, 0) for value in order.tolist()], np.int64),
-        frozenset(beside),
-        mask.colours,
-    )
+    values = sorted(pixels)
+    arrays = [np.array([counter[value] for value in values], np.int64) for counter in (pixels, inner, looked)]
+    return MaskFacts(np.array(values, np.int64), arrays[0], arrays[1], arrays[2], frozenset(beside), mask.colours)
 
 
-def _counted(rows: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _counted(rows: NDArray[np.integer]) -> dict[int, int]:
+    """The pixels of each value."""
     if rows.dtype == np.uint8:
         counts = np.bincount(rows.ravel(), minlength=256)
         values = np.flatnonzero(counts)
-        return values, counts[values]
+        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
     values, counts = np.unique(rows, return_counts=True)
-    return values.astype(np.int64), counts
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _inner(rows: NDArray[np.integer], before: dict[int, int] | None) -> dict[int, int] | None:
-    """Adds the pixels whose right and lower neighbours have the same value."""
-    if before is None:
-        return None
+def _inner(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The pixels whose right and lower neighbours have the same value."""
     part = rows[:-1, :-1]
-    values, counts = _counted(part[(part == rows[1:, :-1]) & (part == rows[:-1, 1:])])
-    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-        before[value] = before.get(value, 0) + count
-    return before
+    inner: NDArray[np.integer] = part[(part == rows[1:, :-1]) & (part == rows[:-1, 1:])]
+    return inner
 
 
 def _beside(rows: NDArray[np.integer]) -> set[int]:
