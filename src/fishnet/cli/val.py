@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 
 
 def val(
@@ -21,6 +21,7 @@ def val(
     workers: int = 1,
     threshold: float | None = None,
     most: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
@@ -60,6 +61,8 @@ def val(
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
     most
         Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
+    difficult
+        Detectors: whether Pascal VOC's objects that are marked difficult count. Default: as in training.
     tile
         Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge or blend.
     overlap
@@ -92,7 +95,8 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, ignore=ignore, threshold_masks=threshold_masks, progress=step,
+            tta=tta, threshold=threshold, most=most, difficult=difficult, ignore=ignore,
+            threshold_masks=threshold_masks, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
@@ -100,7 +104,7 @@ def val(
             "were trained on would flatter the figures)",
             file=sys.stderr,
         )
-    for line in result.notes:
+    for line in result.remarks:
         print(f"fishnet: {line}", file=sys.stderr)
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
@@ -114,11 +118,8 @@ def val(
     files: list[Path] = []
     try:
         files = result.write(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        print(
-            f"fishnet: {error.filename or folder}: report not written ({reason}): choose another --out", file=sys.stderr
-        )
+    except WorkError as error:
+        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
     if as_json:
         print(json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}))
     elif files:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
+from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -25,6 +26,7 @@ _KEPT = (
     "ignore",
     "void",
     "threshold_masks",
+    "difficult",
 )  # of the training's recipe: what decides how data are read
 
 
@@ -41,6 +43,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
+        remarks: what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -51,13 +54,7 @@ class Evaluation:
     weights: str
     part: PictureSet
     report: Report | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Lines for the user about how the data were read, and what was left out."""
-        alone: tuple[str, ...] = getattr(self.part, "left_out", ())
-        left_out = (f"{len(alone):,} files have no other half and are left out, such as {alone[0]}",) if alone else ()
-        return (*getattr(self.part, "notes", ()), *left_out)
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a row for each class."""
@@ -68,7 +65,7 @@ class Evaluation:
             "pictures": self.pictures,
             "metrics": self.metrics,
             "broken": list(self.broken),
-            "notes": list(self.notes),
+            "remarks": list(self.remarks),
             "per_class": self.report.rows() if self.report else [],
         }
 
@@ -76,11 +73,10 @@ class Evaluation:
         """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
 
         Raises:
-            OSError: the place cannot be written to.
+            WorkError: the place cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
@@ -98,6 +94,7 @@ def evaluate(
     most: int | None = None,
     ignore: Sequence[int | str] | None = None,
     threshold_masks: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -115,6 +112,7 @@ def evaluate(
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
             training read them.
+        difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         progress: called with pictures done and in all.
 
     Raises:
@@ -125,11 +123,11 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
-    reading = {"ignore": ignore, "threshold_masks": threshold_masks}
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult}
     reading = {name: value for name, value in reading.items() if value is not None}
     for name in reading:
         if name not in keys_of(bundle.task):
-            raise InputError(f"{name}: the task {bundle.task} reads no masks of classes")
+            raise InputError(f"{name}: says how data are read, and is not for {bundle.task}")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
@@ -158,7 +156,8 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+    remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
 def open_parts(bundle: Bundle, data: str, split: str | None = None, reading: Mapping[str, Any] | None = None) -> Parts:
@@ -185,6 +184,13 @@ def _recipe(bundle: Bundle) -> Recipe:
     """What decides how data are read, as the training had it."""
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
     return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
+
+
+def _notes(part: PictureSet) -> list[str]:
+    """How a split's annotations were read, and what was left out of it."""
+    alone: Sequence[str] = getattr(part, "left_out", ())
+    left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
+    return [*getattr(part, "notes", ()), *left_out]
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from fishnet.training.checkpoints import (
     writing,
 )
 from fishnet.training.estimate import estimate
+from fishnet.training.findings import report_findings
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
@@ -99,6 +100,7 @@ def fit(
     resume: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    skip_findings: Collection[str] = (),
     tell: Tell = print,
 ) -> Fitted:
     """Trains a task's model and leaves a bundle.
@@ -112,10 +114,12 @@ def fit(
         resume: go on from ``out``'s last checkpoint.
         dry_run: time a few steps, tell what the training would cost, and write nothing.
         quiet: no progress bar, no line for each epoch.
+        skip_findings: codes of findings that neither stop the training nor are told, see docs/findings.md.
         tell: receives lines for the user, in the first process.
 
     Raises:
-        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
+        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none
+            to resume.
         WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
@@ -127,7 +131,10 @@ def fit(
         _check_out(out, resume)
     position = read_position(last_of(out)) if resume else Position()
     comment = "# " if dry_run else ""  # what a dry run tells is a recipe
-    plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
+    plan = _plan(
+        task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
+        lambda line: tell(f"{comment}{line}"),
+    )  # fmt: skip
     if dry_run:
         _tell_estimate(plan, tell)
         return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
@@ -145,9 +152,10 @@ def _plan(
     processes: Processes,
     position: Position,
     weights: str | None,
+    skip_findings: Collection[str] | None,
     tell: Tell,
 ) -> _Plan:
-    """Opens the data and builds the model, its optimisation and the loaders."""
+    """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":
@@ -157,6 +165,8 @@ def _plan(
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
+    if not processes.rank:
+        report_findings(task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None)
     recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
@@ -271,6 +281,9 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
+    if not processes.rank:
+        for line in plan.task.remarks(plan.sets["val"]):
+            tell(line)
     curves = None if processes.rank else draw_curves(out)
     return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
 

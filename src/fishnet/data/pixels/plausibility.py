@@ -30,11 +30,11 @@ class SplitCounts:
 
     Attributes:
         masks, read: how many there are, and how many could be read.
+        whole: whether every mask was looked at.
         labels: (256,) pixels of each label.
         unnamed: pixels of each number, or colour as text, without a name.
-        all_ignored: the images of which every pixel is ignored.
-        unreadable: a line for each mask that cannot be read.
-        whole: whether every mask was looked at.
+        with_unnamed: the masks with each of these.
+        all_ignored: the places in the set of the images of which every pixel is ignored.
     """
 
     masks: int
@@ -42,8 +42,8 @@ class SplitCounts:
     read: int = 0
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(IGNORE + 1, np.int64))
     unnamed: Counter[str] = field(default_factory=Counter)
-    all_ignored: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    with_unnamed: dict[str, list[str]] = field(default_factory=dict)
+    all_ignored: list[int] = field(default_factory=list)
 
     @property
     def ignored(self) -> float:
@@ -62,8 +62,6 @@ def split_counts(pixels: MaskPixels) -> SplitCounts:
         facts = pixels.reading.of(pixels.entries[index].mask)
         if isinstance(facts, MaskFacts):
             _add(counts, pixels, index, facts)
-        else:
-            counts.unreadable.append(facts)
     return counts
 
 
@@ -72,9 +70,11 @@ def _add(counts: SplitCounts, pixels: MaskPixels, index: int, facts: MaskFacts) 
     counts.read += 1
     counts.labels += labels
     for value, count in unnamed.items():
-        counts.unnamed[colour_text(value) if facts.colours else str(value)] += count
+        shown = colour_text(value) if facts.colours else str(value)
+        counts.unnamed[shown] += count
+        counts.with_unnamed.setdefault(shown, []).append(pixels.place(index))
     if not unnamed and not labels[:IGNORE].any():
-        counts.all_ignored.append(pixels.source(index))
+        counts.all_ignored.append(index)
 
 
 def plausibility(sets: Mapping[str, PixelSet]) -> list[Finding]:
@@ -107,14 +107,14 @@ def _of_split(name: str, part: MaskPixels, counts: SplitCounts) -> Iterator[Find
     if counts.ignored > MOSTLY:
         line = f"{name}: {100 * counts.ignored:.1f} % of the pixels are ignored{some}"
         yield Finding("mask-mostly-ignored", line, name)
-    if counts.all_ignored:
-        first = counts.all_ignored[0]
-        line = f"{name}: {len(counts.all_ignored):,} images of which every pixel is ignored, such as {first}{some}"
-        yield Finding("mask-all-ignored", line, name, first, count=len(counts.all_ignored))
-    if counts.unnamed:
-        shown = ", ".join(f"{value} ({count:,} px)" for value, count in counts.unnamed.most_common(_SHOWN))
-        line = f"{name}: {len(counts.unnamed):,} ids or colours without a name: {shown}{some}"
-        yield Finding("mask-id-unnamed", line, name, part.legend.place, count=len(counts.unnamed))
+    for index in counts.all_ignored:
+        place = part.place(index)
+        line = f"{part.source(index)}: every pixel of its mask is ignored ({place})"
+        yield Finding("mask-all-ignored", line, name, place)
+    for value, count in counts.unnamed.most_common():
+        masks = counts.with_unnamed[value]
+        line = f"{value}: {count:,} px in {len(masks):,} masks of {name}, first {masks[0]}"
+        yield Finding("mask-id-unnamed", line, name, masks[0], count=len(masks))
     known = counts.labels[:IGNORE]
     if known.sum() and known.max() > ALONE * known.sum() and len(part.classes) > 1:
         only = part.classes.names[int(known.argmax())]
