@@ -259,6 +259,16 @@ class Task(ABC):
     ) -> Parts:
         """What :meth:`open_data` opens, by the formats of the level."""
 
+    def settle(self, recipe: "Recipe", sets: Parts, tell: Callable[[str], None]) -> "Recipe":
+        """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
+
+        Args:
+            recipe: the settings.
+            sets: what :meth:`open_data` opened for them.
+            tell: receives a line for each conclusion.
+        """
+        return recipe
+
     @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """How pictures become input in validation and use, with these statistics of the channels, 0..1."""

@@ -168,6 +168,7 @@ def _plan(
     sets = task.open_data(data, recipe.channels, recipe)
     if not processes.rank:
         report_findings(task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None)
+    recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
