@@ -56,7 +56,7 @@ def test_sizes_of_objects(tmp_path: Path) -> None:
     part = checked(data).parts["all"]
     assert part.by_size == {"small": 1, "medium": 2, "large": 1}
     assert part.left_out == (str(data / "train_000.jpg"),)
-    assert checked(data).ok
+    assert not checked(data).ok  # the picture without annotation
 
 
 def change(data: Path, edit: Callable[[dict[str, Any]], None]) -> None:
