@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,7 +104,7 @@ def predict(
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
         keep = None if embeddings is None else embeddings.add
         results = predictor.stream(files, batch_size, embedding=keep, **options)
-        writers: list[Any] = [stack.enter_context(closing(Writer(form, folder, quiet)))]
+        writers: list[Any] = [stack.enter_context(Writer(form, folder, quiet))]
         if folder is not None:
             writers += _files(stack, folder, files, predictor.bundle, image_ids, overlay)
         for source, result in results:
@@ -142,7 +142,7 @@ def _files(
     if bundle.task == "segment":
         writers.append(Masks(folder, sources, bundle.classes))
     if overlay:
-        writers.append(stack.enter_context(closing(Overlays(folder, sources, bundle.preprocess))))
+        writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess)))
     return writers
 
 

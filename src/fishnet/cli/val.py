@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 
 
 def val(
@@ -108,11 +108,8 @@ def val(
     files: list[Path] = []
     try:
         files = result.write(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        print(
-            f"fishnet: {error.filename or folder}: report not written ({reason}): choose another --out", file=sys.stderr
-        )
+    except WorkError as error:
+        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
     if as_json:
         print(json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}))
     elif files:

@@ -13,6 +13,7 @@ from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.errors import InputError, nearest
+from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -71,11 +72,10 @@ class Evaluation:
         """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
 
         Raises:
-            OSError: the place cannot be written to.
+            WorkError: the place cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
