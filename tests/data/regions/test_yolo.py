@@ -321,3 +321,21 @@ def test_places_outside_need_trust(tmp_path: Path) -> None:
 def test_names_of_any_kind(names: str, read: dict[int, str], tmp_path: Path) -> None:
     data = yaml(yolo_folder(tmp_path / "data", train=1), f"train: images/train\nnames: {names}\n")
     assert read_yaml(data / "data.yaml").names == read
+
+
+def test_listed_images_that_are_not_there(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=3)
+    (data / "train.txt").write_text("".join(f"images/train/{i:03d}.png\n" for i in range(3)) + "images/train/9.png\n")
+    with pytest.raises(InputError, match=r"1 of 4 images of train that .*data.yaml names are not there: .*9\.png"):
+        opened(yaml(data, "train: train.txt\n" + NAMES))
+
+
+@pytest.mark.parametrize("key", ["path", "train"])
+def test_names_that_are_too_long(key: str, tmp_path: Path) -> None:
+    text = f"train: images/train\n{NAMES}" if key == "path" else NAMES
+    data = yaml(yolo_folder(tmp_path / "data", train=1), f"{text}{key}: {'a' * 9000}\n")
+    if key == "path":
+        assert len(opened(data)["train"]) == 1
+    else:
+        with pytest.raises(InputError, match="train: no such folder or list"):
+            opened(data)
