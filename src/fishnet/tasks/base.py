@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from fishnet.backbone.registry import create_model
 from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
+from fishnet.data.value_range import set_range
 from fishnet.errors import InputError, nearest
+from fishnet.images.reading import Reading
 from fishnet.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -238,10 +240,17 @@ class Task(ABC):
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Parts:
-        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
+        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out.
+
+        With ``sixteen_bit: stretch`` the range of values is measured over the first part, unless a model's ``classes``
+        are given: a model has its own range.
+        """
         sets = self.parts(data, channels, recipe, classes, whole=whole)
+        span = None
+        if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):
+            span = set_range(next(iter(sets.values())))
         for part in sets.values():
-            part.sixteen_bit = recipe.sixteen_bit
+            part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
         return sets
 
     @abstractmethod

@@ -48,7 +48,7 @@ class Segment(Task):
         """See :func:`~fishnet.data.pixels.open.open_pixels`."""
         return open_pixels(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            ignore=recipe.ignore, void=recipe.void,
+            ignore=recipe.ignore, void=recipe.void, only=recipe.classes,
         )  # fmt: skip
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -1,6 +1,7 @@
 """From data sets to batches on the model's device, as a recipe asks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -43,7 +44,7 @@ def preprocess_of(task: Task, recipe: Recipe, pictures: PictureSet, start: Prepr
         mean, std = channel_statistics(pictures)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
-    return task.preprocess(recipe, mean, std)
+    return replace(task.preprocess(recipe, mean, std), value_range=pictures.reading.value_range)
 
 
 class Prepare(nn.Module):

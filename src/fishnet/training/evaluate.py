@@ -1,8 +1,8 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ _KEPT = (
     "ignore",
     "void",
     "difficult",
+    "classes",
+    "fold",
 )  # of the training's recipe: what decides how data are read
 
 
@@ -84,6 +86,7 @@ def evaluate(
     data: str,
     *,
     split: str | None = None,
+    classes: Sequence[str] = (),
     batch_size: int | None = None,
     workers: int = 1,
     tile: int | None = None,
@@ -92,6 +95,7 @@ def evaluate(
     threshold: float | None = None,
     most: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -102,12 +106,14 @@ def evaluate(
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
+        classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
 
     Raises:
@@ -123,7 +129,8 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, difficult)
+    sets = open_parts(bundle, data, split, classes=classes, difficult=difficult, max_pixels=max_pixels)
+    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -153,7 +160,13 @@ def evaluate(
 
 
 def open_parts(
-    bundle: Bundle, data: str, split: str | None = None, difficult: Literal["ignore", "use"] | None = None
+    bundle: Bundle,
+    data: str,
+    split: str | None = None,
+    *,
+    classes: Sequence[str] = (),
+    difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
 ) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
@@ -162,6 +175,8 @@ def open_parts(
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
         difficult: see :func:`evaluate`.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
+        classes: names of the classes that are wanted; by default those that the training named, or all.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -169,9 +184,13 @@ def open_parts(
     task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
     if difficult is not None:
         recipe = recipe.replace({"difficult": difficult}, where="val")
+    if classes:
+        recipe = recipe.replace({"classes": classes}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
+    for images in sets.values():
+        images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return sets
 
 

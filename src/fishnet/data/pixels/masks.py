@@ -1,6 +1,5 @@
 """Mask files: the numbers or colours in them, and from these to labels."""
 
-import io
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fishnet.data.pictures import read_file
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.names import LARGEST, Legend
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
+from fishnet.images.opening import open_image
 
 BINARY = (0, 255)  # the numbers of masks that say foreground or not
 
@@ -39,7 +38,7 @@ def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of palettes with transparency
-                with Image.open(io.BytesIO(content)) as image:
+                with open_image(content) as image:
                     kind = image.format
                     if kind != "JPEG" and (image.mode in ("RGBA", "PA") or (palette and image.mode == "P")):
                         found = np.asarray(image.convert("RGB"))

@@ -11,6 +11,7 @@ from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
+from fishnet.errors import InputError
 
 LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
 Finder = Callable[[Path, list[Finding] | None], object]
@@ -27,6 +28,7 @@ def open_pixels(
     whole: bool = False,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
+    only: Sequence[str] = (),
     problems: list[Finding] | None = None,
 ) -> dict[str, PixelSet]:
     """Opens data for semantic segmentation.
@@ -50,6 +52,8 @@ def open_pixels(
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
             classes; a class that the model lacks, or a void one that the data lacks.
     """
+    if only:
+        raise InputError("--classes is not for segment yet: name the others with --void")
     opener, found = found_in(data, lambda path: _opened(path, problems), "masks", LAYOUTS)
     sets = dict(opener(found, channels, classes=classes, ignore=ignore, void=void, problems=problems))
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
