@@ -32,11 +32,9 @@ class RegionSet(EntrySet):
         channels: that pictures are read with.
         with_masks: whether objects come with segmentations.
         entries: one a picture, also for pictures without objects, which are negatives.
-        notes: what was found while opening and does not stop a training.
     """
 
     with_masks: bool
-    notes: Sequence[Finding] = ()
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
