@@ -12,7 +12,8 @@ import fishnet
 
 HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib", "av")
 LIGHT = (
-    "fishnet", "fishnet.errors", "fishnet.data", "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
+    "fishnet", "fishnet.errors", "fishnet.files.documents", "fishnet.data", "fishnet.data.findings",
+    "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
     "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.video", "fishnet.bundle", "fishnet.hub",
     "fishnet.sources", "fishnet.inputs", "fishnet.options", "fishnet.blending",
     "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",
@@ -26,24 +27,25 @@ SOURCE = Path(fishnet.__file__).parent
 # exported files lies below predict, and is a room of its own; the rest of deploy, which makes them, lies above it. So
 # does analysis.benchmark, which measures them, above the rest of analysis.
 RUNTIME = {"exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
-LEAVES = {"errors", "data", "draw", "preprocess", "results", "bundle"}
+LEAVES = {"errors", "files", "data", "draw", "preprocess", "results", "bundle"}
 ALLOWED = {
     "errors": set(),
-    "draw": {"errors"},
-    "backbone": {"errors"},
-    "data": {"errors", "preprocess"},
-    "preprocess": {"errors", "data"},
-    "results": {"errors", "data", "draw"},
+    "files": {"errors"},
+    "draw": {"errors", "files"},
+    "backbone": {"errors", "files"},
+    "data": {"errors", "files", "preprocess"},
+    "preprocess": {"errors", "files", "data"},
+    "results": {"errors", "files", "data", "draw"},
     "tiling": {"errors", "results"},
     "blending": {"results", "tiling"},
-    "sources": {"errors", "data", "video"},
-    "inputs": {"errors", "data", "preprocess", "sources", "tiling"},
-    "options": {"errors", "bundle"},
-    "video": {"errors"},
-    "bundle": {"errors", "data", "preprocess"},
-    "hub": {"errors", "bundle", "preprocess"},
+    "sources": {"errors", "files", "data", "video"},
+    "inputs": {"errors", "files", "data", "preprocess", "sources", "tiling"},
+    "options": {"errors", "files", "bundle"},
+    "video": {"errors", "files"},
+    "bundle": {"errors", "files", "data", "preprocess"},
+    "hub": {"errors", "files", "bundle", "preprocess"},
     "tasks": {*LEAVES, "backbone", "hub"},
-    "runtime": {"errors", "bundle", "preprocess"},
+    "runtime": {"errors", "files", "bundle", "preprocess"},
     "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options", "runtime"},
     "analysis": {*LEAVES, "backbone", "tasks"},
     "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},

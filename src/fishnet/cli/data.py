@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fishnet.data.base import PictureSet
     from fishnet.data.check import DataCheck, PartCheck, Twin
+    from fishnet.data.findings import Finding
 
 app = App(name="data", help="Check data, and look at what a network sees of it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -115,7 +116,7 @@ class _Level(NamedTuple):
 
 def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
     whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
-    wrong: list[str] = []
+    wrong: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts
         from fishnet.data.open import open_labelled

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import ExifTags, Image
 
 from fishnet.data.entries import EntrySet
+from fishnet.data.findings import Finding
 from fishnet.data.pictures import EXTENSIONS, decode_picture, find_pictures, read_file, size_of
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
@@ -109,7 +110,7 @@ def part_folders(folder: Path) -> dict[str, Path]:
     return {part: found[part] for part in in_order(found)}
 
 
-def by_name(folder: Path, problems: list[str] | None) -> dict[str, Path]:
+def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
     """The pictures in a folder and below it by their path without ending.
 
     Raises:

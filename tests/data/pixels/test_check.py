@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.pixels.check import PixelCheck, Unnamed, check_pixels
 from fishnet.data.pixels.open import open_pixels
 from tests.pixel_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
@@ -18,7 +19,7 @@ PX = SIZE[0] * SIZE[1]
 
 
 def checked(data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any) -> PixelCheck:
-    problems: list[str] = []
+    problems: list[Finding] = []
     parts = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems)
     return check_pixels(parts, problems, **options)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.coco import CocoPixels, open_coco
@@ -183,9 +184,9 @@ def test_faults(made: Callable[[Path], Path], options: dict[str, Any], words: st
 
 
 def test_faults_are_collected(tmp_path: Path) -> None:
-    problems: list[str] = []
+    problems: list[Finding] = []
     found = opened(spoiled("segmentation", None)(tmp_path / "data"), problems=problems)["all"]
-    assert ["no segmentation" in line for line in problems] == [True]
+    assert ["no segmentation" in one.message for one in problems] == [True]
     assert np.bincount(found.label_map(0).ravel()).tolist() == [SIDE * SIDE - 9, 0, 9]
 
 

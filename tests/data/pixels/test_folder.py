@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.open import looks_like_pixels, open_pixels
 from fishnet.errors import InputError
@@ -144,7 +145,7 @@ def test_listed_but_not_there(folder: str, words: str, tmp_path: Path) -> None:
     (data / folder / "train_001.png").unlink()
     with pytest.raises(InputError, match=words):
         opened(data)
-    problems: list[str] = []
+    problems: list[Finding] = []
     assert keys(opened(data, problems=problems)["train"]) == ["train_000.png", "train_002.png"]
     assert len(problems) == 1
 
@@ -188,7 +189,7 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     Image.new("L", (96, 80)).save(mask)
     with pytest.raises(InputError, match=r"masks/000\.tif: has the same name as 000\.png: rename one"):
         opened(data)
-    problems: list[str] = []
+    problems: list[Finding] = []
     assert np.array_equal(opened(data, problems=problems)["train"].label_map(0), scenes("train", 1)[0].labels)
     assert len(problems) == 1
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import Legend, find_legend, labels_of, read_legend
 from fishnet.errors import InputError
@@ -165,7 +166,9 @@ def test_what_cannot_be_learnt(named: Classes, options: Any, words: str) -> None
 
 
 def test_classes_that_a_model_lacks_are_collected() -> None:
-    problems: list[str] = []
+    problems: list[Finding] = []
     known = Classes.of(["sky", "road", "void"])
     assert labels_of(NAMED, "classes.txt", classes=known, problems=problems) == (known, (1, 0, 255, 2))
-    assert problems == ["classes.txt: the data has classes the model does not know: car (it knows sky, road, void)"]
+    assert [one.message for one in problems] == [
+        "classes.txt: the data has classes the model does not know: car (it knows sky, road, void)"
+    ]

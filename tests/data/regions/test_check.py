@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.regions.check import RegionCheck, check_regions
 from fishnet.data.regions.open import open_regions
 from tests.region_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 
 def checked(data: Path, masks: bool = False, **options: Any) -> RegionCheck:
-    problems: list[str] = []
+    problems: list[Finding] = []
     parts = open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
     return check_regions(parts, problems, **options)
 

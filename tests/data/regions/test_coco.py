@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.regions.coco import find_coco, open_coco
 from fishnet.data.regions.coco_shapes import Shapes, packed
@@ -218,9 +219,9 @@ def test_faults_by_file_and_line(change: Callable[[Content], None], masks: bool,
     with pytest.raises(InputError, match=rf"instances_train2017\.json {words}") as error:
         changed(tmp_path / "raised", change, masks=masks)
     assert "\n" not in str(error.value)
-    problems: list[str] = []
+    problems: list[Finding] = []
     found = changed(tmp_path / "collected", change, masks=masks, problems=problems)
-    assert re.search(words, problems[0])
+    assert re.search(words, problems[0].message)
     assert len(found["train"]) >= 3
     found["train"].read(2)
 
@@ -265,9 +266,9 @@ def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
         for image in content["images"]:
             del image["file_name"]
 
-    problems: list[str] = []
+    problems: list[Finding] = []
     assert len(changed(tmp_path, change, problems=problems)["train"]) == 0
-    assert "images[0]: no file_name" in problems[0]
+    assert "images[0]: no file_name" in problems[0].message
 
 
 def test_missing_pictures(tmp_path: Path) -> None:

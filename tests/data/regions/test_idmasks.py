@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.regions.idmasks import find_masks, open_masks, read_ids
 from fishnet.errors import InputError
@@ -90,7 +91,7 @@ def test_pictures_without_a_mask(tmp_path: Path) -> None:
     (data / "masks" / "002.png").unlink()
     with pytest.raises(InputError, match=r"images/001.png: nothing in .*masks has its name \(and 1 more\)"):
         opened(data)
-    problems: list[str] = []
+    problems: list[Finding] = []
     assert len(opened(data, problems=problems)["all"]) == 2
     assert len(problems) == 2
     (data / "images" / "001.png").unlink()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.regions.voc import find_voc, open_voc
 from fishnet.data.regions.voc_xml import read_xml
@@ -182,10 +183,10 @@ def test_faults_are_collected(tmp_path: Path) -> None:
         text.replace("<bndbox>", "<box>", 1).replace("</bndb", "</b", 1)
     )
     (data / "Annotations" / "train_001.xml").write_text("<a>")
-    problems: list[str] = []
+    problems: list[Finding] = []
     train = opened(data, problems=problems)["train"]
     assert [len(train), len(train.objects(0))] == [3, len(scenes("train", 1)[0].labels) - 1]
-    assert [problem.split(".xml")[1][:7] for problem in problems] == [" line 4", " line 1"]
+    assert [problem.message.split(".xml")[1][:7] for problem in problems] == [" line 4", " line 1"]
 
 
 def test_a_class_that_training_lacks(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_a_class_that_training_lacks(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(KINDS[labels[0]], "moss", 1))
     with pytest.raises(InputError, match=rf"{path} line 4: class 'moss' is not known \(berry, leaf, stone\)"):
         opened(data)
-    problems: list[str] = []
+    problems: list[Finding] = []
     val = opened(data, problems=problems)["val"]
     assert len(problems) == 1
     assert val.objects(index).labels.tolist() == labels[1:]

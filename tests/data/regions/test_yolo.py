@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.regions.yolo import find_yolo, open_yolo, read_yaml
 from fishnet.errors import InputError
@@ -119,7 +120,7 @@ def test_faults_by_file_and_line(row: str, masks: bool, words: str, tmp_path: Pa
     path.write_text(f"\n{good.splitlines()[0]}\n{row}\n")
     with pytest.raises(InputError, match=rf"labels/train/001.txt line 3: {words}"):
         opened(data, masks=masks)
-    problems: list[str] = []
+    problems: list[Finding] = []
     train = opened(data, masks=masks, problems=problems)["train"]
     assert len(problems) == 1
     assert (len(train), len(train.objects(1))) == (3, 1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fishnet.data.files import child, lines_of
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.names import Legend, find_legend
@@ -17,7 +18,7 @@ _INFO = "objectInfo150.txt"
 _ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)")
 
 
-def find_ade(data: Path, problems: list[str] | None = None) -> Found | None:
+def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
     """The parts of ADE20K; None where it is none.
 
     Ids are 1 to 150; 0 is ignored, unless a classes file names it. Names are the first ones of ``objectInfo150.txt``,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fishnet.data.check import Facts, PicturesCheck, Same, Tally
 from fishnet.data.check_entries import InspectedEntries, check_entries
+from fishnet.data.findings import Finding
 from fishnet.data.pixels.base import IGNORE, PixelSet
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import colour_text
@@ -120,7 +121,7 @@ class _InspectedPixels(InspectedEntries):
 
 def check_pixels(
     parts: Mapping[str, PixelSet],
-    annotations: Sequence[str] = (),
+    annotations: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -139,7 +140,7 @@ def check_pixels(
     trained = next((checks[name] for name in TRAINED if name in checks), None)
     counts = trained.pixels_per_class if trained else {}
     untrained = tuple(name for name, count in counts.items() if not count)
-    return PixelCheck(checks, tuple(annotations), leaked, untrained)
+    return PixelCheck(checks, tuple(one.message for one in annotations), leaked, untrained)
 
 
 class _Gathered:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fishnet.data.files import MaskEntry, child, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.masks import numbers_in
@@ -25,7 +26,7 @@ _OTHERS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
 _PICTURE, _MASK = "_leftImg8bit", "_gtFine_label"
 
 
-def find_cityscapes(data: Path, problems: list[str] | None = None) -> Found | None:
+def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found | None:
     """The parts of Cityscapes; None where it is none.
 
     Masks are ``*_gtFine_labelTrainIds.png`` where every picture of the train part has one, else

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.files import FilePixels
@@ -45,7 +46,7 @@ class CocoPixels(FilePixels):
         *,
         ignore: Sequence[int] = (),
         void: Sequence[str] = (),
-        problems: list[str] | None = None,
+        problems: list[Finding] | None = None,
     ) -> None:
         self.regions = CocoRegions(path, places, channels, masks=True, problems=problems)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
@@ -100,7 +101,7 @@ def open_coco(
     classes: Classes | None = None,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, CocoPixels]:
     """Opens what :func:`~fishnet.data.regions.coco.find_coco` found; the first part says what the classes are.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fishnet.data.files import child, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.pictures import EXTENSIONS, find_pictures
 from fishnet.data.pixels.names import find_legend
 from fishnet.data.pixels.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, part_places
@@ -16,7 +17,7 @@ _MASKS = (
 _BESIDE = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train and train_labels
 
 
-def find_folder(data: Path, problems: list[str] | None = None) -> Found | None:
+def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | None:
     """The parts of a folder of pictures and masks; None where it is none.
 
     Args:
@@ -78,7 +79,7 @@ def _mixed(folder: Path) -> bool:
     return any(stem.endswith(end) and stem.removesuffix(end) in stems for stem in stems for end in MASK_ENDS if end)
 
 
-def _parts(data: Path, places: dict[str, Place], problems: list[str] | None) -> dict[str, Pairs]:
+def _parts(data: Path, places: dict[str, Place], problems: list[Finding] | None) -> dict[str, Pairs]:
     lists = lists_in(data) if "all" in places else {}
     if not lists:
         return {part: paired(*place, problems=problems) for part, place in places.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.data.files import lines_of
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import read_file
 from fishnet.data.pixels.base import IGNORE
@@ -201,7 +202,7 @@ def labels_of(
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
     classes: Classes | None = None,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> tuple[Classes, tuple[int, ...]]:
     """Which label each class of the data has.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
@@ -12,7 +13,7 @@ from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
 
 LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
-Finder = Callable[[Path, list[str] | None], object]
+Finder = Callable[[Path, list[Finding] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
 
@@ -26,7 +27,7 @@ def open_pixels(
     whole: bool = False,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, PixelSet]:
     """Opens data for semantic segmentation.
 
@@ -67,7 +68,7 @@ def looks_like_pixels(data: str) -> bool:
     return opened is not None and isinstance(opened[1], Found) and opened[1].definite
 
 
-def _opened(path: Path, problems: list[str] | None) -> tuple[Opener, object] | None:
+def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     finders: tuple[tuple[Finder, Opener], ...] = (
         (voc.find_voc, open_pairs),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.pixels.base import IGNORE, LabelMap
@@ -109,7 +110,7 @@ def open_pairs(
     classes: Classes | None = None,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, MaskPixels]:
     """The sets of what a format found, all with the classes of the first part; not a test part without a mask.
 
@@ -187,7 +188,7 @@ def part_places(pictures: Path, masks: Path) -> dict[str, Place]:
 
 
 def paired(
-    pictures: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[str] | None = None
+    pictures: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[Finding] | None = None
 ) -> Pairs:
     """The pictures in a folder and below it with the masks of the same name in another, or in the same one.
 
@@ -235,7 +236,7 @@ def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str,
 
 
 def _listed(
-    listed: Mapping[str, str], pictures: Mapping[str, Path], folder: Path, problems: list[str] | None
+    listed: Mapping[str, str], pictures: Mapping[str, Path], folder: Path, problems: list[Finding] | None
 ) -> dict[str, str]:
     """The pictures' names in a list, and where each stands."""
     names: dict[str, str] = {}

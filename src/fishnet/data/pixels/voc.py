@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fishnet.data.files import child
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.names import Legend, find_legend
@@ -29,7 +30,7 @@ def voc_colour(id_: int) -> int:
     return colour
 
 
-def find_voc(data: Path, problems: list[str] | None = None) -> Found | None:
+def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
     """The parts of a VOC folder; ``all`` without lists, None where it is none.
 
     Args:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fishnet.data.check import Facts, PicturesCheck, Same, Tally
 from fishnet.data.check_entries import InspectedEntries, check_entries
+from fishnet.data.findings import Finding
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.objects import Objects
@@ -82,7 +83,7 @@ class _InspectedRegions(InspectedEntries):
 
 def check_regions(
     parts: Mapping[str, RegionSet],
-    annotations: Sequence[str] = (),
+    annotations: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -98,7 +99,7 @@ def check_regions(
         progress: called with pictures done and in all.
     """
     checks, leaked = check_entries(parts, _InspectedRegions, _Gathered, workers, progress)
-    return RegionCheck(checks, tuple(annotations), leaked)
+    return RegionCheck(checks, tuple(one.message for one in annotations), leaked)
 
 
 class _Gathered:

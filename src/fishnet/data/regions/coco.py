@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.data.files import child, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.coco_table import CocoTable
@@ -51,7 +52,7 @@ class CocoRegions(FileRegions):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[str] | None = None,
+        problems: list[Finding] | None = None,
     ) -> None:
         self.path, self.channels, self.with_masks = path, channels, masks
         self.table = CocoTable(path, masks, problems)
@@ -65,7 +66,7 @@ class CocoRegions(FileRegions):
         self.folder = found or places[0]
         self.entries = [CocoEntry(str(self.folder / name), row) for row, name in enumerate(names)]
 
-    def _labels(self, problems: list[str] | None) -> dict[int, int]:
+    def _labels(self, problems: list[Finding] | None) -> dict[int, int]:
         """Class index of each category id."""
         used = self.table.used()
         index = {name: i for i, name in enumerate(self.classes.names)}
@@ -120,7 +121,7 @@ def open_coco(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, CocoRegions]:
     """Opens what :func:`find_coco` found; the first part says what the classes are. Raises InputError, see there."""
     sets: dict[str, CocoRegions] = {}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.coco_shapes import Shape, Shapes, packed
@@ -55,7 +56,7 @@ class CocoTable:
             ids, with ``masks`` also an annotation without a usable one. The message gives file, line and entry.
     """
 
-    def __init__(self, path: Path, masks: bool = False, problems: list[str] | None = None) -> None:
+    def __init__(self, path: Path, masks: bool = False, problems: list[Finding] | None = None) -> None:
         self.path, self.masks, self.problems = path, masks, problems
         self.pictures: list[CocoPicture] = []
         self._picture_of: dict[int | str, int] = {}  # image id -> its place in pictures

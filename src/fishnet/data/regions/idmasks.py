@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import read_file
 from fishnet.data.problems import complain
@@ -76,7 +77,7 @@ class MaskRegions(FileRegions):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[str] | None = None,
+        problems: list[Finding] | None = None,
     ) -> None:
         self.folder, self.channels, self.with_masks = part.pictures, channels, masks
         self.classes = classes or ONLY
@@ -149,7 +150,7 @@ def open_masks(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, MaskRegions]:
     """Opens what :func:`find_masks` found. Raises InputError, see :class:`MaskRegions`."""
     return {name: MaskRegions(part, channels, classes, masks=masks, problems=problems) for name, part in found.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import coco, idmasks, voc, yolo
@@ -21,7 +22,7 @@ def open_regions(
     classes: Classes | None = None,
     whole: bool = False,
     masks: bool = False,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, RegionSet]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.files import by_stem, child, lines_of, part_folders
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
@@ -72,7 +73,7 @@ class VocRegions(FileRegions):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[str] | None = None,
+        problems: list[Finding] | None = None,
     ) -> None:
         self.folder, self.channels, self.with_masks = part.pictures, channels, masks
         self.masks = child(part.folder, "segmentationobject")
@@ -112,7 +113,7 @@ class VocRegions(FileRegions):
             raise InputError(f"{part.xmls}: no object in {len(self.entries)} annotation files")
         return Classes.of(sorted(names))
 
-    def _find_unknown(self, problems: list[str] | None) -> None:
+    def _find_unknown(self, problems: list[Finding] | None) -> None:
         for entry in self.entries:
             for name, line in zip(entry.annotation.names, entry.annotation.lines, strict=True):
                 if name not in self.index:
@@ -159,7 +160,7 @@ def _matched(masks: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[
     return of
 
 
-def _entries(part: VocPart, pictures: dict[str, list[Path]], problems: list[str] | None) -> Iterable[VocEntry]:
+def _entries(part: VocPart, pictures: dict[str, list[Path]], problems: list[Finding] | None) -> Iterable[VocEntry]:
     listed = {part.xmls / f"{stem}.xml": place for stem, place in (part.stems or {}).items()}
     for xml in _xmls(part.xmls) if part.stems is None else listed:
         try:
@@ -236,7 +237,7 @@ def open_voc(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, VocRegions]:
     """Opens what :func:`find_voc` found; the first part says what the classes are. Raises InputError, see there."""
     sets: dict[str, VocRegions] = {}

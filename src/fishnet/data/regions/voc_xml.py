@@ -7,6 +7,7 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.data.findings import Finding
 from fishnet.data.problems import complain
 from fishnet.errors import InputError
 
@@ -32,7 +33,7 @@ class VocAnnotation:
     lines: tuple[int, ...]
 
 
-def read_xml(path: Path, problems: list[str] | None = None) -> VocAnnotation:
+def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation:
     """Reads an annotation file; objects' parts, poses and all else but names and boxes are passed over.
 
     Args:

@@ -11,6 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fishnet.data.files import lines_of, upright_size
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
 from fishnet.data.problems import complain
@@ -86,7 +87,7 @@ class YoloRegions(FileRegions):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[str] | None = None,
+        problems: list[Finding] | None = None,
     ) -> None:
         self.folder, self.channels, self.with_masks = file.root, channels, masks
         self.names = file.names
@@ -118,7 +119,7 @@ class YoloRegions(FileRegions):
         entry = self.entries[index]
         return f"{entry.text} line {entry.lines[number]}" if 0 <= number < len(entry.lines) else str(entry.text)
 
-    def _entry(self, path: Path, problems: list[str] | None) -> YoloEntry:
+    def _entry(self, path: Path, problems: list[Finding] | None) -> YoloEntry:
         text = _text_of(path)
         rows = []
         try:
@@ -262,7 +263,7 @@ def open_yolo(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[str] | None = None,
+    problems: list[Finding] | None = None,
 ) -> dict[str, YoloRegions]:
     """Opens a ``data.yaml``. Raises InputError, see :func:`read_yaml` and :class:`YoloRegions`."""
     file = read_yaml(path)

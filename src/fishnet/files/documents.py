@@ -1,0 +1,200 @@
+"""JSON, YAML and XML that nobody vouches for: bounded in size, depth and expansion; every fault is one line."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+from xml.parsers import expat
+
+import yaml
+
+from fishnet.errors import InputError
+from fishnet.files.reading import MIB, decoded, read_bytes
+
+DEPTH = 64  # levels of nesting
+DIGITS = 400  # of a number: more than any float has
+_YAML_NODES = 2_000_000
+_YAML_DATE = "tag:yaml.org,2002:timestamp"
+
+
+def read_json(path: str | Path, limit: int = 256 * MIB) -> Any:
+    """A JSON file's content. Errors as in :func:`parse_json` and :func:`~fishnet.files.reading.read_bytes`."""
+    return parse_json(read_bytes(path, limit, "JSON file"), str(path))
+
+
+def parse_json(content: bytes | str, source: str) -> Any:
+    """JSON text as plain values.
+
+    Args:
+        content: UTF-8 text, with or without a byte order mark.
+        source: the file, for messages.
+
+    Raises:
+        InputError: not UTF-8, not JSON, nested too deeply, a number of too many digits, or a NaN or an Infinity, which
+            JSON does not have. The message names the source, and the line where it is known.
+    """
+    text = decoded(content, source) if isinstance(content, bytes) else content
+    try:
+        values = json.loads(text, parse_constant=_no_constant, parse_int=_whole, parse_float=_number)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source} line {error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{source}: nested too deeply (at most {DEPTH} levels)") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    if deeper_than(values, DEPTH):
+        raise InputError(f"{source}: nested too deeply (at most {DEPTH} levels)")
+    return values
+
+
+def deeper_than(values: Any, levels: int) -> bool:
+    """Whether lists and dicts are nested more than so many levels."""
+    layer = [values]
+    for _ in range(levels + 1):
+        layer = [
+            item
+            for value in layer
+            if isinstance(value, dict | list)
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise InputError(f"holds {name}, which is not JSON")
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise InputError(f"holds a number of {len(text):,} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise InputError(f"holds {text[:20]}, which is beyond any number here")
+    return value
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, dates or deep nesting; what looks like a date stays text."""
+
+    depth = 0
+    nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read: write the value out", problem_mark=mark)
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > _YAML_NODES or self.depth > DEPTH:
+            problem = "nested too deeply" if self.depth > DEPTH else "too many values"
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _YAML_DATE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(path: str | Path, limit: int = 16 * MIB) -> Any:
+    """A YAML file's content. Errors as in :func:`parse_yaml` and :func:`~fishnet.files.reading.read_bytes`."""
+    return parse_yaml(read_bytes(path, limit, "YAML file"), str(path))
+
+
+def parse_yaml(content: bytes | str, source: str) -> Any:
+    """YAML text as plain values: dicts, lists, texts, numbers, booleans and None. Dates stay texts.
+
+    Args:
+        content: UTF-8 text, with or without a byte order mark.
+        source: the file, for messages.
+
+    Raises:
+        InputError: not UTF-8, not YAML, tags of other kinds, aliases (which expand to any size), or nested too deeply.
+            The message names the source and the line.
+    """
+    text = decoded(content, source) if isinstance(content, bytes) else content
+    try:
+        return yaml.load(text, _PlainLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        raise InputError(f"{source}{line}: not YAML that can be read: {problem}") from None
+    except RecursionError:
+        raise InputError(f"{source}: nested too deeply (at most {DEPTH} levels)") from None
+    except (ValueError, TypeError, OverflowError) as error:  # numbers of too many digits, keys that cannot be keys
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{source}: holds a value that cannot be read ({reason[:80]})") from None
+
+
+_XML_DECLARED = re.compile(rb"^\s*<\?xml[^>]*encoding\s*=\s*[\"']([A-Za-z0-9._-]+)")
+
+
+def parse_xml(
+    content: bytes,
+    source: str,
+    *,
+    start: Callable[[str, dict[str, str], int], None],
+    end: Callable[[str], None],
+    text: Callable[[str], None],
+    depth: int = DEPTH,
+) -> None:
+    """Reads XML and calls back for what is in it.
+
+    Args:
+        content: the file's bytes, in any encoding that expat reads (UTF-8, UTF-16, Latin-1, ASCII).
+        source: the file, for messages.
+        start: is given each element's tag, its attributes and its line, from 1.
+        end: is given each tag that ends.
+        text: is given the text between, in pieces.
+        depth: elements inside each other.
+
+    Raises:
+        InputError: not XML, an encoding that is unknown or not kept to, nested too deeply, or a declared entity (which
+            may expand to any size). The message names the source and the line.
+    """
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    above = 0
+
+    def begin(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal above
+        above += 1
+        if above > depth:
+            raise InputError(f"{source} line {parser.CurrentLineNumber}: nested too deeply (at most {depth} levels)")
+        start(tag, attributes, parser.CurrentLineNumber)
+
+    def finish(tag: str) -> None:
+        nonlocal above
+        above -= 1
+        end(tag)
+
+    def refuse(*_: Any) -> NoReturn:
+        line = parser.CurrentLineNumber
+        raise InputError(f"{source} line {line}: declares an XML entity: refused, annotations have no use for one")
+
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, text
+    parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        declared = _XML_DECLARED.match(content)
+        encoding = f" (it declares the encoding {declared[1].decode()})" if declared else ""
+        raise InputError(f"{source} line {error.lineno}: not XML: {expat.ErrorString(error.code)}{encoding}") from None
+    except (ValueError, LookupError, UnicodeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source}: not XML that can be read ({' '.join(str(error).split())[:80]})") from None
