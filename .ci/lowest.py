@@ -5,7 +5,10 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-requirements = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+requirements = [
+    *project["dependencies"],
+    *(line for extra in project["optional-dependencies"].values() for line in extra),
+]
 for requirement in sorted(set(requirements)):
     if bound := re.fullmatch(r"([\w.-]+)>=([\w.]+)", requirement):
         print(f"{bound[1]}=={bound[2]}")

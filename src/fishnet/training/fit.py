@@ -4,6 +4,7 @@ import logging
 import shlex
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from fishnet.training.checkpoints import (
     write_whole,
     writing,
 )
+from fishnet.training.claim import claimed
 from fishnet.training.estimate import estimate
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
@@ -115,7 +117,8 @@ def fit(
         tell: receives lines for the user, in the first process.
 
     Raises:
-        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
+        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume, or another
+            process is training in it.
         WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
@@ -123,19 +126,20 @@ def fit(
     processes = find_processes(recipe)
     if processes.rank:
         tell = _say_nothing
-    else:
-        _check_out(out, resume)
-    position = read_position(last_of(out)) if resume else Position()
-    comment = "# " if dry_run else ""  # what a dry run tells is a recipe
-    plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
-    if dry_run:
-        _tell_estimate(plan, tell)
-        return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
-    if resume:
-        tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
-    else:
-        _check_apart(data, plan.sets, out)
-    return _run(plan, data, out, resume, quiet, tell)
+    with nullcontext() if processes.rank or dry_run else claimed(out, tell):
+        if not processes.rank:
+            _check_out(out, resume)
+        position = read_position(last_of(out)) if resume else Position()
+        comment = "# " if dry_run else ""  # what a dry run tells is a recipe
+        plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
+        if dry_run:
+            _tell_estimate(plan, tell)
+            return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
+        if resume:
+            tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
+        else:
+            _check_apart(data, plan.sets, out)
+        return _run(plan, data, out, resume, quiet, tell)
 
 
 def _plan(
@@ -163,13 +167,12 @@ def _plan(
     task.check(sets, preprocess)
     args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
     head_args = task.head_args(recipe, sets["train"], preprocess, tell)
-    model = task.build(
-        ModelSpec(
-            recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
-            pretrained=recipe.pretrained,
-        )
-    ).to(memory_format=torch.channels_last)  # fmt: skip
-    for note in start_from(model, weights) if weights else []:
+    spec = ModelSpec(
+        recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
+        pretrained=recipe.pretrained,
+    )  # fmt: skip
+    model = task.build(spec).to(memory_format=torch.channels_last)
+    for note in start_from(model, weights, task_name, spec) if weights else []:
         tell(note)
     it = cost(model, (recipe.channels, recipe.size, recipe.size))
     counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
