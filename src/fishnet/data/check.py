@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.entries import EntrySet
 from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
 
 Size = tuple[int, int]
@@ -206,6 +207,7 @@ def _as_list(batch: list[Any]) -> list[Any]:
     return batch
 
 
+@watched_workers()
 def check(
     parts: Mapping[str, LabelledSet],
     *,
@@ -255,7 +257,9 @@ def inspect(
 
     def counted(pictures: Inspected) -> Iterator[Any]:
         nonlocal done
-        reader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_as_list)
+        reader = DataLoader(
+            pictures, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
+        )
         for found in chain.from_iterable(reader):
             done += 1
             progress(done, total)

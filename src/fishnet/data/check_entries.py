@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from fishnet.data.check import Facts, Firsts, Inspected, Same, Tally, inspect
 from fishnet.data.entries import EntrySet
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError
 
 Part_co = TypeVar("Part_co", covariant=True)
@@ -36,6 +37,7 @@ class Gathering(Protocol[Part_co]):
         """All of it."""
 
 
+@watched_workers()
 def check_entries(
     parts: Mapping[str, EntrySet],
     inspected: Callable[[Any], InspectedEntries],

@@ -14,6 +14,7 @@ from fishnet.data.base import PictureSet
 from fishnet.data.pictures import as_view
 from fishnet.draw import sheet
 from fishnet.errors import InputError
+from fishnet.files.writing import whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,8 +80,8 @@ def table(
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Writes these columns of a table, and gives back its path."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    """Writes these columns of a table whole or not at all, and gives back its path."""
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -116,13 +117,14 @@ def worst_sheet(
     if not drawn:
         page.unlink(missing_ok=True)
         return []
-    sheet(drawn, columns).save(page)
+    with whole(page) as partial:
+        sheet(drawn, columns).save(partial)
     return [page]
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a figure as a PNG, and gives back its path."""
-    with warnings.catch_warnings():
+    """Writes a figure as a PNG, whole or not at all, and gives back its path."""
+    with whole(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # of names in scripts that the font lacks
-        figure.savefig(path, dpi=110, format="png")
+        figure.savefig(partial, dpi=110, format="png")
     return path

@@ -12,7 +12,9 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
+from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -59,17 +61,17 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
-            OSError: the place cannot be written to.
+            WorkError: a full disk, or a place that cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
+@watched_workers()
 def evaluate(
     predictor: Predictor,
     data: str,
@@ -102,7 +104,7 @@ def evaluate(
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
             task does not have or of another range.
-        WorkError: scores that are not finite.
+        WorkError: scores that are not finite, or a reading process that died.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)

@@ -20,7 +20,8 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
-from fishnet.errors import InputError
+from fishnet.data.workers import WorkerDiedError, watched_workers
+from fishnet.errors import InputError, WorkError
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
@@ -49,6 +50,7 @@ from fishnet.training.recipe import Recipe
 from fishnet.training.telling import Telling
 
 RECIPE = "recipe.yaml"
+_NOTHING_KEPT = "before the first checkpoint: nothing is kept"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 Tell = Callable[[str], None]
@@ -119,7 +121,7 @@ def fit(
     Raises:
         InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume, or another
             process is training in it.
-        WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
+        WorkError: the loss is not finite, a checkpoint or the bundle cannot be saved, or a reading process died.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
     _silence_lightning()
@@ -264,13 +266,14 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         use_distributed_sampler=False,
     )
     last = last_of(out)
+    again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
     try:
-        with writing(out):
+        with writing(out), watched_workers():
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
+    except WorkerDiedError as error:
+        raise WorkError(f"{error}; {f'{again} --workers 0' if last.is_file() else _NOTHING_KEPT}") from error
     except SystemExit:  # how Lightning ends an interrupted training
-        again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
-        rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
-        raise KeyboardInterrupt(f"interrupted; {rest}") from None
+        raise KeyboardInterrupt(f"interrupted; {again if last.is_file() else _NOTHING_KEPT}") from None
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
     curves = None if processes.rank else draw_curves(out)
