@@ -48,7 +48,7 @@ def bundle_of(folder: Path, task: str, spec: ModelSpec, model: TaskModel) -> str
 
 
 def per_class(model: TaskModel, classes: Classes) -> dict[str, dict[str, Tensor]]:
-    """The rows of each class in each layer that has some, written out by hand for each kind of head; "" is the background."""
+    """The rows of each class in each layer that has some, by hand for each kind of head; "" is the background."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in model.state_dict().items():
         names = ["", *classes.names]

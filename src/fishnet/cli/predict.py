@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +35,7 @@ def predict(
     ids: Path | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
 ) -> int:
     """Predict pictures and videos: files, folders, glob patterns, or - for a list of files on standard input.
@@ -78,6 +79,8 @@ def predict(
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+    trust
+        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
     quiet
         Print nothing but errors (with --out).
     """
@@ -92,7 +95,7 @@ def predict(
     form = "jsonl" if as_json else as_
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
-    predictor = load(bundle, device)
+    predictor = load(bundle, device, trust=trust)
     options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
     if ids is not None and (folder is None or "threshold" not in predictor.options):
         raise InputError(f"--ids {ids}: goes into coco_results.json, which comes with --out from what finds objects")
@@ -104,7 +107,7 @@ def predict(
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
         keep = None if embeddings is None else embeddings.add
         results = predictor.stream(files, batch_size, embedding=keep, **options)
-        writers: list[Any] = [stack.enter_context(closing(Writer(form, folder, quiet)))]
+        writers: list[Any] = [stack.enter_context(Writer(form, folder, quiet))]
         if folder is not None:
             writers += _files(stack, folder, files, predictor.bundle, image_ids, overlay)
         for source, result in results:
@@ -142,7 +145,7 @@ def _files(
     if bundle.task == "segment":
         writers.append(Masks(folder, sources, bundle.classes))
     if overlay:
-        writers.append(stack.enter_context(closing(Overlays(folder, sources, bundle.preprocess))))
+        writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess)))
     return writers
 
 

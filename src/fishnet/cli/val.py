@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 
 
 def val(
@@ -21,10 +21,12 @@ def val(
     workers: int = 1,
     threshold: float | None = None,
     most: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
@@ -56,6 +58,8 @@ def val(
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
     most
         Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
+    difficult
+        Detectors: whether Pascal VOC's objects that are marked difficult count. Default: as in training.
     tile
         Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge or blend.
     overlap
@@ -64,6 +68,8 @@ def val(
         Segmenters: the mean over flips and scales of each picture, several times as slow.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+    trust
+        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
     quiet
         No progress bar.
     as_json
@@ -79,11 +85,11 @@ def val(
             f"val reads data and counts with what trains, and {error.name} is missing: "
             "pip install 'fishnet-vision[train]'"
         ) from error
-    predictor = load(bundle, device)
+    predictor = load(bundle, device, trust=trust)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, progress=step,
+            tta=tta, threshold=threshold, most=most, difficult=difficult, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
@@ -91,6 +97,8 @@ def val(
             "were trained on would flatter the figures)",
             file=sys.stderr,
         )
+    for line in result.remarks:
+        print(f"fishnet: {line}", file=sys.stderr)
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
     if not as_json:
@@ -103,13 +111,12 @@ def val(
     files: list[Path] = []
     try:
         files = result.write(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        print(
-            f"fishnet: {error.filename or folder}: report not written ({reason}): choose another --out", file=sys.stderr
-        )
+    except WorkError as error:
+        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
     if as_json:
-        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}))
+        print(
+            json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}, allow_nan=False)
+        )
     elif files:
         print(f"\nsaved in {folder}: {', '.join(file.name for file in files)}")
     return 1 if result.broken or not files else 0

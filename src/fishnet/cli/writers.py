@@ -14,6 +14,8 @@ from PIL import Image
 
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.files.text import cell
+from fishnet.files.writing import GrowingText, whole, write_text
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
@@ -21,30 +23,35 @@ from fishnet.video import VideoWriter, frame_of, frames, is_video, rate_of
 
 
 class Writer:
-    """Prints results as they come, and keeps them in a file where a folder is given."""
+    """Prints results as they come, and keeps them in a file where a folder is given.
+
+    The file is ``predictions.jsonl.partial`` (or ``.csv.partial``) until the work is complete.
+    """
 
     def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
         self.form, self.quiet = form, quiet
         self.file = None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"predictions.{'csv' if form == 'csv' else 'jsonl'}"
-            self.file = path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+            self.file = GrowingText(folder / f"predictions.{'csv' if form == 'csv' else 'jsonl'}")
         self.started = False
 
     def add(self, source: str, result: Result) -> None:
         """One picture's result."""
         if self.form == "csv":
-            rows = [{"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows())]
+            rows = [
+                {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
+                for row in ({"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows()))
+            ]
             for stream in self._streams():
                 table = csv.DictWriter(stream, ["source", "rank", *result.columns], lineterminator="\n")
                 if not self.started:
                     table.writeheader()
                 table.writerows(rows)
         else:
-            line = json.dumps({"source": source, **result.to_dict()})  # ASCII: readable whatever the stream's encoding
+            # ASCII: readable whatever the stream's encoding
+            line = json.dumps({"source": source, **result.to_dict()}, allow_nan=False)
             if self.file is not None:
-                print(line, file=self.file)
+                self.file.write(f"{line}\n")
             if not self.quiet:
                 print(line if self.form == "jsonl" else f"{source}: {result.summary()}", flush=True)
         self.started = True
@@ -52,10 +59,13 @@ class Writer:
     def _streams(self) -> list[Any]:
         return [stream for stream in (self.file, None if self.quiet else sys.stdout) if stream is not None]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
         """Ends the file."""
         if self.file is not None:
-            self.file.close()
+            self.file.__exit__(*failure)
 
 
 class FreeNames:
@@ -97,7 +107,8 @@ class Overlays:
         frame = frame_of(source)
         if frame is None:
             self.close()
-            result.draw(_view(source, self.preprocess)).save(self.names.take(source))
+            with whole(self.names.take(source)) as partial:
+                result.draw(_view(source, self.preprocess)).save(partial)
             return
         path, number = frame
         if path != self.reading[0] or number < self.next:
@@ -109,11 +120,18 @@ class Overlays:
         assert self.video is not None
         self.video.add(result.draw(image))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Ends the video at hand; one that was broken off is removed."""
+        self.close(complete=kind is None)
+
+    def close(self, *, complete: bool = True) -> None:
         """Ends the video at hand."""
         video, self.video, self.reading = self.video, None, ("", iter(()))
         if video is not None:
-            video.close()
+            video.close(complete=complete)
 
 
 def _view(source: str, preprocess: Preprocess) -> Image.Image:
@@ -147,7 +165,8 @@ class Masks:
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
-        result.index_image().save(self.names.take(name))
+        with whole(self.names.take(name)) as partial:
+            result.index_image().save(partial)
 
 
 class ImageIds:
@@ -204,7 +223,8 @@ class CocoFiles:
     """A COCO results file, and one that says which picture and which category its ids are.
 
     ``coco_results.json`` is a list as :meth:`Detections.coco` gives it; ``coco_images.json`` has ``images`` (id,
-    file_name, width, height) and ``categories`` (id, name). Both appear at the end, unless the work is broken off.
+    file_name, width, height) and ``categories`` (id, name). Both appear at the end. If the work is broken off, the
+    results so far stay in ``coco_results.json.partial``.
 
     Args:
         folder: where they go; it is there.
@@ -215,8 +235,7 @@ class CocoFiles:
     def __init__(self, folder: Path, classes: Classes, ids: ImageIds | None = None) -> None:
         self.classes, self.ids = classes, ids
         self.results, self.table = folder / "coco_results.json", folder / "coco_images.json"
-        self.partial = folder / ".coco_results.json.partial"
-        self.file = self.partial.open("w", encoding="ascii")
+        self.file = GrowingText(self.results)
         self.images: list[dict[str, Any]] = []
         self.separator = "["
 
@@ -228,7 +247,7 @@ class CocoFiles:
         )
         self.images.append({**image, "width": result.size[1], "height": result.size[0]})
         for entry in result.coco(image["id"]):
-            self.file.write(f"{self.separator}\n{json.dumps(entry)}")
+            self.file.write(f"{self.separator}\n{json.dumps(entry, allow_nan=False)}")
             self.separator = ","
 
     def __enter__(self) -> Self:
@@ -237,14 +256,12 @@ class CocoFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.write("[]\n" if self.separator == "[" else "\n]\n")
-        self.file.close()
-        if kind is not None:
-            self.partial.unlink()
-            return
-        self.partial.replace(self.results)
-        categories = [{"id": entry["id"], "name": entry["name"]} for entry in self.classes.to_list()]
-        self.table.write_text(json.dumps({"images": self.images, "categories": categories}, indent=1) + "\n")
+        if kind is None:
+            self.file.write("[]\n" if self.separator == "[" else "\n]\n")
+        self.file.__exit__(kind, error, trace)
+        if kind is None:
+            categories = [{"id": entry["id"], "name": entry["name"]} for entry in self.classes.to_list()]
+            write_text(self.table, json.dumps({"images": self.images, "categories": categories}, indent=1) + "\n")
 
 
 def check_ids(ids: ImageIds, sources: Sequence[str]) -> None:

@@ -219,6 +219,10 @@ class Report(ABC):
     def rows(self) -> list[dict[str, Any]]:
         """One row a class, plain values for JSON and CSV."""
 
+    def remarks(self) -> list[str]:
+        """What the metrics do not show, one line each."""
+        return []
+
     @abstractmethod
     def lines(self) -> list[str]:
         """A table for people."""
@@ -341,6 +345,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """Fresh metrics, fed with ``update(outputs, targets)``, of values from 0 to 1; ``most``: see :meth:`report`."""
+
+    def remarks(self, pictures: PictureSet) -> list[str]:
+        """What the metrics of these annotated pictures do not show, one line each."""
+        return []
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report | None:
         """A fresh report; None where the level has none.

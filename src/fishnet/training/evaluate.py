@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,15 @@ from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
-from fishnet.training.recipe import Recipe
+from fishnet.training.recipe import Recipe, keys_of
 
-_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+_KEPT = (
+    "seed",
+    "val_fraction",
+    "ignore",
+    "void",
+    "difficult",
+)  # of the training's recipe: what decides how data are read
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
+        remarks: what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -47,6 +54,7 @@ class Evaluation:
     weights: str
     part: PictureSet
     report: Report | None
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a row for each class."""
@@ -57,6 +65,7 @@ class Evaluation:
             "pictures": self.pictures,
             "metrics": self.metrics,
             "broken": list(self.broken),
+            "remarks": list(self.remarks),
             "per_class": self.report.rows() if self.report else [],
         }
 
@@ -64,7 +73,7 @@ class Evaluation:
         """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
-            WorkError: a full disk, or a place that cannot be written to.
+            WorkError: the place cannot be written to.
         """
         metrics = folder / "metrics.json"
         write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
@@ -84,6 +93,7 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -99,6 +109,7 @@ def evaluate(
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         progress: called with pictures done and in all.
 
     Raises:
@@ -109,10 +120,12 @@ def evaluate(
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    if difficult is not None and "difficult" not in keys_of(bundle.task):
+        raise InputError(f"difficult: objects of Pascal VOC are marked so, {bundle.task} has none")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, difficult)
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -137,21 +150,27 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+    remarks = tuple(report.remarks()) if report else ()
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(
+    bundle: Bundle, data: str, split: str | None = None, difficult: Literal["ignore", "use"] | None = None
+) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        difficult: see :func:`evaluate`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
     task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    if difficult is not None:
+        recipe = recipe.replace({"difficult": difficult}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)

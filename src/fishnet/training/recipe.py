@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-
 from fishnet.errors import InputError, nearest
+from fishnet.files.documents import parse_yaml
+from fishnet.files.reading import MIB, read_text
 from fishnet.preprocess import LONGEST
 
 IMAGE: Final = ("classify",)
@@ -77,6 +77,11 @@ class Recipe:
         (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
     )
     void: tuple[str, ...] = _input((), "Names of classes that are neither learnt from nor measured.", PIXEL)
+    difficult: Literal["ignore", "use"] = _input(
+        "ignore",
+        "Pascal VOC's objects marked difficult: neither trained on nor counted, as in its own evaluation; or used.",
+        REGION,
+    )
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
     sixteen_bit: Literal["shift", "stretch"] = _input(
@@ -338,16 +343,10 @@ def load_recipe(
     if name in names:
         text = (files("fishnet") / "recipes" / task / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: cannot read this recipe ({error})") from error
+        text = read_text(name, MIB, "recipe")
     else:
         raise InputError(f"unknown recipe {name!r} for {task}: {nearest(name, names)} (or give a .yaml file)")
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+    values = parse_yaml(text, name) or {}
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe is a list of KEY: VALUE lines")
     _check_keys(task, values, name)

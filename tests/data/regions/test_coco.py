@@ -170,8 +170,7 @@ FAULTS: list[tuple[Callable[[Content], None], bool, str]] = [
     (put("annotations", 1, image_id=99), False, r"line 10: annotations\[1\]: image_id 99 is in no entry of images"),
     (put("annotations", 1, category_id=4), False, r"line 10: annotations\[1\]: category_id 4 is in no entry of categ"),
     (put("annotations", 1, id=0), False, r"line 10: annotations\[1\]: id 0 belongs to annotations\[0\] \(line 9\) a"),
-    (put("annotations", 1, id=None), False, r"line 10: annotations\[1\]: no id"),
-    (put("annotations", 1, id="x"), False, r"line 10: annotations\[1\]: id 'x' is no whole number"),
+    (put("annotations", 1, id=1.5), False, r"line 10: annotations\[1\]: id 1.5 is neither a whole number nor a text"),
     (put("annotations", 1, image_id=None), False, r"line 10: annotations\[1\]: no image_id"),
     (put("annotations", 1, category_id=None), False, r"line 10: annotations\[1\]: no category_id"),
     (put("annotations", 1, bbox=[1, 2, 3]), False, r"line 10: annotations\[1\]: bbox must be four numbers"),
@@ -274,8 +273,10 @@ def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
 def test_missing_pictures(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=3)
     (data / "train2017" / "train_001.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 images of .* train_001.png \(.*line 4: images\[1\]\): add them"):
+        opened(data)
     with pytest.raises(InputError, match=r"train_001.png: no such file \(.*train2017.json line 4: images\[1\]\)"):
-        opened(data)["train"].read(1)
+        opened(data, problems=[])["train"].read(1)
     (data / "train2017").rename(tmp_path / "away")
     with pytest.raises(InputError, match=r"none of its pictures found: train_000.png is not in .*data"):
         opened(data)
@@ -287,7 +288,8 @@ def test_missing_pictures(tmp_path: Path) -> None:
         ("", "line 1: the file ends too early"),
         ("[]", "line 1: expected an object with images"),
         ("{}", "no entries in images and categories: not a COCO"),
-        ('{"images": {}}', "line 1: expected a list as images"),
+        ('{"images": 3}', "line 1: expected a list as images"),
+        ('{"images": {"a": 1}}', "line 1: images is an object, but its 'a' is no entry"),
         ('{\n"images": [\n3]}', r"line 3: images\[0\] is not an object"),
         ('{\n"images": [{"id": 1, "file_name": "a.png"}\n{"id": 2}]}', "line 3: not JSON: expected , or ]"),
         ('{"images": [{"id": 1,\n "file_name" "x"}]}', "line 2: not JSON: Expecting ':'"),

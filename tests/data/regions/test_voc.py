@@ -80,9 +80,13 @@ def test_a_picture_without_annotation_is_left_out(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=3)
     (data / "train_001.xml").unlink()
     (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside a picture
-    every = opened(data)["all"]
+    problems: list[Finding] = []
+    every = opened(data, problems=problems)["all"]
     assert [every.key(i) for i in range(len(every))] == ["train_000.jpg", "train_002.jpg"]
     assert every.left_out == (str(data / "train_001.jpg"),)
+    assert [problem.code for problem in problems] == ["image-left-out"]
+    with pytest.raises(InputError, match=r"1 of 3 images of .*data have no annotation and are left out: .*001.jpg"):
+        opened(data)
 
 
 def test_which_of_two_pictures_of_a_name(tmp_path: Path) -> None:

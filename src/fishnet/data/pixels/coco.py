@@ -109,7 +109,7 @@ def open_coco(
         InputError: see :class:`CocoPixels`.
     """
     sets: dict[str, CocoPixels] = {}
-    for part, (path, places) in found.items():
+    for part, (path, places, _) in found.items():
         sets[part] = CocoPixels(path, places, channels, classes, ignore=ignore, void=void, problems=problems)
         classes = sets[part].classes
     return sets

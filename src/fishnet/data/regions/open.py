@@ -1,6 +1,7 @@
 """From what the user names to data with objects: which format it is, and its train, val and test parts."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from fishnet.data.findings import Finding
@@ -23,6 +24,7 @@ def open_regions(
     whole: bool = False,
     masks: bool = False,
     problems: list[Finding] | None = None,
+    difficult: voc.Difficult = "ignore",
 ) -> dict[str, RegionSet]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
@@ -35,6 +37,8 @@ def open_regions(
         whole: hold nothing out.
         masks: objects come with segmentations, which all of them must then have.
         problems: collects what is wrong with single annotations, which are left out; None raises at the first.
+        difficult: what becomes of Pascal VOC's objects that are marked so: see
+            :class:`~fishnet.data.regions.voc.VocRegions`.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
@@ -44,7 +48,7 @@ def open_regions(
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
             the train part or the model lacks.
     """
-    opener, place = found_in(data, lambda path: _opened(path, masks), "annotations", LAYOUTS)
+    opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
     sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
@@ -54,12 +58,12 @@ def looks_like_regions(data: str) -> bool:
     return bool(data) and _opened(Path(data), False) is not None
 
 
-def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
+def _opened(path: Path, masks: bool, difficult: voc.Difficult = "ignore") -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
         (coco.find_coco, coco.open_coco),
-        (yolo.find_yolo, yolo.open_yolo),
-        (lambda folder: voc.find_voc(folder, masks), voc.open_voc),
+        (yolo.find_yolo, partial(yolo.open_yolo, trusted=path.is_file())),
+        (lambda folder: voc.find_voc(folder, masks), partial(voc.open_voc, difficult=difficult)),
         (idmasks.find_masks, idmasks.open_masks),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path))), None)
