@@ -54,7 +54,7 @@ def per_class(model: TaskModel, classes: Classes) -> dict[str, dict[str, Tensor]
         names = ["", *classes.names]
         if "cls_score." in key or "mask_fcn_logits." in key:
             found[key] = {name: value[i] for i, name in enumerate(names)}
-        elif "bbox_pred." in key and len(value) == 4 * len(names):
+        elif "box_predictor.bbox_pred." in key and len(value) == 4 * len(names):
             found[key] = {name: value[4 * i : 4 * i + 4] for i, name in enumerate(names)}
         elif "cls_logits." in key and "rpn" not in key:
             count = len(classes)

@@ -155,7 +155,10 @@ def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], sizes: list[Si
 class Cascade(TwoStage):
     """Cascade R-CNN."""
 
-    rows_of_classes: ClassVar = {"cls_score": ClassRows(1), "mask_fcn_logits": ClassRows(1)}  # boxes of any class
+    rows_of_classes: ClassVar = {
+        "box_predictor.cls_score": ClassRows(1),
+        "mask_fcn_logits": ClassRows(1),
+    }  # boxes of any class
 
     def _roi_heads(self, spec: HeadSpec) -> nn.Module:
         return CascadeHeads(spec, self.names, self.classes, self.with_masks)

@@ -189,8 +189,8 @@ class TwoStage(Detector):
     strides = (*wants_pyramid, 64)
     with_masks = False
     rows_of_classes: ClassVar = {
-        "cls_score": ClassRows(1),
-        "bbox_pred": ClassRows(1, 4),
+        "box_predictor.cls_score": ClassRows(1),
+        "box_predictor.bbox_pred": ClassRows(1, each=4),
         "mask_fcn_logits": ClassRows(1),
     }
 
@@ -302,7 +302,7 @@ class OneStage(Detector):
 
     wants_pyramid = (8, 16, 32)
     strides = (*wants_pyramid, 64, 128)
-    rows_of_classes: ClassVar = {"cls_logits": ClassRows()}  # a group for each anchor of a place
+    rows_of_classes: ClassVar = {"classification_head.cls_logits": ClassRows()}  # a group for each anchor of a place
     net: Any
 
     def _beyond(self) -> Any:
