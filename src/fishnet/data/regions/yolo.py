@@ -97,9 +97,16 @@ class YoloRegions(FileRegions):
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
+        return self._scaled(entry, upright_size(entry.path, self.channels), self.with_masks)
+
+    def stated(self, index: int) -> Objects:
+        """See :class:`~fishnet.data.regions.base.RegionSet`; reads each picture's header once."""
+        entry = self.entries[index]
         if entry.path not in self._sizes:
             self._sizes[entry.path] = upright_size(entry.path, self.channels)
-        size = self._sizes[entry.path]
+        return self._scaled(entry, self._sizes[entry.path], False)
+
+    def _scaled(self, entry: YoloEntry, size: tuple[int, int], masks: bool) -> Objects:
         scale = np.array([size[1], size[0]], np.float64)
         outlines = [_corners(shape).astype(np.float64) * scale for shape in entry.shapes]
         return Objects.of(
@@ -107,7 +114,7 @@ class YoloRegions(FileRegions):
             [self.index[self.names[number]] for number in entry.classes],
             size,
             areas=[outline_area(corners) for corners in outlines],
-            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if self.with_masks else None,
+            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if masks else None,
         )
 
     def place(self, index: int, number: int) -> str:
@@ -143,7 +150,7 @@ class YoloRegions(FileRegions):
 
     def _rows(self, text: Path, problems: list[Finding] | None) -> tuple[list[Row], _Wrong]:
         try:
-            return read_rows(text) if text.is_file() else ([], [])
+            return read_rows(text) if text.exists() else ([], [])
         except InputError as error:
             complain(str(error), problems, file=str(text))
         return [], []
