@@ -44,7 +44,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
-        remarks: what the metrics do not show, one line each.
+        remarks: what was found while opening the data, and what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -155,7 +155,8 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    remarks = tuple(report.remarks()) if report else ()
+    notes = [finding.message for finding in sets[split].notes if finding.severity != "note"]
+    remarks = (*notes, *(report.remarks() if report else ()))
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
