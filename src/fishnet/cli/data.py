@@ -32,9 +32,10 @@ def check(
     *,
     channels: int = 3,
     task: Task | None = None,
-    ignore: Annotated[tuple[int, ...], _Many] = (),
+    ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
     classes: Annotated[tuple[str, ...], _Many] = (),
+    threshold_masks: int = 0,
     sheet: Path | None = None,
     only: Codes = (),
     skip: Codes = (),
@@ -62,11 +63,14 @@ def check(
         pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
         classify.
     ignore
-        Of segment: ids that are neither learnt from nor measured, as for training.
+        Of segment: ids that are neither learnt from nor measured, as for training; none: no others than the format's
+        own.
     void
         Of segment: names of such classes.
     classes
         Names of the classes to check, as for training; by default all.
+    threshold_masks
+        Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
     only
@@ -87,8 +91,10 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
     task = task or _task_of(data)
-    if (ignore or void) and task != "segment":
-        raise InputError(f"--ignore and --void are for --task segment, not {task}")
+    if (ignore or void or threshold_masks) and task != "segment":
+        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
+    if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
+        raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
     if sheet is not None and task == "classify":
         raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
     from fishnet.cli.check_tables import draw_sheet, findings_lines
@@ -96,7 +102,8 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    level = _level(task, data, channels, ignore, void, classes)
+    masks = {"ignore": ignore, "void": void, "threshold": threshold_masks}
+    level = _level(task, data, channels, classes, masks)
     with bar("reading", show=not (quiet or as_json)) as step:
         checked = level.check(level.parts, level.problems, workers=workers, progress=step)
     checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
@@ -128,9 +135,7 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(
-    task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...], only: tuple[str, ...]
-) -> _Level:
+def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
     whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
     problems: list[Finding] = []
     if task == "classify":
@@ -143,7 +148,7 @@ def _level(
         from fishnet.data.pixels.check import check_pixels
         from fishnet.data.pixels.open import open_pixels
 
-        maps = open_pixels(data, channels, **whole, ignore=ignore, void=void, problems=problems)
+        maps = open_pixels(data, channels, **whole, **masks, problems=problems)
         return _Level(maps, problems, check_pixels, pixel_check.tables, pixel_check.draw)
     from fishnet.cli import region_check
     from fishnet.data.regions.check import check_regions

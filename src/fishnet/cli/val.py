@@ -27,6 +27,10 @@ def val(
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
     max_pixels: int | None = None,
+    ignore: Annotated[
+        tuple[int | Literal["none"], ...] | None, Parameter(negative_iterable=(), consume_multiple=True)
+    ] = None,
+    threshold_masks: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
@@ -73,6 +77,11 @@ def val(
     max_pixels
         Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
         more than 1 GB to decode.
+    ignore
+        Segmenters: ids in the masks that are not measured; none: no others than the format's own. Default: as in the
+        training.
+    threshold_masks
+        Segmenters: masks are black and white, from this number on foreground; 0: ids. Default: as in the training.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     trust
@@ -99,8 +108,8 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
-            overlap=overlap, tta=tta, threshold=threshold, most=most, difficult=difficult, max_pixels=max_pixels,
-            progress=step,
+            overlap=overlap, tta=tta, threshold=threshold, most=most, difficult=difficult, ignore=ignore,
+            threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(

@@ -335,7 +335,7 @@ _ALL = (
     ),
     Rule(
         "object-difficult",
-        "warning",
+        "note",
         "Objects are marked difficult: neither trained on nor counted, as in Pascal VOC's own evaluation.",
         "Use --difficult use to train on and count them.",
     ),
@@ -397,6 +397,24 @@ _ALL = (
     ),
     # semantic segmentation
     Rule(
+        "mask-255-unclear",
+        "error",
+        "255 may be a class of the masks or stand for pixels to be ignored.",
+        "Say `--ignore 255` or `--ignore none`, or name all ids in a classes file.",
+    ),
+    Rule(
+        "mask-anti-aliased",
+        "error",
+        "Masks hold many numbers that lie on edges alone, as smoothing and lossy files leave them.",
+        "Save masks without smoothing, or read masks of two classes with `--threshold-masks 128`.",
+    ),
+    Rule(
+        "mask-levels-unnamed",
+        "error",
+        "Masks hold evenly spread grey levels, and the classes file numbers its classes otherwise.",
+        "Write the level before each name in the classes file.",
+    ),
+    Rule(
         "mask-unreadable",
         "error",
         "A mask is missing or broken.",
@@ -415,27 +433,56 @@ _ALL = (
         "error",
         "Masks hold an id or a colour that no class has.",
         "Add it to the classes file, or ignore it with `--ignore ID`.",
-        "Stops at the first such mask, or skips and counts them with `--on-error skip`.",
+    ),
+    Rule(
+        "mask-reading",
+        "note",
+        "What the masks hold was concluded from the numbers in them.",
+        "Say it with `--ignore`, or in a classes file, if the conclusion is wrong.",
+    ),
+    Rule(
+        "mask-mostly-ignored",
+        "warning",
+        "More than half of the pixels of a split are ignored.",
+        "Compare what is ignored (`--ignore`, `--void`, the format's own) with the ids of the masks.",
     ),
     Rule(
         "mask-all-ignored",
         "warning",
         "Every pixel of a mask is ignored, so that nothing is learnt from its image.",
         "Annotate the mask, or remove it with its image.",
-        "Not looked for.",
+    ),
+    Rule(
+        "mask-exif-unclear",
+        "warning",
+        "The EXIF orientation turns an image whose mask fits both ways; masks are taken to lie on the upright image.",
+        "Look at masks with `fishnet data check --sheet`; remove wrong orientations with `exiftool -Orientation=`.",
     ),
     Rule(
         "class-without-pixels",
         "error",
-        "The classes file names a class that no mask has a pixel of.",
+        "The classes file names a class of which no mask that is trained on has a pixel.",
         "Compare the ids of the masks with those of the file; remove the class, or leave it out with `--void NAME`.",
-        "Not looked for.",
+        "Says it once, and trains without it.",
+        goes_on=True,
     ),
     Rule(
         "class-absent",
         "note",
         "No mask has a pixel of a class that the format knows.",
         "Leave the class out with `--void NAME` if it is not wanted.",
+    ),
+    Rule(
+        "class-dominates",
+        "warning",
+        "More than 99.9 % of the pixels that count are of one class.",
+        "Compare the ids of the masks with the classes; if they are right, set `--class-weights`.",
+    ),
+    Rule(
+        "class-not-validated",
+        "warning",
+        "The val split has no pixel of a class that is trained on.",
+        "Move images with this class to the val split.",
     ),
 )
 RULES: dict[str, Rule] = {rule.code: rule for rule in _ALL}

@@ -1,7 +1,7 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.regions.base import RegionSet
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
@@ -25,6 +27,7 @@ _KEPT = (
     "val_fraction",
     "ignore",
     "void",
+    "threshold_masks",
     "difficult",
     "classes",
     "fold",
@@ -71,7 +74,7 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
             WorkError: the place cannot be written to.
@@ -81,6 +84,7 @@ class Evaluation:
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
+@watched_workers()
 def evaluate(
     predictor: Predictor,
     data: str,
@@ -94,6 +98,8 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    ignore: Sequence[int | str] | None = None,
+    threshold_masks: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
     max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -112,6 +118,8 @@ def evaluate(
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
+            training read them.
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
@@ -119,17 +127,20 @@ def evaluate(
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
             task does not have or of another range.
-        WorkError: scores that are not finite.
+        WorkError: scores that are not finite, or a reading process that died.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
-    if difficult is not None and "difficult" not in keys_of(bundle.task):
-        raise InputError(f"difficult: objects of Pascal VOC are marked so, {bundle.task} has none")
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
+    reading = {name: value for name, value in reading.items() if value is not None}
+    for name in reading:
+        if name not in keys_of(bundle.task):
+            raise InputError(f"{name}: says how data are read, and is not for {bundle.task}")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, classes=classes, difficult=difficult, max_pixels=max_pixels)
+    sets = open_parts(bundle, data, split, reading, max_pixels)
     predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
@@ -155,8 +166,7 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    notes = [finding.message for finding in sets[split].notes if finding.severity != "note"]
-    remarks = (*notes, *(report.remarks() if report else ()))
+    remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
@@ -164,9 +174,7 @@ def open_parts(
     bundle: Bundle,
     data: str,
     split: str | None = None,
-    *,
-    classes: Sequence[str] = (),
-    difficult: Literal["ignore", "use"] | None = None,
+    reading: Mapping[str, Any] | None = None,
     max_pixels: int | None = None,
 ) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
@@ -175,18 +183,14 @@ def open_parts(
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
-        difficult: see :func:`evaluate`.
+        reading: keys of the recipe that say how data are read, other than the training's.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
-        classes: names of the classes that are wanted; by default those that the training named, or all.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
-    task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
-    if difficult is not None:
-        recipe = recipe.replace({"difficult": difficult}, where="val")
-    if classes:
-        recipe = recipe.replace({"classes": classes}, where="val")
+    task, channels = get_task(bundle.task), bundle.preprocess.channels
+    recipe = _recipe(bundle).replace(reading or {}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
@@ -199,6 +203,14 @@ def _recipe(bundle: Bundle) -> Recipe:
     """What decides how data are read, as the training had it."""
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
     return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
+
+
+def _notes(part: PictureSet) -> list[str]:
+    """How a split's annotations were read, and what was left out of it."""
+    notes = [finding.message for finding in part.notes]
+    alone: Sequence[str] = () if isinstance(part, RegionSet) else getattr(part, "left_out", ())  # theirs are notes
+    left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
+    return [*getattr(part, "conclusions", ()), *notes, *left_out]
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:

@@ -77,10 +77,16 @@ class Recipe:
         (), "Names of the classes to use, where the data has more: objects, pixels and images of others are left out."
     )
     fold: int = _input(-1, "Tables with a column of folds: the number of the fold to validate with; -1: none.", IMAGE)
-    ignore: tuple[int, ...] = _input(
-        (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
+    ignore: tuple[int | Literal["none"], ...] = _input(
+        (),
+        "Ids in the masks that are neither learnt from nor measured, besides the format's own; none: no others, not "
+        "even 255 where it looks like an outline.",
+        PIXEL,
     )
     void: tuple[str, ...] = _input((), "Names of classes that are neither learnt from nor measured.", PIXEL)
+    threshold_masks: int = _input(
+        0, "Masks are black and white: from this number on foreground, below background, e.g. 128; 0: ids.", PIXEL
+    )
     difficult: Literal["ignore", "use"] = _input(
         "ignore",
         "Pascal VOC's objects marked difficult: neither trained on nor counted, as in its own evaluation; or used.",
@@ -184,8 +190,8 @@ class Recipe:
                 raise InputError(f"{name}={getattr(self, name)}: must be 0 or from 32")
         self._check_pairs()
         self._check_in_vain()
-        if any(not 0 <= id_ < 2**32 for id_ in self.ignore):
-            raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more")
+        if any(id_ != "none" and not 0 <= id_ < 2**32 for id_ in self.ignore):
+            raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more, or none")
         if 0 < self.max_size < self.size:
             raise InputError(
                 f"max_size={self.max_size}: the longest side cannot be below the shorter, size={self.size}"
@@ -267,7 +273,7 @@ _RANGES = (
     ("detections", 1, 100_000), ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384),
     ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
     ("decoder_channels", 8, 4096), ("crop_size", 0, 8192), ("single_class", 0, 1), ("boundary", 0, 1000),
-    ("auxiliary", 0, 1000),
+    ("auxiliary", 0, 1000), ("threshold_masks", 0, 65_535),
 )  # fmt: skip
 
 
@@ -309,7 +315,7 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
             return tuple(_convert(where, name, v, a) for v, a in zip(value, arguments, strict=True))
         raise InputError(f"{where}: {name}={value!r}: must be a list of {len(arguments)} numbers")
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(where, name, value, arguments[0])
+        return None if value is None else _one_of(where, name, value, arguments)
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -318,6 +324,17 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise InputError(f"{where}: {name}={value!r}: must be {_article(hint.__name__)}")
+
+
+def _one_of(where: str, name: str, value: Any, hints: tuple[Any, ...]) -> Any:
+    """A value of one of several types, the first that takes it. Raises the InputError of the first where none does."""
+    first: InputError | None = None
+    for hint in (hint for hint in hints if hint is not type(None)):
+        try:
+            return _convert(where, name, value, hint)
+        except InputError as error:
+            first = first or error
+    raise first or InputError(f"{where}: {name}={value!r}: no value that is known")
 
 
 def _article(name: str) -> str:

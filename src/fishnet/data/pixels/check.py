@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
 from fishnet.data.pixels.base import IGNORE, PixelSet
-from fishnet.data.pixels.names import FILES, colour_text
+from fishnet.data.pixels.names import colour_text
 from fishnet.data.pixels.pairs import MaskPixels
 
 
@@ -76,23 +75,16 @@ def check_pixels(
     """
     check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
     images = {split: part.pictures_per_class for split, part in check.parts.items()}
-    findings = (*check.findings, *untrained(images), *_without_pixels(next(iter(parts.values())), check.parts))
-    return replace(check, findings=tuple(in_order(findings)))
+    findings = (*check.findings, *untrained(images), *_never_drawn(next(iter(parts.values())), check.parts))
+    # What a look at all masks finds is found again, in the same words, with each mask.
+    return replace(check, findings=tuple(in_order(dict.fromkeys(findings))))
 
 
-def _without_pixels(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
-    """The classes that no mask has, by the first split's set and what each split holds."""
-    place = _named_in(first)
-    for name in first.classes.names:
+def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
+    """The classes of objects that no label map has; those of masks are in :mod:`fishnet.data.pixels.plausibility`."""
+    for name in first.classes.names if not isinstance(first, MaskPixels) else ():
         if not any(part.pixels_per_class[name] for part in checks.values()):
-            code = "class-without-pixels" if place else "class-absent"
-            yield Finding(code, f"{name}: no mask has a pixel of it", file=place)
-
-
-def _named_in(samples: PixelSet) -> str:
-    """The file of the data set's own that names its classes; empty where its format does, or its masks."""
-    place = Path(samples.legend.place) if isinstance(samples, MaskPixels) else Path()
-    return str(place) if place.name.lower() in FILES else ""
+            yield Finding("class-absent", f"{name}: no label map has a pixel of it")
 
 
 class _Gathered:
@@ -127,8 +119,8 @@ class _Gathered:
             self.all_ignored += 1
             self._say("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({place})", place)
         if isinstance(facts, Facts) and mask.size != facts.size[::-1]:
-            sizes = f"is {facts.size[0]}x{facts.size[1]} px, but its mask {mask.size[1]}x{mask.size[0]}"
-            self._say("mask-size-differs", f"{source}: {sizes} ({place})", place)
+            line = self.pictures.unlike(index, facts.size[::-1], mask.size)
+            self._say("mask-size-differs", f"{line}{self.pictures.turned(index, mask.size)}", place)
 
     def summary(self, tally: Tally) -> PixelPart:
         """All of it."""
