@@ -335,7 +335,7 @@ _ALL = (
     ),
     Rule(
         "object-difficult",
-        "warning",
+        "note",
         "Objects are marked difficult: neither trained on nor counted, as in Pascal VOC's own evaluation.",
         "Use --difficult use to train on and count them.",
     ),
