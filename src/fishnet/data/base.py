@@ -18,11 +18,11 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
-from fishnet.data.depth import SixteenBit
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
+from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]
 
@@ -36,7 +36,8 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     Attributes:
         classes: names and original ids.
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
-        sixteen_bit: what becomes of more than 8 bits a channel; whoever opens a set may set it, before it is read.
+        reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
+            it, before it is read.
         skipped: how many files beside the images were not read, by their ending.
         links: linked folders that were not followed, since they lead outside of the dataset.
         notes: findings of the opening, which :mod:`~fishnet.data.plausibility` passes on.
@@ -44,10 +45,10 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
     classes: Classes
     channels: int
+    reading: Reading = DEFAULT
     skipped: Mapping[str, int] = MappingProxyType({})
     links: Sequence[Path] = ()
     notes: Sequence[Finding] = ()
-    sixteen_bit: SixteenBit = "shift"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -99,14 +100,12 @@ class EncodedSet(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, int]:
         """See :class:`PictureSet`."""
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return picture, self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         """See :class:`PictureSet`."""
-        image = decode_tensor(
-            self.encoded(index), self.channels, self.source(index), least, sixteen_bit=self.sixteen_bit
-        )
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), least, reading=self.reading)
         return image, self.labels[index]
 
 
@@ -133,13 +132,13 @@ class Subset(LabelledSet):
         self.labels = [whole.labels[i] for i in self.indices] if labels is None else labels
 
     @property
-    def sixteen_bit(self) -> SixteenBit:
+    def reading(self) -> Reading:
         """The whole set's, for reading and for setting."""
-        return self.whole.sixteen_bit
+        return self.whole.reading
 
-    @sixteen_bit.setter
-    def sixteen_bit(self, policy: SixteenBit) -> None:
-        self.whole.sixteen_bit = policy
+    @reading.setter
+    def reading(self, reading: Reading) -> None:
+        self.whole.reading = reading
 
     def __len__(self) -> int:
         return len(self.indices)

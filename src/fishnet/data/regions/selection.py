@@ -60,7 +60,7 @@ class SelectedRegions(RegionSet):
     def part(self, indices: Sequence[int]) -> Self:
         """See :class:`~fishnet.data.entries.EntrySet`."""
         other = type(self)(self.whole.part(indices), self.classes, self.places)
-        other.sixteen_bit = self.sixteen_bit
+        other.reading = self.reading
         return other
 
 
