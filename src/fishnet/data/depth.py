@@ -47,7 +47,7 @@ def stretched(array: NDArray[Any], reading: Reading = DEFAULT, no_data: float | 
         values = array[rows].astype(kind)
         scaled: NDArray[Any] = (values - low) * (255 / width)
         if no_data is not None:
-            scaled[missing(values, no_data)] = 0
+            scaled[missing(array[rows], no_data)] = 0
         page[rows] = scaled.clip(0, 255).round()
     return page
 
@@ -64,16 +64,17 @@ def missing(array: NDArray[Any], no_data: float | None) -> NDArray[np.bool_]:
         return np.zeros(array.shape, np.bool_)
     if np.isnan(no_data):
         return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, np.bool_)
-    return (
-        np.asarray(array == array.dtype.type(no_data)) if _holds(array.dtype, no_data) else np.zeros(array.shape, bool)
-    )
+    if not _holds(array.dtype, no_data):
+        return np.zeros(array.shape, np.bool_)
+    with np.errstate(over="ignore"):  # beyond float32 it is infinity, which then stands for no-data
+        return np.asarray(array == array.dtype.type(no_data))
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:
     """Whether a type of numbers has this value: 65536 is none of uint16."""
     if dtype.kind == "f":
         return True
-    return value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max if np.isfinite(value) else False
+    return bool(np.isfinite(value)) and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def check_finite(array: NDArray[Any], no_data: float | None = None) -> None:
@@ -110,8 +111,9 @@ def sample(array: NDArray[Any], limit: int, no_data: float | None = None) -> NDA
     if step > 1 and step % array.shape[-1] == 0:
         step += 1  # never one column alone
     flat = array.reshape(-1)[::step] if array.flags.c_contiguous else array.flatten()[::step]
-    values: NDArray[Any] = flat.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)
-    return values if no_data is None else values[~missing(values, no_data)]
+    if no_data is not None:
+        flat = flat[~missing(flat, no_data)]
+    return flat.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)
 
 
 class DeepColour(NamedTuple):

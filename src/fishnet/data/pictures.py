@@ -16,7 +16,7 @@ from fishnet.data.depth import STRIP, check_finite, missing, stretched, stretche
 from fishnet.data.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
-from fishnet.images.opening import UnknownImage, open_image, orientation, upright
+from fishnet.images.opening import UnknownImageError, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -255,11 +255,11 @@ def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> Pic
         no_data = no_data_of(encoded)
     if channels not in (1, 3):
         return read_stack(encoded, channels, reading.max_pixels)
-    if reading.sixteen_bit != "shift" and (deep := stretched_colour(encoded, reading, no_data)) is not None:
-        return to_channels(deep, channels)
     try:
+        if reading.sixteen_bit != "shift" and (deep := stretched_colour(encoded, reading, no_data)) is not None:
+            return to_channels(deep, channels)
         image = open_image(encoded, reading.max_pixels)
-    except UnknownImage:
+    except UnknownImageError:
         samples = _samples(encoded, channels, reading) if is_tiff(encoded) else None
         if samples is None:
             raise

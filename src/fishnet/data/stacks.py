@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 
 from fishnet.data.depth import check_finite, missing
 from fishnet.errors import InputError, first_line
-from fishnet.images.opening import MEMORY, UnknownImage, open_image, orientation, too_many, upright
+from fishnet.images.opening import MEMORY, UnknownImageError, open_image, orientation, too_many, upright
 from fishnet.images.tiff import Directory, check_layout, directories, is_tiff, no_data_of
 
 NPY = b"\x93NUMPY"
@@ -265,7 +265,7 @@ def _pillow_has(encoded: bytes, channels: int, max_pixels: int | None) -> bool:
     try:
         with open_image(encoded, max_pixels) as image:
             return len(image.getbands()) == channels
-    except UnknownImage:
+    except UnknownImageError:
         return False
 
 

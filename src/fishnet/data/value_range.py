@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.depth import SHARE, deep_colour, missing, sample
+from fishnet.data.depth import SHARE, deep_colour, sample
 from fishnet.data.stacks import NPY, read_npy, read_samples
 from fishnet.errors import InputError
-from fishnet.images.opening import UnknownImage, open_image
+from fishnet.images.opening import UnknownImageError, open_image
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -74,10 +74,9 @@ def measure(images: Any, limit: int = IMAGES) -> ValueRange:
             plain += 1
             continue
         array, no_data = numbers
-        every = sample(array, _VALUES)
-        without = missing(every, no_data) | ~np.isfinite(every)
-        gaps, counted = gaps + int(missing(every, no_data).sum()), counted + every.size
-        some = every[~without]
+        every, some = sample(array, _VALUES), sample(array, _VALUES, no_data)
+        gaps, counted = gaps + every.size - some.size, counted + every.size
+        some = some[np.isfinite(some)]
         if not some.size:
             continue
         if stand_in[0] is None:
@@ -126,12 +125,12 @@ def numbers_of(encoded: bytes, reading: Reading = DEFAULT) -> tuple[NDArray[Any]
         array = read_npy(encoded)
         return None if array.dtype.kind not in "iuf" or array.dtype == np.uint8 else (array, None)
     no_data = no_data_of(encoded)
-    if (deep := deep_colour(encoded, reading.max_pixels)) is not None:
-        return deep.values, no_data
     try:
+        if (deep := deep_colour(encoded, reading.max_pixels)) is not None:
+            return deep.values, no_data
         with open_image(encoded, reading.max_pixels) as image:
             return (np.asarray(image), no_data) if image.mode.startswith("I") or image.mode == "F" else None
-    except UnknownImage:
+    except UnknownImageError:
         for channels in (3, 1) if is_tiff(encoded) else ():
             samples = read_samples(encoded, channels, reading.max_pixels)
             if samples is not None:

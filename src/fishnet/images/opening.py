@@ -77,7 +77,7 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-class UnknownImage(InputError):
+class UnknownImageError(InputError):
     """A file that is no image, or of a format that is not read."""
 
 
@@ -89,9 +89,9 @@ def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> Imag
         max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
-        UnknownImage: no image, or of a format that is not read; the message names it.
-        InputError: of too many px, one that would take more than :data:`MEMORY` to decode, or one whose layout is made to
-            fill memory.
+        UnknownImageError: no image, or of a format that is not read; the message names it.
+        InputError: of too many px, one that would take more than :data:`MEMORY` to decode, or one whose layout is made
+            to fill memory.
         Errors of Pillow for a broken file.
     """
     head = content[:256] if isinstance(content, bytes) else _head(content)
@@ -100,7 +100,7 @@ def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> Imag
     try:
         image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content)
     except UnidentifiedImageError:
-        raise UnknownImage(_what_else(head)) from None
+        raise UnknownImageError(_what_else(head)) from None
     try:
         _check_size(image, max_pixels)
     except InputError:
