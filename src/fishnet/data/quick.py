@@ -36,7 +36,8 @@ def _plausibility(sets: Mapping[str, Any]) -> list[Finding]:
         level = regions
     elif isinstance(some, PixelSet):
         level = pixels
-    return [*_orphans(sets), *_named_twice(sets), *level.plausibility(sets)]
+    others = () if level is labelled else (*labelled.class_names(sets), *labelled.files_beside(sets))
+    return [*level.plausibility(sets), *others]
 
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
