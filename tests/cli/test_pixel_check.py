@@ -98,6 +98,7 @@ def test_faults_by_file(tmp_path: Path, run: Run) -> None:
         ("mask-id-unnamed", f"7: 7,680 px in 1 masks of train, first {train}/masks/002.png"),
         ("mask-unreadable", f"{train}/masks/003.png: not a mask that can be read"),
         ("class-without-pixels", "moss: no mask of train has a pixel of it (val has 7,680)"),
+        ("class-without-pixels", "moss: no mask of train has a pixel of it (val has 7,680)"),
         ("class-untrained", "moss: in 1 images of val, but in none of train"),
     ):
         assert f"\nerror {code_} (1): {RULES[code_].meaning}\n  {line}" in out

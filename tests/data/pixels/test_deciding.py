@@ -1,5 +1,6 @@
 """What the numbers in masks mean: what 255 is, grey levels, black and white, anti-aliased masks, thresholds."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,11 +179,11 @@ def test_the_user_decides(tmp_path: Path) -> None:
 def test_the_format_decides(tmp_path: Path) -> None:
     part = opened(voc_folder(tmp_path / "data"))["train"]
     assert (part.label_map(0)[0] == 255).all()
+    data = mask_folder(tmp_path / "plain", names=None)
+    save_mask(data / "val" / "masks" / "000.png", np.full((80, 96), 255), "index")
+    val = opened(data, classes=Classes.of("012"), ignore=["none"])["val"]
     with pytest.raises(InputError, match="ids without a name: 255"):
-        data = mask_folder(tmp_path / "plain", names=None)
-        opened(data, classes=Classes.of("012"), ignore=["none"])
-        save_mask(data / "val" / "masks" / "000.png", np.full((80, 96), 255), "index")
-        opened(data, classes=Classes.of("012"), ignore=["none"])["val"].label_map(0)
+        val.label_map(0)
 
 
 def test_bundles_of_before_ignored_255(tmp_path: Path) -> None:
@@ -195,23 +196,20 @@ def test_bundles_of_before_ignored_255(tmp_path: Path) -> None:
 
 
 def lossy_png(labels: Labels) -> NDArray[Any]:
-    import io
-
     file = io.BytesIO()
     Image.fromarray((255 * (labels > 0)).astype(np.uint8)).save(file, "JPEG", quality=85)
     return np.asarray(Image.open(file))
 
 
 def five_levels(labels: Labels) -> NDArray[Any]:
-    """Two by two pixels made one."""
-    image = Image.fromarray((255 * (labels > 0)).astype(np.uint8))
-    large = np.asarray(image.resize((193, 161)).point(lambda value: 255 * (value > 127)))[:160, :192].astype(int)
-    means = (large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) // 4
-    return np.asarray(means)
+    """Two by two pixels made one, of shapes that are turned by some degrees: 0, 63, 127, 191 and 255."""
+    image = Image.fromarray((255 * (labels > 0)).astype(np.uint8)).resize((192, 160), Image.Resampling.NEAREST)
+    large = np.asarray(image.rotate(7, Image.Resampling.NEAREST)).astype(int)
+    return np.asarray((large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) // 4)
 
 
 @pytest.mark.parametrize("names", ["", "background\ncrack\n", "0 background\n1 crack\n", "0 background\n255 crack\n"])
-@pytest.mark.parametrize("change", [smooth, lossy_png])
+@pytest.mark.parametrize("change", [smooth, lossy_png, five_levels])
 def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", change, names)
     words = (
