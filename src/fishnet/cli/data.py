@@ -34,6 +34,7 @@ def check(
     task: Task | None = None,
     ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
+    classes: Annotated[tuple[str, ...], _Many] = (),
     threshold_masks: int = 0,
     sheet: Path | None = None,
     only: Codes = (),
@@ -66,6 +67,8 @@ def check(
         own.
     void
         Of segment: names of such classes.
+    classes
+        Names of the classes to check, as for training; by default all.
     threshold_masks
         Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
     sheet
@@ -99,13 +102,14 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    level = _level(task, data, channels, {"ignore": ignore, "void": void, "threshold": threshold_masks})
+    masks = {"ignore": ignore, "void": void, "threshold": threshold_masks}
+    level = _level(task, data, channels, classes, masks)
     with bar("reading", show=not (quiet or as_json)) as step:
         checked = level.check(level.parts, level.problems, workers=workers, progress=step)
     checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
     if as_json:
-        print(json.dumps({"data": data, **checked.to_dict()}))
+        print(json.dumps({"data": data, **checked.to_dict()}, allow_nan=False))
     else:
         print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
         if sheet is not None:
@@ -131,8 +135,8 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, masks: dict[str, Any]) -> _Level:
-    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
+def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
+    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
     problems: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -16,6 +17,10 @@ from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.files.text import cell
 from fishnet.files.writing import GrowingText, whole, write_text
+from fishnet.images.geo import georeference, save_georeferenced
+from fishnet.images.reading import Reading
+from fishnet.images.remote import is_address
+from fishnet.images.tiff import Directory
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
@@ -93,10 +98,14 @@ class Overlays:
         folder: where they go.
         sources: all that is predicted: none of them is overwritten.
         preprocess: of the model: how it reads pictures.
+        max_pixels: of an image.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int | None = None
+    ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
+        self.how = replace(preprocess.reading, max_pixels=max_pixels)
         self.video: VideoWriter | None = None
         self.reading, self.next = ("", iter(())), 0  # the video at hand, its frames, and which of them comes
 
@@ -108,7 +117,7 @@ class Overlays:
         if frame is None:
             self.close()
             with whole(self.names.take(source)) as partial:
-                result.draw(_view(source, self.preprocess)).save(partial)
+                result.draw(_view(source, self.preprocess.channels, self.how)).save(partial)
             return
         path, number = frame
         if path != self.reading[0] or number < self.next:
@@ -134,17 +143,21 @@ class Overlays:
             video.close(complete=complete)
 
 
-def _view(source: str, preprocess: Preprocess) -> Image.Image:
+def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.data.pictures import as_view, read_picture
+    from fishnet.data.pictures import as_view, decode_picture
+    from fishnet.inputs import content_of
 
+    encoded = content_of(source)
     with suppress(InputError):  # of other channels than 1 and 3
-        return read_picture(source, sixteen_bit=preprocess.sixteen_bit)
-    return as_view(read_picture(source, preprocess.channels))
+        return decode_picture(encoded, 3, source, reading=reading)
+    return as_view(decode_picture(encoded, channels, source, reading=reading))
 
 
 class Masks:
     """Each picture's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
+
+    Of a georeferenced TIFF file as ``masks/NAME.tif``, which has the same georeference.
 
     Args:
         folder: that ``masks`` goes into.
@@ -165,8 +178,19 @@ class Masks:
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
-        with whole(self.names.take(name)) as partial:
-            result.index_image().save(partial)
+        tags = None if frame is not None or is_address(source) else self._georeference(source)
+        with whole(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
+            if tags is None:
+                result.index_image().save(partial)
+            else:
+                save_georeferenced(result.index_image(), partial, tags)
+
+    def _georeference(self, source: str) -> Directory | None:
+        try:
+            return georeference(source)
+        except InputError as error:
+            print(f"fishnet: {error}: the mask has none", file=sys.stderr)
+            return None
 
 
 class ImageIds:

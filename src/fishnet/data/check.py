@@ -1,7 +1,6 @@
 """What is in a data set, and what is wrong with it: every image and every annotation read once, split by split."""
 
 import hashlib
-import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,9 @@ from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.data.quick import quick_findings
+from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
+from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
 TRAINED = ("train", "all")  # the splits that are trained on
@@ -135,7 +136,7 @@ class Inspected(Dataset[Any]):
         try:
             if isinstance(pictures, EncodedSet | EntrySet):
                 encoded = pictures.encoded(index)
-                picture = decode_picture(encoded, pictures.channels, pictures.source(index))
+                picture = decode_picture(encoded, pictures.channels, pictures.source(index), reading=pictures.reading)
             else:
                 picture = pictures.read(index)[0]
         except InputError as error:
@@ -215,7 +216,7 @@ def _kind(encoded: bytes, picture: Picture) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded)) as image:
+            with open_image(encoded) as image:
                 return f"{image.format} {image.mode}"
     except (OSError, ValueError, SyntaxError):
         return f"read as {picture.mode if isinstance(picture, Image.Image) else picture.dtype}"
@@ -259,6 +260,7 @@ class _Labels:
         )
 
 
+@watched_workers()
 def check_all(
     parts: Mapping[str, Any],
     inspected: Callable[[Any], Inspected],
@@ -323,7 +325,9 @@ def _inspect(
 
     def counted(pictures: Inspected) -> Iterator[Any]:
         nonlocal done
-        reader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_as_list)
+        reader = DataLoader(
+            pictures, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
+        )
         for row in chain.from_iterable(reader):
             done += 1
             progress(done, total)

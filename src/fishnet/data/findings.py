@@ -137,6 +137,25 @@ _ALL = (
         "Add images of it to train, or leave the class out.",
         "Not looked for.",
     ),
+    # the depth of images
+    Rule(
+        "image-near-black",
+        "error",
+        "Images of more than 8 bits hold so small values that their upper 8 bits are nearly black.",
+        "Train with --sixteen-bit stretch.",
+    ),
+    Rule(
+        "image-no-data",
+        "error",
+        "A value such as -9999 stands in many pixels, and no tag of the file declares it as no-data.",
+        "Declare it (gdal_edit.py -a_nodata VALUE FILE), or replace it.",
+    ),
+    Rule(
+        "image-mixed-depth",
+        "warning",
+        "Some images have 8 bits and others more, which are stretched.",
+        "Save all images alike, or check that their brightness agrees (fishnet data show).",
+    ),
     # classification
     Rule(
         "image-in-two-classes",
@@ -144,6 +163,56 @@ _ALL = (
         "One image is under two classes.",
         "Remove it from the class that it does not belong to.",
         "Stops where one file is under both; pixels are not compared.",
+    ),
+    Rule(
+        "class-alike",
+        "warning",
+        "Names of classes differ in case or spaces alone.",
+        "Rename them alike where they are one class.",
+    ),
+    Rule("class-small", "warning", "A class has very few images to train on.", "Add images, or leave the class out."),
+    Rule(
+        "class-imbalance",
+        "note",
+        "The largest class has many times the images of the smallest.",
+        "Consider --class-weights balanced.",
+    ),
+    Rule("class-unvalidated", "note", "A class has no image to validate with.", "Add some to val."),
+    Rule("class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is meant."),
+    Rule(
+        "image-same-name",
+        "note",
+        "Most images of a split have the names of images in train.",
+        "Make sure that they are others; data check compares their pixels.",
+    ),
+    Rule(
+        "image-without-class",
+        "warning",
+        "Images lie beside the class folders and belong to no class.",
+        "Move them into a class folder, or elsewhere.",
+    ),
+    Rule("file-skipped", "note", "Files beside the images were not read.", "Nothing, if they are no images."),
+    Rule(
+        "file-skipped-share",
+        "warning",
+        "More than 1 % of the files beside the images were not read.",
+        "Convert them to PNG or JPEG if they are images, or remove them.",
+    ),
+    Rule(
+        "link-not-followed",
+        "warning",
+        "A linked folder leads outside of the dataset and was not followed.",
+        "Copy the folder, or link its files one by one (cp -rs).",
+    ),
+    Rule(
+        "name-by-tail", "note", "File names were written on another machine.", "Nothing, if the right files were found."
+    ),
+    Rule("column-unread", "note", "Columns that look like labels or splits are not used.", "Rename the right column."),
+    Rule(
+        "column-fold",
+        "warning",
+        "A column of folds is not used.",
+        "Say --fold N to validate with one fold, or remove the column.",
     ),
     # detection and instance segmentation
     Rule(
@@ -266,7 +335,7 @@ _ALL = (
     ),
     Rule(
         "object-difficult",
-        "note",
+        "warning",
         "Objects are marked difficult: neither trained on nor counted, as in Pascal VOC's own evaluation.",
         "Use --difficult use to train on and count them.",
     ),

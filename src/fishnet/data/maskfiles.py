@@ -1,6 +1,5 @@
 """Mask files: the numbers or the colours in them, in strips of rows, so that a large mask takes little memory."""
 
-import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
+from fishnet.images.opening import open_image
 
 STRIP = 1 << 22  # px in a strip
 DECODED = 1 << 29  # bytes that Pillow may take for a decoded mask
-_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM", "WEBP", "JPEG", "JPEG2000", "AVIF")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34892: "JPEG",
                50001: "WebP", 50002: "JPEG XL"}  # fmt: skip
@@ -109,7 +108,7 @@ def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 def _image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> Mask:
     """A mask that Pillow decodes, whole."""
-    image: Image.Image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    image: Image.Image = open_image(content)
     if not threshold and (lossy := _lossy(image, content)):
         raise InputError(
             f"{lossy} changes pixels, and ids with them: save masks as PNG, or read masks of two classes with "

@@ -1,12 +1,16 @@
 """What can be found wrong with a whole data set without decoding an image: for ``data check`` and before a training."""
 
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
+from fishnet.data import plausibility as labelled
 from fishnet.data.base import LabelledSet, PictureSet
 from fishnet.data.findings import Finding
+from fishnet.data.pixels import plausibility as pixels
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.files import FilePixels
+from fishnet.data.regions import plausibility as regions
 from fishnet.data.regions.base import RegionSet
 
 _ORPHANS = 0.01  # share of files without their other half from which data is taken to be paired wrongly
@@ -27,24 +31,20 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
 def _plausibility(sets: Mapping[str, Any]) -> list[Finding]:
     """What the level of the sets finds."""
     some = next(iter(sets.values()), None)
+    level: ModuleType = labelled
     if isinstance(some, RegionSet):
-        from fishnet.data.regions import plausibility as regions
-
-        return regions.plausibility(sets)
-    if isinstance(some, PixelSet):
-        from fishnet.data.pixels import plausibility as pixels
-
-        return pixels.plausibility(sets)
-    from fishnet.data import plausibility as labels
-
-    return labels.plausibility(sets)
+        level = regions
+    elif isinstance(some, PixelSet):
+        level = pixels
+    return [*_orphans(sets), *_named_twice(sets), *level.plausibility(sets)]
 
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
     """The same, and what a training changes of the annotations, counted."""
-    from fishnet.data.regions.plausibility import repaired
-
-    return [*quick_findings(sets), *repaired({k: part for k, part in sets.items() if isinstance(part, RegionSet)})]
+    return [
+        *quick_findings(sets),
+        *regions.repaired({k: part for k, part in sets.items() if isinstance(part, RegionSet)}),
+    ]
 
 
 def _orphans(sets: Mapping[str, Any]) -> Iterator[Finding]:

@@ -50,13 +50,13 @@ class Segment(Task):
         """See :func:`~fishnet.data.pixels.open.open_pixels`."""
         return open_pixels(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            ignore=recipe.ignore, void=recipe.void, threshold=recipe.threshold_masks,
+            ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
         )  # fmt: skip
 
     def settle(self, recipe: "Recipe", sets: Parts, tell: "Callable[[str], None]") -> "Recipe":
         """Whether 255 is ignored; tells the share of the pixels that are."""
         masks = {name: part for name, part in sets.items() if isinstance(part, MaskPixels)}
-        for note in masks["train"].notes if masks else ():
+        for note in masks["train"].conclusions if masks else ():
             tell(note)
         if masks:
             shares = (f"{100 * split_counts(part).ignored:.2f} % of {name}" for name, part in masks.items())

@@ -60,7 +60,7 @@ class _Regions(Task):
         """See :func:`~fishnet.data.regions.open.open_regions`."""
         return open_regions(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            masks=self.with_masks, difficult=recipe.difficult,
+            masks=self.with_masks, only=recipe.classes, difficult=recipe.difficult,
         )  # fmt: skip
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
@@ -27,6 +28,8 @@ _KEPT = (
     "void",
     "threshold_masks",
     "difficult",
+    "classes",
+    "fold",
 )  # of the training's recipe: what decides how data are read
 
 
@@ -70,7 +73,7 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
             WorkError: the place cannot be written to.
@@ -80,11 +83,13 @@ class Evaluation:
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
+@watched_workers()
 def evaluate(
     predictor: Predictor,
     data: str,
     *,
     split: str | None = None,
+    classes: Sequence[str] = (),
     batch_size: int | None = None,
     workers: int = 1,
     tile: int | None = None,
@@ -95,6 +100,7 @@ def evaluate(
     ignore: Sequence[int | str] | None = None,
     threshold_masks: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -105,6 +111,7 @@ def evaluate(
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
+        classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
@@ -113,17 +120,18 @@ def evaluate(
         ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
             training read them.
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
 
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
             task does not have or of another range.
-        WorkError: scores that are not finite.
+        WorkError: scores that are not finite, or a reading process that died.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
-    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult}
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
     reading = {name: value for name, value in reading.items() if value is not None}
     for name in reading:
         if name not in keys_of(bundle.task):
@@ -131,7 +139,8 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, reading)
+    sets = open_parts(bundle, data, split, reading, max_pixels)
+    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -160,7 +169,13 @@ def evaluate(
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None, reading: Mapping[str, Any] | None = None) -> Parts:
+def open_parts(
+    bundle: Bundle,
+    data: str,
+    split: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    max_pixels: int | None = None,
+) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
@@ -168,6 +183,7 @@ def open_parts(bundle: Bundle, data: str, split: str | None = None, reading: Map
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
         reading: keys of the recipe that say how data are read, other than the training's.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -177,6 +193,8 @@ def open_parts(bundle: Bundle, data: str, split: str | None = None, reading: Map
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
+    for images in sets.values():
+        images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return sets
 
 

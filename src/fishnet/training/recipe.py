@@ -73,6 +73,10 @@ class Recipe:
         False, "Pictures keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
     )
     crop_size: int = _input(0, "Side of the square that training cuts out, px of the input; 0: as size.", PIXEL)
+    classes: tuple[str, ...] = _input(
+        (), "Names of the classes to use, where the data has more: objects, pixels and images of others are left out."
+    )
+    fold: int = _input(-1, "Tables with a column of folds: the number of the fold to validate with; -1: none.", IMAGE)
     ignore: tuple[int | Literal["none"], ...] = _input(
         (),
         "Ids in the masks that are neither learnt from nor measured, besides the format's own; none: no others, not "
@@ -90,9 +94,12 @@ class Recipe:
     )
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
-    sixteen_bit: Literal["shift", "stretch"] = _input(
-        "shift", "16-bit pictures: their upper 8 bits, or each one's own range of values stretched to 0..255."
+    sixteen_bit: Literal["shift", "stretch", "stretch-each"] = _input(
+        "shift",
+        "More than 8 bits: shift, the upper 8 of 16 bits; stretch, the dataset's range of values as 0 to 255; "
+        "stretch-each, each image's own range.",
     )
+    max_pixels: int = _input(0, "Largest image, px, for large files that you trust; 0: 178956970, and 1 GB to decode.")
     crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
     interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
     val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
@@ -258,6 +265,7 @@ _RANGES = (
     ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
+    ("fold", -1, 1_000_000),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
     ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),

@@ -28,10 +28,10 @@ class PixelSet(EntrySet):
     Attributes:
         classes: read from the data, with their original ids; at most 255.
         channels: that pictures are read with.
-        notes: lines for the user about what was concluded from the masks.
+        conclusions: lines for the user about what was concluded from the masks.
     """
 
-    notes: tuple[str, ...] = ()
+    conclusions: tuple[str, ...] = ()
 
     @abstractmethod
     def label_map(self, index: int) -> LabelMap:

@@ -11,7 +11,7 @@ from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, Pairs
-from fishnet.data.pixels.survey import Reading, survey
+from fishnet.data.pixels.survey import MaskReading, survey
 from fishnet.errors import InputError
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"
@@ -89,4 +89,4 @@ def _pairs(folder: Path, masks: Path, kind: str) -> Pairs:
 
 def _labelled(pairs: Pairs, values: tuple[int, ...]) -> bool:
     """Whether some pixel is of a class; one mask tells."""
-    return bool(survey([entry.mask for entry in pairs.entries[:1]], Reading()).numbers & set(values))
+    return bool(survey([entry.mask for entry in pairs.entries[:1]], MaskReading()).numbers & set(values))

@@ -11,7 +11,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.masks import BINARY
 from fishnet.data.pixels.names import Legend
-from fishnet.data.pixels.survey import Reading, Survey, survey
+from fishnet.data.pixels.survey import MaskReading, Survey, survey
 from fishnet.data.problems import complain
 from fishnet.errors import InputError
 
@@ -74,7 +74,7 @@ class Decision:
     """
 
     legend: Legend
-    reading: Reading
+    reading: MaskReading
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,7 +99,7 @@ def decide(masks: Masks, choices: Choices, known: Classes | None, problems: list
     legend = masks.legend
     colours = legend is not None and bool(legend.colours) and not choices.threshold
     palette = colours and legend is not None and not legend.stated
-    decision = Decision(legend or _by_number(masks, known, choices), Reading(colours, palette, choices.threshold))
+    decision = Decision(legend or _by_number(masks, known, choices), MaskReading(colours, palette, choices.threshold))
     if choices.threshold:
         decision.legend = _two(masks, known)
     elif known is not None:
@@ -306,6 +306,6 @@ def _refuse_soft(
     )  # fmt: skip
     if masks.legend is None or len(masks.legend.classes) == 2:
         decision.legend = _two(masks, None)
-        decision.reading = Reading(threshold=DEFAULT_THRESHOLD)
+        decision.reading = MaskReading(threshold=DEFAULT_THRESHOLD)
         return True
     return False

@@ -13,7 +13,7 @@ from fishnet.data.pixels.deciding import DEFAULT_THRESHOLD, Choices, Decision, M
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.masks import Coding
 from fishnet.data.pixels.names import Legend, colour_text, labels_of
-from fishnet.data.pixels.survey import Reading
+from fishnet.data.pixels.survey import MaskReading
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -74,8 +74,8 @@ class MaskPixels(FilePixels):
     def __init__(self, pairs: Pairs, channels: int, classes: Classes, coding: Coding, decision: Decision) -> None:
         self.folder, self.entries, self.left_out = pairs
         self.channels, self.classes, self.coding, self.legend = channels, classes, coding, decision.legend
-        self.reading: Reading = decision.reading
-        self.notes = tuple(decision.notes)
+        self.mask_reading: MaskReading = decision.reading
+        self.conclusions = tuple(decision.notes)
 
     def label_map(self, index: int) -> LabelMap:
         """See :class:`~fishnet.data.pixels.base.PixelSet`."""

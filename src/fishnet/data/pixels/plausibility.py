@@ -54,12 +54,12 @@ class SplitCounts:
 def split_counts(pixels: MaskPixels) -> SplitCounts:
     """Reads the masks of a split that were not read yet: all, or some of very many whose format says what they hold."""
     indices: Sequence[int] = range(len(pixels))
-    if not pixels.legend.given and len(indices) > READ and pixels.entries[-1].mask not in pixels.reading.facts:
+    if not pixels.legend.given and len(indices) > READ and pixels.entries[-1].mask not in pixels.mask_reading.facts:
         indices = np.linspace(0, len(pixels) - 1, SAMPLE).astype(int).tolist()
     counts = SplitCounts(len(pixels), len(indices) == len(pixels))
-    survey([pixels.entries[i].mask for i in indices], pixels.reading, strict=False)
+    survey([pixels.entries[i].mask for i in indices], pixels.mask_reading, strict=False)
     for index in indices:
-        facts = pixels.reading.of(pixels.entries[index].mask)
+        facts = pixels.mask_reading.of(pixels.entries[index].mask)
         if isinstance(facts, MaskFacts):
             _add(counts, pixels, index, facts)
     return counts
@@ -89,7 +89,9 @@ def plausibility(sets: Mapping[str, PixelSet]) -> list[Finding]:
     splits = {name: part for name, part in sets.items() if isinstance(part, MaskPixels)}
     counts = {name: split_counts(part) for name, part in splits.items()}
     findings = [
-        Finding("mask-reading", note, file=part.legend.place) for part in [*splits.values()][:1] for note in part.notes
+        Finding("mask-reading", note, file=part.legend.place)
+        for part in [*splits.values()][:1]
+        for note in part.conclusions
     ]
     for name, part in splits.items():
         findings += _of_split(name, part, counts[name])

@@ -43,7 +43,7 @@ class MaskFacts:
 
 
 @dataclass
-class Reading:
+class MaskReading:
     """How masks are opened, and what was found in each: one for all splits of a dataset.
 
     Attributes:
@@ -105,7 +105,7 @@ class Survey:
 
 
 def survey(
-    masks: Sequence[Path], reading: Reading, within: Collection[int] | None = None, *, strict: bool = True
+    masks: Sequence[Path], reading: MaskReading, within: Collection[int] | None = None, *, strict: bool = True
 ) -> Survey:
     """Reads masks that were not read yet. A line on standard error says so where that takes long.
 
@@ -135,7 +135,7 @@ def survey(
     return total
 
 
-def _announced(masks: Sequence[Path], reading: Reading) -> Iterable[Path]:
+def _announced(masks: Sequence[Path], reading: MaskReading) -> Iterable[Path]:
     began, said = time.monotonic(), False
     new = sum(path not in reading.facts for path in masks)
     for path in masks:

@@ -1,7 +1,6 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
-from fishnet.data.findings import Finding
 from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
@@ -32,11 +30,9 @@ class RegionSet(EntrySet):
         channels: that pictures are read with.
         with_masks: whether objects come with segmentations.
         entries: one a picture, also for pictures without objects, which are negatives.
-        notes: what was found while opening and does not stop a training.
     """
 
     with_masks: bool
-    notes: Sequence[Finding] = ()
 
     @abstractmethod
     def objects(self, index: int) -> Objects:

@@ -11,7 +11,7 @@ from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
 
 CHUNK = 1 << 22  # bytes read at a time
-LARGEST = 1 << 25  # characters of one entry
+LARGEST = 1 << 24  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
 _QUOTED, _BARE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
 _NEAR = 16  # characters at the end of what was read, where a cut-off word or escape fails

@@ -241,7 +241,8 @@ class CocoTable:
 
     def _number_texts(self) -> None:
         """Numbers the categories whose ids are texts behind the others."""
-        texts = {number: text for text, number in self._texts.items() if number in self._categories}
+        spelled = {number: text for text, number in self._texts.items()}
+        texts = {id_: spelled[id_] for id_ in self._categories if id_ in spelled}
         if not texts:
             return
         first = max((id_ for id_ in self._categories if id_ not in texts), default=-1) + 1

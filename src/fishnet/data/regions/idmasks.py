@@ -1,13 +1,11 @@
 """Pictures and masks paired by name: each number but 0 in a mask is one object."""
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
 from fishnet.data.findings import Finding
@@ -19,6 +17,7 @@ from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.objects import Objects
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
+from fishnet.images.opening import open_image
 
 LAYOUTS = "images/ and masks/ paired by name"
 ONLY = Classes.of(["object"])
@@ -46,7 +45,7 @@ def read_ids(path: Path) -> NDArray[Any]:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of size
-                with Image.open(io.BytesIO(content)) as image:
+                with open_image(content) as image:
                     ids = np.asarray(image)
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None

@@ -1,6 +1,6 @@
 """From what the user names to data with objects: which format it is, and its train, val and test parts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import coco, idmasks, voc, yolo
 from fishnet.data.regions.base import RegionSet
+from fishnet.data.regions.selection import choose
 
 LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
 Opener = Callable[..., Mapping[str, RegionSet]]
@@ -23,6 +24,7 @@ def open_regions(
     classes: Classes | None = None,
     whole: bool = False,
     masks: bool = False,
+    only: Sequence[str] = (),
     problems: list[Finding] | None = None,
     difficult: voc.Difficult = "ignore",
 ) -> dict[str, RegionSet]:
@@ -36,6 +38,7 @@ def open_regions(
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
         masks: objects come with segmentations, which all of them must then have.
+        only: names of the classes that are wanted; objects of others are left out. Empty for all.
         problems: collects what is wrong with single annotations, which are left out; None raises at the first.
         difficult: what becomes of Pascal VOC's objects that are marked so: see
             :class:`~fishnet.data.regions.voc.VocRegions`.
@@ -46,10 +49,13 @@ def open_regions(
 
     Raises:
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
-            the train part or the model lacks.
+            the train part or the model lacks; a name in ``only`` that is no class.
     """
     opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
-    sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
+    known = None if only else classes
+    sets = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
+    if only:
+        sets = choose(data, sets, only, classes)
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 

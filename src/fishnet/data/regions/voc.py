@@ -1,6 +1,7 @@
 """Pascal VOC: a file of XML for each picture, in VOC's own folders or beside the pictures."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.regions.voc_layout import LAYOUTS, Images, VocPart, annotations_of, find_voc
 from fishnet.data.regions.voc_xml import VocAnnotation, read_xml
 from fishnet.errors import InputError
+from fishnet.files.reading import is_regular
 
 __all__ = ["LAYOUTS", "Difficult", "VocEntry", "VocRegions", "find_voc", "open_voc"]
 Difficult = Literal["ignore", "use"]
@@ -108,10 +110,12 @@ class VocRegions(FileRegions):
 
     def _entries(self, part: VocPart, problems: list[Finding] | None) -> Iterator[VocEntry]:
         images = Images(part)
+        self.links = [*self.links, *images.scanned.links]
+        self.skipped = Counter(images.scanned.skipped) + Counter(dict(self.skipped))
         entries, missing = [], []
         for xml, place in annotations_of(part):
             try:
-                if place and not xml.is_file():
+                if place and not is_regular(xml):
                     raise InputError(f"{place}: no such annotation: {xml}")
                 annotation = read_xml(xml, problems)
             except InputError as error:
@@ -119,7 +123,7 @@ class VocRegions(FileRegions):
                 continue
             entry = VocEntry(images.of(xml, part.xmls, annotation.filename), xml, annotation, part.folder)
             entries.append(entry)
-            if not entry.path.is_file():
+            if not is_regular(entry.path):
                 missing.append(f"{xml} (no {entry.path})")
         if problems is None:  # a check reads each of them
             what = f"annotation files of {part.xmls} have no image"

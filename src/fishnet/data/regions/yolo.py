@@ -19,12 +19,15 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.regions.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.regions.yolo_pairs import Pairs, pair
 from fishnet.data.regions.yolo_yaml import LARGEST, YoloFile, read_yaml
+from fishnet.data.scanning import Scan, scan
 from fishnet.data.splits import split_named
 from fishnet.data.tails import Tails
 from fishnet.errors import InputError
 from fishnet.files.documents import read_yaml as read_plain
+from fishnet.files.reading import is_regular
 
 LAYOUTS = "YOLO (data.yaml)"
+_BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and what training tools keep
 _Wrong = list[tuple[int, str]]
 
 
@@ -84,12 +87,21 @@ class YoloRegions(FileRegions):
         self.classes = classes or Classes(tuple(file.names[number] for number in numbers), tuple(numbers))
         self.index = {name: i for i, name in enumerate(self.classes.names)}
         self._sizes: dict[Path, tuple[int, int]] = {}
-        pictures = list(dict.fromkeys(path for named in file.parts[part] for path in _pictures(file, part, named)))
+        scanned = Scan()
+        named = [path for place in file.parts[part] for path in _pictures(file, part, place, scanned)]
+        pictures = list(dict.fromkeys(named))
+        self.links = scanned.links
+        self.skipped = {kind: count for kind, count in scanned.skipped.items() if kind not in _BESIDE}
         pairs = pair(pictures)
         if len(pairs.missing) == len(pictures):
             first = pairs.texts[pictures[0]] if pictures else "labels"
             raise InputError(f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other")
         self._report(pairs, problems)
+        if problems is None:  # a check reads each of them
+            missing = [str(path) for path in pictures if not is_regular(path)]
+            what = f"images of {part} that {file.path} names are not there"
+            action = "add them, or remove them from their list"
+            report_orphans(missing, len(pictures), what, action, "image-missing", problems, self.notes, part)
         rows = {path: self._rows(pairs.texts[path], problems) for path in pictures}
         form = self._form(rows, problems)
         self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in pictures]
@@ -97,9 +109,16 @@ class YoloRegions(FileRegions):
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
+        return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
+
+    def stated(self, index: int) -> Objects:
+        """See :class:`~fishnet.data.regions.base.RegionSet`; reads each picture's header once."""
+        entry = self.entries[index]
         if entry.path not in self._sizes:
-            self._sizes[entry.path] = upright_size(entry.path, self.channels)
-        size = self._sizes[entry.path]
+            self._sizes[entry.path] = upright_size(entry.path, self.channels, self.reading)
+        return self._scaled(entry, self._sizes[entry.path], False)
+
+    def _scaled(self, entry: YoloEntry, size: tuple[int, int], masks: bool) -> Objects:
         scale = np.array([size[1], size[0]], np.float64)
         outlines = [_corners(shape).astype(np.float64) * scale for shape in entry.shapes]
         return Objects.of(
@@ -107,7 +126,7 @@ class YoloRegions(FileRegions):
             [self.index[self.names[number]] for number in entry.classes],
             size,
             areas=[outline_area(corners) for corners in outlines],
-            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if self.with_masks else None,
+            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if masks else None,
         )
 
     def place(self, index: int, number: int) -> str:
@@ -143,7 +162,7 @@ class YoloRegions(FileRegions):
 
     def _rows(self, text: Path, problems: list[Finding] | None) -> tuple[list[Row], _Wrong]:
         try:
-            return read_rows(text) if text.is_file() else ([], [])
+            return read_rows(text) if os.path.exists(text) else ([], [])  # noqa: PTH110 (of a name of any length)
         except InputError as error:
             complain(str(error), problems, file=str(text))
         return [], []
@@ -201,26 +220,31 @@ def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], np.float32)
 
 
-def _pictures(file: YoloFile, part: str, named: str) -> Iterator[Path]:
-    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it."""
+def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[Path]:
+    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it.
+
+    ``scanned`` gathers what else lies in a folder.
+    """
     bare = named
     while bare.startswith(("../", "./")):
         bare = bare.partition("/")[2]
     places = [folder / name for name in (named, bare) for folder in (file.root, file.path.parent)]
-    place = next((place for place in places if place.exists()), None)
+    place = next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110 (of any length)
     if place is None:
         raise InputError(f"{file.path}: {part}: no such folder or list: {places[0]}")
     file.check_place(part, place)
     if place.is_dir():
-        found = find_pictures(Path(os.path.normpath(place)))
-        if not found:
+        inside = scan(Path(os.path.normpath(place)), file.root)
+        if not inside.images:
             raise InputError(f"{file.path}: {part}: no picture in {place}")
-        yield from found
+        scanned.skipped.update(inside.skipped)
+        scanned.links += inside.links
+        yield from inside.images
         return
     tails: Tails | None = None
     for line, row in lines_of(place):
         path = Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
-        if not path.is_file():
+        if not is_regular(path):
             tails = tails or Tails(find_pictures(file.root))
             try:
                 path = tails.find(row) or path

@@ -74,10 +74,9 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: path must be a folder")
     root = path.parent / base if base else path.parent
+    root = root if os.path.isdir(root) else path.parent  # noqa: PTH112 (of a name of any length)
     parts = {part: found[part] for part in in_order(found)}
-    return YoloFile(
-        path, names, parts, root if root.is_dir() else path.parent, _keypoints(path, content.get("kpt_shape")), trusted
-    )
+    return YoloFile(path, names, parts, root, _keypoints(path, content.get("kpt_shape")), trusted)
 
 
 def _names(path: Path, given: Any) -> dict[int, str]:
