@@ -399,7 +399,7 @@ _ALL = (
     Rule(
         "mask-255-unclear",
         "error",
-        "255 may be a class of the masks or stand for pixels to be ignored.",
+        "Masks hold 255, which may be a class or stand for pixels to be ignored.",
         "Say `--ignore 255` or `--ignore none`, or name all ids in a classes file.",
     ),
     Rule(
