@@ -79,6 +79,12 @@ _ALL = (
     Rule("image-unreadable", "error", "An image file is missing or broken.", "Replace the file or remove its entry."),
     # classification
     # detection and instance segmentation
+    Rule(
+        "shape-ignored",
+        "warning",
+        "Points, lines and other shapes without area are no objects and are left out.",
+        "Draw boxes or outlines where these shapes mean objects.",
+    ),
     # semantic segmentation
 )
 RULES: dict[str, Rule] = {rule.code: rule for rule in _ALL}

@@ -6,13 +6,14 @@ from pathlib import Path
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.open import found_in, parts_of
-from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
+from fishnet.data.pixels import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
 
-LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
+FORMATS = (voc, cityscapes, ade, folder)
+LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
 Finder = Callable[[Path, list[Finding] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
@@ -75,6 +76,7 @@ def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object]
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
+        (lambda data, _: drawn.find_drawn(data), drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
         (lambda data, _: find_coco(data), coco.open_coco),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)

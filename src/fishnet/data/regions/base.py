@@ -1,6 +1,7 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
+from fishnet.data.findings import Finding
 from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
@@ -30,9 +32,11 @@ class RegionSet(EntrySet):
         channels: that pictures are read with.
         with_masks: whether objects come with segmentations.
         entries: one a picture, also for pictures without objects, which are negatives.
+        notes: what was found while opening and does not stop a training.
     """
 
     with_masks: bool
+    notes: Sequence[Finding] = ()
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
