@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.pixels import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.pixels.base import PixelSet
@@ -71,6 +72,8 @@ def looks_like_pixels(data: str) -> bool:
 
 def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
+    if is_foreign(path):
+        return None
     finders: tuple[tuple[Finder, Opener], ...] = (
         (voc.find_voc, open_pairs),
         (cityscapes.find_cityscapes, open_pairs),

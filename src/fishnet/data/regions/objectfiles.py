@@ -82,13 +82,13 @@ class ObjectFileRegions(FileRegions):
         sizes, outlines = [], []
         for path in masks:
             ids = read_ids(path)
-            values = np.unique(ids)
-            if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-                raise InputError(f"{path}: holds {len(values)} values, where a mask of one object has 0 and another")
+            inside = ids != 0
+            if (ids[inside] != ids.max(initial=0)).any():
+                raise InputError(f"{path}: holds several values beside 0, where a mask of one object has one")
             sizes.append((ids.shape[0], ids.shape[1]))
             if sizes[-1] != sizes[0]:
                 raise InputError(f"{path}: is of another size than {masks[0].name} beside it")
-            outlines.append(Outline(bits=(Bits.of(ids != 0),)))
+            outlines.append(Outline(bits=(Bits.of(inside),)))
         size = sizes[0] if sizes else (0, 0)
         return Objects.of(
             [outline.box() for outline in outlines],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.regions.base import RegionSet
@@ -57,6 +58,8 @@ def looks_like_regions(data: str) -> bool:
 
 def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
+    if is_foreign(path):
+        return None
     finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
         (supervisely.find_supervisely, supervisely.open_supervisely),
         (labelme.find_labelme, labelme.open_labelme),  # before COCO, which takes any JSON in annotations/
