@@ -349,7 +349,9 @@ def bitmap_text(mask: NDArray[np.uint8], packed: bool = True) -> str:
 def supervisely_json(shown: Scene) -> dict[str, Any]:
     """A Supervisely file: leaves are rectangles, stones bitmaps, berries polygons."""
     objects = []
-    for i, (label, (x1, y1, x2, y2)) in enumerate(zip(shown.labels.tolist(), shown.boxes.astype(int).tolist(), strict=True)):
+    for i, (label, (x1, y1, x2, y2)) in enumerate(
+        zip(shown.labels.tolist(), shown.boxes.astype(int).tolist(), strict=True)
+    ):
         value: dict[str, Any] = {"classTitle": KINDS[label], "tags": []}
         if KINDS[label] == "leaf":
             value |= {"geometryType": "rectangle", "points": {"exterior": [[x1, y1], [x2, y2]], "interior": []}}
@@ -438,7 +440,7 @@ def darknet_folder(root: Path, *, layout: str = "classes", **counts: int) -> Pat
     for split in counts or ("train", "val"):
         images = sorted((root / "images" / split).iterdir())
         (root / f"{split}.txt").write_text("".join(f"images/{split}/{path.name}\n" for path in images))
-        rows.append(f"{ {'val': 'valid'}.get(split, split)} = data/{split}.txt")
+        rows.append(f"{ {'val': 'valid'}.get(split, split) } = data/{split}.txt")
     (root / "obj.data").write_text("\n".join(rows) + "\n")
     return root
 

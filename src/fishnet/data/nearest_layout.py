@@ -76,7 +76,7 @@ LAYOUTS = (
     ),
     Layout(
         _holds(".json", r'"(images|annotations|categories|image_id)"'),
-        "COCO: one .json for each split with images, annotations and categories, in annotations/ or in the folder named",
+        "COCO: one .json for each split with images, annotations and categories, in the folder or in annotations/",
     ),
     Layout(_holds(".xml", r"<annotations>|<image\s[^>]*\bname="), f"CVAT: {CONVERT} cvat makes it COCO"),
     Layout(

@@ -15,8 +15,18 @@ from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from tests.makers import split_folder
 from tests.region_makers import (
-    KINDS, box_table, coco_folder, darknet_folder, labelme_folder, mask_folder, object_files, open_images_folder, scenes,
-    supervisely_folder, voc_folder, yolo_folder,
+    KINDS,
+    box_table,
+    coco_folder,
+    darknet_folder,
+    labelme_folder,
+    mask_folder,
+    object_files,
+    open_images_folder,
+    scenes,
+    supervisely_folder,
+    voc_folder,
+    yolo_folder,
 )  # fmt: skip
 
 MAKERS: dict[str, Callable[..., Path]] = {
@@ -130,7 +140,9 @@ def test_the_same_objects_in_every_format(name: str, tmp_path: Path) -> None:
             names = [found.classes.names[label] for label in objects.labels]
             wanted = ["object" if name in ("masks", "object files") else KINDS[label] for label in truth.labels]
             rows = sorted(zip(objects.boxes.round(1).tolist(), names, strict=True))
-            assert [kind for _, kind in rows] == [kind for _, kind in sorted(zip(truth.boxes.tolist(), wanted, strict=True))]
+            assert [kind for _, kind in rows] == [
+                kind for _, kind in sorted(zip(truth.boxes.tolist(), wanted, strict=True))
+            ]
             assert np.allclose([box for box, _ in rows], sorted(truth.boxes.tolist()), atol=0.6)
 
 
@@ -171,7 +183,10 @@ def test_marks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda root: root / "nowhere", r"nowhere: no such file or folder: expected COCO \(.*; YOLO .*; Pascal VOC .*; labelme "),
+        (
+            lambda root: root / "nowhere",
+            r"nowhere: no such file or folder: expected COCO \(.*; YOLO .*; Pascal VOC .*; labelme ",
+        ),
         (
             lambda root: split_folder(root / "classes", train=1),
             "classes: holds no annotations of a known form: it holds .* images without annotations. Known: COCO",
