@@ -1,6 +1,6 @@
 """Annotated objects of any format with outlines, drawn into label maps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import labels_of
 from fishnet.data.pixels.painting import paint, with_background
@@ -48,7 +49,7 @@ class DrawnPixels(FilePixels):
         regions: with masks, and with the classes of its own data.
         source: the data's name, for messages.
         classes: the classes that are known, matched by name; by default those of the data.
-        ignore, void: ids and names of classes whose pixels are ignored, also the background's.
+        choices: ids and names of classes whose pixels are ignored, also the background's.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
@@ -61,8 +62,7 @@ class DrawnPixels(FilePixels):
         source: str,
         classes: Classes | None = None,
         *,
-        ignore: Sequence[int] = (),
-        void: Sequence[str] = (),
+        choices: Choices = Choices(),  # noqa: B008 (frozen)
         problems: list[Finding] | None = None,
     ) -> None:
         self.regions, self.channels, self.folder, self.left_out = (
@@ -71,8 +71,13 @@ class DrawnPixels(FilePixels):
         self.entries = [DrawnEntry(entry.path, row) for row, entry in enumerate(regions.entries)]
         every = regions.classes
         named = with_background(every if classes is None else _used(regions), every)
-        hidden = (*void, *(name for name in named.names if name == labelme.IGNORED and name not in void))
-        self.classes, labels = labels_of(named, source, ignore=ignore, void=hidden, classes=classes, problems=problems)
+        hidden = (
+            *choices.void,
+            *(name for name in named.names if name == labelme.IGNORED and name not in choices.void),
+        )
+        self.classes, labels = labels_of(
+            named, source, ignore=choices.ignore, void=hidden, only=choices.only, classes=classes, problems=problems
+        )
         label = dict(zip(named.names, labels, strict=True))
         self.background = labels[0]
         self.labels = [label.get(name, IGNORE) for name in every.names]
@@ -129,13 +134,12 @@ def open_drawn(
     channels: int,
     *,
     classes: Classes | None = None,
-    ignore: Sequence[int] = (),
-    void: Sequence[str] = (),
+    choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
 ) -> dict[str, DrawnPixels]:
     """Opens what :func:`find_drawn` found; the first split says what the classes are. Raises InputError."""
     sets: dict[str, DrawnPixels] = {}
     for name, regions in found.open(channels, masks=True, problems=problems).items():
-        sets[name] = DrawnPixels(regions, str(found.data), classes, ignore=ignore, void=void, problems=problems)
+        sets[name] = DrawnPixels(regions, str(found.data), classes, choices=choices, problems=problems)
         classes = sets[name].classes
     return sets

@@ -14,7 +14,7 @@ from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.problems import complain
 from fishnet.data.regions.outlines import FARTHEST
 from fishnet.data.splits import SPELLED, split_named
-from fishnet.data.table import LABEL, PATH, SPLIT
+from fishnet.data.table_files import LABEL, PATH, SPLIT
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
 

@@ -6,7 +6,8 @@ from fishnet.data.files import child, lines_of, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS
-from fishnet.data.regions.yolo import YoloFile, YoloRegions
+from fishnet.data.regions.yolo import YoloRegions
+from fishnet.data.regions.yolo_yaml import YoloFile
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular

@@ -1,6 +1,7 @@
 """From what the user names to data with objects: which format it is, and its train, val and test parts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fishnet.data.findings import Finding
@@ -9,6 +10,7 @@ from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.regions.base import RegionSet
+from fishnet.data.regions.selection import choose
 
 FORMATS = (coco, yolo, darknet, voc, labelme, supervisely, boxtable, idmasks, objectfiles)
 LAYOUTS = "; ".join(one.LAYOUTS for one in FORMATS)
@@ -24,7 +26,9 @@ def open_regions(
     classes: Classes | None = None,
     whole: bool = False,
     masks: bool = False,
+    only: Sequence[str] = (),
     problems: list[Finding] | None = None,
+    difficult: voc.Difficult = "ignore",
 ) -> dict[str, RegionSet]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
@@ -36,7 +40,10 @@ def open_regions(
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
         masks: objects come with segmentations, which all of them must then have.
+        only: names of the classes that are wanted; objects of others are left out. Empty for all.
         problems: collects what is wrong with single annotations, which are left out; None raises at the first.
+        difficult: what becomes of Pascal VOC's objects that are marked so: see
+            :class:`~fishnet.data.regions.voc.VocRegions`.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
@@ -44,10 +51,13 @@ def open_regions(
 
     Raises:
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
-            the train part or the model lacks.
+            the train part or the model lacks; a name in ``only`` that is no class.
     """
-    opener, place = found_in(data, lambda path: _opened(path, masks), "annotations", LAYOUTS)
-    sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
+    opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
+    known = None if only else classes
+    sets = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
+    if only:
+        sets = choose(data, sets, only, classes)
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
@@ -56,7 +66,7 @@ def looks_like_regions(data: str) -> bool:
     return bool(data) and _opened(Path(data), False) is not None
 
 
-def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
+def _opened(path: Path, masks: bool, difficult: voc.Difficult = "ignore") -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     if is_foreign(path):
         return None
@@ -64,8 +74,8 @@ def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
         (supervisely.find_supervisely, supervisely.open_supervisely),
         (labelme.find_labelme, labelme.open_labelme),  # before COCO, which takes any JSON in annotations/
         (coco.find_coco, coco.open_coco),
-        (yolo.find_yolo, yolo.open_yolo),
-        (lambda folder: voc.find_voc(folder, masks), voc.open_voc),
+        (yolo.find_yolo, partial(yolo.open_yolo, trusted=path.is_file())),
+        (lambda folder: voc.find_voc(folder, masks), partial(voc.open_voc, difficult=difficult)),
         (darknet.find_darknet, darknet.open_darknet),
         (boxtable.find_box_tables, boxtable.open_box_tables),
         (idmasks.find_masks, idmasks.open_masks),
