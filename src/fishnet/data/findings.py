@@ -216,6 +216,12 @@ _ALL = (
     ),
     # detection and instance segmentation
     Rule(
+        "shape-ignored",
+        "warning",
+        "Points, lines and other shapes without area are no objects and are left out.",
+        "Draw boxes or outlines where these shapes mean objects.",
+    ),
+    Rule(
         "image-size-differs",
         "error",
         "An image is of another size than its annotation states, so that its boxes would lie elsewhere.",
