@@ -27,7 +27,7 @@ SOURCE = Path(fishnet.__file__).parent
 # leaves: nothing above them. The torch-free single files may use each other as far as there is no circle. What runs
 # exported files lies below predict, and is a room of its own; the rest of deploy, which makes them, lies above it. So
 # does analysis.benchmark, which measures them, above the rest of analysis.
-RUNTIME = {"exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
+RUNTIME = {"contract", "exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
 LEAVES = {"errors", "files", "images", "data", "draw", "preprocess", "results", "bundle"}
 ALLOWED = {
     "errors": set(),

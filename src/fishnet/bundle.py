@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.files.documents import parse_json
+from fishnet.files.reading import MIB, open_regular, read_bytes
+from fishnet.files.values import integer, mapping, plain, real, shown, text
 from fishnet.preprocess import Preprocess
 
 # 1: classifiers; 2: pictures may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
@@ -17,6 +21,11 @@ SCHEMA = 3
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _TEXTS = ("task", "backbone", "head", "sha256")
 _OBJECTS = ("preprocess", "backbone_args", "head_args", "thresholds", "metrics", "recipe", "data", "versions")
+_CONFIG_LIMIT = 64 * MIB
+_LARGEST = 100_000  # of the numbers that a network is built with: what a recipe can ask for
+_ARGUMENTS = 1_000  # of these numbers
+_NETWORK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_LOADING = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scriptable", "no_jit")
 
 
 @dataclass(frozen=True)
@@ -70,21 +79,95 @@ class Bundle:
             raise InputError("not a bundle config (not an object)")
         values = dict(values)
         schema = values.pop("schema", None)
-        if not isinstance(schema, int) or schema < 1:
-            raise InputError(f"schema {schema!r} is no bundle schema")
+        if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
+            raise InputError(f"schema {shown(schema)} is no bundle schema")
         if schema > SCHEMA:
-            raise InputError(f"schema {schema} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
-        for names, kind in ((_TEXTS, str), (_OBJECTS, dict)):
-            for name in names:
-                if not isinstance(values.get(name, kind()), kind):
-                    what = "a text" if kind is str else "an object"
-                    raise InputError(f"not a valid bundle config ({name}: must be {what}, not {values[name]!r})")
+            raise InputError(f"schema {shown(schema)} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
         try:
-            values["classes"] = Classes.from_list(values["classes"])
+            _check_values(values)
+            check_backbone(values["backbone"], values.get("backbone_args", {}))
+            values["classes"] = _classes(values["classes"])
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
             return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise InputError(f"not a valid bundle config ({error})") from None
             raise InputError(f"not a valid bundle config ({type(error).__name__}: {error})") from error
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Raises InputError for a value of the wrong type, a number that is none, or one out of any bounds."""
+    for name in _TEXTS:
+        text(values.get(name, ""), name, 1000)
+    for name in _OBJECTS:
+        mapping(values.get(name, {}), name)
+    for name in ("backbone_args", "head_args"):
+        plain(values.get(name, {}), name, _LARGEST, _ARGUMENTS)
+    _check_head(values.get("head_args", {}))
+    for name in ("preprocess", "recipe"):
+        plain(values.get(name, {}), name)
+    for name, value in values.get("thresholds", {}).items():
+        real(value, f"thresholds: {name}", 0, 1)
+    for name, value in values.get("metrics", {}).items():
+        real(value, f"metrics: {name}")
+    for kind in ("data", "versions"):
+        for name, value in values.get(kind, {}).items():
+            text(value, f"{kind}: {name}")
+
+
+_WHOLE = {
+    "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000, "samples": 100_000,
+    "detections": 100_000,
+}  # fmt: skip  # numbers of heads and the most that each may be
+_SHARES = ("nms", "floor", "drop_rate")
+_LEVELS, _SHAPES = 5, 32  # of anchors
+
+
+def _check_head(args: dict[str, Any]) -> None:
+    """Raises InputError for numbers that no head can have; which keys a head knows is its own business."""
+    for name, most in _WHOLE.items():
+        if name in args:
+            integer(args[name], f"head_args: {name}", 0 if name == "box_convs" else 1, most)
+    for name in _SHARES:
+        if name in args:
+            real(args[name], f"head_args: {name}", 0, 1)
+    if args.get("anchors") is not None:
+        anchors = mapping(args["anchors"], "head_args: anchors")
+        sizes: Any = anchors.get("sizes")
+        ratios: Any = anchors.get("ratios")
+        if not isinstance(sizes, list | tuple) or not all(isinstance(row, list | tuple) for row in (*sizes, ratios)):
+            raise InputError(f"head_args: anchors: must hold lists of sizes and ratios, not {shown(anchors)}")
+        if len(sizes) != _LEVELS or len(set(map(len, sizes))) > 1:
+            raise InputError(f"head_args: anchors: must have as many sizes on each of {_LEVELS} levels")
+        for row in (*sizes, ratios):
+            if not 1 <= len(row) <= _SHAPES:
+                raise InputError(f"head_args: anchors: {len(row):,} sizes or ratios: must be from 1 to {_SHAPES}")
+            for value in row:
+                real(value, "head_args: anchors", 1e-3, 1e5)
+
+
+def check_backbone(name: str, args: Mapping[str, Any]) -> None:
+    """Refuses a backbone that is not simply a registered network: one of a hub or a folder, or with other weights.
+
+    Raises:
+        InputError: such a name or such an argument.
+    """
+    if not _NETWORK.fullmatch(name):
+        raise InputError(f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from")
+    for key in args:
+        if key in _LOADING or key.startswith("pretrained"):
+            raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")
+
+
+def _classes(rows: Any) -> Classes:
+    """The table of classes. Raises InputError for rows that are no names with ids."""
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"classes: must be a list of names and ids, not {shown(rows)}")
+    for number, row in enumerate(rows):
+        mapping(row, f"classes: row {number}")
+        text(row["name"], f"classes: name of row {number}", 10_000)
+        integer(row["id"], f"classes: id of row {number}", -(2**63), 2**63 - 1)
+    return Classes.from_list(rows)
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -125,10 +208,9 @@ def read_config(config: Path) -> Bundle:
     Raises:
         InputError: damaged, or no bundle's.
     """
+    values = parse_json(read_bytes(config, _CONFIG_LIMIT, "bundle's config"), f"{config}: damaged")
     try:
-        return Bundle.from_dict(json.loads(config.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{config}: damaged ({error})") from error
+        return Bundle.from_dict(values)
     except InputError as error:
         raise InputError(f"{config}: {error}") from error
 
@@ -181,5 +263,5 @@ def _waiting(folder: Path) -> Bundle | None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path, "weights file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has what is asked for

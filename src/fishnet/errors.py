@@ -12,6 +12,13 @@ class WorkError(RuntimeError):
     """The input was fine but the work failed. The command line exits with 1."""
 
 
+class NotFiniteError(WorkError):
+    """A network's outputs for an image are NaN or infinite."""
+
+    def __init__(self) -> None:
+        super().__init__("the network's outputs are not finite numbers: broken weights, or an image of extreme values")
+
+
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     """A phrase that offers the nearest valid names: ``did you mean a, b?``, or where none is near all, up to 40."""
     choices = sorted(known)

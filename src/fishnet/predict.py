@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from fishnet.blending import Mosaic
 from fishnet.bundle import Bundle, is_bundle
 from fishnet.data.pictures import Picture, size_of
-from fishnet.deploy.exported import SUFFIXES, format_of, is_exported
-from fishnet.errors import InputError
+from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
+from fishnet.errors import InputError, NotFiniteError
+from fishnet.files.numbers import is_finite
 from fishnet.hub import local
 from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
@@ -93,6 +94,7 @@ class Predictor:
         Raises:
             InputError: a picture that cannot be read, an array of another type or shape, or an option that the task
                 does not have or of another range.
+            WorkError: outputs that are not finite numbers.
         """
         asked = Asked.of(self.bundle, options)
         if is_single(pictures):
@@ -107,7 +109,7 @@ class Predictor:
             for picture in pictures
         ]
         results = iter(self._run([item for item in ready if isinstance(item, Input)], asked.result, None))
-        return [next(results) if isinstance(item, Input) else item for item in ready]
+        return [_sure(next(results)) if isinstance(item, Input) else item for item in ready]
 
     def embed(self, pictures: Sequence[Source]) -> NDArray[np.float32]:
         """The pictures' embeddings: what the model knows of each before its last layer, for search and clustering.
@@ -127,7 +129,7 @@ class Predictor:
             to_input(self.bundle.preprocess, open_picture(picture, self.bundle.preprocess, self.max_pixels))
             for picture in pictures
         ]
-        vectors = {i: vector for i, (_, vector) in self._outputs(inputs, None, self._embedding_engine())}
+        vectors = {i: _sure(pair)[1] for i, pair in self._outputs(inputs, None, self._embedding_engine())}
         return np.stack([vectors[i] for i in range(len(inputs))])
 
     def stream(
@@ -182,11 +184,13 @@ class Predictor:
             vectors: dict[int, NDArray[np.float32]] = {}
             results = iter(self._run(inputs, asked.result, step, vectors))
             for i, name in enumerate(name for name, item in waiting if isinstance(item, Input)):
-                embedding(name, vectors[i])
+                if i in vectors:
+                    embedding(name, vectors[i])
         else:
             results = iter(self._run(inputs, asked.result, step))
         for name, item in waiting:
-            yield name, next(results) if isinstance(item, Input) else item
+            result = next(results) if isinstance(item, Input) else item
+            yield name, Failure(name, f"{name}: {result}") if isinstance(result, NotFiniteError) else result
 
     def check(self, **options: Any) -> None:
         """Raises InputError where :meth:`predict` would for these options."""
@@ -199,6 +203,8 @@ class Predictor:
             return self._ready(open_picture(picture, self.bundle.preprocess, self.max_pixels), asked, step)
         except InputError as error:
             return Failure(name, str(error) if isinstance(picture, str) else f"{name}: {error}")
+        except NotFiniteError as error:
+            return Failure(name, f"{name}: {error}")
 
     def _ready(self, picture: Picture, asked: Asked, step: int | None) -> Input | Result:
         """What goes through the network together with other pictures; of one that needs several passes, the result."""
@@ -261,9 +267,10 @@ class Predictor:
         sums: dict[int, NDArray[np.float32]] = {}
         for scale, mirrored in ways:
             inputs = [to_input(self.bundle.preprocess, picture, scale, mirrored) for picture in pictures]
-            for i, logits in self._outputs(inputs, step, self.engine):
-                place = inputs[i].placement
+            for i, output in self._outputs(inputs, step, self.engine):
+                place, logits = inputs[i].placement, _sure(output)
                 assert place is not None
+                del output
                 likely = probabilities(logits, place.inner)[..., :: -1 if mirrored else 1]
                 del logits  # before the next are computed
                 if i not in sums:
@@ -280,11 +287,14 @@ class Predictor:
         options: dict[str, Any],
         step: int | None,
         vectors: dict[int, NDArray[np.float32]] | None = None,
-    ) -> list[Result]:
-        """One result an input; their embeddings go into ``vectors``, where that is given."""
-        make, results = RESULTS[self.bundle.task], dict[int, Result]()
+    ) -> list[Result | NotFiniteError]:
+        """One result an input, or why there is none; their embeddings go into ``vectors``, where that is given."""
+        make, results = RESULTS[self.bundle.task], dict[int, Result | NotFiniteError]()
         engine = self.engine if vectors is None else self._embedding_engine()
         for i, output in self._outputs(inputs, step, engine):
+            if isinstance(output, NotFiniteError):
+                results[i] = output
+                continue
             if vectors is not None:
                 output, vectors[i] = output  # noqa: PLW2901
             results[i] = make(output, self.bundle.classes, placement=inputs[i].placement, **options)
@@ -292,7 +302,8 @@ class Predictor:
         return [results[i] for i in range(len(inputs))]
 
     def _outputs(self, inputs: Sequence[Input], step: int | None, engine: Engine) -> Iterator[tuple[int, Any]]:
-        """The raw output of each input, by its number, so that no more are kept than are computed at once.
+        """The raw output of each input, by its number, so that no more are kept than are computed at once; where it is
+        not finite, an error in its place.
 
         Only inputs of one size go together, and none is padded to another's.
         """
@@ -304,7 +315,7 @@ class Predictor:
             for start in range(0, len(indices), count):
                 some = indices[start : start + count]
                 batch = self.bundle.preprocess.normalise(np.stack([inputs[i].pixels for i in some]))
-                yield from zip(some, engine(batch), strict=True)
+                yield from zip(some, _finite(engine, batch), strict=True)
 
     def _embedding_engine(self) -> Engine:
         """An engine that gives raw outputs and embeddings in pairs."""
@@ -314,12 +325,35 @@ class Predictor:
         return lambda batch: zip(*embed(batch), strict=True)
 
 
+def _finite(engine: Engine, batch: NDArray[np.float32]) -> Iterator[Any]:
+    """An engine's outputs, one an input; those that are not finite are errors."""
+    try:
+        outputs = engine(batch)
+    except NotFiniteError as error:
+        if len(batch) == 1:
+            yield error
+            return
+        for i in range(len(batch)):
+            yield from _finite(engine, batch[i : i + 1])
+        return
+    for output in outputs:
+        parts = output if isinstance(output, tuple) else (output,)
+        yield output if all(map(is_finite, parts)) else NotFiniteError()
+
+
+def _sure(output: Any) -> Any:
+    """An output or a result. Raises the NotFiniteError that is in its place."""
+    if isinstance(output, NotFiniteError):
+        raise output
+    return output
+
+
 def _as_many(pixels: int) -> int:
     """How many inputs of so many px are computed at once."""
     return max(1, min(_STEP, round(_STEP * _USUAL / pixels)))
 
 
-def load(source: str | Path, device: str = "auto") -> Predictor:
+def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Predictor:
     """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
@@ -327,16 +361,18 @@ def load(source: str | Path, device: str = "auto") -> Predictor:
             export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. A file is run on the processor, an ``.onnx`` on ``cuda`` if that
             is asked for.
+        trust: whether a ``.pt2`` may be opened. That can run any code which its author put into it; no other kind of
+            model needs it.
 
     Raises:
-        InputError: nothing there, a missing, damaged or altered file, a device that is not there, or what runs the
-            file is not installed.
+        InputError: a ``.pt2`` without trust, nothing there, a missing, damaged or altered file, a device that is not
+            there, or what runs the file is not installed.
         WorkError: the hub could not be reached.
     """
     path = local(source)
     if not is_bundle(path) and not path.is_dir():
         if is_exported(path):
-            return _exported(path, device)
+            return _exported(path, device, trust)
         if path.is_file():
             endings = ", ".join(SUFFIXES.values())
             raise InputError(
@@ -348,10 +384,16 @@ def load(source: str | Path, device: str = "auto") -> Predictor:
     return Predictor(engine.bundle, engine)
 
 
-def _exported(path: Path, device: str) -> Predictor:
+def _exported(path: Path, device: str, trust: bool) -> Predictor:
+    engine: Any
     if format_of(path) == "pt2":
-        from fishnet.deploy.pt2 import open_pt2 as opened
+        if not trust:
+            refuse_untrusted(path)
+        from fishnet.deploy.pt2 import open_pt2
+
+        engine = open_pt2(path, device=device, trust=trust)
     else:
-        from fishnet.deploy.runtime import open_engine as opened
-    engine = opened(path, device=device)
+        from fishnet.deploy.runtime import open_engine
+
+        engine = open_engine(path, device=device)
     return Predictor(engine.bundle, engine)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fishnet.data.pictures import Picture, to_input
 from fishnet.errors import InputError
+from fishnet.files.values import integer, real
 from fishnet.images.reading import SIXTEEN_BIT, Reading, SixteenBit
 
 _FILTERS = {
@@ -22,6 +23,9 @@ _FILTERS = {
 
 LONGEST = 5 / 3  # most of the longer side of a whole picture, of the shorter, by default: COCO's 1333 px to 800
 LARGEST = 4096 * 4096  # px of a picture in its own size that goes through a network in one piece
+SIDE, AREA = 16384, 8192 * 8192  # px, the most of an input: what a recipe can ask for
+CHANNELS = 1024  # the most of an input
+LARGE = 1e12  # of means and deviations: float32 divides these by each other and stays finite
 DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
 
 
@@ -94,15 +98,19 @@ class Preprocess:
             raise InputError(f"interpolation {self.interpolation!r}: choose from {', '.join(_FILTERS)}")
         if len(self.mean) != len(self.std):
             raise InputError("mean and std have different lengths")
-        if (
-            not all(isinstance(value, int | float) and math.isfinite(value) for value in (*self.mean, *self.std))
-            or min(self.std, default=0) <= 0
-        ):
-            raise InputError(f"mean {self.mean} and std {self.std}: must be finite numbers, std above 0")
-        if len(self.size) != 2 or not all(isinstance(side, int) for side in self.size) or min(self.size) < 1:
-            raise InputError(f"size {self.size}: must be height and width, 1 or more")
-        if not 0 < self.crop_pct <= 1:
-            raise InputError(f"crop_pct {self.crop_pct}: must be more than 0 and at most 1")
+        if not 1 <= len(self.mean) <= CHANNELS:
+            raise InputError(f"mean and std of {len(self.mean):,} channels: must be from 1 to {CHANNELS:,}")
+        for value in self.mean:
+            real(value, "mean", -LARGE, LARGE)
+        for value in self.std:
+            real(value, "std", 1 / LARGE, LARGE)
+        if len(self.size) != 2:
+            raise InputError(f"size {self.size}: must be height and width")
+        for side in self.size:
+            integer(side, "size", 1, SIDE)
+        if self.size[0] * self.size[1] > AREA:
+            raise InputError(f"size {self.size[0]} x {self.size[1]}: more than {AREA:,} px")
+        real(self.crop_pct, "crop_pct", 0.01, 1)
         if self.fit not in ("crop", "whole", "native"):
             raise InputError(f"fit {self.fit!r}: choose from crop, whole, native")
         if self.fit == "whole" and self.size[0] > self.size[1]:

@@ -1,42 +1,35 @@
 """Checkpoint files: reading them safely, telling what they are, and fitting them into models strictly."""
 
-import argparse
 import functools
-import hashlib
 import logging
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
+from fishnet.backbone.archives import check_finite, check_name_hash, not_finite, read_checkpoint
 from fishnet.backbone.layouts import (
-    WRAPPERS,
     State,
     layout_of,
     rename_on_load,
     strip_prefixes,
     to_native,
     trunk_of,
-    unwrapped,
 )
-from fishnet.errors import InputError, first_line
+from fishnet.errors import InputError
 
 __all__ = [
-    "Description", "State", "check_name_hash", "check_ordered", "describe", "fit", "layout_of", "load_weights",
-    "match_by_order", "native_for", "pair_by_order", "read_checkpoint", "read_described", "rename_on_load",
-    "strip_prefixes", "to_native", "trunk_of",
+    "Description", "State", "check_finite", "check_name_hash", "check_ordered", "describe", "fit", "layout_of",
+    "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint", "read_described",
+    "rename_on_load", "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
-AVERAGED = "ema.module."  # the averaged weights in this project's own training checkpoints
 _logger = logging.getLogger(__name__)
 
 
@@ -52,88 +45,6 @@ def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
     return native
 
 
-def check_name_hash(path: str | Path) -> None:
-    """Checks a file called NAME-<first 8 digits of its SHA-1 or SHA-256>.pth (or .pth.zip with that file inside).
-
-    Other names carry no hash and pass; so does one of eight decimal digits, which may be a date.
-
-    Raises:
-        InputError: the content is not what the name promises (a broken or altered download).
-    """
-    path = Path(path)
-    promised = re.search(r"-(?!\d{8}\.)([0-9a-f]{8})\.pth(\.zip)?$", path.name)
-    if promised is None:
-        return
-    try:
-        content = path.read_bytes()
-        if promised[2]:
-            with zipfile.ZipFile(BytesIO(content)) as archive:
-                content = archive.read(archive.namelist()[0])
-    except Exception as error:  # zip files break in many ways
-        raise InputError(f"{path}: not a readable zip file ({first_line(error)}): download it again") from error
-    found = [hashlib.new(name, content, usedforsecurity=False).hexdigest()[:8] for name in ("sha1", "sha256")]
-    if promised[1] not in found:
-        raise InputError(f"{path}: SHA-1 begins with {found[0]}, not {promised[1]}: delete the file, download it again")
-
-
-def read_checkpoint(path: str | Path) -> State:
-    """The tensors of a checkpoint file, without wrappers' prefixes, in the file's own layout and order.
-
-    Takes .safetensors, anything torch.save wrote (.pth, .pt, .tar, .ckpt ...), and a zip of one such file. Where the
-    file is a dict of dicts, the averaged weights (``state_dict_ema``, ``model_ema``, ``ema``) come before the plain
-    ones (``state_dict``, ``model_state_dict``, ``model``); so do the averaged ones of this project's own checkpoints.
-
-    Raises:
-        InputError: no such file, not a checkpoint, no tensors inside, or a pickle that needs more than tensors.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder: name the checkpoint file (a bundle's is model.safetensors)")
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file")
-    is_safe = path.suffix.lower() == ".safetensors"
-    content = unwrapped(_load_safetensors(path) if is_safe else _load_pickle(path))
-    tensors = {}
-    if isinstance(content, Mapping):
-        tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise InputError(f"{path}: holds no state dict (looked for tensors and for {', '.join(WRAPPERS)})")
-    averaged = {key: value for key, value in tensors.items() if key.startswith(AVERAGED)}
-    return strip_prefixes({key.removeprefix(AVERAGED): value for key, value in (averaged or tensors).items()})
-
-
-def _load_safetensors(path: Path) -> Any:
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except Exception as error:  # a damaged header surfaces as many kinds
-        raise InputError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
-
-
-def _load_pickle(path: Path) -> Any:
-    source: Path | BytesIO = path
-    # Harmless companions of state dicts: training options, and figures as numpy scalars (best_prec1).
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
-    names: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if len(archive.namelist()) == 1:
-                    source = BytesIO(archive.read(archive.namelist()[0]))
-        with torch.serialization.safe_globals([argparse.Namespace, np.dtype, *dtypes, *names]):
-            return torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers raise nearly every kind for a file that is no checkpoint
-        if needed := re.search(r"GLOBAL (\S+)", str(error)):
-            raise InputError(
-                f"{path}: refused: its pickle needs more than tensors ({needed[1]}) and could run any code; where you "
-                "trust it, save its state_dict alone"
-            ) from error
-        inner = re.search(r"Unpickler error: *(\S[^\n]*)", str(error))
-        raise InputError(f"{path}: not a readable checkpoint ({inner[1] if inner else first_line(error)})") from error
-
-
 @dataclass(frozen=True)
 class Description:
     """What a checkpoint holds.
@@ -147,6 +58,7 @@ class Description:
         in_chans: input channels; None for an unknown layout.
         parameters: number of values, running statistics and counters left out.
         tensors: number of tensors, of every kind.
+        not_finite: number of tensors with values that are NaN or infinite.
     """
 
     layout: str
@@ -156,6 +68,7 @@ class Description:
     in_chans: int | None
     parameters: int
     tensors: int
+    not_finite: int = 0
 
     @property
     def network(self) -> str:
@@ -175,13 +88,14 @@ def describe(state: Mapping[str, Tensor]) -> Description:
     state = strip_prefixes(state)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
+    broken = len(not_finite(state))
     trunk = state if layout_of(state) != "unknown" else trunk_of(state) or state
     layout, native = layout_of(trunk), to_native(trunk)
     if layout == "unknown":
-        return Description(layout, None, None, None, None, parameters, len(state))
+        return Description(layout, None, None, None, None, parameters, len(state), broken)
     fc, first = native.get("score.fc.weight"), native.get("stem.0.conv.weight")
     classes, chans = 0 if fc is None else fc.shape[0], None if first is None else first.shape[1]
-    return Description(layout, *_variant_of(native), classes, chans, parameters, len(state))
+    return Description(layout, *_variant_of(native), classes, chans, parameters, len(state), broken)
 
 
 def read_described(path: str | Path) -> tuple[State, Description]:
@@ -208,7 +122,7 @@ def _variant_of(native: State) -> tuple[str | None, str | None]:
         if not wrong:
             return name, None
         if wrong < fewest:
-            near, fewest = f"{name} but for {'; '.join(_mismatches(own, found))}", wrong
+            near, fewest = f"{name} but for {'; '.join(mismatches(own, found))}", wrong
     return None, near
 
 
@@ -259,15 +173,17 @@ def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, 
         The state, and a line for each adaptation; see :func:`load_weights`.
 
     Raises:
-        InputError: listing what is missing, unexpected or misshapen, and what the weights seem to be.
+        InputError: listing what is missing, unexpected or misshapen, and what the weights seem to be; or values that
+            are not finite.
     """
+    check_finite(found)
     notes: list[str] = []
     state, own = to_native(found), model.state_dict()
     if adapt:
         state, notes = _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})
-    if problems := _mismatches(own, state):
+    if problems := mismatches(own, state):
         hint = ""
-        if not adapt and not _mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
+        if not adapt and not mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
             hint = " Loading with adapt=True would make it fit"
         raise InputError(
             f"does not fit this model: {'; '.join(problems)}. The file seems to be {describe(found)}.{hint}"
@@ -337,7 +253,8 @@ def _to_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, math.ceil(channels / old), 1, 1)[:, :channels] * (old / channels)
 
 
-def _mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
+    """In words what of a state, or of a header with shapes, is missing, unexpected or misshapen for a model."""
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - optional)
     unexpected = sorted(state.keys() - own.keys())

@@ -78,7 +78,7 @@ def benchmark(
         print(f"fishnet: left out: {line}", file=sys.stderr)
     files = found.write(out) if out is not None else []
     if as_json:
-        print(json.dumps({**found.to_dict(), "files": [str(file) for file in files]}))
+        print(json.dumps({**found.to_dict(), "files": [str(file) for file in files]}, allow_nan=False))
         return
     print("\n".join(found.lines()))
     if files:

@@ -62,6 +62,6 @@ def export(
     wish = Wish(to, precision, out, tuple(pictures or ()), data, split, max_drop, calibration)
     made = export(bundle, wish, (lambda line: None) if quiet or as_json else lambda line: print(line, file=sys.stderr))
     if as_json:
-        print(json.dumps(made.to_dict()))
+        print(json.dumps(made.to_dict(), allow_nan=False))
     elif not quiet:
         print(f"saved {made.path} ({made.size / 1e6:.1f} MB)")

@@ -28,7 +28,7 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
     else:
         facts = _bundle(path) if path.exists() or is_bundle(path) else _network(what)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(facts, allow_nan=False))
         return
     width = max(map(len, facts)) + 2
     for key, value in facts.items():
@@ -59,7 +59,8 @@ def _exported(path: Path) -> dict[str, Any]:
     size = f"any size from {it.least} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
     facts: dict[str, Any] = {
         "file": str(path),
-        "format": it.to,
+        "format": form,
+        **({"runs": "only with --trust: a .pt2 file can run any code of its author's"} if form == "pt2" else {}),
         "precision": it.precision,
         "bytes": weights.stat().st_size,
         "takes": f"{many}, {size}",

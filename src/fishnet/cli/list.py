@@ -43,4 +43,4 @@ def list_(
         if not as_json:
             print(f"{name:<28} {it.parameters / 1e6:8.2f} M parameters {it.macs / 1e9:8.3f} GMACs at {size} px")
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps(rows, allow_nan=False))

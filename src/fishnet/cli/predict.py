@@ -35,6 +35,7 @@ def predict(
     max_pixels: int | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
 ) -> int:
     """Predict pictures and videos: files, folders, glob patterns, http(s) addresses of images, or - for a list of these
@@ -83,6 +84,8 @@ def predict(
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+    trust
+        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
     quiet
         Print nothing but errors (with --out).
     """
@@ -97,7 +100,7 @@ def predict(
     form = "jsonl" if as_json else as_
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
-    predictor = load(bundle, device)
+    predictor = load(bundle, device, trust=trust)
     predictor.max_pixels = max_pixels
     options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
     if ids is not None and (folder is None or "threshold" not in predictor.options):

@@ -46,7 +46,7 @@ def push(
     address = None if dry_run else hub.push(upload, private=private, message=message)
     if as_json:
         card = {"card": upload.card} if dry_run else {}
-        print(json.dumps({"repo": upload.repo, "address": address, "files": sizes, **card}))
+        print(json.dumps({"repo": upload.repo, "address": address, "files": sizes, **card}, allow_nan=False))
         return
     if dry_run:
         print(upload.card)

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from fishnet.bundle import is_bundle, read_bundle
-from fishnet.cli.flags import flags_of, given_of
+from fishnet.cli.flags import Codes, flags_of, given_of
+from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
 from fishnet.hub import local
 from fishnet.training.recipe import keys_of, load_recipe
@@ -55,6 +56,13 @@ class Options:
             help="Time a few steps; print the whole recipe and what the training would take; write nothing.",
         ),
     ] = False
+    skip_findings: Annotated[
+        Codes,
+        Parameter(
+            help="Codes of findings in the data that are to be passed over, with commas between: train in spite of "
+            "these errors. docs/findings.md lists them."
+        ),
+    ] = ()
     quiet: Annotated[bool, Parameter(help="No progress bar and no line for each epoch.")] = False
     as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")] = False
 
@@ -163,6 +171,7 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
         brought = _shape_of(local(weights), task)
         if "size" in given or given.get("native"):  # the bundle's longest side belongs to the bundle's size
             brought.pop("max_size", None)
+    skip_findings = parse_codes(options.skip_findings, "--skip-findings")
     recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
@@ -177,7 +186,7 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
 
     fitted = fit(
         task, data, recipe, out, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
-        quiet=options.quiet or options.as_json, tell=tell,
+        quiet=options.quiet or options.as_json, skip_findings=skip_findings, tell=tell,
     )  # fmt: skip
     if processes.rank:
         return
@@ -191,7 +200,8 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
                     "metrics": fitted.metrics,
                     "best_epoch": fitted.epoch,
                     "skipped": list(fitted.skipped),
-                }
+                },
+                allow_nan=False,
             )
         )
         return

@@ -27,7 +27,7 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
 
     _, it = read_described(file)
     if as_json:
-        print(json.dumps({"file": str(file), **dataclasses.asdict(it)}))
+        print(json.dumps({"file": str(file), **dataclasses.asdict(it)}, allow_nan=False))
         return
     classes = "none: no classifier inside" if it.num_classes == 0 else it.num_classes
     rows = {
@@ -38,6 +38,7 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
         "channels": "not told" if it.in_chans is None else it.in_chans,
         "parameters": f"{it.parameters:,}",
         "tensors": f"{it.tensors:,}",
+        **({"not finite": f"{it.not_finite:,} tensors: broken weights"} if it.not_finite else {}),
     }
     for key, value in rows.items():
         print(f"{key:<12}{value}")

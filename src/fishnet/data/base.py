@@ -2,11 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
@@ -16,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
@@ -35,11 +38,17 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
         reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
             it, before it is read.
+        skipped: how many files beside the images were not read, by their ending.
+        links: linked folders that were not followed, since they lead outside of the dataset.
+        notes: findings of the opening, which :mod:`~fishnet.data.plausibility` passes on.
     """
 
     classes: Classes
     channels: int
     reading: Reading = DEFAULT
+    skipped: Mapping[str, int] = MappingProxyType({})
+    links: Sequence[Path] = ()
+    notes: Sequence[Finding] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -101,12 +110,26 @@ class EncodedSet(LabelledSet):
 
 
 class Subset(LabelledSet):
-    """Some pictures of a labelled set, by index."""
+    """Some pictures of a labelled set, by index.
 
-    def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
+    Args:
+        whole: the set.
+        indices: of the pictures.
+        classes: a table that counts them otherwise; by default the whole set's.
+        labels: the class index of each picture in it; by default the whole set's.
+    """
+
+    def __init__(
+        self,
+        whole: LabelledSet,
+        indices: Sequence[int],
+        classes: Classes | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         self.whole, self.indices = whole, list(indices)
-        self.classes, self.channels = whole.classes, whole.channels
-        self.labels = [whole.labels[i] for i in self.indices]
+        self.classes, self.channels = classes or whole.classes, whole.channels
+        self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
+        self.labels = [whole.labels[i] for i in self.indices] if labels is None else labels
 
     @property
     def reading(self) -> Reading:
@@ -122,11 +145,11 @@ class Subset(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read(self.indices[index])
+        return self.whole.read(self.indices[index])[0], self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read_tensor(self.indices[index], least)
+        return self.whole.read_tensor(self.indices[index], least)[0], self.labels[index]
 
     def source(self, index: int) -> str:
         """See :class:`PictureSet`."""

@@ -12,7 +12,7 @@ from fishnet.data.pictures import EXTENSIONS, decode_picture, find_pictures, rea
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
-from fishnet.files.reading import open_regular
+from fishnet.files.reading import open_regular, read_text
 from fishnet.images.opening import open_image
 from fishnet.images.opening import upright_size as header_size
 from fishnet.images.reading import DEFAULT, Reading
@@ -138,12 +138,6 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: the file cannot be read, or is not UTF-8.
     """
-    content = read_file(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path} line {line}: not UTF-8") from None
-    for number, row in enumerate(text.splitlines(), 1):
+    for number, row in enumerate(read_text(path).splitlines(), 1):
         if row.strip():
             yield number, row.strip()

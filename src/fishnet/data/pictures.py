@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,7 +16,6 @@ from fishnet.data.depth import STRIP, check_finite, missing, stretched, stretche
 from fishnet.data.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
-from fishnet.files.walking import walk
 from fishnet.images.opening import UnknownImageError, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
@@ -289,6 +289,19 @@ def _quiet_libtiff() -> None:
         pass  # a Pillow that was built otherwise: its lines are harmless
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All image files below a folder, by their endings, sorted; see :func:`fishnet.files.walking.walk`."""
-    return sorted(path for path in walk(folder) if path.suffix.lower() in EXTENSIONS and path.is_file())
+def find_pictures(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """All image files below a folder, sorted; see :func:`~fishnet.data.scanning.scan`.
+
+    Args:
+        folder: the folder.
+        skipped: counts the other files by their endings.
+
+    Raises:
+        InputError: a folder that cannot be read, or that is no dataset's.
+    """
+    from fishnet.data.scanning import scan
+
+    result = scan(folder)
+    if skipped is not None:
+        skipped.update(result.skipped)
+    return result.images

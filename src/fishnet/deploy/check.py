@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
 from fishnet.deploy.exported import Exported, Precision
+from fishnet.errors import NotFiniteError
+from fishnet.files.numbers import is_finite
 from fishnet.inputs import Input, open_picture, to_input
 from fishnet.results import RESULTS, Cutout, Detections
 from fishnet.sources import Source
@@ -65,6 +67,7 @@ class Check:
         lone: objects that one engine alone has found.
         outputs, box, score, mask: the largest differences, as in :class:`Limits`; None for what the task does not have.
         low, high: the least and the largest of the outputs, whose range that is.
+        not_finite: inputs for which an engine gave values that are no finite numbers.
     """
 
     limits: Limits
@@ -78,6 +81,7 @@ class Check:
     mask: float | None = None
     low: float = math.inf
     high: float = -math.inf
+    not_finite: int = 0
 
     def note(self, what: str, value: float) -> None:
         """Keeps the larger one; what is no number counts as infinite."""
@@ -89,6 +93,8 @@ class Check:
     def faults(self) -> list[str]:
         """What is beyond the limits; nothing for a file that may be kept."""
         words = {"outputs": "outputs", "box": "boxes", "score": "scores", "mask": "masks"}
+        if self.not_finite:
+            return [f"outputs for {self.not_finite} of {len(self.inputs)} inputs are no finite numbers"]
         found = [
             f"{word} differ by {value:.2g} (limit {getattr(self.limits, what):g})"
             for what, word in words.items()
@@ -114,7 +120,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("pictures", "objects", "lone", "outputs", "box", "score", "mask")
+        names = ("pictures", "objects", "lone", "outputs", "box", "score", "mask", "not_finite")
         values = {name: getattr(self, name) for name in names}
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
@@ -138,11 +144,17 @@ def compare(it: Exported, one: Engine, other: Engine, pictures: Sequence[Source]
         for scale in scales if it.size is None else scales[:1]:
             mine, theirs = (_input(bundle, picture, scale, it.least) for _ in range(2))
             found.inputs.append((mine.pixels.shape[1], mine.pixels.shape[2]))
-            a, b = (
-                engine(bundle.preprocess.normalise(given.pixels[None]))[0]
-                for engine, given in ((one, mine), (other, theirs))
-            )
-            if isinstance(a, dict):
+            try:
+                a, b = (
+                    engine(bundle.preprocess.normalise(given.pixels[None]))[0]
+                    for engine, given in ((one, mine), (other, theirs))
+                )
+            except NotFiniteError:
+                found.not_finite += 1
+                continue
+            if not (is_finite(a) and is_finite(b)):
+                found.not_finite += 1
+            elif isinstance(a, dict):
                 _objects(found, bundle, mine, a, b)
             else:
                 _outputs(found, a, b)

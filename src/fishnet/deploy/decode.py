@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
+from fishnet.deploy.exported import RAW
 from fishnet.errors import InputError
 
-LOGITS, DELTAS, CENTRES = "cls_logits", "bbox_regression", "bbox_ctrness"
-RAW = {"retinanet": (LOGITS, DELTAS), "fcos": (LOGITS, DELTAS, CENTRES)}  # what is decoded, by head
+LOGITS, DELTAS, CENTRES = RAW["fcos"]
 
 STRIDES = (8, 16, 32, 64, 128)  # of the maps that the heads look at
 RATIOS = (0.5, 1.0, 2.0)  # of RetinaNet's own anchors: height / width

@@ -1,5 +1,6 @@
 """From a bundle to an exported file that was seen to agree with it."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -301,7 +302,7 @@ def _engine(path: Path) -> Any:
     if path.suffix == ".pt2":
         from fishnet.deploy.pt2 import open_pt2
 
-        return open_pt2(path)
+        return open_pt2(path, trust=True)  # it was written here, a moment ago
     from fishnet.deploy.runtime import open_engine
 
     return open_engine(path)
@@ -347,6 +348,8 @@ def _quantised(
     before, after = (_measured(bundle, file, wish.data or "", pictures.split) for file in (work, small))
     it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
     watched = get_task(bundle.task).monitor
+    if not all(watched in values and math.isfinite(values[watched]) for values in (before, after)):
+        raise WorkError(f"int8: {watched} could not be measured on {wish.data} (not a finite number): nothing was kept")
     drop = before[watched] - after[watched]
     tell(f"{watched}: {before[watched]:.2f} % in fp32, {after[watched]:.2f} % in int8")
     if drop > wish.max_drop:

@@ -7,10 +7,14 @@ It travels inside the file: as metadata of an ONNX model, as runtime info of an 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 from fishnet.bundle import Bundle
-from fishnet.errors import InputError
+from fishnet.errors import InputError, nearest
+from fishnet.files.documents import parse_json
+from fishnet.files.reading import open_regular
+from fishnet.files.values import integer, mapping, real, shown
+from fishnet.preprocess import SIDE
 
 Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -19,6 +23,10 @@ KEY = "fishnet"  # under which the text stands in a file
 SCHEMA = 1
 LEAST = 64  # px, the least side of an input, but for classifiers of smaller pictures
 
+RAW = {  # a one-stage detector's raw outputs, by head; see fishnet.deploy.decode
+    "retinanet": ("cls_logits", "bbox_regression"),
+    "fcos": ("cls_logits", "bbox_regression", "bbox_ctrness"),
+}
 LOGITS = ("logits",)
 BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "masks")
 
@@ -75,22 +83,54 @@ class Exported:
         Raises:
             InputError: no such text, or a newer schema.
         """
+        values = mapping(parse_json(text, "what the file says of itself is damaged"), "what the file says of itself")
         try:
-            values = json.loads(text)
-            schema = values.pop("schema")
+            schema = integer(values.pop("schema"), "schema", 1, 2**31)
             if schema > SCHEMA:
                 raise InputError(f"exported by a newer version (schema {schema}): upgrade fishnet-vision")
-            size = values.pop("size")
+            size, outputs = values.pop("size"), values.pop("outputs")
             return cls(
                 bundle=Bundle.from_dict(values.pop("bundle")),
-                outputs=tuple(values.pop("outputs")),
+                outputs=tuple(outputs),
                 size=None if size is None else (size[0], size[1]),
                 **values,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"what the file says of itself is damaged ({type(error).__name__}: {error})") from error
+
+    def __post_init__(self) -> None:
+        """Raises InputError for values that no export has, and for outputs that are not those of the task."""
+        if self.to not in get_args(Format) or self.precision not in get_args(Precision):
+            raise InputError(f"to={shown(self.to)}, precision={shown(self.precision)}: not what an export writes")
+        if not isinstance(self.many, bool):
+            raise InputError(f"many={shown(self.many)}: must be true or false")
+        integer(self.least, "least", 1, SIDE)
+        for side in self.size or ():
+            integer(side, "size", 1, SIDE)
+        for when, values in mapping({} if self.metrics is None else self.metrics, "metrics").items():
+            for name, value in mapping(values, f"metrics: {when}").items():
+                real(value, f"metrics: {when}: {name}")
+        if self.outputs not in outputs_of(self.bundle):
+            raise InputError(
+                f"says that it does {self.bundle.task} ({self.bundle.head}) and gives {shown(self.outputs)}: these are "
+                "not the outputs of that task"
+            )
+
+
+def outputs_of(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
+    """Names of the outputs that a file of a task and head may have.
+
+    Raises:
+        InputError: an unknown task.
+    """
+    kinds = {"classify": (LOGITS,), "segment": (LOGITS,), "instances": (MASKS,)}
+    if bundle.task == "detect":
+        return (BOXES, RAW[bundle.head]) if bundle.head in RAW else (BOXES,)
+    if bundle.task not in kinds:
+        raise InputError(f"unknown task {shown(bundle.task)}: {nearest(bundle.task, [*kinds, 'detect'])}")
+    return kinds[bundle.task]
 
 
 def is_exported(path: str | Path) -> bool:
@@ -108,3 +148,17 @@ def format_of(path: str | Path) -> Format:
         if Path(path).suffix.lower() == SUFFIXES[form]:
             return form  # type: ignore[no-any-return]
     raise InputError(f"{path}: no exported file: these end in {', '.join(SUFFIXES.values())}")
+
+
+def refuse_untrusted(path: Path) -> NoReturn:
+    """Refuses a .pt2 file, without opening it and without torch.
+
+    Raises:
+        InputError: always; no such file, or one that is not trusted.
+    """
+    open_regular(path, "exported file").close()
+    raise InputError(
+        f"{path}: refused: opening a .pt2 file can run any code that its author put into it (torch unpickles its "
+        "tensors and evaluates its expressions): add --trust (trust=True) if you made it or trust who did; a bundle, "
+        "an .onnx or an .xml needs no trust"
+    )

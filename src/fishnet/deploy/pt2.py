@@ -1,4 +1,9 @@
-"""The engine for programs of torch.export (.pt2): with torch, without timm and torchvision."""
+"""The engine for programs of torch.export (.pt2): with torch, without timm and torchvision.
+
+``torch.export.load`` runs what a file holds: it unpickles weights, constants and sample inputs without limits
+(``weights_only=False``) and evaluates shape expressions by sympy, which is Python's ``eval``. So it is called only for
+files that the user trusts.
+"""
 
 import inspect
 import io
@@ -12,25 +17,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fishnet.deploy.exported import KEY, Exported
+from fishnet.deploy.exported import KEY, Exported, refuse_untrusted
 from fishnet.deploy.runtime import RuntimeEngine, check_file, said_by
 from fishnet.errors import InputError, first_line
+from fishnet.files.reading import MIB
+
+_TEXT = 64 * MIB  # bytes of what a file says of itself
 
 
-def open_pt2(path: str | Path, *, device: str = "auto") -> RuntimeEngine:
+def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> RuntimeEngine:
     """The engine for a .pt2 file.
 
     Args:
         path: of the file.
         device: ``auto`` or ``cpu``.
+        trust: whether the file may run code; see the module.
 
     Raises:
-        InputError: no such file, a damaged one or one that was not exported here, or another device.
+        InputError: a file that is not trusted, none at all, a damaged one or one that was not exported here, or another
+            device.
     """
     path = Path(path)
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: .pt2 files are run on the processor: choose auto or cpu, or the bundle")
     check_file(path)
+    if not trust:
+        refuse_untrusted(path)
     texts = {KEY: ""}
     try:
         with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
@@ -46,7 +58,7 @@ def open_pt2(path: str | Path, *, device: str = "auto") -> RuntimeEngine:
         found = module(torch.from_numpy(batch))
         return [values.numpy() for values in (found if isinstance(found, tuple | list) else (found,))]
 
-    return RuntimeEngine(exported, run)
+    return RuntimeEngine(exported, run, str(path))
 
 
 def read_pt2(path: str | Path) -> Exported:
@@ -59,9 +71,15 @@ def read_pt2(path: str | Path) -> Exported:
     check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            named = [name for name in archive.namelist() if name.endswith((f"/extra/{KEY}", f"extra_files/{KEY}"))]
+            named = [
+                one for one in archive.infolist() if one.filename.endswith((f"/extra/{KEY}", f"extra_files/{KEY}"))
+            ]
+            if named and named[0].file_size > _TEXT:
+                raise InputError(f"{path}: what it says of itself is {named[0].file_size:,} bytes long: refused")
             text = archive.read(named[0]).decode("utf-8") if named else None
-    except (zipfile.BadZipFile, OSError, UnicodeDecodeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # zip files break in many ways
         raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
     return said_by(path, text)
 

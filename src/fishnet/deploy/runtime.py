@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.deploy.contract import check_input, check_outputs
 from fishnet.deploy.decode import decode, is_raw
 from fishnet.deploy.exported import KEY, LOGITS, Exported, format_of
-from fishnet.errors import InputError, first_line
+from fishnet.errors import InputError, NotFiniteError, WorkError, first_line
+from fishnet.files.numbers import is_finite
+from fishnet.files.reading import GIB, open_regular, read_bytes
 from fishnet.preprocess import DIVISOR
+
+_LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
+_NOWHERE = "/nowhere"
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 """From (batch, channels, height, width) to the graph's outputs, in the order that the file names."""
@@ -26,10 +32,11 @@ class RuntimeEngine:
     Attributes:
         exported: what the file says of itself.
         bundle: the config of what was exported.
+        name: of the file, for messages.
     """
 
-    def __init__(self, exported: Exported, run: Run) -> None:
-        self.exported, self.bundle, self._run = exported, exported.bundle, run
+    def __init__(self, exported: Exported, run: Run, name: str = "this file") -> None:
+        self.exported, self.bundle, self._run, self.name = exported, exported.bundle, run, name
 
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
@@ -39,21 +46,45 @@ class RuntimeEngine:
         each.
 
         Raises:
-            InputError: a size that the file does not take.
+            InputError: a size that the file does not take, or outputs that are not those it says.
+            NotFiniteError: raw outputs that are no finite numbers.
         """
         check_size(self.exported, batch.shape)
         steps = [batch] if self.exported.many else [batch[i : i + 1] for i in range(len(batch))]
         if self.exported.outputs == LOGITS:
-            logits = [_plain(self._run(step)[0]) for step in steps]
+            logits = [self._outputs(step)["logits"] for step in steps]
             return logits[0] if len(logits) == 1 else np.concatenate(logits)
         return [self._objects(step) for step in steps]
 
+    def _outputs(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """The graph's outputs by name, of the shapes that they must have."""
+        values = self._run(batch)
+        if len(values) != len(self.exported.outputs):
+            raise InputError(f"{self.name}: gives {len(values)} outputs, not {', '.join(self.exported.outputs)}")
+        outputs = dict(zip(self.exported.outputs, map(_plain, values), strict=True))
+        check_outputs(self.name, self.exported, {name: value.shape for name, value in outputs.items()})
+        if (logits := outputs.get("logits")) is not None and (
+            len(logits) != len(batch) or logits.shape[2:] not in ((), batch.shape[2:])
+        ):
+            raise InputError(f"{self.name}: gives logits of {logits.shape} for an input of {batch.shape}")
+        return outputs
+
     def _objects(self, picture: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        found = dict(zip(self.exported.outputs, map(_plain, self._run(picture)), strict=True))
-        if not is_raw(self.exported.outputs):
-            return found
+        outputs = self._outputs(picture)
         height, width = picture.shape[2:]
-        return decode({name: values[0] for name, values in found.items()}, self.bundle, (height, width))
+        if is_raw(self.exported.outputs):
+            if not is_finite(outputs):
+                raise NotFiniteError
+            return decode({name: values[0] for name, values in outputs.items()}, self.bundle, (height, width))
+        labels = outputs["labels"]
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.bundle.classes):
+            raise InputError(
+                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, and says that it knows "
+                f"{len(self.bundle.classes)} classes: altered, or not written by fishnet export"
+            )
+        if len({len(values) for values in outputs.values()}) > 1:
+            raise InputError(f"{self.name}: gives different numbers of {', '.join(outputs)}")
+        return outputs
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
@@ -99,11 +130,8 @@ def open_engine(path: str | Path, *, threads: int | None = None, device: str = "
 
 
 def check_file(path: Path) -> None:
-    """Raises InputError where there is no file, or something else than a file."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not an exported file")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    """Raises InputError where there is no file, or something else than a regular file."""
+    open_regular(path, "exported file").close()
 
 
 def read_exported(path: str | Path) -> Exported:
@@ -140,18 +168,42 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads(threads)
     options.log_severity_level = 3  # errors
+    # a file may name others that hold its weights: it is given as bytes, and these are looked for where none are
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     providers = _providers(ort, device)
     try:
-        session = ort.InferenceSession(str(path), options, providers)
+        session = ort.InferenceSession(read_bytes(path, _LARGEST, "exported file"), options, providers)
+    except InputError:
+        raise
     except Exception as error:  # onnxruntime's own kinds have no common base
+        if "xternal" in str(error):
+            raise InputError(
+                f"{path}: refused: it takes its weights from other files: fishnet export writes them into the file"
+            ) from error
         raise InputError(f"{path}: no ONNX file, or a damaged one ({_reason(error)})") from error
     if session.get_providers()[0] != providers[0]:  # it falls back without an exception
         raise InputError("device 'cuda' could not be used by onnxruntime: its CUDA libraries are missing; use cpu")
     exported = said_by(path, session.get_modelmeta().custom_metadata_map.get(KEY))
-    _check_names(path, exported, {output.name for output in session.get_outputs()})
-    (image,) = (given.name for given in session.get_inputs())
-    names = list(exported.outputs)
-    return RuntimeEngine(exported, lambda batch: session.run(names, {image: batch}))
+    inputs = session.get_inputs()
+    check_input(str(path), exported, [_dims(given.shape) for given in inputs])
+    check_outputs(str(path), exported, {output.name: _dims(output.shape) for output in session.get_outputs()})
+    if inputs[0].type != "tensor(float)":
+        raise InputError(f"{path}: takes {inputs[0].type}, not float32: not written by fishnet export")
+    image, names = inputs[0].name, list(exported.outputs)
+
+    def run(batch: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
+        try:
+            outputs: Sequence[NDArray[Any]] = session.run(names, {image: batch})
+        except Exception as error:  # see above
+            raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
+        return outputs
+
+    return RuntimeEngine(exported, run, str(path))
+
+
+def _dims(shape: Sequence[Any]) -> list[int | None]:
+    """A shape as onnxruntime says it; texts stand for free sides."""
+    return [side if isinstance(side, int) and side >= 0 else None for side in shape]
 
 
 def _providers(ort: Any, device: str) -> list[str]:
@@ -167,8 +219,9 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO files are run on the processor: choose auto or cpu")
     weights = path.with_suffix(".bin")
-    if not weights.is_file():
+    if not weights.exists():
         raise InputError(f"{path}: its weights, {weights.name}, are not beside it: keep both files together")
+    check_file(weights)
     ov = _module("openvino", path, "openvino")
     core = ov.Core()
     # float32 where nothing else is in the file: by itself it computes in bfloat16 where the processor can
@@ -182,15 +235,28 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
     except Exception as error:
         raise InputError(f"{path}: no OpenVINO file, or a damaged one ({_reason(error)})") from error
     exported = said_by(path, text)
-    _check_names(path, exported, {name for output in compiled.outputs for name in output.names})
+    check_input(str(path), exported, [_sides(given) or () for given in compiled.inputs])
+    shapes = {name: _sides(output) for output in compiled.outputs for name in output.names}
+    check_outputs(str(path), exported, shapes)
     outputs = [compiled.output(name) for name in exported.outputs]
     request = compiled.create_infer_request()
 
     def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        found = request.infer([batch], share_inputs=True, share_outputs=False)
+        try:
+            found = request.infer([batch], share_inputs=True, share_outputs=False)
+        except Exception as error:
+            raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
         return [found[output] for output in outputs]
 
-    return RuntimeEngine(exported, run)
+    return RuntimeEngine(exported, run, str(path))
+
+
+def _sides(port: Any) -> list[int | None] | None:
+    """A shape as OpenVINO says it; None where not even the number of sides is known."""
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return None
+    return [None if side.is_dynamic else side.get_length() for side in shape]
 
 
 def _module(name: str, path: Path, extra: str) -> Any:
@@ -201,12 +267,6 @@ def _module(name: str, path: Path, extra: str) -> Any:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise InputError(f"{path}: running it needs {name}: pip install 'fishnet-vision[{extra}]'") from error
-
-
-def _check_names(path: Path, exported: Exported, having: set[str]) -> None:
-    missing = [name for name in exported.outputs if name not in having]
-    if missing:
-        raise InputError(f"{path}: says that it gives {', '.join(missing)}, and does not: altered or damaged")
 
 
 def _reason(error: Exception) -> str:

@@ -194,6 +194,10 @@ class Report(ABC):
     def rows(self) -> list[dict[str, Any]]:
         """One row a class, plain values for JSON and CSV."""
 
+    def remarks(self) -> list[str]:
+        """What the metrics do not show, one line each."""
+        return []
+
     @abstractmethod
     def lines(self) -> list[str]:
         """A table for people."""
@@ -254,6 +258,16 @@ class Task(ABC):
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Parts:
         """What :meth:`open_data` opens, by the formats of the level."""
+
+    def settle(self, recipe: "Recipe", sets: Parts, tell: Callable[[str], None]) -> "Recipe":
+        """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
+
+        Args:
+            recipe: the settings.
+            sets: what :meth:`open_data` opened for them.
+            tell: receives a line for each conclusion.
+        """
+        return recipe
 
     @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
@@ -323,6 +337,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """Fresh metrics, fed with ``update(outputs, targets)``, of values from 0 to 1; ``most``: see :meth:`report`."""
+
+    def remarks(self, pictures: PictureSet) -> list[str]:
+        """What the metrics of these annotated pictures do not show, one line each."""
+        return []
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report | None:
         """A fresh report; None where the level has none.

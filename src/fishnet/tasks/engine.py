@@ -1,5 +1,7 @@
 """The torch engine of a Predictor."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fishnet.bundle import Bundle
-from fishnet.errors import InputError
+from fishnet.errors import InputError, NotFiniteError
 from fishnet.tasks.base import TaskModel
 from fishnet.tasks.store import load_model
 
@@ -29,8 +31,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture."""
-        return to_numpy(self.model(self._images(batch)))
+        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
+
+        Raises:
+            NotFiniteError: a detector whose maps or scores are not finite: what it finds would be nothing.
+        """
+        with _watched(self.model):
+            return to_numpy(self.model(self._images(batch)))
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
@@ -44,6 +51,31 @@ class TorchEngine:
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _watched(model: TaskModel) -> Iterator[None]:
+    """Has a detector's values looked at on their way: torchvision drops boxes whose scores are NaN without a word."""
+    parts = [part for name, part in model.named_modules() if name in _WATCHED or name.endswith("box_predictor")]
+    hooks = [part.register_forward_hook(_look) for part in parts]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+_WATCHED = ("fpn", "rpn.head", "net.head")  # of a fishnet.tasks.detectors.Detector
+
+
+def _look(_part: Any, _inputs: Any, outputs: Any) -> None:
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    for value in outputs if isinstance(outputs, list | tuple) else [outputs]:
+        if isinstance(value, list):
+            _look(None, None, value)
+        elif value.numel() and not all(bool(end.isfinite()) for end in torch.aminmax(value)):
+            raise NotFiniteError
 
 
 def to_numpy(outputs: Any) -> Any:

@@ -73,7 +73,14 @@ class Classify(Task):
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
         return open_labelled(
-            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
+            data,
+            channels,
+            val_fraction=recipe.val_fraction,
+            seed=recipe.seed,
+            classes=classes,
+            whole=whole,
+            only=recipe.classes,
+            fold=recipe.fold,
         )
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

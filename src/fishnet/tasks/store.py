@@ -3,15 +3,18 @@
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fishnet.backbone.weights import load_weights
-from fishnet.bundle import WEIGHTS, Bundle, is_bundle, read_bundle
+from fishnet.backbone.weights import check_finite, load_weights
+from fishnet.bundle import WEIGHTS, Bundle, check_backbone, is_bundle, read_bundle
 from fishnet.errors import InputError
+from fishnet.files.tensors import read_header
 from fishnet.hub import local
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.checked import build_checked
 
 
 def save_weights(model: TaskModel, path: Path) -> None:
@@ -30,9 +33,7 @@ def build_from(bundle: Bundle) -> TaskModel:
     Raises:
         InputError: an unknown task or backbone, or arguments that would have the backbone load other files.
     """
-    for key in bundle.backbone_args:
-        if key == "checkpoint_path" or key.startswith("pretrained"):
-            raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")
+    check_backbone(bundle.backbone, bundle.backbone_args)
     return get_task(bundle.task).build(
         ModelSpec(
             bundle.backbone,
@@ -49,13 +50,18 @@ def load_model(folder: str | Path) -> tuple[Bundle, TaskModel]:
     """A bundle's config and its model, in evaluation mode.
 
     Raises:
-        InputError: no bundle, a missing or altered file, or weights that are not the described model's.
+        InputError: no bundle, a missing or altered file, weights that are not the described model's, or values that are
+            not finite.
     """
-    bundle = read_bundle(folder)
-    model = build_from(bundle)
+    bundle, weights = read_bundle(folder), Path(folder) / WEIGHTS
     try:
-        model.load_state_dict(load_file(Path(folder) / WEIGHTS))
-    except RuntimeError as error:
+        model = build_checked(lambda: build_from(bundle), read_header(weights))
+        model.load_state_dict(load_file(weights))
+        check_finite(model.state_dict())
+    except InputError as error:
+        where = "" if str(error).startswith(str(weights)) else f"{folder}: "
+        raise InputError(f"{where}{error}") from error
+    except (RuntimeError, SafetensorError) as error:
         first = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: the weights are not those of {bundle.backbone} ({first})") from error
     return bundle, model.eval()

@@ -16,13 +16,16 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks.checkpoint import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from fishnet.backbone.archives import load_pickle
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.errors import InputError, WorkError, first_line
+from fishnet.errors import InputError, WorkError
+from fishnet.files.values import integer
 from fishnet.tasks.store import save_state
 from fishnet.training.module import Position, Training
 
 CHECKPOINTS = "checkpoints"
+_DAMAGED = "damaged: nothing to resume from"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -35,19 +38,44 @@ def read_position(path: Path) -> Position:
     """Where a training stood when a checkpoint was saved.
 
     Raises:
-        InputError: a damaged file.
+        InputError: a file that is damaged, or not one of this project's trainings.
     """
+    values = _read(path).get("position")
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: {_DAMAGED} (it does not say where the training stood)")
     try:
-        return Position(**torch.load(path, map_location="cpu", weights_only=True, mmap=True)["position"])
-    except Exception as error:  # torch's readers raise nearly every kind for a damaged file
-        raise InputError(f"{path}: damaged: nothing to resume from ({first_line(error)})") from error
+        numbers = {name: integer(value, str(name), 0, 2**62) for name, value in values.items()}
+        return Position(**numbers)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{path}: {_DAMAGED} ({error})") from error
 
 
 def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
-    """The classes of a checkpoint's training and its data's marks; None where it does not hold them."""
-    states = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("callbacks", {})
-    data = states.get(BundleWriter.__qualname__, {}).get("data")
-    return None if data is None else (Classes.from_list(data["classes"]), data["marks"])
+    """The classes of a checkpoint's training and its data's marks; None where it does not hold them.
+
+    Raises:
+        InputError: a file that is damaged, or not one of this project's trainings.
+    """
+    states = _read(path).get("callbacks")
+    state = states.get(BundleWriter.__qualname__) if isinstance(states, dict) else None
+    data = state.get("data") if isinstance(state, dict) else None
+    if data is None:
+        return None
+    try:
+        return Classes.from_list(data["classes"]), dict(data["marks"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {_DAMAGED} ({type(error).__name__}: {error})") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content. Raises InputError for a file that is none, or claims more than it holds."""
+    try:
+        content = load_pickle(path)
+    except InputError as error:
+        raise InputError(f"{path}: {_DAMAGED} ({str(error).removeprefix(f'{path}: ')})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: {_DAMAGED} (it is no checkpoint)")
+    return content
 
 
 class BundleWriter(Callback):
@@ -160,7 +188,12 @@ def _same_file(source: Path, target: Path) -> None:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one."""
+    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one. They are read as files
+    that nobody vouches for: tensors and plain values alone."""
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint's content, on the CPU; Lightning moves what it takes of it."""
+        return _read(Path(path))
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes beside the target, and nowhere else, then renames."""

@@ -3,7 +3,7 @@
 import logging
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
-from fishnet.errors import InputError
+from fishnet.data.plausibility import note_lines
+from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
@@ -39,6 +40,7 @@ from fishnet.training.checkpoints import (
     writing,
 )
 from fishnet.training.estimate import estimate
+from fishnet.training.findings import report_findings
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
@@ -99,6 +101,7 @@ def fit(
     resume: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    skip_findings: Collection[str] = (),
     tell: Tell = print,
 ) -> Fitted:
     """Trains a task's model and leaves a bundle.
@@ -112,10 +115,12 @@ def fit(
         resume: go on from ``out``'s last checkpoint.
         dry_run: time a few steps, tell what the training would cost, and write nothing.
         quiet: no progress bar, no line for each epoch.
+        skip_findings: codes of findings that neither stop the training nor are told, see docs/findings.md.
         tell: receives lines for the user, in the first process.
 
     Raises:
-        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
+        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none
+            to resume.
         WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
@@ -127,7 +132,10 @@ def fit(
         _check_out(out, resume)
     position = read_position(last_of(out)) if resume else Position()
     comment = "# " if dry_run else ""  # what a dry run tells is a recipe
-    plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
+    plan = _plan(
+        task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
+        lambda line: tell(f"{comment}{line}"),
+    )  # fmt: skip
     if dry_run:
         _tell_estimate(plan, tell)
         return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
@@ -145,9 +153,10 @@ def _plan(
     processes: Processes,
     position: Position,
     weights: str | None,
+    skip_findings: Collection[str] | None,
     tell: Tell,
 ) -> _Plan:
-    """Opens the data and builds the model, its optimisation and the loaders."""
+    """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":
@@ -157,6 +166,9 @@ def _plan(
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
+    if not processes.rank:
+        report_findings(task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None)
+    recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
@@ -177,6 +189,8 @@ def _plan(
         f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
         f"{recipe.size} px; {len(classes)} classes; pictures: {counts}"
     )
+    for line in note_lines(sets):
+        tell(line)
     if recipe.grad_checkpointing:
         _checkpoint(model, recipe.backbone)
     if recipe.sync_bn:
@@ -236,7 +250,8 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
     # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
-    callbacks: list[pl.Callback] = [History(out, every), writer, Checkpoints(out, recipe.checkpoint_steps, writer)]
+    checkpoints = Checkpoints(out, recipe.checkpoint_steps, writer)
+    callbacks: list[pl.Callback] = [History(out, every), writer, checkpoints]
     if recipe.patience:
         callbacks.append(Patience(recipe.patience, writer))
     if not quiet:
@@ -268,8 +283,18 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
         rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
         raise KeyboardInterrupt(f"interrupted; {rest}") from None
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if resume and checkpoints.saved < 0 and not isinstance(error, InputError | WorkError):  # before the first step
+            raise InputError(
+                f"{last}: cannot be resumed: not a checkpoint of this training, or damaged "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+        raise
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
+    if not processes.rank:
+        for line in plan.task.remarks(plan.sets["val"]):
+            tell(line)
     curves = None if processes.rank else draw_curves(out)
     return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
 

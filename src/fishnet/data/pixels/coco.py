@@ -9,9 +9,11 @@ import numpy as np
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import labels_of
 from fishnet.data.regions.coco import CocoFile, CocoRegions
+from fishnet.errors import InputError
 
 _BACKGROUND = ("background", "_background_")  # the second is labelme's
 
@@ -29,7 +31,7 @@ class CocoPixels(FilePixels):
         places: folders that ``file_name`` may start from, see :class:`~fishnet.data.regions.coco.CocoRegions`.
         channels: that pictures are read with.
         classes: the classes that are known, matched by name; by default those of the file.
-        ignore, void: ids and names of classes whose pixels are ignored, also the background's.
+        choices: ids and names of classes whose pixels are ignored, also the background's.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
@@ -44,15 +46,17 @@ class CocoPixels(FilePixels):
         channels: int = 3,
         classes: Classes | None = None,
         *,
-        ignore: Sequence[int] = (),
-        void: Sequence[str] = (),
+        choices: Choices = Choices(),  # noqa: B008 (frozen)
         problems: list[Finding] | None = None,
     ) -> None:
         self.regions = CocoRegions(path, places, channels, masks=True, problems=problems)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
         table = self.regions.table
         named = _with_background(table.classes if classes is None else table.used(), table.classes)
-        self.classes, labels = labels_of(named, str(path), ignore=ignore, void=void, classes=classes, problems=problems)
+        self.classes, labels = labels_of(
+            named, str(path), ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes,
+            problems=problems,
+        )  # fmt: skip
         label = dict(zip(named.names, labels, strict=True))
         self.background = labels[0]
         self.labels = [label.get(name, IGNORE) for name in table.classes.names]
@@ -61,7 +65,9 @@ class CocoPixels(FilePixels):
         """See :class:`~fishnet.data.pixels.base.PixelSet`; a size that is not stated is read from the picture."""
         row = self.entries[index].row
         objects = self.regions.table.objects(row, self.regions.labels)
-        size = objects.size if min(objects.size) else self.size(index)
+        size = self.size(index)  # of the image: what the file states may be any number
+        if min(objects.size) and objects.size != size:
+            raise InputError(f"{self.unlike(index, size, objects.size)}{self.turned(index, objects.size)}")
         objects = replace(objects, size=size)
         pieces = [objects.bits(i) for i in range(len(objects))]
         found = np.full(size, self.background, np.uint8)
@@ -99,8 +105,7 @@ def open_coco(
     channels: int,
     *,
     classes: Classes | None = None,
-    ignore: Sequence[int] = (),
-    void: Sequence[str] = (),
+    choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
 ) -> dict[str, CocoPixels]:
     """Opens what :func:`~fishnet.data.regions.coco.find_coco` found; the first part says what the classes are.
@@ -109,7 +114,7 @@ def open_coco(
         InputError: see :class:`CocoPixels`.
     """
     sets: dict[str, CocoPixels] = {}
-    for part, (path, places) in found.items():
-        sets[part] = CocoPixels(path, places, channels, classes, ignore=ignore, void=void, problems=problems)
+    for part, (path, places, _) in found.items():
+        sets[part] = CocoPixels(path, places, channels, classes, choices=choices, problems=problems)
         classes = sets[part].classes
     return sets

@@ -1,7 +1,8 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
+from fishnet.data.findings import Finding
 from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
@@ -46,6 +48,16 @@ class RegionSet(EntrySet):
     def place(self, index: int, number: int) -> str:
         """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file
         and line as far as known."""
+
+    def stated(self, index: int) -> Objects | None:
+        """The image's objects without segmentations, as the annotation alone states them.
+
+        None where that would take more than annotations and image headers, such as a mask.
+
+        Raises:
+            InputError: see :meth:`objects`.
+        """
+        return replace(self.objects(index), segmentations=None)
 
     def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
         found = self.objects(index)

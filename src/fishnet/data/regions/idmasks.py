@@ -52,6 +52,8 @@ def read_ids(path: Path) -> NDArray[Any]:
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
         kind = f"{ids.shape[2]} channels" if ids.ndim == 3 else f"an array of {ids.dtype} and shape {ids.shape}"
         raise InputError(f"{path}: holds {kind}: a mask is one channel of whole numbers, each object's its own")
+    if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
+        raise InputError(f"{path}: holds {ids.min()}: the numbers of objects are 0 or more, 0 for none")
     return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids.astype(ids.dtype.newbyteorder("="))
 
 
@@ -96,8 +98,12 @@ class MaskRegions(FileRegions):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; the mask is read."""
-        ids = read_ids(self.entries[index].mask)
-        found = instances(ids)
+        mask = self.entries[index].mask
+        ids = read_ids(mask)
+        try:
+            found = instances(ids)
+        except InputError as error:
+            raise InputError(f"{mask}: {error}") from None
         return Objects.of(
             found.boxes,
             np.full(len(found.ids), self.label),
@@ -105,6 +111,10 @@ class MaskRegions(FileRegions):
             areas=found.areas,
             segmentations=found.segmentations if self.with_masks else None,
         )
+
+    def stated(self, index: int) -> None:
+        """See :class:`~fishnet.data.regions.base.RegionSet`: objects are in the masks."""
+        return
 
     def place(self, index: int, number: int) -> str:
         """The mask, and the object's number in it."""

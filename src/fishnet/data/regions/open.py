@@ -1,6 +1,7 @@
 """From what the user names to data with objects: which format it is, and its train, val and test parts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fishnet.data.findings import Finding
@@ -8,6 +9,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import coco, idmasks, voc, yolo
 from fishnet.data.regions.base import RegionSet
+from fishnet.data.regions.selection import choose
 
 LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
 Opener = Callable[..., Mapping[str, RegionSet]]
@@ -22,7 +24,9 @@ def open_regions(
     classes: Classes | None = None,
     whole: bool = False,
     masks: bool = False,
+    only: Sequence[str] = (),
     problems: list[Finding] | None = None,
+    difficult: voc.Difficult = "ignore",
 ) -> dict[str, RegionSet]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
@@ -34,7 +38,10 @@ def open_regions(
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
         masks: objects come with segmentations, which all of them must then have.
+        only: names of the classes that are wanted; objects of others are left out. Empty for all.
         problems: collects what is wrong with single annotations, which are left out; None raises at the first.
+        difficult: what becomes of Pascal VOC's objects that are marked so: see
+            :class:`~fishnet.data.regions.voc.VocRegions`.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
@@ -42,10 +49,13 @@ def open_regions(
 
     Raises:
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; a class that
-            the train part or the model lacks.
+            the train part or the model lacks; a name in ``only`` that is no class.
     """
-    opener, place = found_in(data, lambda path: _opened(path, masks), "annotations", LAYOUTS)
-    sets = dict(opener(place, channels, classes=classes, masks=masks, problems=problems))
+    opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
+    known = None if only else classes
+    sets = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
+    if only:
+        sets = choose(data, sets, only, classes)
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
@@ -54,12 +64,12 @@ def looks_like_regions(data: str) -> bool:
     return bool(data) and _opened(Path(data), False) is not None
 
 
-def _opened(path: Path, masks: bool) -> tuple[Opener, object] | None:
+def _opened(path: Path, masks: bool, difficult: voc.Difficult = "ignore") -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
         (coco.find_coco, coco.open_coco),
-        (yolo.find_yolo, yolo.open_yolo),
-        (lambda folder: voc.find_voc(folder, masks), voc.open_voc),
+        (yolo.find_yolo, partial(yolo.open_yolo, trusted=path.is_file())),
+        (lambda folder: voc.find_voc(folder, masks), partial(voc.open_voc, difficult=difficult)),
         (idmasks.find_masks, idmasks.open_masks),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path))), None)
