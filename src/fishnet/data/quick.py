@@ -1,10 +1,12 @@
-"""What can be found wrong with a whole data set without decoding an image: for ``data check`` and before a training."""
+"""What can be found wrong with a whole data set by decoding no image, or only a few: for ``data check`` and before a
+training."""
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from fishnet.data import plausibility as labelled
+from fishnet.data import plausibility_depth as depth
 from fishnet.data.base import LabelledSet, PictureSet
 from fishnet.data.findings import Finding
 from fishnet.data.pixels import plausibility as pixels
@@ -17,7 +19,7 @@ _ORPHANS = 0.01  # share of files without their other half from which data is ta
 
 
 def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
-    """What the data's names and annotations tell.
+    """What the data's names and annotations tell, and a few of its images of more than 8 bits.
 
     Args:
         sets: the splits of one data set by name, all of one level.
@@ -25,7 +27,7 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
     Returns:
         Findings in no particular order. Takes seconds for 100,000 images.
     """
-    return [*_orphans(sets), *_named_twice(sets), *_plausibility(sets)]
+    return [*_orphans(sets), *_named_twice(sets), *_plausibility(sets), *depth.plausibility(sets)]
 
 
 def _plausibility(sets: Mapping[str, Any]) -> list[Finding]:
@@ -36,7 +38,7 @@ def _plausibility(sets: Mapping[str, Any]) -> list[Finding]:
         level = regions
     elif isinstance(some, PixelSet):
         level = pixels
-    return [*_orphans(sets), *_named_twice(sets), *level.plausibility(sets)]
+    return list(level.plausibility(sets))
 
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
