@@ -14,7 +14,12 @@ from PIL import Image
 
 from tests.hostile.case import Case
 from tests.region_makers import (
-    bitmap_text, box_table, darknet_folder, labelme_folder, object_files, open_images_folder, supervisely_folder,
+    box_table,
+    darknet_folder,
+    labelme_folder,
+    object_files,
+    open_images_folder,
+    supervisely_folder,
 )  # fmt: skip
 
 CHECK = ("data", "check")

@@ -140,7 +140,7 @@ _ALL = (
     # the depth of images
     Rule(
         "image-near-black",
-        "error",
+        "warning",
         "Images of more than 8 bits hold so small values that their upper 8 bits are nearly black.",
         "Train with --sixteen-bit stretch.",
     ),

@@ -1,4 +1,5 @@
-"""What can be found wrong with a whole data set without decoding an image: for ``data check`` and before a training."""
+"""What can be found wrong with a whole data set by decoding no image, or only a few: for ``data check`` and before a
+training."""
 
 from collections.abc import Iterator, Mapping
 from types import ModuleType
