@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.findings import RULES
+from fishnet.data.rules import RULES
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.makers import split_folder
