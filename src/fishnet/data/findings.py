@@ -140,7 +140,7 @@ _ALL = (
     # the depth of images
     Rule(
         "image-near-black",
-        "error",
+        "warning",
         "Images of more than 8 bits hold so small values that their upper 8 bits are nearly black.",
         "Train with --sixteen-bit stretch.",
     ),
@@ -215,6 +215,12 @@ _ALL = (
         "Say --fold N to validate with one fold, or remove the column.",
     ),
     # detection and instance segmentation
+    Rule(
+        "shape-ignored",
+        "warning",
+        "Points, lines and other shapes without area are no objects and are left out.",
+        "Draw boxes or outlines where these shapes mean objects.",
+    ),
     Rule(
         "image-size-differs",
         "error",
@@ -399,7 +405,7 @@ _ALL = (
     Rule(
         "mask-255-unclear",
         "error",
-        "255 may be a class of the masks or stand for pixels to be ignored.",
+        "Masks hold 255, which may be a class or stand for pixels to be ignored.",
         "Say `--ignore 255` or `--ignore none`, or name all ids in a classes file.",
     ),
     Rule(
