@@ -14,7 +14,12 @@ from PIL import Image
 
 from tests.hostile.case import Case
 from tests.region_makers import (
-    bitmap_text, box_table, darknet_folder, labelme_folder, object_files, open_images_folder, supervisely_folder,
+    box_table,
+    darknet_folder,
+    labelme_folder,
+    object_files,
+    open_images_folder,
+    supervisely_folder,
 )  # fmt: skip
 
 CHECK = ("data", "check")
@@ -166,7 +171,8 @@ CASES = [
     Case("supervisely-large-bitmap", bitmap(zlib.compress(png(10_000))), 2, ("objects[0]", "10000x10000", "96x80")),
     Case("supervisely-no-png", bitmap(zlib.compress(b"%!PS-Adobe-3.0 EPSF-3.0")), 2, ("objects[0]", "cannot be read")),
     Case("supervisely-origin", bitmap(zlib.compress(png(4)), ("a", None)), 2, ("objects[0]", "points must be")),
-    Case("supervisely-meta-no-list", edited(supervisely_folder, "meta.json", '{"classes": 3}'), 2, ("meta.json", "list classes")),
+    Case("supervisely-meta-no-list", edited(
+        supervisely_folder, "meta.json", '{"classes": 3}'), 2, ("meta.json", "list classes")),
     Case("supervisely-meta-twice", edited(
         supervisely_folder, "meta.json", '{"classes": [{"title": "a"}, {"title": "a"}]}'), 2, ("not unique: a",)),
     Case("supervisely-pipe", pipe(supervisely_folder, "train/ann/000.png.json"), 2, ("000.png.json", "named pipe")),
@@ -184,7 +190,8 @@ CASES = [
     Case("box-table-of-two-splits", edited(
         box_table, "valid.csv", HEADER + "images/train_000.png,1,2,3,4,moss\n"), 2, ("moss",)),
     Case("darknet-outside", edited(
-        darknet_folder, "obj.data", "names = ../../../../etc/passwd\ntrain = train.txt\n", layout="darknet"), 2, ("obj.data: names",)),
+        darknet_folder, "obj.data", "names = ../../../../etc/passwd\ntrain = train.txt\n",
+        layout="darknet"), 2, ("obj.data: names",)),
     Case("darknet-names-twice", edited(darknet_folder, "classes.txt", "a\na\n"), 2, ("classes.txt", "not unique")),
     Case("darknet-pipe", pipe(darknet_folder, "labels/train/000.txt"), 2, ("000.txt",)),
     Case("object-files-soft", soft_masks, 2, ("soft.png", "several values")),

@@ -140,7 +140,7 @@ _ALL = (
     # the depth of images
     Rule(
         "image-near-black",
-        "error",
+        "warning",
         "Images of more than 8 bits hold so small values that their upper 8 bits are nearly black.",
         "Train with --sixteen-bit stretch.",
     ),
@@ -341,7 +341,7 @@ _ALL = (
     ),
     Rule(
         "object-difficult",
-        "warning",
+        "note",
         "Objects are marked difficult: neither trained on nor counted, as in Pascal VOC's own evaluation.",
         "Use --difficult use to train on and count them.",
     ),
@@ -405,7 +405,7 @@ _ALL = (
     Rule(
         "mask-255-unclear",
         "error",
-        "255 may be a class of the masks or stand for pixels to be ignored.",
+        "Masks hold 255, which may be a class or stand for pixels to be ignored.",
         "Say `--ignore 255` or `--ignore none`, or name all ids in a classes file.",
     ),
     Rule(

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
-from fishnet.data.scanning import skipped_line
+from fishnet.data.scanning import beside, skipped_line
 
 SMALL = 4  # images of a class in train, below which it is reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest
@@ -49,6 +50,12 @@ def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
 
 def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
     """How many files beside the images of all splits were not read, by ending."""
+    annotated = [part for part in sets.values() if isinstance(part, EntrySet)]
+    paths = [
+        entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
+    ]
+    if paths:
+        return beside(paths)
     counted = {id(part.skipped): part.skipped for part in sets.values()}  # what is held out has that of the rest
     return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
 

@@ -15,12 +15,12 @@ def plausibility(sets: Mapping[str, Any]) -> list[Finding]:
     """
     findings: list[Finding] = []
     for split, images in sets.items():
-        if images.channels not in (1, 3):  # these keep all of their bits
-            continue
         measured = measure(images)
         if measured.stand_in is not None:
             message = f"{measured.stand_in_file}: {stand_in_message(measured)}"
             findings.append(Finding("image-no-data", message, split, measured.stand_in_file))
+        if images.channels not in (1, 3):  # these keep all of their bits
+            continue
         if measured.near_black and images.reading.sixteen_bit == "shift":
             findings.append(
                 Finding(

@@ -17,6 +17,8 @@ from fishnet.images.tiff import is_tiff, no_data_of
 
 IMAGES = 64  # of a set that are looked at
 _VALUES = 1 << 16  # of each of them
+_BUDGET = 200_000_000  # values of all of them together, after which
+_FEW = 4  # images are enough
 _STAND_INS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.float32(-3.4028235e38)), 1e20, float(np.float32(1e20)))
 _OFTEN = 1e-4  # share of the values from which a stand-in is no coincidence
 _LEVELS = 16  # of 256: images whose brightest values lie below are nearly black
@@ -63,17 +65,21 @@ def measure(images: Any, limit: int = IMAGES) -> ValueRange:
     tops: list[float] = []
     gaps, counted, plain = 0, 0, 0
     stand_in: tuple[float | None, str] = (None, "")
+    budget = _BUDGET
     for source, encoded in _files(images, limit):
+        if budget < 0 and len(values) >= _FEW:
+            break
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                numbers = numbers_of(encoded, images.reading)
+                numbers = numbers_of(encoded, images.reading, images.channels)
         except Exception:  # whoever reads the image says what is wrong with it
             continue
         if numbers is None:
             plain += 1
             continue
         array, no_data = numbers
+        budget -= array.size
         every, some = sample(array, _VALUES), sample(array, _VALUES, no_data)
         gaps, counted = gaps + every.size - some.size, counted + every.size
         some = some[np.isfinite(some)]
@@ -112,7 +118,9 @@ def stand_in_message(measured: ValueRange) -> str:
     )
 
 
-def numbers_of(encoded: bytes, reading: Reading = DEFAULT) -> tuple[NDArray[Any], float | None] | None:
+def numbers_of(
+    encoded: bytes, reading: Reading = DEFAULT, channels: int = 3
+) -> tuple[NDArray[Any], float | None] | None:
     """The numbers of an image file of more than 8 bits a channel, as stored, and what stands for no-data in it.
 
     Returns:
@@ -131,8 +139,8 @@ def numbers_of(encoded: bytes, reading: Reading = DEFAULT) -> tuple[NDArray[Any]
         with open_image(encoded, reading.max_pixels) as image:
             return (np.asarray(image), no_data) if image.mode.startswith("I") or image.mode == "F" else None
     except UnknownImageError:
-        for channels in (3, 1) if is_tiff(encoded) else ():
-            samples = read_samples(encoded, channels, reading.max_pixels)
+        for count in dict.fromkeys((channels, 3, 1)) if is_tiff(encoded) else ():
+            samples = read_samples(encoded, count, reading.max_pixels)
             if samples is not None:
                 return None if samples.dtype == np.uint8 else (samples, no_data)
         raise

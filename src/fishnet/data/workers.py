@@ -61,10 +61,11 @@ def watched_workers() -> Iterator[None]:
 
 def _cause(error: BaseException) -> str | None:
     """Why a worker died, from torch's error and those that led to it; None for other errors."""
-    chain, text = error, ""
-    while chain is not None:
-        text += f"\n{chain}"
-        chain = chain.__cause__ or chain.__context__  # type: ignore[assignment]
+    text = ""
+    link: BaseException | None = error
+    while link is not None:
+        text += f"\n{link}"
+        link = link.__cause__ or link.__context__
     if re.search(r"Caught MemoryError in DataLoader worker", text):
         return "ran out of memory"
     if not re.search(r"DataLoader worker \(pid", text):

@@ -2,10 +2,10 @@
 
 import warnings
 
-from PIL import ExifTags, Image
-
 from fishnet.data.files import FileSet
 from fishnet.data.pixels.base import PixelSet
+from fishnet.files.reading import open_regular
+from fishnet.images.opening import open_image, orientation
 
 
 class FilePixels(FileSet, PixelSet):
@@ -16,8 +16,9 @@ class FilePixels(FileSet, PixelSet):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with Image.open(self.entries[index].path) as image:
-                    stored, turn = (image.height, image.width), image.getexif().get(ExifTags.Base.Orientation, 1)
+                path = self.entries[index].path
+                with open_regular(path, "image") as file, open_image(file, self.reading.max_pixels) as image:
+                    stored, turn = (image.height, image.width), orientation(image)
         except (OSError, ValueError, SyntaxError):
             return super().turned(index, mask)
         if turn == 1 or stored != tuple(mask):

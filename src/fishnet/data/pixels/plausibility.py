@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
 from fishnet.data.findings import Finding
 from fishnet.data.pixels.base import IGNORE, PixelSet
 from fishnet.data.pixels.names import colour_text
 from fishnet.data.pixels.pairs import MaskPixels
 from fishnet.data.pixels.survey import MaskFacts, survey
+from fishnet.files.reading import open_regular
+from fishnet.images.opening import open_image, orientation
 
 READ = 5_000  # masks of a split that are all read where their format says what they hold; of more only SAMPLE
 SAMPLE = 1_000
@@ -156,8 +157,9 @@ def _turned(name: str, part: MaskPixels) -> Iterator[Finding]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                with Image.open(part.entries[index].path) as image:
-                    turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+                path = part.entries[index].path
+                with open_regular(path, "image") as file, open_image(file, part.reading.max_pixels) as image:
+                    turn = orientation(image)
                     square = image.width == image.height
         except (OSError, ValueError, SyntaxError):
             continue  # whoever reads the image says it

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.findings import Finding
+from fishnet.data.plausibility import class_names, files_beside
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
@@ -53,7 +54,7 @@ def plausibility(sets: Mapping[str, RegionSet]) -> list[Finding]:
         width, height; all objects crowds, or smaller than 3 px; most images without objects; more objects of a class
         in an image than are counted; an image with two entries.
     """
-    findings = [finding for pictures in sets.values() for finding in pictures.notes]
+    findings = [*files_beside(sets), *class_names(sets)]
     for split, pictures in sets.items():
         gathered = _gather(pictures)
         if gathered is not None:
@@ -147,8 +148,9 @@ def _gather(pictures: RegionSet) -> _Gathered | None:
 def _changed(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which boxes have no area within their image, and which of the others reach out of it."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    dropped: NDArray[np.bool_] = ((high <= low) | (high <= 0) | (low >= sizes)).any(1)
-    out: NDArray[np.bool_] = ((low < -BEYOND) | (high > sizes + BEYOND)).any(1)
+    empty = (high <= low) | (high <= 0) | (low >= sizes)
+    beyond = (low < -BEYOND) | (high > sizes + BEYOND)
+    dropped, out = (axes[:, 0] | axes[:, 1] for axes in (empty, beyond))
     return dropped, out & ~dropped
 
 
