@@ -158,7 +158,12 @@ def _single(one: Any, size: tuple[int, int]) -> dict[str, Any]:
     if isinstance(shape, list):
         corners = np.asarray(shape[0]).reshape(-1, 2)
         low, high = corners.min(0), corners.max(0)
-        return {**value, "bbox": [*low.tolist(), *(high - low).tolist()], "area": outline_area(corners), "segmentation": shape}
+        return {
+            **value,
+            "bbox": [*low.tolist(), *(high - low).tolist()],
+            "area": outline_area(corners),
+            "segmentation": shape,
+        }
     return {**value, "area": float(one.get_area()), "segmentation": shape}
 
 
