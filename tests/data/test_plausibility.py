@@ -27,7 +27,7 @@ class Named(ImageFolder):
         return self.key(index)
 
     def key(self, index: int) -> str:
-        return f"{self.classes.names[self.labels[index]]}/{self.start + index}.png"
+        return f"{self.classes.names[self.labels[index]]}/DSC{self.start + index:08d}.png"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ class Named(ImageFolder):
     [
         (Named([0, 1] * 10), Named([0, 1] * 5, start=100), []),
         (Named([0, 1] * 10), Named([0, 1] * 5), ["image-same-name"]),
-        (Named([0] * 5 + [1] * 4), Named([0, 1], start=100), ["class-small"]),
+        (Named([0] * 5 + [1] * 3), Named([0, 1], start=100), ["class-small"]),
         (Named([0] * 100 + [1] * 5), Named([0, 1], start=200), ["class-imbalance"]),
         (Named([0, 1] * 10), Named([0], start=100), ["class-unvalidated"]),
         (Named([0, 1] * 10, ("a b", "A  B")), Named([0, 1], ("a b", "A  B"), start=100), ["class-alike"]),

@@ -151,17 +151,15 @@ def test_images_none_of_which_are_there(images: Path) -> None:
 
 def test_several_labels_an_image_are_refused(images: Path) -> None:
     data = table(images, "path,label")
+    data.write_text(data.read_text().replace("1.png,blue", "1.png,blue|red"))
     with pytest.raises(InputError, match=r"'blue\|red' looks like several labels"):
-        data.write_text(data.read_text().replace("1.png,blue", "1.png,blue|red"))
         opened(data)
     both = [f"{name},{label}" for name in ("red/0.png", "red/1.png", "blue/0.png") for label in LABELS]
     data.write_text("\n".join(["path,label", *both]))
     with pytest.raises(InputError, match=r"line 3: .*red/0\.png has another label than in line 2, and so have 3 of 3"):
         opened(data)
     data.write_text("image,red,blue\nred/0.png,1,0\nblue/0.png,0,1\n")
-    with pytest.raises(
-        InputError, match=r"no column for the label, but columns of 0 and 1: red, blue: .*not supported"
-    ):
+    with pytest.raises(InputError, match="no column for the label, but columns of 0 and 1: red, blue: "):
         opened(data)
 
 
@@ -211,13 +209,13 @@ def test_lines_may_end_as_on_any_system(images: Path) -> None:
 
 def test_pipes_and_devices_are_no_tables(images: Path) -> None:
     os.mkfifo(images / "pipe.csv")
-    with pytest.raises(InputError, match="pipe.csv: is a named pipe, not a table"):
+    with pytest.raises(InputError, match=r"pipe\.csv: is a named pipe, not a table"):
         opened(images / "pipe.csv")
     (images / "zero.csv").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match="zero.csv: is a device, not a table"):
+    with pytest.raises(InputError, match=r"zero\.csv: is a device, not a table"):
         opened(images / "zero.csv")
     (images / "zero.parquet").symlink_to("/dev/zero")
-    with pytest.raises(InputError, match="zero.parquet: is a device, not a table"):
+    with pytest.raises(InputError, match=r"zero\.parquet: is a device, not a table"):
         opened(images / "zero.parquet")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from tests.hostile.case import Case
-from tests.hostile.models import tiny
+from tests.hostile.tiny import tiny
 
 Content = Callable[[], bytes]
 

@@ -17,7 +17,7 @@ from fishnet.images.geo import TAGS, georeference, save_georeferenced
 from fishnet.predict import Predictor
 from fishnet.preprocess import Preprocess
 from tests.hostile.images import saved
-from tests.hostile.models import tiny
+from tests.hostile.tiny import tiny
 from tests.makers import picture
 
 

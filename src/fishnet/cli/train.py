@@ -2,7 +2,10 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +21,9 @@ from fishnet.training.recipe import keys_of, load_recipe
 RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
+)  # fmt: skip
+_HEAD_KEYS = (  # what decides the shapes of a head's tensors
+    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
@@ -179,15 +185,15 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
     processes = find_processes(recipe)
     if processes.world > 1 and out is None and not options.dry_run:
         raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
-    out = out or _free_folder(task)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if options.as_json else sys.stdout, flush=True)
 
-    fitted = fit(
-        task, data, recipe, out, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
-        quiet=options.quiet or options.as_json, skip_findings=skip_findings, tell=tell,
-    )  # fmt: skip
+    with nullcontext(out or _free_folder(task)) if out or options.dry_run else _new_folder(task) as place:
+        fitted = fit(
+            task, data, recipe, place, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
+            quiet=options.quiet or options.as_json, skip_findings=skip_findings, tell=tell,
+        )  # fmt: skip
     if processes.rank:
         return
     for line in fitted.skipped:
@@ -223,6 +229,8 @@ def _shape_of(weights: Path, task: str) -> dict[str, Any]:
         brought["trunk_norm"] = "group"
     if bundle.task != task:
         return brought
+    brought["head"] = bundle.head
+    brought |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
     if "end" in bundle.backbone_args:
         brought["end"] = bundle.backbone_args["end"]
     if bundle.preprocess.fit == "native":
@@ -247,8 +255,21 @@ def _check_resume(folder: Path, given: dict[str, Any]) -> None:
 
 def _free_folder(task: str) -> Path:
     """runs/TASK, or runs/TASK-2, -3 ... whichever is the first not taken."""
-    number, folder = 1, Path("runs") / task
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{task}-{number}"
-    return folder
+    names = (task if number == 1 else f"{task}-{number}" for number in count(1))
+    return next(folder for name in names if not (folder := Path("runs") / name).exists())
+
+
+@contextmanager
+def _new_folder(task: str) -> Iterator[Path]:
+    """The first free folder, made at once, so that no other training takes it; removed where nothing was written."""
+    while True:
+        folder = _free_folder(task)
+        with suppress(FileExistsError):  # another training took it in between
+            folder.mkdir(parents=True)
+            break
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: something was kept
+            folder.rmdir()
+            folder.parent.rmdir()

@@ -17,6 +17,7 @@ from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.data.quick import quick_findings
+from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
 from fishnet.images.opening import open_image
 
@@ -259,6 +260,7 @@ class _Labels:
         )
 
 
+@watched_workers()
 def check_all(
     parts: Mapping[str, Any],
     inspected: Callable[[Any], Inspected],
@@ -323,7 +325,9 @@ def _inspect(
 
     def counted(pictures: Inspected) -> Iterator[Any]:
         nonlocal done
-        reader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_as_list)
+        reader = DataLoader(
+            pictures, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
+        )
         for row in chain.from_iterable(reader):
             done += 1
             progress(done, total)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
@@ -116,7 +117,7 @@ def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in find_pictures(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
         found.setdefault(name, path)
@@ -128,7 +129,7 @@ def by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(normalize("NFC", path.stem), []).append(path)
     return found
 
 

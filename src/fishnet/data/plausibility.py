@@ -1,5 +1,6 @@
 """What the classes, names and files of labelled images tell of a whole dataset, without decoding an image."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
@@ -9,7 +10,7 @@ from fishnet.data.base import LabelledSet, PictureSet
 from fishnet.data.findings import Finding
 from fishnet.data.scanning import skipped_line
 
-SMALL = 5  # images of a class in train, below which it is reported
+SMALL = 4  # images of a class in train, below which it is reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest
 SKIPPED = 0.01  # share of the files that are not read, above which it is a warning
 SAME_NAMES = 0.5  # share of a split's images whose names are those of images in train
@@ -101,7 +102,7 @@ def _same_names(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
         part = sets.get(split)
         if part is None or not len(part):
             continue
-        same = [i for i in range(len(part)) if (part.labels[i], _base(part, i)) in train]
+        same = [i for i in range(len(part)) if (part.labels[i], base := _base(part, i)) in train and not _counts(base)]
         if len(same) > SAME_NAMES * len(part):
             message = f"{len(same):,} of {len(part):,} images have the name of an image of their class in train"
             yield Finding("image-same-name", f"{message} ({part.source(same[0])})", split, count=len(same))
@@ -109,6 +110,11 @@ def _same_names(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
 
 def _base(part: LabelledSet, index: int) -> str:
     return PurePath(part.key(index)).name
+
+
+def _counts(name: str) -> bool:
+    """Whether a name is a mere number, such as ``0007.png``, with which each folder may begin anew."""
+    return re.fullmatch(r"\D{0,5}\d{1,6}\.\w+", name) is not None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -89,18 +89,20 @@ class Exported:
             if schema > SCHEMA:
                 raise InputError(f"exported by a newer version (schema {schema}): upgrade fishnet-vision")
             size, outputs = values.pop("size"), values.pop("outputs")
-            return cls(
+            exported = cls(
                 bundle=Bundle.from_dict(values.pop("bundle")),
                 outputs=tuple(outputs),
                 size=None if size is None else (size[0], size[1]),
                 **values,
             )
+            exported._check()
+            return exported
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"what the file says of itself is damaged ({type(error).__name__}: {error})") from error
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         """Raises InputError for values that no export has, and for outputs that are not those of the task."""
         if self.to not in get_args(Format) or self.precision not in get_args(Precision):
             raise InputError(f"to={shown(self.to)}, precision={shown(self.precision)}: not what an export writes")

@@ -124,6 +124,21 @@ class ModelSpec:
             raise InputError(f"{self.backbone} does not take {what}") from error
 
 
+@dataclass(frozen=True)
+class ClassRows:
+    """How the rows of a layer's weight and bias belong to the classes.
+
+    The rows are (groups, background + classes, each), flattened; how many groups there are follows from their number.
+
+    Attributes:
+        background: 1 where rows of the background come before those of the classes.
+        each: rows of one class within a group, as the four sides of its boxes.
+    """
+
+    background: int = 0
+    each: int = 1
+
+
 class TaskModel(nn.Module, ABC):
     """A trunk and what a task decodes from its features.
 
@@ -132,12 +147,14 @@ class TaskModel(nn.Module, ABC):
     Attributes:
         wants_pyramid: strides of the maps that the task decodes, from fine to coarse, e.g. (4, 8, 16, 32).
         levels: the trunk's levels at these strides.
+        rows_of_classes: of the layers that end with these names; see :meth:`class_rows`.
 
     Raises:
         InputError: on building, a trunk that lacks one of the strides; see :func:`pyramid`.
     """
 
     wants_pyramid: ClassVar[tuple[int, ...]] = ()
+    rows_of_classes: ClassVar[Mapping[str, ClassRows]] = {}
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
@@ -151,6 +168,16 @@ class TaskModel(nn.Module, ABC):
     def fewest(self) -> int:
         """Pictures that a training step needs, in each process."""
         return 1
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """The layers whose rows belong to classes, by name: by default those that end as ``rows_of_classes`` says."""
+        names = [name for name, _ in self.named_modules()]
+        return {
+            name: rows
+            for end, rows in self.rows_of_classes.items()
+            for name in names
+            if name == end or name.endswith(f".{end}")
+        }
 
     def features(self, images: Tensor) -> Features:
         """(batch, channels, height, width), normalised -> the features this model wants."""

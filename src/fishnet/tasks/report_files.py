@@ -131,9 +131,8 @@ def worst_sheet(
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a figure as a PNG, and gives back its path."""
-    with warnings.catch_warnings():
+    """Writes a figure as a PNG, whole or not at all, and gives back its path."""
+    with whole(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # of names in scripts that the font lacks
-        with whole(path) as partial:
-            figure.savefig(partial, dpi=110, format="png")
+        figure.savefig(partial, dpi=110, format="png")
     return path

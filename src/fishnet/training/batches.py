@@ -16,6 +16,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.pictures import as_view
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import Lighting, Normalise
+from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Task
@@ -107,6 +108,7 @@ def loader(
         collate_fn=partial(collate, fill=preprocess.mean_colour),
         drop_last=shuffle and len(sampler) > batch_size,
         persistent_workers=recipe.workers > 0,
+        worker_init_fn=prepare_worker,
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -12,6 +12,7 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
@@ -72,7 +73,7 @@ class Evaluation:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
             WorkError: the place cannot be written to.
@@ -82,6 +83,7 @@ class Evaluation:
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
+@watched_workers()
 def evaluate(
     predictor: Predictor,
     data: str,
@@ -124,7 +126,7 @@ def evaluate(
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
             task does not have or of another range.
-        WorkError: scores that are not finite.
+        WorkError: scores that are not finite, or a reading process that died.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)

@@ -1,7 +1,6 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
-from fishnet.data.findings import Finding
 from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError

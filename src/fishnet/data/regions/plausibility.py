@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.findings import Finding
+from fishnet.data.plausibility import class_names, files_beside
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
@@ -53,7 +54,7 @@ def plausibility(sets: Mapping[str, RegionSet]) -> list[Finding]:
         width, height; all objects crowds, or smaller than 3 px; most images without objects; more objects of a class
         in an image than are counted; an image with two entries.
     """
-    findings = [finding for pictures in sets.values() for finding in pictures.notes]
+    findings = [*files_beside(sets), *class_names(sets)]
     for split, pictures in sets.items():
         gathered = _gather(pictures)
         if gathered is not None:

@@ -1,6 +1,7 @@
 """Pascal VOC: a file of XML for each picture, in VOC's own folders or beside the pictures."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -109,6 +110,8 @@ class VocRegions(FileRegions):
 
     def _entries(self, part: VocPart, problems: list[Finding] | None) -> Iterator[VocEntry]:
         images = Images(part)
+        self.links = [*self.links, *images.scanned.links]
+        self.skipped = Counter(images.scanned.skipped) + Counter(dict(self.skipped))
         entries, missing = [], []
         for xml, place in annotations_of(part):
             try:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from fishnet.data.files import by_stem, child, lines_of, part_folders
-from fishnet.data.pictures import EXTENSIONS, find_pictures
+from fishnet.data.pictures import EXTENSIONS
+from fishnet.data.scanning import Scan, scan
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import walk
@@ -42,20 +44,23 @@ class Images:
 
     def __init__(self, part: VocPart) -> None:
         self.folder = part.pictures
+        self.scanned = Scan()
         self.paths: dict[str, list[Path]] = {}
         self._stems: dict[str, list[str]] = {}
         if part.pictures == part.folder:
             self.paths = by_stem(part.pictures)
         else:
-            for path in find_pictures(part.pictures):
-                self.paths.setdefault(path.relative_to(part.pictures).with_suffix("").as_posix(), []).append(path)
+            self.scanned = scan(part.pictures, part.folder)
+            for path in self.scanned.images:
+                key = path.relative_to(part.pictures).with_suffix("").as_posix()
+                self.paths.setdefault(normalize("NFC", key), []).append(path)
         for key in self.paths:
             self._stems.setdefault(key.rpartition("/")[2], []).append(key)
 
     def of(self, xml: Path, below: Path, filename: str) -> Path:
         """The image of an annotation file: of its path below the folder, or of its name alone if only one has it;
         of several endings the one that the annotation states. Where there is none, the place where it should be."""
-        key = xml.relative_to(below).with_suffix("").as_posix()
+        key = normalize("NFC", xml.relative_to(below).with_suffix("").as_posix())
         stem = key.rpartition("/")[2]
         if key not in self.paths and len(self._stems.get(stem, ())) == 1:
             key = self._stems[stem][0]

@@ -19,6 +19,7 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.regions.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.regions.yolo_pairs import Pairs, pair
 from fishnet.data.regions.yolo_yaml import LARGEST, YoloFile, read_yaml
+from fishnet.data.scanning import Scan, scan
 from fishnet.data.splits import split_named
 from fishnet.data.tails import Tails
 from fishnet.errors import InputError
@@ -26,6 +27,7 @@ from fishnet.files.documents import read_yaml as read_plain
 from fishnet.files.reading import is_regular
 
 LAYOUTS = "YOLO (data.yaml)"
+_BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and what training tools keep
 _Wrong = list[tuple[int, str]]
 
 
@@ -85,7 +87,11 @@ class YoloRegions(FileRegions):
         self.classes = classes or Classes(tuple(file.names[number] for number in numbers), tuple(numbers))
         self.index = {name: i for i, name in enumerate(self.classes.names)}
         self._sizes: dict[Path, tuple[int, int]] = {}
-        pictures = list(dict.fromkeys(path for named in file.parts[part] for path in _pictures(file, part, named)))
+        scanned = Scan()
+        named = [path for place in file.parts[part] for path in _pictures(file, part, place, scanned)]
+        pictures = list(dict.fromkeys(named))
+        self.links = scanned.links
+        self.skipped = {kind: count for kind, count in scanned.skipped.items() if kind not in _BESIDE}
         pairs = pair(pictures)
         if len(pairs.missing) == len(pictures):
             first = pairs.texts[pictures[0]] if pictures else "labels"
@@ -103,13 +109,13 @@ class YoloRegions(FileRegions):
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
-        return self._scaled(entry, upright_size(entry.path, self.channels), self.with_masks)
+        return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
 
     def stated(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads each picture's header once."""
         entry = self.entries[index]
         if entry.path not in self._sizes:
-            self._sizes[entry.path] = upright_size(entry.path, self.channels)
+            self._sizes[entry.path] = upright_size(entry.path, self.channels, self.reading)
         return self._scaled(entry, self._sizes[entry.path], False)
 
     def _scaled(self, entry: YoloEntry, size: tuple[int, int], masks: bool) -> Objects:
@@ -214,8 +220,11 @@ def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], np.float32)
 
 
-def _pictures(file: YoloFile, part: str, named: str) -> Iterator[Path]:
-    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it."""
+def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[Path]:
+    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it.
+
+    ``scanned`` gathers what else lies in a folder.
+    """
     bare = named
     while bare.startswith(("../", "./")):
         bare = bare.partition("/")[2]
@@ -225,10 +234,12 @@ def _pictures(file: YoloFile, part: str, named: str) -> Iterator[Path]:
         raise InputError(f"{file.path}: {part}: no such folder or list: {places[0]}")
     file.check_place(part, place)
     if place.is_dir():
-        found = find_pictures(Path(os.path.normpath(place)))
-        if not found:
+        inside = scan(Path(os.path.normpath(place)), file.root)
+        if not inside.images:
             raise InputError(f"{file.path}: {part}: no picture in {place}")
-        yield from found
+        scanned.skipped.update(inside.skipped)
+        scanned.links += inside.links
+        yield from inside.images
         return
     tails: Tails | None = None
     for line, row in lines_of(place):
