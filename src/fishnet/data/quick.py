@@ -36,7 +36,7 @@ def _plausibility(sets: Mapping[str, Any]) -> list[Finding]:
         level = regions
     elif isinstance(some, PixelSet):
         level = pixels
-    others = () if level is labelled else (*labelled.class_names(sets), *labelled.files_beside(sets))
+    others = () if level is labelled else (*labelled.class_names(sets), *labelled.files_skipped(sets))
     return [*level.plausibility(sets), *others]
 
 

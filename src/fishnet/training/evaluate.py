@@ -208,7 +208,8 @@ def _notes(part: PictureSet) -> list[str]:
     """How a split's annotations were read, and what was left out of it."""
     alone: Sequence[str] = getattr(part, "left_out", ())
     left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
-    return [*getattr(part, "notes", ()), *left_out]
+    conclusions: Sequence[str] = getattr(part, "conclusions", ())
+    return [*(finding.message for finding in part.notes), *conclusions, *left_out]
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:
