@@ -33,6 +33,7 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
         level = regions
     elif isinstance(some, PixelSet):
         level = pixels
+<<<<<<< HEAD
     findings = (
         *_orphans(sets),
         *_named_twice(sets),
@@ -42,6 +43,10 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
         *plausibility_depth.plausibility(sets),
     )
     return list(dict.fromkeys(findings))
+=======
+    others = () if level is labelled else (*labelled.class_names(sets), *labelled.files_skipped(sets))
+    return [*level.plausibility(sets), *others]
+>>>>>>> labels
 
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
