@@ -33,7 +33,6 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
         level = regions
     elif isinstance(some, PixelSet):
         level = pixels
-<<<<<<< HEAD
     findings = (
         *_orphans(sets),
         *_named_twice(sets),
@@ -43,10 +42,6 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
         *plausibility_depth.plausibility(sets),
     )
     return list(dict.fromkeys(findings))
-=======
-    others = () if level is labelled else (*labelled.class_names(sets), *labelled.files_skipped(sets))
-    return [*level.plausibility(sets), *others]
->>>>>>> labels
 
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:

@@ -210,12 +210,7 @@ def _notes(part: PictureSet) -> list[str]:
     notes = [finding.message for finding in part.notes]
     alone: Sequence[str] = () if isinstance(part, RegionSet) else getattr(part, "left_out", ())  # theirs are notes
     left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
-<<<<<<< HEAD
     return [*getattr(part, "conclusions", ()), *notes, *left_out]
-=======
-    conclusions: Sequence[str] = getattr(part, "conclusions", ())
-    return [*(finding.message for finding in part.notes), *conclusions, *left_out]
->>>>>>> labels
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:
