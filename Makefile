@@ -1,11 +1,13 @@
 # make quickstart   from a new clone to a trained model, metrics and pictures
 # make test         all tests (make test-fast leaves out the slow ones)
+# make test-lowest  the fast tests with the lower bound of every dependency, in a virtual environment of its own
 # make lint         style and types
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast lint wheel clean
+.PHONY: quickstart test test-fast test-lowest lint wheel clean
 
 quickstart: $(VENV)/train.done
 	$(BIN)/fishnet quickstart
@@ -15,6 +17,12 @@ test: $(VENV)/dev.done
 
 test-fast: $(VENV)/dev.done
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+
+test-lowest:
+	$(MAKE) $(LOWEST)/bin/python VENV=$(LOWEST)
+	$(LOWEST)/bin/python .ci/lowest.py >$(LOWEST)/constraints.txt
+	PIP_CONSTRAINT=$(LOWEST)/constraints.txt $(MAKE) $(LOWEST)/dev.done VENV=$(LOWEST)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
@@ -45,4 +53,4 @@ $(VENV)/dev.done: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/train.done
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) dist build .pytest_cache .mypy_cache .ruff_cache

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fishnet.cli import main
+from tests.certain import make_certain
 from tests.makers import image_folder
 
 
@@ -43,14 +44,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle trained for some epochs on ``folder``. Not to be changed by a test."""
+    """A bundle trained on ``folder``, which tells the three colours apart for sure. Not to be changed by a test."""
     out = tmp_path_factory.mktemp("run") / "classify"
-    assert (
-        main(
-            ["train", "classify", str(folder), "--out", str(out), *fast("--epochs", 25, "--lr", 0.1, "--batch-size", 6)]
-        )
-        == 0
-    )
+    words = ["train", "classify", str(folder), "--out", str(out), *fast("--epochs", 3, "--lr", 0.1, "--batch-size", 6)]
+    assert main(words) == 0
+    make_certain(out)
     return out
 
 

@@ -15,7 +15,8 @@ LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.files.documents", "fishnet.data", "fishnet.data.findings",
     "fishnet.data.labels", "fishnet.data.pictures", "fishnet.preprocess",
     "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.video", "fishnet.bundle", "fishnet.hub",
-    "fishnet.sources", "fishnet.inputs", "fishnet.options", "fishnet.blending",
+    "fishnet.sources", "fishnet.inputs", "fishnet.images",
+    "fishnet.images.opening", "fishnet.images.remote", "fishnet.options", "fishnet.blending",
     "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",
     "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
@@ -27,19 +28,20 @@ SOURCE = Path(fishnet.__file__).parent
 # exported files lies below predict, and is a room of its own; the rest of deploy, which makes them, lies above it. So
 # does analysis.benchmark, which measures them, above the rest of analysis.
 RUNTIME = {"contract", "exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
-LEAVES = {"errors", "files", "data", "draw", "preprocess", "results", "bundle"}
+LEAVES = {"errors", "files", "images", "data", "draw", "preprocess", "results", "bundle"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
+    "images": {"errors", "files"},
     "draw": {"errors", "files"},
     "backbone": {"errors", "files"},
-    "data": {"errors", "files", "preprocess"},
-    "preprocess": {"errors", "files", "data"},
+    "data": {"errors", "files", "images", "preprocess"},
+    "preprocess": {"errors", "files", "images", "data"},
     "results": {"errors", "files", "data", "draw"},
     "tiling": {"errors", "results"},
     "blending": {"results", "tiling"},
-    "sources": {"errors", "files", "data", "video"},
-    "inputs": {"errors", "files", "data", "preprocess", "sources", "tiling"},
+    "sources": {"errors", "files", "images", "data", "video"},
+    "inputs": {"errors", "files", "images", "data", "preprocess", "sources", "tiling"},
     "options": {"errors", "files", "bundle"},
     "video": {"errors", "files"},
     "bundle": {"errors", "files", "data", "preprocess"},

@@ -135,7 +135,7 @@ def test_a_grey_array_and_a_grey_model(predictor: Predictor) -> None:
         (np.zeros((0, 8, 3), np.uint8), "(0, 8, 3)"),
         (7, "int"),
         (None, "NoneType"),
-        (torch.zeros(3, 8, 8), "Tensor"),
+        (torch.zeros(3, 8, 8), "float32"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

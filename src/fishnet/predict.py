@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fishnet.blending import Mosaic
 from fishnet.bundle import Bundle, is_bundle, look_at
@@ -16,7 +15,7 @@ from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_unt
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.hub import local
-from fishnet.inputs import Input, cut, open_picture, to_input
+from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
 from fishnet.preprocess import LARGEST
 from fishnet.results import RESULTS, Detections, Result, Segmentation
@@ -43,7 +42,12 @@ class Predictor:
         bundle: what the model is.
         engine: computes the task's raw outputs from (batch, channels, height, width) normalised float32: a sequence
             with one item a picture.
+
+    Attributes:
+        max_pixels: of an image; larger ones are refused, see :class:`~fishnet.images.reading.Reading`.
     """
+
+    max_pixels: int | None = None
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
@@ -73,9 +77,11 @@ class Predictor:
         """Predicts one picture, or several: :attr:`batch_size` at once, those of one size of input together.
 
         Args:
-            pictures: a path, a PIL image, or a uint8 array of shape (height, width) or (height, width, 3); for a model
-                with another number of channels than 1 and 3, an array of shape (height, width, channels) of uint8,
-                uint16 or floats; or a sequence of these.
+            pictures: a path; an http or https address of an image; an image file's bytes, or such a file open for
+                reading; a PIL image; a uint8 array of shape (height, width) or (height, width, 3); a uint8 tensor of
+                torch of shape (channels, height, width); for a model with another number of channels than 1 and 3, an
+                array of shape (height, width, channels), or a tensor with its channels first, of uint8, uint16 or
+                floats; or a sequence of these, such as a batch of tensors.
             **options: of the task; None for its own value. classify: ``k``, how many classes to give (5). detect and
                 instances: ``threshold``, the least score, 0 to 1 (the bundle's), ``most``, the most objects (all).
                 These and segment: ``tile``, px of the picture: predict in squares of this side and merge or blend
@@ -91,14 +97,17 @@ class Predictor:
             WorkError: outputs that are not finite numbers.
         """
         asked = Asked.of(self.bundle, options)
-        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
-            return self._predict([pictures], asked)[0]
+        if is_single(pictures):
+            return self._predict([cast("Source", pictures)], asked)[0]
         if not isinstance(pictures, Iterable):
-            raise InputError(f"{type(pictures).__name__} is no picture: give a path, a PIL image or a uint8 array")
-        return self._predict(pictures, asked)
+            raise InputError(f"{type(pictures).__name__} is no picture: give {KINDS}")
+        return self._predict(cast("Iterable[Source]", pictures), asked)
 
     def _predict(self, pictures: Iterable[Source], asked: Asked) -> list[Result]:
-        ready = [self._ready(open_picture(picture, self.bundle.preprocess), asked, None) for picture in pictures]
+        ready = [
+            self._ready(open_picture(picture, self.bundle.preprocess, self.max_pixels), asked, None)
+            for picture in pictures
+        ]
         results = iter(self._run([item for item in ready if isinstance(item, Input)], asked.result, None))
         return [_sure(next(results)) if isinstance(item, Input) else item for item in ready]
 
@@ -114,10 +123,11 @@ class Predictor:
         Raises:
             InputError: as for :meth:`predict`; no picture, or a model or an engine that has no embeddings.
         """
-        if isinstance(pictures, str | Path | Image.Image | np.ndarray) or not len(pictures):
+        if is_single(pictures) or not len(pictures):
             raise InputError("embed takes a list of one picture or more")
         inputs = [
-            to_input(self.bundle.preprocess, open_picture(picture, self.bundle.preprocess)) for picture in pictures
+            to_input(self.bundle.preprocess, open_picture(picture, self.bundle.preprocess, self.max_pixels))
+            for picture in pictures
         ]
         vectors = {i: _sure(pair)[1] for i, pair in self._outputs(inputs, None, self._embedding_engine())}
         return np.stack([vectors[i] for i in range(len(inputs))])
@@ -190,7 +200,7 @@ class Predictor:
         if isinstance(picture, Failure):
             return picture
         try:
-            return self._ready(open_picture(picture, self.bundle.preprocess), asked, step)
+            return self._ready(open_picture(picture, self.bundle.preprocess, self.max_pixels), asked, step)
         except InputError as error:
             return Failure(name, str(error) if isinstance(picture, str) else f"{name}: {error}")
         except NotFiniteError as error:

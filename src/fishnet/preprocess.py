@@ -1,5 +1,6 @@
 """From a picture to the model's input. Torch-free: training's validation and every engine share it."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -7,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.depth import SixteenBit
 from fishnet.data.pictures import Picture, to_input
 from fishnet.errors import InputError
 from fishnet.files.values import integer, real
+from fishnet.images.reading import SIXTEEN_BIT, Reading, SixteenBit
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -79,7 +80,8 @@ class Preprocess:
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
         fit: ``crop``, ``whole`` or ``native``.
-        sixteen_bit: what becomes of more than 8 bits a channel: ``shift`` or ``stretch``.
+        sixteen_bit, value_range: what becomes of more than 8 bits a channel, see
+            :class:`~fishnet.images.reading.Reading`.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -89,6 +91,7 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     fit: Literal["crop", "whole", "native"] = "crop"
     sixteen_bit: SixteenBit = "shift"
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.interpolation not in _FILTERS:
@@ -112,13 +115,20 @@ class Preprocess:
             raise InputError(f"fit {self.fit!r}: choose from crop, whole, native")
         if self.fit == "whole" and self.size[0] > self.size[1]:
             raise InputError(f"size {self.size}: the longer side's limit is below the shorter side")
-        if self.sixteen_bit not in ("shift", "stretch"):
-            raise InputError(f"sixteen_bit {self.sixteen_bit!r}: choose from shift, stretch")
+        if self.sixteen_bit not in SIXTEEN_BIT:
+            raise InputError(f"sixteen_bit {self.sixteen_bit!r}: choose from {', '.join(SIXTEEN_BIT)}")
+        if self.value_range is not None:
+            _check_range(self.value_range)
 
     @property
     def channels(self) -> int:
         """Number of input channels."""
         return len(self.mean)
+
+    @property
+    def reading(self) -> Reading:
+        """How image files are read."""
+        return Reading(self.sixteen_bit, self.value_range)
 
     @property
     def mean_colour(self) -> tuple[int, ...]:
@@ -152,7 +162,7 @@ class Preprocess:
         Raises:
             InputError: another number of channels than the input's.
         """
-        picture = to_input(image, self.channels, self.sixteen_bit)
+        picture = to_input(image, self.channels, self.reading)
         if isinstance(picture, Image.Image):
             return self._resize(picture, self.mean_colour)
         planes = [
@@ -187,8 +197,11 @@ class Preprocess:
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """For JSON. A range is left out where there is none: versions without such ranges read the rest."""
+        values = asdict(self)
+        if self.value_range is None:
+            del values["value_range"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
@@ -197,3 +210,12 @@ class Preprocess:
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         return cls(**known)
+
+
+def _check_range(value_range: Any) -> None:
+    """Raises InputError for a range of values that is none."""
+    numbers = isinstance(value_range, tuple) and len(value_range) == 2
+    if not numbers or not all(isinstance(v, int | float) and math.isfinite(v) for v in value_range):
+        raise InputError(f"value_range {value_range!r}: must be two finite numbers")
+    if value_range[0] > value_range[1]:
+        raise InputError(f"value_range {value_range!r}: the first must not be above the second")

@@ -5,12 +5,23 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from fishnet.data.pictures import EXTENSIONS, Picture, find_pictures
 from fishnet.errors import InputError
+from fishnet.images.remote import is_address
 from fishnet.video import VIDEOS, frame_name, frames, is_video
 
-Source = str | Path | Picture
+
+class Tensor(Protocol):
+    """A tensor of torch, which is not imported here."""
+
+    def detach(self) -> Any:
+        """The tensor without its history."""
+
+
+Source = str | Path | Picture | bytes | BinaryIO | Tensor
+"""One image: see :meth:`fishnet.predict.Predictor.predict`."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +38,8 @@ class Failure:
 
 
 def find_sources(sources: Sequence[str]) -> list[str]:
-    """Files named by the user, pictures and videos: files, folders (searched below), glob patterns, or ``-`` for a list
-    on standard input.
+    """Files named by the user, pictures and videos: files, folders (searched below), glob patterns,
+    ``-`` for a list on standard input; or addresses of images on the web.
 
     Files that are named themselves are taken whatever their ending, so that a bad one is reported and not dropped.
 
@@ -40,7 +51,11 @@ def find_sources(sources: Sequence[str]) -> list[str]:
         path = Path(source)
         if not source:
             raise InputError("an empty name: give files, folders or patterns")
-        if source == "-":
+        if is_address(source):
+            if not source.lower().startswith(("http://", "https://")):
+                raise InputError(f"{source}: only addresses of http and https are read")
+            found.append(source)
+        elif source == "-":
             found += [line.strip() for line in sys.stdin if line.strip()]
         elif path.is_dir():
             inside = sorted([*find_pictures(path), *_find_videos(path)])
@@ -66,7 +81,7 @@ def _find_videos(folder: Path) -> list[Path]:
 def each_picture(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
     """Each source, of videos each frame, with its name; a video that cannot be read gives a :class:`Failure`."""
     for source in sources:
-        if not is_video(source):
+        if is_address(source) or not is_video(source):
             yield source, source
             continue
         try:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from PIL import Image
 
 from fishnet.errors import InputError, WorkError, first_line
+from fishnet.files.writing import naming
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 _CODECS = ("libx264", "mpeg4")  # the first that this PyAV has
@@ -112,12 +113,22 @@ class VideoWriter:
         except av.FFmpegError as error:
             raise WorkError(f"{self.path}: cannot write this video ({first_line(error)})") from error
 
-    def close(self) -> None:
-        """Ends the video; without a picture there is none."""
-        if any(self.size):
-            self.container.mux(self.stream.encode())
-        self.container.close()
-        if any(self.size):
-            self.partial.replace(self.path)
-        else:
+    def close(self, *, complete: bool = True) -> None:
+        """Ends the video; without an image, or where it is not complete, there is none.
+
+        Raises:
+            WorkError: a full disk, or a place that cannot be written to.
+        """
+        complete = complete and any(self.size)
+        try:
+            with naming(self.path):
+                if complete:
+                    self.container.mux(self.stream.encode())
+                self.container.close()
+                if complete:
+                    self.partial.replace(self.path)
+        except WorkError:
+            if complete:
+                raise
+        finally:
             self.partial.unlink(missing_ok=True)

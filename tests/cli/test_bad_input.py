@@ -115,7 +115,7 @@ def test_broken_pictures_can_be_skipped(tmp_path: Path, run: Run) -> None:
         (["--weights", "nowhere.pth"], ("nowhere.pth", "no such checkpoint file")),
         (["--weights", ""], ("--weights", "empty")),
         (["--pretrained"], ("no published weights for fishnet_nano", "fishnet150", "docs/weights.md")),
-        (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such config file")),
+        (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such file")),
     ],
     ids=lambda value: "_".join(value).strip("-")[:30] if isinstance(value, list) else "",
 )
@@ -387,7 +387,7 @@ def test_bad_names(arguments: list[str], words: tuple[str, ...], run: Run) -> No
 
 def test_a_config_that_is_not_yaml(folder: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "my.yaml").write_text("a: [1")
-    says(run("train", "classify", folder, "--config", tmp_path / "my.yaml"), 2, "my.yaml", "cannot read this config")
+    says(run("train", "classify", folder, "--config", tmp_path / "my.yaml"), 2, "my.yaml line 1", "not YAML")
 
 
 def test_an_empty_name_is_not_the_current_folder(bundle: Path, run: Run) -> None:

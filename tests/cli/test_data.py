@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.rules import RULES
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.makers import image_folder, split_folder
@@ -17,7 +18,7 @@ SHOW = ("--size", 32, "--recipe", "small-data")
 def test_clean_data(folder: Path, run: Run) -> None:
     code, out, err = run("data", "check", folder, "--workers", 1)
     assert (code, err) == (0, "")
-    assert "24 pictures" in out
+    assert "24 images" in out
     assert "nothing wrong" in out
     assert any(line.split() == ["green", "8"] for line in out.splitlines())
     assert "40x36" in out
@@ -29,22 +30,37 @@ def test_what_is_wrong_is_named(tmp_path: Path, run: Run) -> None:
     (data / "train" / "red" / "1.png").write_text("no picture")
     (data / "val" / "blue" / "red.png").write_bytes((data / "val" / "red" / "0.png").read_bytes())
     code, out, err = run("data", "check", data)
-    assert (code, err) == (1, "")
+    assert (code, err) == (2, "")
     leaked = f"{data / 'train' / 'green' / '0.png'} (train, green) = {data / 'val' / 'green' / '0.png'} (val, green)"
-    for words in ("corrupt (1):", "red/1.png: not a picture", "in two parts (4):", leaked, "under two classes (1):",
-                  "something is wrong"):  # fmt: skip
+    for words in (
+        "error image-unreadable (1):",
+        "red/1.png: not a picture",
+        "error image-in-two-splits (4):",
+        leaked,
+        "error image-in-two-classes (1):",
+        "  -> Remove it from one of the two.",
+        "errors: 6, warnings: 0",
+    ):
         assert words in out
     code, out, _ = run("data", "check", data, "--json")
     found = json.loads(out)
-    assert code == 1
-    assert (found["ok"], len(found["leaked"]), len(found["two_classes"])) == (False, 4, 1)
+    assert code == 2
+    codes = [one["code"] for one in found["findings"]]
+    assert (found["ok"], codes.count("image-in-two-splits"), codes.count("image-in-two-classes")) == (False, 4, 1)
+    assert found["counts"] == {"error": 6, "warning": 0, "note": 0}
+    unreadable = next(one for one in found["findings"] if one["code"] == "image-unreadable")
+    assert unreadable.pop("message").startswith(unreadable["file"])
+    assert unreadable == {
+        "code": "image-unreadable", "severity": "error", "split": "train", "line": None, "count": 1,
+        "file": str(data / "train" / "red" / "1.png"), "action": RULES["image-unreadable"].action,
+    }  # fmt: skip
     assert found["parts"]["val"]["per_class"] == {"blue": 2, "green": 1, "red": 1}
 
 
 def test_long_lists_are_cut(tmp_path: Path, run: Run) -> None:
     data = split_folder(tmp_path / "data", train=9, val=9)
     _, out, _ = run("data", "check", data)
-    assert "in two parts (27):" in out
+    assert "error image-in-two-splits (27):" in out
     assert "... and 7 more (--json gives all)" in out
     many = image_folder(tmp_path / "many", 1)
     for i in range(40):
@@ -58,9 +74,51 @@ def test_long_lists_are_cut(tmp_path: Path, run: Run) -> None:
     assert [line.split() for line in lines[start + 2 : start + 5]] == [["blue", "1"], ["green", "1"], ["red", "1"]]
 
 
+def test_codes_and_severities_are_chosen(tmp_path: Path, run: Run) -> None:
+    data = split_folder(tmp_path / "data", train=3, val=1)
+    for name in ("a", "b"):
+        (data / "val" / "red" / f"{name}.png").write_bytes((data / "val" / "red" / "0.png").read_bytes())
+
+    def codes(*flags: str) -> tuple[int, set[str]]:
+        code, out, _ = run("data", "check", data, "--json", *flags)
+        return code, {one["code"] for one in json.loads(out)["findings"]}
+
+    leaked, repeated = "image-in-two-splits", "image-duplicate"
+    assert codes() == (2, {leaked, repeated})
+    assert codes("--only", leaked) == (2, {leaked})
+    assert codes("--only", repeated) == (0, {repeated})
+    assert codes("--skip", leaked) == codes("--skip", leaked, "--strict") == (0, {repeated})
+    assert codes("--skip", f"{leaked},{repeated}") == codes("--skip", leaked, repeated) == (0, set())
+    code, out, _ = run("data", "check", data, "--skip", leaked)
+    assert (code, "nothing wrong" in out, "note image-duplicate (2):" in out) == (0, True, True)
+
+
+@pytest.mark.parametrize(("flags", "code"), [((), 0), (("--strict",), 2)])
+def test_warnings_fail_where_the_check_is_strict(flags: tuple[str, ...], code: int, tmp_path: Path, run: Run) -> None:
+    data = split_folder(tmp_path / "data", train=3, val=0)
+    rows = [f"{data}/train/{name}/{i}.png,{name}" for name in ("red", "green") for i in (0, 1, 1)]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label", *rows]))
+    result, out, _ = run("data", "check", tmp_path / "all.csv", *flags)
+    assert result == code
+    assert "warning image-listed-twice (2):" in out
+    assert "errors: 0, warnings: 2, notes: 0" in out
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path, run: Run) -> None:
+    data = image_folder(tmp_path / "data", 2)
+    (data / "red").rename(data / "red\x1b[31m")
+    (data / "red\x1b[31m" / "0.png").write_bytes(b"no image")
+    code, out, _ = run("data", "check", data)
+    assert code == 2
+    assert "\x1b" not in out
+    assert "red\\x1b[31m" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["nowhere", "--only", "box-emtpy"], ("--only box-emtpy", "did you mean box-empty")),
+        (["nowhere", "--skip", "image-duplicate,box"], ("--skip box:", "box-empty")),
         (["nowhere"], ("nowhere", "no such folder")),
         (["nowhere", "--channels", "0"], ("--channels",)),
         (["nowhere", "--workers", "-1"], ("--workers",)),

@@ -16,9 +16,9 @@ def test_clean_data(task: list[str], tmp_path: Path, run: Run) -> None:
     data = voc_folder(tmp_path / "data")
     code, out, _ = run("data", "check", data, *task, "--sheet", tmp_path / "new" / "sheet.png")
     assert code == 0
-    assert "3 classes, objects in pictures:" in out
+    assert "3 classes, objects in images:" in out
     assert "nothing wrong" in out
-    assert f"9 pictures as annotated: {tmp_path}/new/sheet.png" in out
+    assert f"9 images as annotated: {tmp_path}/new/sheet.png" in out
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         assert sheet.width > 1000
 
@@ -27,17 +27,19 @@ def test_json_names_pictures_without_objects(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("data", "check", coco_folder(tmp_path / "data", train=5), "--task", "instances", "--json")
     found = json.loads(out)
     assert (code, found["ok"]) == (0, True)
-    assert found["parts"]["train"]["without_objects"] == [f"{tmp_path}/data/train2017/train_004.png"]
+    assert found["parts"]["train"]["without_objects"] == 1
+    empty = [one["file"] for one in found["findings"] if one["code"] == "image-without-objects"]
+    assert empty == [f"{tmp_path}/data/train2017/train_004.png"]
 
 
 def test_faults_by_file_and_line(tmp_path: Path, run: Run) -> None:
     data = yolo_folder(tmp_path / "data")
     (data / "labels" / "train" / "000.txt").write_text("9 .5 .5 .1 .1\n0 .5 .5 0 .1\n")
     code, out, _ = run("data", "check", data)
-    assert code == 1
+    assert code == 2
     assert f"{data}/labels/train/000.txt line 1: class 9 is not among the names" in out
     assert f"{data}/labels/train/000.txt line 2: empty box" in out
-    assert "something is wrong" in out
+    assert "errors: 2, " in out
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,24 @@ import pytest
 from PIL import Image
 
 from fishnet.data.base import LabelledSet, hold_out
-from fishnet.data.check import DataCheck, check
+from fishnet.data.check import DataCheck, PartCheck, check
 from fishnet.data.open import open_labelled
 from fishnet.data.samples import FASHION_MNIST
 from tests.makers import picture, split_folder
+
+_LEAKED, _DOUBLED = "image-in-two-splits", "image-in-two-classes"
 
 
 def opened(data: Path, channels: int = 3) -> dict[str, LabelledSet]:
     return open_labelled(str(data), channels, val_fraction=0.1, seed=0, whole=True)
 
 
-def checked(data: Path, **options: int) -> DataCheck:
+def checked(data: Path, **options: int) -> DataCheck[PartCheck]:
     return check(opened(data, options.pop("channels", 3)), **options)
+
+
+def lines(found: DataCheck[PartCheck], code: str) -> list[str]:
+    return [finding.message for finding in found.of(code)]
 
 
 @pytest.fixture
@@ -35,9 +41,10 @@ def data(tmp_path: Path) -> Path:
 def test_clean_data(data: Path) -> None:
     found = checked(data)
     assert found.ok
+    assert found.findings == ()
     train, val = found.parts["train"], found.parts["val"]
     assert (train.pictures, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
-    assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, ())
+    assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, 0)
     assert train.kinds == {"PNG RGB": 9, "JPEG RGB": 3}
     assert (val.smallest, val.median, val.largest) == ((60, 20),) * 3
     assert found.to_dict()["parts"]["val"]["largest"] == (60, 20)
@@ -61,13 +68,16 @@ def test_the_same_picture_in_two_parts(workers: int, data: Path) -> None:
         image.save(data / "val" / "blue" / "and-wrong.png", optimize=True)
     found = checked(data, workers=workers)
     assert not found.ok
-    first = str(data / "train" / "red" / "0.png")
-    assert {(twin.first, twin.second, twin.first_class, twin.second_class) for twin in found.leaked} == {
-        (first, str(data / "val" / "blue" / "and-wrong.png"), "red", "blue"),
-        (first, str(data / "val" / "red" / "again.bmp"), "red", "red"),
-    }
-    assert {twin.parts for twin in found.leaked} == {("train", "val")}
-    assert [(twin.first_class, twin.second_class) for twin in found.two_classes] == [("blue", "red")]
+    first, val = data / "train" / "red" / "0.png", data / "val"
+    assert lines(found, "image-in-two-splits") == [
+        f"{first} (train, red) = {val / 'blue' / 'and-wrong.png'} (val, blue)",
+        f"{first} (train, red) = {val / 'red' / 'again.bmp'} (val, red)",
+    ]
+    assert {(one.split, one.severity, one.count) for one in found.of("image-in-two-splits")} == {("val", "error", 1)}
+    assert found.of("image-in-two-splits")[0].file == str(val / "blue" / "and-wrong.png")
+    assert lines(found, "image-in-two-classes") == [
+        f"{val / 'blue' / 'and-wrong.png'} (val, blue) = {val / 'red' / 'again.bmp'} (val, red)"
+    ]
     assert found.parts["val"].repeated == 1
 
 
@@ -79,23 +89,25 @@ def test_the_same_picture_in_three_parts(data: Path) -> None:
         (data / place).write_bytes((data / "train" / "red" / "0.png").read_bytes())
     for name in ("blue", "green"):
         picture(name, 9000).save(data / "test" / name / "0.png")
-    assert {twin.parts for twin in checked(data).leaked} == {("train", "val"), ("train", "test"), ("val", "test")}
+    pairs = {tuple(line.split(" (")[i].split(",")[0] for i in (1, 2)) for line in lines(checked(data), _LEAKED)}
+    assert pairs == {("train", "val"), ("train", "test"), ("val", "test")}
 
 
 def test_the_same_picture_under_two_classes_and_repeated(data: Path) -> None:
     whole = (data / "train" / "green" / "1.png").read_bytes()
     (data / "train" / "green" / "copy.png").write_bytes(whole)
     found = checked(data)
-    assert found.ok, "a repeated picture is told, not wrong"
+    assert found.ok, "a repeated image is noted, not wrong"
     assert found.parts["train"].repeated == 1
+    assert [(one.severity, one.file) for one in found.findings] == [
+        ("note", str(data / "train" / "green" / "copy.png"))
+    ]
     (data / "train" / "red" / "copy.png").write_bytes(whole)
     found = checked(data)
     assert not found.ok
     assert found.parts["train"].repeated == 2
-    assert [(twin.first_class, twin.second_class, twin.parts) for twin in found.two_classes] == [
-        ("green", "red", ("train", "train"))
-    ]
-    assert found.leaked == ()
+    assert ["(train, green) = " in line and line.endswith("(train, red)") for line in lines(found, _DOUBLED)] == [True]
+    assert found.of(_LEAKED) == []
 
 
 def test_the_same_pixels_of_another_shape_are_another_picture(data: Path) -> None:
@@ -110,9 +122,11 @@ def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
     (data / "train" / "blue" / "2.jpg").write_bytes(whole[: len(whole) // 2])
     found = checked(data)
     assert not found.ok
-    assert len(found.parts["train"].corrupt) == 2
-    assert "blue/2.jpg: broken picture" in found.parts["train"].corrupt[0]
-    assert "red/0.png: not a picture" in found.parts["train"].corrupt[1]
+    assert found.parts["train"].corrupt == 2
+    first, second = found.of("image-unreadable")
+    assert "blue/2.jpg: broken picture" in first.message
+    assert "red/0.png: not a picture" in second.message
+    assert (second.file, second.split) == (str(data / "train" / "red" / "0.png"), "train")
     assert found.parts["train"].pictures == 12
     assert sum(found.parts["train"].kinds.values()) == 10
 
@@ -140,7 +154,7 @@ def test_many_channels(tmp_path: Path) -> None:
     np.save(tmp_path / "data" / "b" / "again.npy", np.load(tmp_path / "data" / "a" / "0.npy"))
     found = checked(tmp_path / "data", channels=5)
     part = found.parts["all"]
-    assert (part.largest, part.corrupt, part.repeated, len(found.two_classes)) == ((10, 12), (), 1, 1)
+    assert (part.largest, part.corrupt, part.repeated, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
 
 
 def test_a_table(data: Path, tmp_path: Path) -> None:
@@ -148,8 +162,8 @@ def test_a_table(data: Path, tmp_path: Path) -> None:
     rows += [f"{data}/train/red/1.png,red,val", f"{data}/train/blue/missing.png,blue,val"]
     (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]))
     found = checked(tmp_path / "all.csv")
-    assert [(twin.first, twin.parts) for twin in found.leaked] == [(f"{data}/train/red/1.png", ("train", "val"))]
-    assert "missing.png: no such file" in found.parts["val"].corrupt[0]
+    assert lines(found, _LEAKED) == [f"{data}/train/red/1.png: in train and in val"]
+    assert "missing.png: no such file" in found.of("image-unreadable")[0].message
     assert found.parts["train"].kinds == {"PNG RGB": 4}
 
 
@@ -159,7 +173,7 @@ def test_a_held_out_part_is_checked_as_well(data: Path) -> None:
     found = check({"train": train, "val": val})
     assert found.ok
     assert found.parts["val"].kinds.keys() <= {"PNG RGB", "JPEG RGB"}
-    assert check({"train": whole, "val": val}).leaked != ()
+    assert check({"train": whole, "val": val}).of(_LEAKED) != []
 
 
 def test_progress(data: Path) -> None:
@@ -176,5 +190,5 @@ def test_fashion_mnist_against_numpy() -> None:
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}
     for name, part in found.parts.items():
         assert part.repeated == len(pixels[name]) - len(rows[name])
-    assert len({twin.second for twin in found.leaked}) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
+    assert len(found.of(_LEAKED)) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
     assert found.parts["train"].per_class["Coat"] == 6000

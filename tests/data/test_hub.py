@@ -160,3 +160,38 @@ def test_a_training_from_a_dataset(tmp_path: Path, run: Run) -> None:
     code, out, err = run("val", tmp_path / "run", data, "--json", "--workers", 1, "--device", "cpu")
     assert (code, err) == (0, "")
     assert '"split": "val"' in out
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    data = tmp_path / "rows"
+    (data / "data").mkdir(parents=True)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Sequence(datasets.Value("string"))})
+    rows = {"image": [picture("red", i) for i in range(4)], "label": [["cat"], ["cat", "dog"], ["dog"], ["cat"]]}
+    content = datasets.Dataset.from_dict(rows, features=features)
+    content.to_parquet(str(data / "data" / "train-00000-of-00001.parquet"))
+    with pytest.raises(InputError, match="several labels an image are not supported yet"):
+        opened(data)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    class Silent:
+        def head(self, url: str, timeout: float) -> None:
+            asked.append(url)
+            raise OSError("no route")
+
+    def loads(name: str) -> None:
+        assert datasets.config.HF_HUB_OFFLINE
+        raise ConnectionError(f"Couldn't reach {name!r} on the Hub (OfflineModeIsEnabled)")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.utils, "get_session", Silent)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", loads)
+    with pytest.raises(WorkError, match="not reached, and no such local folder"):
+        opened("user/name")
+    assert len(asked) == 1
+    assert not datasets.config.HF_HUB_OFFLINE

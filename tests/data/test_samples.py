@@ -192,3 +192,30 @@ def test_debians_real_files(monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = test.read(0)
     assert (image.size, image.mode) == ((28, 28), "L")
     assert json.dumps(test.classes.to_list())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"text",
+        struct.pack(">4i", 2051, 20, 28, 28),
+        struct.pack(">4i", 2051, 2**31 - 1, 28, 28) + bytes(100),
+        struct.pack(">4i", 2051, -20, 28, 28) + bytes(20 * 784),
+        struct.pack(">4i", 2051, 20, 14, 56) + bytes(20 * 784),
+        struct.pack(">4i", 3331, 20, 28, 28) + bytes(20 * 784),
+    ],
+)
+def test_a_file_that_is_not_what_it_says(content: bytes, cache: Path) -> None:
+    fake_files(raw(cache), zipped=False)
+    (raw(cache) / "t10k-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(InputError, match="t10k-images-idx3-ubyte: is not the file of Fashion-MNIST: remove it"):
+        FashionMNIST(train=False)
+
+
+@pytest.mark.parametrize("labels", [[10] * 20, [0] * 19])
+def test_labels_that_do_not_fit(labels: list[int], cache: Path) -> None:
+    fake_files(raw(cache), zipped=False)
+    (raw(cache) / "t10k-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, len(labels)) + bytes(labels))
+    with pytest.raises(InputError, match="does not have a label 0 to 9"):
+        FashionMNIST(train=False)

@@ -14,6 +14,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from fishnet.data.base import EpochSampler, LabelledSet, Seeded, collate
+from fishnet.data.braces import expand_braces
 from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
 from fishnet.data.shards import ShardSet, read_index
@@ -108,8 +109,6 @@ def test_as_timm_reads_them(shards: Path) -> None:
 @pytest.mark.parametrize("name", ["_info.json", "info.json"])
 @pytest.mark.parametrize("braces", [False, True])
 def test_parts_by_timms_description(name: str, braces: bool, shards: Path) -> None:
-    if braces:
-        pytest.importorskip("webdataset")
     names = [f"colours-train-000{i}.tar" for i in (0, 1)]
     info = {"splits": {
         "validation": {"name": "validation", "filenames": names[1:], "shard_lengths": [6], "num_samples": 6},
@@ -130,7 +129,6 @@ def test_parts_by_folder_and_a_pattern(tmp_path: Path) -> None:
         shard(tmp_path / part / "1.tar", samples(begin, 6))
     assert {name: len(part) for name, part in opened(tmp_path).items()} == {"train": 12, "test": 12}
     assert len(opened(tmp_path / "train" / "0.tar")["all"]) == 6
-    pytest.importorskip("webdataset")
     assert len(opened(f"{tmp_path}/train/{{0..1}}.tar")["all"]) == 12
     with pytest.raises(InputError, match=r"train/2\.tar: no such shard"):
         opened(f"{tmp_path}/train/{{0..2}}.tar")
@@ -230,7 +228,11 @@ def test_remote_shards_are_refused(place: str, tmp_path: Path, run: Run) -> None
         ({"a.png": b"", "a.cls": b"\xff"}, ("a.png", "label cannot be read")),
         ({"a.png": b"", "a.json": b"{"}, ("a.png", "label cannot be read")),
         ({"a.png": b"", "a.json": b"[1]"}, ("a.png", "label cannot be read")),
-        ({"a.png": b"", "a.json": b'{"label": [1, 2]}'}, ("a.png", "no label")),
+        ({"a.png": b"", "a.json": b'{"label": [1, 2]}'}, ("a.png", "'label' in its .json is a list", "several labels")),
+        ({"a.png": b"", "a.json": b'{"label": ' + b"9" * 5000 + b"}"}, ("a.png", "label cannot be read", "digits")),
+        ({"a.png": b"", "a.json": b"[" * 100_000}, ("a.png", "label cannot be read", "nested too deeply")),
+        ({"a.png": b"", "a.json": bytes(2 << 20)}, ("a.json", "too many for a label")),
+        ({"a.png": b"", "a.cls": b"cat|dog", "b.png": b"", "b.cls": b"dog"}, ("'cat|dog' looks like several labels",)),
         ({"a.png": b"", "a.json": b'{"class": 1}'}, ("a.png", "no label")),
         ({"a.txt": b"", "a.cls": b"1"}, ("0.tar: no pictures inside",)),
         ({}, ("0.tar: no pictures inside",)),
@@ -253,6 +255,74 @@ def test_bad_shards(tmp_path: Path) -> None:
     refuses(tmp_path, "0.tar", "compressed")
 
 
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A tar header of an entry that need not be there."""
+    block = bytearray(name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2)
+    block += size + b"00000000000\0" + b" " * 8 + kind + b"\0" * 100 + b"ustar\x0000" + b"\0" * 247
+    block[148:156] = f"{sum(block):06o}\0 ".encode()
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (header("a.png", b"\xff" * 12), "damaged"),  # -1 byte
+        (header("a.png", b"\xff" * 10 + b"\xf0\x00"), "damaged"),  # so that the next header would be this one
+        (header("a.png", b"77777777777\0"), "truncated: ends within a.png"),
+        (header("a.png", b"\x80" + b"\0" * 3 + b"\x7f" + b"\xff" * 7), "ends within a.png"),
+        (header("a", b"77777777777\0", b"L") + bytes(1024), "damaged"),  # a long name of 8 GB
+        (header("a", b"77777777777\0", b"x") + bytes(1024), "damaged"),
+    ],
+)
+def test_headers_that_lie(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(content + bytes(1024))
+    refuses(tmp_path, "0.tar", words)
+
+
+def test_entries_that_are_no_files(tmp_path: Path) -> None:
+    place = shard(
+        tmp_path / "0.tar", samples(0, 6) | {"../../x.png": encoded("red", 9), "../../x.cls": b"1", "z.heic": b""}
+    )
+    with tarfile.open(place, "a") as tar:
+        for name, kind in (("link.png", tarfile.SYMTYPE), ("pipe.png", tarfile.FIFOTYPE), ("dir.png", tarfile.DIRTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            tar.addfile(entry)
+    found = opened(tmp_path)["all"]
+    assert found.skipped == {".heic": 1, "link": 1, "no regular file": 1}
+    assert (len(found), found.key(6)) == (7, "0.tar/../../x.png")  # a name is only a name: nothing is unpacked
+
+
+def test_shards_that_are_no_regular_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0.tar")
+    refuses(tmp_path / "0.tar", "no such shard")
+    refuses(tmp_path, "no shards inside")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("a-{08..11}.tar", ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]),
+        ("{a,b}-{0..1}.tar", ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]),
+    ],
+)
+def test_patterns(pattern: str, names: list[str]) -> None:
+    assert expand_braces(pattern) == names
+
+
+@pytest.mark.parametrize("pattern", ["a-{000000..999999999}.tar", "{0..999}{0..999}.tar"])
+def test_patterns_for_too_many_names(pattern: str) -> None:
+    with pytest.raises(InputError, match="more than 100,000 names"):
+        expand_braces(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a-{3..1}.tar", "a-{.tar", "a-{{0..1}..2}.tar", "a-{x}.tar"])
+def test_no_patterns(pattern: str) -> None:
+    with pytest.raises(InputError, match="no pattern such as"):
+        expand_braces(pattern)
+
+
 def test_shards_without_their_prefix(shards: Path) -> None:
     with pytest.raises(InputError, match=f"no class folders .* give wds/{shards}"):
         open_labelled(str(shards), 3, val_fraction=0.1, seed=0)
@@ -270,7 +340,11 @@ def test_bad_places(shards: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "cannot be read"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"splits": {"train": {"filenames": ["../a.tar"]}}}', "outside of its folder"),
+        ('{"splits": {"train": {"filenames": "/x/{0..5}.tar"}}}', "outside of its folder"),
+        ('{"splits": {"train": {"filenames": "a-{000000..999999999}.tar"}}}', "more than 100,000 names"),
         ("[]", "cannot be read"),
         ('{"splits": {"train": {}}}', "filenames"),
         ('{"splits": {"train": {"filenames": ["x.tar"]}}}', "x.tar: no such shard"),
@@ -292,7 +366,7 @@ def test_broken_pictures_are_named(shards: Path) -> None:
     with pytest.raises(InputError, match="the shard has become shorter"):
         train.read(5)
     place.unlink()
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="no such file"):
         train.read(0)
 
 
@@ -312,7 +386,7 @@ def test_other_prefixes_of_timm_are_refused(prefix: str, words: str, tmp_path: P
     )
 
 
-@pytest.mark.parametrize(("module", "data"), [("datasets", "hfds/."), ("webdataset.shardlists", "wds/a-{0..1}.tar")])
+@pytest.mark.parametrize(("module", "data"), [("datasets", "hfds/.")])
 def test_a_missing_package_is_named_with_what_to_install(
     module: str, data: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,8 @@ import pytest
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
-from fishnet.data.table import LABEL, PATH, SPLIT, TableSet
+from fishnet.data.table import LABEL, PATH, TableSet
+from fishnet.data.table_files import SPLIT
 from fishnet.errors import InputError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
@@ -120,7 +121,19 @@ def test_numbers_make_classes_named_by_number(pictures: Path) -> None:
     assert found.labels == [2, 0, 2, 1]
 
 
-@pytest.mark.parametrize("labels", [("01", "2"), ("1", "b"), ("1.0", "2"), ("True", "False")])
+def test_whole_numbers_may_have_a_fraction_of_zeros(pictures: Path) -> None:
+    found = opened(numbered(pictures, "1.0", 2, 1, "2.00"))["all"]
+    assert (found.classes, found.labels) == (Classes(("1", "2"), (1, 2)), [0, 1, 0, 1])
+    assert opened(numbered(pictures, "1.0", "0.0"), KNOWN)["all"].labels == [1, 0]
+    old = Classes.of(["1.0", "2.0"])
+    assert opened(numbered(pictures, "1.0", "2.0"), old)["all"].labels == [0, 1]
+
+
+def test_measurements_are_no_classes(pictures: Path) -> None:
+    refuses(numbered(pictures, *(i / 8 for i in range(40))), "40 different numbers with fractions", "measurements")
+
+
+@pytest.mark.parametrize("labels", [("01", "2"), ("1", "b"), ("1.5", "2"), ("True", "False"), ("9" * 5000, "1")])
 def test_other_labels_are_names(labels: tuple[str, str], pictures: Path) -> None:
     assert opened(numbered(pictures, *labels))["all"].classes == Classes.of(sorted(labels))
 

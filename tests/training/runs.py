@@ -54,6 +54,16 @@ def same_training(one: Path, other: Path) -> None:
     assert read_bundle(one).metrics == read_bundle(other).metrics
 
 
+def falls(out: Path) -> None:
+    """The loss on the training part is lower in the last fifth of the steps than in the first: it has learnt something.
+
+    How well a short training does depends on the processor and the libraries, by the order in which they add up.
+    """
+    losses = [float(row["train/loss"]) for row in read_history(out / "history.csv") if row["train/loss"]]
+    fifth = max(1, len(losses) // 5)
+    assert sum(losses[-fifth:]) < 0.9 * sum(losses[:fifth]), losses
+
+
 def events(out: Path) -> dict[str, list[tuple[int, float]]]:
     """TensorBoard's scalars: steps and values of each name, in the order in which they would be drawn."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

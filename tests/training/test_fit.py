@@ -329,7 +329,7 @@ def test_a_bundle_brings_its_network(train: Train, folder: Path, tmp_path: Path,
     assert code == 0, err
     bundle, model = load_model(out)
     assert (bundle.backbone, bundle.preprocess.size, bundle.preprocess.channels) == ("fishnet_tiny", (48, 48), 1)
-    assert "classifier of 3 classes left out: this model's, of 2 classes, is new" in text
+    assert "classes by name: 2 of 2 keep their weights; 1 left out (blue)" in text
     old = load_model(first)[1].state_dict()
     same = [name for name, value in model.state_dict().items() if old[name].shape == value.shape]
     assert len(same) > 50

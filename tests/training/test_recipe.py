@@ -165,8 +165,8 @@ def test_file_recipes(tmp_path: Path) -> None:
         (b"1: 3", r"mine\.yaml: unknown key 1"),
         (b"- epochs", "KEY: VALUE"),
         (b"3", "KEY: VALUE"),
-        (b"epochs: [", r"mine\.yaml: not YAML"),
-        (b"\xff\xfe\x00", r"mine\.yaml: cannot read"),
+        (b"epochs: [", r"mine\.yaml line 1: not YAML"),
+        (b"\xff\xfe\x00", r"mine\.yaml line 1: not UTF-8"),
         (b"!!python/object/apply:os.getcwd []", "not YAML"),
     ],
 )
@@ -180,7 +180,7 @@ def test_bad_files(content: bytes, words: str, tmp_path: Path) -> None:
 def test_no_such_recipe() -> None:
     with pytest.raises(InputError, match="unknown recipe 'smal-data' for classify: did you mean small-data"):
         load_recipe("classify", "smal-data")
-    with pytest.raises(InputError, match=r"nowhere\.yaml: cannot read this recipe"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
         load_recipe("classify", "nowhere.yaml")
 
 

@@ -25,8 +25,9 @@ from fishnet.backbone.layouts import (
 from fishnet.errors import InputError
 
 __all__ = [
-    "Description", "State", "check_finite", "check_name_hash", "check_ordered", "describe", "fit", "layout_of",
-    "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint", "read_described",
+    "Description", "State", "check_finite", "check_name_hash", "check_ordered", "classifiers", "describe", "fit",
+    "layout_of", "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint",
+    "read_described",
     "rename_on_load", "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
@@ -233,6 +234,11 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
         notes.append(f"input convolution adapted from {weight.shape[1]} to {wanted.shape[1]} channels")
         state[f"{name}.weight"] = _to_channels(weight, wanted.shape[1])
     return state, notes
+
+
+def classifiers(model: nn.Module) -> tuple[str, ...]:
+    """The names of a network's classifier layers: one, or where it has several all of them."""
+    return _names((getattr(model, "pretrained_cfg", None) or {}).get("classifier") or "score.fc")
 
 
 def _end_part(key: str) -> str | None:

@@ -1,6 +1,7 @@
 """The command tree, the options that go anywhere, and what errors look like."""
 
 import atexit
+import errno
 import io
 import os
 import sys
@@ -10,15 +11,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
-from cyclopts.config import Yaml
+from cyclopts.config import Dict
 
 from fishnet import __version__
 from fishnet.errors import InputError, WorkError
+from fishnet.files.terminal import bare, escaped_output, give_up_output
 
 EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
-    "huggingface_hub": "hub", "pyarrow": "data", "datasets": "data", "webdataset": "data",
+    "huggingface_hub": "hub", "pyarrow": "data", "datumaro": "convert", "datasets": "data",
     "av": "data", "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
     "nncf": "openvino",
 }  # fmt: skip
@@ -68,20 +70,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
     tokens = [token for token in tokens if token != "--debug"]
-    try:
-        app = build_app()
-        tokens, config = _take_config(tokens)
-        if config is not None:
-            app.config = (Yaml(config, must_exist=True, use_commands_as_keys=False),)
-        code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return _explain(error)
-    except KeyboardInterrupt as interrupt:
-        return _say(str(interrupt) or "interrupted", 130)
+    with escaped_output():
+        try:
+            return _dispatch(tokens)
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            return _explain(error)
+        except KeyboardInterrupt as interrupt:
+            return _say(str(interrupt) or "interrupted", 130)
+
+
+def _dispatch(tokens: list[str]) -> int:
+    """Runs the verb that the arguments name; gives its exit code."""
+    from rich.console import Console
+
+    app = build_app()
+    app.console = Console(file=bare(sys.stdout))
+    tokens, config = _take_config(tokens)
+    if config is not None:
+        app.config = (Dict(_read_config(config), source=str(config), use_commands_as_keys=False),)
+    code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
@@ -116,26 +127,24 @@ def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
             config = Path(word.removeprefix("--config="))
         else:
             rest.append(word)
-    if config is not None:
-        _check_config(config)
     return rest, config
 
 
-def _check_config(config: Path) -> None:
-    import yaml
+def _read_config(config: Path) -> dict[str, Any]:
+    from fishnet.files.documents import read_yaml
 
-    try:
-        yaml.safe_load(config.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{config}: no such config file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{config}: cannot read this config ({error})") from error
+    values = read_yaml(config)
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"{config}: a config is a list of FLAG: VALUE lines")
+    return values
 
 
 def _explain(error: Exception) -> int:
     """Prints one line for a person; gives the exit code."""
     if isinstance(error, BrokenPipeError):  # the reader of a pipe has left: nothing to explain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
         return 0
     line, code = str(error), 2
     module = str(getattr(error, "name", "")).split(".")[0]
@@ -143,6 +152,8 @@ def _explain(error: Exception) -> int:
         line = f"this needs {module}: pip install 'fishnet-vision[{EXTRAS[module]}]'"
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'input or output'}: {error.strerror}", 1
+        if error.errno == errno.ENOSPC and error.filename is None:  # perhaps of standard output, which is flushed again
+            give_up_output()
     elif isinstance(error, WorkError):
         code = 1
     elif not isinstance(error, InputError | CycloptsError):

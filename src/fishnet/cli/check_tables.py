@@ -1,34 +1,36 @@
-"""What the checks of all levels print and draw alike: tables of parts and classes, what is wrong, a contact sheet."""
+"""What the checks of all levels print and draw alike: tables of splits and classes, findings, a contact sheet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fishnet.cli.told import LINES, aligned, listed
+from fishnet.data.findings import Finding, count_by_severity
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.check import PicturesCheck, Same
+    from fishnet.data.check import PicturesCheck
 
 CLASSES = 40  # of the table of classes
-COUNT, SIDE, COLUMNS = 12, 360, 4  # pictures of the contact sheet, px of each, and in a row
+LINES = 20  # of each code, and of the smallest classes
+COUNT, SIDE, COLUMNS = 12, 360, 4  # images of the contact sheet, px of each, and in a row
 
 
-def pictures_told(
+def pictures_table(
     data: str, parts: Mapping[str, Any], more: Sequence[tuple[str, Callable[[Any], str]]] = ()
 ) -> list[str]:
-    """How many pictures the data has, and a table of each part's.
+    """How many images the data has, and a table of each split's.
 
     Args:
         data: its name.
         parts: a :class:`~fishnet.data.check.PicturesCheck` each, by name.
-        more: columns of one level alone: a head, and what stands below it for a part.
+        more: columns of one level alone: a head, and what stands below it for a split.
     """
-    head = ["part", "pictures", "corrupt", "repeated", *(title for title, _ in more), "smallest", "median", "largest"]
+    head = ["split", "images", "unreadable", "repeated", *(title for title, _ in more), "smallest", "median", "largest"]
     rows = [
         [
-            name, f"{part.pictures:,}", f"{len(part.corrupt):,}", f"{part.repeated:,}",
+            name, f"{part.pictures:,}", f"{part.corrupt:,}", f"{part.repeated:,}",
             *(cell(part) for _, cell in more),
             *("-" if size is None else f"{size[0]}x{size[1]}" for size in (part.smallest, part.median, part.largest)),
             _kinds(part),
@@ -36,27 +38,27 @@ def pictures_told(
         for name, part in parts.items()
     ]  # fmt: skip
     total = sum(part.pictures for part in parts.values())
-    return [f"{data}: {total:,} pictures", "", *aligned([[*head, "formats"], *rows])]
+    return [f"{data}: {total:,} images", "", *aligned([[*head, "formats"], *rows])]
 
 
 def _kinds(part: "PicturesCheck") -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in part.kinds.items()) or "-"
 
 
-def classes_told(
+def classes_table(
     title: str,
     parts: Mapping[str, Any],
     names: Sequence[str],
     count: Callable[[Any, str], int],
     cell: Callable[[Any, str], str] | None = None,
 ) -> list[str]:
-    """A table of classes, a column each part; of many classes the smallest alone.
+    """A table of classes, a column each split; of many classes the smallest alone.
 
     Args:
         title: what is counted, behind the number of classes.
         parts: by name.
         names: of all classes.
-        count: how much a part has of a class.
+        count: how much a split has of a class.
         cell: what stands in the table; by default the count.
     """
     cell = cell or (lambda part, name: f"{count(part, name):,}")
@@ -68,29 +70,49 @@ def classes_told(
     return ["", title, *aligned([["class", *parts], *rows])]
 
 
-def wrong_told(ok: bool, lists: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """What is wrong, each kind of it under its title, and the verdict."""
-    lines = [line for title, wrong in lists for line in listed(title, wrong)]
-    return [*lines, "", "nothing wrong" if ok else "something is wrong: see above"]
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns: the first and a last one of texts to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    texts = {0, *({len(widths) - 1} if rows[0][-1] == "formats" else ())}
+    return [
+        "  ".join(
+            cell.ljust(width) if i in texts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
-def gathered(parts: Mapping[str, Any], field: str) -> list[str]:
-    """The lines that all parts have in one field."""
-    return [line for part in parts.values() for line in getattr(part, field)]
+def findings_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """The findings code by code: what the code means, the first places, what to do; and a verdict at the end.
 
-
-def leaks(leaked: "Sequence[Same]") -> list[str]:
-    """A line for each picture in two parts."""
-    return [f"{same.first} ({same.parts[0]}) = {same.second} ({same.parts[1]})" for same in leaked]
+    Args:
+        findings: those of one code together, see :func:`~fishnet.data.findings.in_order`.
+    """
+    for code, group in groupby(findings, key=lambda finding: finding.code):
+        members = list(group)
+        rule = members[0].rule
+        yield ""
+        yield f"{rule.severity} {code} ({sum(one.count for one in members):,}): {rule.meaning}"
+        yield from (f"  {one.message}" for one in members[:LINES])
+        if len(members) > LINES:
+            yield f"  ... and {len(members) - LINES:,} more (--json gives all)"
+        yield f"  -> {rule.action}"
+    counts = count_by_severity(findings)
+    yield ""
+    if counts["error"] or counts["warning"]:
+        yield ", ".join(f"{severity}s: {count:,}" for severity, count in counts.items())
+    else:
+        yield "nothing wrong"
 
 
 def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], Image.Image]") -> int:
-    """Draws some pictures of all parts, evenly chosen, on one sheet; returns how many there are.
+    """Draws some images of all splits, evenly chosen, on one sheet; returns how many there are.
 
     Args:
         parts: :class:`~fishnet.data.base.PictureSet` by name.
         out: the file; its folder is made.
-        draw: of a set the picture by index, with its target; InputError leaves it out.
+        draw: of a set the image by index, with its target; InputError leaves it out.
     """
     from fishnet.draw import card, sheet
     from fishnet.draw.text import DARK

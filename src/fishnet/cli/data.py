@@ -1,25 +1,25 @@
-"""``fishnet data check|show DATA``."""
+"""``fishnet data check|show DATA`` and ``fishnet data convert SRC DST``."""
 
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import App, Parameter
 
-from fishnet.cli.flags import flags_of, given_of
+from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from fishnet.data.base import PictureSet
-    from fishnet.data.check import DataCheck, PartCheck, Twin
+    from fishnet.data.check import DataCheck, PartCheck
     from fishnet.data.findings import Finding
 
-app = App(name="data", help="Check data, and look at what a network sees of it.")
+app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 Task = Literal["classify", "detect", "instances", "segment"]
 _Many = Parameter(negative_iterable=(), consume_multiple=True)
@@ -32,23 +32,25 @@ def check(
     *,
     channels: int = 3,
     task: Task | None = None,
-    ignore: Annotated[tuple[int, ...], _Many] = (),
+    ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
+    classes: Annotated[tuple[str, ...], _Many] = (),
+    threshold_masks: int = 0,
     sheet: Path | None = None,
+    only: Codes = (),
+    skip: Codes = (),
+    strict: Annotated[bool, Parameter(negative=())] = False,
     workers: int = 0,
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Read every picture: counts, sizes, formats, corrupt files, the same picture in two parts or under two classes.
+    """Read every image and every annotation: what is in the data, and what is wrong with it, under names.
 
-    Of data with objects also, by file and line: pictures missing or of another size than annotated, boxes outside or
-    empty, unknown categories, repeated ids; and how many objects of which class and size there are.
+    Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes,
+    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. Images are the same
+    where their decoded pixels are.
 
-    Of data with a class for every pixel also: pictures and masks without their other half or of another size, masks
-    that cannot be read, ids without a name, pictures that are ignored altogether, classes that are never trained on;
-    and each class's share of the pixels.
-
-    The exit code is 1 where anything is wrong. Pictures are the same where their decoded pixels are.
+    The exit code is 2 where there is an error, with --strict also where there is a warning.
 
     Parameters
     ----------
@@ -61,107 +63,113 @@ def check(
         pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
         classify.
     ignore
-        Of segment: ids that are neither learnt from nor measured, as for training.
+        Of segment: ids that are neither learnt from nor measured, as for training; none: no others than the format's
+        own.
     void
         Of segment: names of such classes.
+    classes
+        Names of the classes to check, as for training; by default all.
+    threshold_masks
+        Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
     sheet
         Draw some pictures with their boxes or labels into this file (not of classify).
+    only
+        Codes of the findings to report, with commas between; all others are passed over.
+    skip
+        Codes of findings to pass over, with commas between.
+    strict
+        Exit with 2 on warnings too.
     workers
-        Processes that read pictures; 0 reads in this one.
+        Processes that read images; 0 reads in this one.
     quiet
         No progress bar.
     as_json
-        Print one JSON object, with everything that is wrong and not only the first of it.
+        Print one JSON object, with every finding and not only the first ones of each code.
     """
     if channels < 1 or workers < 0:
         raise InputError("--channels must be 1 or more, --workers 0 or more")
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
     task = task or _task_of(data)
-    if (ignore or void) and task != "segment":
-        raise InputError(f"--ignore and --void are for --task segment, not {task}")
+    if (ignore or void or threshold_masks) and task != "segment":
+        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
+    if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
+        raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
     if sheet is not None and task == "classify":
         raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
-    from fishnet.cli.check_tables import draw_sheet
+    from fishnet.cli.check_tables import draw_sheet, findings_lines
     from fishnet.cli.progress import bar
+    from fishnet.data.findings import parse_codes, selected
 
-    level = _level(task, data, channels, ignore, void)
+    only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
+    masks = {"ignore": ignore, "void": void, "threshold": threshold_masks}
+    level = _level(task, data, channels, classes, masks)
     with bar("reading", show=not (quiet or as_json)) as step:
-        found = level.check(workers=workers, progress=step)
+        checked = level.check(level.parts, level.problems, workers=workers, progress=step)
+    checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
     drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
     if as_json:
-        print(json.dumps({"data": data, **found.to_dict()}, allow_nan=False))
+        print(json.dumps({"data": data, **checked.to_dict()}, allow_nan=False))
     else:
-        print(*level.told(data, found), sep="\n")
+        print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
         if sheet is not None:
-            print(f"{drawn} pictures as annotated: {sheet}" if drawn else "no picture that could be drawn")
-    return 0 if found.ok else 1
+            print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
+    return 0 if checked.ok else 2
 
 
 class _Level(NamedTuple):
     """The check of one kind of data.
 
     Attributes:
-        parts: of the data.
-        check: takes workers and progress, and gives what it found, with ``ok`` and ``to_dict``.
-        told: of the data's name and what was found, the lines for people.
-        draw: of a part the picture by index, as annotated; None where there is nothing to be drawn.
+        parts: the splits of the data.
+        problems: what opening it found.
+        check: takes both, workers and progress.
+        tables: of the data's name and what each split holds, the lines for people.
+        draw: of a split the image by index, as annotated; None where there is nothing to be drawn.
     """
 
     parts: "Mapping[str, PictureSet]"
-    check: Callable[..., Any]
-    told: Callable[[str, Any], list[str]]
+    problems: "list[Finding]"
+    check: "Callable[..., DataCheck[Any]]"
+    tables: Callable[[str, Any], list[str]]
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, ignore: tuple[int, ...], void: tuple[str, ...]) -> _Level:
-    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
-    wrong: list[Finding] = []
+def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
+    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
+    problems: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts
         from fishnet.data.open import open_labelled
 
-        parts = open_labelled(data, channels, **whole)
-        return _Level(parts, partial(check_parts, parts), _told)
+        return _Level(open_labelled(data, channels, **whole), problems, check_parts, _tables)
     if task == "segment":
         from fishnet.cli import pixel_check
         from fishnet.data.pixels.check import check_pixels
         from fishnet.data.pixels.open import open_pixels
 
-        maps = open_pixels(data, channels, **whole, ignore=ignore, void=void, problems=wrong)
-        return _Level(maps, partial(check_pixels, maps, wrong), pixel_check.told, pixel_check.draw)
+        maps = open_pixels(data, channels, **whole, **masks, problems=problems)
+        return _Level(maps, problems, check_pixels, pixel_check.tables, pixel_check.draw)
     from fishnet.cli import region_check
     from fishnet.data.regions.check import check_regions
     from fishnet.data.regions.open import open_regions
 
-    sets = open_regions(data, channels, **whole, masks=task == "instances", problems=wrong)
-    return _Level(sets, partial(check_regions, sets, wrong), region_check.told, region_check.draw)
+    sets = open_regions(data, channels, **whole, masks=task == "instances", problems=problems)
+    return _Level(sets, problems, check_regions, region_check.tables, region_check.draw)
 
 
-def _told(data: str, found: "DataCheck") -> list[str]:
+def _tables(data: str, parts: "Mapping[str, PartCheck]") -> list[str]:
     """The lines for people."""
-    from fishnet.cli.check_tables import classes_told, gathered, pictures_told, wrong_told
+    from fishnet.cli.check_tables import classes_table, pictures_table
 
     def imbalance(part: "PartCheck") -> str:
         return f"{part.imbalance:.2f}"
 
-    parts = found.parts
     names = list(next(iter(parts.values())).per_class)
-    lists = (
-        ("corrupt", gathered(parts, "corrupt")),
-        ("the same picture in two parts", [_pair(twin) for twin in found.leaked]),
-        ("the same picture under two classes", [_pair(twin) for twin in found.two_classes]),
-    )
     return [
-        *pictures_told(data, parts, [("imbalance", imbalance)]),
-        *classes_told("", parts, names, lambda part, name: part.per_class.get(name, 0)),
-        *wrong_told(found.ok, lists),
+        *pictures_table(data, parts, [("imbalance", imbalance)]),
+        *classes_table("", parts, names, lambda part, name: part.per_class.get(name, 0)),
     ]
-
-
-def _pair(twin: "Twin") -> str:
-    first, second = twin.parts
-    return f"{twin.first} ({first}, {twin.first_class}) = {twin.second} ({second}, {twin.second_class})"
 
 
 _Flags = flags_of()
@@ -216,6 +224,45 @@ def show(
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, columns=6).save(out)
     print(f"{len(pictures)} pictures of {data} ({split}): {out}")
+
+
+@app.command
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Write data of another format as COCO: annotations/ and images/ in a new folder, whole or not at all.
+
+    Reads with Datumaro (the extra convert, which needs no torch). Boxes, polygons, masks and rotated boxes become
+    objects; other annotations are counted.
+
+    Parameters
+    ----------
+    source
+        The data, laid out as Datumaro expects it.
+    target
+        A folder that does not exist yet.
+    from_
+        Its format: cvat (XML of CVAT for images), datumaro, kitti (detection) or wider-face.
+    as_json
+        Print one JSON object.
+    """
+    from fishnet.data.convert import convert as converted
+
+    done = converted(source, target, from_)
+    if as_json:
+        counts = {"images": done.images, "objects": done.objects, "ignored": done.ignored}
+        print(json.dumps({"data": str(target), **counts}))
+        return
+    for split, count in done.images.items():
+        print(f"{split}: {count:,} images, {done.objects[split]:,} objects")
+    if done.ignored:
+        print(f"ignored: {', '.join(f'{count:,} {kind}' for kind, count in done.ignored.most_common())}")
+    print(f"written: {target} (COCO): fishnet data check {target}")
 
 
 def _task_of(data: str) -> Task:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError, WorkError
+from fishnet.files.writing import naming, whole, write_text
 
 ENDINGS = (".npy", ".parquet")
 
@@ -23,7 +24,7 @@ class EmbeddingFile:
 
     Raises:
         InputError: another ending, or a folder of that name.
-        OSError: a place that cannot be written to.
+        WorkError: a place that cannot be written to.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,12 +34,14 @@ class EmbeddingFile:
             raise InputError(f"--embed {path}: is a folder: name a file")
         if path.suffix == ".parquet":
             import pyarrow.parquet  # noqa: F401 (a missing one is told before the work)
-        self.path, self.partial = path, path.with_name(f".{path.name}.partial")
+        self.path = path
         self.sources: list[str] = []
         self.vectors: list[NDArray[np.float32]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.partial.touch()
-        self.partial.unlink()
+        probe = path.with_name(f".partial-{path.name}")
+        with naming(path):  # a place that cannot be written to is said before the work
+            path.parent.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
 
     def add(self, source: str, vector: NDArray[np.float32]) -> None:
         """One picture's."""
@@ -54,36 +57,26 @@ class EmbeddingFile:
         """Writes the file, unless the work was broken off.
 
         Raises:
-            WorkError: there is no embedding to write.
+            WorkError: there is no embedding to write, or the disk is full.
         """
         if kind is not None:
             return
         if not self.vectors:
             raise WorkError(f"{self.path}: not written: no picture could be read")
         vectors = np.stack(self.vectors).astype(np.float32)
-        try:
+        with whole(self.path) as partial:
             if self.path.suffix == ".npy":
-                self._write_npy(vectors)
+                with partial.open("wb") as file:
+                    np.save(file, vectors)
+                names = self.path.with_name(f"{self.path.name}.txt")
+                write_text(names, "".join(f"{source}\n" for source in self.sources))
             else:
-                self._write_parquet(vectors)
-            self.partial.replace(self.path)
-        finally:
-            self.partial.unlink(missing_ok=True)
+                self._write_parquet(partial, vectors)
 
-    def _write_npy(self, vectors: NDArray[np.float32]) -> None:
-        with self.partial.open("wb") as file:
-            np.save(file, vectors)
-        names = self.partial.with_suffix(".txt")
-        try:
-            names.write_text("".join(f"{source}\n" for source in self.sources), encoding="utf-8")
-            names.replace(self.path.with_name(f"{self.path.name}.txt"))
-        finally:
-            names.unlink(missing_ok=True)
-
-    def _write_parquet(self, vectors: NDArray[np.float32]) -> None:
+    def _write_parquet(self, partial: Path, vectors: NDArray[np.float32]) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
         lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         table = pa.table({"source": pa.array(self.sources, pa.string()), "embedding": lists})
-        parquet.write_table(table, self.partial)
+        parquet.write_table(table, partial)

@@ -8,6 +8,8 @@ from cyclopts import Group, Parameter
 
 from fishnet.training.recipe import Recipe, keys_of
 
+Codes = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)]
+"""Codes of findings, with commas or blanks between: :func:`~fishnet.data.findings.parse_codes` reads them."""
 _ORDER = ("Model", "Input", "Augmentation", "Training", "Machine")
 _GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}
 

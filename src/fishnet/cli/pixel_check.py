@@ -1,64 +1,40 @@
-"""What ``fishnet data check`` says and draws of data with a class for every pixel."""
+"""What ``fishnet data check`` prints and draws of data with a class for every pixel."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fishnet.cli.check_tables import classes_told, gathered, leaks, pictures_told, wrong_told
-from fishnet.cli.told import aligned
+from fishnet.cli.check_tables import aligned, classes_table, pictures_table
 from fishnet.draw.text import percent
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from fishnet.data.pixels.base import PixelSet
-    from fishnet.data.pixels.check import PixelCheck, PixelPart
+    from fishnet.data.pixels.check import PixelPart
 
 
-def told(data: str, found: "PixelCheck") -> list[str]:
+def tables(data: str, parts: "Mapping[str, PixelPart]") -> list[str]:
     """The lines for people."""
-    parts = found.parts
-    head = ["part", "pixels", "ignored", "classes", "pictures ignored altogether"]
+    head = ["split", "pixels", "ignored", "classes", "images ignored altogether"]
     table = [
         [
             name, f"{part.pixels:,}", percent(part.ignored / max(1, part.pixels), 2),
             f"{sum(map(bool, part.pixels_per_class.values())):,} of {len(part.pixels_per_class):,}",
-            f"{len(part.all_ignored):,}",
+            f"{part.all_ignored:,}",
         ]
         for name, part in parts.items()
     ]  # fmt: skip
-    unnamed = [
-        f"{one.value}: {one.pixels:,} px in {len(one.masks):,} masks of {name}, first {one.masks[0]}"
-        for name, part in parts.items()
-        for one in part.unnamed
-    ]
-    untrained = [
-        f"{one}: {part.pixels_per_class[one]:,} px in {part.pictures_per_class[one]:,} pictures of {name}"
-        for name, part in parts.items()
-        for one in found.untrained
-        if part.pixels_per_class[one]
-    ]
-    lists = (
-        ("corrupt or missing pictures", gathered(parts, "corrupt")),
-        ("annotations", found.annotations),
-        ("masks that could not be read", gathered(parts, "unreadable")),
-        ("masks of another size than their picture", gathered(parts, "unlike")),
-        ("ids or colours without a name", unnamed),
-        ("pictures without a mask, masks without a picture", gathered(parts, "left_out")),
-        ("classes that no picture of train has", untrained),
-        ("the same picture in two parts", leaks(found.leaked)),
-        ("pictures ignored altogether", gathered(parts, "all_ignored")),
-    )
     return [
-        *pictures_told(data, parts),
+        *pictures_table(data, parts),
         "",
         *aligned([head, *table]),
-        *classes_told(
-            ", share of the pixels that are not ignored, and pictures with any",
+        *classes_table(
+            ", share of the pixels that are not ignored, and images with any",
             parts,
             list(next(iter(parts.values())).pixels_per_class),
             lambda part, name: part.pixels_per_class[name],
             _class,
         ),
-        *wrong_told(found.ok, lists),
     ]
 
 
@@ -68,7 +44,7 @@ def _class(part: "PixelPart", name: str) -> str:
 
 
 def draw(pictures: "PixelSet", index: int) -> "Image.Image":
-    """A picture tinted by its label map. Raises InputError where either cannot be read."""
+    """An image tinted by its label map. Raises InputError where either cannot be read."""
     from fishnet.data.pictures import as_view
     from fishnet.draw import draw_labels
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from fishnet.errors import InputError
 
 if TYPE_CHECKING:
-    from fishnet.bundle import Bundle
     from fishnet.cli.writers import ImageIds
     from fishnet.predict import Predictor
 
@@ -33,12 +32,14 @@ def predict(
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
     ids: Path | None = None,
+    max_pixels: int | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
 ) -> int:
-    """Predict pictures and videos: files, folders, glob patterns, or - for a list of files on standard input.
+    """Predict pictures and videos: files, folders, glob patterns, http(s) addresses of images, or - for a list of these
+    on standard input.
 
     Files that cannot be read are reported at the end and the rest is finished; the exit code is then 1. A video's
     frames are sources of their own, clip.mp4#0, clip.mp4#1 and so on.
@@ -52,7 +53,8 @@ def predict(
     out
         Folder for overlays, for predictions.jsonl / predictions.csv, for what detects or finds instances also
         coco_results.json (COCO's results list) and coco_images.json (its image and category ids), and for what segments
-        masks/NAME.png, the classes' ids as pixels. Default: print only.
+        masks/NAME.png, the classes' ids as pixels (for a GeoTIFF NAME.tif with its
+        georeference). Default: print only.
     overlay
         Save each picture, or video, with its result drawn on it, into --out or else into predictions/.
     as_
@@ -75,6 +77,9 @@ def predict(
         Segment: average over three scales, each also mirrored: six passes instead of one.
     ids
         A COCO file, such as the annotations: coco_results.json takes the image ids of the pictures named there.
+    max_pixels
+        Largest image, px; larger ones are refused. Set it for large files that you trust, with --tile where images are
+        far larger than those of the training. Default: 178956970, and no more than 1 GB to decode.
     batch_size
         Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
     device
@@ -90,12 +95,13 @@ def predict(
     from fishnet.sources import Failure, find_sources
 
     _check_words(sources)
-    if any(number is not None and number < 1 for number in (top, batch_size)):
-        raise InputError("--top and --batch-size must be 1 or more")
+    if any(number is not None and number < 1 for number in (top, batch_size, max_pixels)):
+        raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
     form = "jsonl" if as_json else as_
     files = find_sources(sources)
     folder = out or (Path("predictions") if overlay else None)
     predictor = load(bundle, device, trust=trust)
+    predictor.max_pixels = max_pixels
     options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
     if ids is not None and (folder is None or "threshold" not in predictor.options):
         raise InputError(f"--ids {ids}: goes into coco_results.json, which comes with --out from what finds objects")
@@ -107,9 +113,9 @@ def predict(
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
         keep = None if embeddings is None else embeddings.add
         results = predictor.stream(files, batch_size, embedding=keep, **options)
-        writers: list[Any] = [stack.enter_context(closing(Writer(form, folder, quiet)))]
+        writers: list[Any] = [stack.enter_context(Writer(form, folder, quiet))]
         if folder is not None:
-            writers += _files(stack, folder, files, predictor.bundle, image_ids, overlay)
+            writers += _files(stack, folder, files, predictor, image_ids, overlay)
         for source, result in results:
             if isinstance(result, Failure):
                 failures.append(result)
@@ -134,18 +140,24 @@ def _check_words(sources: tuple[str, ...]) -> None:
 
 
 def _files(
-    stack: ExitStack, folder: Path, sources: Sequence[str], bundle: "Bundle", ids: "ImageIds | None", overlay: bool
+    stack: ExitStack,
+    folder: Path,
+    sources: Sequence[str],
+    predictor: "Predictor",
+    ids: "ImageIds | None",
+    overlay: bool,
 ) -> list[Any]:
     """What writes the files of a task's own, and overlays."""
     from fishnet.cli.writers import CocoFiles, Masks, Overlays
 
+    bundle = predictor.bundle
     writers: list[Any] = []
     if bundle.task in ("detect", "instances"):
         writers.append(stack.enter_context(CocoFiles(folder, bundle.classes, ids)))
     if bundle.task == "segment":
         writers.append(Masks(folder, sources, bundle.classes))
     if overlay:
-        writers.append(stack.enter_context(closing(Overlays(folder, sources, bundle.preprocess))))
+        writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess, predictor.max_pixels)))
     return writers
 
 

@@ -1,7 +1,10 @@
 """A progress bar for loops that count."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from fishnet.files.terminal import bare
 
 
 @contextmanager
@@ -10,7 +13,7 @@ def bar(title: str, *, show: bool = True) -> Iterator[Callable[[int, int], None]
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(file=bare(sys.stderr))
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not show or not console.is_terminal, transient=True) as progress:
         line = progress.add_task(title, total=None)

@@ -1,49 +1,38 @@
-"""What ``fishnet data check`` says and draws of data with objects."""
+"""What ``fishnet data check`` prints and draws of data with objects."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fishnet.cli.check_tables import classes_told, gathered, leaks, pictures_told, wrong_told
-from fishnet.cli.told import aligned
+from fishnet.cli.check_tables import aligned, classes_table, pictures_table
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from fishnet.data.regions.base import RegionSet
-    from fishnet.data.regions.check import RegionCheck
+    from fishnet.data.regions.check import RegionPart
 
 
-def told(data: str, found: "RegionCheck") -> list[str]:
+def tables(data: str, parts: "Mapping[str, RegionPart]") -> list[str]:
     """The lines for people."""
-    parts = found.parts
-    head = ["part", "objects", "small", "medium", "large", "crowds", "pictures without objects"]
+    head = ["split", "objects", "small", "medium", "large", "crowds", "images without objects"]
     table = [
         [
             name, f"{part.objects:,}", *(f"{count:,}" for count in part.by_size.values()), f"{part.crowds:,}",
-            f"{len(part.without_objects):,}",
+            f"{part.without_objects:,}",
         ]
         for name, part in parts.items()
     ]  # fmt: skip
-    lists = (
-        ("corrupt or missing pictures", gathered(parts, "corrupt")),
-        ("annotations", found.annotations),
-        ("annotations that could not be read", gathered(parts, "unreadable")),
-        ("pictures of another size than annotated", gathered(parts, "unlike")),
-        ("boxes outside or empty", gathered(parts, "bad_boxes")),
-        ("the same picture in two parts", leaks(found.leaked)),
-        ("left out: no annotation", gathered(parts, "left_out")),
-    )
     return [
-        *pictures_told(data, parts),
+        *pictures_table(data, parts),
         "",
         *aligned([head, *table]),
-        *classes_told(
-            ", objects in pictures",
+        *classes_table(
+            ", objects in images",
             parts,
             list(next(iter(parts.values())).objects_per_class),
             lambda part, name: part.objects_per_class.get(name, 0),
             lambda part, name: f"{part.objects_per_class.get(name, 0):,} in {part.pictures_per_class.get(name, 0):,}",
         ),
-        *wrong_told(found.ok, lists),
     ]
 
 

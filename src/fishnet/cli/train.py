@@ -2,14 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from fishnet.bundle import is_bundle, read_bundle
-from fishnet.cli.flags import flags_of, given_of
+from fishnet.cli.flags import Codes, flags_of, given_of
+from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
 from fishnet.hub import local
 from fishnet.training.recipe import keys_of, load_recipe
@@ -17,6 +21,9 @@ from fishnet.training.recipe import keys_of, load_recipe
 RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
+)  # fmt: skip
+_HEAD_KEYS = (  # what decides the shapes of a head's tensors
+    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
@@ -55,6 +62,13 @@ class Options:
             help="Time a few steps; print the whole recipe and what the training would take; write nothing.",
         ),
     ] = False
+    skip_findings: Annotated[
+        Codes,
+        Parameter(
+            help="Codes of findings in the data that are to be passed over, with commas between: train in spite of "
+            "these errors. docs/findings.md lists them."
+        ),
+    ] = ()
     quiet: Annotated[bool, Parameter(help="No progress bar and no line for each epoch.")] = False
     as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")] = False
 
@@ -163,6 +177,7 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
         brought = _shape_of(local(weights), task)
         if "size" in given or given.get("native"):  # the bundle's longest side belongs to the bundle's size
             brought.pop("max_size", None)
+    skip_findings = parse_codes(options.skip_findings, "--skip-findings")
     recipe = load_recipe(task, recipe_name or "small-data", given, brought)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
@@ -170,15 +185,15 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
     processes = find_processes(recipe)
     if processes.world > 1 and out is None and not options.dry_run:
         raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
-    out = out or _free_folder(task)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if options.as_json else sys.stdout, flush=True)
 
-    fitted = fit(
-        task, data, recipe, out, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
-        quiet=options.quiet or options.as_json, tell=tell,
-    )  # fmt: skip
+    with nullcontext(out or _free_folder(task)) if out or options.dry_run else _new_folder(task) as place:
+        fitted = fit(
+            task, data, recipe, place, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
+            quiet=options.quiet or options.as_json, skip_findings=skip_findings, tell=tell,
+        )  # fmt: skip
     if processes.rank:
         return
     for line in fitted.skipped:
@@ -214,13 +229,18 @@ def _shape_of(weights: Path, task: str) -> dict[str, Any]:
         brought["trunk_norm"] = "group"
     if bundle.task != task:
         return brought
+    brought["head"] = bundle.head
+    brought |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
     if "end" in bundle.backbone_args:
         brought["end"] = bundle.backbone_args["end"]
     if bundle.preprocess.fit == "native":
         brought["native"] = True
     elif bundle.preprocess.fit == "whole":
         brought["max_size"] = bundle.preprocess.size[1]
-    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": bundle.preprocess.sixteen_bit}
+    depth = bundle.preprocess.sixteen_bit
+    if depth == "stretch" and bundle.preprocess.value_range is None:  # of older versions: each image by its own range
+        depth = "stretch-each"
+    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": depth}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:
@@ -235,8 +255,21 @@ def _check_resume(folder: Path, given: dict[str, Any]) -> None:
 
 def _free_folder(task: str) -> Path:
     """runs/TASK, or runs/TASK-2, -3 ... whichever is the first not taken."""
-    number, folder = 1, Path("runs") / task
-    while folder.exists():
-        number += 1
-        folder = Path("runs") / f"{task}-{number}"
-    return folder
+    names = (task if number == 1 else f"{task}-{number}" for number in count(1))
+    return next(folder for name in names if not (folder := Path("runs") / name).exists())
+
+
+@contextmanager
+def _new_folder(task: str) -> Iterator[Path]:
+    """The first free folder, made at once, so that no other training takes it; removed where nothing was written."""
+    while True:
+        folder = _free_folder(task)
+        with suppress(FileExistsError):  # another training took it in between
+            folder.mkdir(parents=True)
+            break
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # not empty: something was kept
+            folder.rmdir()
+            folder.parent.rmdir()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 
 
 def val(
@@ -17,13 +17,20 @@ def val(
     *,
     out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
+    classes: Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)] = (),
     batch_size: int | None = None,
     workers: int = 1,
     threshold: float | None = None,
     most: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
+    max_pixels: int | None = None,
+    ignore: Annotated[
+        tuple[int | Literal["none"], ...] | None, Parameter(negative_iterable=(), consume_multiple=True)
+    ] = None,
+    threshold_masks: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
@@ -48,6 +55,8 @@ def val(
     split
         Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
         if the bundle was trained on it, the part that training held out.
+    classes
+        Names of the classes to measure on, where the bundle knows more; by default all that it knows.
     batch_size
         Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
         --tta, which take them one by one.
@@ -57,12 +66,22 @@ def val(
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
     most
         Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
+    difficult
+        Detectors: whether Pascal VOC's objects that are marked difficult count. Default: as in training.
     tile
         Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge or blend.
     overlap
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta
         Segmenters: the mean over flips and scales of each picture, several times as slow.
+    max_pixels
+        Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
+        more than 1 GB to decode.
+    ignore
+        Segmenters: ids in the masks that are not measured; none: no others than the format's own. Default: as in the
+        training.
+    threshold_masks
+        Segmenters: masks are black and white, from this number on foreground; 0: ids. Default: as in the training.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     trust
@@ -75,6 +94,9 @@ def val(
     from fishnet.cli.progress import bar
     from fishnet.predict import load
 
+    if max_pixels is not None and max_pixels < 1:
+        raise InputError("--max-pixels must be 1 or more")
+
     try:
         from fishnet.training.evaluate import evaluate
     except ModuleNotFoundError as error:  # not also torch alone, where an exported file needs none
@@ -85,8 +107,9 @@ def val(
     predictor = load(bundle, device, trust=trust)
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
-            predictor, data, split=split, batch_size=batch_size, workers=workers, tile=tile, overlap=overlap,
-            tta=tta, threshold=threshold, most=most, progress=step,
+            predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
+            overlap=overlap, tta=tta, threshold=threshold, most=most, difficult=difficult, ignore=ignore,
+            threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
@@ -94,6 +117,8 @@ def val(
             "were trained on would flatter the figures)",
             file=sys.stderr,
         )
+    for line in result.remarks:
+        print(f"fishnet: {line}", file=sys.stderr)
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
     if not as_json:
@@ -106,11 +131,8 @@ def val(
     files: list[Path] = []
     try:
         files = result.write(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        print(
-            f"fishnet: {error.filename or folder}: report not written ({reason}): choose another --out", file=sys.stderr
-        )
+    except WorkError as error:
+        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
     if as_json:
         print(
             json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}, allow_nan=False)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -14,6 +15,12 @@ from PIL import Image
 
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.files.text import cell
+from fishnet.files.writing import GrowingText, whole, write_text
+from fishnet.images.geo import georeference, save_georeferenced
+from fishnet.images.reading import Reading
+from fishnet.images.remote import is_address
+from fishnet.images.tiff import Directory
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
@@ -21,32 +28,35 @@ from fishnet.video import VideoWriter, frame_of, frames, is_video, rate_of
 
 
 class Writer:
-    """Prints results as they come, and keeps them in a file where a folder is given."""
+    """Prints results as they come, and keeps them in a file where a folder is given.
+
+    The file is ``predictions.jsonl.partial`` (or ``.csv.partial``) until the work is complete.
+    """
 
     def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
         self.form, self.quiet = form, quiet
         self.file = None
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"predictions.{'csv' if form == 'csv' else 'jsonl'}"
-            self.file = path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+            self.file = GrowingText(folder / f"predictions.{'csv' if form == 'csv' else 'jsonl'}")
         self.started = False
 
     def add(self, source: str, result: Result) -> None:
         """One picture's result."""
         if self.form == "csv":
-            rows = [{"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows())]
+            rows = [
+                {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
+                for row in ({"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows()))
+            ]
             for stream in self._streams():
                 table = csv.DictWriter(stream, ["source", "rank", *result.columns], lineterminator="\n")
                 if not self.started:
                     table.writeheader()
                 table.writerows(rows)
         else:
-            line = json.dumps(
-                {"source": source, **result.to_dict()}, allow_nan=False
-            )  # ASCII: readable whatever the stream's encoding
+            # ASCII: readable whatever the stream's encoding
+            line = json.dumps({"source": source, **result.to_dict()}, allow_nan=False)
             if self.file is not None:
-                print(line, file=self.file)
+                self.file.write(f"{line}\n")
             if not self.quiet:
                 print(line if self.form == "jsonl" else f"{source}: {result.summary()}", flush=True)
         self.started = True
@@ -54,10 +64,13 @@ class Writer:
     def _streams(self) -> list[Any]:
         return [stream for stream in (self.file, None if self.quiet else sys.stdout) if stream is not None]
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
         """Ends the file."""
         if self.file is not None:
-            self.file.close()
+            self.file.__exit__(*failure)
 
 
 class FreeNames:
@@ -85,10 +98,14 @@ class Overlays:
         folder: where they go.
         sources: all that is predicted: none of them is overwritten.
         preprocess: of the model: how it reads pictures.
+        max_pixels: of an image.
     """
 
-    def __init__(self, folder: Path, sources: Sequence[str], preprocess: Preprocess) -> None:
+    def __init__(
+        self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int | None = None
+    ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
+        self.how = replace(preprocess.reading, max_pixels=max_pixels)
         self.video: VideoWriter | None = None
         self.reading, self.next = ("", iter(())), 0  # the video at hand, its frames, and which of them comes
 
@@ -99,7 +116,8 @@ class Overlays:
         frame = frame_of(source)
         if frame is None:
             self.close()
-            result.draw(_view(source, self.preprocess)).save(self.names.take(source))
+            with whole(self.names.take(source)) as partial:
+                result.draw(_view(source, self.preprocess.channels, self.how)).save(partial)
             return
         path, number = frame
         if path != self.reading[0] or number < self.next:
@@ -111,24 +129,35 @@ class Overlays:
         assert self.video is not None
         self.video.add(result.draw(image))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Ends the video at hand; one that was broken off is removed."""
+        self.close(complete=kind is None)
+
+    def close(self, *, complete: bool = True) -> None:
         """Ends the video at hand."""
         video, self.video, self.reading = self.video, None, ("", iter(()))
         if video is not None:
-            video.close()
+            video.close(complete=complete)
 
 
-def _view(source: str, preprocess: Preprocess) -> Image.Image:
+def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.data.pictures import as_view, read_picture
+    from fishnet.data.pictures import as_view, decode_picture
+    from fishnet.inputs import content_of
 
+    encoded = content_of(source)
     with suppress(InputError):  # of other channels than 1 and 3
-        return read_picture(source, sixteen_bit=preprocess.sixteen_bit)
-    return as_view(read_picture(source, preprocess.channels))
+        return decode_picture(encoded, 3, source, reading=reading)
+    return as_view(decode_picture(encoded, channels, source, reading=reading))
 
 
 class Masks:
     """Each picture's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
+
+    Of a georeferenced TIFF file as ``masks/NAME.tif``, which has the same georeference.
 
     Args:
         folder: that ``masks`` goes into.
@@ -149,7 +178,19 @@ class Masks:
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
-        result.index_image().save(self.names.take(name))
+        tags = None if frame is not None or is_address(source) else self._georeference(source)
+        with whole(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
+            if tags is None:
+                result.index_image().save(partial)
+            else:
+                save_georeferenced(result.index_image(), partial, tags)
+
+    def _georeference(self, source: str) -> Directory | None:
+        try:
+            return georeference(source)
+        except InputError as error:
+            print(f"fishnet: {error}: the mask has none", file=sys.stderr)
+            return None
 
 
 class ImageIds:
@@ -206,7 +247,8 @@ class CocoFiles:
     """A COCO results file, and one that says which picture and which category its ids are.
 
     ``coco_results.json`` is a list as :meth:`Detections.coco` gives it; ``coco_images.json`` has ``images`` (id,
-    file_name, width, height) and ``categories`` (id, name). Both appear at the end, unless the work is broken off.
+    file_name, width, height) and ``categories`` (id, name). Both appear at the end. If the work is broken off, the
+    results so far stay in ``coco_results.json.partial``.
 
     Args:
         folder: where they go; it is there.
@@ -217,8 +259,7 @@ class CocoFiles:
     def __init__(self, folder: Path, classes: Classes, ids: ImageIds | None = None) -> None:
         self.classes, self.ids = classes, ids
         self.results, self.table = folder / "coco_results.json", folder / "coco_images.json"
-        self.partial = folder / ".coco_results.json.partial"
-        self.file = self.partial.open("w", encoding="ascii")
+        self.file = GrowingText(self.results)
         self.images: list[dict[str, Any]] = []
         self.separator = "["
 
@@ -239,14 +280,12 @@ class CocoFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.write("[]\n" if self.separator == "[" else "\n]\n")
-        self.file.close()
-        if kind is not None:
-            self.partial.unlink()
-            return
-        self.partial.replace(self.results)
-        categories = [{"id": entry["id"], "name": entry["name"]} for entry in self.classes.to_list()]
-        self.table.write_text(json.dumps({"images": self.images, "categories": categories}, indent=1) + "\n")
+        if kind is None:
+            self.file.write("[]\n" if self.separator == "[" else "\n]\n")
+        self.file.__exit__(kind, error, trace)
+        if kind is None:
+            categories = [{"id": entry["id"], "name": entry["name"]} for entry in self.classes.to_list()]
+            write_text(self.table, json.dumps({"images": self.images, "categories": categories}, indent=1) + "\n")
 
 
 def check_ids(ids: ImageIds, sources: Sequence[str]) -> None:

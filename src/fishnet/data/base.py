@@ -2,11 +2,13 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
 
@@ -16,10 +18,11 @@ from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
 from fishnet.data.decode import decode_tensor, to_tensor
-from fishnet.data.depth import SixteenBit
+from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
+from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]
 
@@ -33,12 +36,19 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     Attributes:
         classes: names and original ids.
         channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
-        sixteen_bit: what becomes of more than 8 bits a channel; whoever opens a set may set it, before it is read.
+        reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
+            it, before it is read.
+        skipped: how many files beside the images were not read, by their ending.
+        links: linked folders that were not followed, since they lead outside of the dataset.
+        notes: findings of the opening, which :mod:`~fishnet.data.plausibility` passes on.
     """
 
     classes: Classes
     channels: int
-    sixteen_bit: SixteenBit = "shift"
+    reading: Reading = DEFAULT
+    skipped: Mapping[str, int] = MappingProxyType({})
+    links: Sequence[Path] = ()
+    notes: Sequence[Finding] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -90,44 +100,56 @@ class EncodedSet(LabelledSet):
 
     def read(self, index: int) -> tuple[Picture, int]:
         """See :class:`PictureSet`."""
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return picture, self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
         """See :class:`PictureSet`."""
-        image = decode_tensor(
-            self.encoded(index), self.channels, self.source(index), least, sixteen_bit=self.sixteen_bit
-        )
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), least, reading=self.reading)
         return image, self.labels[index]
 
 
 class Subset(LabelledSet):
-    """Some pictures of a labelled set, by index."""
+    """Some pictures of a labelled set, by index.
 
-    def __init__(self, whole: LabelledSet, indices: Sequence[int]) -> None:
+    Args:
+        whole: the set.
+        indices: of the pictures.
+        classes: a table that counts them otherwise; by default the whole set's.
+        labels: the class index of each picture in it; by default the whole set's.
+    """
+
+    def __init__(
+        self,
+        whole: LabelledSet,
+        indices: Sequence[int],
+        classes: Classes | None = None,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         self.whole, self.indices = whole, list(indices)
-        self.classes, self.channels = whole.classes, whole.channels
-        self.labels = [whole.labels[i] for i in self.indices]
+        self.classes, self.channels = classes or whole.classes, whole.channels
+        self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
+        self.labels = [whole.labels[i] for i in self.indices] if labels is None else labels
 
     @property
-    def sixteen_bit(self) -> SixteenBit:
+    def reading(self) -> Reading:
         """The whole set's, for reading and for setting."""
-        return self.whole.sixteen_bit
+        return self.whole.reading
 
-    @sixteen_bit.setter
-    def sixteen_bit(self, policy: SixteenBit) -> None:
-        self.whole.sixteen_bit = policy
+    @reading.setter
+    def reading(self, reading: Reading) -> None:
+        self.whole.reading = reading
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def read(self, index: int) -> tuple[Picture, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read(self.indices[index])
+        return self.whole.read(self.indices[index])[0], self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
         """See :class:`PictureSet`."""
-        return self.whole.read_tensor(self.indices[index], least)
+        return self.whole.read_tensor(self.indices[index], least)[0], self.labels[index]
 
     def source(self, index: int) -> str:
         """See :class:`PictureSet`."""

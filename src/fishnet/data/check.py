@@ -1,13 +1,12 @@
-"""What is in a data set, and what is wrong with it."""
+"""What is in a data set, and what is wrong with it: every image and every annotation read once, split by split."""
 
 import hashlib
-import io
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,23 +14,28 @@ from torch.utils.data import DataLoader, Dataset
 
 from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.entries import EntrySet
+from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.pictures import Picture, decode_picture
+from fishnet.data.quick import quick_findings
+from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
+from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
+TRAINED = ("train", "all")  # the splits that are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
 class PicturesCheck:
-    """The pictures of one part of a data set.
+    """The images of one split.
 
     Attributes:
         pictures: how many, readable or not.
-        smallest, median, largest: width and height of the pictures in these places by area, px; None where none could
+        smallest, median, largest: width and height of the images in these places by area, px; None where none could
             be read.
-        kinds: pictures of each file format and mode, such as ``JPEG RGB``.
-        repeated: pictures whose pixels came before in this part.
-        corrupt: one line for each picture that could not be read.
+        kinds: images of each file format and mode, such as ``JPEG RGB``.
+        repeated: images whose pixels came before in this split.
+        corrupt: images that could not be read.
     """
 
     pictures: int
@@ -40,75 +44,63 @@ class PicturesCheck:
     largest: Size | None
     kinds: dict[str, int]
     repeated: int
-    corrupt: tuple[str, ...]
+    corrupt: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartCheck(PicturesCheck):
-    """One part of a data set of classes.
+    """One split of a data set of classes.
 
     Attributes:
-        per_class: pictures of each class.
-        imbalance: pictures of the largest class for each of the smallest that has any.
+        per_class: images of each class.
+        imbalance: images of the largest class for each of the smallest that has any.
     """
 
     per_class: dict[str, int]
     imbalance: float
 
 
-@dataclass(frozen=True)
-class Same:
-    """Two pictures with the same pixels.
-
-    Attributes:
-        first, second: where they are.
-        parts: the part of each.
-    """
-
-    first: str
-    second: str
-    parts: tuple[str, str]
+Part = TypeVar("Part", bound=PicturesCheck)
+Part_co = TypeVar("Part_co", bound=PicturesCheck, covariant=True)
 
 
 @dataclass(frozen=True)
-class Twin(Same):
-    """Two pictures with the same pixels, and their classes.
-
-    Attributes:
-        first_class, second_class: names.
-    """
-
-    first_class: str
-    second_class: str
-
-
-@dataclass(frozen=True)
-class DataCheck:
+class DataCheck(Generic[Part]):
     """A whole data set.
 
     Attributes:
-        parts: by name.
-        leaked: the same picture in two parts; each picture of the later part once for each earlier part.
-        two_classes: the same picture under two classes of one part; each once.
+        parts: what each split holds, by name.
+        findings: what there is to say of it, errors first.
+        strict: whether a warning is as bad as an error.
     """
 
-    parts: dict[str, PartCheck]
-    leaked: tuple[Twin, ...]
-    two_classes: tuple[Twin, ...]
+    parts: dict[str, Part]
+    findings: tuple[Finding, ...]
+    strict: bool = False
 
     @property
     def ok(self) -> bool:
-        """Nothing corrupt, leaked or of two classes."""
-        return not (self.leaked or self.two_classes or any(part.corrupt for part in self.parts.values()))
+        """Whether there is no error; notes never count, warnings only where ``strict``."""
+        counts = count_by_severity(self.findings)
+        return not (counts["error"] or (self.strict and counts["warning"]))
+
+    def of(self, code: str) -> list[Finding]:
+        """The findings of one rule."""
+        return [finding for finding in self.findings if finding.code == code]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"ok": self.ok, **asdict(self)}
+        return {
+            "ok": self.ok,
+            "parts": {name: asdict(part) for name, part in self.parts.items()},
+            "counts": count_by_severity(self.findings),
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one readable picture: width and height, format and mode, and a digest of its pixels."""
+    """Of one readable image: width and height, format and mode, and a digest of its pixels."""
 
     size: Size
     kind: str
@@ -116,7 +108,7 @@ class Facts:
 
 
 class Inspected(Dataset[Any]):
-    """The facts of each picture of a set; a line for one that cannot be read."""
+    """The facts of each image of a set, and what its annotation says; a line for either that cannot be read."""
 
     def __init__(self, pictures: PictureSet) -> None:
         self.pictures = pictures
@@ -124,11 +116,19 @@ class Inspected(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> Any:
-        return self.facts(index)
+    def __getitem__(self, index: int) -> tuple[Facts | str, Any]:
+        facts = self.facts(index)
+        try:
+            return facts, self.annotation(index)
+        except InputError as error:
+            return facts, str(error)
+
+    def annotation(self, index: int) -> Any:
+        """What one image's says, beyond a class. Raises InputError where it cannot be read."""
+        return None
 
     def facts(self, index: int) -> Facts | str:
-        """Of one picture."""
+        """Of one image."""
         pictures = self.pictures
         while isinstance(pictures, Subset):
             index, pictures = pictures.indices[index], pictures.whole
@@ -136,7 +136,7 @@ class Inspected(Dataset[Any]):
         try:
             if isinstance(pictures, EncodedSet | EntrySet):
                 encoded = pictures.encoded(index)
-                picture = decode_picture(encoded, pictures.channels, pictures.source(index))
+                picture = decode_picture(encoded, pictures.channels, pictures.source(index), reading=pictures.reading)
             else:
                 picture = pictures.read(index)[0]
         except InputError as error:
@@ -148,55 +148,75 @@ class Inspected(Dataset[Any]):
 
 
 class Tally:
-    """Gathers the pictures of one part."""
+    """Gathers the images of one split, and what is wrong with them."""
 
     def __init__(self) -> None:
         self.sizes: list[Size] = []
         self.kinds: Counter[str] = Counter()
-        self.corrupt: list[str] = []
+        self.corrupt = 0
         self.repeated = 0
 
     def add(self, facts: Facts | str) -> None:
-        """Adds a picture, or the line for one that could not be read."""
+        """Adds an image."""
         if isinstance(facts, str):
-            self.corrupt.append(facts)
+            self.corrupt += 1
         else:
             self.sizes.append(facts.size)
             self.kinds[facts.kind] += 1
 
-    def found(self) -> dict[str, Any]:
-        """The fields of :class:`PicturesCheck`."""
+    def fields(self) -> dict[str, Any]:
+        """Those of :class:`PicturesCheck`."""
         sizes = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         return {
-            "pictures": len(self.sizes) + len(self.corrupt),
+            "pictures": len(self.sizes) + self.corrupt,
             "smallest": sizes[0] if sizes else None,
             "median": sizes[len(sizes) // 2] if sizes else None,
             "largest": sizes[-1] if sizes else None,
             "kinds": dict(self.kinds.most_common()),
             "repeated": self.repeated,
-            "corrupt": tuple(self.corrupt),
+            "corrupt": self.corrupt,
         }
 
 
+class Gathering(Protocol[Part_co]):
+    """Gathers the annotations of one split.
+
+    Attributes:
+        findings: what is wrong with them.
+        covered: codes of which reading everything says more than a quick look.
+    """
+
+    findings: list[Finding]
+    covered: ClassVar[frozenset[str]]
+
+    def __init__(self, split: str, pictures: Any) -> None: ...
+
+    def add(self, index: int, facts: Facts | str, annotation: Any, /) -> None:
+        """Adds those of an image."""
+
+    def summary(self, tally: Tally, /) -> Part_co:
+        """All of it."""
+
+
 class Firsts:
-    """Which picture of each part was the first with its pixels."""
+    """Which image of each split was the first with its pixels."""
 
     def __init__(self) -> None:
         self._index: dict[str, dict[bytes, int]] = {}
 
-    def before(self, part: str, index: int, digest: bytes) -> dict[str, int]:
-        """The first picture with these pixels in each part that had one; the picture at hand is then known too."""
-        found = {name: seen[digest] for name, seen in self._index.items() if digest in seen}
-        self._index.setdefault(part, {}).setdefault(digest, index)
-        return found
+    def before(self, split: str, index: int, digest: bytes) -> dict[str, int]:
+        """The first image with these pixels in each split that had one; the image at hand is then known too."""
+        firsts = {name: seen[digest] for name, seen in self._index.items() if digest in seen}
+        self._index.setdefault(split, {}).setdefault(digest, index)
+        return firsts
 
 
 def _kind(encoded: bytes, picture: Picture) -> str:
-    """Format and mode of a file; where there is none or it is not Pillow's, what the picture was read as."""
+    """Format and mode of a file; where there is none or it is not Pillow's, what the image was read as."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(encoded)) as image:
+            with open_image(encoded) as image:
                 return f"{image.format} {image.mode}"
     except (OSError, ValueError, SyntaxError):
         return f"read as {picture.mode if isinstance(picture, Image.Image) else picture.dtype}"
@@ -208,74 +228,137 @@ def _as_list(batch: list[Any]) -> list[Any]:
 
 def check(
     parts: Mapping[str, LabelledSet],
+    problems: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DataCheck:
-    """Reads every picture of a data set.
+) -> DataCheck[PartCheck]:
+    """Reads every image of a data set of classes. See :func:`check_all` for the arguments."""
+    return check_all(parts, Inspected, _Labels, problems, workers, progress)
 
-    Pictures are the same where their decoded pixels are: upright, in the channels that the set is read with. Another
-    quality of a JPEG makes another picture.
+
+class _Labels:
+    """Counts the labels of one split, which need no reading."""
+
+    covered: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, split: str, pictures: LabelledSet) -> None:
+        self.pictures = pictures
+        self.findings: list[Finding] = []
+
+    def add(self, index: int, facts: Facts | str, annotation: None) -> None:
+        """Nothing is to be gathered."""
+
+    def summary(self, tally: Tally) -> PartCheck:
+        """All of it."""
+        counts = Counter(int(label) for label in self.pictures.labels)
+        some = [count for count in counts.values() if count]
+        return PartCheck(
+            per_class={name: counts[i] for i, name in enumerate(self.pictures.classes.names)},
+            imbalance=max(some) / min(some) if some else 1.0,
+            **tally.fields(),
+        )
+
+
+@watched_workers()
+def check_all(
+    parts: Mapping[str, Any],
+    inspected: Callable[[Any], Inspected],
+    gathering: type[Gathering[Part]],
+    problems: Sequence[Finding],
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> DataCheck[Part]:
+    """Reads every image and every annotation of a data set.
+
+    Images are the same where their decoded pixels are: upright, in the channels that the set is read with. Another
+    quality of a JPEG makes another image.
 
     Args:
-        parts: of the data set, by name; the order decides which of two parts is the earlier.
+        parts: the splits of the data set by name; the order decides which of two is the earlier.
+        inspected: what is to be read of a set.
+        gathering: gathers the annotations of a split, made of its name and set.
+        problems: what the opener collected.
         workers: processes that read; 0 reads in this one.
-        progress: called with pictures done and in all.
+        progress: called with images done and in all.
     """
     firsts = Firsts()
-    checks: dict[str, PartCheck] = {}
-    leaked: list[Twin] = []
-    doubled: list[Twin] = []
-    for name, found in inspect({part: Inspected(pictures) for part, pictures in parts.items()}, workers, progress):
-        tally = Tally()
-        for index, facts in enumerate(found):
+    checks: dict[str, Part] = {}
+    findings = [*problems, *(one for one in quick_findings(parts) if one.code not in gathering.covered)]
+    for split, rows in _inspect({name: inspected(pictures) for name, pictures in parts.items()}, workers, progress):
+        pictures, tally, gathered = parts[split], Tally(), gathering(split, parts[split])
+        for index, (facts, annotation) in enumerate(rows):
             tally.add(facts)
-            before = {} if isinstance(facts, str) else firsts.before(name, index, facts.digest)
-            twins = {part: _twin(parts, (part, first), (name, index)) for part, first in before.items()}
-            own = twins.pop(name, None)
-            leaked += twins.values()
-            tally.repeated += own is not None
-            if own is not None and own.first_class != own.second_class:
-                doubled.append(own)
-        checks[name] = _summary(parts[name], tally)
-    return DataCheck(checks, tuple(leaked), tuple(doubled))
+            if isinstance(facts, str):
+                findings.append(Finding("image-unreadable", facts, split, pictures.source(index)))
+            else:
+                before = firsts.before(split, index, facts.digest)
+                tally.repeated += split in before
+                findings += _repeats(parts, before, (split, index))
+            gathered.add(index, facts, annotation)
+        checks[split] = gathered.summary(tally)
+        findings += gathered.findings
+    return DataCheck(checks, tuple(in_order(findings)))
 
 
-def inspect(
-    parts: Mapping[str, Inspected], workers: int, progress: Callable[[int, int], None]
-) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Each part's name, and what is found of its pictures, in order.
+def untrained(images: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
+    """The classes that some split has, but not the one that is trained on; none where there is no such split.
 
     Args:
-        parts: by name.
-        workers: processes that read; 0 reads in this one.
-        progress: called with pictures done and in all.
+        images: of each class, by split.
     """
+    trained = next((images[split] for split in TRAINED if split in images), None)
+    if trained is None:
+        return
+    for split, counts in images.items():
+        for name, count in counts.items():
+            if count and not trained[name]:
+                line = f"{name}: in {count:,} images of {split}, but in none of train"
+                yield Finding("class-untrained", line, split, count=count)
+
+
+def _inspect(
+    parts: Mapping[str, Inspected], workers: int, progress: Callable[[int, int], None]
+) -> Iterator[tuple[str, Iterator[Any]]]:
+    """The name of each split, and what its images and annotations are, in order."""
     total, done = sum(map(len, parts.values())), 0
 
     def counted(pictures: Inspected) -> Iterator[Any]:
         nonlocal done
-        reader = DataLoader(pictures, batch_size=64, num_workers=workers, collate_fn=_as_list)
-        for found in chain.from_iterable(reader):
+        reader = DataLoader(
+            pictures, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
+        )
+        for row in chain.from_iterable(reader):
             done += 1
             progress(done, total)
-            yield found
+            yield row
 
     for name, pictures in parts.items():
         yield name, counted(pictures)
 
 
-def _twin(parts: Mapping[str, LabelledSet], first: tuple[str, int], second: tuple[str, int]) -> Twin:
-    sources = [parts[part].source(index) for part, index in (first, second)]
-    classes = [parts[part].classes.names[int(parts[part].labels[index])] for part, index in (first, second)]
-    return Twin(sources[0], sources[1], (first[0], second[0]), classes[0], classes[1])
+def _repeats(parts: Mapping[str, Any], before: Mapping[str, int], place: tuple[str, int]) -> Iterator[Finding]:
+    """A finding for each earlier image with the same pixels.
+
+    Args:
+        parts: the splits by name.
+        before: the number of the first such image in each split that has one.
+        place: split and number of the image at hand.
+    """
+    split, index = place
+    source = parts[split].source(index)
+    for other, first in before.items():
+        earlier = parts[other].source(first)
+        if earlier == source:  # one file that is listed twice, which needs no pixels to be found
+            continue
+        labels = [_label(parts[name], i) for name, i in ((other, first), place)]
+        code = "image-in-two-splits" if other != split else "image-duplicate"
+        if code == "image-duplicate" and labels[0] != labels[1]:
+            code = "image-in-two-classes"
+        line = f"{earlier} ({other}{labels[0]}) = {source} ({split}{labels[1]})"
+        yield Finding(code, line, split, source)
 
 
-def _summary(pictures: LabelledSet, tally: Tally) -> PartCheck:
-    counts = Counter(int(label) for label in pictures.labels)
-    some = [count for count in counts.values() if count]
-    return PartCheck(
-        per_class={name: counts[i] for i, name in enumerate(pictures.classes.names)},
-        imbalance=max(some) / min(some) if some else 1.0,
-        **tally.found(),
-    )
+def _label(pictures: PictureSet, index: int) -> str:
+    """The class of an image, behind a comma; nothing for other targets."""
+    return f", {pictures.classes.names[int(pictures.labels[index])]}" if isinstance(pictures, LabelledSet) else ""

@@ -4,11 +4,11 @@ import warnings
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from fishnet.data.depth import SixteenBit
 from fishnet.data.pictures import Picture, decode_picture
+from fishnet.images.opening import too_many, too_many_scans
+from fishnet.images.reading import DEFAULT, Reading
 
 try:
     from torchvision.io import decode_jpeg
@@ -21,7 +21,12 @@ _SEGMENTS = (*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE)  # APPn, tables of quan
 
 
 def decode_tensor(
-    encoded: bytes, channels: int = 3, source: str = "picture", least: int = 0, *, sixteen_bit: SixteenBit = "shift"
+    encoded: bytes,
+    channels: int = 3,
+    source: str = "image",
+    least: int = 0,
+    *,
+    reading: Reading = DEFAULT,
 ) -> Tensor:
     """A picture file's content as a tensor: the pixels of :func:`~fishnet.data.pictures.decode_picture`.
 
@@ -33,7 +38,7 @@ def decode_tensor(
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        least, sixteen_bit: see :func:`~fishnet.data.pictures.decode_picture`.
+        least, reading: see :func:`~fishnet.data.pictures.decode_picture`.
 
     Returns:
         (channels, height, width), uint8 0..255, or float32 for arrays of floats. Often channels last in memory.
@@ -41,10 +46,10 @@ def decode_tensor(
     Raises:
         InputError: not a picture, truncated, unreasonably large, or with another number of channels.
     """
-    plain = _decode_plain(encoded, channels, least) if encoded.startswith(_JPEG) else None
+    plain = _decode_plain(encoded, channels, least, reading.max_pixels) if encoded.startswith(_JPEG) else None
     if plain is not None:
         return plain
-    return to_tensor(decode_picture(encoded, channels, source, least, sixteen_bit=sixteen_bit))
+    return to_tensor(decode_picture(encoded, channels, source, least, reading=reading))
 
 
 def to_tensor(picture: Picture) -> Tensor:
@@ -53,14 +58,14 @@ def to_tensor(picture: Picture) -> Tensor:
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
-def _decode_plain(encoded: bytes, channels: int, least: int) -> Tensor | None:
+def _decode_plain(encoded: bytes, channels: int, least: int, max_pixels: int | None) -> Tensor | None:
     """A JPEG file that is upright and holds the wanted channels as they are; None for others and for broken ones."""
     shape = _upright_shape(encoded)
     if decode_jpeg is None or shape is None or channels not in (1, 3) or shape[0] != channels:
         return None
     if least and min(shape[1:]) >= 2 * least:
         return None
-    if Image.MAX_IMAGE_PIXELS is not None and shape[1] * shape[2] > Image.MAX_IMAGE_PIXELS:
+    if too_many(shape[1] * shape[2], max_pixels) or too_many_scans(encoded):
         return None
     try:
         with warnings.catch_warnings():

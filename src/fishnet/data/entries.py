@@ -40,12 +40,12 @@ class EntrySet(PictureSet):
         Raises:
             InputError: either cannot be read, or they are of different sizes.
         """
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return picture, self._fitting(index, size_of(picture))
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
         """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
-        image = decode_tensor(self.encoded(index), self.channels, self.source(index), sixteen_bit=self.sixteen_bit)
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return image, self._fitting(index, (image.shape[1], image.shape[2]))
 
     def part(self, indices: Sequence[int]) -> Self:

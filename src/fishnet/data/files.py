@@ -5,8 +5,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-
-from PIL import ExifTags, Image
+from unicodedata import normalize
 
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
@@ -14,8 +13,10 @@ from fishnet.data.pictures import EXTENSIONS, decode_picture, find_pictures, rea
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
-
-_LYING = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+from fishnet.files.reading import open_regular, read_text
+from fishnet.images.opening import open_image
+from fishnet.images.opening import upright_size as header_size
+from fishnet.images.reading import DEFAULT, Reading
 
 
 class MaskEntry(NamedTuple):
@@ -63,10 +64,10 @@ class FileSet(EntrySet):
         Raises:
             InputError: it cannot be read.
         """
-        return upright_size(Path(self.entries[index].path), self.channels)
+        return upright_size(Path(self.entries[index].path), self.channels, self.reading)
 
 
-def upright_size(path: Path, channels: int) -> tuple[int, int]:
+def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple[int, int]:
     """Height and width of a picture file, upright, mostly from its header alone.
 
     Raises:
@@ -75,12 +76,10 @@ def upright_size(path: Path, channels: int) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                width, height = image.size
-                lying = image.getexif().get(ExifTags.Base.Orientation) in _LYING
-                return (width, height) if lying else (height, width)
+            with open_regular(path, "image") as file, open_image(file, reading.max_pixels) as image:
+                return header_size(image)
     except (OSError, ValueError, SyntaxError):
-        return size_of(decode_picture(read_file(path), channels, str(path)))
+        return size_of(decode_picture(read_file(path), channels, str(path), reading=reading))
 
 
 def child(folder: Path, *names: str) -> Path | None:
@@ -118,7 +117,7 @@ def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in find_pictures(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
         found.setdefault(name, path)
@@ -130,7 +129,7 @@ def by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(normalize("NFC", path.stem), []).append(path)
     return found
 
 
@@ -140,12 +139,6 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: the file cannot be read, or is not UTF-8.
     """
-    content = read_file(path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path} line {line}: not UTF-8") from None
-    for number, row in enumerate(text.splitlines(), 1):
+    for number, row in enumerate(read_text(path).splitlines(), 1):
         if row.strip():
             yield number, row.strip()

@@ -1,14 +1,20 @@
 """Hugging Face datasets, through timm's reader: from the hub, or a local folder in any form their library takes."""
 
+import logging
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.data.base import EncodedSet
 from fishnet.data.labels import Classes, labelling, named
+from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import in_order, split_named
-from fishnet.data.table import LABEL, PATH
+from fishnet.data.table_files import LABEL, PATH
 from fishnet.errors import InputError, WorkError, first_line
+
+REACHED = 5  # seconds that the hub has to answer
 
 if TYPE_CHECKING:
     from timm.data.readers.reader_hfds import ReaderHfds
@@ -36,6 +42,9 @@ class HubSet(EncodedSet):
         labels = list(reader.dataset.select_columns([label])[label])
         feature = reader.dataset.features[label]
         names = getattr(feature, "names", None)
+        several = next((i for i, value in enumerate(labels) if isinstance(value, list | dict)), None)
+        if several is not None:
+            raise InputError(f"{self.source(several)}: its label is a list or a table: {REFUSED}")
         gap = next((i for i, value in enumerate(labels) if value is None or value == ""), None)
         if gap is not None:
             raise InputError(f"{self.source(gap)}: no label")
@@ -43,6 +52,7 @@ class HubSet(EncodedSet):
             if names:
                 self.classes, self.labels = named(names, labels, self.source, classes)
             else:
+                refuse_several((str(label) for label in labels), f"hfds/{name}")
                 self.classes, self.labels = labelling(labels, self.source, classes)
         except InputError as error:
             raise InputError(str(error) if name in str(error) else f"hfds/{name}: {error}") from None
@@ -94,28 +104,61 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
     from timm.data.readers.reader_hfds import ReaderHfds
 
     try:
-        found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
-        splits = {split: found[split] for split in in_order(str(split) for split in found if split)}
-        sets: dict[str, HubSet] = {}
-        for split, own in splits.items():
-            whole = datasets.load_dataset(name, split=own)
-            keys = _keys(name, whole.features)
-            if split == "test" and sets and set(whole.select_columns([keys[1]])[keys[1]]) <= {-1, None}:
-                continue  # a contest's test part, whose labels are kept secret
-            reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
-            sets[split] = HubSet(name, own, reader, channels, classes)
-            classes = sets[split].classes
+        with nullcontext() if Path(name).is_dir() else _reached():
+            found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
+            splits = {split: found[split] for split in in_order(str(split) for split in found if split)}
+            sets: dict[str, HubSet] = {}
+            for split, own in splits.items():
+                whole = datasets.load_dataset(name, split=own)
+                keys = _keys(name, whole.features)
+                if split == "test" and sets and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
+                    continue  # a contest's test part
+                reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
+                sets[split] = HubSet(name, own, reader, channels, classes)
+                classes = sets[split].classes
     except ConnectionError as error:
         raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
     except InputError:
         raise
     except AttributeError:  # timm 1.0.22 asks every column called label for its names
         raise InputError(f"hfds/{name}: this timm takes labels of type ClassLabel only: upgrade timm") from None
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # of the readers of many formats below it
         raise InputError(f"hfds/{name}: cannot be loaded ({first_line(error)})") from None
     if not sets:
         raise InputError(f"hfds/{name}: has no split train, validation or test, only {', '.join(found.values())}")
     return sets
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Quiet about retries; where the hub is not reached within seconds, from the cache alone, without retries."""
+    import datasets
+    import huggingface_hub
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    logger.setLevel(logging.ERROR)
+    try:
+        if not any(before):
+            try:
+                huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=REACHED)
+            except Exception:  # of whichever library the hub's client uses
+                for place in places:
+                    place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        logger.setLevel(level)
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
+def _all_secret(labels: Iterable[Any]) -> bool:
+    """Whether no image of a split has a label."""
+    return all(label is None or label == -1 for label in labels)
 
 
 def _keys(name: str, features: Any) -> tuple[str, str]:

@@ -1,12 +1,18 @@
 """Class tables: names and original ids of the classes, in the order of the model's outputs."""
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, nearest
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC), in which names are compared: ``e`` with an accent is one character."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class Classes:
     """The classes of a data set or a model.
 
     Attributes:
-        names: one per output, unique.
+        names: one per output, unique, in NFC whatever they are given in.
         ids: the data's own ids, one per output (an image folder's are 0, 1, ...).
     """
 
@@ -24,6 +30,7 @@ class Classes:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.ids):
             raise InputError(f"{len(self.names)} class names but {len(self.ids)} ids")
+        object.__setattr__(self, "names", tuple(map(composed, self.names)))
         doubled = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if doubled:
             raise InputError(f"class names are not unique: {', '.join(doubled)}")
@@ -61,8 +68,30 @@ class Classes:
             raise InputError(f"the data has classes the model does not know: {some} (it knows {known})")
         return [index[name] for name in self.names]
 
+    def only(self, names: Sequence[str]) -> "Classes":
+        """Some of the classes, in the order and with the ids that they have here.
+
+        Args:
+            names: of the classes; a text that is none is taken apart at its commas.
+
+        Raises:
+            InputError: a name that is no class; the nearest ones are offered.
+        """
+        words = [composed(word) for word in names]
+        words = [part for word in words for part in ([word] if word in self.names else word.split(","))]
+        chosen = {word.strip() if word.strip() in self.names else word for word in words} - {""}
+        for word in words:
+            if word and word not in self.names and word.strip() not in self.names:
+                raise InputError(f"--classes: no class {word!r}: {nearest(word, self.names)}")
+        kept = [i for i, name in enumerate(self.names) if name in chosen]
+        return Classes(tuple(self.names[i] for i in kept), tuple(self.ids[i] for i in kept))
+
 
 Label = str | int
+MEASURED = 20  # different numbers with fractions, from which on they are measurements and no classes
+_DIGITS = 18  # of a class's number
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0+)?")
 
 
 def labelling(
@@ -71,8 +100,9 @@ def labelling(
     """Class indices for labels as data spell them: names, or numbers.
 
     Without known classes, whole numbers make classes that are named by their number, in the order of the numbers, which
-    are their ids; other labels make classes in the order of the alphabet, numbered 0, 1, ... With known classes, labels
-    are their names; or, where they are not and the classes have other names than numbers, their ids.
+    are their ids; ``3`` and ``3.0`` are one number. Other labels make classes in the order of the alphabet, numbered 0,
+    1, ... With known classes, labels are their names; or, where they are not and the classes have other names than
+    numbers, their ids. Names are compared in Unicode's composed form.
 
     Args:
         labels: one per picture.
@@ -85,19 +115,14 @@ def labelling(
     Raises:
         InputError: fewer than two classes, or a label that the known classes lack.
     """
-    words = [str(label) for label in labels]
+    words = [composed(str(label)) for label in labels]
+    if classes is None or not set(words) <= set(classes.names):
+        words = _whole_numbers(words)
     distinct = dict.fromkeys(words)
-    numbers = {word: int(word) for word in distinct if re.fullmatch(r"-?(0|[1-9]\d*)", word)}
     if classes is None:
-        if len(distinct) < 2:
-            raise InputError(f"has one class only ({next(iter(distinct), 'none')}): a classifier needs two or more")
-        if len(numbers) == len(distinct):
-            ids = sorted(numbers.values())
-            classes = Classes(tuple(map(str, ids)), tuple(ids))
-        else:
-            classes = Classes.of(sorted(distinct))
+        classes = _classes_of(distinct)
     index = {name: i for i, name in enumerate(classes.names)}
-    named_by_number = all(re.fullmatch(r"-?\d+", name) for name in classes.names)
+    named_by_number = all(_NUMBER.fullmatch(name) for name in classes.names)
     by_id = {} if named_by_number else {str(id_): i for i, id_ in enumerate(classes.ids)}
     if not index.keys() >= distinct.keys() and by_id.keys() >= distinct.keys():
         index = by_id
@@ -109,6 +134,29 @@ def labelling(
             f"{where(words.index(first))}: class {first!r} is not known: give names ({known}) or ids throughout"
         )
     return classes, [index[word] for word in words]
+
+
+def _whole_numbers(words: Sequence[str]) -> list[str]:
+    """Labels as they are; where all of them are whole numbers, each without a fraction of zeros."""
+    distinct = {word: _WHOLE.fullmatch(word) for word in set(words)}
+    plain = {word: match[1] for word, match in distinct.items() if match}
+    return [plain[word] for word in words] if len(plain) == len(distinct) else list(words)
+
+
+def _classes_of(words: Collection[str]) -> Classes:
+    """The classes that different labels make. Raises InputError for one, and for measurements."""
+    if len(words) < 2:
+        raise InputError(f"has one class only ({next(iter(words), 'none')}): a classifier needs two or more")
+    if all(_WHOLE.fullmatch(word) for word in words):
+        ids = sorted(map(int, words))
+        return Classes(tuple(map(str, ids)), tuple(ids))
+    numbers = [float(word) for word in words if _NUMBER.fullmatch(word)]
+    if len(words) > MEASURED and len(numbers) == len(words) and any(number % 1 for number in numbers):
+        raise InputError(
+            f"its labels are {len(words):,} different numbers with fractions ({next(iter(words))}, ...): these look "
+            "like measurements, and a classifier needs classes: give names, or whole numbers"
+        )
+    return Classes.of(sorted(words))
 
 
 def named(
@@ -129,8 +177,8 @@ def named(
         InputError: a label without a name, fewer than two classes, or one that the known classes lack.
     """
     for i, label in enumerate(labels):
-        if not str(label).isdecimal() or int(label) >= len(names):
-            raise InputError(f"{where(i)}: label {label!r} is none of the {len(names)} classes")
+        if not (text := str(label)).isdecimal() or len(text) > _DIGITS or int(text) >= len(names):
+            raise InputError(f"{where(i)}: label {text[:40]} is none of the {len(names)} classes")
     if classes is None:
         if len(names) < 2:
             raise InputError(f"has one class only ({', '.join(names)}): a classifier needs two or more")

@@ -1,16 +1,18 @@
 """From what the user names to data sets: which format it is, and its train, val and test parts."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from fishnet.data import table
 from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
 from fishnet.data.entries import Entries, hold_out_some
+from fishnet.data.findings import Finding
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import NEAREST, nearest_layout
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.shards import open_shards
 from fishnet.data.splits import in_order
@@ -27,7 +29,15 @@ _REFUSED = {
 
 
 def open_labelled(
-    data: str, channels: int, *, val_fraction: float, seed: int, classes: Classes | None = None, whole: bool = False
+    data: str,
+    channels: int,
+    *,
+    val_fraction: float,
+    seed: int,
+    classes: Classes | None = None,
+    whole: bool = False,
+    only: Sequence[str] = (),
+    fold: int = -1,
 ) -> dict[str, LabelledSet]:
     """Opens classification data.
 
@@ -40,17 +50,25 @@ def open_labelled(
         seed: of that split.
         classes: the classes a model knows; the data may then have fewer.
         whole: hold nothing out.
+        only: names of the classes that are wanted; pictures of others are left out. Empty for all.
+        fold: of tables with a column of folds the one to validate with; -1 for none. ``whole`` holds none out.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
         ``all`` where it has none.
 
     Raises:
-        InputError: data that cannot be read, see the formats; no train part, or a class missing from it.
+        InputError: data that cannot be read, see the formats; no train part, or a class missing from it; a name in
+            ``only`` that is no class; a fold of data that has none.
         WorkError: ``fashion-mnist`` or a dataset of the hub could not be had.
         ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
-    sets = _parts(data, channels, classes)
+    try:
+        sets = _parts(data, channels, None if only else classes, -1 if whole else fold)
+    except InputError as error:
+        raise _explained(data, error) if classes is None else error from None
+    if only:
+        sets = choose(data, sets, only, classes)
     return sets if whole else as_trained(data, sets, lambda train: hold_out(train, val_fraction, seed))
 
 
@@ -94,8 +112,11 @@ def found_in(data: str, find: Callable[[Path], Found | None], held: str, layouts
     found = find(path)
     if found is not None:
         return found
+    if not path.exists():
+        raise InputError(f"{data}: no such file or folder: expected {layouts}")
     wrong = "is a file of none of the known forms" if path.is_file() else f"holds no {held} of a known form"
-    raise InputError(f"{data}: {wrong if path.exists() else 'no such file or folder'}: expected {layouts}")
+    near = nearest_layout(path)
+    raise InputError(f"{data}: {wrong}{f': {near}' if near else ''}. Known: {layouts}")
 
 
 def parts_of(
@@ -118,9 +139,55 @@ def parts_of(
     return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
 
 
-def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, LabelledSet]:
+def _explained(data: str, error: InputError) -> InputError:
+    """An error of data that was read as class folders: of a folder that looks like something else, it says so."""
+    near = nearest_layout(Path(data)) if not _prefix(data)[0] and data and Path(data).is_dir() else ""
+    return InputError(f"{data}: no known layout: {near} (read as class folders: {error})") if NEAREST in near else error
+
+
+def choose(
+    data: str, sets: Mapping[str, LabelledSet], only: Sequence[str], classes: Classes | None
+) -> dict[str, LabelledSet]:
+    """Some of the classes of labelled data; pictures of others are left out, and this is noted.
+
+    Args:
+        data: its name, for messages.
+        sets: by part, with classes of their own.
+        only: names of the classes.
+        classes: those that a model knows; by default the data's, of which the chosen ones then remain.
+
+    Raises:
+        InputError: a name that is no class, none of whose pictures are there; fewer than two classes for a new model.
+    """
+    own = next(iter(sets.values())).classes
+    chosen = (classes or own).only(only)
+    known = classes or chosen
+    if len(known) < 2:
+        raise InputError(f"--classes: one class only ({known.names[0]}): a classifier needs two or more")
+    places = {name: known.names.index(name) for name in chosen.names}
+    result: dict[str, LabelledSet] = {}
+    for name, part in sets.items():
+        names = [part.classes.names[label] for label in part.labels]
+        kept = [i for i, label in enumerate(names) if label in places]
+        if not kept:
+            raise InputError(f"{data}: no picture in its part {name!r} is of the classes {', '.join(chosen.names[:5])}")
+        result[name] = Subset(part, kept, known, [places[names[i]] for i in kept])
+        left = {label for label in names if label not in places}
+        if left:
+            message = (
+                f"{name}: {len(left):,} of {len(set(names)):,} classes left out, {len(names) - len(kept):,} images"
+            )
+            result[name].notes = [*part.notes, Finding("class-left-out", message, name, count=len(names) - len(kept))]
+    return result
+
+
+def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict[str, LabelledSet]:
     if not data:
         raise InputError("the data's name is empty: give a folder, a table or a sample (. is the current folder)")
+    if Path(data).suffix.lower() in table.SUFFIXES and not Path(data).is_dir():
+        return dict(table.open_table(Path(data), channels, classes, fold))
+    if fold >= 0:
+        raise InputError(f"{data}: --fold {fold} is for tables with a column of folds")
     if data == FASHION_MNIST:
         return {"train": FashionMNIST(True, channels, classes), "test": FashionMNIST(False, channels, classes)}
     prefix, name = _prefix(data)
@@ -133,8 +200,6 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
     if prefix == "hfds":
         return dict(open_hub(name, channels, classes))
     folder = Path(data)
-    if folder.suffix.lower() in table.SUFFIXES and not folder.is_dir():
-        return dict(table.open_table(folder, channels, classes))
     if not folder.exists():
         raise InputError(f"{data}: no such folder or table (nor a sample: {FASHION_MNIST})")
     if folder.is_file():
@@ -144,7 +209,7 @@ def _parts(data: str, channels: int, classes: Classes | None) -> dict[str, Label
         return {"all": ImageFolder(folder, channels, classes)}
     sets: dict[str, LabelledSet] = {}
     for name, part in parts.items():  # train comes first, and says what the classes are
-        sets[name] = ImageFolder(part, channels, classes)
+        sets[name] = ImageFolder(part, channels, classes, folder)
         classes = sets[name].classes
     return sets
 
@@ -160,10 +225,16 @@ def marks(data: str, sets: Mapping[str, PictureSet]) -> dict[str, str]:
 
 def class_grounds(data: str, sets: Mapping[str, PictureSet]) -> list[Path]:
     """The folders, resolved, in which another folder would be taken for a class; none for data of other forms."""
-    wholes = [part.whole if isinstance(part, Subset) else part for part in sets.values()]
+    wholes = [_whole(part) for part in sets.values()]
     folders = {part.folder.resolve() for part in wholes if isinstance(part, ImageFolder)}
     # A lone train folder beside others is a class itself: see split_folders.
     return sorted(folders) if len(folders) != 1 else [Path(data).resolve()]
+
+
+def _whole(part: PictureSet) -> PictureSet:
+    while isinstance(part, Subset):
+        part = part.whole
+    return part
 
 
 def _prefix(data: str) -> tuple[str, str]:

@@ -5,17 +5,25 @@ import os
 import shutil
 import subprocess
 import tempfile
+from math import prod
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import mode_of
-from fishnet.errors import WorkError
+from fishnet.errors import InputError, WorkError
+from fishnet.files.reading import read_bytes
 
 FASHION_MNIST = "fashion-mnist"
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+SIDE = 28  # px
 _DEBIAN_PACKAGE = "dataset-fashion-mnist"
 _DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 
@@ -29,20 +37,24 @@ class FashionMNIST(LabelledSet):
         classes: the expected classes; by default the set's own ten.
 
     Raises:
-        InputError: ``classes`` lacks one of the ten.
+        InputError: ``classes`` lacks one of the ten; or a file that is not what its header says.
         WorkError: the files are nowhere to be had; says what to install.
     """
 
     def __init__(self, train: bool, channels: int = 1, classes: Classes | None = None) -> None:
-        from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
-
-        whole = TorchvisionFashionMNIST(str(fashion_mnist_root()), train=train)
+        raw = fashion_mnist_root() / "FashionMNIST" / "raw"
+        images, labels = (raw / name for name in (_FILES[:2] if train else _FILES[2:]))
         self.channels, self.train = channels, train
-        self.pixels = whole.data.numpy()
-        found = Classes.of(whole.classes)
-        self.classes = classes or found
-        places = found.indices_in(self.classes)
-        self.labels = [places[label] for label in whole.targets.tolist()]
+        self.pixels = _read_idx(images, (SIDE, SIDE))
+        numbers = _read_idx(labels, ())
+        if len(numbers) != len(self.pixels) or (len(numbers) and numbers.max() >= len(_NAMES)):
+            raise InputError(
+                f"{labels}: does not have a label 0 to 9 for each of {len(self.pixels):,} images: remove {raw}"
+            )
+        own = Classes.of(_NAMES)
+        self.classes = classes or own
+        places = own.indices_in(self.classes)
+        self.labels = [places[label] for label in numbers.tolist()]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +66,28 @@ class FashionMNIST(LabelledSet):
     def source(self, index: int) -> str:
         """Such as ``fashion-mnist/test[7]``."""
         return f"{FASHION_MNIST}/{'train' if self.train else 'test'}[{index}]"
+
+
+def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array of uint8 in the format of MNIST's files: two zeros, 8 for uint8, the number of axes, their lengths.
+
+    Args:
+        path: of the file.
+        shape: of one item.
+
+    Returns:
+        (n, *shape).
+
+    Raises:
+        InputError: another kind of file, or one of another size than it says.
+    """
+    content = read_bytes(path)
+    axes = 1 + len(shape)
+    head = 4 + 4 * axes
+    lengths = np.frombuffer(content[4:head], ">i4").tolist() if len(content) >= head else []
+    if content[:4] != bytes([0, 0, 8, axes]) or tuple(lengths[1:]) != shape or len(content) != head + prod(lengths):
+        raise InputError(f"{path}: is not the file of Fashion-MNIST: remove it, and it is fetched again")
+    return np.frombuffer(content, np.uint8, offset=head).reshape(lengths)
 
 
 def cache_folder() -> Path:

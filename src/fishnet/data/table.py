@@ -1,73 +1,86 @@
-"""Tables of path and label: CSV, TSV and Parquet. Parquet may hold the pictures too, as Hugging Face writes it."""
+"""Tables of path and label: CSV, TSV and Parquet."""
 
-import csv
-import io
-import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fishnet.data.base import EncodedSet
-from fishnet.data.labels import Classes, Label, labelling, named
+from fishnet.data.findings import Finding
+from fishnet.data.labels import Classes, labelling, named
 from fishnet.data.pictures import read_file
+from fishnet.data.resolving import Resolver
+from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import SPELLED, in_order, split_named
-from fishnet.errors import InputError, first_line
+from fishnet.data.table_files import FOLD, LABEL, PATH, SUFFIXES, VALID, Rows, read_rows
+from fishnet.errors import InputError
 
-if TYPE_CHECKING:
-    import pyarrow
-
-SUFFIXES = (".csv", ".tsv", ".parquet")
-PATH = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "picture")
-LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "category", "y")
-SPLIT = ("split", "set", "subset", "partition")
+__all__ = ["LABEL", "PATH", "SUFFIXES", "TableSet", "open_table"]
+_TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+_OFTEN = 0.1  # share of the images with several labels, from which on that is meant
 
 
-@dataclass
-class Rows:
-    """What a table says, row by row.
+class Located:
+    """Where the images of a table's rows lie.
+
+    Args:
+        rows: the table.
 
     Attributes:
-        file: the table.
-        unit: ``line`` (of a text, counted from 1) or ``row`` (of Parquet, counted from 0).
-        numbers: the row's line or number.
-        paths: as the table has them; None for pictures in the table that have no name.
-        labels: names or numbers.
-        splits: as spelled; empty where the table has no such column.
-        images: the pictures themselves, where they are in the table.
-        names: what the numbers of a label column that has names mean.
+        paths: a path for each row; None for images in the table, and for those that are not found.
+        missing: why a row's image was not found, by row.
+
+    Raises:
+        InputError: none of the images is found; names the first.
     """
 
-    file: Path
-    unit: str
-    numbers: Sequence[int] = ()
-    paths: list[str | None] = field(default_factory=list)
-    labels: list[Label] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
-    images: "pyarrow.ChunkedArray | None" = None
-    names: tuple[str, ...] | None = None
+    def __init__(self, rows: Rows) -> None:
+        self.resolver = Resolver(rows.file.parent)
+        self.paths: list[Path | None] = []
+        self.missing: dict[int, str] = {}
+        for row, name in enumerate(rows.paths if rows.images is None else ()):
+            try:
+                self.paths.append(self.resolver.find(str(name)))
+            except InputError as error:
+                self.paths.append(None)
+                self.missing[row] = str(error)
+        if self.paths and len(self.missing) == len(self.paths):
+            raise InputError(f"{rows.file}: none of its {len(self.paths):,} images found; first: {self.missing[0]}")
 
-    def where(self, row: int) -> str:
-        """Such as ``data.csv line 7``."""
-        return f"{self.file} {self.unit} {self.numbers[row]}"
+    def find(self, rows: Rows, row: int) -> Path:
+        """The path of a row's image. Raises InputError where there is none."""
+        if rows.images is not None:
+            return self.resolver.find(str(rows.paths[row]))
+        path = self.paths[row]
+        if path is None:
+            raise InputError(self.missing[row])
+        return path
 
 
 class TableSet(EncodedSet):
-    """Some rows of a table: pictures by path (relative to the table's folder, or absolute) or in the table.
+    """Some rows of a table: images by path (relative to the table's folder, or absolute) or in the table.
 
     Args:
         rows: the whole table.
         members: which rows.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes; by default those of these rows.
+        located: where the images are; by default they are looked for.
 
     Raises:
-        InputError: see :func:`~fishnet.data.labels.labelling`.
+        InputError: see :func:`~fishnet.data.labels.labelling`; or none of the images is found.
     """
 
-    def __init__(self, rows: Rows, members: Sequence[int], channels: int, classes: Classes | None = None) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        members: Sequence[int],
+        channels: int,
+        classes: Classes | None = None,
+        located: Located | None = None,
+    ) -> None:
         self.rows, self.members, self.channels = rows, list(members), channels
+        self.located = located or Located(rows)
         labels = [rows.labels[row] for row in self.members]
 
         def where(i: int) -> str:
@@ -92,30 +105,40 @@ class TableSet(EncodedSet):
         if not self.rows.paths[row]:
             raise InputError(f"{self.rows.where(row)}: no picture in this row")
         try:
-            return read_file(self.rows.file.parent / str(self.rows.paths[row]))
+            return read_file(self.located.find(self.rows, row))
         except InputError as error:
             raise InputError(f"{error} ({self.rows.file.name} {self.rows.unit} {self.rows.numbers[row]})") from None
 
     def source(self, index: int) -> str:
         """The picture's path; for pictures in the table, the table and row."""
         row = self.members[index]
-        path = self.rows.paths[row]
-        return (
-            self.rows.where(row) if self.rows.images is not None or path is None else str(self.rows.file.parent / path)
-        )
+        name = self.rows.paths[row]
+        if self.rows.images is not None or name is None:
+            return self.rows.where(row)
+        return str(self.located.paths[row] or self.rows.file.parent / name)
 
     def key(self, index: int) -> str:
-        """The path as the table has it, or the row's number."""
+        """The path as the table has it, below the table's folder where it was found elsewhere; or the row's number."""
         row = self.members[index]
-        return self.rows.paths[row] or str(row)
+        name, path = self.rows.paths[row], None if self.rows.images is not None else self.located.paths[row]
+        if name and path is not None and path != self.rows.file.parent / name:
+            return Path(os.path.relpath(path, self.rows.file.parent)).as_posix()
+        return name or str(row)
 
 
-def open_table(file: Path, channels: int, classes: Classes | None = None) -> dict[str, TableSet]:
-    """The parts of a table: ``all``, or those that its split column names.
+def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableSet]:
+    """The parts of a table: ``all``, or those that its columns name.
+
+    Args:
+        file: the table.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes.
+        fold: the fold of a cross-validation to validate with; -1 for none.
 
     Raises:
         InputError: no such file, a table that cannot be read, without the columns for path and label, or without rows;
-            an empty label or path, or an unknown split, with its line.
+            an empty label or path, or an unknown split, with its line; several labels an image; none of the images
+            found; ``fold`` where the table has no such fold, or a val part already.
         ModuleNotFoundError: Parquet needs pyarrow.
     """
     rows = read_rows(file)
@@ -123,141 +146,99 @@ def open_table(file: Path, channels: int, classes: Classes | None = None) -> dic
         raise InputError(f"{file}: has no rows below its column names")
     members: dict[str, list[int]] = {}
     for row in range(len(rows.labels)):
-        label, path = rows.labels[row], rows.paths[row]
-        if label == "":
+        if rows.labels[row] == "":
             raise InputError(f"{rows.where(row)}: empty label: give one, or remove the row")
-        if path == "" and rows.images is None:
+        if rows.paths[row] == "" and rows.images is None:
             raise InputError(f"{rows.where(row)}: empty path: give one, or remove the row")
-        split = split_named(rows.splits[row]) if rows.splits else "all"
-        if split is None:
-            raise InputError(f"{rows.where(row)}: unknown split {rows.splits[row]!r}: choose from {', '.join(SPELLED)}")
-        members.setdefault(split, []).append(row)
+        members.setdefault(_split_of(rows, row), []).append(row)
+    if rows.names is None:
+        refuse_several((label for label in rows.labels if isinstance(label, str)), str(file))
+    if fold >= 0:
+        _hold_out(rows, members, fold)
+    located = Located(rows)
+    _refuse_several_rows(rows, located)
     sets: dict[str, TableSet] = {}
     for split in in_order(members):
-        sets[split] = TableSet(rows, members[split], channels, classes)
+        sets[split] = TableSet(rows, members[split], channels, classes, located)
         classes = sets[split].classes
+    next(iter(sets.values())).notes = list(_notes(rows, located, fold))
     return sets
 
 
-def read_rows(file: Path) -> Rows:
-    """A table's rows, whatever its format. Errors as in :func:`open_table`."""
-    if not file.exists():
-        raise InputError(f"{file}: no such table")
-    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
+def _split_of(rows: Rows, row: int) -> str:
+    """The split of a row. Raises InputError for a word that is none."""
+    if rows.splits:
+        split = split_named(rows.splits[row])
+        if split is None:
+            raise InputError(f"{rows.where(row)}: unknown split {rows.splits[row]!r}: choose from {', '.join(SPELLED)}")
+        return split
+    if rows.valid:
+        valid = _TRUTH.get(rows.valid[row].lower())
+        if valid is None:
+            raise InputError(f"{rows.where(row)}: {VALID[0]} is {rows.valid[row]!r}: must be True or False")
+        return "val" if valid else "train"
+    return "all"
 
 
-def columns(found: Sequence[str], file: Path) -> tuple[int, int, int | None]:
-    """Where path, label and perhaps split are among a table's columns.
-
-    Raises:
-        InputError: no column for path or label; names those that there are.
-    """
-    plain = [name.strip().lower() for name in found]
-
-    def place(names: tuple[str, ...]) -> int | None:
-        return next((plain.index(name) for name in names if name in plain), None)
-
-    path, label = place(PATH), place(LABEL)
-    if path is None or label is None:
-        what, names = ("path", PATH) if path is None else ("label", LABEL)
+def _hold_out(rows: Rows, members: dict[str, list[int]], fold: int) -> None:
+    """Moves one fold from the training rows to the val part."""
+    if not rows.folds:
+        raise InputError(f"{rows.file}: has no column for the fold ({', '.join(FOLD)}), but --fold {fold} was given")
+    if "val" in members:
+        raise InputError(f"{rows.file}: says which rows validate already: leave out --fold {fold} or that column")
+    name = "train" if "train" in members else "all"
+    held = [row for row in members.get(name, ()) if _whole(rows.folds[row]) == fold]
+    rest = [row for row in members.get(name, ()) if _whole(rows.folds[row]) != fold]
+    if not held or not rest:
+        folds = ", ".join(sorted(set(rows.folds))[:10])
         raise InputError(
-            f"{file}: no column for the {what} ({', '.join(names[:4])}, ...) among its columns: "
-            f"{', '.join(repr(name) for name in found[:8]) or 'none'}"
-            + ("" if file.suffix.lower() == ".parquet" else ": the first line must name them")
+            f"{rows.file}: fold {fold} has {'all' if held else 'none'} of the training rows: it has {folds}"
         )
-    return path, label, place(SPLIT)
+    del members[name]
+    members.update(train=rest, val=held)
 
 
-def _read_text(file: Path) -> Rows:
-    content = read_file(file)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{file} line {line}: not UTF-8: save the table as UTF-8") from None
-    head = text.splitlines()[0] if text.strip() else ""
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-    numbers: list[int] = []
-    rows = Rows(file, "line", numbers)
-    lines = _lines(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), file)
-    _, found = next(lines, (0, []))
-    path, label, split = columns(found, file)
-    for number, values in lines:
-        if len(values) != len(found):
-            raise InputError(f"{file} line {number}: {len(values)} values, but {len(found)} columns")
-        numbers.append(number)
-        rows.paths.append(values[path].strip())
-        rows.labels.append(values[label].strip())
-        if split is not None:
-            rows.splits.append(values[split].strip())
-    return rows
+def _whole(text: str) -> int | None:
+    """A fold's number, ``2`` or ``2.0``; None for other texts."""
+    number = text.removesuffix(".0")
+    return int(number) if number.isdecimal() and len(number) < 10 else None
 
 
-def _lines(reader: Any, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, values) of every line that is not empty."""
-    while True:
-        begin = reader.line_num + 1
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise InputError(f"{file} line {begin}: cannot be read ({error})") from None
-        if values is None:
-            return
-        if any(value.strip() for value in values):
-            yield begin, values
+def _refuse_several_rows(rows: Rows, located: Located) -> None:
+    """Refuses a table that lists an image once for each of its labels."""
+    first: dict[str, int] = {}
+    several: dict[str, int] = {}
+    for row, path in enumerate(located.paths):
+        if path is None:
+            continue
+        before = first.setdefault(os.path.normpath(path), row)
+        if rows.labels[before] != rows.labels[row]:
+            several.setdefault(os.path.normpath(path), row)
+    if len(several) > _OFTEN * len(first):
+        name, row = next(iter(several.items()))
+        raise InputError(
+            f"{rows.where(row)}: {name} has another label than in {rows.unit} {rows.numbers[first[name]]}, and so have "
+            f"{len(several):,} of {len(first):,} images: {REFUSED}"
+        )
 
 
-def _read_parquet(file: Path) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        schema = pyarrow.parquet.read_schema(file)
-        places = columns(schema.names, file)
-        path, label, split = (None if place is None else schema.names[place] for place in places)
-        table = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(n for n in (path, label, split) if n)))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{file}: not a Parquet file that can be read ({first_line(error)})") from None
-    rows = Rows(file, "row", range(len(table)), names=_huggingface_names(schema, str(label)))
-    rows.labels = [_label(value) for value in table[label].to_pylist()]
-    if split:
-        rows.splits = ["" if value is None else str(value) for value in table[split].to_pylist()]
-    kind = table[path].type
-    if pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind):
-        rows.images = table[path]
-        rows.paths = _names_inside(table[path])
-    else:
-        rows.paths = ["" if value is None else str(value) for value in table[path].to_pylist()]
-    return rows
-
-
-def _names_inside(images: "pyarrow.ChunkedArray") -> list[str | None]:
-    """The paths of Hugging Face's image structs."""
-    import pyarrow
-
-    if not pyarrow.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
-        return [None] * len(images)
-    import pyarrow.compute
-
-    return [None if path is None else str(path) for path in pyarrow.compute.struct_field(images, "path").to_pylist()]
+def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
+    """What to say of a table's columns and names."""
+    file, resolver = str(rows.file), located.resolver
+    if rows.folds and fold < 0:
+        column = next(name for name in rows.columns if name.strip().lower() in FOLD)
+        yield Finding("column-fold", f"{file}: its column {column!r} is not used", file=file)
+    unread = [*rows.unread, *(VALID[:1] if rows.splits and rows.valid else ())]
+    if unread:
+        yield Finding(
+            "column-unread", f"{file}: columns that are not used: {', '.join(unread)}", file=file, count=len(unread)
+        )
+    if resolver.by_tail:
+        message = f"{file}: {resolver.by_tail:,} of {len(rows.paths):,} images found by the tail of their names"
+        yield Finding("name-by-tail", f"{message} (such as {resolver.example})", file=file, count=resolver.by_tail)
 
 
 def _content(value: Any) -> bytes | None:
     """The bytes of a picture in a table; None where the table has its path only."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return content if isinstance(content, bytes) else None
-
-
-def _label(value: Any) -> Label:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return int(value) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _huggingface_names(schema: "pyarrow.Schema", label: str) -> tuple[str, ...] | None:
-    """The class names that Hugging Face's library writes beside a table."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[label]["names"])
-    except (KeyError, TypeError, ValueError):
-        return None

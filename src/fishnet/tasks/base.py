@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from fishnet.backbone.registry import create_model
 from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
+from fishnet.data.value_range import set_range
 from fishnet.errors import InputError, nearest
+from fishnet.images.reading import Reading
 from fishnet.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -122,6 +124,21 @@ class ModelSpec:
             raise InputError(f"{self.backbone} does not take {what}") from error
 
 
+@dataclass(frozen=True)
+class ClassRows:
+    """How the rows of a layer's weight and bias belong to the classes.
+
+    The rows are (groups, background + classes, each), flattened; how many groups there are follows from their number.
+
+    Attributes:
+        background: 1 where rows of the background come before those of the classes.
+        each: rows of one class within a group, as the four sides of its boxes.
+    """
+
+    background: int = 0
+    each: int = 1
+
+
 class TaskModel(nn.Module, ABC):
     """A trunk and what a task decodes from its features.
 
@@ -130,12 +147,14 @@ class TaskModel(nn.Module, ABC):
     Attributes:
         wants_pyramid: strides of the maps that the task decodes, from fine to coarse, e.g. (4, 8, 16, 32).
         levels: the trunk's levels at these strides.
+        rows_of_classes: of the layers that end with these names; see :meth:`class_rows`.
 
     Raises:
         InputError: on building, a trunk that lacks one of the strides; see :func:`pyramid`.
     """
 
     wants_pyramid: ClassVar[tuple[int, ...]] = ()
+    rows_of_classes: ClassVar[Mapping[str, ClassRows]] = {}
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
@@ -149,6 +168,16 @@ class TaskModel(nn.Module, ABC):
     def fewest(self) -> int:
         """Pictures that a training step needs, in each process."""
         return 1
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """The layers whose rows belong to classes, by name: by default those that end as ``rows_of_classes`` says."""
+        names = [name for name, _ in self.named_modules()]
+        return {
+            name: rows
+            for end, rows in self.rows_of_classes.items()
+            for name in names
+            if name == end or name.endswith(f".{end}")
+        }
 
     def features(self, images: Tensor) -> Features:
         """(batch, channels, height, width), normalised -> the features this model wants."""
@@ -192,6 +221,10 @@ class Report(ABC):
     def rows(self) -> list[dict[str, Any]]:
         """One row a class, plain values for JSON and CSV."""
 
+    def remarks(self) -> list[str]:
+        """What the metrics do not show, one line each."""
+        return []
+
     @abstractmethod
     def lines(self) -> list[str]:
         """A table for people."""
@@ -234,10 +267,17 @@ class Task(ABC):
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Parts:
-        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out."""
+        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out.
+
+        With ``sixteen_bit: stretch`` the range of values is measured over the first part, unless a model's ``classes``
+        are given: a model has its own range.
+        """
         sets = self.parts(data, channels, recipe, classes, whole=whole)
+        span = None
+        if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):
+            span = set_range(next(iter(sets.values())))
         for part in sets.values():
-            part.sixteen_bit = recipe.sixteen_bit
+            part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
         return sets
 
     @abstractmethod
@@ -245,6 +285,16 @@ class Task(ABC):
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Parts:
         """What :meth:`open_data` opens, by the formats of the level."""
+
+    def settle(self, recipe: "Recipe", sets: Parts, tell: Callable[[str], None]) -> "Recipe":
+        """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
+
+        Args:
+            recipe: the settings.
+            sets: what :meth:`open_data` opened for them.
+            tell: receives a line for each conclusion.
+        """
+        return recipe
 
     @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
@@ -314,6 +364,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """Fresh metrics, fed with ``update(outputs, targets)``, of values from 0 to 1; ``most``: see :meth:`report`."""
+
+    def remarks(self, pictures: PictureSet) -> list[str]:
+        """What the metrics of these annotated pictures do not show, one line each."""
+        return []
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report | None:
         """A fresh report; None where the level has none.

@@ -5,13 +5,14 @@ has a mask head of its own, as Cascade Mask R-CNN has (section 5 of the extended
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_inference, maskrcnn_loss
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
+from fishnet.tasks.base import ClassRows
 from fishnet.tasks.detectors import HeadSpec, TwoStage, roi_heads
 
 STAGES = (
@@ -153,6 +154,11 @@ def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], sizes: list[Si
 
 class Cascade(TwoStage):
     """Cascade R-CNN."""
+
+    rows_of_classes: ClassVar = {
+        "box_predictor.cls_score": ClassRows(1),
+        "mask_fcn_logits": ClassRows(1),
+    }  # boxes of any class
 
     def _roi_heads(self, spec: HeadSpec) -> nn.Module:
         return CascadeHeads(spec, self.names, self.classes, self.with_masks)

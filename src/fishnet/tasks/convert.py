@@ -23,6 +23,7 @@ from fishnet.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import mode_of
 from fishnet.errors import InputError
+from fishnet.files.writing import whole
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.store import build_from, save_state, save_weights, versions
 
@@ -54,10 +55,8 @@ def native_from_checkpoint(file: str | Path, out: Path) -> Description:
         state, _ = fit(model, found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    partial = out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_state(state, partial)
-    partial.replace(out)
+    with whole(out) as partial:
+        save_state(state, partial)
     return describe(state)
 
 

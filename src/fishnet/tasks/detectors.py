@@ -27,7 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
-from fishnet.tasks.base import Features, TaskModel
+from fishnet.tasks.base import ClassRows, Features, TaskModel
 from fishnet.tasks.norms import Norm, norm_layer
 
 Found = list[dict[str, Tensor]]
@@ -188,6 +188,11 @@ class TwoStage(Detector):
     wants_pyramid = (4, 8, 16, 32)
     strides = (*wants_pyramid, 64)
     with_masks = False
+    rows_of_classes: ClassVar = {
+        "box_predictor.cls_score": ClassRows(1),
+        "box_predictor.bbox_pred": ClassRows(1, each=4),
+        "mask_fcn_logits": ClassRows(1),
+    }
 
     def _build(self, spec: HeadSpec) -> None:
         anchors = self._anchors(1)
@@ -297,6 +302,7 @@ class OneStage(Detector):
 
     wants_pyramid = (8, 16, 32)
     strides = (*wants_pyramid, 64, 128)
+    rows_of_classes: ClassVar = {"classification_head.cls_logits": ClassRows()}  # a group for each anchor of a place
     net: Any
 
     def _beyond(self) -> Any:

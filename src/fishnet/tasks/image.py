@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from fishnet.backbone.weights import classifiers
 from fishnet.data.base import LabelledSet, PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
@@ -16,7 +17,7 @@ from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
 from fishnet.draw.text import DARK
 from fishnet.preprocess import Preprocess
-from fishnet.tasks.base import Features, ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.base import ClassRows, Features, ModelSpec, Report, Task, TaskModel
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class ImageModel(TaskModel):
     def decode(self, features: Features, targets: Any = None) -> Tensor:
         """See :class:`~fishnet.tasks.base.TaskModel`; logits, with targets and without."""
         return self.trunk.forward_head(features.last)  # type: ignore[operator, no-any-return]
+
+    def class_rows(self) -> dict[str, ClassRows]:
+        """See :class:`~fishnet.tasks.base.TaskModel`: the trunk's classifier, or classifiers."""
+        return {f"trunk.{name}": ClassRows() for name in classifiers(self.trunk)}
 
     def embed(self, features: Features) -> Tensor:
         """(batch, dims): what the score layer is given, pooled over the picture."""
@@ -73,7 +78,14 @@ class Classify(Task):
     ) -> dict[str, LabelledSet]:
         """See :func:`~fishnet.data.open.open_labelled`."""
         return open_labelled(
-            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole
+            data,
+            channels,
+            val_fraction=recipe.val_fraction,
+            seed=recipe.seed,
+            classes=classes,
+            whole=whole,
+            only=recipe.classes,
+            fold=recipe.fold,
         )
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

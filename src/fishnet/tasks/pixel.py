@@ -9,6 +9,8 @@ from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
 from fishnet.data.pixels.open import open_pixels
+from fishnet.data.pixels.pairs import MaskPixels
+from fishnet.data.pixels.plausibility import split_counts
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.draw import draw_labels
 from fishnet.errors import InputError
@@ -48,8 +50,21 @@ class Segment(Task):
         """See :func:`~fishnet.data.pixels.open.open_pixels`."""
         return open_pixels(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            ignore=recipe.ignore, void=recipe.void,
+            ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
         )  # fmt: skip
+
+    def settle(self, recipe: "Recipe", sets: Parts, tell: "Callable[[str], None]") -> "Recipe":
+        """Whether 255 is ignored; tells the share of the pixels that are."""
+        masks = {name: part for name, part in sets.items() if isinstance(part, MaskPixels)}
+        for note in masks["train"].conclusions if masks else ():
+            tell(note)
+        if masks:
+            shares = (f"{100 * split_counts(part).ignored:.2f} % of {name}" for name, part in masks.items())
+            tell(f"ignored pixels: {', '.join(shares)}")
+        if "none" in recipe.ignore or IGNORE in recipe.ignore:
+            return recipe
+        more = IGNORE if masks and IGNORE in masks["train"].legend.ignored else "none"
+        return recipe.replace({"ignore": [*recipe.ignore, more]})
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """The whole picture, resized or in its own size."""

@@ -70,6 +70,7 @@ class PixelReport(Report):
         self.pictures: list[Counted] = []
         self._boundaries = np.zeros((2, len(classes)))  # sums of F1, and pictures with a boundary
         self._worst: list[_Bad] = []
+        self._pixels = self._ignored = 0
 
     def update(self, outputs: Sequence[Any], targets: Sequence[PixelTarget], indices: Sequence[int]) -> None:
         """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
@@ -85,6 +86,8 @@ class PixelReport(Report):
         self._boundaries += np.nan_to_num(f1), ~np.isnan(f1)
         counted = Counted(index, int(found.sum()), int(found.trace()), mean(class_scores(found)["IoU"]))
         self.pictures.append(counted)
+        self._pixels += truth.size
+        self._ignored += truth.size - counted.labelled
         bad = counted.wrong, -len(self.pictures)
         if counted.wrong and (len(self._worst) < WORST or bad > (self._worst[-1].wrong, self._worst[-1].order)):
             new = _Bad(*bad, zlib.compress(said.tobytes(), 1), truth.shape)
@@ -95,10 +98,14 @@ class PixelReport(Report):
         return shares(*self._boundaries)
 
     def metrics(self) -> dict[str, float]:
-        """``mDice``, the mean Dice of the classes there or said, and ``boundary_F1``, that of those with a boundary,
-        0..1. What has nothing to divide by is left out.
+        """``mDice``, the mean Dice of the classes there or said, ``boundary_F1``, that of those with a boundary, and
+        ``ignored``, the share of the pixels that were not measured, 0..1. What has nothing to divide by is left out.
         """
-        values = {"mDice": mean(class_scores(self.confusion)["Dice"]), "boundary_F1": mean(self.boundaries())}
+        values = {
+            "mDice": mean(class_scores(self.confusion)["Dice"]),
+            "boundary_F1": mean(self.boundaries()),
+            "ignored": self._ignored / self._pixels if self._pixels else None,
+        }
         return {name: value for name, value in values.items() if value is not None}
 
     def rows(self) -> list[dict[str, Any]]:

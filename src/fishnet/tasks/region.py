@@ -11,6 +11,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.regions.anchors import fit_anchors
 from fishnet.data.regions.base import RegionSet, RegionTarget
 from fishnet.data.regions.open import open_regions
+from fishnet.data.regions.plausibility import CAP, beyond_cap, stated_counts
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
@@ -59,7 +60,7 @@ class _Regions(Task):
         """See :func:`~fishnet.data.regions.open.open_regions`."""
         return open_regions(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            masks=self.with_masks,
+            masks=self.with_masks, only=recipe.classes, difficult=recipe.difficult,
         )  # fmt: skip
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
@@ -154,6 +155,12 @@ class _Regions(Task):
         from fishnet.tasks.region_metrics import MOST, CocoMetric
 
         return MetricCollection({"coco": CocoMetric(classes, self.with_masks, most or MOST)})
+
+    def remarks(self, pictures: PictureSet) -> list[str]:
+        """A line where images have more objects of a class than the metrics count."""
+        assert isinstance(pictures, RegionSet)
+        line = beyond_cap(stated_counts(pictures), CAP)
+        return [line] if line else []
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.region_report.RegionReport`."""

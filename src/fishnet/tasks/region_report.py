@@ -10,6 +10,7 @@ from PIL import Image
 from fishnet.data.base import PictureSet
 from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
+from fishnet.data.regions.plausibility import beyond_cap
 from fishnet.tasks.base import Report
 from fishnet.tasks.region_figures import Measured, draw_precision_recall, truth_and_found
 from fishnet.tasks.region_matches import Matches, ratios
@@ -111,6 +112,12 @@ class RegionReport(Report):
         columns = ["objects", "AP", "AP50", *["mask_AP", "mask_AP50"] * self.masks]
         columns += [f"{kind}{name}" for name in ("precision", "recall", "F1")]
         return [self._title(), *table(self.rows(), "objects", f"{kind}AP", columns)]
+
+    def remarks(self) -> list[str]:
+        """A line where pictures have more objects of a class than COCO's metrics count."""
+        counts = [np.bincount(pair.truth.labels[~pair.truth.crowd]).tolist() for pair in self.pairs]
+        line = beyond_cap([count for some in counts for count in some], self.most)
+        return [line] if line else []
 
     def _title(self) -> str:
         objects, found, false = self.measured()[self.kind].counts.total()

@@ -1,6 +1,7 @@
 """What reports share: the table of classes for people, CSV files, the sheet of the worst pictures, figures."""
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from fishnet.data.base import PictureSet
 from fishnet.data.pictures import as_view
 from fishnet.draw import sheet
 from fishnet.errors import InputError
+from fishnet.files.text import cell, printable
+from fishnet.files.writing import whole, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +48,8 @@ def number(value: float | None) -> str:
 
 
 def short(name: str, most: int = 28) -> str:
-    """A name of at most so many letters."""
+    """A name of at most so many letters, control characters escaped."""
+    name = printable(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
@@ -67,7 +71,7 @@ def table(
         worst = sorted(there, key=lambda row: (row[score], -row[unit]))[:SHOWN]
         lines.append(f"the {len(worst)} worst of {len(there):,} classes with {unit} (the model knows {len(rows):,}):")
         rows = worst
-    width = min(40, max([5, *(len(row["class"]) for row in rows)]))
+    width = min(40, max([5, *(len(printable(row["class"])) for row in rows)]))
     sizes = [max(8 if name == unit else 7, len(name)) for name in columns]
 
     def line(name: str, cells: Iterable[str], text: str) -> str:
@@ -79,11 +83,16 @@ def table(
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Writes these columns of a table, and gives back its path."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Writes these columns of a table, whole or not at all, and gives back its path.
+
+    Texts that a spreadsheet would run as formulas are quoted, see :func:`~fishnet.files.text.cell`.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    for row in ({name: name for name in names}, *rows):
+        values = (row.get(name, "") for name in names)
+        writer.writerow([cell(value) if isinstance(value, str) else value for value in values])
+    write_bytes(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
     return path
 
 
@@ -116,13 +125,14 @@ def worst_sheet(
     if not drawn:
         page.unlink(missing_ok=True)
         return []
-    sheet(drawn, columns).save(page)
+    with whole(page) as partial:
+        sheet(drawn, columns).save(partial)
     return [page]
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a figure as a PNG, and gives back its path."""
-    with warnings.catch_warnings():
+    """Writes a figure as a PNG, whole or not at all, and gives back its path."""
+    with whole(path) as partial, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # of names in scripts that the font lacks
-        figure.savefig(path, dpi=110, format="png")
+        figure.savefig(partial, dpi=110, format="png")
     return path

@@ -22,7 +22,7 @@ from fishnet.backbone.blocks import RefiningUnit
 from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
 from fishnet.errors import InputError
 from fishnet.preprocess import padded
-from fishnet.tasks.base import Features, Level, ModelSpec, TaskModel
+from fishnet.tasks.base import ClassRows, Features, Level, ModelSpec, TaskModel
 from fishnet.tasks.norms import Norm, norm_layer, replace_norms
 
 AUXILIARY_STRIDE = 16
@@ -71,6 +71,7 @@ class Segmenter(TaskModel):
         InputError: a trunk whose maps the decoder cannot take, or a width that it cannot have.
     """
 
+    rows_of_classes: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
     pooled: ClassVar[bool] = False  # norms of maps of one px, which batch statistics of one picture cannot have
 
     def __init__(self, trunk: nn.Module, classes: int, spec: DecoderSpec) -> None:

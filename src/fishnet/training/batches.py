@@ -1,6 +1,7 @@
 """From data sets to batches on the model's device, as a recipe asks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.pictures import as_view
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import Lighting, Normalise
+from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError, nearest
 from fishnet.preprocess import Preprocess
 from fishnet.tasks.base import Task
@@ -43,7 +45,7 @@ def preprocess_of(task: Task, recipe: Recipe, pictures: PictureSet, start: Prepr
         mean, std = channel_statistics(pictures)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
-    return task.preprocess(recipe, mean, std)
+    return replace(task.preprocess(recipe, mean, std), value_range=pictures.reading.value_range)
 
 
 class Prepare(nn.Module):
@@ -106,6 +108,7 @@ def loader(
         collate_fn=partial(collate, fill=preprocess.mean_colour),
         drop_last=shuffle and len(sampler) > batch_size,
         persistent_workers=recipe.workers > 0,
+        worker_init_fn=prepare_worker,
         pin_memory=torch.cuda.is_available(),
     )
 

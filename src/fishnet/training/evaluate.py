@@ -1,10 +1,10 @@
 """Validation of a bundle on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,14 +12,26 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.regions.base import RegionSet
+from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
+from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
-from fishnet.training.recipe import Recipe
+from fishnet.training.recipe import Recipe, keys_of
 
-_KEPT = ("seed", "val_fraction", "ignore", "void")  # of the training's recipe: what decides how data are read
+_KEPT = (
+    "seed",
+    "val_fraction",
+    "ignore",
+    "void",
+    "threshold_masks",
+    "difficult",
+    "classes",
+    "fold",
+)  # of the training's recipe: what decides how data are read
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
+        remarks: what was found while opening the data, and what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -45,6 +58,7 @@ class Evaluation:
     weights: str
     part: PictureSet
     report: Report | None
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a row for each class."""
@@ -55,26 +69,28 @@ class Evaluation:
             "pictures": self.pictures,
             "metrics": self.metrics,
             "broken": list(self.broken),
+            "remarks": list(self.remarks),
             "per_class": self.report.rows() if self.report else [],
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
 
         Raises:
-            OSError: the place cannot be written to.
+            WorkError: the place cannot be written to.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         metrics = folder / "metrics.json"
-        metrics.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
         return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
 
 
+@watched_workers()
 def evaluate(
     predictor: Predictor,
     data: str,
     *,
     split: str | None = None,
+    classes: Sequence[str] = (),
     batch_size: int | None = None,
     workers: int = 1,
     tile: int | None = None,
@@ -82,6 +98,10 @@ def evaluate(
     tta: bool = False,
     threshold: float | None = None,
     most: int | None = None,
+    ignore: Sequence[int | str] | None = None,
+    threshold_masks: int | None = None,
+    difficult: Literal["ignore", "use"] | None = None,
+    max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a model.
@@ -92,25 +112,36 @@ def evaluate(
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
+        classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
+            training read them.
+        difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
 
     Raises:
         InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
             task does not have or of another range.
-        WorkError: scores that are not finite.
+        WorkError: scores that are not finite, or a reading process that died.
     """
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
+    reading = {name: value for name, value in reading.items() if value is not None}
+    for name in reading:
+        if name not in keys_of(bundle.task):
+            raise InputError(f"{name}: says how data are read, and is not for {bundle.task}")
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split)
+    sets = open_parts(bundle, data, split, reading, max_pixels)
+    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -135,24 +166,36 @@ def evaluate(
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report)
+    remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
 
 
-def open_parts(bundle: Bundle, data: str, split: str | None = None) -> Parts:
+def open_parts(
+    bundle: Bundle,
+    data: str,
+    split: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    max_pixels: int | None = None,
+) -> Parts:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
         bundle: of the model.
         data: as for training.
         split: the part that is wanted; ``all`` holds nothing out.
+        reading: keys of the recipe that say how data are read, other than the training's.
+        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
-    task, channels, recipe = get_task(bundle.task), bundle.preprocess.channels, _recipe(bundle)
+    task, channels = get_task(bundle.task), bundle.preprocess.channels
+    recipe = _recipe(bundle).replace(reading or {}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
     if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
+    for images in sets.values():
+        images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return sets
 
 
@@ -160,6 +203,14 @@ def _recipe(bundle: Bundle) -> Recipe:
     """What decides how data are read, as the training had it."""
     kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
     return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
+
+
+def _notes(part: PictureSet) -> list[str]:
+    """How a split's annotations were read, and what was left out of it."""
+    notes = [finding.message for finding in part.notes]
+    alone: Sequence[str] = () if isinstance(part, RegionSet) else getattr(part, "left_out", ())  # theirs are notes
+    left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
+    return [*getattr(part, "conclusions", ()), *notes, *left_out]
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:

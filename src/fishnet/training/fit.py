@@ -3,7 +3,8 @@
 import logging
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle import Bundle, check_backbone, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
+from fishnet.data.plausibility import note_lines
+from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
@@ -38,7 +41,9 @@ from fishnet.training.checkpoints import (
     write_whole,
     writing,
 )
+from fishnet.training.claim import claimed
 from fishnet.training.estimate import estimate
+from fishnet.training.findings import report_findings
 from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
@@ -47,6 +52,7 @@ from fishnet.training.recipe import Recipe
 from fishnet.training.telling import Telling
 
 RECIPE = "recipe.yaml"
+_NOTHING_KEPT = "before the first checkpoint: nothing is kept"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 Tell = Callable[[str], None]
@@ -99,6 +105,7 @@ def fit(
     resume: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    skip_findings: Collection[str] = (),
     tell: Tell = print,
 ) -> Fitted:
     """Trains a task's model and leaves a bundle.
@@ -112,30 +119,36 @@ def fit(
         resume: go on from ``out``'s last checkpoint.
         dry_run: time a few steps, tell what the training would cost, and write nothing.
         quiet: no progress bar, no line for each epoch.
+        skip_findings: codes of findings that neither stop the training nor are told, see docs/findings.md.
         tell: receives lines for the user, in the first process.
 
     Raises:
-        InputError: bad data, weights or settings; ``out`` holds a training already, or none to resume.
-        WorkError: the loss is not finite, or a checkpoint or the bundle cannot be saved.
+        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none
+            to resume, or another process is training in it.
+        WorkError: the loss is not finite, a checkpoint or the bundle cannot be saved, or a reading process died.
         KeyboardInterrupt: the user interrupted; what was saved can be resumed.
     """
     _silence_lightning()
     processes = find_processes(recipe)
     if processes.rank:
         tell = _say_nothing
-    else:
-        _check_out(out, resume)
-    position = read_position(last_of(out)) if resume else Position()
-    comment = "# " if dry_run else ""  # what a dry run tells is a recipe
-    plan = _plan(task_name, data, recipe, processes, position, weights, lambda line: tell(f"{comment}{line}"))
-    if dry_run:
-        _tell_estimate(plan, tell)
-        return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
-    if resume:
-        tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
-    else:
-        _check_apart(data, plan.sets, out)
-    return _run(plan, data, out, resume, quiet, tell)
+    with nullcontext() if processes.rank or dry_run else claimed(out, tell):
+        if not processes.rank:
+            _check_out(out, resume)
+        position = read_position(last_of(out)) if resume else Position()
+        comment = "# " if dry_run else ""  # what a dry run tells is a recipe
+        plan = _plan(
+            task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
+            lambda line: tell(f"{comment}{line}"),
+        )  # fmt: skip
+        if dry_run:
+            _tell_estimate(plan, tell)
+            return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
+        if resume:
+            tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
+        else:
+            _check_apart(data, plan.sets, out)
+        return _run(plan, data, out, resume, quiet, tell)
 
 
 def _plan(
@@ -145,9 +158,10 @@ def _plan(
     processes: Processes,
     position: Position,
     weights: str | None,
+    skip_findings: Collection[str] | None,
     tell: Tell,
 ) -> _Plan:
-    """Opens the data and builds the model, its optimisation and the loaders."""
+    """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
     check_backbone(recipe.backbone, {})
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
@@ -158,19 +172,21 @@ def _plan(
         torch.set_num_threads(recipe.threads)
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
+    if not processes.rank:
+        report_findings(task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None)
+    recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
     task.check(sets, preprocess)
     args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
     head_args = task.head_args(recipe, sets["train"], preprocess, tell)
-    model = task.build(
-        ModelSpec(
-            recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
-            pretrained=recipe.pretrained,
-        )
-    ).to(memory_format=torch.channels_last)  # fmt: skip
-    for note in start_from(model, weights) if weights else []:
+    spec = ModelSpec(
+        recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
+        pretrained=recipe.pretrained,
+    )  # fmt: skip
+    model = task.build(spec).to(memory_format=torch.channels_last)
+    for note in start_from(model, weights, task_name, spec) if weights else []:
         tell(note)
     it = cost(model, (recipe.channels, recipe.size, recipe.size))
     counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
@@ -178,6 +194,8 @@ def _plan(
         f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
         f"{recipe.size} px; {len(classes)} classes; pictures: {counts}"
     )
+    for line in note_lines(sets):
+        tell(line)
     if recipe.grad_checkpointing:
         _checkpoint(model, recipe.backbone)
     if recipe.sync_bn:
@@ -263,13 +281,14 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         use_distributed_sampler=False,
     )
     last = last_of(out)
+    again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
     try:
-        with writing(out):
+        with writing(out), watched_workers():
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
+    except WorkerDiedError as error:
+        raise WorkError(f"{error}; {f'{again} --workers 0' if last.is_file() else _NOTHING_KEPT}") from error
     except SystemExit:  # how Lightning ends an interrupted training
-        again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
-        rest = again if last.is_file() else "before the first checkpoint: nothing is kept"
-        raise KeyboardInterrupt(f"interrupted; {rest}") from None
+        raise KeyboardInterrupt(f"interrupted; {again if last.is_file() else _NOTHING_KEPT}") from None
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if resume and checkpoints.saved < 0 and not isinstance(error, InputError | WorkError):  # before the first step
             raise InputError(
@@ -279,6 +298,9 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
         raise
     if trainer.should_stop:
         tell(f"stopped early: {recipe.patience} epochs without a better one")
+    if not processes.rank:
+        for line in plan.task.remarks(plan.sets["val"]):
+            tell(line)
     curves = None if processes.rank else draw_curves(out)
     return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
 

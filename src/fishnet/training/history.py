@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from fishnet.files.writing import whole
 from fishnet.training.checkpoints import write_whole
 from fishnet.training.optimise import rate_of
 
@@ -89,6 +90,9 @@ def draw_curves(folder: Path) -> Path | None:
 
     Returns:
         The picture's path; None where there is no history yet.
+
+    Raises:
+        WorkError: a full disk, or a place that cannot be written to.
     """
     rows = read_history(folder / NAME)
     if not rows:
@@ -114,6 +118,9 @@ def draw_curves(folder: Path) -> Path | None:
         axis.grid(alpha=0.3)
         axis.legend()
     path = folder / CURVES
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    try:
+        with whole(path) as partial:
+            figure.savefig(partial, dpi=110)
+    finally:
+        plt.close(figure)
     return path

@@ -15,7 +15,8 @@ from torchmetrics import MeanMetric
 
 from fishnet.data.base import Batch, mix
 from fishnet.data.labels import Classes
-from fishnet.errors import InputError, WorkError
+from fishnet.errors import InputError, WorkError, first_line
+from fishnet.files.writing import whole
 from fishnet.tasks.base import Task, TaskModel
 from fishnet.training.batches import Prepare
 from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
@@ -185,11 +186,16 @@ class Training(pl.LightningModule):
             raise WorkError(f"the loss became {loss.item()} within a few steps; {_ADVICE}")
         rank = "" if self.trainer.world_size == 1 else f"-{self.global_rank}"
         place = Path(self.trainer.default_root_dir) / f"nan-batch{rank}.pt"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"images": batch.images, "targets": plain(batch.targets), "indices": batch.indices}, place)
+        content = {"images": batch.images, "targets": plain(batch.targets), "indices": batch.indices}
+        try:
+            with whole(place) as partial, partial.open("wb") as file:
+                torch.save(content, file)
+            saved = f"the batch is saved as {place}"
+        except (WorkError, RuntimeError) as error:  # torch's writer hides what a full disk raises
+            saved = f"the batch is not saved ({first_line(error)})"
         raise WorkError(
             f"the loss became {loss.item()} at step {self.global_step} (learning rate "
-            f"{rate_of(self.trainer.optimizers[0]):.3g}); the batch is saved as {place}; {_ADVICE}"
+            f"{rate_of(self.trainer.optimizers[0]):.3g}); {saved}; {_ADVICE}"
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -10,9 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-
 from fishnet.errors import InputError, nearest
+from fishnet.files.documents import parse_yaml
+from fishnet.files.reading import MIB, read_text
 from fishnet.preprocess import LONGEST
 
 IMAGE: Final = ("classify",)
@@ -73,15 +73,33 @@ class Recipe:
         False, "Pictures keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
     )
     crop_size: int = _input(0, "Side of the square that training cuts out, px of the input; 0: as size.", PIXEL)
-    ignore: tuple[int, ...] = _input(
-        (), "Ids in the masks that are neither learnt from nor measured, besides the format's own.", PIXEL
+    classes: tuple[str, ...] = _input(
+        (), "Names of the classes to use, where the data has more: objects, pixels and images of others are left out."
+    )
+    fold: int = _input(-1, "Tables with a column of folds: the number of the fold to validate with; -1: none.", IMAGE)
+    ignore: tuple[int | Literal["none"], ...] = _input(
+        (),
+        "Ids in the masks that are neither learnt from nor measured, besides the format's own; none: no others, not "
+        "even 255 where it looks like an outline.",
+        PIXEL,
     )
     void: tuple[str, ...] = _input((), "Names of classes that are neither learnt from nor measured.", PIXEL)
+    threshold_masks: int = _input(
+        0, "Masks are black and white: from this number on foreground, below background, e.g. 128; 0: ids.", PIXEL
+    )
+    difficult: Literal["ignore", "use"] = _input(
+        "ignore",
+        "Pascal VOC's objects marked difficult: neither trained on nor counted, as in its own evaluation; or used.",
+        REGION,
+    )
     val_size: int = _input(0, "Side of the input in validation and use, px; 0: as in training.", IMAGE)
     channels: int = _input(3, "Input channels: 3 (RGB), 1 (grey), or as many as TIFF stacks or .npy files hold.")
-    sixteen_bit: Literal["shift", "stretch"] = _input(
-        "shift", "16-bit pictures: their upper 8 bits, or each one's own range of values stretched to 0..255."
+    sixteen_bit: Literal["shift", "stretch", "stretch-each"] = _input(
+        "shift",
+        "More than 8 bits: shift, the upper 8 of 16 bits; stretch, the dataset's range of values as 0 to 255; "
+        "stretch-each, each image's own range.",
     )
+    max_pixels: int = _input(0, "Largest image, px, for large files that you trust; 0: 178956970, and 1 GB to decode.")
     crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
     interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
     val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
@@ -172,8 +190,8 @@ class Recipe:
                 raise InputError(f"{name}={getattr(self, name)}: must be 0 or from 32")
         self._check_pairs()
         self._check_in_vain()
-        if any(not 0 <= id_ < 2**32 for id_ in self.ignore):
-            raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more")
+        if any(id_ != "none" and not 0 <= id_ < 2**32 for id_ in self.ignore):
+            raise InputError(f"ignore={list(self.ignore)}: must be ids, 0 or more, or none")
         if 0 < self.max_size < self.size:
             raise InputError(
                 f"max_size={self.max_size}: the longest side cannot be below the shorter, size={self.size}"
@@ -247,6 +265,7 @@ _RANGES = (
     ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
     ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
     ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
+    ("fold", -1, 1_000_000),
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
     ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),
@@ -254,7 +273,7 @@ _RANGES = (
     ("detections", 1, 100_000), ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384),
     ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
     ("decoder_channels", 8, 4096), ("crop_size", 0, 8192), ("single_class", 0, 1), ("boundary", 0, 1000),
-    ("auxiliary", 0, 1000),
+    ("auxiliary", 0, 1000), ("threshold_masks", 0, 65_535),
 )  # fmt: skip
 
 
@@ -296,7 +315,7 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
             return tuple(_convert(where, name, v, a) for v, a in zip(value, arguments, strict=True))
         raise InputError(f"{where}: {name}={value!r}: must be a list of {len(arguments)} numbers")
     if origin in (types.UnionType, typing.Union):
-        return None if value is None else _convert(where, name, value, arguments[0])
+        return None if value is None else _one_of(where, name, value, arguments)
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -305,6 +324,17 @@ def _convert(where: str, name: str, value: Any, hint: Any) -> Any:
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise InputError(f"{where}: {name}={value!r}: must be {_article(hint.__name__)}")
+
+
+def _one_of(where: str, name: str, value: Any, hints: tuple[Any, ...]) -> Any:
+    """A value of one of several types, the first that takes it. Raises the InputError of the first where none does."""
+    first: InputError | None = None
+    for hint in (hint for hint in hints if hint is not type(None)):
+        try:
+            return _convert(where, name, value, hint)
+        except InputError as error:
+            first = first or error
+    raise first or InputError(f"{where}: {name}={value!r}: no value that is known")
 
 
 def _article(name: str) -> str:
@@ -338,16 +368,10 @@ def load_recipe(
     if name in names:
         text = (files("fishnet") / "recipes" / task / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{name}: cannot read this recipe ({error})") from error
+        text = read_text(name, MIB, "recipe")
     else:
         raise InputError(f"unknown recipe {name!r} for {task}: {nearest(name, names)} (or give a .yaml file)")
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+    values = parse_yaml(text, name) or {}
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe is a list of KEY: VALUE lines")
     _check_keys(task, values, name)

@@ -1,5 +1,6 @@
 """What a training says while it runs: a bar with rate, remaining time and loss, and a line for each epoch."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fishnet.files.terminal import bare
 from fishnet.training.checkpoints import BundleWriter
 
 
@@ -27,7 +29,7 @@ class Telling(Callback):
         self, epochs: int, batch_size: int, every: int, writer: BundleWriter, tell: Callable[[str], None]
     ) -> None:
         self.epochs, self.batch_size, self.every, self.writer, self.tell = epochs, batch_size, every, writer, tell
-        console = Console(stderr=True)
+        console = Console(file=bare(sys.stderr))
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.check import DataCheck
 from fishnet.data.findings import Finding
-from fishnet.data.pixels.check import PixelCheck, Unnamed, check_pixels
+from fishnet.data.pixels.check import PixelPart, check_pixels
 from fishnet.data.pixels.open import open_pixels
 from tests.pixel_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
 from tests.region_makers import coco_folder
@@ -18,7 +19,9 @@ from tests.region_makers import coco_folder
 PX = SIZE[0] * SIZE[1]
 
 
-def checked(data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any) -> PixelCheck:
+def checked(
+    data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
+) -> DataCheck[PixelPart]:
     problems: list[Finding] = []
     parts = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems)
     return check_pixels(parts, problems, **options)
@@ -44,8 +47,9 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
         pictures = [value for value in check.pictures_per_class.values() if value]
         assert sorted(counts) == sorted(np.sum(present, 0).tolist())
         assert sorted(pictures) == sorted((np.stack(present) > 0).sum(0).tolist())
-        assert (check.smallest, check.largest, check.corrupt, check.repeated) == (SIZE, SIZE, (), 0)
-        assert not any((check.left_out, check.unlike, check.unnamed, check.unreadable, check.all_ignored))
+        assert (check.smallest, check.largest, check.corrupt, check.repeated) == (SIZE, SIZE, 0, 0)
+        assert check.all_ignored == 0
+    assert {finding.severity for finding in found.findings} <= {"note"}
     json.dumps(found.to_dict())
 
 
@@ -84,41 +88,44 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     found = checked(data)
     part = found.parts["train"]
     assert not found.ok
-    assert [line.split(": ")[0] for line in part.corrupt] == [str(pictures / "000.png")]
-    assert [line.split(": ")[0] for line in part.unreadable] == [str(masks / "001.png")]
-    assert sorted(part.left_out) == [
+    assert [one.file for one in found.of("image-unreadable")] == [str(pictures / "000.png")]
+    assert [one.file for one in found.of("mask-unreadable")] == [str(masks / "001.png")]
+    assert sorted(one.message for one in found.of("files-unpaired")) == [
         f"{pictures / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no picture in {pictures}",
     ]  # fmt: skip
-    assert part.unlike == (f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'})",)
-    assert part.all_ignored == (str(pictures / "005.png"),)
-    assert part.unnamed == (
-        Unnamed("9", 10, (str(masks / "006.png"), str(masks / "007.png"))),
-        Unnamed("40", 3, (str(masks / "006.png"),)),
-    )
+    assert [one.message for one in found.of("mask-size-differs")] == [
+        f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
+        "mend or remove one of them"
+    ]
+    assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(pictures / "005.png")]
+    assert [(one.message, one.file, one.count) for one in found.of("mask-id-unnamed")] == [
+        (f"9: 10 px in 2 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 2),
+        (f"40: 3 px in 1 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 1),
+    ]
     assert part.ignored == PX + 2 + 2, "of what has no name nothing is known"
     assert part.pixels == 4 * PX + 9 * 7
     assert sum(part.pixels_per_class.values()) == part.pixels - part.ignored - 13
-    assert [(one.first, one.second, one.parts) for one in found.leaked] == [
-        (str(pictures / "006.png"), str(data / "val" / "images" / "001.png"), ("train", "val"))
+    assert [one.message for one in found.of("image-in-two-splits")] == [
+        f"{pictures / '006.png'} (train) = {data / 'val' / 'images' / '001.png'} (val)"
     ]
 
 
 FAULTS: dict[str, Callable[[Path, Path], object]] = {
-    "corrupt": lambda picture, mask: picture.write_bytes(b"x"),
-    "unreadable": lambda picture, mask: mask.write_bytes(b"x"),
-    "left_out": lambda picture, mask: mask.unlink(),
-    "unlike": lambda picture, mask: save_mask(mask, np.zeros((3, 3), np.uint8), "index"),
-    "unnamed": lambda picture, mask: save_mask(mask, np.full(SIZE[::-1], 7, np.uint8), "index"),
+    "image-unreadable": lambda picture, mask: picture.write_bytes(b"x"),
+    "mask-unreadable": lambda picture, mask: mask.write_bytes(b"x"),
+    "files-unpaired": lambda picture, mask: mask.unlink(),
+    "mask-size-differs": lambda picture, mask: save_mask(mask, np.zeros((3, 3), np.uint8), "index"),
+    "mask-id-unnamed": lambda picture, mask: save_mask(mask, np.full(SIZE[::-1], 7, np.uint8), "index"),
 }
 
 
-@pytest.mark.parametrize("field", FAULTS)
-def test_one_fault_is_enough(field: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", FAULTS)
+def test_one_fault_is_enough(code: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=4)
-    FAULTS[field](data / "train" / "images" / "001.png", data / "train" / "masks" / "001.png")
+    FAULTS[code](data / "train" / "images" / "001.png", data / "train" / "masks" / "001.png")
     found = checked(data)
     assert not found.ok
-    assert [name for name in FAULTS if getattr(found.parts["train"], name)] == [field]
+    assert [name for name in FAULTS if found.of(name)] == [code]
 
 
 def test_colours_without_a_name(tmp_path: Path) -> None:
@@ -127,25 +134,32 @@ def test_colours_without_a_name(tmp_path: Path) -> None:
     pixels = np.array(Image.open(mask))
     pixels[0, :4] = 1, 2, 3
     Image.fromarray(pixels).save(mask)
-    assert checked(data).parts["train"].unnamed == (Unnamed("(1, 2, 3)", 4, (str(mask),)),)
+    assert [one.message for one in checked(data).of("mask-id-unnamed")] == [
+        f"(1, 2, 3): 4 px in 1 masks of train, first {mask}"
+    ]
 
 
 def test_ids_that_are_ignored_need_no_name(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2)
-    FAULTS["unnamed"](Path(), data / "train" / "masks" / "000.png")
+    FAULTS["mask-id-unnamed"](Path(), data / "train" / "masks" / "000.png")
     found = checked(data, ignore=(7,))
     assert found.ok
-    assert found.parts["train"].all_ignored == (str(data / "train" / "images" / "000.png"),)
+    assert [one.file for one in found.of("mask-all-ignored")] == [str(data / "train" / "masks" / "000.png")]
 
 
 def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=[*KINDS, "moss"])
     found = checked(data)
-    assert (found.untrained, found.ok) == (("moss",), True)  # nor met anywhere else
+    assert not found.ok
+    assert [(one.message, one.file) for one in found.of("class-without-pixels")] == [
+        ("moss: no mask of train has a pixel of it", str(data / "classes.txt"))
+    ]
+    assert checked(data, void=("moss",)).ok
     mask = data / "val" / "masks" / "000.png"
     save_mask(mask, np.full(SIZE[::-1], 3, np.uint8), "index")
     found = checked(data)
-    assert (found.untrained, found.ok) == (("moss",), False)
+    assert not found.ok
+    assert [one.message for one in found.of("class-untrained")] == ["moss: in 1 images of val, but in none of train"]
     assert found.parts["val"].pixels_per_class["moss"] == PX
 
 
@@ -155,7 +169,8 @@ def test_a_part_without_masks(part: str, ok: bool, tmp_path: Path) -> None:
     for i in range(2):
         (data / part / "masks" / f"00{i}.png").unlink()
     found = checked(data)
-    assert (found.parts[part].pictures, len(found.parts[part].left_out), found.ok) == (0, 2, ok)
+    code = "file-unpaired" if ok else "files-unpaired"
+    assert (found.parts[part].pictures, len(found.of(code)), found.ok) == (0, 2, ok)
 
 
 @pytest.mark.parametrize("layout", ["parts", "inner", "camvid"])
@@ -165,7 +180,7 @@ def test_a_part_without_a_folder_of_masks(layout: str, tmp_path: Path) -> None:
     masks.rename(masks.with_name("maks"))
     found = checked(data)
     assert not found.ok
-    assert [line.split(": ")[1] for line in found.parts["val"].left_out] == [f"has no mask in {masks}"] * 2
+    assert [one.message.split(": ")[1] for one in found.of("files-unpaired")] == [f"has no mask in {masks}"] * 2
 
 
 def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
@@ -173,9 +188,9 @@ def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> Non
     path = data / "annotations" / "instances_train2017.json"
     path.write_text(path.read_text().replace('"width": 96, "height": 80', '"width": 0'))
     (data / "train2017" / "train_001.png").write_bytes(b"no picture")
-    part = checked(data).parts["train"]
-    assert len(part.corrupt) == 1
-    assert part.unreadable == ()
+    found = checked(data)
+    assert found.parts["train"].corrupt == len(found.of("image-unreadable")) == 1
+    assert found.of("mask-unreadable") == []
 
 
 def test_progress(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.coco import CocoPixels, open_coco
+from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.open import looks_like_pixels, open_pixels
 from fishnet.data.regions.coco import find_coco
 from fishnet.errors import InputError
@@ -22,7 +23,8 @@ CATEGORIES = {4: "road", 9: "car"}
 
 
 def opened(data: Path, **options: Any) -> dict[str, CocoPixels]:
-    return open_coco(find_coco(data), 3, **options)
+    kept = {key: options.pop(key) for key in ("ignore", "void", "only") if key in options}
+    return open_coco(find_coco(data), 3, choices=Choices.of(**kept), **options)
 
 
 def box(category: int, x1: int, y1: int, x2: int, y2: int, **more: Any) -> dict[str, Any]:
@@ -103,6 +105,12 @@ def test_crowds_are_ignored_where_no_object_lies_on_them(tmp_path: Path) -> None
         ({"ignore": [0]}, ("road", "car"), (IGNORE, 0, 1)),
         ({"void": ["background"]}, ("road", "car"), (IGNORE, 0, 1)),
         ({"classes": Classes.of(["car", "x", "background", "road"])}, ("car", "x", "background", "road"), (2, 3, 0)),
+        ({"only": ["background", "road"]}, ("background", "road"), (0, 1, IGNORE)),
+        (
+            {"classes": Classes.of(["background", "car"]), "only": ["background", "car"]},
+            ("background", "car"),
+            (0, IGNORE, 1),
+        ),
         ({"classes": Classes.of(["background", "car"]), "void": ["road"]}, ("background", "car"), (0, IGNORE, 1)),
     ],
 )
@@ -171,6 +179,7 @@ def spoiled(key: str, value: Any) -> Callable[[Path], Path]:
         (spoiled("segmentation", None), {}, r"objects.json line 5: annotations\[0\]: no segmentation, only a box"),
         (spoiled("category_id", 7), {}, r"line 5: annotations\[0\]: category_id 7 is in no entry of categories"),
         (spoiled("id", 1), {"classes": Classes.of(["background", "road"])}, r"id 1 belongs to annotations\[0\]"),
+        (street, {"only": ["cat"]}, r"classes 'cat': .*objects.json names no such class: did you mean car"),
         (street, {"void": ["cat"]}, r"void 'cat': .*objects.json names no such class: did you mean car"),
         (
             spoiled("area", 3), {"classes": Classes.of(["background", "road"])},

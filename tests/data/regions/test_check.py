@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.check import DataCheck
 from fishnet.data.findings import Finding
-from fishnet.data.regions.check import RegionCheck, check_regions
+from fishnet.data.regions.check import RegionPart, check_regions
 from fishnet.data.regions.open import open_regions
 from tests.region_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 
-def checked(data: Path, masks: bool = False, **options: Any) -> RegionCheck:
+def checked(data: Path, masks: bool = False, **options: Any) -> DataCheck[RegionPart]:
     problems: list[Finding] = []
     parts = open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
     return check_regions(parts, problems, **options)
@@ -36,9 +37,9 @@ def test_clean_data(name: str, workers: int, tmp_path: Path) -> None:
         assert (check.pictures, check.objects, check.crowds) == (count, len(every), 0)
         assert check.objects_per_class == {kind: every.count(i) for i, kind in enumerate(KINDS)}
         assert check.pictures_per_class == {kind: sum(i in some for some in labels) for i, kind in enumerate(KINDS)}
-        assert len(check.without_objects) == sum(not some for some in labels)
+        assert check.without_objects == sum(not some for some in labels)
         assert sum(check.by_size.values()) == len(every)
-        assert (check.smallest, check.largest, check.corrupt, check.repeated) == ((96, 80), (96, 80), (), 0)
+        assert (check.smallest, check.largest, check.corrupt, check.repeated) == ((96, 80), (96, 80), 0, 0)
     json.dumps(found.to_dict())
 
 
@@ -55,8 +56,9 @@ def test_sizes_of_objects(tmp_path: Path) -> None:
     (data / "train_000.xml").unlink()
     part = checked(data).parts["all"]
     assert part.by_size == {"small": 1, "medium": 2, "large": 1}
-    assert part.left_out == (str(data / "train_000.jpg"),)
-    assert checked(data).ok
+    assert [(one.file, one.severity) for one in checked(data).of("image-left-out")] == [
+        (str(data / "train_000.jpg"), "error")
+    ]
 
 
 def change(data: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -71,9 +73,9 @@ def change(data: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     [
         ([10, 10, 0, 5], r"line 9: annotations\[0\]: empty box \(10 10 10 15: x1 y1 x2 y2\)"),
         ([10, 10, 5, -3], r"line 9: annotations\[0\]: empty box"),
-        ([96, 10, 5, 5], r"line 9: annotations\[0\]: box outside of its picture of 96x80 px \(96 10 101 15"),
-        ([-9, 10, 5, 5], r"line 9: annotations\[0\]: box outside of its picture"),
-        ([90, 10, 8, 5], r"line 9: annotations\[0\]: box reaches out of its picture of 96x80 px \(90 10 98 15"),
+        ([96, 10, 5, 5], r"line 9: annotations\[0\]: box outside of its image of 96x80 px \(96 10 101 15"),
+        ([-9, 10, 5, 5], r"line 9: annotations\[0\]: box outside of its image"),
+        ([90, 10, 8, 5], r"line 9: annotations\[0\]: box reaches out of its image of 96x80 px \(90 10 98 15"),
         ([-2, 10, 8, 5], r"line 9: annotations\[0\]: box reaches out"),
         ([90, 10, 7, 5], None),  # one px over an edge: where formats count the last pixel differently
     ],
@@ -85,8 +87,12 @@ def test_boxes(box: list[float], words: str | None, tmp_path: Path) -> None:
     change(data, lambda content: content["annotations"][0].update(bbox=box))
     found = checked(data)
     assert found.ok == (words is None)
-    assert len(found.parts["train"].bad_boxes) == (words is not None)
-    assert words is None or re.search(words, found.parts["train"].bad_boxes[0])
+    bad = [finding for finding in found.findings if finding.code.startswith("box-")]
+    assert len(bad) == (words is not None)
+    if words is not None:
+        assert re.search(words, bad[0].message)
+        assert (bad[0].split, bad[0].line) == ("train", 9)
+        assert bad[0].file == str(data / "annotations" / "instances_train2017.json")
 
 
 def test_everything_wrong_at_once(tmp_path: Path) -> None:
@@ -106,14 +112,15 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     found = checked(data)
     train = found.parts["train"]
     assert not found.ok
-    assert ["category_id 99" in found.annotations[0], "id 0 belongs" in found.annotations[1]] == [True, True]
-    assert ["train_001.png: no such file" in train.corrupt[0], "train_003.png: not a pic" in train.corrupt[1]] == [
-        True
-    ] * 2
-    assert "train_002.png: is 96x80 px, but annotated as 300x80" in train.unlike[0]
+    for code, words in (
+        ("annotation-unreadable", ("category_id 99", "id 0 belongs")),
+        ("image-unreadable", ("train_001.png: no such file", "train_003.png: not a pic")),
+        ("image-size-differs", ("train_002.png: is 96x80 px, but annotated as 300x80",)),
+    ):
+        assert [word in one.message for word, one in zip(words, found.of(code), strict=True)] == [True] * len(words)
     assert (train.crowds, train.pictures, train.repeated) == (1, 6, 0)
-    assert [(same.first, same.second, same.parts) for same in found.leaked] == [
-        (str(pictures / "train_000.png"), str(data / "val2017" / "val_001.png"), ("train", "val"))
+    assert [one.message for one in found.of("image-in-two-splits")] == [
+        f"{pictures / 'train_000.png'} (train) = {data / 'val2017' / 'val_001.png'} (val)"
     ]
 
 
@@ -123,18 +130,18 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     Image.fromarray(np.ones((9, 9), np.uint8)).save(data / "masks" / "001.png")
     scene(1000).picture.save(data / "images" / "more.png")
     found = checked(data, masks=True)
-    part = found.parts["all"]
     assert not found.ok
-    assert "masks/000.png: not a mask" in part.unreadable[0]
-    assert "images/001.png: is 96x80 px, but annotated as 9x9" in part.unlike[0]
-    assert "images/more.png: nothing in" in found.annotations[0]
+    unpaired, broken = found.of("annotation-unreadable")
+    assert "masks/000.png: not a mask" in broken.message
+    assert "images/001.png: is 96x80 px, but annotated as 9x9" in found.of("image-size-differs")[0].message
+    assert "images/more.png: nothing in" in unpaired.message
 
 
 def test_polygons_matter_where_masks_are_wanted(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=4)
     change(data, lambda content: content["annotations"][0].update(segmentation=[[1, 2, 3, 4]]))
     assert checked(data).ok
-    assert "a polygon of 2 points" in checked(data, masks=True).annotations[0]
+    assert "a polygon of 2 points" in checked(data, masks=True).of("annotation-unreadable")[0].message
 
 
 def test_progress(tmp_path: Path) -> None:
@@ -151,8 +158,8 @@ BCCD = Path("/work/shared/data/bccd/BCCD")
 def test_blood_cells() -> None:
     found = checked(BCCD)
     assert {part: check.objects for part, check in found.parts.items()} == {"train": 2805, "val": 1138, "test": 945}
-    bad = [line for check in found.parts.values() for line in check.bad_boxes]
-    assert [line.split("/")[-1] for line in bad] == [
+    assert [one.message.split("/")[-1] for one in found.of("box-empty")] == [
         "BloodImage_00343.xml line 50: empty box (181 329 181 329: x1 y1 x2 y2)",
         "BloodImage_00338.xml line 158: empty box (504 337 504 337: x1 y1 x2 y2)",
     ]
+    assert [one.line for one in found.of("box-empty")] == [50, 158]

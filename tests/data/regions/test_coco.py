@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,7 @@ FAULTS: list[tuple[Callable[[Content], None], bool, str]] = [
     (put("annotations", 1, image_id=99), False, r"line 10: annotations\[1\]: image_id 99 is in no entry of images"),
     (put("annotations", 1, category_id=4), False, r"line 10: annotations\[1\]: category_id 4 is in no entry of categ"),
     (put("annotations", 1, id=0), False, r"line 10: annotations\[1\]: id 0 belongs to annotations\[0\] \(line 9\) a"),
-    (put("annotations", 1, id=None), False, r"line 10: annotations\[1\]: no id"),
-    (put("annotations", 1, id="x"), False, r"line 10: annotations\[1\]: id 'x' is no whole number"),
+    (put("annotations", 1, id=1.5), False, r"line 10: annotations\[1\]: id 1.5 is neither a whole number nor a text"),
     (put("annotations", 1, image_id=None), False, r"line 10: annotations\[1\]: no image_id"),
     (put("annotations", 1, category_id=None), False, r"line 10: annotations\[1\]: no category_id"),
     (put("annotations", 1, bbox=[1, 2, 3]), False, r"line 10: annotations\[1\]: bbox must be four numbers"),
@@ -274,8 +274,10 @@ def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
 def test_missing_pictures(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=3)
     (data / "train2017" / "train_001.png").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 images of .* train_001.png \(.*line 4: images\[1\]\): add them"):
+        opened(data)
     with pytest.raises(InputError, match=r"train_001.png: no such file \(.*train2017.json line 4: images\[1\]\)"):
-        opened(data)["train"].read(1)
+        opened(data, problems=[])["train"].read(1)
     (data / "train2017").rename(tmp_path / "away")
     with pytest.raises(InputError, match=r"none of its pictures found: train_000.png is not in .*data"):
         opened(data)
@@ -287,7 +289,8 @@ def test_missing_pictures(tmp_path: Path) -> None:
         ("", "line 1: the file ends too early"),
         ("[]", "line 1: expected an object with images"),
         ("{}", "no entries in images and categories: not a COCO"),
-        ('{"images": {}}', "line 1: expected a list as images"),
+        ('{"images": 3}', "line 1: expected a list as images"),
+        ('{"images": {"a": 1}}', "line 1: images is an object, but its 'a' is no entry"),
         ('{\n"images": [\n3]}', r"line 3: images\[0\] is not an object"),
         ('{\n"images": [{"id": 1, "file_name": "a.png"}\n{"id": 2}]}', "line 3: not JSON: expected , or ]"),
         ('{"images": [{"id": 1,\n "file_name" "x"}]}', "line 2: not JSON: Expecting ':'"),
@@ -397,3 +400,162 @@ def test_memory(masks: bool, share: float, tmp_path: Path) -> None:
     peak, pictures = map(int, done.stdout.split())
     assert pictures == number // 7 + 1
     assert peak < share * path.stat().st_size
+
+
+def numbered(change: Callable[[Any], Any], *keys: tuple[str, str]) -> Callable[[Content], None]:
+    """A change of ids, such as (images, id)."""
+
+    def apply(content: Content) -> None:
+        for place, key in keys:
+            for entry in content[place]:
+                entry[key] = change(entry[key])
+
+    return apply
+
+
+IMAGES, CATEGORIES = (
+    (("images", "id"), ("annotations", "image_id")),
+    (("categories", "id"), ("annotations", "category_id")),
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        numbered(float, *IMAGES, *CATEGORIES, ("annotations", "id")),
+        numbered(str, *IMAGES, *CATEGORIES, ("annotations", "id")),
+        numbered(str, *IMAGES[:1], *CATEGORIES[:1]),
+        numbered(lambda id_: f"x{id_}", *IMAGES, ("annotations", "id")),
+        lambda content: [annotation.pop("id") for annotation in content["annotations"]],
+        lambda content: content.update(annotations={str(row["id"]): row for row in content["annotations"]}),
+        lambda content: content.update(annotations={str(row.pop("id")): row for row in content["annotations"]}),
+    ],
+)
+def test_ids_of_any_kind(change: Callable[[Content], None], tmp_path: Path) -> None:
+    train = changed(tmp_path, change)["train"]
+    assert train.classes == Classes(KINDS, (3, 7, 11))
+    for i, one in enumerate(scenes("train", 4)):
+        assert np.array_equal(train.objects(i).labels, one.labels)
+        assert np.array_equal(train.objects(i).boxes, one.boxes)
+
+
+def test_categories_whose_ids_are_texts_get_numbers(tmp_path: Path) -> None:
+    train = changed(tmp_path, numbered(lambda id_: f"c{id_}", *CATEGORIES))["train"]
+    assert train.classes == Classes(KINDS, (0, 1, 2))
+    assert np.array_equal(train.objects(0).labels, scenes("train", 1)[0].labels)
+    assert [finding.code for finding in train.notes] == ["category-id-text"]
+    with pytest.raises(InputError, match=r"category_id 'odd' is in no entry of categories"):
+        changed(tmp_path / "odd", put("annotations", 1, category_id="odd"))
+
+
+def test_a_text_id_twice(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for annotation in content["annotations"][:2]:
+            annotation["id"] = "a"
+
+    with pytest.raises(InputError, match=r"annotations\[1\]: id a belongs to annotations\[0\]"):
+        changed(tmp_path, change)
+
+
+def test_names_that_are_numbers(tmp_path: Path) -> None:
+    train = changed(tmp_path, put("categories", 0, name=5))["train"]
+    assert train.classes.names == ("5", "leaf", "stone")
+
+
+def test_an_unused_root_is_left_out(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for category in content["categories"]:
+            category["supercategory"] = "plants"
+        content["categories"].insert(0, {"id": 0, "name": "plants", "supercategory": "none"})
+
+    train = changed(tmp_path / "unused", change)["train"]
+    assert train.classes == Classes(KINDS, (3, 7, 11))
+    assert [finding.code for finding in train.notes] == ["category-unused-root"]
+
+    def used(content: Content) -> None:
+        change(content)
+        content["annotations"][0]["category_id"] = 0
+
+    assert changed(tmp_path / "used", used)["train"].classes.names == ("plants", *KINDS)
+    plain = changed(tmp_path / "plain", put("categories", 0, id=0, supercategory="none"), problems=[])["train"]
+    assert plain.classes.ids == (7, 11)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "C:\\data\\images\\{}",
+        "/home/x/data/images/{}",
+        "images\\{}",
+        "sub%20folder/{}",
+        "file:///home/x/{}",
+        "../../{}",
+    ],
+)
+@pytest.mark.parametrize("folder", ["train2017", "train2017/sub folder", "images/deep/er"])
+def test_images_by_the_end_of_their_path(spelled: str, folder: str, tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=3)
+    (data / "train2017").rename(tmp_path / "away")
+    (data / folder).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "away").rename(data / folder)
+    path = data / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = spelled.format(image["file_name"])
+    write_json(path, content)
+    train = opened(data)["train"]
+    assert [train.read(i)[0].size for i in range(3)] == [(96, 80)] * 3
+
+
+def test_either_unicode_form_of_a_file_name(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=2)
+    (data / "train2017" / "train_000.png").rename(data / "train2017" / unicodedata.normalize("NFD", "fève.png"))
+    path = data / "annotations" / "instances_train2017.json"
+    path.write_text(path.read_text().replace("train_000.png", unicodedata.normalize("NFC", "fève.png")))
+    assert opened(data)["train"].read(0)[0].size == (96, 80)
+
+
+def test_an_image_that_may_be_two(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=2)
+    for place in ("a", "b"):
+        (data / "more" / place).mkdir(parents=True)
+        (data / "more" / place / "train_000.png").write_bytes((data / "train2017" / "train_000.png").read_bytes())
+    (data / "train2017" / "train_000.png").unlink()
+    with pytest.raises(InputError, match=r"line 3: images\[0\]: train_000.png may be .*a/train_000.png or .*b/train"):
+        opened(data)
+
+
+def test_one_image_never_stands_for_two_names(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"][0]["file_name"] = "x/train_002.png"
+
+    with pytest.raises(InputError, match=r"1 of 4 images of .* x/train_002.png"):
+        changed(tmp_path, change)  # train_002.png is taken by its own entry
+
+
+def test_a_few_missing_images_among_many_are_a_note(tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"] += [{"id": 100 + n, "file_name": "train_000.png"} for n in range(200)]
+        content["images"][3]["file_name"] = "nowhere.png"
+
+    train = changed(tmp_path, change)["train"]
+    assert {finding.code: finding.count for finding in train.notes}["image-missing"] == 1
+
+
+def test_a_file_of_no_split_is_said(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data")
+    annotations = data / "annotations"
+    (annotations / "instances_foo.json").write_bytes((annotations / "instances_train2017.json").read_bytes())
+    sets = opened(data)
+    assert list(sets) == ["train", "val"]
+    notes = [finding for finding in sets["train"].notes if finding.code == "split-unnamed"]
+    assert len(notes) == 1
+    assert "instances_foo.json: its name says neither train, val nor test: left out" in notes[0].message
+
+
+def test_images_that_no_file_names_are_counted(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=2, val=2)
+    for name in ("a.png", "b.jpg", "c.txt"):
+        (data / "train2017" / name).write_bytes(b"")
+    notes = opened(data)["train"].notes
+    assert [(finding.code, finding.count) for finding in notes] == [("image-not-annotated", 2)]

@@ -1,5 +1,6 @@
 """Pascal VOC: layouts, lists, masks, and faults by file and line."""
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,13 @@ def test_a_picture_without_annotation_is_left_out(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=3)
     (data / "train_001.xml").unlink()
     (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside a picture
-    every = opened(data)["all"]
+    problems: list[Finding] = []
+    every = opened(data, problems=problems)["all"]
     assert [every.key(i) for i in range(len(every))] == ["train_000.jpg", "train_002.jpg"]
     assert every.left_out == (str(data / "train_001.jpg"),)
+    assert [problem.code for problem in problems] == ["image-left-out"]
+    with pytest.raises(InputError, match=r"1 of 3 images of .*data have no annotation and are left out: .*001.jpg"):
+        opened(data)
 
 
 def test_which_of_two_pictures_of_a_name(tmp_path: Path) -> None:
@@ -216,3 +221,108 @@ def test_no_objects(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data: no object in 1 annotation files"):
         opened(data)
     assert len(opened(data, classes=Classes.of(["leaf"]))["all"].read(0)[1]) == 0
+
+
+def test_a_picture_without_annotation_among_many_is_a_note(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", layout="flat", train=2)
+    text = (data / "train_000.xml").read_text()
+    for i in range(150):
+        (data / f"{i}.xml").write_text(text)
+        (data / f"{i}.jpg").symlink_to(data / "train_000.jpg")
+    (data / "train_001.xml").unlink()
+    every = opened(data)["all"]
+    assert [(finding.code, finding.count) for finding in every.notes] == [("image-left-out", 1)]
+
+
+def test_annotations_without_a_picture(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=3)
+    (data / "JPEGImages" / "train_001.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 of 3 annotation files of .*Annotations have no image: .*train_001.xml"):
+        opened(data)
+    assert len(opened(data, problems=[])["train"]) == 3  # a check reads each of them
+
+
+def nested(data: Path, *folders: str) -> Path:
+    """Moves the files of some folders into one called ``sub`` in each."""
+    for name in folders:
+        files = list((data / name).iterdir())
+        (data / name / "sub").mkdir()
+        for path in files:
+            path.rename(data / name / "sub" / path.name)
+    return data
+
+
+@pytest.mark.parametrize("folders", [("Annotations",), ("Annotations", "JPEGImages")])
+@pytest.mark.parametrize("listed", ["", "{}", "sub/{}", "{}.jpg"])
+def test_nested_folders(folders: tuple[str, ...], listed: str, tmp_path: Path) -> None:
+    data = nested(voc_folder(tmp_path / "data", train=3), *folders)
+    main = data / "ImageSets" / "Main"
+    (main / "train.txt").unlink()
+    if listed:
+        (main / "Train.txt").write_text("".join(f"{listed.format(f'train_{i:03d}')}\n" for i in range(3)))
+    found = opened(data)["train" if listed else "all"]
+    for i, one in enumerate(scenes("train", 3)):
+        assert np.array_equal(found.read(i)[1].boxes, one.boxes)
+
+
+def test_spellings_of_lists(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=4, val=2)
+    main = data / "ImageSets" / "Main"
+    (main / "train.txt").rename(main / "Train.txt")
+    (main / "val.txt").rename(main / "valid.txt")
+    (main / "leaf_train.txt").write_text("train_000 1\n")
+    (main / "default.txt").write_text("train_000\n")
+    sets = opened(data)
+    assert {part: len(pictures) for part, pictures in sets.items()} == {"train": 4, "val": 2}
+    assert [finding.code for finding in sets["train"].notes] == ["split-unnamed"]
+    assert "default.txt" in sets["train"].notes[0].message
+    (main / "val.txt").write_text("val_000\n")
+    with pytest.raises(InputError, match=r"two lists for the val part: val\.txt and valid\.txt"):
+        opened(data)
+
+
+@pytest.mark.parametrize("kit", ["VOCdevkit", "."])
+def test_years(kit: str, tmp_path: Path) -> None:
+    voc_folder(tmp_path / kit / "VOC2007", train=3, test=1)
+    assert counts(tmp_path) == {"train": 3, "test": 1}
+    voc_folder(tmp_path / kit / "VOC2012", train=2, val=2)
+    sets = opened(tmp_path)
+    assert {part: len(pictures) for part, pictures in sets.items()} == {"train": 5, "val": 2, "test": 1}
+    assert [sets["train"].key(i) for i in (0, 4)] == [
+        "VOC2007/JPEGImages/train_000.jpg", "VOC2012/JPEGImages/train_001.jpg"
+    ]  # fmt: skip
+    assert np.array_equal(sets["train"].read(4)[1].boxes, scenes("train", 2)[1].boxes)
+    for path in (tmp_path / kit / "VOC2012" / "ImageSets" / "Main").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match=r"VOC2012: has no lists of train and val in ImageSets"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_difficult_objects(masks: bool, tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=1, masks=True)
+    path = data / "Annotations" / "train_000.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+    train = opened(data, masks=masks)["train"]
+    count = len(scenes("train", 1)[0].labels)
+    assert train.objects(0).crowd.tolist() == [True] + [False] * (count - 1)
+    assert [(finding.code, finding.count) for finding in train.notes] == [("object-difficult", 1)]
+    assert f"1 of {count} objects are marked difficult" in train.notes[0].message
+    used = opened(data, masks=masks, difficult="use")["train"]
+    assert not used.objects(0).crowd.any()
+    assert used.notes == []
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "ISO-8859-1", "UTF-8"])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotation>{OBJECT.format(BOX)}</annotation>'
+    (tmp_path / "a.xml").write_bytes(text.replace("leaf", "fève").encode(encoding))
+    assert read_xml(tmp_path / "a.xml").names == ("fève",)
+
+
+def test_names_are_one_in_either_unicode_form(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", layout="flat", train=2)
+    for i, form in enumerate(("NFC", "NFD")):
+        path = data / f"train_{i:03d}.xml"
+        path.write_text(path.read_text().replace("<name>leaf", f"<name>{unicodedata.normalize(form, 'fève')}"))
+    assert "fève" in opened(data)["all"].classes.names

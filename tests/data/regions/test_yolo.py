@@ -166,3 +166,176 @@ def test_which_file_in_a_folder(tmp_path: Path) -> None:
     (data / "other.yaml").write_text((data / "berries.yml").read_text())
     assert find_yolo(data) is None
     assert read_yaml(data / "other.yaml").names == dict(enumerate(KINDS))
+
+
+def labelled(folder: Path, *rows: str, text: str = "train: images/train\n" + NAMES, count: int = 1) -> Any:
+    """The training part of images of 100 x 50 px, each with these lines."""
+    data = folder / "data"
+    for i in range(count):
+        for name in ("images", "labels"):
+            (data / name / "train").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 50)).save(data / "images" / "train" / f"{i}.png")
+        (data / "labels" / "train" / f"{i}.txt").write_text("\n".join(rows) + "\n")
+    return opened(yaml(data, text))["train"]
+
+
+BOX = "0 .5 .5 .2 .4"  # 40 15 60 35 px
+POINTS = ".45 .4 2 .55 .6 1 0 0 0"
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "dropped"),
+    [
+        ([f"{BOX} .9"], "", "a score"),
+        ([f"{BOX} 0.25", f"{BOX} 1"], "", "a score"),
+        ([f"{BOX} 17"], "", "a track's number"),
+        ([f"{BOX} .9 17", f"{BOX} .8 18"], "", "a score and a track's number"),
+        ([f"{BOX} .9 17", f"{BOX} .8"], "", "a score and a track's number"),
+        ([f"{BOX} {POINTS}"], "kpt_shape: [3, 3]\n", "3 keypoints of 3 values"),
+        ([f"{BOX} {POINTS}", BOX], "kpt_shape: [3, 3]\n", "3 keypoints of 3 values"),
+        ([f"{BOX} .45 .4 .55 .6"], "kpt_shape: [2, 2]\n", "2 keypoints of 2 values"),
+    ],
+)
+def test_what_follows_a_box_is_dropped_and_said(rows: list[str], text: str, dropped: str, tmp_path: Path) -> None:
+    train = labelled(tmp_path, *rows, text="train: images/train\n" + NAMES + text)
+    assert np.allclose(train.objects(0).boxes, [[40, 15, 60, 35]] * len(rows), atol=1e-3)
+    notes = [finding for finding in train.notes if finding.code == "label-values-dropped"]
+    assert len(notes) == 1
+    assert f"hold {dropped} after the box: dropped" in notes[0].message
+    assert notes[0].count == sum(len(row.split()) > 5 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([f"{BOX} {POINTS}"], r"look like a box with 3 keypoints: .* kpt_shape: \[3, 3\]"),
+        ([f"{BOX} .45 .4 .55 .6 .5 .5"] * 10, r"look like a box with 3 keypoints: .* kpt_shape: \[3, 2\]"),
+        ([f"{BOX} .9 1"], "may be a box with score and track, or an outline of three points"),
+        ([f"{BOX} .9", BOX], "line 1: 5 numbers after the class"),
+        ([f"{BOX} 1.5"], "line 1: 5 numbers after the class"),
+    ],
+)
+def test_lines_that_nobody_can_tell_apart_are_refused(rows: list[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        labelled(tmp_path, *rows)
+
+
+def test_keypoints_of_another_number_than_stated(tmp_path: Path) -> None:
+    text = "train: images/train\nkpt_shape: [2, 3]\n" + NAMES
+    with pytest.raises(InputError, match=r"0\.txt line 1: 13 numbers after the class, where 4 or 10 are expected"):
+        labelled(tmp_path, f"{BOX} {POINTS}", text=text)
+
+
+def test_four_corners_are_outlines_and_said(tmp_path: Path) -> None:
+    train = labelled(tmp_path, "0 .5 .2 .7 .5 .5 .8 .3 .5")
+    assert np.allclose(train.objects(0).boxes, [[30, 10, 70, 40]], atol=1e-3)
+    assert [finding.code for finding in train.notes] == ["label-four-corners"]
+
+
+def test_outlines_of_one_length_stay_outlines(tmp_path: Path) -> None:
+    shown = scenes("train", 1)[0]
+    corners = np.random.default_rng(0).uniform(0.2, 0.9, (12, 12))
+    train = labelled(tmp_path, *("0 " + " ".join(f"{value:.4f}" for value in row) for row in corners))
+    assert len(train.objects(0)) == 12
+    assert train.notes == []
+    assert len(shown.labels)
+
+
+@pytest.mark.parametrize("hashed", ["labels", "images"])
+def test_a_hash_before_the_name(hashed: str, tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=4)
+    folder = data / hashed / "train"
+    for i, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"a1b2c3d{i}-{path.name}")
+    train = opened(data)["train"]
+    for i, one in enumerate(scenes("train", 4)):
+        assert np.array_equal(train.objects(i).labels, one.labels)
+    notes = {finding.code: finding.count for finding in train.notes}
+    assert notes == {"label-paired-by-tail": 4}
+
+
+def test_a_hash_that_two_share_pairs_with_nothing(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=4)
+    labels = data / "labels" / "train"
+    (labels / "000.txt").rename(labels / "aaaaaaaa-000.txt")
+    (labels / "001.txt").rename(labels / "bbbbbbbb-000.txt")
+    with pytest.raises(InputError, match=r"2 of 4 label files have no image: .*aaaaaaaa-000.txt, .*bbbbbbbb-000.txt"):
+        opened(data)
+    problems: list[Finding] = []
+    opened(data, problems=problems)
+    assert [(problem.code, problem.count) for problem in problems] == [
+        ("label-without-image", 2), ("image-without-label", 2)
+    ]  # fmt: skip
+
+
+def test_labels_beside_the_images(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=4)
+    for path in (data / "labels" / "train").iterdir():
+        path.rename(data / "images" / "train" / path.name)
+    (data / "images" / "train" / "classes.txt").write_text("berry\n")
+    train = opened(data)["train"]
+    assert [len(train.objects(i)) for i in range(4)] == [len(one.labels) for one in scenes("train", 4)]
+    assert train.notes == []
+
+
+def test_parts_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=4)
+    for part, numbers in {"train": (0, 1), "val": (2, 3)}.items():
+        (data / f"{part}.txt").write_text("".join(f"images/train/{n:03d}.png\n" for n in numbers))
+    sets = opened(yaml(data, "train: train.txt\nval: val.txt\n" + NAMES))
+    assert [len(sets[part]) for part in sets] == [2, 2]
+    assert sets["train"].notes == sets["val"].notes == []
+
+
+def test_a_list_of_another_machine(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=3)
+    (data / "train.txt").write_text("/content/data/images/train/000.png\nC:\\x\\train\\001.png\n")
+    assert [entry.path.name for entry in opened(yaml(data, "train: train.txt\n" + NAMES))["train"].entries] == [
+        "000.png", "001.png"
+    ]  # fmt: skip
+
+
+def test_places_outside_need_trust(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "away" / "data", train=1)
+    own = tmp_path / "here" / "own"
+    own.mkdir(parents=True)
+    text = f"path: {data}\ntrain: images/train\n" + NAMES
+    with pytest.raises(InputError, match=r"train: .*images/train lies outside of .*here: name the YAML file itself"):
+        opened(yaml(own, text))
+    assert len(opened(own, trusted=True)["train"]) == 1
+    for place in ("/proc/self", "/", "/dev"):
+        with pytest.raises(InputError, match=r"data.yaml: train: .* is a folder of the system"):
+            opened(yaml(own, f"train: {place}\n" + NAMES), trusted=True)
+    beside = yolo_folder(tmp_path / "here" / "beside", train=1)
+    assert len(opened(yaml(own, f"path: ../{beside.name}\ntrain: images/train\n" + NAMES))["train"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        ("[1, 2.5]", {0: "1", 1: "2.5"}),
+        ('{"0": a, "7": b}', {0: "a", 7: "b"}),
+        ("[2020-01-01, b]", {0: "2020-01-01", 1: "b"}),
+    ],
+)
+def test_names_of_any_kind(names: str, read: dict[int, str], tmp_path: Path) -> None:
+    data = yaml(yolo_folder(tmp_path / "data", train=1), f"train: images/train\nnames: {names}\n")
+    assert read_yaml(data / "data.yaml").names == read
+
+
+def test_listed_images_that_are_not_there(tmp_path: Path) -> None:
+    data = yolo_folder(tmp_path / "data", train=3)
+    (data / "train.txt").write_text("".join(f"images/train/{i:03d}.png\n" for i in range(3)) + "images/train/9.png\n")
+    with pytest.raises(InputError, match=r"1 of 4 images of train that .*data.yaml names are not there: .*9\.png"):
+        opened(yaml(data, "train: train.txt\n" + NAMES))
+
+
+@pytest.mark.parametrize("key", ["path", "train"])
+def test_names_that_are_too_long(key: str, tmp_path: Path) -> None:
+    text = f"train: images/train\n{NAMES}" if key == "path" else NAMES
+    data = yaml(yolo_folder(tmp_path / "data", train=1), f"{text}{key}: {'a' * 9000}\n")
+    if key == "path":
+        assert len(opened(data)["train"]) == 1
+    else:
+        with pytest.raises(InputError, match="train: no such folder or list"):
+            opened(data)

@@ -4,11 +4,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fishnet.data.files import child, lines_of
+from fishnet.data.files import child
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
-from fishnet.data.pixels.names import Legend, find_legend
+from fishnet.data.pixels.names import LARGEST, Legend, class_lines, find_legend
 from fishnet.data.pixels.pairs import Found, paired, part_places
 from fishnet.errors import InputError
 
@@ -51,18 +51,20 @@ def _called_ade(folder: Path) -> bool:
 def _legend(info: Path) -> Legend:
     """The first of the names of each class in the table."""
     names, ids = [], []
-    for number, line in list(lines_of(info))[1:]:
+    for number, line in list(class_lines(info))[1:]:
         found = _ROW.fullmatch(line)
         if found is None:
             raise InputError(
-                f"{info} line {number}: expected Idx, Ratio, Train, Val, perhaps Stuff, and Name: {line!r}"
+                f"{info} line {number}: expected Idx, Ratio, Train, Val, perhaps Stuff, and Name: {line[:60]!r}"
             )
+        if not int(found["id"]) <= LARGEST:
+            raise InputError(f"{info} line {number}: id {found['id'][:60]}: ids are 0 to {LARGEST}")
         ids.append(int(found["id"]))
         names.append(re.split("[,;]", found["names"])[0].strip())
     # Some first names are of two classes: those have their id behind them.
     doubled = {name for name in names if names.count(name) > 1}
     unique = [f"{name} {id_}" if name in doubled else name for name, id_ in zip(names, ids, strict=True)]
-    return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,))
+    return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,), given=False)
 
 
 def _named(data: Path) -> Legend:
@@ -70,7 +72,7 @@ def _named(data: Path) -> Legend:
     legend = find_legend(data)
     ids = tuple(range(1, CLASSES + 1))
     if legend is None:
-        return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,))
+        return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,), given=False)
     if not legend.stated and len(legend.classes) == CLASSES:
         return Legend(legend.place, Classes(legend.classes.names, ids), ids, ignored=(0,))
     return replace(legend, ignored=(*legend.ignored, 0))

@@ -28,7 +28,10 @@ class PixelSet(EntrySet):
     Attributes:
         classes: read from the data, with their original ids; at most 255.
         channels: that pictures are read with.
+        conclusions: lines for the user about what was concluded from the masks.
     """
+
+    conclusions: tuple[str, ...] = ()
 
     @abstractmethod
     def label_map(self, index: int) -> LabelMap:
@@ -45,11 +48,17 @@ class PixelSet(EntrySet):
     def _fitting(self, index: int, size: tuple[int, int]) -> LabelMap:
         labels = self.label_map(index)
         if labels.shape != size:
-            raise InputError(
-                f"{self.source(index)}: is {size[1]}x{size[0]} px, but its mask {labels.shape[1]}x{labels.shape[0]} "
-                f"({self.place(index)}): they must have one size; mend or remove one of them"
-            )
+            raise InputError(f"{self.unlike(index, size, labels.shape)}{self.turned(index, labels.shape)}")
         return labels
+
+    def unlike(self, index: int, size: tuple[int, int], mask: tuple[int, ...]) -> str:
+        """What is said of an image and a mask of different sizes, height and width each."""
+        sizes = f"is {size[1]}x{size[0]} px, but its mask {mask[1]}x{mask[0]}"
+        return f"{self.source(index)}: {sizes} ({self.place(index)})"
+
+    def turned(self, index: int, mask: tuple[int, ...]) -> str:
+        """What to do about a mask of that height and width, which are not the image's: whether EXIF explains it."""
+        return ": they must have one size; mend or remove one of them"
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         image, labels = self.read_tensor(index)

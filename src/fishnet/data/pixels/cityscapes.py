@@ -8,9 +8,10 @@ from fishnet.data.files import MaskEntry, child, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import find_pictures
-from fishnet.data.pixels.masks import numbers_in
+from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, Pairs
+from fishnet.data.pixels.survey import MaskReading, survey
 from fishnet.errors import InputError
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"
@@ -54,8 +55,8 @@ def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found 
     if legend is None:
         values = tuple(range(len(CLASSES))) if train_ids else CLASSES.ids
         place = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
-        legend = Legend(place, CLASSES, values)
-    legend = replace(legend, ignored=(*legend.ignored, *(() if train_ids else _OTHERS)))
+        legend = Legend(place, CLASSES, values, given=False)
+    legend = replace(legend, ignored=(*legend.ignored, *((IGNORE,) if train_ids else _OTHERS)))
     parts = {part: _pairs(folder, masks, kind) for part, folder in folders.items()}
     labelled = {part: pairs for part, pairs in parts.items() if part != "test" or _labelled(pairs, legend.values)}
     if not any(pairs.entries for pairs in labelled.values()):
@@ -88,4 +89,4 @@ def _pairs(folder: Path, masks: Path, kind: str) -> Pairs:
 
 def _labelled(pairs: Pairs, values: tuple[int, ...]) -> bool:
     """Whether some pixel is of a class; one mask tells."""
-    return bool(numbers_in([entry.mask for entry in pairs.entries[:1]]) & set(values))
+    return bool(survey([entry.mask for entry in pairs.entries[:1]], MaskReading()).numbers & set(values))

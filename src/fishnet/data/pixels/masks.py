@@ -1,84 +1,19 @@
-"""Mask files: the numbers or colours in them, and from these to labels."""
+"""From what mask files hold to labels."""
 
-import io
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from fishnet.data.pictures import read_file
+from fishnet.data.maskfiles import Mask, open_mask
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.names import LARGEST, Legend
-from fishnet.data.stacks import NPY, read_npy
-from fishnet.errors import InputError, first_line
 
 BINARY = (0, 255)  # the numbers of masks that say foreground or not
-
-
-def read_mask(path: Path, palette: bool = False) -> NDArray[Any]:
-    """What a mask's pixels are: PNG, TIFF (the first page) or ``.npy``; black and white of one bit as 0 and 255.
-
-    Args:
-        path: of the file.
-        palette: whether a palette's colours count, rather than its numbers.
-
-    Returns:
-        (height, width) of whole numbers, or (height, width, 3) of red, green and blue, 0..255, whatever their opacity.
-
-    Raises:
-        InputError: no such file, not a picture, a JPEG (which changes pixels), neither whole numbers nor colours.
-    """
-    content = read_file(path)
-    try:
-        if content.startswith(NPY):
-            found = read_npy(content)
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of palettes with transparency
-                with Image.open(io.BytesIO(content)) as image:
-                    kind = image.format
-                    if kind != "JPEG" and (image.mode in ("RGBA", "PA") or (palette and image.mode == "P")):
-                        found = np.asarray(image.convert("RGB"))
-                    else:
-                        found = np.asarray(image.convert("L") if image.mode in ("1", "LA") else image)
-                if kind == "JPEG":
-                    raise InputError("JPEG changes pixels, and ids with them: save masks as PNG")
-    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
-        raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
-    if found.dtype.kind == "b":
-        return found.astype(np.uint8) * np.uint8(255)
-    if found.dtype.kind not in "ui" or (found.ndim != 2 and (found.shape[2:] != (3,) or found.dtype != np.uint8)):
-        raise InputError(
-            f"{path}: holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB"
-        )
-    return found.astype(np.int64 if found.dtype.itemsize == 8 else found.dtype.newbyteorder("="), copy=False)
-
-
-def read_numbers(path: Path) -> NDArray[Any]:
-    """A mask's numbers, (height, width); they may be saved as a grey picture of three channels.
-
-    Raises:
-        InputError: see :func:`read_mask`; colours.
-    """
-    found = read_mask(path)
-    if found.ndim == 3 and (found != found[..., :1]).any():
-        raise InputError(
-            f"{path}: holds colours, and nothing says of what: name them in a classes file (r g b name a line)"
-        )
-    return found if found.ndim == 2 else np.ascontiguousarray(found[..., 0])
-
-
-def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(height, width, 3) of red, green and blue as (height, width) of 0xRRGGBB."""
-    found = colours[..., 0].astype(np.int32)
-    for i in (1, 2):
-        found <<= 8
-        found |= colours[..., i]
-    return found
+NAMELESS = 10_000  # values without a name that are told apart in one mask
 
 
 class Coding:
@@ -88,36 +23,67 @@ class Coding:
         legend: what the pixels stand for.
         labels: of the legend's classes, one each; 255 where ignored.
         ignore: further numbers that stand for no class, where the legend's values are its ids.
+        threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
 
-    def __init__(self, legend: Legend, labels: Sequence[int], ignore: Iterable[int] = ()) -> None:
+    def __init__(
+        self, legend: Legend, labels: Sequence[int], ignore: Iterable[int] = (), *, threshold: int = 0
+    ) -> None:
         self.palette = bool(legend.colours) and not legend.stated
+        self.threshold = threshold
         more = ignore if legend.values == legend.classes.ids else ()
-        ignored = dict.fromkeys((IGNORE, *legend.ignored, *more), IGNORE)
+        ignored = dict.fromkeys((*legend.ignored, *more), IGNORE)
         self._numbers = _Table(ignored | dict(zip(legend.values, labels, strict=True)))
         self._colours = None
-        if legend.colours:
+        if legend.colours and not threshold:
             ignored = dict.fromkeys(legend.ignored_colours, IGNORE)
             self._colours = _Table(ignored | dict(zip(legend.colours, labels, strict=True)))
 
-    def read(self, path: Path) -> tuple[NDArray[Any], bool]:
-        """A mask's numbers, or its colours as 0xRRGGBB: (height, width), and whether they are colours.
+    def read(self, path: Path) -> tuple[Mask, bool]:
+        """An open mask, and whether its pixels are colours.
 
         Raises:
-            InputError: see :func:`read_mask` and :func:`read_numbers`.
+            InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
         """
-        if self._colours is None:
-            return read_numbers(path), False
-        found = read_mask(path, self.palette)
-        return (found, False) if found.ndim == 2 else (packed(found), True)
+        mask = open_mask(path, colours=self._colours is not None, palette=self.palette, threshold=self.threshold)
+        return mask, mask.colours
 
-    def labels(self, found: NDArray[Any], colours: bool = False) -> tuple[LabelMap, dict[int, int]]:
+    def labels(self, mask: Mask, colours: bool = False) -> tuple[LabelMap, dict[int, int]]:
         """From what :meth:`read` gives.
 
         Returns:
-            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number.
+            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number, of
+            the first 10,000 of them.
+
+        Raises:
+            InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
         """
-        return (self._colours if colours and self._colours is not None else self._numbers)(found)
+        table = self._colours if colours and self._colours is not None else self._numbers
+        labels, unnamed = np.empty(mask.size, np.uint8), Counter[int]()
+        for top, rows in mask.strips():
+            labels[top : top + len(rows)], without = table(rows)
+            unnamed.update(without if len(unnamed) < NAMELESS else {k: n for k, n in without.items() if k in unnamed})
+        return labels, dict(unnamed)
+
+    def label_counts(
+        self, values: NDArray[np.int64], counts: NDArray[np.int64], colours: bool = False
+    ) -> tuple[NDArray[np.int64], dict[int, int]]:
+        """The pixels of each label, from those of each value of a mask.
+
+        Args:
+            values, counts: (n,), each value once, and its pixels.
+            colours: whether the values are colours.
+
+        Returns:
+            (256,) pixels of each label, those of values without a name left out; and the pixels of each such value.
+        """
+        table = self._colours if colours and self._colours is not None else self._numbers
+        labels, without = table(values)
+        pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        unnamed = {value: pixels[value] for value in without}
+        totals = np.bincount(labels, weights=counts, minlength=IGNORE + 1).astype(np.int64)
+        totals[IGNORE] -= sum(unnamed.values())
+        return totals, unnamed
 
 
 class _Table:
@@ -148,28 +114,3 @@ class _Table:
 def _not_below(found: NDArray[Any]) -> NDArray[Any]:
     """Negative numbers as 0xFFFFFF + 1, which has no label."""
     return np.where(found < 0, LARGEST + 1, found) if (found < 0).any() else found
-
-
-def numbers_in(masks: Iterable[Path], within: Collection[int] | None = None) -> set[int]:
-    """The numbers in some masks, 255 too.
-
-    Args:
-        masks: the files; those that cannot be read are left out, as whoever reads them says so.
-        within: stops at the first mask with a number that is none of these.
-
-    Raises:
-        InputError: none of them can be read.
-    """
-    numbers: set[int] = set()
-    first: InputError | None = None
-    for path in masks:
-        try:
-            numbers |= set(np.unique(read_numbers(path)).tolist())
-        except InputError as error:
-            first = first or error
-            continue
-        if within is not None and not numbers <= set(within):
-            break
-    if not numbers and first is not None:
-        raise first
-    return numbers

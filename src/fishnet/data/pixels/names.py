@@ -1,20 +1,19 @@
 """Files that name the classes of masks, and which label each class has."""
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fishnet.data.files import lines_of
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import read_file
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.problems import complain
 from fishnet.errors import InputError, nearest
+from fishnet.files.documents import parse_json
+from fishnet.files.reading import MIB, read_bytes, read_text
 
 FILES = (
     "label_colors.txt", "labelmap.txt", "class_dict.csv", "classes.csv", "_classes.csv", "classes.json", "classes.txt",
@@ -23,12 +22,16 @@ FILES = (
 """Of the files in a folder the first of these names the classes."""
 LARGEST = 0xFFFFFF  # id: as many as there are colours
 IGNORED = "__ignore__"  # how labelme names the px that are no class
+SIZE = MIB  # bytes of a classes file, at most
+LONGEST = 300  # characters of a line in it
+_SHOWN = 60  # characters of a line in a message
 
-_PIECES = {"id": r"(?P<id>-?\d+)", "name": r"(?P<name>.+?)"} | {key: rf"(?P<{key}>\d+)" for key in "rgb"}
+# Possessive (++): a run of digits or gaps is taken whole, so that a hostile line costs no more than its length squared.
+_PIECES = {"id": r"(?P<id>-?\d++)", "name": r"(?P<name>.+?)"} | {key: rf"(?P<{key}>\d++)" for key in "rgb"}
 _FORMS = {
-    form: re.compile(r"[\s,;:]+".join(_PIECES[word] for word in form.split()) + ("(:.*)?" if form[-1] == "b" else ""))
+    form: re.compile(r"[\s,;:]++".join(_PIECES[word] for word in form.split()) + ("(:.*)?" if form[-1] == "b" else ""))
     for form in ("id r g b name", "r g b name", "id name r g b", "name r g b", "id name")
-} | {"name: id": re.compile(r"(?P<name>.+?)\s*[:=,;\t]\s*(?P<id>-?\d+)"), "name": re.compile(r"(?P<name>.+)")}
+} | {"name: id": re.compile(r"(?P<name>.+?)\s*+[:=,;\t]\s*+(?P<id>-?\d++)"), "name": re.compile(r"(?P<name>.+)")}
 _COLUMNS = {
     "name": ("name", "class", "label", "class_name", "class name"),
     "id": ("id", "index", "class_id", "label_id", "value", "pixel value", "pixel_value"),
@@ -51,6 +54,7 @@ class Legend:
         ignored_colours: such colours.
         stated: whether the ids are stated, rather than counted; of masks with a palette its numbers count then, not its
             colours.
+        given: whether a classes file states them: each is then expected in the masks that are trained on.
     """
 
     place: str
@@ -60,6 +64,7 @@ class Legend:
     ignored: tuple[int, ...] = ()
     ignored_colours: tuple[int, ...] = ()
     stated: bool = True
+    given: bool = True
 
 
 class _Row(NamedTuple):
@@ -79,7 +84,7 @@ def find_legend(*folders: Path) -> Legend | None:
     """
     for folder in folders:
         inside = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-        found = next((inside[name] for name in FILES if name in inside and inside[name].is_file()), None)
+        found = next((inside[name] for name in FILES if name in inside and not inside[name].is_dir()), None)
         if found is not None:
             return read_legend(found)
     return None
@@ -94,7 +99,8 @@ def read_legend(path: Path) -> Legend:
     name, id, r, g and b, or some of them, in any order. JSON is a list of names, or an object of names by id.
 
     Raises:
-        InputError: anything else; an id, a name or a colour that comes twice. The message says the file and the line.
+        InputError: anything else; an id, a name or a colour that comes twice; no regular file, or a larger one than 1
+            MiB. The message says the file and the line.
     """
     rows = list(_json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path))
     if not rows:
@@ -106,7 +112,7 @@ def read_legend(path: Path) -> Legend:
         _check_once(field, rows)
     for row in rows:
         if not -1 <= (row.id or 0) <= LARGEST:
-            raise InputError(f"{row.place}: id {row.id} of {row.name!r}: ids are 0 to {LARGEST}")
+            raise InputError(f"{row.place}: id {str(row.id)[:_SHOWN]} of {row.name!r}: ids are 0 to {LARGEST}")
     none = [row for row in rows if row.name == IGNORED or row.id == -1]
     rows = [row for row in rows if row not in none]
     ids = tuple(row.id for row in rows if row.id is not None)
@@ -143,7 +149,8 @@ def _row(place: str, fields: dict[str, str]) -> _Row:
     try:
         values = {key: int(fields[key]) for key in ("id", "r", "g", "b") if key in fields}
     except ValueError:
-        raise InputError(f"{place}: an id or a colour that is no whole number: {', '.join(fields.values())}") from None
+        values_shown = ", ".join(value[:_SHOWN] for value in fields.values())
+        raise InputError(f"{place}: an id or a colour that is no whole number: {values_shown}") from None
     colour = [values[key] for key in "rgb" if key in values]
     if not name or len(colour) not in (0, 3) or any(not 0 <= part <= 255 for part in colour):
         wrong = "no name" if not name else f"{name!r} has no red, green and blue of 0 to 255"
@@ -152,11 +159,15 @@ def _row(place: str, fields: dict[str, str]) -> _Row:
 
 
 def _text_rows(path: Path) -> Iterator[_Row]:
-    lines = [(number, line) for number, line in lines_of(path) if not line.startswith("#")]
+    lines = [(number, line) for number, line in class_lines(path) if not line.startswith("#")]
     if lines and (columns := _header(lines[0][1])):
         mark = next((mark for mark in ",;\t" if mark in lines[0][1]), " ")
         for number, line in lines[1:]:
-            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=mark, skipinitialspace=True))]
+            try:
+                row = next(csv.reader([line], delimiter=mark, skipinitialspace=True))
+            except csv.Error as error:
+                raise InputError(f"{path} line {number}: not a row of a table ({error})") from None
+            cells = [cell.strip() for cell in row]
             if len(cells) < len(columns):
                 raise InputError(f"{path} line {number}: {len(cells)} values for {len(columns)} columns")
             yield _row(f"{path} line {number}", {key: cell for key, cell in zip(columns, cells, strict=False) if key})
@@ -167,9 +178,19 @@ def _text_rows(path: Path) -> Iterator[_Row]:
         other = next(form for form in _FORMS if _FORMS[form].fullmatch(line))
         if found is None or (form == "name" and other != form):
             raise InputError(
-                f"{path} line {number}: {line!r} is no {form!r}, which line {lines[0][0]} is: write all lines alike"
+                f"{path} line {number}: {line[:_SHOWN]!r} is no {form!r}, which line {lines[0][0]} is: write all lines "
+                "alike"
             )
         yield _row(f"{path} line {number}", {key: cell for key, cell in found.groupdict().items() if cell is not None})
+
+
+def class_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, stripped, with their numbers from 1. Raises InputError, see :func:`read_legend`."""
+    for number, row in enumerate(read_text(path, SIZE, "classes file").splitlines(), 1):
+        if len(row) > LONGEST:
+            raise InputError(f"{path} line {number}: {len(row):,} characters: a class has at most {LONGEST}")
+        if row.strip():
+            yield number, row.strip()
 
 
 def _header(line: str) -> list[str]:
@@ -182,16 +203,11 @@ def _header(line: str) -> list[str]:
 
 
 def _json_rows(path: Path) -> Iterator[_Row]:
-    try:
-        content = json.loads(read_file(path).decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} line {error.lineno}: not JSON: {error.msg}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8") from None
+    content = parse_json(read_bytes(path, SIZE, "classes file"), str(path))
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return iter([_row(f"{path} entry {i}", {"name": name}) for i, name in enumerate(content)])
     if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
-        return iter([_row(f"{path} {id_!r}", {"id": id_, "name": name}) for id_, name in content.items()])
+        return iter([_row(f"{path} {id_[:_SHOWN]!r}", {"id": id_, "name": name}) for id_, name in content.items()])
     raise InputError(f'{path}: expected a list of names, or an object of names by id: {{"0": "road", "1": "sky"}}')
 
 
@@ -201,6 +217,7 @@ def labels_of(
     *,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
+    only: Sequence[str] = (),
     classes: Classes | None = None,
     problems: list[Finding] | None = None,
 ) -> tuple[Classes, tuple[int, ...]]:
@@ -211,6 +228,7 @@ def labels_of(
         place: where they are named, for messages.
         ignore: ids of classes that are not learnt.
         void: names of such.
+        only: names of the classes that are learnt; empty for all.
         classes: the classes a model knows, matched by name; by default all that are learnt.
         problems: collects that the model lacks classes, whose label is 255 then; None raises.
 
@@ -218,13 +236,18 @@ def labels_of(
         (the classes that are learnt, the index in them of each class of the data: 255 for one that is not).
 
     Raises:
-        InputError: fewer than two classes or more than 255; a void class that the data lacks (which the data of a
-            model may); a class that the model lacks.
+        InputError: fewer than two classes or more than 255; a class of ``void`` or ``only`` that the data lacks (which
+            the data of a model may); a class that the model lacks.
     """
-    unknown = [name for name in void if name not in named.names]
-    if unknown and classes is None:
-        raise InputError(f"void {unknown[0]!r}: {place} names no such class: {nearest(unknown[0], named.names)}")
-    kept = [i for i, id_ in enumerate(named.ids) if id_ not in ignore and named.names[i] not in void]
+    for flag, names in (("void", void), ("classes", only)):
+        unknown = [name for name in names if name not in named.names]
+        if unknown and classes is None:
+            raise InputError(f"{flag} {unknown[0]!r}: {place} names no such class: {nearest(unknown[0], named.names)}")
+    kept = [
+        i
+        for i, id_ in enumerate(named.ids)
+        if id_ not in ignore and named.names[i] not in void and (not only or named.names[i] in only)
+    ]
     learnt = Classes(tuple(named.names[i] for i in kept), tuple(named.ids[i] for i in kept))
     if classes is None:
         if len(learnt) < 2:

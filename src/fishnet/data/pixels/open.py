@@ -5,14 +5,17 @@ from pathlib import Path
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
-from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
+from fishnet.data.pixels import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.pixels.base import PixelSet
+from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
 
-LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
+FORMATS = (voc, cityscapes, ade, folder)
+LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
 Finder = Callable[[Path, list[Finding] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
@@ -25,8 +28,10 @@ def open_pixels(
     seed: int,
     classes: Classes | None = None,
     whole: bool = False,
-    ignore: Sequence[int] = (),
+    ignore: Sequence[int | str] = (),
     void: Sequence[str] = (),
+    only: Sequence[str] = (),
+    threshold: int = 0,
     problems: list[Finding] | None = None,
 ) -> dict[str, PixelSet]:
     """Opens data for semantic segmentation.
@@ -38,8 +43,13 @@ def open_pixels(
         seed: of that split.
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
-        ignore: ids in masks that are neither learnt from nor measured; 255 is one anyway, unless it has a name.
+        ignore: ids in masks that are neither learnt from nor measured; ``none`` among them: no others are but the
+            format's own. Without it, what 255 is follows from the masks of the train part, see
+            :func:`~fishnet.data.pixels.deciding.decide`; for a model 255 is then ignored unless it has a name.
         void: names of classes that are treated so, and are then no classes.
+        only: names of the classes that are learnt and measured; the pixels of all others are ignored. Empty: all.
+        threshold: above 0, masks are read as black and white: 255 from that number on; see
+            :func:`~fishnet.data.maskfiles.open_mask`.
         problems: collects what is wrong with single files and names, which are left out; None raises at the first.
 
     Returns:
@@ -48,10 +58,11 @@ def open_pixels(
 
     Raises:
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
-            classes; a class that the model lacks, or a void one that the data lacks.
+            classes; a class that the model lacks, or a void one that the data lacks; masks that may mean two things.
     """
     opener, found = found_in(data, lambda path: _opened(path, problems), "masks", LAYOUTS)
-    sets = dict(opener(found, channels, classes=classes, ignore=ignore, void=void, problems=problems))
+    choices = Choices.of(ignore, void, only, threshold)
+    sets = dict(opener(found, channels, classes=classes, choices=choices, problems=problems))
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
@@ -70,11 +81,14 @@ def looks_like_pixels(data: str) -> bool:
 
 def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
+    if is_foreign(path):
+        return None
     finders: tuple[tuple[Finder, Opener], ...] = (
         (voc.find_voc, open_pairs),
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
+        (lambda data, _: drawn.find_drawn(data), drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
         (lambda data, _: find_coco(data), coco.open_coco),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)

@@ -1,7 +1,6 @@
 """Picture files paired with mask files: which belong together, and the set that they make."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +8,12 @@ from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS
-from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.pixels.base import LabelMap
+from fishnet.data.pixels.deciding import DEFAULT_THRESHOLD, Choices, Decision, Masks, decide
 from fishnet.data.pixels.files import FilePixels
-from fishnet.data.pixels.masks import BINARY, Coding, numbers_in
+from fishnet.data.pixels.masks import Coding
 from fishnet.data.pixels.names import Legend, colour_text, labels_of
+from fishnet.data.pixels.survey import MaskReading
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -24,6 +25,7 @@ MASK_ENDS = (
 PICTURE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
 """The same the other way round."""
 SHOWN = 5  # ids in a message
+MANY = 12  # of them in one mask: they are hardly classes that were forgotten
 Place = tuple[Path, Path]
 """The folders of pictures and of masks, perhaps the same one."""
 
@@ -66,12 +68,14 @@ class MaskPixels(FilePixels):
         channels: that pictures are read with.
         classes: those that are learnt.
         coding: from masks to their indices.
-        legend: what the masks hold.
+        decision: what the masks hold, and what was concluded from them.
     """
 
-    def __init__(self, pairs: Pairs, channels: int, classes: Classes, coding: Coding, legend: Legend) -> None:
+    def __init__(self, pairs: Pairs, channels: int, classes: Classes, coding: Coding, decision: Decision) -> None:
         self.folder, self.entries, self.left_out = pairs
-        self.channels, self.classes, self.coding, self.legend = channels, classes, coding, legend
+        self.channels, self.classes, self.coding, self.legend = channels, classes, coding, decision.legend
+        self.mask_reading: MaskReading = decision.reading
+        self.conclusions = tuple(decision.notes)
 
     def label_map(self, index: int) -> LabelMap:
         """See :class:`~fishnet.data.pixels.base.PixelSet`."""
@@ -97,6 +101,11 @@ def _without_names(unnamed: Mapping[int, int], colours: bool, place: str) -> str
     shown = [f"{colour_text(value) if colours else value} ({unnamed[value]:,} px)" for value in largest[:SHOWN]]
     more = f" and {len(largest) - SHOWN} more" if len(largest) > SHOWN else ""
     listed = f"{', '.join(shown)}{more}"
+    if len(largest) > MANY and not colours:
+        return (
+            f"ids without a name: {listed}: looks like an anti-aliased mask: save masks without smoothing, or read "
+            f"masks of two classes with --threshold-masks {DEFAULT_THRESHOLD}"
+        )
     if colours:
         return f"colours without a name: {listed}: add them to {place}"
     ids = " ".join(str(value) for value in sorted(largest[:SHOWN]))
@@ -108,67 +117,42 @@ def open_pairs(
     channels: int,
     *,
     classes: Classes | None = None,
-    ignore: Sequence[int] = (),
-    void: Sequence[str] = (),
+    choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
 ) -> dict[str, MaskPixels]:
     """The sets of what a format found, all with the classes of the first part; not a test part without a mask.
 
     Args:
         found: by the format.
-        channels, classes, ignore, void, problems: see :func:`~fishnet.data.pixels.open.open_pixels`.
+        channels, classes, problems: see :func:`~fishnet.data.pixels.open.open_pixels`.
+        choices: what is ignored, and how masks are read.
 
     Raises:
-        InputError: see :func:`~fishnet.data.pixels.names.labels_of`; a part without a picture with a mask; no classes
-            file and no mask that can be read.
+        InputError: see :func:`~fishnet.data.pixels.names.labels_of` and :func:`~fishnet.data.pixels.deciding.decide`; a
+            part without a picture with a mask; no classes file and no mask that can be read.
     """
     parts = {
         name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None
     }
-    empty = next((name for name, pairs in parts.items() if not pairs.entries), None)
-    if empty is not None and problems is None:
-        first = f" ({parts[empty].left_out[0]})" if parts[empty].left_out else ""
-        raise InputError(f"{found.place}: no picture with a mask in its part {empty!r}{first}")
-    legend = _legend(found, classes, ignore, void)
+    if problems is None:
+        _check_some(found.place, parts)
+    masks = [[entry.mask for entry in pairs.entries] for pairs in found.parts.values() if pairs.entries]
+    decision = decide(Masks(masks, found.legend, found.place), choices, classes, problems)
+    legend = decision.legend
     learnt, labels = labels_of(
-        legend.classes, legend.place, ignore=ignore, void=void, classes=classes, problems=problems
-    )
-    coding = Coding(legend, labels, ignore)
-    return {name: MaskPixels(pairs, channels, learnt, coding, legend) for name, pairs in parts.items()}
+        legend.classes, legend.place, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes,
+        problems=problems,
+    )  # fmt: skip
+    coding = Coding(legend, labels, choices.ignore, threshold=decision.reading.threshold)
+    return {name: MaskPixels(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
 
 
-def _legend(found: Found, classes: Classes | None, ignore: Sequence[int], void: Sequence[str]) -> Legend:
-    """What is found; or by the model's ids; or by what the masks of the first part hold.
-
-    Masks of 0 and 255 alone say foreground or not: 255 is then the second of two classes, and not ignored.
-    """
-    masks = [[entry.mask for entry in pairs.entries] for pairs in found.parts.values() if pairs.entries] or [[]]
-    legend, place = found.legend, f"{found.place / 'classes.txt'} (which is to name all classes)"
-    if legend is not None:
-        if legend.colours or legend.stated or legend.classes.ids != (0, 1) or not _binary(masks, classes):
-            return legend
-        return Legend(legend.place, Classes(legend.classes.names, BINARY), BINARY, stated=False)
-    if classes is not None:  # which are named by their ids where the data it learnt from named none
-        return Legend(place, classes, classes.ids, ignored=tuple(int(name) for name in void if name.isdecimal()))
-    numbers = numbers_in(masks[0])
-    if numbers == set(BINARY):
-        return Legend(place, Classes(("background", "foreground"), BINARY), BINARY)
-    values = tuple(sorted(value for value in numbers if value >= 0 and value != IGNORE and value not in ignore))
-    return Legend(place, Classes(tuple(map(str, values)), values), values)
-
-
-def _binary(masks: Sequence[Sequence[Path]], classes: Classes | None) -> bool:
-    """Whether the masks of two classes without ids say foreground or not.
-
-    Those of a model that learnt from such masks do unless they hold more. Others must hold both numbers: the first
-    part's, or, where these are all alike, those of all parts.
-    """
-    numbers = numbers_in(masks[0], BINARY)
-    if classes is not None and classes.ids == BINARY:
-        return numbers <= set(BINARY)
-    if len(numbers) == 1:
-        numbers = numbers_in(chain(*masks), BINARY)
-    return numbers == set(BINARY)
+def _check_some(place: Path, parts: Mapping[str, Pairs]) -> None:
+    """Raises InputError for a part without a pair."""
+    for name, pairs in parts.items():
+        if not pairs.entries:
+            first = f" ({pairs.left_out[0]})" if pairs.left_out else ""
+            raise InputError(f"{place}: no picture with a mask in its part {name!r}{first}")
 
 
 def part_places(pictures: Path, masks: Path) -> dict[str, Place]:

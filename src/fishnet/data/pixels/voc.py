@@ -1,5 +1,6 @@
 """Pascal VOC's masks: pictures, SegmentationClass, and lists of each part's names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fishnet.data.files import child
@@ -54,9 +55,12 @@ def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
     folder = child(sets, "segmentation") if sets is not None else None
     lists = lists_in(folder) if folder is not None else {}
     parts = {part: paired(pictures, masks, rows, problems) for part, rows in lists.items()}
+    legend = find_legend(data, masks) or _legend(masks)
+    if _OUTLINE not in legend.values:
+        legend = replace(legend, ignored=(*legend.ignored, _OUTLINE))
     return Found(
         parts or {"all": paired(pictures, masks, problems=problems)},
-        find_legend(data, masks) or _legend(masks),
+        legend,
         data,
         definite=child(data, "annotations") is None,
     )
@@ -70,4 +74,5 @@ def _legend(masks: Path) -> Legend:
         classes.ids,
         tuple(map(voc_colour, classes.ids)),
         ignored_colours=(voc_colour(_OUTLINE),),
+        given=False,
     )

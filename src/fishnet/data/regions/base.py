@@ -1,7 +1,7 @@
 """Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,16 @@ class RegionSet(EntrySet):
     def place(self, index: int, number: int) -> str:
         """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file
         and line as far as known."""
+
+    def stated(self, index: int) -> Objects | None:
+        """The image's objects without segmentations, as the annotation alone states them.
+
+        None where that would take more than annotations and image headers, such as a mask.
+
+        Raises:
+            InputError: see :meth:`objects`.
+        """
+        return replace(self.objects(index), segmentations=None)
 
     def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
         found = self.objects(index)

@@ -2,34 +2,33 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
-from fishnet.data.check import Facts, PicturesCheck, Same, Tally
-from fishnet.data.check_entries import InspectedEntries, check_entries
-from fishnet.data.findings import Finding
+from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
+from fishnet.data.findings import Finding, in_order, located
 from fishnet.data.regions.base import RegionSet
-from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.objects import Objects
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
 _BEYOND = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
+_BOXES = {  # of the image's height and width
+    "box-empty": "empty box",
+    "box-outside": "box outside of its image of {1}x{0} px",
+    "box-beyond-edge": "box reaches out of its image of {1}x{0} px",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegionPart(PicturesCheck):
-    """One part of a data set of objects.
+    """One split of a data set of objects.
 
     Attributes:
         objects: how many, without crowds.
         crowds: groups whose members are not told apart.
         by_size: objects that are small, medium and large by COCO's areas (below 32 x 32 px, below 96 x 96, larger).
-        objects_per_class, pictures_per_class: objects of each class, and pictures with any.
-        without_objects: pictures that are negatives.
-        left_out: pictures without annotation beside others that have one; they are not read.
-        unlike: one line for each picture that is of another size than its annotation says.
-        bad_boxes: one line for each box that is empty or reaches out of its picture.
-        unreadable: one line for each picture whose annotation turned out unusable when it was read.
+        objects_per_class, pictures_per_class: objects of each class, and images with any.
+        without_objects: images that are negatives.
     """
 
     objects: int
@@ -37,43 +36,11 @@ class RegionPart(PicturesCheck):
     by_size: dict[str, int]
     objects_per_class: dict[str, int]
     pictures_per_class: dict[str, int]
-    without_objects: tuple[str, ...]
-    left_out: tuple[str, ...]
-    unlike: tuple[str, ...]
-    bad_boxes: tuple[str, ...]
-    unreadable: tuple[str, ...]
+    without_objects: int
 
 
-@dataclass(frozen=True)
-class RegionCheck:
-    """A whole data set.
-
-    Attributes:
-        parts: by name.
-        annotations: what the formats' openers found wrong: unknown categories, repeated ids, missing entries ...
-        leaked: the same picture in two parts; each picture of the later part once for each earlier part.
-    """
-
-    parts: dict[str, RegionPart]
-    annotations: tuple[str, ...]
-    leaked: tuple[Same, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Nothing wrong; pictures without objects or without annotation are not."""
-        return not (
-            self.annotations
-            or self.leaked
-            or any(part.corrupt or part.unlike or part.bad_boxes or part.unreadable for part in self.parts.values())
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"ok": self.ok, **asdict(self)}
-
-
-class _InspectedRegions(InspectedEntries):
-    """The facts of each picture, and its objects without their masks."""
+class _InspectedRegions(Inspected):
+    """The facts of each image, and its objects without their masks."""
 
     pictures: RegionSet
 
@@ -83,76 +50,78 @@ class _InspectedRegions(InspectedEntries):
 
 def check_regions(
     parts: Mapping[str, RegionSet],
-    annotations: Sequence[Finding] = (),
+    problems: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> RegionCheck:
-    """Reads every picture and every annotation of a data set.
-
-    Pictures are the same where their decoded pixels are.
+) -> DataCheck[RegionPart]:
+    """Reads every image and every annotation of a data set.
 
     Args:
-        parts: of the data set, by name; the order decides which of two parts is the earlier.
-        annotations: what the opener collected, see ``problems`` of :func:`~fishnet.data.regions.open.open_regions`.
+        parts: see :func:`~fishnet.data.check.check_all`, also for the last two.
+        problems: what the opener collected, see :func:`~fishnet.data.regions.open.open_regions`.
         workers: processes that read; 0 reads in this one.
-        progress: called with pictures done and in all.
+        progress: called with images done and in all.
     """
-    checks, leaked = check_entries(parts, _InspectedRegions, _Gathered, workers, progress)
-    return RegionCheck(checks, tuple(one.message for one in annotations), leaked)
+    check = check_all(parts, _InspectedRegions, _Gathered, problems, workers, progress)
+    images = {split: part.pictures_per_class for split, part in check.parts.items()}
+    return replace(check, findings=tuple(in_order((*check.findings, *untrained(images)))))
 
 
 class _Gathered:
-    """Gathers the objects of one part."""
+    """Gathers the objects of one split."""
 
-    def __init__(self) -> None:
+    covered: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, split: str, pictures: RegionSet) -> None:
+        self.split, self.pictures = split, pictures
+        self.findings: list[Finding] = []
         self.objects: Counter[int] = Counter()
-        self.pictures: Counter[int] = Counter()
+        self.images: Counter[int] = Counter()
         self.sizes: Counter[str] = Counter()
-        self.crowds = 0
-        self.empty: list[str] = []
-        self.unlike: list[str] = []
-        self.boxes: list[str] = []
-        self.unreadable: list[str] = []
+        self.crowds = self.empty = 0
 
-    def add(self, pictures: RegionSet, index: int, facts: Facts | str, objects: Objects | str) -> None:
-        """Adds a picture's objects."""
+    def add(self, index: int, facts: Facts | str, objects: Objects | str) -> None:
+        """Adds an image's objects."""
         size = None if isinstance(facts, str) else facts.size[::-1]
         if isinstance(objects, str):
-            if size is not None:  # else it was said of the picture
-                self.unreadable.append(objects)
+            if size is not None:  # else it was said of the image
+                self._say("annotation-unreadable", objects, self.pictures.place(index, -1))
             return
         single = objects.take(~objects.crowd)
         self.crowds += len(objects) - len(single)
         self.objects.update(single.labels.tolist())
-        self.pictures.update(set(single.labels.tolist()))
+        self.images.update(set(single.labels.tolist()))
         self.sizes.update(_size_of(area) for area in single.areas.tolist())
+        source = self.pictures.source(index)
         if not len(objects):
-            self.empty.append(pictures.source(index))
+            self.empty += 1
+            self.findings.append(Finding("image-without-objects", source, self.split, source))
         if size is not None and objects.size not in ((0, 0), size):
-            stated, is_ = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
-            place = pictures.place(index, -1)
-            self.unlike.append(f"{pictures.source(index)}: is {is_} px, but annotated as {stated} ({place})")
+            stated, actual = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
+            place = self.pictures.place(index, -1)
+            self._say("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
         size = size or objects.size
-        if min(size):
-            self.boxes += [f"{pictures.place(index, i)}: {what}" for i, what in _bad_boxes(objects, size)]
+        for number, code in _bad_boxes(objects, size) if min(size) else ():
+            place = self.pictures.place(index, number)
+            numbers = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
+            self._say(code, f"{place}: {_BOXES[code].format(*size)} ({numbers}: x1 y1 x2 y2)", place)
 
-    def summary(self, pictures: RegionSet, tally: Tally) -> RegionPart:
+    def summary(self, tally: Tally) -> RegionPart:
         """All of it."""
-        names = pictures.classes.names
+        names = self.pictures.classes.names
         return RegionPart(
             objects=self.objects.total(),
             crowds=self.crowds,
             by_size={name: self.sizes[name] for name in SIZES},
             objects_per_class={name: self.objects[i] for i, name in enumerate(names)},
-            pictures_per_class={name: self.pictures[i] for i, name in enumerate(names)},
-            without_objects=tuple(self.empty),
-            left_out=pictures.left_out if isinstance(pictures, FileRegions) else (),
-            unlike=tuple(self.unlike),
-            bad_boxes=tuple(self.boxes),
-            unreadable=tuple(self.unreadable),
-            **tally.found(),
+            pictures_per_class={name: self.images[i] for i, name in enumerate(names)},
+            without_objects=self.empty,
+            **tally.fields(),
         )
+
+    def _say(self, code: str, message: str, place: str) -> None:
+        self.findings.append(Finding(code, message, self.split, *located(place)))
 
 
 def _size_of(area: float) -> str:
@@ -160,13 +129,11 @@ def _size_of(area: float) -> str:
 
 
 def _bad_boxes(objects: Objects, size: tuple[int, int]) -> Iterator[tuple[int, str]]:
-    """Number of each box that is wrong, and what it is."""
+    """Number and code of each box that is empty, outside of an image of that height and width, or reaches out of it."""
     height, width = size
-    for i, (x1, y1, x2, y2) in enumerate(objects.boxes.tolist()):
-        numbers = f"{x1:g} {y1:g} {x2:g} {y2:g}"
-        if x2 <= x1 or y2 <= y1:
-            yield i, f"empty box ({numbers}: x1 y1 x2 y2)"
-        elif x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            yield i, f"box outside of its picture of {width}x{height} px ({numbers}: x1 y1 x2 y2)"
-        elif min(x1, y1) < -_BEYOND or x2 > width + _BEYOND or y2 > height + _BEYOND:
-            yield i, f"box reaches out of its picture of {width}x{height} px ({numbers}: x1 y1 x2 y2)"
+    x1, y1, x2, y2 = objects.boxes.T
+    empty = (x2 <= x1) | (y2 <= y1)
+    outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
+    beyond = (x1 < -_BEYOND) | (y1 < -_BEYOND) | (x2 > width + _BEYOND) | (y2 > height + _BEYOND)
+    for number in (empty | outside | beyond).nonzero()[0].tolist():
+        yield number, "box-empty" if empty[number] else "box-outside" if outside[number] else "box-beyond-edge"

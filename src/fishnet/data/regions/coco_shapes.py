@@ -13,6 +13,7 @@ from fishnet.errors import InputError
 Box = tuple[float, float, float, float]
 _NONE, _HUNDREDTHS, _FLOATS, _RUNS, _TEXT = range(5)
 _FARTHEST = 1e6  # px: corners beyond it would take the filling in for ever
+LARGEST = 1 << 31  # px of a mask
 
 
 class Shape(NamedTuple):
@@ -65,7 +66,10 @@ def _polygons(rings: list[Any]) -> Shape:
     values = [value for ring in rings for value in ring]
     if not {type(value) for value in values} <= {int, float}:
         raise InputError("a polygon holds something that is no number")
-    flat = np.array(values, np.float64)
+    try:
+        flat = np.array(values, np.float64)
+    except OverflowError:
+        raise InputError("a polygon holds a number beyond any image") from None
     if not np.abs(flat).max() < _FARTHEST:  # nor NaN
         raise InputError(f"a polygon reaches to {flat[~(np.abs(flat) < _FARTHEST)][0]:g} px")
     hundredths = np.rint(flat * 100).astype(np.int32)  # what most files hold: half the memory, and exactly the same
@@ -81,6 +85,8 @@ def _runs(value: dict[str, Any]) -> Shape:
     if not isinstance(size, list) or not whole:
         raise InputError("a run-length encoding needs size [height, width]")
     height, width = size
+    if height * width >= LARGEST:
+        raise InputError(f"a run-length encoding of {width:,}x{height:,} px: masks have fewer than {LARGEST:,} px")
     try:
         if isinstance(counts, str):
             kind, content = _TEXT, counts.encode("ascii")
@@ -92,7 +98,7 @@ def _runs(value: dict[str, Any]) -> Shape:
             raise ValueError
     except (ValueError, OverflowError):
         raise InputError("a run-length encoding needs counts: whole numbers, or COCO's compressed text") from None
-    if (runs < 0).any() or runs.sum() != height * width:
+    if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise InputError(
             f"a run-length encoding of {runs.sum():,} px in a mask of {width}x{height} ({height * width:,})"
         )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from fishnet.errors import InputError
+from fishnet.files.reading import open_regular
 
 CHUNK = 1 << 22  # bytes read at a time
-LARGEST = 1 << 28  # characters of one entry
+LARGEST = 1 << 24  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
 _QUOTED, _BARE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
 _NEAR = 16  # characters at the end of what was read, where a cut-off word or escape fails
@@ -24,16 +25,20 @@ class Entry(NamedTuple):
         number: in its list, from 0.
         line: that it begins on, from 1.
         value: an object of JSON.
+        name: of the entry, where the list is an object of named entries; else empty.
     """
 
     key: str
     number: int
     line: int
     value: dict[str, Any]
+    name: str = ""
 
 
 def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Iterator[Entry]:
     """The entries of some lists of a file that holds one JSON object, in the file's order.
+
+    A list may also be an object, ``{"1": {...}, "2": {...}}``: its entries are then named.
 
     Memory: about three chunks, or a few times the longest entry. Other keys are passed over unread.
 
@@ -47,10 +52,8 @@ def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Itera
             gives the line.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "annotation file") as file:
             yield from _Window(path, file, chunk).entries(keys)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -77,8 +80,7 @@ class _Window:
         while True:
             if self._peek() != '"':
                 raise self._wrong("expected a key in quotes")
-            key = self._value()
-            self._expect(":", "a colon after the key")
+            key = self._key()
             if key in keys:
                 yield from self._list(key)
             else:
@@ -87,19 +89,31 @@ class _Window:
                 return
 
     def _list(self, key: str) -> Iterator[Entry]:
-        self._expect("[", f"a list as {key}")
-        if self._peek() == "]":
+        named = self._peek() == "{"
+        self._expect("{" if named else "[", f"a list as {key}")
+        end = "}" if named else "]"
+        if self._peek() == end:
             self._move(self.at + 1)
             return
         number = 0
         while True:
+            if named and self._peek() != '"':
+                raise self._wrong("expected a key in quotes")
+            name = self._key() if named else ""
             if self._peek() != "{":
-                raise self._wrong(f"{key}[{number}] is not an object in braces")
+                what = f"{key}[{number}] is not an object in braces"
+                raise self._wrong(f"{key} is an object, but its {name[:40]!r} is no entry" if named else what)
             line = self.line
-            yield Entry(key, number, line, self._value())
+            yield Entry(key, number, line, self._value(), name)
             number += 1
-            if self._comma_or("]"):
+            if self._comma_or(end):
                 return
+
+    def _key(self) -> str:
+        """The key that begins here; moves behind its colon."""
+        key: str = self._value()
+        self._expect(":", "a colon after the key")
+        return key
 
     def _value(self) -> Any:
         """The object or text that begins here; more is read until it is whole."""
@@ -115,7 +129,9 @@ class _Window:
                     raise self._wrong(f"an entry of more than {LARGEST >> 20} MB") from None
                 self._more()
             except RecursionError:
-                raise self._wrong("lists within lists beyond measure") from None
+                raise self._wrong("nested too deeply") from None
+            except ValueError:  # Python's own limit
+                raise self._wrong("holds a number of thousands of digits") from None
             else:
                 self._move(end)
                 return value

@@ -1,6 +1,7 @@
 """A COCO annotation file in little memory: its pictures, categories and annotations as arrays. Torch-free."""
 
-import math
+import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from fishnet.data.regions.objects import Objects, Segmentation
 from fishnet.errors import InputError
 
 _FARTHEST = 1e9  # px
+_LONGEST = 1_000_000  # px of an image's side
+_TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here on stand for texts, and down from here for missing ids
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 KEYS = ("images", "annotations", "categories")
 
 
@@ -37,8 +41,20 @@ class CocoPicture(NamedTuple):
     number: int
 
 
+class _Category(NamedTuple):
+    """An entry of ``categories``: its name and group, and where it is."""
+
+    name: str
+    group: str
+    line: int
+    number: int
+
+
 class CocoTable:
     """What one annotation file holds.
+
+    Ids are whole numbers, also written as 1.0 or "1", or texts. Categories whose ids are texts get numbers behind the
+    others'. Annotations need no id.
 
     Keypoints, captions, licences and the like are passed over. Of a 1 GB file about a third stays in memory.
 
@@ -49,7 +65,8 @@ class CocoTable:
 
     Attributes:
         pictures: in the file's order.
-        classes: of ``categories``, in the order of their ids.
+        classes: of ``categories``, in the order of their ids, without one that only groups the others.
+        notes: what was found and is no fault.
 
     Raises:
         InputError: see :func:`~fishnet.data.regions.coco_stream.read_entries`; missing or repeated entries, unknown
@@ -59,8 +76,11 @@ class CocoTable:
     def __init__(self, path: Path, masks: bool = False, problems: list[Finding] | None = None) -> None:
         self.path, self.masks, self.problems = path, masks, problems
         self.pictures: list[CocoPicture] = []
+        self.notes: list[Finding] = []
+        self._texts: dict[str, int] = {}  # ids that are texts -> the numbers that stand for them
         self._picture_of: dict[int | str, int] = {}  # image id -> its place in pictures
-        self._categories: dict[int, tuple[str, Entry]] = {}
+        self._categories: dict[int, _Category] = {}
+        self._ids: dict[str, int] = {}  # ids of annotations that are texts
         self._named: dict[int | str, int] = {}  # image id -> its number among those that annotations name
         self._image, self._category, self._id = array("i"), array("q"), array("q")
         self._line, self._number = array("q"), array("i")
@@ -70,24 +90,28 @@ class CocoTable:
         seen = set()
         for entry in read_entries(path, KEYS):
             seen.add(entry.key)
+            if entry.name:
+                entry.value.setdefault("id", entry.name)
             try:
                 read[entry.key](entry)
             except InputError as error:
-                complain(f"{path} line {entry.line}: {entry.key}[{entry.number}]: {error}", problems)
+                place = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
+                complain(f"{place}: {error}", problems, file=str(path), line=entry.line)
         missing = [key for key in ("images", "categories") if key not in seen]
         if missing:
             raise InputError(f"{path}: no entries in {' and '.join(missing)}: not a COCO annotation file of objects")
         self._settle()
 
-    def objects(self, picture: int, labels: dict[int, int]) -> Objects:
+    def objects(self, picture: int, labels: dict[int, int], masks: bool = True) -> Objects:
         """A picture's objects.
 
         Args:
             picture: its place in ``pictures``.
             labels: class index of each category id; others are left out.
+            masks: whether they come with segmentations, if the table has them.
         """
         rows = [row for row in self._rows(picture).tolist() if self._category[row] in labels]
-        shapes: list[Segmentation] | None = [self._shapes[row] for row in rows] if self.masks else None
+        shapes: list[Segmentation] | None = [self._shapes[row] for row in rows] if self.masks and masks else None
         return Objects.of(
             self._boxes[rows],
             [labels[self._category[row]] for row in rows],
@@ -123,30 +147,39 @@ class CocoTable:
         if id_ in self._picture_of:
             before = self.pictures[self._picture_of[id_]]
             raise InputError(f"id {id_} belongs to images[{before.number}] (line {before.line}) already")
-        sides = [entry.value.get(key) for key in ("height", "width")]
-        height, width = (int(side) if isinstance(side, int | float) and side > 0 else 0 for side in sides)
+        height, width = (_side(entry.value, key) for key in ("height", "width"))
         self._picture_of[id_] = len(self.pictures)
         size = (height, width) if height and width else (0, 0)
         self.pictures.append(CocoPicture(name, size, entry.line, entry.number))
 
     def _add_category(self, entry: Entry) -> None:
-        id_, name = _whole(entry.value, "id"), entry.value.get("name")
+        id_, name = self._number_of(_id_of(entry.value, "id")), entry.value.get("name")
+        if type(name) is int or (type(name) is float and name.is_integer()):
+            name = str(int(name))
         if not isinstance(name, str) or not name:
             raise InputError("no name")
         if id_ in self._categories:
-            before = self._categories[id_][1]
-            raise InputError(f"id {id_} belongs to categories[{before.number}] (line {before.line}) already")
-        self._categories[id_] = (name, entry._replace(value={}))
+            before = self._categories[id_]
+            raise InputError(
+                f"id {entry.value['id']} belongs to categories[{before.number}] (line {before.line}) already"
+            )
+        name, group = unicodedata.normalize("NFC", name), str(entry.value.get("supercategory"))
+        self._categories[id_] = _Category(name, group, entry.line, entry.number)
+
+    def _number_of(self, id_: int | str) -> int:
+        """An id as a whole number: a text's stands for it until all are known."""
+        return id_ if isinstance(id_, int) else self._texts.setdefault(id_, _TEXTS + len(self._texts))
 
     def _add(self, entry: Entry) -> None:
         value = entry.value
-        id_, image, category = _whole(value, "id"), _id_of(value, "image_id"), _whole(value, "category_id")
+        image, category = _id_of(value, "image_id"), self._number_of(_id_of(value, "category_id"))
+        id_ = _NONE - len(self._id) if value.get("id") is None else self._own(_id_of(value, "id"))
         shape = self._shape(value)
         box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
         if box is None:
             raise InputError("no bbox: labels without boxes cannot be learned from; give bbox [x, y, width, height]")
         area = value.get("area")
-        if not isinstance(area, int | float) or not math.isfinite(area):
+        if not isinstance(area, int | float) or not abs(area) < _FARTHEST**2:  # nor NaN
             area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
         self._id.append(id_)
         self._image.append(self._named.setdefault(image, len(self._named)))
@@ -160,6 +193,10 @@ class CocoTable:
             self._shapes.add(shape)
             self._sides.extend(shape.size if shape else (0, 0))
 
+    def _own(self, id_: int | str) -> int:
+        """An annotation's id as a whole number."""
+        return id_ if isinstance(id_, int) else self._ids.setdefault(id_, _TEXTS + len(self._ids))
+
     def _shape(self, value: dict[str, Any]) -> Shape | None:
         """The segmentation, where it is wanted or has to stand in for the box."""
         given = value.get("segmentation")
@@ -172,6 +209,7 @@ class CocoTable:
     def _settle(self) -> None:
         """Sorts the annotations by picture, without those that have none, and looks at what can be seen only now."""
         self._boxes = np.asarray(self._box).reshape(-1, 4)
+        self._number_texts()
         categories = np.asarray(self._category)
         places = np.array([self._picture_of.get(image, -1) for image in self._named], np.int64)
         picture = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
@@ -181,10 +219,11 @@ class CocoTable:
             self._wrong(row, f"image_id {images[self._image[row]]!r} is in no entry of images")
         known = np.isin(categories, list(self._categories))
         for row in np.flatnonzero(~known).tolist():
-            self._wrong(row, f"category_id {self._category[row]} is in no entry of categories")
+            self._wrong(row, f"category_id {self._spelled(self._category[row])} is in no entry of categories")
         for row, first in _repeated(np.asarray(self._id)):
             taken = f"annotations[{self._number[first]}] (line {self._line[first]})"
-            self._wrong(row, f"id {self._id[row]} belongs to {taken} already")
+            own = next((text for text, number in self._ids.items() if number == self._id[row]), self._id[row])
+            self._wrong(row, f"id {own} belongs to {taken} already")
         bad |= ~known
         for row in self._misfits(picture):
             height, width = self._sides[2 * row], self._sides[2 * row + 1]
@@ -195,8 +234,37 @@ class CocoTable:
         self._order = order[~bad[order]]
         counts = np.bincount(picture[self._order], minlength=len(self.pictures))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        del self._id, self._image, self._named, self._picture_of  # what only this needed
-        self.classes = self._classes_of(self._distinct(set(categories[self._order].tolist())))
+        del self._id, self._ids, self._image, self._named, self._picture_of  # what only this needed
+        used = set(categories[self._order].tolist())
+        self._drop_root(used)
+        self.classes = self._classes_of(self._distinct(used))
+
+    def _number_texts(self) -> None:
+        """Numbers the categories whose ids are texts behind the others."""
+        spelled = {number: text for text, number in self._texts.items()}
+        texts = {id_: spelled[id_] for id_ in self._categories if id_ in spelled}
+        if not texts:
+            return
+        first = max((id_ for id_ in self._categories if id_ not in texts), default=-1) + 1
+        final = {number: first + i for i, number in enumerate(texts)}
+        self._categories = {final.get(id_, id_): category for id_, category in self._categories.items()}
+        self._category = array("q", (final.get(id_, id_) for id_ in self._category))
+        some = ", ".join(f"{texts[number]!r} is {id_}" for number, id_ in list(final.items())[:5])
+        self._note("category-id-text", f"{len(texts)} category ids are texts: {some}", len(texts))
+
+    def _drop_root(self, used: set[int]) -> None:
+        """Leaves out the category 0 that Roboflow writes for the group of all others, if nothing is of it."""
+        root = self._categories.get(0)
+        groups = {category.group for id_, category in self._categories.items() if id_}
+        if root and root.group == "none" and 0 not in used and groups and "none" not in groups:
+            del self._categories[0]
+            self._note("category-unused-root", f"category 0, {root.name!r}, only groups the others: left out", 1)
+
+    def _note(self, code: str, what: str, count: int) -> None:
+        self.notes.append(Finding(code, f"{self.path}: {what}", file=str(self.path), count=count))
+
+    def _spelled(self, id_: int) -> str:
+        return next((repr(text) for text, number in self._texts.items() if number == id_), str(id_))
 
     def _misfits(self, picture: NDArray[np.int64]) -> Iterator[int]:
         """The run-length encoded masks that are of another size than their picture, or where that states none, than
@@ -212,37 +280,48 @@ class CocoTable:
 
     def _distinct(self, used: set[int]) -> list[int]:
         """The categories' ids; of several with one name only those in use, as some exports repeat a group's name."""
-        count = Counter(name for name, _ in self._categories.values())
-        ids = [id_ for id_ in sorted(self._categories) if count[self._categories[id_][0]] == 1 or id_ in used]
+        count = Counter(category.name for category in self._categories.values())
+        ids = [id_ for id_ in sorted(self._categories) if count[self._categories[id_].name] == 1 or id_ in used]
         first: dict[str, int] = {}
         for id_ in list(ids):
-            name, entry = self._categories[id_]
+            name, _, line, number = self._categories[id_]
             if name in first:
-                place = f"{self.path} line {entry.line}: categories[{entry.number}]"
+                place = f"{self.path} line {line}: categories[{number}]"
                 complain(f"{place}: ids {first[name]} and {id_} are both called {name!r}: rename one", self.problems)
                 ids.remove(id_)
             first.setdefault(name, id_)
         return ids or sorted(self._categories)[:1]
 
     def _classes_of(self, ids: list[int]) -> Classes:
-        return Classes(tuple(self._categories[id_][0] for id_ in ids), tuple(ids))
+        return Classes(tuple(self._categories[id_].name for id_ in ids), tuple(ids))
 
     def _wrong(self, row: int, what: str) -> None:
-        complain(f"{self._place(row)}: {what}", self.problems)
+        place = self._place(row)
+        complain(f"{place}: {what}", self.problems, file=str(self.path), line=self._line[row])
 
 
 def _id_of(value: dict[str, Any], key: str) -> int | str:
+    """An id: a whole number, also where it is written as 1.0 or "1", or another text."""
     found = value.get(key)
-    if type(found) not in (int, str):
-        raise InputError(f"no {key}" if found is None else f"{key} {found!r} is neither a whole number nor a text")
-    return found  # type: ignore[return-value]
+    if type(found) is float and found.is_integer() and abs(found) < 1 << 53:
+        found = int(found)
+    if type(found) is str and _DIGITS.fullmatch(found):
+        found = int(found)
+    if type(found) is int and abs(found) < _TEXTS:
+        return found
+    if type(found) is str and found:
+        return found
+    raise InputError(f"no {key}" if found is None else f"{key} {str(found)[:40]} is neither a whole number nor a text")
 
 
-def _whole(value: dict[str, Any], key: str) -> int:
+def _side(value: dict[str, Any], key: str) -> int:
+    """An image's height or width, px; 0 where it is not stated."""
     found = value.get(key)
-    if type(found) is not int or abs(found) >= 1 << 62:
-        raise InputError(f"no {key}" if found is None else f"{key} {found!r} is no whole number")
-    return found
+    if not isinstance(found, int | float) or not found > 0:
+        return 0
+    if found > _LONGEST:
+        raise InputError(f"{key} {str(found)[:20]} px: images have at most {_LONGEST:,} px a side")
+    return int(found)
 
 
 def _box(given: Any) -> tuple[float, float, float, float]:

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.regions.objects import Segmentation
+from fishnet.errors import InputError
+
+MOST = 20_000  # objects of an image
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ def instances(map_: NDArray[np.integer], background: tuple[int, ...] = (0,)) -> 
     Args:
         map_: (height, width), whole numbers.
         background: ids that are no objects.
+
+    Raises:
+        InputError: more ids than an image has objects, such as a photograph's values.
     """
     height, width = map_.shape
     flat = map_.T.reshape(-1)
@@ -38,6 +44,8 @@ def instances(map_: NDArray[np.integer], background: tuple[int, ...] = (0,)) -> 
     values = flat[places]
     order = np.argsort(values, kind="stable")  # the places of each id stay in order
     ids, starts = np.unique(values[order], return_index=True)
+    if len(ids) > MOST:
+        raise InputError(f"holds {len(ids):,} numbers: objects are numbered, at most {MOST:,} in an image")
     pieces = np.split(places[order], starts[1:]) if len(ids) else []
     boxes, shapes = [], []
     for piece in pieces:

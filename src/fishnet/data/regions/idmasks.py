@@ -1,13 +1,11 @@
 """Pictures and masks paired by name: each number but 0 in a mask is one object."""
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
 from fishnet.data.findings import Finding
@@ -19,6 +17,7 @@ from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.objects import Objects
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
+from fishnet.images.opening import open_image
 
 LAYOUTS = "images/ and masks/ paired by name"
 ONLY = Classes.of(["object"])
@@ -46,13 +45,15 @@ def read_ids(path: Path) -> NDArray[Any]:
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of size
-                with Image.open(io.BytesIO(content)) as image:
+                with open_image(content) as image:
                     ids = np.asarray(image)
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
         raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
         kind = f"{ids.shape[2]} channels" if ids.ndim == 3 else f"an array of {ids.dtype} and shape {ids.shape}"
         raise InputError(f"{path}: holds {kind}: a mask is one channel of whole numbers, each object's its own")
+    if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
+        raise InputError(f"{path}: holds {ids.min()}: the numbers of objects are 0 or more, 0 for none")
     return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids.astype(ids.dtype.newbyteorder("="))
 
 
@@ -97,8 +98,12 @@ class MaskRegions(FileRegions):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; the mask is read."""
-        ids = read_ids(self.entries[index].mask)
-        found = instances(ids)
+        mask = self.entries[index].mask
+        ids = read_ids(mask)
+        try:
+            found = instances(ids)
+        except InputError as error:
+            raise InputError(f"{mask}: {error}") from None
         return Objects.of(
             found.boxes,
             np.full(len(found.ids), self.label),
@@ -106,6 +111,10 @@ class MaskRegions(FileRegions):
             areas=found.areas,
             segmentations=found.segmentations if self.with_masks else None,
         )
+
+    def stated(self, index: int) -> None:
+        """See :class:`~fishnet.data.regions.base.RegionSet`: objects are in the masks."""
+        return
 
     def place(self, index: int, number: int) -> str:
         """The mask, and the object's number in it."""

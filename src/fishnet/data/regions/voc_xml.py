@@ -1,8 +1,8 @@
 """Pascal VOC's annotation files. Torch-free."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 from fishnet.data.findings import Finding
 from fishnet.data.problems import complain
 from fishnet.errors import InputError
+from fishnet.files.documents import parse_xml
+from fishnet.files.reading import MIB, read_bytes
 
+LARGEST = 16 * MIB  # bytes of an annotation file
+_LONGEST = 1_000_000  # px of an image's side
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -24,6 +28,7 @@ class VocAnnotation:
         names: (n,) of the classes.
         boxes: (n, 4) float32 xmin, ymin, xmax, ymax, as they are.
         lines: (n,) that the objects begin on.
+        difficult: (n,) whether they are marked so.
     """
 
     filename: str
@@ -31,6 +36,7 @@ class VocAnnotation:
     names: tuple[str, ...]
     boxes: NDArray[np.float32]
     lines: tuple[int, ...]
+    difficult: tuple[bool, ...]
 
 
 def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation:
@@ -45,37 +51,27 @@ def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation
             size, and are never needed), or an object without a name or a box; the message gives the line.
     """
     reader = _Reader(path)
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    parser.StartElementHandler = lambda tag, _: reader.start(tag, parser.CurrentLineNumber)
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.text
-    parser.EntityDeclHandler = lambda *_: reader.refuse(parser.CurrentLineNumber)
-    try:
-        parser.Parse(path.read_bytes(), True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except expat.ExpatError as error:
-        raise InputError(f"{path} line {error.lineno}: not XML: {expat.ErrorString(error.code)}") from None
-    names, boxes, lines = [], [], []
+    content = read_bytes(path, LARGEST, "annotation file")
+    parse_xml(content, str(path), start=reader.start, end=reader.end, text=reader.text)
+    names, boxes, lines, difficult = [], [], [], []
     for found in reader.objects:
         try:
             name, box = found.name(), found.box()
         except InputError as error:
-            complain(f"{path} line {found.line}: {error}", problems)
+            complain(f"{path} line {found.line}: {error}", problems, file=str(path), line=found.line)
             continue
         names.append(name)
         boxes.append(box)
         lines.append(found.line)
-    height, width = (_side(reader.values.get(f"size/{key}", "")) for key in ("height", "width"))
+        difficult.append(found.values.get("difficult", "").strip() == "1")
+    height, width = (_side(path, key, reader.values.get(f"size/{key}", "")) for key in ("height", "width"))
     return VocAnnotation(
         reader.values.get("filename", ""),
         (height, width) if height and width else (0, 0),
         tuple(names),
         np.asarray(boxes, np.float32).reshape(-1, 4),
         tuple(lines),
+        tuple(difficult),
     )
 
 
@@ -87,7 +83,7 @@ class _Found:
     values: dict[str, str] = field(default_factory=dict)
 
     def name(self) -> str:
-        name = self.values.get("name", "").strip()
+        name = unicodedata.normalize("NFC", self.values.get("name", "").strip())
         if not name:
             raise InputError("an object without a name")
         return name
@@ -118,7 +114,7 @@ class _Reader:
         self.values: dict[str, str] = {}
         self.objects: list[_Found] = []
 
-    def start(self, tag: str, line: int) -> None:
+    def start(self, tag: str, _: dict[str, str], line: int) -> None:
         if not self.above and tag != "annotation":
             raise InputError(f"{self.path} line {line}: no Pascal VOC annotation: it is <{tag}>, not <annotation>")
         self.above.append(tag)
@@ -135,12 +131,13 @@ class _Reader:
         if place and text.strip():
             values[place] = values.get(place, "") + text
 
-    def refuse(self, line: int) -> None:
-        raise InputError(f"{self.path} line {line}: declares an XML entity: refused, annotations have no use for one")
 
-
-def _side(text: str) -> int:
+def _side(path: Path, key: str, text: str) -> int:
+    """An image's height or width, px; 0 where it is not stated."""
     try:
-        return max(0, int(float(text)))
-    except (ValueError, OverflowError):
+        side = float(text)
+    except ValueError:
         return 0
+    if side > _LONGEST:
+        raise InputError(f"{path}: {key} {text.strip()[:20]} px: images have at most {_LONGEST:,} px a side")
+    return int(side) if side > 0 else 0

@@ -1,13 +1,11 @@
-"""YOLO: a ``data.yaml`` that names classes and pictures, and a text file of normalised objects for each picture."""
+"""YOLO: a ``data.yaml`` that names classes and images, and a text file of normalised objects for each image."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from fishnet.data.files import lines_of, upright_size
@@ -17,11 +15,20 @@ from fishnet.data.pictures import find_pictures
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions, outline_area
 from fishnet.data.regions.objects import Objects
-from fishnet.data.splits import in_order, split_named
+from fishnet.data.regions.orphans import report_orphans
+from fishnet.data.regions.yolo_lines import Form, Row, form_of, read_rows
+from fishnet.data.regions.yolo_pairs import Pairs, pair
+from fishnet.data.regions.yolo_yaml import LARGEST, YoloFile, read_yaml
+from fishnet.data.scanning import Scan, scan
+from fishnet.data.splits import split_named
+from fishnet.data.tails import Tails
 from fishnet.errors import InputError
+from fishnet.files.documents import read_yaml as read_plain
+from fishnet.files.reading import is_regular
 
 LAYOUTS = "YOLO (data.yaml)"
-_BEYOND = 1e-3  # that values may be outside of 0..1 by
+_BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and what training tools keep
+_Wrong = list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -43,28 +50,11 @@ class YoloEntry:
     lines: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class YoloFile:
-    """A ``data.yaml``.
-
-    Attributes:
-        path: of the file.
-        names: of the classes by number.
-        parts: folders and lists of pictures of each part, as the file spells them.
-        root: folder that these start from.
-    """
-
-    path: Path
-    names: dict[int, str]
-    parts: dict[str, tuple[str, ...]]
-    root: Path
-
-
 class YoloRegions(FileRegions):
     """One part of a YOLO data set: boxes ``class x y width height`` or outlines ``class x1 y1 x2 y2 x3 y3 ...``.
 
-    Label files lie where the picture does, with the last folder ``images`` of its path called ``labels``. A picture
-    without one has no objects.
+    Which label file is whose: see :func:`~fishnet.data.regions.yolo_pairs.pair`. A picture without one has no objects.
+    What a line holds: see :func:`~fishnet.data.regions.yolo_lines.form_of`; what follows a box is dropped.
 
     Args:
         file: the ``data.yaml``.
@@ -75,9 +65,11 @@ class YoloRegions(FileRegions):
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: no such pictures, none of them with a label file, or a line that is no object; file and line are
-            named.
+        InputError: no such pictures, none of them with a label file, label files without a picture, or a line that is
+            no object; file and line are named.
     """
+
+    notes: list[Finding]
 
     def __init__(
         self,
@@ -89,21 +81,44 @@ class YoloRegions(FileRegions):
         masks: bool = False,
         problems: list[Finding] | None = None,
     ) -> None:
-        self.folder, self.channels, self.with_masks = file.root, channels, masks
-        self.names = file.names
+        self.file, self.folder, self.channels, self.with_masks = file, file.root, channels, masks
+        self.part_name, self.names, self.notes = part, file.names, []
         numbers = sorted(file.names)
         self.classes = classes or Classes(tuple(file.names[number] for number in numbers), tuple(numbers))
         self.index = {name: i for i, name in enumerate(self.classes.names)}
-        pictures = [path for named in file.parts[part] for path in _pictures(file, part, named)]
-        self.entries = [self._entry(path, problems) for path in dict.fromkeys(pictures)]
-        if not any(entry.text.is_file() for entry in self.entries):
-            first = self.entries[0].text if self.entries else "labels"
+        self._sizes: dict[Path, tuple[int, int]] = {}
+        scanned = Scan()
+        named = [path for place in file.parts[part] for path in _pictures(file, part, place, scanned)]
+        pictures = list(dict.fromkeys(named))
+        self.links = scanned.links
+        self.skipped = {kind: count for kind, count in scanned.skipped.items() if kind not in _BESIDE}
+        pairs = pair(pictures)
+        if len(pairs.missing) == len(pictures):
+            first = pairs.texts[pictures[0]] if pictures else "labels"
             raise InputError(f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other")
+        self._report(pairs, problems)
+        if problems is None:  # a check reads each of them
+            missing = [str(path) for path in pictures if not is_regular(path)]
+            what = f"images of {part} that {file.path} names are not there"
+            action = "add them, or remove them from their list"
+            report_orphans(missing, len(pictures), what, action, "image-missing", problems, self.notes, part)
+        rows = {path: self._rows(pairs.texts[path], problems) for path in pictures}
+        form = self._form(rows, problems)
+        self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in pictures]
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.regions.base.RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
-        size = upright_size(entry.path, self.channels)
+        return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
+
+    def stated(self, index: int) -> Objects:
+        """See :class:`~fishnet.data.regions.base.RegionSet`; reads each picture's header once."""
+        entry = self.entries[index]
+        if entry.path not in self._sizes:
+            self._sizes[entry.path] = upright_size(entry.path, self.channels, self.reading)
+        return self._scaled(entry, self._sizes[entry.path], False)
+
+    def _scaled(self, entry: YoloEntry, size: tuple[int, int], masks: bool) -> Objects:
         scale = np.array([size[1], size[0]], np.float64)
         outlines = [_corners(shape).astype(np.float64) * scale for shape in entry.shapes]
         return Objects.of(
@@ -111,7 +126,7 @@ class YoloRegions(FileRegions):
             [self.index[self.names[number]] for number in entry.classes],
             size,
             areas=[outline_area(corners) for corners in outlines],
-            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if self.with_masks else None,
+            segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if masks else None,
         )
 
     def place(self, index: int, number: int) -> str:
@@ -119,43 +134,82 @@ class YoloRegions(FileRegions):
         entry = self.entries[index]
         return f"{entry.text} line {entry.lines[number]}" if 0 <= number < len(entry.lines) else str(entry.text)
 
-    def _entry(self, path: Path, problems: list[Finding] | None) -> YoloEntry:
-        text = _text_of(path)
-        rows = []
+    def _report(self, pairs: Pairs, problems: list[Finding] | None) -> None:
+        """Reports what pairs with nothing, and what pairs by the end of its name alone."""
+        report_orphans(
+            [str(path) for path in pairs.alone], pairs.labels, "label files have no image",
+            "name them like their images, or remove them", "label-without-image", problems, self.notes,
+            self.part_name,
+        )  # fmt: skip
+        missing = [str(path) for path in pairs.missing]
+        if pairs.alone:
+            report_orphans(
+                missing, len(pairs.texts), "images have no label file, while some label files have no image",
+                "name the label files like their images", "image-without-label", problems, self.notes, self.part_name,
+            )  # fmt: skip
+        elif missing:
+            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            self._note("image-without-label", f"images of {len(pairs.texts):,} have no label file: {some}", missing)
+        if pairs.by_tail:
+            first = pairs.by_tail[0]
+            what = f"images have a label file of another name, such as {first} and {pairs.texts[first].name}"
+            self._note("label-paired-by-tail", what, pairs.by_tail)
+
+    def _note(self, code: str, what: str, concerned: "list[str] | list[Path] | int") -> None:
+        count = concerned if isinstance(concerned, int) else len(concerned)
+        message = f"{self.file.path}: {self.part_name}: {count:,} {what}"
+        self.notes.append(Finding(code, message, split=self.part_name, file=str(self.file.path), count=count))
+
+    def _rows(self, text: Path, problems: list[Finding] | None) -> tuple[list[Row], _Wrong]:
         try:
-            for line, row in lines_of(text) if text.is_file() else ():
-                try:
-                    rows.append((*self._object(row), line))
-                except InputError as error:
-                    complain(f"{text} line {line}: {error}", problems)
+            return read_rows(text) if os.path.exists(text) else ([], [])  # noqa: PTH110 (of a name of any length)
         except InputError as error:
-            complain(str(error), problems)
-        classes, shapes, lines = zip(*rows, strict=True) if rows else ((), (), ())
+            complain(str(error), problems, file=str(text))
+        return [], []
+
+    def _form(self, rows: dict[Path, tuple[list[Row], _Wrong]], problems: list[Finding] | None) -> Form | None:
+        """How the lines are read; None where a check found that nobody can say."""
+        values = [row.values for some, _ in rows.values() for row in some]
+        try:
+            form = form_of(values, self.file.keypoints)
+        except InputError as error:
+            complain(f"{self.file.path}: {self.part_name}: {error}", problems, "label-ambiguous")
+            return None
+        more = sum(len(row) > 4 for row in values)
+        if form.dropped and more:
+            self._note("label-values-dropped", f"lines hold {form.dropped} after the box: dropped", more)
+        if form.corners:
+            what = "lines, which are all, hold four corners: read as outlines, whose upright boxes are learnt"
+            self._note("label-four-corners", what, len(values))
+        return form
+
+    def _entry(
+        self, path: Path, text: Path, rows: list[Row], wrong: _Wrong, form: Form | None, problems: list[Finding] | None
+    ) -> YoloEntry:
+        faults, kept = list(wrong), []
+        for row in rows if form else ():
+            try:
+                kept.append((*self._object(row, form or Form()), row.line))
+            except InputError as error:
+                faults.append((row.line, str(error)))
+        for line, fault in sorted(faults):
+            complain(f"{text} line {line}: {fault}", problems, file=str(text), line=line)
+        classes, shapes, lines = zip(*kept, strict=True) if kept else ((), (), ())
         return YoloEntry(path, text, classes, shapes, lines)
 
-    def _object(self, row: str) -> tuple[int, NDArray[np.float32]]:
-        word, *words = row.split()
-        try:
-            number, values = float(word), np.array([float(word) for word in words], np.float32)
-        except ValueError:
-            raise InputError(f"holds something that is no number: {row[:40]!r}") from None
+    def _object(self, row: Row, form: Form) -> tuple[int, NDArray[np.float32]]:
+        number = float(row.word)
         if number not in self.names:
             known = (
                 ", ".join(map(str, self.names)) if len(self.names) <= 10 else f"{min(self.names)} to {max(self.names)}"
             )
-            raise InputError(f"class {word} is not among the names, which have {known}")
+            raise InputError(f"class {row.word[:20]} is not among the names, which have {known}")
         if self.names[int(number)] not in self.index:
             raise InputError(f"class {self.names[int(number)]!r} is not known ({', '.join(self.classes.names[:5])})")
-        if len(values) != 4 and (len(values) < 6 or len(values) % 2):
-            raise InputError(
-                f"{len(values)} numbers after the class: a box has 4, an outline x and y of three points or more"
-            )
-        if not ((values >= -_BEYOND) & (values <= 1 + _BEYOND)).all():
-            bad = values[~((values >= -_BEYOND) & (values <= 1 + _BEYOND))][0]
-            raise InputError(f"{bad:g} is outside of 0 to 1: values are shares of the picture's width and height")
-        if self.with_masks and len(values) == 4:
+        shape = form.shape(row.values)
+        if self.with_masks and len(shape) == 4:
             raise InputError("a box (or an outline of two points), but masks take three points: use train detect")
-        return int(number), values
+        return int(number), shape
 
 
 def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -166,32 +220,37 @@ def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], np.float32)
 
 
-def _text_of(picture: Path) -> Path:
-    """The label file of a picture."""
-    parts = list(picture.with_suffix(".txt").parts)
-    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
-    if places:
-        parts[places[-1]] = "labels"
-    return Path(*parts)
+def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[Path]:
+    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it.
 
-
-def _pictures(file: YoloFile, part: str, named: str) -> Iterator[Path]:
-    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it."""
+    ``scanned`` gathers what else lies in a folder.
+    """
     bare = named
     while bare.startswith(("../", "./")):
         bare = bare.partition("/")[2]
     places = [folder / name for name in (named, bare) for folder in (file.root, file.path.parent)]
-    place = next((place for place in places if place.exists()), None)
+    place = next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110 (of any length)
     if place is None:
         raise InputError(f"{file.path}: {part}: no such folder or list: {places[0]}")
+    file.check_place(part, place)
     if place.is_dir():
-        found = find_pictures(Path(os.path.normpath(place)))
-        if not found:
+        inside = scan(Path(os.path.normpath(place)), file.root)
+        if not inside.images:
             raise InputError(f"{file.path}: {part}: no picture in {place}")
-        yield from found
+        scanned.skipped.update(inside.skipped)
+        scanned.links += inside.links
+        yield from inside.images
         return
-    for _, row in lines_of(place):
-        yield Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
+    tails: Tails | None = None
+    for line, row in lines_of(place):
+        path = Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
+        if not is_regular(path):
+            tails = tails or Tails(find_pictures(file.root))
+            try:
+                path = tails.find(row) or path
+            except InputError as error:
+                raise InputError(f"{place} line {line}: {error}") from None
+        yield path
 
 
 def find_yolo(data: Path) -> Path | None:
@@ -207,54 +266,10 @@ def find_yolo(data: Path) -> Path | None:
 
 def _fits(path: Path) -> bool:
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError):
+        content = read_plain(path, LARGEST)
+    except InputError:
         return False
     return isinstance(content, dict) and "names" in content and any(split_named(str(key)) for key in content)
-
-
-def read_yaml(path: Path) -> YoloFile:
-    """Reads a ``data.yaml``.
-
-    Raises:
-        InputError: not YAML, no names, names that are not unique, or no part.
-    """
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected the keys names, train and val")
-    given = content.get("names")
-    numbered = dict(enumerate(given)) if isinstance(given, list) else given
-    if not isinstance(numbered, dict) or not numbered or not all(type(key) is int for key in numbered):
-        raise InputError(f"{path}: names must list the classes: [cat, dog], or 0: cat, 1: dog")
-    names = {key: str(name) for key, name in sorted(numbered.items())}
-    try:
-        Classes(tuple(names.values()), tuple(names))
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    found = {
-        part: _listed(path, key, value) for key, value in content.items() if (part := split_named(str(key))) and value
-    }
-    if not found:
-        raise InputError(f"{path}: names no part: train and val must say where the pictures are")
-    base = content.get("path")
-    root = path.parent / str(base) if base else path.parent
-    return YoloFile(
-        path, names, {part: found[part] for part in in_order(found)}, root if root.is_dir() else path.parent
-    )
-
-
-def _listed(path: Path, key: Any, value: Any) -> tuple[str, ...]:
-    places = value if isinstance(value, list) else [value]
-    if not all(isinstance(place, str) for place in places):
-        raise InputError(f"{path}: {key} must be a folder, a .txt list of pictures, or several of these")
-    return tuple(places)
 
 
 def open_yolo(
@@ -264,7 +279,12 @@ def open_yolo(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
+    trusted: bool = False,
 ) -> dict[str, YoloRegions]:
-    """Opens a ``data.yaml``. Raises InputError, see :func:`read_yaml` and :class:`YoloRegions`."""
-    file = read_yaml(path)
+    """Opens a ``data.yaml``; ``trusted``: see :class:`~fishnet.data.regions.yolo_yaml.YoloFile`.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.regions.yolo_yaml.read_yaml` and :class:`YoloRegions`.
+    """
+    file = read_yaml(path, trusted)
     return {part: YoloRegions(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}

@@ -1,0 +1,133 @@
+"""What the classes, names and files of labelled images tell of a whole dataset, without decoding an image."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
+from unicodedata import normalize
+
+from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.entries import EntrySet
+from fishnet.data.findings import Finding
+from fishnet.data.scanning import beside, skipped_line
+
+SMALL = 4  # images of a class in train, below which it is reported
+IMBALANCE = 20  # times as many images in the largest class as in the smallest
+SKIPPED = 0.01  # share of the files that are not read, above which it is a warning
+SAME_NAMES = 0.5  # share of a split's images whose names are those of images in train
+SHOWN = 5  # names in a message
+
+
+def plausibility(sets: Mapping[str, LabelledSet]) -> list[Finding]:
+    """What is doubtful in classification data.
+
+    Args:
+        sets: by split.
+
+    Returns:
+        Findings, dataset by dataset and split by split. Reads no image.
+    """
+    return [
+        *class_names(sets),
+        *_class_counts(sets),
+        *_same_names(sets),
+        *files_beside(sets),
+    ]
+
+
+def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+    """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
+    yield from files_skipped(sets)
+    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
+
+
+def files_skipped(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+    """Files that were not read, and links that were not followed; of any level."""
+    total = sum(len(part) for part in sets.values())
+    skipped = skipped_in(sets)
+    if skipped:
+        count = sum(skipped.values())
+        code = "file-skipped-share" if count > SKIPPED * (total + count) else "file-skipped"
+        yield Finding(code, skipped_line(skipped), count=count)
+    for link in dict.fromkeys(link for part in sets.values() for link in part.links):
+        yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
+
+
+def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
+    """How many files beside the images of all splits were not read, by ending."""
+    annotated = [part for part in sets.values() if isinstance(part, EntrySet)]
+    paths = [
+        entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
+    ]
+    if paths:
+        return beside(paths)
+    counted = {id(part.skipped): part.skipped for part in sets.values()}  # what is held out has that of the rest
+    return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
+
+
+def note_lines(sets: Mapping[str, PictureSet]) -> list[str]:
+    """The notes of the opening that a training says: what was skipped, left out or found in another place."""
+    findings = [one for one in files_beside(sets) if one.severity == "note"]
+    return [one.message for one in findings]
+
+
+def class_names(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+    """Classes whose names differ in case and spaces alone; of any level."""
+    names = next(iter(sets.values())).classes.names if sets else ()
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault("".join(normalize("NFKC", name).casefold().split()), []).append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            shown = ", ".join(repr(name) for name in group)
+            yield Finding("class-alike", f"the classes {shown} differ in case or spaces alone", count=len(group))
+
+
+def _class_counts(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+    split = "train" if "train" in sets else "all" if "all" in sets else ""
+    if not split:
+        return
+    names = sets[split].classes.names
+    counts = Counter(int(label) for label in sets[split].labels)
+    small = [f"{name} ({counts[i]})" for i, name in enumerate(names) if counts[i] < SMALL]
+    if small:
+        message = f"{len(small):,} of {len(names):,} classes have fewer than {SMALL} images: {_listed(small)}"
+        yield Finding("class-small", message, split, count=len(small))
+    some = [count for count in counts.values() if count]
+    if some and max(some) >= IMBALANCE * min(some):
+        largest, smallest = (names[key] for key in (max(counts, key=counts.get), min(counts, key=counts.get)))  # type: ignore[arg-type]
+        message = f"{largest} has {max(some):,} images, {smallest} {min(some):,}"
+        yield Finding("class-imbalance", message, split)
+    if split == "train" and "val" in sets:
+        seen = set(map(int, sets["val"].labels))
+        lacking = [names[i] for i in sorted(counts) if i not in seen]
+        if lacking:
+            message = f"{len(lacking):,} of {len(names):,} classes have no image in val: {_listed(lacking)}"
+            yield Finding("class-unvalidated", message, "val", count=len(lacking))
+
+
+def _same_names(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+    if "train" not in sets:
+        return
+    train = {(sets["train"].labels[i], _base(sets["train"], i)) for i in range(len(sets["train"]))}
+    for split in ("val", "test"):
+        part = sets.get(split)
+        if part is None or not len(part):
+            continue
+        same = [i for i in range(len(part)) if (part.labels[i], base := _base(part, i)) in train and not _counts(base)]
+        if len(same) > SAME_NAMES * len(part):
+            message = f"{len(same):,} of {len(part):,} images have the name of an image of their class in train"
+            yield Finding("image-same-name", f"{message} ({part.source(same[0])})", split, count=len(same))
+
+
+def _base(part: LabelledSet, index: int) -> str:
+    return PurePath(part.key(index)).name
+
+
+def _counts(name: str) -> bool:
+    """Whether a name is a mere number, such as ``0007.png``, with which each folder may begin anew."""
+    return re.fullmatch(r"\D{0,5}\d{1,6}\.\w+", name) is not None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,113 @@
+"""Where the images of a COCO file are. Torch-free."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fishnet.data.tails import Tails, spellings
+from fishnet.errors import InputError
+from fishnet.files.reading import is_regular
+from fishnet.files.walking import walk
+
+_PROBED = 20  # images that are looked for in each place
+_MOST = 300_000  # files that are looked through for one that is not in its place
+
+
+@dataclass
+class Located:
+    """The image files of an annotation file.
+
+    Attributes:
+        folder: that the names start from.
+        paths: one a name; where the image should be if it is not there.
+        by_tail: numbers of the names that were found by the end of their path.
+        missing: numbers of the names without an image.
+        doubtful: a message for each name that may be one of several images.
+    """
+
+    folder: Path
+    paths: list[Path] = field(default_factory=list)
+    by_tail: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    doubtful: list[tuple[int, str]] = field(default_factory=list)
+
+
+def locate(names: Sequence[str], places: Sequence[Path], roots: Iterable[Path]) -> Located:
+    """Finds the images that an annotation file names.
+
+    Args:
+        names: as the file spells them.
+        places: folders that they may start from; the first that holds one of the first images counts.
+        roots: folders that the others are looked for in, by the ends of their paths.
+    """
+    probed = [spelled for name in names[:_PROBED] for spelled in spellings(name)]
+    chosen = next((place for place in places if any(is_regular(place / name) for name in probed)), places[0])
+    located, listed = Located(chosen), Listed()
+    for number, name in enumerate(names):
+        direct = [chosen / spelled for spelled in spellings(name)]
+        path = next((path for path in direct if listed.has(path)), None)
+        located.paths.append(path or direct[0])
+        if path is None:
+            located.missing.append(number)
+    if located.missing:
+        _find(names, located, Tails(_below(roots)))
+    return located
+
+
+class Listed:
+    """Which files there are, each folder listed once."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def names(self, folder: str) -> set[str]:
+        """Of all that is in a folder; none where it cannot be listed."""
+        if folder not in self._names:
+            try:
+                self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
+            except (OSError, ValueError):
+                self._names[folder] = set()
+        return self._names[folder]
+
+    def has(self, path: Path) -> bool:
+        """Whether there is something at a path."""
+        folder, name = os.path.split(path)
+        return name in self.names(folder)
+
+
+def _below(roots: Iterable[Path]) -> list[Path]:
+    """The files in some folders; none of a folder that holds more than a dataset does."""
+    files: list[Path] = []
+    for root in roots:
+        try:
+            files += walk(root, entries=_MOST)
+        except InputError:
+            continue
+    return files
+
+
+def _find(names: Sequence[str], located: Located, tails: Tails) -> None:
+    """Finds what is missing by the ends of the paths; never one image for two names."""
+    absent = set(located.missing)
+    taken = {path for number, path in enumerate(located.paths) if number not in absent}
+    found: dict[Path, list[int]] = {}
+    for number in located.missing:
+        try:
+            path = tails.find(names[number], located.folder)
+        except InputError as error:
+            located.doubtful.append((number, str(error)))
+            continue
+        if path is not None and path not in taken:
+            found.setdefault(path, []).append(number)
+    for path, numbers in found.items():
+        if len(numbers) == 1 or len({names[number] for number in numbers}) == 1:
+            for number in numbers:
+                located.paths[number] = path
+                located.by_tail.append(number)
+        else:
+            first, second = (names[number] for number in numbers[:2])
+            located.doubtful += [(number, f"{first} and {second} may both be {path}") for number in numbers]
+    doubtful = {number for number, _ in located.doubtful}
+    located.by_tail.sort()
+    located.missing = [n for n in located.missing if n not in doubtful and n not in set(located.by_tail)]

@@ -1,0 +1,130 @@
+"""The image files in a folder, and a count of everything else that lies there. Torch-free."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fishnet.data.pictures import EXTENSIONS
+from fishnet.errors import InputError
+from fishnet.files.reading import is_regular, open_regular
+from fishnet.files.walking import inside, is_system, walk
+
+SHOWN = 5  # endings in a line
+BESIDE = (
+    ".txt", ".xml", ".json", ".csv", ".yaml", ".yml", ".names", ".data", ".cache", ".md", ".mat", ".html",
+    ".tfw", ".pgw", ".jgw", ".prj", ".ovr", ".zip", ".tar", ".gz",
+)  # fmt: skip
+"""What lies beside annotated images and is none."""
+_HEAD = 16  # bytes of a file that say what it is
+_MAGIC = (
+    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY",
+    b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
+)  # fmt: skip
+
+
+@dataclass
+class Scan:
+    """What lies in a folder and below it.
+
+    Attributes:
+        images: the image files, sorted.
+        skipped: how many other files there are, by their ending in lower case, such as ``.txt``; hidden files and those
+            that systems leave behind do not count.
+        links: linked folders that were not followed, since they lead outside of the dataset.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    links: list[Path] = field(default_factory=list)
+
+
+def scan(folder: Path, within: Path | None = None) -> Scan:
+    """Looks for images by the endings of the files; those without an ending are known by their first bytes.
+
+    Args:
+        folder: the folder.
+        within: the dataset's root: links to folders inside of it are followed, others are not. By default the folder.
+
+    Raises:
+        InputError: a folder that cannot be read, or see :func:`~fishnet.files.walking.walk`.
+    """
+    result = Scan()
+    waiting, seen = [folder], set[str]()
+    while waiting:
+        place = waiting.pop()
+        links: list[Path] = []
+        for path in walk(place, skipped=links):
+            kind = _kind(path)
+            if kind is None:
+                result.images.append(path)
+            else:
+                result.skipped[kind] += 1
+        for link in links:
+            target = os.path.realpath(link)
+            if within is None or not inside(within, link) or inside(link, folder):
+                result.links.append(link)
+            elif target not in seen:
+                seen.add(target)
+                waiting.append(link)
+    result.images.sort()
+    return result
+
+
+def beside(images: Iterable[Path]) -> Counter[str]:
+    """How many files lie in the folders of some images that are neither images nor of a kind that annotations have.
+
+    Args:
+        images: of annotated data, where annotations say which files are used.
+    """
+    skipped = Counter[str]()
+    for folder in sorted({path.parent for path in images}):
+        try:
+            with os.scandir(folder) as entries:
+                endings = [os.path.splitext(entry.name)[1].lower() for entry in entries if not is_system(entry.name)]  # noqa: PTH122
+        except OSError:
+            continue
+        skipped.update(ending for ending in endings if ending and ending not in EXTENSIONS and ending not in BESIDE)
+    return skipped
+
+
+def _kind(path: Path) -> str | None:
+    """What a file is counted as; None for images."""
+    ending = path.suffix.lower()
+    if ending and ending not in EXTENSIONS:
+        return ending
+    if not is_regular(path):
+        return "broken link" if path.is_symlink() and not path.exists() else "no regular file"
+    return None if ending or _begins_as_image(path) else "no ending"
+
+
+def _begins_as_image(path: Path) -> bool:
+    try:
+        with open_regular(path) as file:
+            return is_image(file.read(_HEAD))
+    except (InputError, OSError):
+        return False
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file's first 16 bytes are those of an image format that is read."""
+    if head.startswith(_MAGIC):
+        return True
+    if head.startswith(b"BM"):
+        return head[6:10] == bytes(4)  # reserved in a BMP's header
+    if head[:1] == b"P":
+        return head[1:2] in b"123456" and head[2:3].isspace()  # PGM and PPM
+    return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or (
+        head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
+    )
+
+
+def skipped_line(skipped: Counter[str]) -> str:
+    """Such as ``skipped 12 files: 9 .heic, 3 .txt``; empty where nothing was skipped."""
+    if not skipped:
+        return ""
+    total = sum(skipped.values())
+    kinds = [f"{count:,} {ending}" for ending, count in skipped.most_common(SHOWN)]
+    rest = total - sum(count for _, count in skipped.most_common(SHOWN))
+    return f"skipped {total:,} file{'s' * (total != 1)}: {', '.join([*kinds, *([f'{rest:,} others'] if rest else [])])}"

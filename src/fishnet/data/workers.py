@@ -1,0 +1,89 @@
+"""Processes that read images for a loader: what their death means, in one line instead of a traceback or a hang."""
+
+import multiprocessing.queues
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fishnet.errors import WorkError
+
+_NO_SHARED_MEMORY, _NOT_PASSED_ON = 75, 76  # exit codes of ours
+_SIGNALS = {
+    "Killed": "was killed, most likely by the system for lack of memory",
+    "Segmentation fault": "crashed with a segmentation fault",
+}
+
+
+class WorkerDiedError(WorkError):
+    """A process that reads images for a loader has ended before its work was done."""
+
+
+def prepare_worker(_number: int) -> None:
+    """For ``DataLoader(worker_init_fn=...)``: a worker that cannot hand on its images ends instead of waiting for ever.
+
+    Batches travel through shared memory, from a thread of the queue. Python prints what fails there and forgets the
+    batch, which the loader then waits for.
+    """
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(_end)
+    for name in ("SIGBUS", "SIGSEGV", "SIGFPE"):  # torch's handlers would each write a line of their own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
+def _end(error: Exception, _batch: Any) -> None:
+    full = "No space left" in str(error) or "shared memory" in str(error)
+    os._exit(_NO_SHARED_MEMORY if full else _NOT_PASSED_ON)
+
+
+@contextmanager
+def watched_workers() -> Iterator[None]:
+    """Around whatever reads from a loader; a decorator as well.
+
+    torch notices a dead worker in a signal handler, so that its error may come up anywhere in the main thread.
+
+    Raises:
+        WorkerDiedError: a worker has ended before its work was done: a WorkError that says why, and what to do.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        raise WorkerDiedError(
+            f"a process that reads images {cause}: with --workers 0 images are read without further processes"
+        ) from error
+
+
+def _cause(error: BaseException) -> str | None:
+    """Why a worker died, from torch's error and those that led to it; None for other errors."""
+    text = ""
+    link: BaseException | None = error
+    while link is not None:
+        text += f"\n{link}"
+        link = link.__cause__ or link.__context__
+    if re.search(r"Caught MemoryError in DataLoader worker", text):
+        return "ran out of memory"
+    if not re.search(r"DataLoader worker \(pid", text):
+        return None
+    died = re.search(r"killed by signal: ([^.\n]*)", text)
+    code = re.search(r"exit code (\d+)", text)
+    if (died and died[1].strip() == "Bus error") or (code and int(code[1]) == _NO_SHARED_MEMORY):
+        return f"found no room in shared memory ({_shared_memory()})"
+    if died:
+        return _SIGNALS.get(died[1].strip(), f"was ended by a signal ({died[1].strip()})")
+    if code and int(code[1]) == _NOT_PASSED_ON:
+        return "could not hand on its images (too many open files?)"
+    return f"ended unexpectedly{f' with exit code {code[1]}' if code else ''}"
+
+
+def _shared_memory() -> str:
+    try:
+        return f"/dev/shm holds {shutil.disk_usage('/dev/shm').total / 2**20:,.0f} MB; docker: --shm-size 2g"
+    except OSError:
+        return "/dev/shm"

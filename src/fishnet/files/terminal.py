@@ -1,0 +1,72 @@
+"""Standard output and error, with what data would command the terminal with written as escapes."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+from fishnet.files.text import printable_lines
+
+
+class EscapedStream:
+    """A text stream that writes control characters as escapes; newlines and tabs stay. All else is the stream's own.
+
+    Args:
+        stream: the stream to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text, see :func:`~fishnet.files.text.printable_lines`."""
+        self.stream.write(printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Writes several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def bare(stream: TextIO) -> TextIO:
+    """The stream below an :class:`EscapedStream`, for what draws with control characters of its own, such as a bar."""
+    return stream.stream if isinstance(stream, EscapedStream) else stream
+
+
+@contextmanager
+def escaped_output() -> Iterator[None]:
+    """Inside, whatever is printed has its control characters escaped.
+
+    A standard stream that the caller has closed is replaced by one that goes nowhere, so that no file that is opened
+    later takes its number.
+    """
+    reserve_standard_streams()
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast("TextIO", EscapedStream(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def reserve_standard_streams() -> None:
+    """Opens the null device in the place of each standard stream that is closed."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def give_up_output() -> None:
+    """Sends standard output nowhere from now on, after a write to it has failed."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

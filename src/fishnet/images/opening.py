@@ -1,0 +1,245 @@
+"""The one place where image files are opened: an explicit list of formats, and bounds before anything is decoded.
+
+Pillow knows more than forty formats. Some of them start other programs (EPS starts Ghostscript), many are hardly ever
+tried. Only the formats of :data:`FORMATS` are read, whatever a file is called.
+"""
+
+import io
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
+
+from fishnet.errors import InputError
+from fishnet.images.reading import MAX_PIXELS
+from fishnet.images.tiff import check_layout, is_tiff
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
+MEMORY = 1_000_000_000
+"""bytes that decoding one image may take where the user has not set another limit of pixels."""
+
+_SCANS = 256  # of a JPEG file: a progressive photo has about 10, and each takes as long as the whole image
+_CONVERTED = 4  # bytes a px of the RGB image that others are converted to
+_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}  # bytes a px before that, of numbers with their 8 bits; of I;16
+_SHORT, _OTHER = 5, 4  # and of all others
+_LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}  # bytes a px at the peak, as measured: these keep several copies
+_MOST = 24  # bytes a px of any image
+_BUSY = threading.Lock()
+
+# What files of other kinds begin with, at which byte; the first that fits is named.
+_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"%!PS", "PostScript (EPS)"),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"8BPS", "a Photoshop file (PSD)"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+    (4, b"ftypcrx", "a camera's raw file"),
+    (4, b"ftyp", "a video"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (4, b"JXL ", "JPEG XL"),
+    (0, b"\x00\x00\x01\x00", "an icon (ICO)"),
+    (0, b"\x00\x00\x02\x00\x01", "a cursor (CUR)"),
+    (0, b"icns", "an icon (ICNS)"),
+    (0, b"gimp xcf", "a GIMP file (XCF)"),
+    (0, b"v/1\x01", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"qoif", "QOI"),
+    (0, b"DDS ", "a DirectDraw surface (DDS)"),
+    (0, b"\xd7\xcd\xc6\x9a", "a Windows metafile (WMF)"),
+    (0, b"\x01\xda", "an SGI image"),
+    (0, b"/* XPM */", "an X pixmap (XPM)"),
+    (0, b"\x89HDF", "an HDF5 file"),
+    (0, b"GRIB", "a GRIB file"),
+    (0, b"BUFR", "a BUFR file"),
+    (0, b"CDF", "a NetCDF file"),
+    (0, b"II\xbc\x01", "JPEG XR"),
+    (0, b"\x0a\x05\x01", "a PCX file"),
+    (0, b"BLP", "a BLP texture"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS in place of the file (run: git lfs pull)"),
+    (0, b"<!DOCTYPE html", "a web page"),
+    (0, b"<!doctype html", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"<svg", "SVG"),
+    (0, b"<?xml", "XML (perhaps SVG)"),
+    (0, b"{", "JSON"),
+)
+
+
+class UnknownImageError(InputError):
+    """A file that is no image, or of a format that is not read."""
+
+
+def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> ImageFile:
+    """Opens an image file of one of :data:`FORMATS`, by its content; its pixels are not decoded yet.
+
+    Args:
+        content: the file's bytes, or the file, open for reading.
+        max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
+
+    Raises:
+        UnknownImageError: no image, or of a format that is not read; the message names it.
+        InputError: of too many px, one that would take more than :data:`MEMORY` to decode, or one whose layout is made
+            to fill memory.
+        Errors of Pillow for a broken file.
+    """
+    head = content[:256] if isinstance(content, bytes) else _head(content)
+    if isinstance(content, bytes):
+        _check_content(content)
+    try:
+        image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content)
+    except UnidentifiedImageError:
+        raise UnknownImageError(_what_else(head)) from None
+    try:
+        _check_size(image, max_pixels)
+    except InputError:
+        image.close()
+        raise
+    return image
+
+
+def _opened(file: BinaryIO) -> ImageFile:
+    """Pillow's opening. Its own limit of pixels is one for the whole process: it is lifted for this moment alone."""
+    with _BUSY:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image, 1 to 8; 1, upright, where none is stored or it cannot be read.
+
+    Of a TIFF file Pillow turns the pixels as it decodes them: after that it is 1.
+    """
+    return _orientation(image.getexif)
+
+
+def upright_size(image: ImageFile) -> tuple[int, int]:
+    """Height and width of an opened image once it is turned upright, px; it is not decoded, unless it is a PNG."""
+    lies = orientation(image) in _LYING and image.format != "TIFF"  # of a TIFF Pillow says the upright size
+    return (image.width, image.height) if lies else (image.height, image.width)
+
+
+def _orientation(exif: Callable[[], Image.Exif]) -> int:
+    try:
+        value = exif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF raises nearly every kind of error, and says nothing of the pixels
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+_LYING = (5, 6, 7, 8)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: Image.Image, turn: int) -> Image.Image:
+    """An image turned by an EXIF orientation, 1 to 8 (CIPA DC-008, tag 274); the image itself for 1, never a copy."""
+    if turn not in _TURNS:
+        return image
+    turned = image.transpose(_TURNS[turn])
+    turned.info = {key: value for key, value in turned.info.items() if key == "transparency"}  # turned once only
+    return turned
+
+
+def turned_by_exif(content: bytes | BinaryIO) -> bool:
+    """Whether an image file's EXIF orientation is another than upright, so that its stored pixels lie otherwise.
+
+    Raises:
+        InputError: see :func:`open_image`.
+    """
+    with open_image(content) as image:
+        return orientation(image) != 1
+
+
+def _check_size(image: ImageFile, max_pixels: int | None) -> None:
+    """Raises InputError for too many px, or too much memory."""
+    width, height = image.size
+    if too_many(width * height, max_pixels):
+        raise InputError(
+            f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels or MAX_PIXELS:,}): "
+            f"raise --max-pixels to {width * height} if you trust the file"
+        )
+    if width * height * _MOST > MEMORY:
+        check_memory(image, _bytes_a_pixel(image), max_pixels)
+
+
+def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -> None:
+    """Refuses an image that takes too much memory, unless the user has set a limit of pixels.
+
+    Args:
+        image: opened.
+        bytes_a_pixel: what decoding it takes at most.
+        max_pixels: see :class:`~fishnet.images.reading.Reading`.
+
+    Raises:
+        InputError: more than :data:`MEMORY`.
+    """
+    (width, height), need = image.size, image.width * image.height * bytes_a_pixel
+    if max_pixels is None and need > MEMORY:
+        raise InputError(
+            f"refused, {width:,} x {height:,} px of {image.format} {image.mode} take {need / 1e9:.1f} GB to decode: "
+            f"set --max-pixels {width * height} if you trust the file"
+        )
+
+
+def _bytes_a_pixel(image: ImageFile) -> int:
+    stored = _SHORT if image.mode.startswith("I;16") else _DECODED.get(image.mode, _OTHER)
+    # of a PNG its own getexif would decode all pixels
+    turned = _orientation(partial(Image.Image.getexif, image)) != 1
+    as_it_is = image.mode == "RGB" and "transparency" not in image.info and not turned
+    return max(stored, _LIBRARIES.get(image.format or "", 0)) + (0 if as_it_is else _CONVERTED)
+
+
+def too_many(pixels: int, max_pixels: int | None) -> bool:
+    """Whether an image of so many px is refused."""
+    return pixels > (MAX_PIXELS if max_pixels is None else max_pixels)
+
+
+def _check_content(content: bytes) -> None:
+    """Raises InputError for a file that is laid out to take time or memory."""
+    if content.startswith(b"\xff\xd8\xff") and too_many_scans(content):
+        raise InputError(f"refused, a JPEG of more than {_SCANS} scans, made to take long: save it anew")
+    if is_tiff(content):
+        check_layout(content)
+
+
+def too_many_scans(jpeg: bytes) -> bool:
+    """Whether a JPEG file has more scans than any photo: each costs as much time as the whole image."""
+    return jpeg.count(b"\xff\xda") > _SCANS  # never within the coded data itself, where 0 follows 0xff
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(256)
+    file.seek(0)
+    return head
+
+
+def _what_else(head: bytes) -> str:
+    """What a file is that is no image of the formats that are read."""
+    if not head:
+        return "not a picture that can be read: the file is empty"
+    text: Any = next((name for at, begin, name in _OTHERS if head.startswith(begin, at)), None)
+    if text is None:
+        return "not a picture that can be read"
+    return f"not a picture that can be read: it is {text}, which is not opened: save it as PNG, TIFF or JPEG"

@@ -1,0 +1,185 @@
+"""Which files of a folder are images, what is counted, and which links are followed."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from fishnet.data.folder import ImageFolder, split_folders
+from fishnet.data.labels import Classes
+from fishnet.data.open import open_labelled
+from fishnet.data.pictures import find_pictures
+from fishnet.data.plausibility import note_lines, plausibility, skipped_in
+from fishnet.data.quick import quick_findings
+from fishnet.data.regions.open import open_regions
+from fishnet.data.scanning import scan, skipped_line
+from fishnet.errors import InputError
+from tests.makers import CLASSES, image_folder, picture, split_folder
+from tests.region_makers import voc_folder
+
+NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))  # type: ignore[arg-type]
+
+
+def opened(data: Path) -> dict[str, object]:
+    return dict(open_labelled(str(data), 3, val_fraction=0.25, seed=0, whole=True))
+
+
+def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 5)
+    for name in ("a.heic", "b.HEIC", "notes.txt", "LICENSE", "c.tar.gz"):
+        (root / "red" / name).write_text("text")
+    for name in ("@eaDir", ".ipynb_checkpoints", "__MACOSX", "lost+found", "$RECYCLE.BIN"):  # of systems
+        (root / "red" / name).mkdir()
+        picture("red", 1).save(root / "red" / name / "0.png")
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        (root / "red" / name).write_text("text")
+    found = ImageFolder(root)
+    assert len(found) == 15
+    assert found.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no ending": 1}
+    skipped: dict[str, int] = {}
+    assert len(find_pictures(root)) == 15
+    line = "skipped 5 files: 2 .heic, 1 .txt, 1 no ending, 1 .gz"
+    sets = {"all": found}
+    assert sorted(skipped_line(found.skipped)) == sorted(line)
+    assert [one.code for one in plausibility(sets)] == ["file-skipped-share"]
+    assert skipped == {}
+    assert note_lines(sets) == []
+
+
+def test_few_skipped_files_are_a_note(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 40)
+    (root / "red" / "readme.txt").touch()
+    sets = open_labelled(str(root), 3, val_fraction=0.25, seed=0)
+    assert skipped_in(sets) == {".txt": 1}, "what was held out is the same folder"
+    assert note_lines(sets) == ["skipped 1 file: 1 .txt"]
+
+
+def test_files_beside_annotated_images(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=6)
+    images = data / "JPEGImages"
+    for name in ("a.heic", "b.HEIC", "notes.txt", "Thumbs.db"):
+        (images / name).touch()
+    sets = open_regions(str(data), 3, val_fraction=0.25, seed=0, whole=True)
+    assert skipped_in(sets) == {".heic": 2}
+    assert "file-skipped-share" in [finding.code for finding in quick_findings(sets)]
+
+
+def test_system_folders_are_no_classes(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 5)
+    for name in ("@eaDir", "__MACOSX", ".cache"):
+        (root / name).mkdir()
+    assert ImageFolder(root).classes.names == CLASSES
+    data = split_folder(tmp_path / "split", train=5, val=2)
+    (data / "@eaDir").mkdir()
+    assert list(split_folders(data)) == ["train", "val"]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"])
+def test_images_without_ending_are_known_by_their_bytes(kind: str, tmp_path: Path) -> None:
+    picture("red", 0).save(tmp_path / "4711", kind)
+    (tmp_path / "README").write_text("BM is how bitmaps begin")
+    found = scan(tmp_path)
+    assert ([path.name for path in found.images], found.skipped) == (["4711"], {"no ending": 1})
+
+
+def test_an_empty_class_says_what_is_in_its_folder(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2)
+    (root / "violet").mkdir()
+    (root / "violet" / "0.heic").touch()
+    with pytest.raises(InputError, match=r"violet: empty class folder: no image inside \(skipped 1 file: 1 \.heic\)"):
+        ImageFolder(root)
+
+
+def test_images_beside_the_class_folders_are_said(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 5)
+    for i in range(2):
+        picture("red", i).save(root / f"{i}.png")
+    [finding] = plausibility({"all": ImageFolder(root)})
+    assert (finding.code, finding.count) == ("image-without-class", 2)
+
+
+@pytest.mark.skipif(NFC.encode() == NFD.encode(), reason="never")
+def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2, ("red", "green"))
+    (root / "green").rename(root / NFC)
+    image_folder(tmp_path / "more", 3, ("green",))
+    try:
+        (tmp_path / "more" / "green").rename(root / NFD)
+    except OSError:
+        pytest.skip("a file system that has one form of names")
+    found = ImageFolder(root)
+    assert found.classes == Classes.of([NFC, "red"])
+    assert found.labels == [0] * 5 + [1] * 2
+    assert found.read(4)[1] == 0
+    assert ImageFolder(root, classes=Classes.of(["blue", NFD, "red"])).labels == [1] * 5 + [2] * 2
+
+
+def test_classes_that_differ_in_case_or_spaces_are_said(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 5)
+    image_folder(tmp_path / "more", 5, ("red",))
+    (tmp_path / "more" / "red").rename(root / "Red ")
+    [finding] = plausibility({"all": ImageFolder(root)})
+    assert finding.code == "class-alike"
+    assert "'Red ', 'red'" in finding.message
+
+
+# links
+
+
+def test_links_to_files_are_followed_wherever_they_lead(tmp_path: Path) -> None:
+    pool = image_folder(tmp_path / "pool", 2)
+    for name in CLASSES:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in (pool / name).iterdir():
+            (tmp_path / "data" / name / path.name).symlink_to(path)
+    found = ImageFolder(tmp_path / "data")
+    assert len(found) == 6
+    assert found.read(0)[0]
+    (pool / "red" / "0.png").unlink()
+    assert ImageFolder(tmp_path / "data").skipped == {"broken link": 1}
+
+
+def test_links_to_folders_are_followed_inside_of_the_dataset(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2)
+    image_folder(tmp_path / "data" / ".pool", 3)
+    (root / "red" / "more").symlink_to(root / ".pool" / "red")
+    (root / "violet").symlink_to(root / ".pool" / "green")
+    found = ImageFolder(root)
+    assert (found.classes.names, len(found), found.links) == ((*CLASSES, "violet"), 12, [])
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    assert len(ImageFolder(link)) == 12
+
+
+def test_linked_folders_that_lead_outside_are_said(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 5)
+    image_folder(tmp_path / "elsewhere", 2)
+    (root / "red" / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "red" / "loop").symlink_to(root)
+    found = ImageFolder(root)
+    assert (len(found), sorted(path.name for path in found.links)) == (15, ["loop", "more"])
+    assert [one.code for one in plausibility({"all": found})] == ["link-not-followed"] * 2
+    (root / "violet").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"violet: is a link to .*elsewhere, outside of .*data"):
+        ImageFolder(root)
+    data = split_folder(tmp_path / "split", train=2)
+    (data / "val").symlink_to(root)
+    with pytest.raises(InputError, match="val: is a link"):
+        opened(data)
+
+
+@pytest.mark.parametrize("place", ["/proc/self", "/proc", "/dev", "/sys"])
+def test_folders_of_the_system(place: str) -> None:
+    if not Path(place).is_dir():
+        pytest.skip(f"no {place}")
+    with pytest.raises(InputError, match=f"{place}: is a folder of the system"):
+        opened(Path(place))
+
+
+def test_what_is_no_regular_file_is_counted(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "data", 2)
+    os.mkfifo(root / "red" / "pipe.png")
+    os.mkfifo(root / "red" / "pipe")
+    found = ImageFolder(root)
+    assert (len(found), found.skipped) == (6, {"no regular file": 2})
