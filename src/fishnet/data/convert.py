@@ -75,7 +75,8 @@ def _read(source: Path, name: str) -> tuple[list[Any], list[str]]:
         items = list(dataset)
         categories = dataset.categories().get(AnnotationType.label)
     except Exception as error:  # its readers raise nearly every kind
-        reason = first_line(error.__cause__ or error) or type(error).__name__
+        cause = error.__cause__
+        reason = first_line(cause if isinstance(cause, Exception) else error) or type(error).__name__
         raise InputError(f"{source}: Datumaro cannot read it as {name} ({reason})") from None
     if not items:
         raise InputError(f"{source}: Datumaro finds no image in it as {name}")
