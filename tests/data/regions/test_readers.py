@@ -370,6 +370,7 @@ class TestDarknet:
             ("classes 3\n", r"obj\.data line 1: expected key = value"),
             ("classes = 3\n", "names no file of class names"),
             ("names = ../../../etc/passwd\n", "names: no ../../../etc/passwd in its folder"),
+            ("names = " + "9" * 400 + "\n", "names: no 999"),
             ("names = obj.names\n", r"names no images \(train = train.txt\)"),
         ],
     )

@@ -31,7 +31,7 @@ class ImagePlaces:
         """
         for base in bases:
             for spelled in spellings(name):
-                path = Path(os.path.normpath(base / spelled)) if "\0" not in spelled else base
+                path = Path(os.path.normpath(base / spelled))
                 if self._within(path) and path.suffix.lower() in EXTENSIONS and is_regular(path):
                     return path
         return None

@@ -177,7 +177,7 @@ def _image(file: Path, images: Path) -> Path:
     named = images / file.relative_to(images.parent / "ann").with_suffix("")
     if named.suffix.lower() in EXTENSIONS or is_regular(named):
         return named
-    return next((path for end in EXTENSIONS if (path := Path(f"{named}{end}")).is_file()), named)
+    return next((path for end in EXTENSIONS if is_regular(path := Path(f"{named}{end}"))), named)
 
 
 def find_supervisely(data: Path) -> dict[str, SuperviselyPart]:
