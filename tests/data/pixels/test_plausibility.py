@@ -83,9 +83,9 @@ def test_what_was_concluded_is_said(tmp_path: Path) -> None:
 
 
 def test_each_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
+    read: list[str] = []
     once = survey.facts_of
-    monkeypatch.setattr(survey, "facts_of", lambda mask, path: read.append(path) or once(mask, path))
+    monkeypatch.setattr(survey, "facts_of", lambda mask: read.append(mask.path) or once(mask))
     sets = opened(mask_folder(tmp_path / "data", names=None, train=8, val=2))
     train, held = hold_out_some(sets["train"], 0.25, 0)
     plausibility({"train": train, "val": held, "test": sets["val"]})
@@ -101,6 +101,7 @@ def test_each_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_reading_that_takes_long_is_said(
     values: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(survey, "MANY", 6)
     monkeypatch.setattr(survey, "SLOW", -1.0 if values == "slow" else 1e9)
     opened(mask_folder(tmp_path / "data", train=6))
     assert [record.message for record in caplog.records] == (["reading 6 masks ..."] if values == "slow" else [])

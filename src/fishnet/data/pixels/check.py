@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
-from fishnet.data.pixels.base import IGNORE, PixelSet
+from fishnet.data.pixels.base import IGNORE, PixelSet, pixels_of_each
 from fishnet.data.pixels.names import colour_text
 from fishnet.data.pixels.pairs import MaskPixels
 
@@ -55,7 +55,7 @@ class _InspectedPixels(Inspected):
             unnamed = {colour_text(value) if colours else str(value): count for value, count in without.items()}
         else:
             labels = self.pictures.label_map(index)
-        return _Mask(labels.shape, np.bincount(labels.ravel(), minlength=IGNORE + 1), unnamed)
+        return _Mask(labels.shape, pixels_of_each(labels), unnamed)
 
 
 def check_pixels(
