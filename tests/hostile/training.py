@@ -65,7 +65,6 @@ CASES = [
     Case("batch-size-text", _with("--batch-size", "some"), 2, ("some",)),
     Case("workers-many", _with("--workers", "1000000"), 2, ("workers=1000000",)),
     Case("backbone-unknown", _with("--backbone", "fishnet_nan0"), 2, ("fishnet_nan0", "fishnet_nano")),
-    Case("backbone-from-the-network", _with("--backbone", "hf-hub:someone/something"), 2, ("hf-hub:",)),
     Case("head-unknown", _with("--head", "faster-rcnn"), 2, ("unknown head 'faster-rcnn' for classify",)),
     Case("optimizer-unknown", _with("--optimizer", "adamwww"), 2, ("adamwww",)),
     Case("mixup-nan", _with("--mixup", "nan"), 2, ("mixup",)),
