@@ -80,7 +80,7 @@ CASES = [
     Case("out-below-a-file", _with("--out", "f/x", before=lambda f: (f / "f").touch()), 2, ("--out must be a folder",)),
     Case("out-within-the-data", _with("--out", "data/run"), 2, ("data/run", "choose an --out elsewhere")),
     Case("out-taken", _with("--out", "old", before=_half_a_training), 2, ("old: holds a training already",)),
-    Case("resume-nothing", _with("--resume", "nowhere"), 2, ("nowhere", "nothing to resume")),
+    Case("resume-nothing", lambda folder: [*_with()(folder)[:3], "--resume", "nowhere"], 2, ("nothing to resume",)),
     Case("resume-other-settings", lambda folder: [
         *_with(before=_half_a_training)(folder)[:3], "--resume", "old", "--lr", "0.1"
     ], 2, ("--lr", "its own settings")),
