@@ -154,7 +154,10 @@ def check_backbone(name: str, args: Mapping[str, Any]) -> None:
         InputError: such a name or such an argument.
     """
     if not _NETWORK.fullmatch(name):
-        raise InputError(f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from")
+        raise InputError(
+            f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from: see "
+            "fishnet list '*'; --weights takes a file"
+        )
     for key in args:
         if key in _LOADING or key.startswith("pretrained"):
             raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")

@@ -174,7 +174,9 @@ def choose(
         result[name] = Subset(part, kept, known, [places[names[i]] for i in kept])
         left = {label for label in names if label not in places}
         if left:
-            message = f"{len(left):,} of {len(set(names)):,} classes left out, {len(names) - len(kept):,} images"
+            message = (
+                f"{name}: {len(left):,} of {len(set(names)):,} classes left out, {len(names) - len(kept):,} images"
+            )
             result[name].notes = [*part.notes, Finding("class-left-out", message, name, count=len(names) - len(kept))]
     return result
 

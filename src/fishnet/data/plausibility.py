@@ -37,6 +37,12 @@ def plausibility(sets: Mapping[str, LabelledSet]) -> list[Finding]:
 
 def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
     """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
+    yield from files_skipped(sets)
+    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
+
+
+def files_skipped(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+    """Files that were not read, and links that were not followed; of any level."""
     total = sum(len(part) for part in sets.values())
     skipped = skipped_in(sets)
     if skipped:
@@ -45,7 +51,6 @@ def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
         yield Finding(code, skipped_line(skipped), count=count)
     for link in dict.fromkeys(link for part in sets.values() for link in part.links):
         yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
-    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
 
 
 def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
@@ -63,7 +68,7 @@ def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
 def note_lines(sets: Mapping[str, PictureSet]) -> list[str]:
     """The notes of the opening that a training says: what was skipped, left out or found in another place."""
     findings = [one for one in files_beside(sets) if one.severity == "note"]
-    return [f"{one.split}: {one.message}" if one.split else one.message for one in findings]
+    return [one.message for one in findings]
 
 
 def class_names(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:

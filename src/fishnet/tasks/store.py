@@ -99,7 +99,7 @@ def _start_from_bundle(model: TaskModel, source: str, path: Path, task: str, spe
     state, notes = read_checkpoint(path / WEIGHTS), list[str]()
     if trunk_of(state) is None:  # a model that is its trunk alone: what all names carry was taken off
         state = {f"trunk.{key}": value for key, value in state.items()}
-    same = (bundle.task, bundle.head) == (task, spec.head)
+    same = bundle.task == task and get_task(task).head_named(bundle.head) == spec.head
     if same:
         notes = said_of_classes(bundle.classes, spec.classes)
         state = with_rows_by_name(model, state, bundle.classes, spec.classes)

@@ -17,7 +17,7 @@ from timm.layers import convert_sync_batchnorm
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle import Bundle, is_bundle, read_bundle
+from fishnet.bundle import Bundle, check_backbone, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.plausibility import note_lines
@@ -162,6 +162,7 @@ def _plan(
     tell: Tell,
 ) -> _Plan:
     """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
+    check_backbone(recipe.backbone, {})
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":

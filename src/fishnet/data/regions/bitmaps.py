@@ -3,6 +3,7 @@
 import base64
 import binascii
 import io
+import warnings
 import zlib
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from fishnet.errors import InputError, first_line
 
-PIXELS = 400_000_000
+PIXELS = 100_000_000
 """Of all bitmaps of one annotation file together: a small file may unpack to any number."""
 _BYTES = 200_000_000  # of one bitmap, unpacked
 _SLACK = 1 << 20  # bytes beside the pixels: a PNG's other chunks
@@ -47,9 +48,11 @@ class BitmapReader:
         if compressed:
             content = _unpacked(content, min(4 * size[0] * size[1], _BYTES) + _SLACK)
         try:
-            with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-                self._check(image, size)
-                array: NDArray[Any] = np.asarray(image)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of size, which is looked at here
+                with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                    self._check(image, size)
+                    array: NDArray[Any] = np.asarray(image)
         except InputError:
             raise
         except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file

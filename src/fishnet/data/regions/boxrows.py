@@ -140,6 +140,8 @@ class BoxRows:
         columns = self.columns
         if len(values) != columns.values:
             raise InputError(f"{len(values)} values, but {columns.values} columns")
+        if any("\n" in value for value in values):
+            raise InputError("a value reaches over several lines: is a quote left open?")
         name = values[columns.path].strip()
         if not name:
             raise InputError("empty path: give one, or remove the row")
@@ -214,12 +216,12 @@ def _number(text: str) -> float:
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
     """(line, values) of each row that is not blank, below the column names."""
+    number = 1
     with open_regular(path, "table") as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
         try:
             head = text.readline(_HEAD)
             text.seek(0)
             reader = csv.reader(text, delimiter=_delimiter(path, head))
-            number = 1
             for values in reader:
                 if any(value.strip() for value in values) and not (columns.header and number == 1):
                     yield number, values

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.problems import complain
+from fishnet.data.problems import because, complain
 from fishnet.data.regions.boxrows import SUFFIXES, BoxRows, Columns, columns_in
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.image_places import ImagePlaces
@@ -191,6 +191,8 @@ def open_box_tables(
     sets: dict[str, BoxRegions] = {}
     for table in found:
         rows = BoxRows(table.path, table.columns, problems)
+        if not rows.images:
+            raise InputError(f"{table.path}: names no image{because(problems)}")
         names, ids = _names(table, rows)
         members: dict[str, list[int]] = {}
         for row, split in enumerate(rows.splits):
@@ -201,20 +203,20 @@ def open_box_tables(
         paths = _paths(table, rows, problems)
         for split in in_order(members):
             kept = [row for row in members[split] if paths[row] is not None]
-            classes = classes or _classes(table, rows, members[split], names, ids)
+            classes = classes or _classes(rows, members[split], names, ids, problems)
             places = [path or table.root for path in paths]
             sets[split] = BoxRegions(rows, kept, places, table.root, channels, names, classes, problems)
     return {split: sets[split] for split in in_order(sets)}
 
 
 def _classes(
-    table: BoxTable, rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int]
+    rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int], problems: list[Finding] | None
 ) -> Classes:
     """Those that the boxes of a split have: by their ids where a list gives some, else by the alphabet."""
     chosen = set(members)
     used = sorted({names[label] for image, label in zip(rows.image, rows.label, strict=True) if image in chosen})
     if not used:
-        raise InputError(f"{table.path}: no box in {len(rows.images)} images")
+        raise InputError(f"{rows.path}: no box in {len(rows.images)} images{because(problems)}")
     if ids and used[0] in ids and all(name in ids for name in used):
         ordered = sorted(ids, key=lambda name: ids[name])
         return Classes(tuple(ordered), tuple(ids[name] for name in ordered))

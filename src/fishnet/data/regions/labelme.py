@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pictures import EXTENSIONS, decode_picture, size_of
-from fishnet.data.problems import complain
+from fishnet.data.problems import because, complain
 from fishnet.data.regions.bitmaps import BitmapReader
 from fishnet.data.regions.image_places import ImagePlaces
 from fishnet.data.regions.outlines import Bits, Outline, circle, points, rectangle
 from fishnet.data.regions.shapes import Shape, ShapeEntry, ShapeRegions, by_split, once
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
-from fishnet.files.reading import open_regular
+from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import is_system, walk
 
 LAYOUTS = "labelme (a .json beside each image)"
@@ -96,7 +96,7 @@ class LabelmeRegions(ShapeRegions):
             entries = [_without_ignored(entry, ignored) for entry in entries]
         names = {shape.name for entry in entries for shape in entry.shapes} - {IGNORED}
         if not names and classes is None:
-            raise InputError(f"{part.root}: no object in {len(part.files)} labelme files")
+            raise InputError(f"{part.root}: no object in {len(part.files)} labelme files{because(problems)}")
         known = classes or Classes.of([*sorted(names), *([IGNORED] if with_ignored else [])])
         super().__init__(part.root, entries, channels, known, masks=masks, problems=problems, ignored=ignored)
         annotated = {entry.path for entry in entries}
@@ -247,7 +247,8 @@ def find_labelme(data: Path) -> dict[str, LabelmePart]:
     """
     if not data.is_dir() or not _holds_labelme(data):
         return {}
-    files = [path for path in walk(data) if path.suffix.lower() == ".json" and _sniffed(path)]
+    files = [path for path in walk(data) if path.suffix.lower() == ".json"]
+    files = [path for path in files if not is_regular(path) or _sniffed(path)]  # what is no file is said when read
     return {split: LabelmePart(data, tuple(some)) for split, some in by_split(files, data, "labelme files").items()}
 
 
@@ -266,7 +267,7 @@ def _holds_labelme(data: Path) -> bool:
 
 
 def _mostly(files: list[Path]) -> bool:
-    return sum(map(_sniffed, files)) > len(files) / 2
+    return bool(files) and sum(map(_sniffed, files)) >= len(files) / 2
 
 
 def _first(folder: Path) -> tuple[list[Path], list[Path]]:
