@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.data.findings import Finding
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.open import open_regions
 from tests.region_makers import KINDS, Scene, coco_dict, voc_xml, write_json, yolo_rows
@@ -29,8 +30,8 @@ def package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def opened(data: Path, masks: bool = False) -> dict[str, RegionSet]:
-    return open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+def opened(data: Path, masks: bool = False, problems: list[Finding] | None = None) -> dict[str, RegionSet]:
+    return open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
@@ -56,7 +57,9 @@ def test_blood_cells() -> None:
 
 
 def test_trees() -> None:
-    (part,) = opened(package("deepforest") / "data").values()
+    problems: list[Finding] = []  # of the two images without annotation, which would stop a training
+    (part,) = opened(package("deepforest") / "data", problems=problems).values()
+    assert [(finding.code, finding.count) for finding in problems] == [("image-left-out", 2)]
     found = {Path(part.source(index)).name: part.objects(index) for index in range(len(part))}
     assert {name: len(objects) for name, objects in found.items()} == {
         "2019_YELL_2_528000_4978000_image_crop2.png": 574, "2019_YELL_2_541000_4977000_image_crop.png": 279,
