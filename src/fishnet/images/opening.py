@@ -119,6 +119,20 @@ def _opened(file: BinaryIO) -> ImageFile:
             Image.MAX_IMAGE_PIXELS = usual
 
 
+def load(image: Image.Image) -> None:
+    """Decodes an image, also one of more px than Pillow's own limit, which some formats compare again as they decode."""
+    usual = Image.MAX_IMAGE_PIXELS
+    if usual is None or image.width * image.height <= usual:
+        image.load()
+        return
+    with _BUSY:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image.load()
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation of an image, 1 to 8; 1, upright, where none is stored or it cannot be read.
 
