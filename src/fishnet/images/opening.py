@@ -120,7 +120,7 @@ def _opened(file: BinaryIO) -> ImageFile:
 
 
 def load(image: Image.Image) -> None:
-    """Decodes an image, also one of more px than Pillow's own limit, which some formats compare again as they decode."""
+    """Decodes an image, also one of more px than Pillow's limit, which some formats compare again as they decode."""
     usual = Image.MAX_IMAGE_PIXELS
     if usual is None or image.width * image.height <= usual:
         image.load()
