@@ -4,7 +4,10 @@ Each maker writes ``count`` pictures a part, as ``train=6, val=3``, and returns 
 ``i`` of a part is ``scene(part_seed(part) + i)``; every fifth one (4, 9, ...) has no objects.
 """
 
+import base64
+import io
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,4 +298,162 @@ def mask_folder(root: Path, *, depth: int = 8, suffix: str = "png", **counts: in
             step = 300 if depth > 8 else 40
             map_ = _painted(one, [step * (n + 1) for n in range(len(one.labels))])
             Image.fromarray(map_.astype(dtype)).save(place / "masks" / f"{i:03d}.{suffix}")
+    return root
+
+
+def split_folders_of(root: Path, counts: dict[str, int]) -> dict[str, tuple[Path, list[Scene]]]:
+    """Each split's folder and scenes."""
+    counts = counts or {"train": 6, "val": 3}
+    folders = {split: root / {"val": "valid"}.get(split, split) for split in counts}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    return {split: (folders[split], scenes(split, count)) for split, count in counts.items()}
+
+
+def labelme_json(shown: Scene, image: str, **more: Any) -> dict[str, Any]:
+    """A labelme file: leaves are rectangles, given by corners in the wrong order, the others polygons."""
+    shapes = []
+    for i, (label, (x1, y1, x2, y2)) in enumerate(zip(shown.labels.tolist(), shown.boxes.tolist(), strict=True)):
+        ring = np.array(shown.polygons(i)[0]).reshape(-1, 2).tolist()
+        leaf = KINDS[label] == "leaf"
+        shapes.append(
+            {
+                "label": KINDS[label],
+                "points": [[x2, y1], [x1, y2]] if leaf else ring,
+                "shape_type": "rectangle" if leaf else "polygon",
+                "group_id": None,
+                "flags": {},
+            }
+        )
+    width, height = shown.picture.size
+    sizes = {"imagePath": image, "imageData": None, "imageHeight": height, "imageWidth": width}
+    return {"version": "5.7.0", "flags": {}, "shapes": shapes, **sizes, **more}
+
+
+def labelme_folder(root: Path, **counts: int) -> Path:
+    """labelme: a folder a split, with a JSON file beside each image."""
+    for folder, shown in split_folders_of(root, counts).values():
+        for i, one in enumerate(shown):
+            one.picture.save(folder / f"{i:03d}.png")
+            (folder / f"{i:03d}.json").write_text(json.dumps(labelme_json(one, f"{i:03d}.png")))
+    return root
+
+
+def bitmap_text(mask: NDArray[np.uint8], packed: bool = True) -> str:
+    """A mask as base64 of a PNG of one bit, compressed by zlib as Supervisely does."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(bool)).save(buffer, "PNG")
+    return base64.b64encode(zlib.compress(buffer.getvalue()) if packed else buffer.getvalue()).decode()
+
+
+def supervisely_json(shown: Scene) -> dict[str, Any]:
+    """A Supervisely file: leaves are rectangles, stones bitmaps, berries polygons."""
+    objects = []
+    for i, (label, (x1, y1, x2, y2)) in enumerate(
+        zip(shown.labels.tolist(), shown.boxes.astype(int).tolist(), strict=True)
+    ):
+        value: dict[str, Any] = {"classTitle": KINDS[label], "tags": []}
+        if KINDS[label] == "leaf":
+            value |= {"geometryType": "rectangle", "points": {"exterior": [[x1, y1], [x2, y2]], "interior": []}}
+        elif KINDS[label] == "stone":
+            bits = bitmap_text(shown.masks[i, y1:y2, x1:x2])
+            value |= {"geometryType": "bitmap", "bitmap": {"data": bits, "origin": [x1, y1]}}
+        else:
+            ring = np.array(shown.polygons(i)[0]).reshape(-1, 2).tolist()
+            value |= {"geometryType": "polygon", "points": {"exterior": ring, "interior": []}}
+        objects.append(value)
+    width, height = shown.picture.size
+    return {"description": "", "tags": [], "size": {"height": height, "width": width}, "objects": objects}
+
+
+def supervisely_folder(root: Path, **counts: int) -> Path:
+    """Supervisely: a project whose datasets are the splits."""
+    for folder, shown in split_folders_of(root, counts).values():
+        for name in ("ann", "img"):
+            (folder / name).mkdir()
+        for i, one in enumerate(shown):
+            one.picture.save(folder / "img" / f"{i:03d}.png")
+            (folder / "ann" / f"{i:03d}.png.json").write_text(json.dumps(supervisely_json(one)))
+    classes = [{"title": kind, "shape": "any", "color": "#ff0000"} for kind in KINDS]
+    (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
+    return root
+
+
+BOX_HEADERS = {
+    "deepforest": "image_path,xmin,ymin,xmax,ymax,label",
+    "tensorflow": "filename,width,height,class,xmin,ymin,xmax,ymax",
+    "retinanet": "",
+}
+
+
+def box_table(root: Path, *, columns: str = "deepforest", **counts: int) -> Path:
+    """A table of boxes for each split, ``train.csv`` ..., with images in ``images/``."""
+    counts = counts or {"train": 6, "val": 3}
+    (root / "images").mkdir(parents=True)
+    for split, count in counts.items():
+        rows = [BOX_HEADERS[columns]] if BOX_HEADERS[columns] else []
+        for i, one in enumerate(scenes(split, count)):
+            name = f"images/{split}_{i:03d}.png"
+            one.picture.save(root / name)
+            width, height = one.picture.size
+            objects = [
+                (KINDS[label], *box)
+                for label, box in zip(one.labels.tolist(), one.boxes.astype(int).tolist(), strict=True)
+            ]
+            for kind, *box in objects or [("", "", "", "", "")]:
+                place = ",".join(map(str, box))
+                sizes = f"{name},{width},{height},{kind},{place}"
+                rows.append(sizes if columns == "tensorflow" else f"{name},{place},{kind}")
+        (root / f"{split}.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def open_images_folder(root: Path, **counts: int) -> Path:
+    """Open Images: ``train-annotations-bbox.csv`` ..., images in a folder a split, names in class descriptions."""
+    head = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf"
+    for split, (folder, shown) in split_folders_of(root, counts).items():
+        rows = [head]
+        for i, one in enumerate(shown):
+            one.picture.save(folder / f"{split}{i:03d}.png")
+            width, height = one.picture.size
+            for label, (x1, y1, x2, y2) in zip(one.labels.tolist(), one.boxes.tolist(), strict=True):
+                shares = f"{x1 / width},{x2 / width},{y1 / height},{y2 / height}"
+                rows.append(f"{split}{i:03d},xclick,/m/0{label},1,{shares},0,0,0")
+            if not len(one.labels):
+                rows.append(f"{split}{i:03d},xclick,,1,,,,,0,0,0")
+        (root / f"oidv6-{split}-annotations-bbox.csv").write_text("\n".join(rows) + "\n")
+    names = "".join(f"/m/0{i},{kind}\n" for i, kind in enumerate(KINDS))
+    (root / "class-descriptions-boxable.csv").write_text(names)
+    return root
+
+
+def darknet_folder(root: Path, *, layout: str = "classes", **counts: int) -> Path:
+    """YOLO without ``data.yaml``: ``classes`` (classes.txt), or ``darknet`` (obj.data, obj.names, lists)."""
+    yolo_folder(root, polygons=True, **counts)
+    (root / "data.yaml").unlink()
+    names = "\n".join(KINDS) + "\n"
+    if layout == "classes":
+        (root / "classes.txt").write_text(names)
+        return root
+    (root / "obj.names").write_text(names)
+    rows = [f"classes = {len(KINDS)}", "names = data/obj.names", "backup = backup/"]
+    for split in counts or ("train", "val"):
+        images = sorted((root / "images" / split).iterdir())
+        (root / f"{split}.txt").write_text("".join(f"images/{split}/{path.name}\n" for path in images))
+        rows.append(f"{ {'val': 'valid'}.get(split, split) } = data/{split}.txt")
+    (root / "obj.data").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def object_files(root: Path, **counts: int) -> Path:
+    """A folder an image with ``images/`` and ``masks/`` of one file an object, in ``stage1_train/`` ..."""
+    counts = counts or {"train": 6, "val": 3}
+    for split, count in counts.items():
+        for i, one in enumerate(scenes(split, count)):
+            folder = root / f"stage1_{split}" / f"{split}{i:03d}"
+            for name in ("images", "masks"):
+                (folder / name).mkdir(parents=True)
+            one.picture.save(folder / "images" / f"{split}{i:03d}.png")
+            for n, mask in enumerate(one.masks):
+                Image.fromarray(mask * 255).save(folder / "masks" / f"{n}.png")
     return root

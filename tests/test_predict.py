@@ -14,7 +14,7 @@ from PIL import Image
 
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.errors import InputError
+from fishnet.errors import InputError, NotFiniteError, WorkError
 from fishnet.predict import Predictor, load
 from fishnet.preprocess import Preprocess
 from fishnet.results import Classification
@@ -253,3 +253,36 @@ def test_load_no_bundle(tmp_path: Path) -> None:
 def test_an_unknown_device(real: Path) -> None:
     with pytest.raises(InputError, match="device 'gpu' is not available here: choose from auto, cpu"):
         load(real, "gpu")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_no_result(pictures: list[str], value: float, batch_size: int) -> None:
+    """The image is named, and the others of its batch are predicted."""
+
+    def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = batch.mean((2, 3))
+        logits[logits.argmax(1) == 2, 1] = value  # blue ones
+        return logits
+
+    predictor = Predictor(BUNDLE, engine)
+    found = dict(predictor.stream(pictures, batch_size))
+    assert [isinstance(result, Failure) for result in found.values()] == [False, False, True, False]
+    failure = found[pictures[2]]
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith(f"{pictures[2]}: ")
+    assert "not finite" in failure.reason
+    with pytest.raises(WorkError, match="not finite"):
+        predictor.predict(pictures)
+    assert names(predictor.predict(pictures[:2])) == ["red", "green"]
+
+
+def test_an_engine_that_refuses_a_batch_is_asked_for_each_image(pictures: list[str]) -> None:
+    def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = batch.mean((2, 3))
+        if (logits.argmax(1) == 2).any():
+            raise NotFiniteError
+        return logits
+
+    found = dict(Predictor(BUNDLE, engine).stream(pictures))
+    assert [isinstance(result, Failure) for result in found.values()] == [False, False, True, False]

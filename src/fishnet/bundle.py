@@ -11,7 +11,8 @@ from typing import Any
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
-from fishnet.files.reading import MIB, open_regular, read_bytes
+from fishnet.files.reading import MIB, is_regular, open_regular, read_bytes
+from fishnet.files.tensors import read_header
 from fishnet.files.values import integer, mapping, plain, real, shown, text
 from fishnet.preprocess import Preprocess
 
@@ -153,7 +154,10 @@ def check_backbone(name: str, args: Mapping[str, Any]) -> None:
         InputError: such a name or such an argument.
     """
     if not _NETWORK.fullmatch(name):
-        raise InputError(f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from")
+        raise InputError(
+            f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from: see "
+            "fishnet list '*'; --weights takes a file"
+        )
     for key in args:
         if key in _LOADING or key.startswith("pretrained"):
             raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")
@@ -173,6 +177,18 @@ def _classes(rows: Any) -> Classes:
 def is_bundle(path: str | Path) -> bool:
     """Whether a folder holds a bundle's config, perhaps in an interrupted writing's place."""
     return (Path(path) / CONFIG).is_file() or _waiting(Path(path)) is not None
+
+
+def look_at(path: str | Path) -> None:
+    """Refuses a bundle whose config or whose weights' header is wrong, before anything large is read or imported.
+
+    Raises:
+        InputError: such a config or header. A missing file is left to :func:`read_bundle` to explain.
+    """
+    config, weights = Path(path) / CONFIG, Path(path) / WEIGHTS
+    if is_regular(config) and is_regular(weights):
+        read_config(config)
+        read_header(weights)
 
 
 def read_bundle(path: str | Path) -> Bundle:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.blending import Mosaic
-from fishnet.bundle import Bundle, is_bundle
+from fishnet.bundle import Bundle, is_bundle, look_at
 from fishnet.data.pictures import Picture, size_of
 from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 from fishnet.errors import InputError, NotFiniteError
@@ -378,6 +378,7 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
             raise InputError(
                 f"{path}: is a file, not a bundle: give the folder that training wrote, or an exported file ({endings})"
             )
+    look_at(path)
     from fishnet.tasks.engine import TorchEngine
 
     engine = TorchEngine.load(path, device)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.findings import RULES
+from fishnet.data.rules import RULES
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.makers import split_folder
@@ -97,10 +97,12 @@ def test_faults_by_file(tmp_path: Path, run: Run) -> None:
         ("mask-size-differs", f"{train}/images/001.png: is 96x80 px, but its mask 7x9"),
         ("mask-id-unnamed", f"7: 7,680 px in 1 masks of train, first {train}/masks/002.png"),
         ("mask-unreadable", f"{train}/masks/003.png: not a mask that can be read"),
+        ("class-without-pixels", "moss: no mask of train has a pixel of it (val has 7,680)"),
+        ("class-without-pixels", "moss: no mask of train has a pixel of it (val has 7,680)"),
         ("class-untrained", "moss: in 1 images of val, but in none of train"),
     ):
         assert f"\nerror {code_} (1): {RULES[code_].meaning}\n  {line}" in out
-    assert "errors: 5, warnings: 0" in out
+    assert "errors: 6, warnings: 0" in out
 
 
 def test_the_sheet_leaves_out_what_cannot_be_drawn(tmp_path: Path, run: Run) -> None:
@@ -119,7 +121,11 @@ def test_the_sheet_leaves_out_what_cannot_be_drawn(tmp_path: Path, run: Run) -> 
     ("make", "flags", "words"),
     [
         (class_folders, ("--task", "segment"), ("holds no masks of a known form",)),
-        (class_folders, ("--void", "sky"), ("--ignore and --void are for --task segment, not classify",)),
+        (
+            class_folders,
+            ("--void", "sky"),
+            ("--threshold-masks are for --task segment, not classify",),
+        ),
         (coco_folder, ("--ignore", "3"), ("--task segment, not detect",)),
         (mask_folder, ("--void", "leef"), ("void 'leef'", "leaf")),
         (mask_folder, ("--sheet", "a.txt"), ("--sheet a.txt: must end in .png",)),

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from fishnet.data.findings import (
-    RULES,
-    SEVERITIES,
     Finding,
     catalogue,
     count_by_severity,
@@ -15,6 +13,7 @@ from fishnet.data.findings import (
     parse_codes,
     selected,
 )
+from fishnet.data.rules import RULES, SEVERITIES
 from fishnet.errors import InputError
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"

@@ -11,9 +11,12 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.pictures import find_pictures
 from fishnet.data.plausibility import note_lines, plausibility, skipped_in
+from fishnet.data.quick import quick_findings
+from fishnet.data.regions.open import open_regions
 from fishnet.data.scanning import scan, skipped_line
 from fishnet.errors import InputError
 from tests.makers import CLASSES, image_folder, picture, split_folder
+from tests.region_makers import voc_folder
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))  # type: ignore[arg-type]
 
@@ -52,6 +55,16 @@ def test_few_skipped_files_are_a_note(tmp_path: Path) -> None:
     assert note_lines(sets) == ["skipped 1 file: 1 .txt"]
 
 
+def test_files_beside_annotated_images(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=6)
+    images = data / "JPEGImages"
+    for name in ("a.heic", "b.HEIC", "notes.txt", "Thumbs.db"):
+        (images / name).touch()
+    sets = open_regions(str(data), 3, val_fraction=0.25, seed=0, whole=True)
+    assert skipped_in(sets) == {".heic": 2}
+    assert "file-skipped-share" in [finding.code for finding in quick_findings(sets)]
+
+
 def test_system_folders_are_no_classes(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 5)
     for name in ("@eaDir", "__MACOSX", ".cache"):
@@ -62,7 +75,7 @@ def test_system_folders_are_no_classes(tmp_path: Path) -> None:
     assert list(split_folders(data)) == ["train", "val"]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"])
 def test_images_without_ending_are_known_by_their_bytes(kind: str, tmp_path: Path) -> None:
     picture("red", 0).save(tmp_path / "4711", kind)
     (tmp_path / "README").write_text("BM is how bitmaps begin")

@@ -82,7 +82,7 @@ def agree(one: Any, other: Any) -> None:
 def test_what_needs_torch_says_so(python: Path, tmp_path: Path) -> None:
     """A .pt2 is torch's own, and measuring reads data with it."""
     for words, extra in (
-        (["predict", "model.pt2", "a.png"], "torch"),
+        (["predict", "model.pt2", "a.png", "--trust"], "torch"),
         (["val", "model.onnx", "data"], "train"),
         (["train", "classify", "data"], "train"),
     ):

@@ -60,6 +60,18 @@ def test_outputs_by_their_range(photo: Path, task: str, by: float, fine: bool) -
     assert len(found.inputs) == 3
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("wrong", ["both", "file", "bundle"])
+def test_outputs_that_are_no_numbers(photo: Path, value: float, wrong: str) -> None:
+    """All NaN on both sides differ by nothing that a comparison sees."""
+    sound, broken = np.zeros(3), np.full(3, value)
+    one, other = (broken if wrong in ("both", side) else sound for side in ("bundle", "file"))
+    found = compared(photo, "classify", one, other)
+    assert found.faults == ["outputs for 3 of 3 inputs are no finite numbers"]
+    assert found.to_dict()["not_finite"] == 3
+    assert compared(photo, "detect", objects(), objects(scores=np.full(len(SCORES), value, np.float32))).faults
+
+
 def test_outputs_of_another_shape(photo: Path) -> None:
     assert compared(photo, "classify", np.zeros(3), np.zeros(4)).faults
 

@@ -237,6 +237,7 @@ def _coco(folder: Path) -> Sequence[str]:
     return *_CHECK, "--classes", "berri"
 
 
+_OUTSIDE = "path,label\n/etc/passwd,a\n/dev/zero,b\n"
 _NFD = unicodedata.normalize("NFD", "röt")
 _TWO_FORMS = f"path,label\nred/0.png,röt\nred/1.png,{_NFD}\nblue/0.png,blau\nblue/1.png,blau\n"
 
@@ -300,7 +301,12 @@ CASES = [
     Case("table-of-ids", _rows(_named(ending="", head="id,label")), 0, ("name-by-tail",)),
     Case("table-in-two-forms-of-unicode", _rows(_TWO_FORMS), 0, ("2 classes",)),
     Case("table-without-its-images", _rows(_named(ending=".webp")), 2, ("none of its 6 images found",)),
-    Case("table-out-of-the-folder", _rows("path,label\n../../../etc/passwd,a\n/dev/zero,b\n"), 2, ("none of its 2",)),
+    Case(
+        "table-out-of-the-folder",
+        _rows("path,label\n../../../etc/passwd,a\n/dev/zero,b\n"),
+        2,
+        ("/etc/passwd: not a picture",),
+    ),
     Case(
         "parquet-of-many-rows",
         _parquet(lambda: {"path": ["a"] * 2_000_000, "label": ["b"] * 2_000_000}),

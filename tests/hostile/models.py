@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from tests.hostile.case import Case
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
-CLASSIFIER, SEGMENTER = BUNDLES / "schema-1", BUNDLES / "schema-3"
+CLASSIFIER, DETECTOR, SEGMENTER = (BUNDLES / f"schema-{number}" for number in (1, 2, 3))
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESS = {"size": [32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -77,9 +77,9 @@ def preprocessed(folder: Path, **changes: Any) -> list[str]:
     return changed(folder, preprocess={**PREPROCESS, **changes})
 
 
-def weighted(folder: Path, change: Callable[[bytes], bytes]) -> list[str]:
+def weighted(folder: Path, change: Callable[[bytes], bytes], source: Path = CLASSIFIER) -> list[str]:
     """Predicts with a bundle whose weights were changed."""
-    return predicts(bundle(folder, weights=change((CLASSIFIER / WEIGHTS).read_bytes())))
+    return predicts(bundle(folder, source, change((source / WEIGHTS).read_bytes())))
 
 
 def with_value(content: bytes, value: float) -> bytes:
@@ -448,6 +448,8 @@ CASES = [
     Case("bundle-nan-weight", partial(weighted, change=partial(with_value, value=np.nan)), 2, ("not finite",)),
     Case("bundle-infinite-weight", partial(weighted, change=partial(with_value, value=np.inf)), 2, ("not finite",)),
     Case("bundle-enormous-weights", partial(weighted, change=with_enormous), 1, ("not finite",)),
+    Case("bundle-enormous-detector", partial(weighted, change=with_enormous, source=DETECTOR), 1, ("not finite",)),
+    Case("bundle-enormous-segmenter", partial(weighted, change=with_enormous, source=SEGMENTER), 1, ("not finite",)),
     Case("bundle-std-of-1e-320", partial(preprocessed, std=[1e-320] * 3), 2, ("config.json", "std")),
     Case("bundle-mean-of-1e300", partial(preprocessed, mean=[1e300] * 3), 2, ("config.json", "mean")),
     Case("bundle-nan-threshold", partial(changed, thresholds={"score": np.nan}), 2, ("config.json", "NaN")),

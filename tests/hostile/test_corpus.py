@@ -19,7 +19,7 @@ CORPUS = [
     (path.stem, case)
     for path in sorted(Path(__file__).parent.glob("*.py"))
     if path.stem not in ("__init__", "case", "server") and not path.stem.startswith("test_")
-    for case in importlib.import_module(f"tests.hostile.{path.stem}").CASES
+    for case in getattr(importlib.import_module(f"tests.hostile.{path.stem}"), "CASES", ())
 ]
 
 

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torchmetrics import MetricCollection
 
 from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
+from fishnet.data.regions.voc import find_voc, open_voc
 from fishnet.errors import WorkError
 from fishnet.results import Detections
 from fishnet.tasks.region_metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
@@ -299,3 +301,29 @@ def test_crowded_pictures_count_more_than_a_hundred() -> None:
     assert usual["AR100"] == pytest.approx(2 / 3)
     assert usual["AP"] < 0.7
     assert (more["AP"], more["AR200"]) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Path) -> None:
+    """As in VOC's own evaluation: whether a difficult object is found or not, all others found is an AP of 100 %."""
+    boxes = {0: (5, 5, 25, 25), 1: (40, 40, 70, 60)}
+    objects = "".join(
+        f"<object><name>cat</name><difficult>{mark}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}"
+        f"</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for mark, (x1, y1, x2, y2) in boxes.items()
+    )
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_text(f"<annotation>{objects}</annotation>")
+    some = np.array([boxes[i] for i in range(1 + seen)], np.float32)
+    count = len(some)
+    classes = Classes.of(("cat",))
+    found = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
+    recalls = {}
+    for difficult in ("ignore", "use"):
+        sets = open_voc(find_voc(tmp_path), 3, difficult=difficult)
+        truth = sets["all"].read(0)[1]
+        metrics = coco_table([truth], [found], classes, "box").metrics()
+        recalls[difficult] = metrics["AR100"]
+        if difficult == "ignore":
+            assert metrics["AP"] == 1
+    assert recalls == {"ignore": 1, "use": 1 if seen else 0.5}

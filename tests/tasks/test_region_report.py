@@ -278,3 +278,19 @@ def test_an_object_is_found_once() -> None:
     scores, false = matched(Compared.of(them.truths[0], them.found[0], False), "box")
     np.testing.assert_allclose(scores, [0.9, 0.6, -1], atol=1e-6)
     assert false.tolist() == [False, True, False, False, True, True]
+
+
+@pytest.mark.parametrize(("count", "most", "said"), [(196, 100, True), (196, 196, False), (100, 100, False)])
+def test_more_objects_than_are_counted_are_said(count: int, most: int, said: bool) -> None:
+    corners = 12 * np.array([[i % 15, i // 15] for i in range(count)], np.float32)
+    boxes = np.concatenate([corners, corners + 10], 1)
+    classes, size = Classes.of(("dot",)), (180, 190)
+    truth = Objects.of(boxes, np.zeros(count, int), size)
+    found = Detections(boxes, np.zeros(count, np.int64), np.ones(count, np.float32), classes, size)
+    outputs, targets = as_batch(Set([truth], [found], classes))
+    report = RegionReport(classes, most=most)
+    report.update(outputs, targets, [0])
+    assert bool(report.remarks()) == said
+    if said:
+        assert "more than 100 objects of a class (up to 196)" in report.remarks()[0]
+        assert "--most 196" in report.remarks()[0]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fishnet.data.findings import RULES, Finding, Rule
+from fishnet.data.findings import Finding
+from fishnet.data.rules import RULES, Rule
 from fishnet.errors import InputError
 from fishnet.training import findings
 from fishnet.training.findings import report_findings

@@ -37,6 +37,7 @@ from tests.region_makers import (
     coco_folder,
     mask_folder,
     scene,
+    scenes,
     voc_folder,
     write_json,
     yolo_folder,
@@ -154,6 +155,20 @@ def untrained() -> Predictor:
     bundle = Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), Preprocess((64, 96), fit="whole"), head_args=head)
     model = get_task("detect").build(ModelSpec(bundle.backbone, bundle.classes, head_args=head))
     return Predictor(bundle, TorchEngine(bundle, model, "cpu"))
+
+
+def test_val_says_what_it_does_not_count(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", train=1, val=1)
+    path = data / "Annotations" / "val_000.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+    count = len(scenes("val", 1)[0].labels)
+    ignored, used = (evaluate(untrained(), str(data), workers=0, difficult=difficult) for difficult in (None, "use"))  # type: ignore[arg-type]
+    assert sum(row["objects"] for row in ignored.to_dict()["per_class"]) == count - 1
+    assert sum(row["objects"] for row in used.to_dict()["per_class"]) == count
+    assert used.remarks == ()
+    assert len(ignored.remarks) == 1
+    assert f"1 of {count} objects are marked difficult: neither trained on nor counted" in ignored.remarks[0]
+    assert ignored.to_dict()["remarks"] == list(ignored.remarks)
 
 
 def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -133,7 +134,11 @@ def load_pickle(path: Path) -> Any:
             held = _check_pickles(file if inner is None else inner)
             if inner is not None:
                 inner.seek(0)
-            with torch.serialization.safe_globals([argparse.Namespace, np.dtype, *dtypes, *names]):
+            with (
+                warnings.catch_warnings(),
+                torch.serialization.safe_globals([argparse.Namespace, np.dtype, *dtypes, *names]),
+            ):
+                warnings.simplefilter("ignore")  # of pickles that torch did not write: what follows says enough
                 content = torch.load(source, map_location="cpu", weights_only=True)
             _check_tensors(content, held)
         except Exception as error:  # torch's readers raise nearly every kind for a file that is no checkpoint

@@ -20,7 +20,7 @@ from fishnet.files.terminal import bare, escaped_output, give_up_output
 EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
-    "huggingface_hub": "hub", "pyarrow": "data", "datasets": "data",
+    "huggingface_hub": "hub", "pyarrow": "data", "datumaro": "convert", "datasets": "data",
     "av": "data", "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
     "nncf": "openvino",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""``fishnet data check|show DATA``."""
+"""``fishnet data check|show DATA`` and ``fishnet data convert SRC DST``."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fishnet.data.check import DataCheck, PartCheck
     from fishnet.data.findings import Finding
 
-app = App(name="data", help="Check data, and look at what a network sees of it.")
+app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 Task = Literal["classify", "detect", "instances", "segment"]
 _Many = Parameter(negative_iterable=(), consume_multiple=True)
@@ -224,6 +224,45 @@ def show(
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(pictures, columns=6).save(out)
     print(f"{len(pictures)} pictures of {data} ({split}): {out}")
+
+
+@app.command
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    from_: Annotated[str, Parameter(name="--from")],
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Write data of another format as COCO: annotations/ and images/ in a new folder, whole or not at all.
+
+    Reads with Datumaro (the extra convert, which needs no torch). Boxes, polygons, masks and rotated boxes become
+    objects; other annotations are counted.
+
+    Parameters
+    ----------
+    source
+        The data, laid out as Datumaro expects it.
+    target
+        A folder that does not exist yet.
+    from_
+        Its format: cvat (XML of CVAT for images), datumaro, kitti (detection) or wider-face.
+    as_json
+        Print one JSON object.
+    """
+    from fishnet.data.convert import convert as converted
+
+    done = converted(source, target, from_)
+    if as_json:
+        counts = {"images": done.images, "objects": done.objects, "ignored": done.ignored}
+        print(json.dumps({"data": str(target), **counts}))
+        return
+    for split, count in done.images.items():
+        print(f"{split}: {count:,} images, {done.objects[split]:,} objects")
+    if done.ignored:
+        print(f"ignored: {', '.join(f'{count:,} {kind}' for kind, count in done.ignored.most_common())}")
+    print(f"written: {target} (COCO): fishnet data check {target}")
 
 
 def _task_of(data: str) -> Task:

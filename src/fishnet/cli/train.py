@@ -22,8 +22,9 @@ RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
 )  # fmt: skip
-_HEAD_KEYS = (  # what decides the shapes of a head's tensors
-    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "decoder_channels", "edges", "auxiliary",
+_HEAD_KEYS = (  # what a head is: the shapes of its tensors, and how it makes results of them
+    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "samples",
+    "detections", "nms", "floor", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 

@@ -138,7 +138,8 @@ def _reached() -> Iterator[None]:
     import huggingface_hub
 
     logger = logging.getLogger("huggingface_hub")
-    level, places = logger.level, (datasets.config, huggingface_hub.constants)
+    level = logger.level
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
     before = [place.HF_HUB_OFFLINE for place in places]
     logger.setLevel(logging.ERROR)
     try:

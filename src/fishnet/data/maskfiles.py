@@ -15,7 +15,8 @@ from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
 from fishnet.images.opening import open_image
 
-STRIP = 1 << 22  # px in a strip
+STRIP = 1 << 20  # px in a strip
+DISTINCT = 4096  # values in one mask: no set of classes has as many
 DECODED = 1 << 29  # bytes that Pillow may take for a decoded mask
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34892: "JPEG",
@@ -32,11 +33,19 @@ class Mask:
         size: height and width, px.
         colours: whether its pixels are colours, as 0xRRGGBB.
         rows: gives the rows from one to before another, (rows, width) of whole numbers; may raise InputError.
+        path: of the file, for messages.
     """
 
     size: tuple[int, int]
     colours: bool
     rows: Callable[[int, int], NDArray[Any]]
+    path: str = ""
+
+    def check_distinct(self, count: int) -> None:
+        """Raises InputError for more different values than any set of classes has."""
+        if count > DISTINCT:
+            what = "colours" if self.colours else "numbers"
+            raise InputError(f"{self.path}: holds more than {DISTINCT:,} different {what}: not a mask of classes")
 
     def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """Strips of rows from the top, each with the number of its first row. Raises InputError, see ``rows``."""
@@ -89,7 +98,7 @@ def open_mask(path: Path, *, colours: bool = False, palette: bool = False, thres
             raise InputError(f"{path}: {error}") from None
         return np.where(found >= threshold, np.uint8(255), np.uint8(0)) if threshold else found
 
-    return Mask(mask.size, mask.colours, rows)
+    return Mask(mask.size, mask.colours, rows, str(path))
 
 
 def read_numbers(path: Path) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from fishnet.data.findings import Finding
 from fishnet.data.folder import ImageFolder, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import NEAREST, nearest_layout
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.shards import open_shards
 from fishnet.data.splits import in_order
@@ -62,7 +63,10 @@ def open_labelled(
         WorkError: ``fashion-mnist`` or a dataset of the hub could not be had.
         ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
-    sets = _parts(data, channels, None if only else classes, -1 if whole else fold)
+    try:
+        sets = _parts(data, channels, None if only else classes, -1 if whole else fold)
+    except InputError as error:
+        raise _explained(data, error) if classes is None else error from None
     if only:
         sets = choose(data, sets, only, classes)
     return sets if whole else as_trained(data, sets, lambda train: hold_out(train, val_fraction, seed))
@@ -108,8 +112,11 @@ def found_in(data: str, find: Callable[[Path], Found | None], held: str, layouts
     found = find(path)
     if found is not None:
         return found
+    if not path.exists():
+        raise InputError(f"{data}: no such file or folder: expected {layouts}")
     wrong = "is a file of none of the known forms" if path.is_file() else f"holds no {held} of a known form"
-    raise InputError(f"{data}: {wrong if path.exists() else 'no such file or folder'}: expected {layouts}")
+    near = nearest_layout(path)
+    raise InputError(f"{data}: {wrong}{f': {near}' if near else ''}. Known: {layouts}")
 
 
 def parts_of(
@@ -130,6 +137,12 @@ def parts_of(
     if without is not None and not empty:
         raise InputError(f"{data}: no picture in its part {without!r}")
     return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
+
+
+def _explained(data: str, error: InputError) -> InputError:
+    """An error of data that was read as class folders: of a folder that looks like something else, it says so."""
+    near = nearest_layout(Path(data)) if not _prefix(data)[0] and data and Path(data).is_dir() else ""
+    return InputError(f"{data}: no known layout: {near} (read as class folders: {error})") if NEAREST in near else error
 
 
 def choose(
@@ -161,7 +174,9 @@ def choose(
         result[name] = Subset(part, kept, known, [places[names[i]] for i in kept])
         left = {label for label in names if label not in places}
         if left:
-            message = f"{len(left):,} of {len(set(names)):,} classes left out, {len(names) - len(kept):,} images"
+            message = (
+                f"{name}: {len(left):,} of {len(set(names)):,} classes left out, {len(names) - len(kept):,} images"
+            )
             result[name].notes = [*part.notes, Finding("class-left-out", message, name, count=len(names) - len(kept))]
     return result
 

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
-from fishnet.data.scanning import skipped_line
+from fishnet.data.scanning import beside, skipped_line
 
 SMALL = 4  # images of a class in train, below which it is reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest
@@ -36,6 +37,12 @@ def plausibility(sets: Mapping[str, LabelledSet]) -> list[Finding]:
 
 def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
     """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
+    yield from files_skipped(sets)
+    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
+
+
+def files_skipped(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+    """Files that were not read, and links that were not followed; of any level."""
     total = sum(len(part) for part in sets.values())
     skipped = skipped_in(sets)
     if skipped:
@@ -44,11 +51,16 @@ def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
         yield Finding(code, skipped_line(skipped), count=count)
     for link in dict.fromkeys(link for part in sets.values() for link in part.links):
         yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
-    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
 
 
 def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
     """How many files beside the images of all splits were not read, by ending."""
+    annotated = [part for part in sets.values() if isinstance(part, EntrySet)]
+    paths = [
+        entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
+    ]
+    if paths:
+        return beside(paths)
     counted = {id(part.skipped): part.skipped for part in sets.values()}  # what is held out has that of the rest
     return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
 
@@ -56,7 +68,7 @@ def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
 def note_lines(sets: Mapping[str, PictureSet]) -> list[str]:
     """The notes of the opening that a training says: what was skipped, left out or found in another place."""
     findings = [one for one in files_beside(sets) if one.severity == "note"]
-    return [f"{one.split}: {one.message}" if one.split else one.message for one in findings]
+    return [one.message for one in findings]
 
 
 def class_names(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:

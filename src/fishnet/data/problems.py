@@ -6,6 +6,11 @@ from fishnet.errors import InputError
 COLLECTED = 10_000  # no more are kept
 
 
+def because(problems: list[Finding] | None) -> str:
+    """The first problem in brackets, for an error that may be its consequence; empty where there is none."""
+    return f" ({problems[0].message})" if problems else ""
+
+
 def complain(
     message: str,
     problems: list[Finding] | None,

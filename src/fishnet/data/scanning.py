@@ -2,15 +2,21 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fishnet.data.pictures import EXTENSIONS
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular, open_regular
-from fishnet.files.walking import inside, walk
+from fishnet.files.walking import inside, is_system, walk
 
 SHOWN = 5  # endings in a line
+BESIDE = (
+    ".txt", ".xml", ".json", ".csv", ".yaml", ".yml", ".names", ".data", ".cache", ".md", ".mat", ".html",
+    ".tfw", ".pgw", ".jgw", ".prj", ".ovr", ".zip", ".tar", ".gz",
+)  # fmt: skip
+"""What lies beside annotated images and is none."""
 _HEAD = 16  # bytes of a file that say what it is
 _MAGIC = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY",
@@ -66,6 +72,23 @@ def scan(folder: Path, within: Path | None = None) -> Scan:
     return result
 
 
+def beside(images: Iterable[Path]) -> Counter[str]:
+    """How many files lie in the folders of some images that are neither images nor of a kind that annotations have.
+
+    Args:
+        images: of annotated data, where annotations say which files are used.
+    """
+    skipped = Counter[str]()
+    for folder in sorted({path.parent for path in images}):
+        try:
+            with os.scandir(folder) as entries:
+                endings = [os.path.splitext(entry.name)[1].lower() for entry in entries if not is_system(entry.name)]  # noqa: PTH122
+        except OSError:
+            continue
+        skipped.update(ending for ending in endings if ending and ending not in EXTENSIONS and ending not in BESIDE)
+    return skipped
+
+
 def _kind(path: Path) -> str | None:
     """What a file is counted as; None for images."""
     ending = path.suffix.lower()
@@ -91,7 +114,7 @@ def is_image(head: bytes) -> bool:
     if head.startswith(b"BM"):
         return head[6:10] == bytes(4)  # reserved in a BMP's header
     if head[:1] == b"P":
-        return head[1:2] in b"256" and head[2:3].isspace()  # PGM and PPM
+        return head[1:2] in b"123456" and head[2:3].isspace()  # PGM and PPM
     return (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or (
         head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
     )

@@ -226,10 +226,8 @@ def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
     """What to say of a table's columns and names."""
     file, resolver = str(rows.file), located.resolver
     if rows.folds and fold < 0:
-        splits = " The other columns say the splits." if rows.splits or rows.valid else ""
-        yield Finding(
-            "column-fold", f"{file}: its column of folds is not used; --fold N validates with one.{splits}", file=file
-        )
+        column = next(name for name in rows.columns if name.strip().lower() in FOLD)
+        yield Finding("column-fold", f"{file}: its column {column!r} is not used", file=file)
     unread = [*rows.unread, *(VALID[:1] if rows.splits and rows.valid else ())]
     if unread:
         yield Finding(

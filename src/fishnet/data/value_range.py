@@ -154,7 +154,7 @@ def _files(images: Any, limit: int) -> Iterator[tuple[str, bytes]]:
     order = np.random.default_rng(0).permutation(len(images))[:limit]
     for number in sorted(order.tolist()):
         index, whole = number, images
-        while hasattr(whole, "whole"):  # a subset
+        while hasattr(whole, "indices"):  # a subset
             index, whole = whole.indices[index], whole.whole
         encoded: Callable[[int], bytes] | None = getattr(whole, "encoded", None)
         if encoded is None:

@@ -30,8 +30,9 @@ def prepare_worker(_number: int) -> None:
     """
     queue: Any = multiprocessing.queues.Queue
     queue._on_queue_feeder_error = staticmethod(_end)
-    if hasattr(signal, "SIGBUS"):  # of shared memory that is full: torch's handler would write a line of its own
-        signal.signal(signal.SIGBUS, signal.SIG_DFL)
+    for name in ("SIGBUS", "SIGSEGV", "SIGFPE"):  # torch's handlers would each write a line of their own
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def _end(error: Exception, _batch: Any) -> None:

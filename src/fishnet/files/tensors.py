@@ -72,7 +72,7 @@ def read_header(path: str | Path) -> dict[str, TensorHeader]:
 def _span(path: str | Path, name: str, row: Any) -> tuple[int, int]:
     """Where a tensor's bytes begin and end. Raises InputError for a row that contradicts itself."""
     where = f"{path}: not a readable safetensors file (tensor {name[:80]!r}"
-    if not isinstance(row, dict) or row.get("dtype") not in _BYTES:
+    if not isinstance(row, dict) or not isinstance(row.get("dtype"), str) or row["dtype"] not in _BYTES:
         raise InputError(f"{where} has no known type)")
     shape, offsets = row.get("shape"), row.get("data_offsets")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:

@@ -97,9 +97,6 @@ class _Regions(Task):
     ) -> dict[str, Any]:
         """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
         assert isinstance(pictures, RegionSet)
-        for finding in pictures.notes:
-            if finding.severity == "note":
-                tell(finding.message)
         model = self.models[self.head_named(recipe.head)]
         anchors, per_level = None, model.anchors_per_level
         if recipe.anchors == "auto" and per_level:

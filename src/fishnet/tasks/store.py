@@ -1,5 +1,6 @@
 """Models and weights, between memory, bundles and checkpoint files."""
 
+import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _start_from_bundle(model: TaskModel, source: str, path: Path, task: str, spe
     state, notes = read_checkpoint(path / WEIGHTS), list[str]()
     if trunk_of(state) is None:  # a model that is its trunk alone: what all names carry was taken off
         state = {f"trunk.{key}": value for key, value in state.items()}
-    same = (bundle.task, bundle.head) == (task, spec.head)
+    same = bundle.task == task and get_task(task).head_named(bundle.head) == spec.head
     if same:
         notes = said_of_classes(bundle.classes, spec.classes)
         state = with_rows_by_name(model, state, bundle.classes, spec.classes)
@@ -112,7 +113,8 @@ def _start_from_bundle(model: TaskModel, source: str, path: Path, task: str, spe
     notes += further
     if same:
         notes += load_head(model, state)
-        if bundle.head_args.get("anchors") != spec.head_args.get("anchors"):
+        theirs, ours = (json.dumps(args.get("anchors")) for args in (bundle.head_args, spec.head_args))
+        if theirs != ours:
             notes.append("anchors: other ones than the bundle's, which its head has learnt with")
     elif head := [key for key in state if not key.startswith("trunk.")]:
         whose = f"of {bundle.task}, head {bundle.head}, and this is {task}, head {spec.head}"

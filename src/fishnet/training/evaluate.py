@@ -12,6 +12,7 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
+from fishnet.data.regions.base import RegionSet
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
@@ -46,7 +47,7 @@ class Evaluation:
         weights: SHA-256 of the model's weights.
         part: the pictures.
         report: class by class; None where the task has none.
-        remarks: what the metrics do not show, one line each.
+        remarks: what was found while opening the data, and what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
@@ -206,9 +207,10 @@ def _recipe(bundle: Bundle) -> Recipe:
 
 def _notes(part: PictureSet) -> list[str]:
     """How a split's annotations were read, and what was left out of it."""
-    alone: Sequence[str] = getattr(part, "left_out", ())
+    notes = [finding.message for finding in part.notes]
+    alone: Sequence[str] = () if isinstance(part, RegionSet) else getattr(part, "left_out", ())  # theirs are notes
     left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
-    return [*getattr(part, "notes", ()), *left_out]
+    return [*getattr(part, "conclusions", ()), *notes, *left_out]
 
 
 def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:

@@ -4,7 +4,7 @@ import logging
 import shlex
 import warnings
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from timm.layers import convert_sync_batchnorm
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle import Bundle, is_bundle, read_bundle
+from fishnet.bundle import Bundle, check_backbone, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.plausibility import note_lines
@@ -132,7 +132,12 @@ def fit(
     processes = find_processes(recipe)
     if processes.rank:
         tell = _say_nothing
-    with nullcontext() if processes.rank or dry_run else claimed(out, tell):
+    writes = not processes.rank and not dry_run
+    # A folder that the claim makes within the data could be taken for a class: it has to wait for what is said of that.
+    late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
+    with ExitStack() as claim:
+        if writes and not late:
+            claim.enter_context(claimed(out, tell))
         if not processes.rank:
             _check_out(out, resume)
         position = read_position(last_of(out)) if resume else Position()
@@ -148,6 +153,9 @@ def fit(
             tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
         else:
             _check_apart(data, plan.sets, out)
+        if writes and late:
+            claim.enter_context(claimed(out, tell))
+            _check_out(out, resume)
         return _run(plan, data, out, resume, quiet, tell)
 
 
@@ -162,6 +170,7 @@ def _plan(
     tell: Tell,
 ) -> _Plan:
     """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
+    check_backbone(recipe.backbone, {})
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":

@@ -94,7 +94,8 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         f"{pictures / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no picture in {pictures}",
     ]  # fmt: skip
     assert [one.message for one in found.of("mask-size-differs")] == [
-        f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'})"
+        f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
+        "mend or remove one of them"
     ]
     assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(pictures / "005.png")]
     assert [(one.message, one.file, one.count) for one in found.of("mask-id-unnamed")] == [
@@ -151,7 +152,7 @@ def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
     found = checked(data)
     assert not found.ok
     assert [(one.message, one.file) for one in found.of("class-without-pixels")] == [
-        ("moss: no mask has a pixel of it", str(data / "classes.txt"))
+        ("moss: no mask of train has a pixel of it", str(data / "classes.txt"))
     ]
     assert checked(data, void=("moss",)).ok
     mask = data / "val" / "masks" / "000.png"

@@ -14,7 +14,20 @@ from fishnet.data.regions.open import looks_like_regions, open_regions
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from tests.makers import split_folder
-from tests.region_makers import KINDS, coco_folder, mask_folder, scenes, voc_folder, yolo_folder
+from tests.region_makers import (
+    KINDS,
+    box_table,
+    coco_folder,
+    darknet_folder,
+    labelme_folder,
+    mask_folder,
+    object_files,
+    open_images_folder,
+    scenes,
+    supervisely_folder,
+    voc_folder,
+    yolo_folder,
+)  # fmt: skip
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "coco": coco_folder,
@@ -23,7 +36,17 @@ MAKERS: dict[str, Callable[..., Path]] = {
     "voc parts": lambda root, **counts: voc_folder(root, layout="parts", **counts),
     "yolo": lambda root, **counts: yolo_folder(root, polygons=True, **counts),
     "masks": mask_folder,
+    "labelme": labelme_folder,
+    "supervisely": supervisely_folder,
+    "box table": box_table,
+    "box table without names": lambda root, **counts: box_table(root, columns="retinanet", **counts),
+    "box table with sizes": lambda root, **counts: box_table(root, columns="tensorflow", **counts),
+    "open images": open_images_folder,
+    "yolo classes.txt": darknet_folder,
+    "darknet": lambda root, **counts: darknet_folder(root, layout="darknet", **counts),
+    "object files": object_files,
 }
+BOXES_ONLY = {"voc parts", "box table", "box table without names", "box table with sizes", "open images"}
 WHOLE: dict[str, Callable[..., Path]] = {
     "coco": lambda root: coco_folder(root, layout="file", train=8),
     "voc": lambda root: voc_folder(root, layout="flat", train=8),
@@ -55,8 +78,10 @@ def test_a_val_part_is_held_out_where_there_is_none(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("masks", [False, True])
-@pytest.mark.parametrize("name", [name for name in MAKERS if name != "voc parts"])
+@pytest.mark.parametrize("name", MAKERS)
 def test_boxes_in_px_of_the_input(name: str, masks: bool, tmp_path: Path) -> None:
+    if masks and name in BOXES_ONLY:
+        return
     data = MAKERS[name](tmp_path / "data", train=4, val=1)
     if name == "coco":  # sizes need not be stated: the pictures have them
         path = data / "annotations" / "instances_train2017.json"
@@ -70,7 +95,8 @@ def test_boxes_in_px_of_the_input(name: str, masks: bool, tmp_path: Path) -> Non
     assert np.allclose(whole, expected, atol=1e-4)
 
     Path(train.source(0)).write_bytes(b"x")  # what cannot be read is nobody's business here
-    states_sizes = name in ("roboflow", "voc", "masks")
+    states_sizes = name in ("roboflow", "voc", "voc parts", "masks", "box table with sizes", "object files")
+    states_sizes |= not masks and name in ("labelme", "supervisely")
     first = 0 if states_sizes else len(scenes("train", 1)[0].boxes)
     assert np.allclose(train.boxes_in(twice), expected[first:], atol=1e-4)
 
@@ -93,7 +119,7 @@ def test_data_without_parts(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("masks", [False, True])
 def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=3)
-    if masks and name == "voc parts":
+    if masks and name in BOXES_ONLY:
         with pytest.raises(InputError, match="boxes only"):
             opened(data, masks=True)
         return
@@ -105,7 +131,34 @@ def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
     assert not masks or target["masks"].shape == (count, 80, 96)
 
 
-@pytest.mark.parametrize("name", ["coco", "voc", "yolo"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_same_objects_in_every_format(name: str, tmp_path: Path) -> None:
+    sets = opened(MAKERS[name](tmp_path / "data", train=5, val=2))
+    for split, found in sets.items():
+        for index, truth in enumerate(scenes(split, len(found))):
+            objects = found.objects(index)
+            names = [found.classes.names[label] for label in objects.labels]
+            wanted = ["object" if name in ("masks", "object files") else KINDS[label] for label in truth.labels]
+            rows = sorted(zip(objects.boxes.round(1).tolist(), names, strict=True))
+            assert [kind for _, kind in rows] == [
+                kind for _, kind in sorted(zip(truth.boxes.tolist(), wanted, strict=True))
+            ]
+            assert np.allclose([box for box, _ in rows], sorted(truth.boxes.tolist()), atol=0.6)
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name not in BOXES_ONLY])
+def test_the_same_masks_in_every_format(name: str, tmp_path: Path) -> None:
+    found = opened(MAKERS[name](tmp_path / "data", train=4, val=1), masks=True)["train"]
+    for index, truth in enumerate(scenes("train", 4)):
+        objects = found.objects(index)
+        masks = objects.clean((80, 96)).masks()
+        assert len(masks) == len(truth.masks)
+        overlaps = (masks[:, None] & truth.masks[None]).sum((2, 3)) / (masks[:, None] | truth.masks[None]).sum((2, 3))
+        assert (overlaps.max(1) > 0.85).all()
+        assert sorted(overlaps.argmax(1).tolist()) == list(range(len(masks)))
+
+
+@pytest.mark.parametrize("name", ["coco", "voc", "yolo", "labelme", "supervisely", "box table", "open images"])
 def test_known_classes_by_name(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=6)
     known = Classes((*KINDS[::-1], "moss"), (1, 2, 3, 4))
@@ -127,18 +180,18 @@ def test_marks(tmp_path: Path) -> None:
     assert class_grounds(str(data), opened(tmp_path / "moved")) == []
 
 
-LAYOUTS = r"expected COCO \(.*\), YOLO \(data.yaml\), Pascal VOC \(.*\), or images/ and masks/ paired by name$"
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda root: root / "nowhere", "nowhere: no such file or folder: " + LAYOUTS),
+        (
+            lambda root: root / "nowhere",
+            r"nowhere: no such file or folder: expected COCO \(.*; YOLO .*; Pascal VOC .*; labelme ",
+        ),
         (
             lambda root: split_folder(root / "classes", train=1),
-            "classes: holds no annotations of a known form: " + LAYOUTS,
+            "classes: holds no annotations of a known form: it holds .* images without annotations. Known: COCO",
         ),
-        (lambda root: Path(__file__), "py: is a file of none of the known forms: " + LAYOUTS),
+        (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: COCO"),
         (lambda root: voc_folder(root / "data", test=2), "data: has no train part, only test"),
         (lambda root: voc_folder(root / "data", layout="flat", train=1), "one picture leaves none to validate with"),
         (lambda root: mask_folder(root / "data", train=0), "data: no picture in its part 'train'"),

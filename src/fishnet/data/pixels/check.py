@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
-from fishnet.data.pixels.base import IGNORE, PixelSet
+from fishnet.data.pixels.base import IGNORE, PixelSet, pixels_of_each
 from fishnet.data.pixels.names import colour_text
 from fishnet.data.pixels.pairs import MaskPixels
 
@@ -55,7 +55,7 @@ class _InspectedPixels(Inspected):
             unnamed = {colour_text(value) if colours else str(value): count for value, count in without.items()}
         else:
             labels = self.pictures.label_map(index)
-        return _Mask(labels.shape, np.bincount(labels.ravel(), minlength=IGNORE + 1), unnamed)
+        return _Mask(labels.shape, pixels_of_each(labels), unnamed)
 
 
 def check_pixels(
@@ -76,8 +76,7 @@ def check_pixels(
     check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
     images = {split: part.pictures_per_class for split, part in check.parts.items()}
     findings = (*check.findings, *untrained(images), *_never_drawn(next(iter(parts.values())), check.parts))
-    # What a look at all masks finds is found again, in the same words, with each mask.
-    return replace(check, findings=tuple(in_order(dict.fromkeys(findings))))
+    return replace(check, findings=tuple(in_order(findings)))
 
 
 def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
@@ -90,9 +89,7 @@ def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[F
 class _Gathered:
     """Gathers the masks of one split."""
 
-    covered: ClassVar[frozenset[str]] = frozenset(
-        {"mask-id-unnamed", "mask-all-ignored", "class-without-pixels", "class-absent"}
-    )
+    covered: ClassVar[frozenset[str]] = frozenset(("mask-all-ignored", "mask-id-unnamed"))
 
     def __init__(self, split: str, pictures: PixelSet) -> None:
         self.split, self.pictures = split, pictures

@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.files import FilePixels
 from fishnet.data.pixels.names import labels_of
+from fishnet.data.pixels.painting import paint, with_background
 from fishnet.data.regions.coco import CocoFile, CocoRegions
 from fishnet.errors import InputError
-
-_BACKGROUND = ("background", "_background_")  # the second is labelme's
 
 
 class CocoPixels(FilePixels):
@@ -52,7 +49,7 @@ class CocoPixels(FilePixels):
         self.regions = CocoRegions(path, places, channels, masks=True, problems=problems)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
         table = self.regions.table
-        named = _with_background(table.classes if classes is None else table.used(), table.classes)
+        named = with_background(table.classes if classes is None else table.used(), table.classes)
         self.classes, labels = labels_of(
             named, str(path), ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes,
             problems=problems,
@@ -69,13 +66,7 @@ class CocoPixels(FilePixels):
         if min(objects.size) and objects.size != size:
             raise InputError(f"{self.unlike(index, size, objects.size)}{self.turned(index, objects.size)}")
         objects = replace(objects, size=size)
-        pieces = [objects.bits(i) for i in range(len(objects))]
-        found = np.full(size, self.background, np.uint8)
-        for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(pieces[i][0].sum()))):
-            bits, x, y = pieces[i]
-            label = IGNORE if objects.crowd[i] else self.labels[objects.labels[i]]
-            found[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
-        return found
+        return paint(objects, self.background, self.labels)
 
     def place(self, index: int) -> str:
         """The picture's entry: file and line."""
@@ -84,20 +75,6 @@ class CocoPixels(FilePixels):
     def named_in(self, index: int) -> str:
         """The picture's entry."""
         return self.place(index)
-
-
-def _with_background(used: Classes, every: Classes) -> Classes:
-    """Classes of objects, and before them the background.
-
-    Args:
-        used: the classes that are wanted.
-        every: all categories of the file, whose ids are taken.
-    """
-    own = next((i for i, name in enumerate(every.names) if name.lower() in _BACKGROUND), None)
-    free = next(id_ for id_ in range(len(every) + 1) if id_ not in every.ids)
-    name, id_ = (_BACKGROUND[0], free) if own is None else (every.names[own], every.ids[own])
-    rest = [(n, i) for n, i in zip(used.names, used.ids, strict=True) if n != name]
-    return Classes((name, *(n for n, _ in rest)), (id_, *(i for _, i in rest)))
 
 
 def open_coco(

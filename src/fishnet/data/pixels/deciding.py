@@ -197,14 +197,14 @@ def _name_numbers(decision: Decision, masks: Masks, choices: Choices, problems: 
     decision.legend = replace(legend, ignored=ignored)
 
 
-def _all_of_train(decision: Decision, masks: Masks) -> Survey:
-    return survey(masks.splits[0] if masks.splits else (), decision.reading)
+def _all_of_train(decision: Decision, masks: Masks, *, strict: bool = True) -> Survey:
+    return survey(masks.splits[0] if masks.splits else (), decision.reading, strict=strict)
 
 
 def _look_for_255(decision: Decision, masks: Masks, choices: Choices, problems: list[Finding] | None) -> None:
     """What is 255 beside classes of a file that does not say it."""
     legend = decision.legend
-    total = _all_of_train(decision, masks)
+    total = _all_of_train(decision, masks, strict=problems is None)
     named = {*legend.values, *legend.ignored, *choices.ignore}
     unnamed = {value for value in total.numbers if value >= 0 and value not in named}
     if (soft := _soft_edges(total, unnamed - {IGNORE})) and _refuse_soft(decision, masks, soft, total, problems):

@@ -13,7 +13,6 @@ from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.names import LARGEST, Legend
 
 BINARY = (0, 255)  # the numbers of masks that say foreground or not
-NAMELESS = 10_000  # values without a name that are told apart in one mask
 
 
 class Coding:
@@ -52,17 +51,17 @@ class Coding:
         """From what :meth:`read` gives.
 
         Returns:
-            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number, of
-            the first 10,000 of them.
+            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number.
 
         Raises:
-            InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
+            InputError: see :func:`~fishnet.data.maskfiles.open_mask`; more such numbers than any set of classes has.
         """
         table = self._colours if colours and self._colours is not None else self._numbers
         labels, unnamed = np.empty(mask.size, np.uint8), Counter[int]()
         for top, rows in mask.strips():
             labels[top : top + len(rows)], without = table(rows)
-            unnamed.update(without if len(unnamed) < NAMELESS else {k: n for k, n in without.items() if k in unnamed})
+            unnamed.update(without)
+            mask.check_distinct(len(unnamed))
         return labels, dict(unnamed)
 
     def label_counts(

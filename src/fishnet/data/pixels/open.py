@@ -5,15 +5,17 @@ from pathlib import Path
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
-from fishnet.data.pixels import ade, cityscapes, coco, folder, voc
+from fishnet.data.pixels import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.pixels.base import PixelSet
 from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.pairs import Found, open_pairs
 from fishnet.data.regions.coco import LAYOUTS as COCO
 from fishnet.data.regions.coco import find_coco
 
-LAYOUTS = f"{voc.LAYOUTS}, {cityscapes.LAYOUTS}, {ade.LAYOUTS}, {COCO}, or {folder.LAYOUTS}"
+FORMATS = (voc, cityscapes, ade, folder)
+LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
 Finder = Callable[[Path, list[Finding] | None], object]
 Opener = Callable[..., Mapping[str, PixelSet]]
 
@@ -79,11 +81,14 @@ def looks_like_pixels(data: str) -> bool:
 
 def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
+    if is_foreign(path):
+        return None
     finders: tuple[tuple[Finder, Opener], ...] = (
         (voc.find_voc, open_pairs),
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
+        (lambda data, _: drawn.find_drawn(data), drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
         (lambda data, _: find_coco(data), coco.open_coco),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)

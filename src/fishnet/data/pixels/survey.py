@@ -14,9 +14,9 @@ from fishnet.data.maskfiles import Mask, open_mask
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import InputError
 
-DISTINCT = 4096  # values in one mask: no set of classes has as many
 ALTOGETHER = 65_536  # in all masks
 SLOW = 2.0  # seconds after which a line says what is read
+MANY = 100  # masks from which it does
 _SHOWN = 3  # values from which a mask may be an anti-aliased one
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class MaskReading:
         if path not in self.facts:
             try:
                 mask = open_mask(path, colours=self.colours, palette=self.palette, threshold=self.threshold)
-                self.facts[path] = facts_of(mask, path)
+                self.facts[path] = facts_of(mask)
             except InputError as error:
                 self.facts[path] = str(error)
         return self.facts[path]
@@ -140,21 +140,19 @@ def _announced(masks: Sequence[Path], reading: MaskReading) -> Iterable[Path]:
     new = sum(path not in reading.facts for path in masks)
     for path in masks:
         yield path
-        if new and not said and time.monotonic() - began > SLOW:
+        if new >= MANY and not said and time.monotonic() - began > SLOW:
             said = True
             _LOG.warning("reading %s masks ...", f"{new:,}")
 
 
-def facts_of(mask: Mask, path: Path) -> MaskFacts:
+def facts_of(mask: Mask) -> MaskFacts:
     """What an open mask holds. Raises InputError for more numbers or colours than any set of classes has."""
     pixels, inner, looked = Counter[int](), Counter[int](), Counter[int]()
     beside: set[int] = set()
     for _, rows in mask.strips():
         counts = _counted(rows)
         pixels.update(counts)
-        if len(pixels) > DISTINCT:
-            what = "colours" if mask.colours else "numbers"
-            raise InputError(f"{path}: holds more than {DISTINCT:,} different {what}: not a mask of classes")
+        mask.check_distinct(len(pixels))
         if mask.colours:
             continue
         if len(counts) >= _SHOWN:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
-from fishnet.data.regions import coco, idmasks, voc, yolo
+from fishnet.data.regions import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.selection import choose
 
-LAYOUTS = f"{coco.LAYOUTS}, {yolo.LAYOUTS}, {voc.LAYOUTS}, or {idmasks.LAYOUTS}"
+FORMATS = (coco, yolo, darknet, voc, labelme, supervisely, boxtable, idmasks, objectfiles)
+LAYOUTS = "; ".join(one.LAYOUTS for one in FORMATS)
 Opener = Callable[..., Mapping[str, RegionSet]]
 
 
@@ -31,7 +33,7 @@ def open_regions(
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
     Args:
-        data: COCO, YOLO, Pascal VOC, or folders of pictures and masks; docs/data.md describes each.
+        data: of one of the ``FORMATS``; docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training pictures held out for validation where the data has no val part.
         seed: of that split.
@@ -66,10 +68,17 @@ def looks_like_regions(data: str) -> bool:
 
 def _opened(path: Path, masks: bool, difficult: voc.Difficult = "ignore") -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
+    if is_foreign(path):
+        return None
     finders: tuple[tuple[Callable[[Path], object], Opener], ...] = (
+        (supervisely.find_supervisely, supervisely.open_supervisely),
+        (labelme.find_labelme, labelme.open_labelme),  # before COCO, which takes any JSON in annotations/
         (coco.find_coco, coco.open_coco),
         (yolo.find_yolo, partial(yolo.open_yolo, trusted=path.is_file())),
         (lambda folder: voc.find_voc(folder, masks), partial(voc.open_voc, difficult=difficult)),
+        (darknet.find_darknet, darknet.open_darknet),
+        (boxtable.find_box_tables, boxtable.open_box_tables),
         (idmasks.find_masks, idmasks.open_masks),
+        (objectfiles.find_object_files, objectfiles.open_object_files),
     )
     return next(((opener, found) for find, opener in finders if (found := find(path))), None)

@@ -148,8 +148,9 @@ def _gather(pictures: RegionSet) -> _Gathered | None:
 def _changed(boxes: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which boxes have no area within their image, and which of the others reach out of it."""
     low, high = boxes[:, :2], boxes[:, 2:]
-    dropped: NDArray[np.bool_] = ((high <= low) | (high <= 0) | (low >= sizes)).any(1)
-    out: NDArray[np.bool_] = ((low < -BEYOND) | (high > sizes + BEYOND)).any(1)
+    empty = (high <= low) | (high <= 0) | (low >= sizes)
+    beyond = (low < -BEYOND) | (high > sizes + BEYOND)
+    dropped, out = (axes[:, 0] | axes[:, 1] for axes in (empty, beyond))
     return dropped, out & ~dropped
 
 

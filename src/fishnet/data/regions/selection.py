@@ -94,6 +94,8 @@ def choose(
         left = [word for word, place in zip(part.classes.names, places, strict=True) if place < 0]
         if left:
             shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-            message = f"objects of {len(left):,} of {len(places):,} classes are left out ({shown}); their images stay"
+            message = (
+                f"{name}: objects of {len(left):,} of {len(places):,} classes are left out ({shown}); their images stay"
+            )
             result[name].notes = [*part.notes, Finding("class-left-out", message, name, count=len(left))]
     return result

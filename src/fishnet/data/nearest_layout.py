@@ -1,0 +1,170 @@
+"""What data of an unknown layout most looks like: told by its files' endings, its folders and a few files' first lines.
+
+Torch-free; no image is opened, and of a large dataset only the first files are counted.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from fishnet.data.pictures import EXTENSIONS
+from fishnet.errors import InputError
+from fishnet.files.reading import open_regular
+from fishnet.files.walking import walk
+
+CONVERT = "fishnet data convert SRC DST --from"
+NEAREST = "nearest: "
+_FILES = 20_000  # that are counted
+_HEAD = 1 << 14  # bytes of a file that are looked at
+_SHOWN = 4  # endings in a message
+_NEAR = 2  # layouts in a message
+
+
+@dataclass
+class Survey:
+    """What lies in a folder.
+
+    Attributes:
+        endings: how many files have each, in lower case.
+        folders: names of the folders, in lower case.
+        heads: the beginning of the first file of each ending.
+        images: how many image files there are.
+    """
+
+    endings: Counter[str] = field(default_factory=Counter)
+    folders: set[str] = field(default_factory=set)
+    heads: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+
+    def head(self, ending: str) -> str:
+        """The beginning of the first file with an ending; empty where there is none."""
+        return self.heads.get(ending, "")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout that data may have been meant for.
+
+    Attributes:
+        fits: whether a folder looks like it.
+        advice: what it is, and what is missing or to be done.
+    """
+
+    fits: Callable[[Survey], bool]
+    advice: str
+
+
+def _holds(ending: str, pattern: str) -> Callable[[Survey], bool]:
+    compiled = re.compile(pattern)
+    return lambda survey: compiled.search(survey.head(ending)) is not None
+
+
+_ROW = r"^\s*\d+(\s+-?[\d.]+){4,}\s*$"
+LAYOUTS = (
+    Layout(_holds(".json", r'"_via_img_metadata"|"shape_attributes"'), "VIA: export its project as COCO"),
+    Layout(_holds(".json", r'"shapes"'), "labelme: each image's .json beside it, or both below one folder"),
+    Layout(
+        _holds(".json", r'"(classTitle|geometryType)"|"classes":\s*\[\s*\{\s*"title"'),
+        "Supervisely: a project has meta.json, and ann/ and img/ in each dataset",
+    ),
+    Layout(
+        _holds(".json", r'"dm_format_version"|"media_type"|"categories":\s*\{\s*"label"'),
+        f"Datumaro: {CONVERT} datumaro makes it COCO",
+    ),
+    Layout(
+        _holds(".json", r'"(images|annotations|categories|image_id)"'),
+        "COCO: one .json for each split with images, annotations and categories, in the folder or in annotations/",
+    ),
+    Layout(_holds(".xml", r"<annotations>|<image\s[^>]*\bname="), f"CVAT: {CONVERT} cvat makes it COCO"),
+    Layout(
+        lambda survey: survey.endings[".xml"] > 0,
+        "Pascal VOC: Annotations/*.xml with the images in JPEGImages/, or each .xml beside its image",
+    ),
+    Layout(
+        _holds(".txt", r"(?m)^[A-Za-z_]+( -?[\d.]+){14,15}\s*$"),
+        f"KITTI: {CONVERT} kitti makes it COCO",
+    ),
+    Layout(
+        _holds(".txt", rf"(?m){_ROW}"),
+        "YOLO: add data.yaml, or a classes.txt of class names beside images/ and labels/",
+    ),
+    Layout(
+        lambda survey: survey.endings[".csv"] + survey.endings[".tsv"] > 0,
+        "a table: columns image_path, xmin, ymin, xmax, ymax, label are boxes; path, label are classes of whole images",
+    ),
+    Layout(
+        lambda survey: survey.images > 0 and bool({"masks", "mask", "labels", "annotations", "gt"} & survey.folders),
+        "images/ and masks/ paired by name: both folders are needed, with equal names in them",
+    ),
+    Layout(lambda survey: survey.endings[".tar"] > 0, "WebDataset shards: give wds/FOLDER"),
+    Layout(lambda survey: survey.endings[".zip"] > 0, "an archive: unpack it first"),
+)
+
+
+_FOREIGN = re.compile(r'"_via_img_metadata"|"dm_format_version"|"categories":\s*\{\s*"label"|<annotations>')
+
+
+def is_foreign(data: Path) -> bool:
+    """Whether a file, or the first one in a folder or its ``annotations/``, is of a format that no reader knows.
+
+    CVAT's XML, Datumaro's and VIA's JSON lie where files of known formats do.
+    """
+    if data.is_file():
+        return data.suffix.lower() in (".json", ".xml") and _FOREIGN.search(_head(data)) is not None
+    for folder in (data, data / "annotations"):
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        first = next((path for path in files if path.suffix.lower() in (".json", ".xml")), None)
+        if first is not None and _FOREIGN.search(_head(first)):
+            return True
+    return False
+
+
+def survey(data: Path) -> Survey:
+    """Looks into a folder, or at a file."""
+    found = Survey()
+    for path in [data] if data.is_file() else islice(walk(data), _FILES):
+        ending = path.suffix.lower()
+        found.endings[ending or "no ending"] += 1
+        found.images += ending in EXTENSIONS
+        if path != data:
+            found.folders |= {part.lower() for part in path.relative_to(data).parts[:-1]}
+        if ending in (".json", ".xml", ".txt", ".csv") and ending not in found.heads and not _is_notes(path):
+            found.heads[ending] = _head(path)
+    return found
+
+
+def nearest_layout(data: Path) -> str:
+    """A clause about data of no known layout: what it holds, and which layouts come nearest; empty where it holds
+    nothing at all or is no folder and no file."""
+    try:
+        if not data.exists():
+            return ""
+        found = survey(data)
+    except (InputError, OSError):
+        return ""
+    if not found.endings:
+        return "it is empty"
+    common = [(ending, count) for ending, count in found.endings.most_common() if count]
+    listed = ", ".join(f"{count:,} {ending}" for ending, count in common[:_SHOWN])
+    held = f"it holds {listed}{', ...' if len(common) > _SHOWN else ''}"
+    near = [layout.advice for layout in LAYOUTS if layout.fits(found)][:_NEAR]
+    if near:
+        return f"{held}; {NEAREST}{'; or '.join(near)}"
+    if found.images:
+        return f"{held}: images without annotations"
+    return held
+
+
+def _is_notes(path: Path) -> bool:
+    return path.stem.lower() in ("readme", "license", "notes", "notes.json", "requirements", "classes")
+
+
+def _head(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return file.read(_HEAD).decode("utf-8", "replace")
+    except (InputError, OSError):
+        return ""

@@ -1,0 +1,67 @@
+"""Headers of safetensors files: what the library reads, and nothing that contradicts itself."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from fishnet.errors import InputError
+from fishnet.files.tensors import read_header
+
+SOUND = {"weight": np.zeros((2, 3), np.float32), "count": np.zeros((), np.int64), "none": np.zeros((0, 4), np.float16)}
+
+
+def test_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save(SOUND, {"made by": "a test"}))
+    header = read_header(path)
+    assert {name: (row.dtype, row.shape) for name, row in header.items()} == {
+        "weight": ("F32", (2, 3)), "count": ("I64", ()), "none": ("F16", (0, 4)),
+    }  # fmt: skip
+    assert [header[name].is_float for name in ("weight", "count", "none")] == [True, False, True]
+
+
+def rewritten(change: Callable[[dict[str, Any]], object]) -> bytes:
+    content = save(SOUND)
+    length = int.from_bytes(content[:8], "little")
+    rows = json.loads(content[8 : 8 + length])
+    change(rows)
+    header = json.dumps(rows).encode()
+    return struct.pack("<Q", len(header)) + header + content[8 + length :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1234567",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 2) + b"{}rest",
+        save(SOUND)[:-1],
+        save(SOUND) + b"x",
+        rewritten(lambda rows: rows["weight"].update(shape=[3, 3])),
+        rewritten(lambda rows: rows["weight"].update(shape=[-2, -3])),
+        rewritten(lambda rows: rows["weight"].update(shape=[2.0, 3.0])),
+        rewritten(lambda rows: rows["weight"].update(shape=[10**400])),
+        rewritten(lambda rows: rows["weight"].update(dtype="F99")),
+        rewritten(lambda rows: rows["weight"].update(dtype=["F32"])),
+        rewritten(lambda rows: rows["weight"].update(data_offsets=[0])),
+        rewritten(lambda rows: rows["weight"].update(data_offsets=[24, 0])),
+        rewritten(lambda rows: rows["weight"].pop("shape")),
+        rewritten(lambda rows: rows.update(weight=None)),
+        rewritten(lambda rows: rows.update(again=rows["weight"])),
+    ],
+)
+def test_what_contradicts_itself(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_header(path)
+    assert str(caught.value).startswith(f"{path}: not a ")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,77 @@
+"""Changed bytes in every file of the newer formats with objects: nothing but an InputError may come of them.
+
+``FISHNET_FUZZ=20000 pytest tests/hostile/test_fuzz_readers.py`` tries so many changes of each file.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from fishnet.data.pixels.open import open_pixels
+from fishnet.errors import InputError
+from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed, read
+from tests.region_makers import (
+    box_table,
+    darknet_folder,
+    labelme_folder,
+    object_files,
+    open_images_folder,
+    supervisely_folder,
+)  # fmt: skip
+
+FILES: dict[str, tuple[Callable[..., Path], dict[str, Any], str, bool]] = {
+    "labelme": (labelme_folder, {}, "train/000.json", False),
+    "labelme-masks": (labelme_folder, {}, "train/000.json", True),
+    "supervisely": (supervisely_folder, {}, "train/ann/000.png.json", True),
+    "supervisely-meta": (supervisely_folder, {}, "meta.json", False),
+    "box-table": (box_table, {}, "train.csv", False),
+    "box-table-without-names": (box_table, {"columns": "retinanet"}, "train.csv", False),
+    "open-images": (open_images_folder, {}, "oidv6-train-annotations-bbox.csv", False),
+    "open-images-names": (open_images_folder, {}, "class-descriptions-boxable.csv", False),
+    "yolo-names": (darknet_folder, {}, "classes.txt", False),
+    "darknet-data": (darknet_folder, {"layout": "darknet"}, "obj.data", False),
+    "darknet-list": (darknet_folder, {"layout": "darknet"}, "train.txt", True),
+    "object-files": (object_files, {}, "stage1_train/train000/masks/0.png", True),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_but_input_errors(name: str, tmp_path: Path) -> None:
+    make, options, place, masks = FILES[name]
+    data = make(tmp_path / "data", train=2, **options)
+    path = data / place
+    content = path.read_bytes()
+
+    @settings(
+        max_examples=EXAMPLES or 12,
+        deadline=None,
+        derandomize=not EXAMPLES,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(EDITS)
+    def run(edits: list[Edit]) -> None:
+        path.write_bytes(changed(content, edits))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            read(data, masks)
+            if masks:
+                label_maps(data)
+
+    run()
+
+
+def label_maps(data: Path) -> None:
+    """Draws the objects of all images, where the format has a reading for that."""
+    for problems in (None, []):
+        with contextlib.suppress(InputError):
+            sets = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
+            for samples in sets.values():
+                for index in range(len(samples)):
+                    with contextlib.suppress(InputError):
+                        samples.read(index)
