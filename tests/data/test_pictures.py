@@ -335,8 +335,8 @@ def test_a_set_reads_as_it_is_told_and_so_do_its_parts(kind: type[OneFile] | typ
         assert each.reading == Reading("stretch")
         assert np.asarray(each.read(0)[0]).max() == each.read_tensor(0)[0].max() == 255
     if isinstance(part, Subset):
-        part.sixteen_bit = "shift"
-        assert pictures.sixteen_bit == "shift"
+        part.reading = Reading("shift")
+        assert pictures.reading == Reading("shift")
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.errors import InputError
-from fishnet.images.opening import check_memory, open_image, orientation, upright
+from fishnet.images.opening import check_memory, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 
 SHARE = 0.1  # percent of the values that the range leaves out at either end: dead and hot pixels of a camera
@@ -148,7 +148,7 @@ def deep_colour(encoded: bytes, max_pixels: int | None = None) -> DeepColour | N
             check_memory(image, 20, max_pixels)  # two images, their halves and the values of both
             if lower:
                 image.tile = [_other_half(tile) for tile in tiles]
-            image.load()
+            load(image)
             halves.append(np.asarray(image))
             turn = orientation(image)
     upper, below = halves

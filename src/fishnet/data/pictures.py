@@ -16,7 +16,7 @@ from fishnet.data.depth import STRIP, check_finite, missing, stretched, stretche
 from fishnet.data.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
-from fishnet.images.opening import UnknownImageError, open_image, orientation, upright
+from fishnet.images.opening import UnknownImageError, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -70,7 +70,7 @@ def to_channels(
         InputError: another number of channels, or values that are not finite.
     """
     mode = mode_of(channels)
-    image.load()
+    load(image)
     image = upright(image, orientation(image))
     if image.mode == mode and "transparency" not in image.info:
         return image

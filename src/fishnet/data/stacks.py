@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 
 from fishnet.data.depth import check_finite, missing
 from fishnet.errors import InputError, first_line
-from fishnet.images.opening import MEMORY, UnknownImageError, open_image, orientation, too_many, upright
+from fishnet.images.opening import MEMORY, UnknownImageError, load, open_image, orientation, too_many, upright
 from fishnet.images.tiff import Directory, check_layout, directories, is_tiff, no_data_of
 
 NPY = b"\x93NUMPY"
@@ -183,7 +183,7 @@ def _check_memory(values: int, max_pixels: int | None) -> None:
 
 def _bands(image: Image.Image, no_data: float | None = None) -> NDArray[Any]:
     samples = image.tag_v2.get(277, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
-    image.load()
+    load(image)
     image = upright(image, orientation(image))
     if image.mode == "1":
         image = image.convert("L")

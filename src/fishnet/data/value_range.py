@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.data.depth import SHARE, deep_colour, sample
 from fishnet.data.stacks import NPY, read_npy, read_samples
 from fishnet.errors import InputError
-from fishnet.images.opening import UnknownImageError, open_image
+from fishnet.images.opening import UnknownImageError, load, open_image
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.tiff import is_tiff, no_data_of
 
@@ -137,7 +137,10 @@ def numbers_of(
         if (deep := deep_colour(encoded, reading.max_pixels)) is not None:
             return deep.values, no_data
         with open_image(encoded, reading.max_pixels) as image:
-            return (np.asarray(image), no_data) if image.mode.startswith("I") or image.mode == "F" else None
+            if not image.mode.startswith("I") and image.mode != "F":
+                return None
+            load(image)
+            return np.asarray(image), no_data
     except UnknownImageError:
         for count in dict.fromkeys((channels, 3, 1)) if is_tiff(encoded) else ():
             samples = read_samples(encoded, count, reading.max_pixels)

@@ -81,12 +81,15 @@ class UnknownImageError(InputError):
     """A file that is no image, or of a format that is not read."""
 
 
-def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> ImageFile:
+def open_image(
+    content: bytes | BinaryIO, max_pixels: int | None = None, formats: tuple[str, ...] = FORMATS
+) -> ImageFile:
     """Opens an image file of one of :data:`FORMATS`, by its content; its pixels are not decoded yet.
 
     Args:
         content: the file's bytes, or the file, open for reading.
         max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
+        formats: some of these alone.
 
     Raises:
         UnknownImageError: no image, or of a format that is not read; the message names it.
@@ -98,7 +101,7 @@ def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> Imag
     if isinstance(content, bytes):
         _check_content(content)
     try:
-        image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content)
+        image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content, formats)
     except UnidentifiedImageError:
         raise UnknownImageError(_what_else(head)) from None
     try:
@@ -109,12 +112,27 @@ def open_image(content: bytes | BinaryIO, max_pixels: int | None = None) -> Imag
     return image
 
 
-def _opened(file: BinaryIO) -> ImageFile:
+def _opened(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile:
     """Pillow's opening. Its own limit of pixels is one for the whole process: it is lifted for this moment alone."""
     with _BUSY:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file, formats=FORMATS)
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def load(image: Image.Image) -> None:
+    """Decodes an image, also one of more px than Pillow's limit, which some formats compare again as they decode."""
+    with _BUSY:  # while another thread opens an image, there is no limit
+        usual = Image.MAX_IMAGE_PIXELS
+    if usual is None or image.width * image.height <= usual:
+        image.load()
+        return
+    with _BUSY:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image.load()
         finally:
             Image.MAX_IMAGE_PIXELS = usual
 

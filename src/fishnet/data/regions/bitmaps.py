@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import io
 import warnings
 import zlib
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.errors import InputError, first_line
+from fishnet.images.opening import open_image
 
 PIXELS = 100_000_000
 """Of all bitmaps of one annotation file together: a small file may unpack to any number."""
@@ -50,7 +50,7 @@ class BitmapReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of size, which is looked at here
-                with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+                with open_image(content, formats=("PNG",)) as image:
                     self._check(image, size)
                     array: NDArray[Any] = np.asarray(image)
         except InputError:
