@@ -35,7 +35,7 @@ class Named(ImageFolder):
     [
         (Named([0, 1] * 10), Named([0, 1] * 5, start=100), []),
         (Named([0, 1] * 10), Named([0, 1] * 5), ["image-same-name"]),
-        (Named([0] * 5 + [1] * 3), Named([0, 1], start=100), ["class-small"]),
+        (Named([0] * 5 + [1] * 2), Named([0, 1], start=100), ["class-small"]),
         (Named([0] * 100 + [1] * 5), Named([0, 1], start=200), ["class-imbalance"]),
         (Named([0, 1] * 10), Named([0], start=100), ["class-unvalidated"]),
         (Named([0, 1] * 10, ("a b", "A  B")), Named([0, 1], ("a b", "A  B"), start=100), ["class-alike"]),

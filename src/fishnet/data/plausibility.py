@@ -11,7 +11,7 @@ from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
 from fishnet.data.scanning import beside, skipped_line
 
-SMALL = 4  # images of a class in train, below which it is reported
+SMALL = 3  # images of a class in train, below which it is reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest
 SKIPPED = 0.01  # share of the files that are not read, above which it is a warning
 SAME_NAMES = 0.5  # share of a split's images whose names are those of images in train
