@@ -116,7 +116,7 @@ def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
         InputError: two of one name; ``problems``, unless None, collects that instead.
     """
     found: dict[str, Path] = {}
-    for path in find_pictures(folder):
+    for path in find_pictures(folder) if folder.is_dir() else ():  # a split may lack its folder
         name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
