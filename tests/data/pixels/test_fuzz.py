@@ -1,6 +1,6 @@
 """Masks and classes files of any bytes: nothing but InputError comes out.
 
-By hand for ten minutes: ``FUZZ_EXAMPLES=100000 python -m pytest tests/data/pixels/test_fuzz.py``.
+By hand for ten minutes: ``FISHNET_FUZZ=100000 python -m pytest tests/data/pixels/test_fuzz.py``.
 """
 
 import io
@@ -21,7 +21,7 @@ from fishnet.data.pixels.names import FILES, Legend, read_legend
 from fishnet.data.pixels.survey import MaskReading, survey
 from fishnet.errors import InputError
 
-COUNT = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+COUNT = int(os.environ.get("FISHNET_FUZZ", "60"))
 fuzz = settings(
     max_examples=COUNT, deadline=None, derandomize=COUNT <= 60, suppress_health_check=list(HealthCheck), database=None
 )
