@@ -9,7 +9,7 @@ BRIGHTNESS = (0.875, 1.125)
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
 HUE = (-0.05, 0.05)  # of a full turn
-_LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R 601
+_LUMA = torch.tensor([0.299, 0.587, 0.114], device="cpu")  # ITU-R 601; also where first imported under "meta"
 
 
 def distort(image: Tensor, probability: float) -> Tensor:
