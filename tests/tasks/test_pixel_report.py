@@ -92,7 +92,9 @@ def test_by_hand(tmp_path: Path) -> None:
         "share": 0, "said": 100,
     }  # fmt: skip
     assert [rock[name] for name in ("IoU", "Dice", "accuracy", "precision", "boundary_F1")] == [None] * 5
-    assert report.metrics() == pytest.approx({"mDice": (200 / 340 + 0.75 + 0) / 3, "boundary_F1": 0})
+    assert report.metrics() == pytest.approx(
+        {"mDice": (200 / 340 + 0.75 + 0) / 3, "boundary_F1": 0, "ignored": 300 / 600}
+    )
     assert report.lines() == [
         "class   share     IoU    Dice accuracy precision boundary_F1",
         "soil    66.67   41.67   58.82    50.00     71.43        0.00",
@@ -185,7 +187,8 @@ def test_nothing_wrong_and_nothing_of_a_former_report(tmp_path: Path) -> None:
     assert (tmp_path / "worst.png").exists()
     right = [(truth, np.where(truth == IGNORE, 0, truth)) for truth, _ in them]
     report = filled(classes, right)
-    assert report.metrics() == {"mDice": 1, "boundary_F1": 1}
+    ignored = np.mean([truth == IGNORE for truth, _ in them])
+    assert report.metrics() == {"mDice": 1, "boundary_F1": 1, "ignored": pytest.approx(ignored)}
     files = report.write(tmp_path, Painted(right))
     assert "worst.png" not in {file.name for file in files}
     assert {file.name for file in files} == {path.name for path in tmp_path.iterdir()}
@@ -195,7 +198,7 @@ def test_pictures_without_a_label(tmp_path: Path) -> None:
     truth = np.full((40, 50), IGNORE, np.uint8)
     them = [(truth, np.zeros_like(truth))]
     report = filled(Classes.of("ab"), them)
-    assert report.metrics() == {}
+    assert report.metrics() == {"ignored": 1}
     assert report.rows()[0]["share"] is None
     assert len(report.lines()) == 3
     files = report.write(tmp_path, Painted(them))

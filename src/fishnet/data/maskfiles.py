@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
@@ -84,8 +84,6 @@ def open_mask(path: Path, *, colours: bool = False, palette: bool = False, thres
                 mask = _array(read_npy(content), colours)
             else:
                 mask = _image(content, colours=colours, palette=palette, threshold=threshold)
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a mask that can be read (no image of a known format)") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file

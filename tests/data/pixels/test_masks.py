@@ -73,7 +73,7 @@ def test_colours(mode: str, tmp_path: Path) -> None:
     ("make", "words"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b"no picture"), "not a mask that can be read"),
+        (lambda path: path.write_bytes(b"no picture"), "not a picture that can be read"),
         (lambda path: Image.new("L", (8, 8)).save(path, "JPEG"), "JPEG changes pixels"),
         (lambda path: Image.new("F", (8, 8)).save(path, "TIFF"), r"holds F: a mask is one"),
         (lambda path: Image.new("CMYK", (8, 8)).save(path, "TIFF"), r"holds CMYK: a mask is one"),
