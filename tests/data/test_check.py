@@ -90,7 +90,9 @@ def test_the_same_picture_in_three_parts(data: Path) -> None:
     for name in ("blue", "green"):
         picture(name, 9000).save(data / "test" / name / "0.png")
     pairs = {tuple(line.split(" (")[i].split(",")[0] for i in (1, 2)) for line in lines(checked(data), _LEAKED)}
-    assert pairs == {("train", "val"), ("train", "test"), ("val", "test")}
+    assert pairs == {("train", "val"), ("train", "test")}
+    (untrained,) = checked(data).of("image-in-val-and-test")
+    assert (untrained.severity, untrained.file) == ("warning", str(data / "test" / "red" / "y.png"))
 
 
 def test_the_same_picture_under_two_classes_and_repeated(data: Path) -> None:

@@ -16,13 +16,12 @@ from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.pictures import Picture, decode_picture
-from fishnet.data.quick import quick_findings
+from fishnet.data.quick import TRAINED, quick_findings, shared_code
 from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
 from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
-TRAINED = ("train", "all")  # the splits that are trained on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +351,7 @@ def _repeats(parts: Mapping[str, Any], before: Mapping[str, int], place: tuple[s
         if earlier == source:  # one file that is listed twice, which needs no pixels to be found
             continue
         labels = [_label(parts[name], i) for name, i in ((other, first), place)]
-        code = "image-in-two-splits" if other != split else "image-duplicate"
+        code = shared_code(other, split) if other != split else "image-duplicate"
         if code == "image-duplicate" and labels[0] != labels[1]:
             code = "image-in-two-classes"
         line = f"{earlier} ({other}{labels[0]}) = {source} ({split}{labels[1]})"

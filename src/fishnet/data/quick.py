@@ -2,7 +2,6 @@
 training."""
 
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 from fishnet.data import plausibility as labelled
@@ -15,30 +14,32 @@ from fishnet.data.pixels.files import FilePixels
 from fishnet.data.regions import plausibility as regions
 from fishnet.data.regions.base import RegionSet
 
+TRAINED = ("train", "all")  # the splits that are trained on
 _ORPHANS = 0.01  # share of files without their other half from which data is taken to be paired wrongly
 
 
-def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
+def quick_findings(sets: Mapping[str, Any], repairs: bool = False) -> list[Finding]:
     """What the data's names and annotations tell, and the depth of some images.
 
     Args:
         sets: the splits of one data set by name, all of one level.
+        repairs: with what a training changes of the annotations of objects.
 
     Returns:
-        Findings in no particular order, each once. Takes seconds for 100,000 images.
+        Findings in no particular order, each once. Takes seconds for 100,000 images; longer where their headers are
+        read, as for YOLO, or masks.
     """
     some = next(iter(sets.values()), None)
-    level: ModuleType = labelled
     if isinstance(some, RegionSet):
-        level = regions
-    elif isinstance(some, PixelSet):
-        level = pixels
+        of_level = regions.plausibility(sets, repairs)
+    else:
+        of_level = (pixels if isinstance(some, PixelSet) else labelled).plausibility(sets)
     findings = (
         *_orphans(sets),
         *_named_twice(sets),
         *labelled.files_beside(sets),
         *labelled.class_names(sets),
-        *level.plausibility(sets),
+        *of_level,
         *plausibility_depth.plausibility(sets),
     )
     return list(dict.fromkeys(findings))
@@ -46,8 +47,7 @@ def quick_findings(sets: Mapping[str, Any]) -> list[Finding]:
 
 def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
     """The same, and what a training changes of the annotations, counted."""
-    objects = {split: part for split, part in sets.items() if isinstance(part, RegionSet)}
-    return [*quick_findings(sets), *regions.repaired(objects)]
+    return quick_findings(sets, repairs=True)
 
 
 def _orphans(sets: Mapping[str, Any]) -> Iterator[Finding]:
@@ -62,6 +62,11 @@ def _orphans(sets: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding("files-unpaired" if many else "file-unpaired", line, split, line.partition(": ")[0])
 
 
+def shared_code(one: str, other: str) -> str:
+    """The code of a finding of an image in two splits: an error where one of them is trained on."""
+    return "image-in-two-splits" if {one, other} & set(TRAINED) else "image-in-val-and-test"
+
+
 def _named_twice(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
     """Files that stand for more than one sample."""
     firsts: dict[str, tuple[str, int]] = {}
@@ -70,7 +75,7 @@ def _named_twice(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
             source = samples.source(index)
             before, first = firsts.setdefault(source, (split, index))
             if before != split:
-                yield Finding("image-in-two-splits", f"{source}: in {before} and in {split}", split, source)
+                yield Finding(shared_code(before, split), f"{source}: in {before} and in {split}", split, source)
             elif first == index or isinstance(samples, RegionSet):  # plausibility says it of entries with objects
                 continue
             elif isinstance(samples, LabelledSet) and samples.labels[first] != samples.labels[index]:

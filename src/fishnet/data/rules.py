@@ -54,6 +54,12 @@ _ALL = (
         "Stops where one file is in both; pixels are not compared.",
     ),
     Rule(
+        "image-in-val-and-test",
+        "warning",
+        "One image is in val and in test, so that test measures what the best epoch was chosen by.",
+        "Remove it from one of the two, or do not take test for an independent measure.",
+    ),
+    Rule(
         "image-duplicate",
         "note",
         "Two files of one split have the same pixels.",
@@ -136,7 +142,7 @@ _ALL = (
         "image-without-class",
         "warning",
         "Images lie beside the class folders and belong to no class.",
-        "Move them into a class folder, or elsewhere.",
+        "Move them into class folders, or elsewhere.",
     ),
     Rule("file-skipped", "note", "Files beside the images were not read.", "Nothing, if they are no images."),
     Rule(

@@ -43,11 +43,12 @@ class _Gathered:
     entries: Counter[str] = field(default_factory=Counter)
 
 
-def plausibility(sets: Mapping[str, RegionSet]) -> list[Finding]:
+def plausibility(sets: Mapping[str, RegionSet], repairs: bool = False) -> list[Finding]:
     """What is odd about whole splits, and what was found while opening them.
 
     Args:
         sets: the splits by name. Those whose annotations are masks are passed over.
+        repairs: with what :func:`repaired` says, for which the annotations are not read again.
 
     Returns:
         For each split what it suffers from: boxes that are shares of the image, or x1, y1, x2, y2 taken for x, y,
@@ -60,6 +61,7 @@ def plausibility(sets: Mapping[str, RegionSet]) -> list[Finding]:
         if gathered is not None:
             findings += _of_boxes(split, gathered)
             findings += _of_images(split, gathered)
+            findings += _repairs(split, gathered) if repairs else ()
     return list(dict.fromkeys(findings))
 
 
@@ -69,20 +71,8 @@ def repaired(sets: Mapping[str, RegionSet]) -> list[Finding]:
     Args:
         sets: the splits by name.
     """
-    findings = []
-    for split, pictures in sets.items():
-        gathered = _gather(pictures)
-        if gathered is None or not len(gathered.boxes):
-            continue
-        dropped, clipped = _changed(gathered.boxes, gathered.sizes)
-        total = f"of {len(gathered.boxes):,} boxes of {split}"
-        if count := int(clipped.sum()):
-            what = f"{count:,} {total} reach over the edges of their images and are cut off there"
-            findings.append(Finding("box-clipped", what, split=split, count=count))
-        if count := int(dropped.sum()):
-            what = f"{count:,} {total} are empty or outside of their images and are dropped"
-            findings.append(Finding("box-dropped", what, split=split, count=count))
-    return findings
+    gathered = {split: _gather(pictures) for split, pictures in sets.items()}
+    return [finding for split, some in gathered.items() if some is not None for finding in _repairs(split, some)]
 
 
 def beyond_cap(counts: list[int], cap: int) -> str:
@@ -177,6 +167,18 @@ def _of_boxes(split: str, gathered: _Gathered) -> Iterator[Finding]:
             "all fit as x1, y1, x2, y2"
         )
         yield Finding("box-xyxy", what, split=split, count=int(out.sum()))
+
+
+def _repairs(split: str, gathered: _Gathered) -> Iterator[Finding]:
+    """The boxes of a split that a training cuts off, and those that it drops."""
+    dropped, clipped = _changed(gathered.boxes, gathered.sizes)
+    total = f"of {len(gathered.boxes):,} boxes of {split}"
+    if count := int(clipped.sum()):
+        what = f"{count:,} {total} reach over the edges of their images and are cut off there"
+        yield Finding("box-clipped", what, split=split, count=count)
+    if count := int(dropped.sum()):
+        what = f"{count:,} {total} are empty or outside of their images and are dropped"
+        yield Finding("box-dropped", what, split=split, count=count)
 
 
 def _of_images(split: str, gathered: _Gathered) -> Iterator[Finding]:
