@@ -1,5 +1,6 @@
 """YOLO: layouts, boxes and outlines, and faults by file and line."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
+from fishnet.data.pixels.open import looks_like_pixels
 from fishnet.data.regions.yolo import find_yolo, open_yolo, read_yaml
 from fishnet.errors import InputError
 from tests.region_makers import KINDS, scenes, yolo_folder
@@ -285,6 +287,24 @@ def test_parts_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
     sets = opened(yaml(data, "train: train.txt\nval: val.txt\n" + NAMES))
     assert [len(sets[part]) for part in sets] == [2, 2]
     assert sets["train"].notes == sets["val"].notes == []
+
+
+def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for part, count in {"train": 3, "val": 1, "test": 2}.items():
+        for kind in ("images", "labels"):
+            (data / part / kind).mkdir(parents=True)
+        for i, one in enumerate(scenes(part, count)):
+            one.picture.save(data / part / "images" / f"{i}.png")
+            (data / part / "labels" / f"{i}.txt").write_text("0 .5 .5 .2 .2\n")
+    shutil.rmtree(data / "test" / "labels")
+    yaml(data, "train: train/images\nval: val/images\ntest: test/images\n" + NAMES)
+    assert not looks_like_pixels(str(data)), "labels/ might hold masks, and one split has none"
+    sets = opened(data)
+    assert list(sets) == ["train", "val"]
+    (note,) = sets["train"].notes
+    assert (note.code, note.split) == ("image-without-label", "test")
+    assert note.message.endswith("test is left out")
 
 
 def test_a_list_of_another_machine(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | No
         InputError: see :func:`~fishnet.data.pixels.pairs.paired`, :func:`~fishnet.data.pixels.names.read_legend`.
     """
     places, camvid = _places(data)
-    if not any(find_pictures(masks) for _, masks in places.values()):
+    if not any(masks.is_dir() and find_pictures(masks) for _, masks in places.values()):
         return None
     first = next(iter(places.values()))
     legend = find_legend(data, first[1].parent, first[1])

@@ -31,6 +31,10 @@ _BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and w
 _Wrong = list[tuple[int, str]]
 
 
+class UnlabelledError(InputError):
+    """No image of a split has a label file."""
+
+
 @dataclass(frozen=True)
 class YoloEntry:
     """A picture and its objects.
@@ -95,7 +99,9 @@ class YoloRegions(FileRegions):
         pairs = pair(pictures)
         if len(pairs.missing) == len(pictures):
             first = pairs.texts[pictures[0]] if pictures else "labels"
-            raise InputError(f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other")
+            raise UnlabelledError(
+                f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other"
+            )
         self._report(pairs, problems)
         if problems is None:  # a check reads each of them
             missing = [str(path) for path in pictures if not is_regular(path)]
@@ -283,8 +289,19 @@ def open_yolo(
 ) -> dict[str, YoloRegions]:
     """Opens a ``data.yaml``; ``trusted``: see :class:`~fishnet.data.regions.yolo_yaml.YoloFile`.
 
+    A test split without any label file beside other splits is left out, and this is noted: often nobody has its labels.
+
     Raises:
         InputError: see :func:`~fishnet.data.regions.yolo_yaml.read_yaml` and :class:`YoloRegions`.
     """
     file = read_yaml(path, trusted)
-    return {part: YoloRegions(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}
+    sets: dict[str, YoloRegions] = {}
+    for part in file.parts:
+        try:
+            sets[part] = YoloRegions(file, part, channels, classes, masks=masks, problems=problems)
+        except UnlabelledError as error:
+            if part != "test" or not sets:
+                raise
+            finding = Finding("image-without-label", f"{error}: test is left out", part, str(path))
+            next(iter(sets.values())).notes.append(finding)
+    return sets
