@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
@@ -106,3 +107,12 @@ def test_a_class_whose_name_has_a_comma() -> None:
     classes = Classes.of(["tench, Tinca tinca", "cat", "dog"])
     assert classes.only(["tench, Tinca tinca", "dog"]).names == ("tench, Tinca tinca", "dog")
     assert classes.only(["cat,dog"]).ids == (1, 2)
+
+
+def test_a_test_folder_without_class_folders_is_said(tmp_path: Path) -> None:
+    data = split_folder(tmp_path / "data", train=2, val=1)
+    (data / "test").mkdir()
+    Image.new("RGB", (8, 8)).save(data / "test" / "0.png")
+    sets = open_labelled(str(data), 3, val_fraction=0.25, seed=0)
+    (said,) = [one for one in plausibility(sets) if one.code == "image-without-class"]
+    assert (said.split, said.message) == ("test", f"{data / 'test'}: 1 image in no class folders: test is left out")

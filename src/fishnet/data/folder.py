@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fishnet.data.base import EncodedSet
@@ -121,6 +121,19 @@ def split_folders(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder}: two folders for the same part: {' and '.join(names)}: rename or remove one")
     places = dict(splits)
     return {split: places[split] for split in in_order(parts)}
+
+
+def beside_splits(folder: Path, parts: Mapping[str, Path]) -> list[Finding]:
+    """What to say of folders of images beside the splits, which are not read: a test folder without class folders."""
+    findings = []
+    for entry in _folders_in(folder, folder):
+        count = 0 if entry in parts.values() else len(scan(entry, folder).images)
+        if count:
+            split = split_named(entry.name) or ""
+            why = f"in no class folders: {split} is left out" if split else "beside the splits: left out"
+            message = f"{entry}: {count:,} image{'s' * (count != 1)} {why}"
+            findings.append(Finding("image-without-class", message, split, str(entry), count=count))
+    return findings
 
 
 def _folders_in(folder: Path, root: Path) -> list[Path]:

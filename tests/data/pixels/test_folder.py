@@ -156,7 +156,9 @@ def test_a_test_part_without_masks_is_left_out(layout: str, tmp_path: Path) -> N
     masks = sorted((data / "masks").glob("test*") if layout == "lists" else (data / "test" / "masks").iterdir())
     for path in masks:
         path.unlink()
-    assert list(opened(data)) == ["train", "val"]
+    sets = opened(data)
+    assert list(sets) == ["train", "val"]
+    assert [(note.code, note.split, note.count) for note in sets["train"].notes] == [("file-unpaired", "test", 2)]
     assert len(opened(data, problems=[])["test"].left_out) == 2
 
 

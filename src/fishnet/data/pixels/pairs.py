@@ -144,7 +144,14 @@ def open_pairs(
         problems=problems,
     )  # fmt: skip
     coding = Coding(legend, labels, choices.ignore, threshold=decision.reading.threshold)
-    return {name: MaskPixels(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
+    sets = {name: MaskPixels(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
+    for name, pairs in found.parts.items():
+        if name not in sets and pairs.left_out:
+            count = len(pairs.left_out)
+            line = f"{name}: none of {count:,} images has a mask ({pairs.left_out[0]}): {name} is left out"
+            first = next(iter(sets.values()))
+            first.notes = [*first.notes, Finding("file-unpaired", line, name, count=count)]
+    return sets
 
 
 def _check_some(place: Path, parts: Mapping[str, Pairs]) -> None:
