@@ -294,3 +294,8 @@ def test_more_objects_than_are_counted_are_said(count: int, most: int, said: boo
     if said:
         assert "more than 100 objects of a class (up to 196)" in report.remarks()[0]
         assert "--most 196" in report.remarks()[0]
+
+
+def test_images_without_any_object_are_said() -> None:
+    report = filled(without_objects(simulated(1)))
+    assert report.remarks() == ["no object is annotated in these images: the metrics say nothing of the model"]

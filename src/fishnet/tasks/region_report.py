@@ -114,7 +114,9 @@ class RegionReport(Report):
         return [self._title(), *table(self.rows(), "objects", f"{kind}AP", columns)]
 
     def remarks(self) -> list[str]:
-        """A line where pictures have more objects of a class than COCO's metrics count."""
+        """A line where pictures have more objects of a class than COCO's metrics count, and where they have none."""
+        if not any(len(pair.truth.labels) for pair in self.pairs):
+            return ["no object is annotated in these images: the metrics say nothing of the model"]
         counts = [np.bincount(pair.truth.labels[~pair.truth.crowd]).tolist() for pair in self.pairs]
         line = beyond_cap([count for some in counts for count in some], self.most)
         return [line] if line else []
