@@ -289,6 +289,19 @@ def test_parts_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
     assert sets["train"].notes == sets["val"].notes == []
 
 
+def test_one_stray_label_beside_images_without_objects(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in ("images", "labels"):
+        (data / folder).mkdir(parents=True)
+    for i in range(110):
+        Image.new("RGB", (8, 8)).save(data / "images" / f"{i}.png")
+        if i >= 5:
+            (data / "labels" / f"{i}.txt").write_text("0 .5 .5 .2 .2\n")
+    (data / "labels" / "stray.txt").write_text("0 .5 .5 .2 .2\n")
+    notes = opened(yaml(data, "train: images\n" + NAMES))["train"].notes
+    assert [(note.code, note.count) for note in notes] == [("label-without-image", 1), ("image-without-label", 5)]
+
+
 def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for part, count in {"train": 3, "val": 1, "test": 2}.items():

@@ -148,7 +148,7 @@ class YoloRegions(FileRegions):
             self.part_name,
         )  # fmt: skip
         missing = [str(path) for path in pairs.missing]
-        if pairs.alone:
+        if pairs.alone and problems is not None:  # a training stops for many labels alone: images may have no objects
             report_orphans(
                 missing, len(pairs.texts), "images have no label file, while some label files have no image",
                 "name the label files like their images", "image-without-label", problems, self.notes, self.part_name,
