@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fishnet.data.base import EncodedSet
@@ -121,6 +121,28 @@ def split_folders(folder: Path) -> dict[str, Path]:
             raise InputError(f"{folder}: two folders for the same part: {' and '.join(names)}: rename or remove one")
     places = dict(splits)
     return {split: places[split] for split in in_order(parts)}
+
+
+def beside_splits(folder: Path, parts: Mapping[str, Path]) -> list[Finding]:
+    """What to say of images that lie beside the folders of the splits, and in other folders there.
+
+    Args:
+        folder: of the dataset.
+        parts: the folders of its splits, see :func:`split_folders`.
+    """
+    counts = {
+        entry.name: len(scan(entry, folder).images)
+        for entry in _folders_in(folder, folder)
+        if entry not in parts.values()
+    }
+    loose = sum(entry.suffix.lower() in EXTENSIONS and not is_system(entry.name) for entry in folder.iterdir())
+    places = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    total = sum(counts.values()) + loose
+    if not total:
+        return []
+    message = f"{folder}: {total:,} image{'s' * (total != 1)} beside {', '.join(parts)}, in no split"
+    message += f": in {', '.join(places[:5])}" if places else ""
+    return [Finding("image-without-split", message, count=total)]
 
 
 def _folders_in(folder: Path, root: Path) -> list[Path]:

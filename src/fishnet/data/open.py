@@ -9,7 +9,7 @@ from fishnet.data import table
 from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
 from fishnet.data.entries import Entries, hold_out_some
 from fishnet.data.findings import Finding
-from fishnet.data.folder import ImageFolder, split_folders
+from fishnet.data.folder import ImageFolder, beside_splits, split_folders
 from fishnet.data.hub import open_hub
 from fishnet.data.labels import Classes
 from fishnet.data.nearest_layout import NEAREST, nearest_layout
@@ -211,6 +211,8 @@ def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict
     for name, part in parts.items():  # train comes first, and says what the classes are
         sets[name] = ImageFolder(part, channels, classes, folder)
         classes = sets[name].classes
+    first = sets[next(iter(sets))]
+    first.notes = [*first.notes, *beside_splits(folder, parts)]
     return sets
 
 
