@@ -114,5 +114,5 @@ def test_a_test_folder_without_class_folders_is_said(tmp_path: Path) -> None:
     (data / "test").mkdir()
     Image.new("RGB", (8, 8)).save(data / "test" / "0.png")
     sets = open_labelled(str(data), 3, val_fraction=0.25, seed=0)
-    (said,) = [one for one in plausibility(sets) if one.code == "image-without-class"]
-    assert (said.split, said.message) == ("test", f"{data / 'test'}: 1 image in no class folders: test is left out")
+    (said,) = [one for one in plausibility(sets) if one.code == "image-without-split"]
+    assert said.message == f"{data}: 1 image beside train, val, in no split: in test (1)"

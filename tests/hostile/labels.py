@@ -104,6 +104,21 @@ def _pipes(data: Path) -> None:
     os.mkfifo(data / "blue" / "pipe")
 
 
+def _self_link(data: Path) -> None:
+    (data / "red" / "x.png").unlink()
+    (data / "red" / "x.png").symlink_to(data / "red" / "x.png")
+
+
+def _silent(data: Path) -> None:
+    """A regular file by its kind, whose reading gives nothing or is refused."""
+    (data / "red" / "x.png").unlink()
+    (data / "red" / "x.png").symlink_to("/proc/kmsg")
+
+
+def _two_lines(data: Path) -> None:
+    (data / "red").rename(data / "x\nnothing wrong")
+
+
 def _deep(data: Path) -> None:
     place = data / "red"
     for _ in range(70):
@@ -184,6 +199,14 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:1200])
 
 
+def _twice(path: Path) -> None:
+    with tarfile.open(path, "a") as tar:
+        for name, content in (("0005.png", b"x"), ("0005.cls", b"1")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+
 def _links(path: Path) -> None:
     with tarfile.open(path, "a") as tar:
         for name, kind in (("a.png", tarfile.SYMTYPE), ("b.png", tarfile.FIFOTYPE), ("c.png", tarfile.LNKTYPE)):
@@ -252,6 +275,15 @@ CASES = [
     Case("linked-folder-that-leads-out", _folder(_link_out), 0, ("link-not-followed", "red/more")),
     Case("linked-class-that-leads-out", _folder(_class_link_out), 2, ("data/violet: is a link to /etc, outside of",)),
     Case("links-in-a-circle", _folder(_loop), 0, ("link-not-followed",)),
+    Case("link-to-itself", _folder(_self_link), 0, ("1 broken link",)),
+    Case("link-to-a-file-that-gives-nothing", _folder(_silent), 2, ("x.png", "cannot be read")),
+    Case("class-of-two-lines", _folder(_two_lines), 0, (r"x\nnothing wrong",)),
+    Case(
+        "folder-beside-the-splits",
+        _splits(lambda data: image_folder(data / "extra", 2), *_CHECK, "--skip", "image-in-two-splits"),
+        0,
+        ("image-without-split (6)", "beside train, val, in no split: in extra (6)"),
+    ),
     Case("pipes-among-images", _folder(_pipes), 0, ("skipped 2 files: 2 no regular file",)),
     Case("folders-in-folders", _folder(_deep), 2, ("more than 64 folders inside each other",)),
     Case("proc", _place("/proc/self"), 2, ("/proc/self: is a folder of the system",)),
@@ -303,7 +335,7 @@ CASES = [
     Case("table-without-its-images", _rows(_named(ending=".webp")), 2, ("none of its 6 images found",)),
     Case(
         "table-out-of-the-folder",
-        _rows("path,label\n../../../etc/passwd,a\n/dev/zero,b\n"),
+        _rows(_OUTSIDE),
         2,
         ("/etc/passwd: not a picture",),
     ),
@@ -330,6 +362,13 @@ CASES = [
     # shards
     Case("shard-of-negative-size", _shards(_nothing, _negative), 2, ("0.tar", "damaged")),
     Case("shard-cut-off", _shards(_nothing, _cut), 2, ("0.tar: truncated",)),
+    Case("shard-with-a-name-twice", _shards(_nothing, _twice), 2, ("0005.png comes twice in one sample",)),
+    Case(
+        "shard-with-second-images",
+        _shards(lambda files: files.update({"0005.mask.png": b""})),
+        0,
+        ("1 second image (.mask.png)",),
+    ),
     Case("shard-with-links", _shards(_nothing, _links), 0, ("2 link, 1 no regular file",)),
     Case("shard-with-another-format", _shards(_many_files(6)), 0, ("skipped 6 files: 6 .heic",)),
     Case(

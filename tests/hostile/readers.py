@@ -150,6 +150,7 @@ KITTI = "Car 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.85 2.63 12.34 0.47 1.49 
 CASES = [
     Case("labelme-deep", labelme(text='{"shapes":' + "[" * 100_000), 2, ("a.json", "nested too deeply")),
     Case("labelme-digits", labelme(text='{"shapes": [' + "9" * 5000 + "]}"), 2, ("a.json", "5,000 digits")),
+    Case("labelme-key-twice", labelme(text='{"shapes": [], "shapes": []}'), 2, ("a.json", "'shapes' comes twice")),
     Case("labelme-cut-off", labelme(text='{"shapes": [{"label"'), 2, ("a.json line 1", "not JSON")),
     Case("labelme-shapes-no-list", labelme(shapes={"a": 1}), 2, ("a.json", "no list of shapes")),
     Case("labelme-nan", shapes({"label": "x", "points": [[float("nan"), 1], [2, 3], [4, 9]]}), 2, ("a.json", "NaN")),

@@ -75,6 +75,10 @@ def every(**values: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def doubled(given: dict[str, Any]) -> None:
+    given["annotations"] += [{**entry, "id": 100 + entry["id"]} for entry in given["annotations"]]
+
+
 def mask(size: list[int], counts: Any) -> Callable[[dict[str, Any]], None]:
     return put("annotations", segmentation={"size": size, "counts": counts})
 
@@ -248,6 +252,15 @@ CASES = [
     Case("coco-shares", partial(coco, change=every(bbox=[0.1, 0.2, 0.5, 0.5])), 2, ("0..1",)),
     Case("coco-corners", partial(coco, change=every(bbox=[15, 10, 39, 29])), 2, ("x1, y1, x2, y2",)),
     Case("coco-all-crowd", partial(coco, change=every(iscrowd=1)), 2, ("crowds",)),
+    Case("coco-all-crowd-as-text", partial(coco, change=every(iscrowd="1")), 2, ("crowds",)),
+    Case("coco-crowd-maybe", partial(coco, change=every(iscrowd="maybe")), 2, ("iscrowd is 'maybe'",)),
+    Case("coco-boxes-twice", partial(coco, change=doubled), 0, ("box-repeated (2)", "2 of 4 boxes")),
+    Case(
+        "coco-outlines-of-shares",
+        lambda folder: coco(folder, every(segmentation=[[0.1, 0.1, 0.6, 0.1, 0.6, 0.6]]), *INSTANCES),
+        0,
+        ("mask-box-differs (2)",),
+    ),
     Case("coco-odd-ids", partial(coco, change=put("images", id=0.0)), 0),
     Case("yolo-bomb", partial(yolo, text=bomb()), 2, ("data.yaml", "aliases")),
     Case("yolo-deep-yaml", partial(yolo, text="names: " + "[" * 3000), 2, ("data.yaml", "nested too deeply")),
@@ -255,6 +268,18 @@ CASES = [
     Case("yolo-root", partial(yolo, text="train: /\n" + NAMES), 2, ("data.yaml", "of the system")),
     Case("yolo-outside", partial(yolo, text="train: ../../..\n" + NAMES), 2, ("data.yaml", "outside")),
     Case("yolo-bool-names", partial(yolo, text="train: images\nnames: [yes, no]\n"), 2, ("in quotes",)),
+    Case(
+        "yolo-names-twice",
+        partial(yolo, text=f"train: images\n{NAMES}names: [leaf, berry]\n"),
+        2,
+        ("data.yaml line 3", "'names' comes twice"),
+    ),
+    Case(
+        "yolo-more-classes-than-names",
+        partial(yolo, text=f"train: images\nnc: 9\n{NAMES}"),
+        2,
+        ("nc is 9, but names has 2 classes",),
+    ),
     Case("yolo-date-key", partial(yolo, text="2020-01-01: 3\ntrain: images\n" + NAMES), 0),
     Case("yolo-keypoints-wrong", partial(yolo, text=f"train: images\nkpt_shape: [9e9]\n{NAMES}"), 2, ("kpt_shape",)),
     Case("yolo-pose-unsaid", lambda f: yolo(f, "train: images\n" + NAMES, POSE), 2, ("kpt_shape: [17, 3]",)),
@@ -274,6 +299,24 @@ CASES = [
     Case("voc-latin", partial(voc, text=good_xml("ISO-8859-1")), 0),
     Case("voc-huge", partial(voc_file, write=huge), 2, ("0.xml", "annotation file")),
     Case("voc-pipe", partial(voc_file, write=os.mkfifo), 2, ("0.xml", "pipe")),
+    Case(
+        "voc-two-names",
+        partial(voc, text=f"<annotation>{OBJECT.format('<name>moss</name>' + BOX.format(1))}</annotation>"),
+        2,
+        ("0.xml line 1", "two elements name"),
+    ),
+    Case(
+        "voc-two-boxes",
+        partial(voc, text=f"<annotation>{OBJECT.format(2 * BOX.format(1))}</annotation>"),
+        2,
+        ("0.xml line 1", "two elements"),
+    ),
+    Case(
+        "voc-difficult-maybe",
+        partial(voc, text=f"<annotation>{OBJECT.format('<difficult>maybe</difficult>' + BOX.format(1))}</annotation>"),
+        2,
+        ("difficult is 'maybe'",),
+    ),
     Case("voc-nan", partial(voc, text=f"<annotation>{OBJECT.format(BOX.format('nan'))}</annotation>"), 2, ("finite",)),
     Case(
         "voc-far", partial(voc, text=f"<annotation>{OBJECT.format(BOX.format('1e300'))}</annotation>"), 2, ("finite",)

@@ -54,6 +54,7 @@ CASES = [
     Case("recipe-bomb", _recipe("a: &a [x, x, x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
     )), 2, ("r.yaml",)),
+    Case("recipe-key-twice", _recipe("epochs: 3\nepochs: 4\n"), 2, ("r.yaml line 2", "'epochs' comes twice")),
     Case("recipe-missing", _with("--recipe", "nowhere.yaml"), 2, ("nowhere.yaml",)),
     Case("recipe-unknown-name", _with("--recipe", "small-dat"), 2, ("unknown recipe 'small-dat'", "small-data")),
     Case("flag-unknown", _with("--epoch", "3"), 2, ("--epoch",)),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.data.findings import Finding, count_by_severity
+from fishnet.files.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,6 +73,7 @@ def classes_table(
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns: the first and a last one of texts to the left, numbers to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     texts = {0, *({len(widths) - 1} if rows[0][-1] == "formats" else ())}
     return [
@@ -94,7 +96,7 @@ def findings_lines(findings: Sequence[Finding]) -> Iterator[str]:
         rule = members[0].rule
         yield ""
         yield f"{rule.severity} {code} ({sum(one.count for one in members):,}): {rule.meaning}"
-        yield from (f"  {one.message}" for one in members[:LINES])
+        yield from (f"  {printable(one.message)}" for one in members[:LINES])
         if len(members) > LINES:
             yield f"  ... and {len(members) - LINES:,} more (--json gives all)"
         yield f"  -> {rule.action}"

@@ -124,16 +124,25 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def beside_splits(folder: Path, parts: Mapping[str, Path]) -> list[Finding]:
-    """What to say of folders of images beside the splits, which are not read: a test folder without class folders."""
-    findings = []
-    for entry in _folders_in(folder, folder):
-        count = 0 if entry in parts.values() else len(scan(entry, folder).images)
-        if count:
-            split = split_named(entry.name) or ""
-            why = f"in no class folders: {split} is left out" if split else "beside the splits: left out"
-            message = f"{entry}: {count:,} image{'s' * (count != 1)} {why}"
-            findings.append(Finding("image-without-class", message, split, str(entry), count=count))
-    return findings
+    """What to say of images that lie beside the folders of the splits, and in other folders there.
+
+    Args:
+        folder: of the dataset.
+        parts: the folders of its splits, see :func:`split_folders`.
+    """
+    counts = {
+        entry.name: len(scan(entry, folder).images)
+        for entry in _folders_in(folder, folder)
+        if entry not in parts.values()
+    }
+    loose = sum(entry.suffix.lower() in EXTENSIONS and not is_system(entry.name) for entry in folder.iterdir())
+    places = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    total = sum(counts.values()) + loose
+    if not total:
+        return []
+    message = f"{folder}: {total:,} image{'s' * (total != 1)} beside {', '.join(parts)}, in no split"
+    message += f": in {', '.join(places[:5])}" if places else ""
+    return [Finding("image-without-split", message, count=total)]
 
 
 def _folders_in(folder: Path, root: Path) -> list[Path]:

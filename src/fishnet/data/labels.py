@@ -9,6 +9,8 @@ from typing import Any
 
 from fishnet.errors import InputError, nearest
 
+LONGEST = 10_000  # letters of a class's name
+
 
 def composed(name: str) -> str:
     """A name in Unicode's composed form (NFC), in which names are compared: ``e`` with an accent is one character."""
@@ -31,6 +33,9 @@ class Classes:
         if len(self.names) != len(self.ids):
             raise InputError(f"{len(self.names)} class names but {len(self.ids)} ids")
         object.__setattr__(self, "names", tuple(map(composed, self.names)))
+        long = next((name for name in self.names if len(name) > LONGEST), None)
+        if long is not None:
+            raise InputError(f"a class name of {len(long):,} letters ({long[:20]}...): at most {LONGEST:,}")
         doubled = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if doubled:
             raise InputError(f"class names are not unique: {', '.join(doubled)}")

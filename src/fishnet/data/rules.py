@@ -144,6 +144,12 @@ _ALL = (
         "Images lie beside the class folders and belong to no class.",
         "Move them into class folders, or elsewhere.",
     ),
+    Rule(
+        "image-without-split",
+        "warning",
+        "Images lie beside the folders of the splits and are in none of them.",
+        "Move them into train, val or test, or elsewhere.",
+    ),
     Rule("file-skipped", "note", "Files beside the images were not read.", "Nothing, if they are no images."),
     Rule(
         "file-skipped-share",
@@ -168,6 +174,18 @@ _ALL = (
         "Say --fold N to validate with one fold, or remove the column.",
     ),
     # detection and instance segmentation
+    Rule(
+        "box-repeated",
+        "warning",
+        "An image has the same box twice in one class.",
+        "Remove one of the two, unless two objects are meant.",
+    ),
+    Rule(
+        "mask-box-differs",
+        "warning",
+        "The box of an object does not fit its segmentation.",
+        "Compare the units and the order of the numbers of both.",
+    ),
     Rule(
         "shape-ignored",
         "warning",

@@ -191,14 +191,16 @@ def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None =
     Args:
         shard: the tar file.
         field: of ``key.json``, for the label of pictures without ``key.cls``.
-        skipped: counts the samples that are passed over, by the ending of their first file, and links.
+        skipped: counts the samples that are passed over, by the ending of their first file, links, and further images
+            of a sample.
 
     Raises:
-        InputError: a shard that is damaged, compressed or missing; a picture without a label.
+        InputError: a shard that is damaged, compressed or missing; a picture without a label; two files of one name in
+            a sample.
     """
     skipped = Counter() if skipped is None else skipped
     members: list[Member] = []
-    key, sample = "", dict[str, Any]()
+    key, sample, names = "", dict[str, Any](), set[str]()
     for name, offset, content_or_size in _files(shard, skipped):
         folder, _, base = name.rpartition("/")
         stem, dot, ending = base.partition(".")
@@ -206,12 +208,17 @@ def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None =
             continue
         if f"{folder}/{stem}" != key:
             members += _member(shard, sample, field, skipped)
-            key, sample = f"{folder}/{stem}", {}
+            key, sample, names = f"{folder}/{stem}", {}, set()
+        if name in names:
+            raise InputError(f"{shard}: {name} comes twice in one sample: give each sample a name of its own")
+        names.add(name)
         kind = ending.rpartition(".")[2].lower()
-        if f".{kind}" in EXTENSIONS:
-            sample.setdefault("picture", (name, offset, content_or_size))
-        else:
+        if f".{kind}" not in EXTENSIONS:
             sample.setdefault(kind, content_or_size)
+        elif "picture" in sample:
+            skipped[f"second image (.{ending.lower()})"] += 1
+        else:
+            sample["picture"] = (name, offset, content_or_size)
     return members + _member(shard, sample, field, skipped)
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from fishnet.draw.colours import PALETTE, Colour, colour_of
 from fishnet.draw.text import DARK, Entry, enlargement, font, legend_page
+from fishnet.files.text import printable
 
 if TYPE_CHECKING:
     from fishnet.results import Cutout
@@ -121,7 +122,7 @@ def _label(
     """Writes beside each box what fits without covering another label or much of another object; says where."""
     size = max(12, round(max(image.size) / 55))
     pen, letters, taken = ImageDraw.Draw(image), font(size), np.empty((0, 4))
-    for i, text in enumerate(texts):
+    for i, text in enumerate(map(printable, texts)):
         wide, high = pen.textlength(text, font=letters) + size * 0.5, size * 1.25
         others = np.delete(boxes, i, 0)
         best, least = None, 0.5

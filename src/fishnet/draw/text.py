@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from fishnet.draw.colours import Colour
+from fishnet.files.text import printable
 
 DARK, LIGHT = (24, 28, 36), (240, 243, 248)
 Letters = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -23,6 +24,7 @@ def font(size: int) -> Letters:
 
 def fitted(pen: ImageDraw.ImageDraw, label: str, width: float, letters: Letters) -> str:
     """As much of a label as fits into a width, px."""
+    label = printable(label)  # a name of several lines has no length
     if pen.textlength(label, font=letters) <= width:
         return label
     while label and pen.textlength(f"{label}…", font=letters) > width:
@@ -60,7 +62,7 @@ def legend_page(size: tuple[int, int], entries: Sequence[Entry]) -> Image.Image:
 
 
 def _width(entry: Entry, size: int) -> float:
-    return font(size).getlength(entry[0]) + size * (2.4 if entry[1] else 1.2)
+    return font(size).getlength(printable(entry[0])) + size * (2.4 if entry[1] else 1.2)
 
 
 def in_rows(entries: Sequence[Entry], width: int, size: int, most: int = 4) -> list[list[Entry]]:

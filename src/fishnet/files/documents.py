@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,12 +32,15 @@ def parse_json(content: bytes | str, source: str) -> Any:
         source: the file, for messages.
 
     Raises:
-        InputError: not UTF-8, not JSON, nested too deeply, a number of too many digits, or a NaN or an Infinity, which
-            JSON does not have. The message names the source, and the line where it is known.
+        InputError: not UTF-8, not JSON, nested too deeply, a number of too many digits, a NaN or an Infinity, which
+            JSON does not have, or a key that comes twice in one object. The message names the source, and the line
+            where it is known.
     """
     text = decoded(content, source) if isinstance(content, bytes) else content
     try:
-        values = json.loads(text, parse_constant=_no_constant, parse_int=_whole, parse_float=_number)
+        values = json.loads(
+            text, parse_constant=_no_constant, parse_int=_whole, parse_float=_number, object_pairs_hook=_once
+        )
     except json.JSONDecodeError as error:
         raise InputError(f"{source} line {error.lineno}: not JSON: {error.msg}") from None
     except RecursionError:
@@ -45,6 +49,15 @@ def parse_json(content: bytes | str, source: str) -> Any:
         raise InputError(f"{source}: {error}") from None
     if deeper_than(values, DEPTH):
         raise InputError(f"{source}: nested too deeply (at most {DEPTH} levels)")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two values under one key nobody knows which is meant."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise InputError(f"the key {key[:40]!r} comes twice in one object: remove one")
     return values
 
 
@@ -98,9 +111,24 @@ class _PlainLoader(yaml.SafeLoader):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         try:
-            return super().compose_node(parent, index)
+            node = super().compose_node(parent, index)
         finally:
             self.depth -= 1
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated(node)
+        return node
+
+
+def _refuse_repeated(node: yaml.MappingNode) -> None:
+    """Refuses a key that comes twice, of whose values YAML's loader takes the last without a word."""
+    seen = set[tuple[str, str]]()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if (key.tag, key.value) in seen:
+            problem = f"the key {key.value[:40]!r} comes twice: remove one"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        seen.add((key.tag, key.value))
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -122,8 +150,8 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
         source: the file, for messages.
 
     Raises:
-        InputError: not UTF-8, not YAML, tags of other kinds, aliases (which expand to any size), or nested too deeply.
-            The message names the source and the line.
+        InputError: not UTF-8, not YAML, tags of other kinds, aliases (which expand to any size), a key that comes
+            twice, or nested too deeply. The message names the source and the line.
     """
     text = decoded(content, source) if isinstance(content, bytes) else content
     try:

@@ -63,9 +63,11 @@ def read_bytes(path: str | Path, limit: int = GIB, what: str = "file") -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise InputError(f"{path}: {size:,} bytes are too many for {_a(what)} (at most {limit:,})")
-            content = file.read(limit + 1)  # /proc's files say 0
+            content: bytes | None = file.read(limit + 1)  # /proc's files say 0
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if content is None:  # some of /proc's files have nothing to give at once
+        raise InputError(f"{path}: cannot be read (it gives nothing at once, as no {what} does)")
     if len(content) > limit:
         raise InputError(f"{path}: too large for {_a(what)} (at most {limit:,} bytes)")
     return content

@@ -35,7 +35,7 @@ def download(address: str, *, limit: int = LIMIT, seconds: float = SECONDS) -> b
         InputError: another scheme, no such address, an error of the server, more than the limit or fewer bytes than it
             announced, or too long a time; the message names the address.
     """
-    if urllib.parse.urlsplit(address).scheme.lower() not in _SCHEMES:
+    if _scheme(address) not in _SCHEMES:
         raise InputError(f"{address}: only addresses of http and https are read")
     answer: list[bytes | InputError] = []
     end = time.monotonic() + seconds
@@ -57,6 +57,14 @@ def download(address: str, *, limit: int = LIMIT, seconds: float = SECONDS) -> b
     if isinstance(answer[0], InputError):
         raise answer[0]
     return answer[0]
+
+
+def _scheme(address: str) -> str:
+    """An address's scheme, in lower case. Raises InputError for what is no address."""
+    try:
+        return urllib.parse.urlsplit(address).scheme.lower()
+    except ValueError as error:
+        raise InputError(f"{address}: no address that can be read ({error})") from None
 
 
 def _fetched(address: str, limit: int, end: float) -> bytes:
@@ -88,7 +96,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         """The next request. Raises InputError for another scheme."""
-        if urllib.parse.urlsplit(newurl).scheme.lower() not in _SCHEMES:
+        if _scheme(newurl) not in _SCHEMES:
             raise InputError(f"{req.full_url}: leads to {newurl}: only addresses of http and https are read")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -76,7 +76,7 @@ def table(
 
     def line(name: str, cells: Iterable[str], text: str) -> str:
         numbers = " ".join(f"{cell:>{size}}" for cell, size in zip(cells, sizes, strict=True))
-        return f"{short(name, width):<{width}} {numbers}  {text}".rstrip()
+        return f"{short(name, width):<{width}} {numbers}  {printable(text)}".rstrip()
 
     lines.append(line("class", columns, words))
     return lines + [line(row["class"], (number(row[name]) for name in columns), row.get(words, "")) for row in rows]

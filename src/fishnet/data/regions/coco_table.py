@@ -4,7 +4,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from fishnet.data.regions.objects import Objects, Segmentation
 from fishnet.errors import InputError
 
 _FARTHEST = 1e9  # px
+_NEAR = 3.0  # px between a box and its segmentation's
 _LONGEST = 1_000_000  # px of an image's side
 _TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here on stand for texts, and down from here for missing ids
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
@@ -86,6 +87,7 @@ class CocoTable:
         self._line, self._number = array("q"), array("i")
         self._box, self._area, self._crowd = array("f"), array("d"), array("b")
         self._shapes, self._sides = Shapes(), array("i")
+        self._differing = array("q")  # annotations whose box is not that of their segmentation
         read = {"images": self._add_picture, "annotations": self._add, "categories": self._add_category}
         seen = set()
         for entry in read_entries(path, KEYS):
@@ -178,17 +180,19 @@ class CocoTable:
         box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
         if box is None:
             raise InputError("no bbox: labels without boxes cannot be learned from; give bbox [x, y, width, height]")
-        area = value.get("area")
+        crowd, area = _crowd(value.get("iscrowd")), value.get("area")
         if not isinstance(area, int | float) or not abs(area) < _FARTHEST**2:  # nor NaN
             area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
         self._id.append(id_)
+        if shape and value.get("bbox") and not crowd and _apart(box, shape.box()):
+            self._differing.append(len(self._line))
         self._image.append(self._named.setdefault(image, len(self._named)))
         self._category.append(category)
         self._line.append(entry.line)
         self._number.append(entry.number)
         self._box.extend(box)
         self._area.append(area)
-        self._crowd.append(value.get("iscrowd") == 1)
+        self._crowd.append(crowd)
         if self.masks:
             self._shapes.add(shape)
             self._sides.extend(shape.size if shape else (0, 0))
@@ -210,6 +214,10 @@ class CocoTable:
         """Sorts the annotations by picture, without those that have none, and looks at what can be seen only now."""
         self._boxes = np.asarray(self._box).reshape(-1, 4)
         self._number_texts()
+        if count := len(self._differing):
+            share, first = f"{count:,} of {len(self._line):,}", self._differing[0]
+            what = f"{share} boxes do not fit their segmentations, first annotations[{self._number[first]}]"
+            self._note("mask-box-differs", f"{what} (line {self._line[first]})", count)
         categories = np.asarray(self._category)
         places = np.array([self._picture_of.get(image, -1) for image in self._named], np.int64)
         picture = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
@@ -322,6 +330,22 @@ def _side(value: dict[str, Any], key: str) -> int:
     if found > _LONGEST:
         raise InputError(f"{key} {str(found)[:20]} px: images have at most {_LONGEST:,} px a side")
     return int(found)
+
+
+def _apart(box: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes x1, y1, x2, y2 share less than half of what both cover; some px apart are no difference."""
+    near = all(abs(one - two) <= _NEAR for one, two in zip(box, other, strict=True))
+    sides = [min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
+    both = max(0.0, sides[0]) * max(0.0, sides[1])
+    areas = sum((one[2] - one[0]) * (one[3] - one[1]) for one in (box, other))
+    return not near and both < (areas - both) / 2
+
+
+def _crowd(given: Any) -> bool:
+    """Whether an object is marked as a crowd. Raises InputError for a mark that is neither 0 nor 1."""
+    if isinstance(given, list | dict) or given not in (None, 0, 1, "", "0", "1"):
+        raise InputError(f"iscrowd is {str(given)[:20]!r}: it must be 0 or 1")
+    return given in (1, "1")
 
 
 def _box(given: Any) -> tuple[float, float, float, float]:

@@ -279,7 +279,7 @@ def _first(folder: Path) -> tuple[list[Path], list[Path]]:
         return [], []
     some.sort(key=lambda entry: entry.name)
     files = [folder / entry.name for entry in some if entry.name.lower().endswith(".json")]
-    return files[:_PROBED], [folder / entry.name for entry in some if entry.is_dir()][:_PROBED]
+    return files[:_PROBED], [place for entry in some if (place := folder / entry.name).is_dir()][:_PROBED]
 
 
 def _sniffed(path: Path) -> bool:

@@ -146,7 +146,10 @@ def _holds_object_files(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             some = list(
-                islice((folder / one.name for one in entries if one.is_dir() and not is_system(one.name)), 1000)
+                islice(
+                    (folder / one.name for one in entries if (folder / one.name).is_dir() and not is_system(one.name)),
+                    1000,
+                )
             )
     except OSError:
         return False

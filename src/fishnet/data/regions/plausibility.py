@@ -27,6 +27,7 @@ class _Gathered:
     Attributes:
         boxes: (n, 4) x1, y1, x2, y2, px, as annotated.
         sizes: (n, 2) width and height of each box's image, px; 0 where unknown.
+        owners: (n, 2) of each box the index of its image, and its class.
         crowds: how many objects are crowds.
         images: how many images were looked at.
         empty: how many of them have no objects.
@@ -36,6 +37,7 @@ class _Gathered:
 
     boxes: NDArray[np.float64]
     sizes: NDArray[np.float64]
+    owners: NDArray[np.int64]
     crowds: int = 0
     images: int = 0
     empty: int = 0
@@ -53,7 +55,7 @@ def plausibility(sets: Mapping[str, RegionSet], repairs: bool = False) -> list[F
     Returns:
         For each split what it suffers from: boxes that are shares of the image, or x1, y1, x2, y2 taken for x, y,
         width, height; all objects crowds, or smaller than 3 px; most images without objects; more objects of a class
-        in an image than are counted; an image with two entries.
+        in an image than are counted; an image with two entries; a box that an image has twice.
     """
     findings = [*files_beside(sets), *class_names(sets)]
     for split, pictures in sets.items():
@@ -62,6 +64,7 @@ def plausibility(sets: Mapping[str, RegionSet], repairs: bool = False) -> list[F
             findings += _of_boxes(split, gathered)
             findings += _of_images(split, gathered)
             findings += _repairs(split, gathered) if repairs else ()
+            findings += _repeated(split, pictures, gathered)
     return list(dict.fromkeys(findings))
 
 
@@ -114,8 +117,8 @@ def _stated(pictures: RegionSet) -> Iterator[Objects]:
 
 def _gather(pictures: RegionSet) -> _Gathered | None:
     """The objects of a split; None where there is nothing to look at."""
-    boxes, sizes = [np.zeros((0, 4))], [np.zeros((0, 2))]
-    gathered = _Gathered(boxes[0], sizes[0])
+    boxes, sizes, owners = [np.zeros((0, 4))], [np.zeros((0, 2))], [np.zeros((0, 2), np.int64)]
+    gathered = _Gathered(boxes[0], sizes[0], owners[0])
     for index in range(len(pictures)):
         try:
             objects = pictures.stated(index)
@@ -131,7 +134,8 @@ def _gather(pictures: RegionSet) -> _Gathered | None:
         gathered.entries[os.path.normpath(pictures.source(index))] += 1
         boxes.append(objects.boxes.astype(np.float64))
         sizes.append(np.full((len(objects), 2), (width, height), np.float64))
-    gathered.boxes, gathered.sizes = np.concatenate(boxes), np.concatenate(sizes)
+        owners.append(np.stack([np.full(len(objects), index), objects.labels], 1))
+    gathered.boxes, gathered.sizes, gathered.owners = (np.concatenate(each) for each in (boxes, sizes, owners))
     return gathered if gathered.images else None
 
 
@@ -179,6 +183,17 @@ def _repairs(split: str, gathered: _Gathered) -> Iterator[Finding]:
     if count := int(dropped.sum()):
         what = f"{count:,} {total} are empty or outside of their images and are dropped"
         yield Finding("box-dropped", what, split=split, count=count)
+
+
+def _repeated(split: str, pictures: RegionSet, gathered: _Gathered) -> Iterator[Finding]:
+    """Boxes that one image has twice in one class, to the last digit."""
+    rows = np.concatenate([gathered.owners, gathered.boxes], 1)
+    rows = rows[np.lexsort(rows.T[::-1])]
+    again = (rows[1:] == rows[:-1]).all(1)
+    if count := int(again.sum()):
+        first = pictures.source(int(rows[1:][again][0, 0]))
+        what = f"{split}: {count:,} of {len(rows):,} boxes repeat another of their image and class, first in {first}"
+        yield Finding("box-repeated", what, split=split, file=first, count=count)
 
 
 def _of_images(split: str, gathered: _Gathered) -> Iterator[Finding]:

@@ -16,6 +16,17 @@ from fishnet.files.reading import MIB, read_bytes
 LARGEST = 16 * MIB  # bytes of an annotation file
 _LONGEST = 1_000_000  # px of an image's side
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+_READ = {"name", "difficult", "bndbox", *(f"bndbox/{side}" for side in _SIDES)}
+_MARKS = {
+    "": False,
+    "0": False,
+    "false": False,
+    "no": False,
+    "unspecified": False,
+    "1": True,
+    "true": True,
+    "yes": True,
+}
 
 
 @dataclass(frozen=True)
@@ -56,14 +67,14 @@ def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation
     names, boxes, lines, difficult = [], [], [], []
     for found in reader.objects:
         try:
-            name, box = found.name(), found.box()
+            name, box, is_difficult = found.name(), found.box(), found.difficult()
         except InputError as error:
             complain(f"{path} line {found.line}: {error}", problems, file=str(path), line=found.line)
             continue
         names.append(name)
         boxes.append(box)
         lines.append(found.line)
-        difficult.append(found.values.get("difficult", "").strip() == "1")
+        difficult.append(is_difficult)
     height, width = (_side(path, key, reader.values.get(f"size/{key}", "")) for key in ("height", "width"))
     return VocAnnotation(
         reader.values.get("filename", ""),
@@ -81,8 +92,24 @@ class _Found:
 
     line: int
     values: dict[str, str] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    repeated: str = ""
+
+    def begin(self, place: str) -> None:
+        """Notes an element below the object. Two of one kind that is read would run together."""
+        if place in _READ and place in self.seen:
+            self.repeated = place
+        self.seen.add(place)
+
+    def difficult(self) -> bool:
+        text = self.values.get("difficult", "").strip().lower()
+        if text not in _MARKS:
+            raise InputError(f"object {self.name()!r}: difficult is {text[:20]!r}: it must be 0 or 1")
+        return _MARKS[text]
 
     def name(self) -> str:
+        if self.repeated:
+            raise InputError(f"an object with two elements {self.repeated.rpartition('/')[2]}")
         name = unicodedata.normalize("NFC", self.values.get("name", "").strip())
         if not name:
             raise InputError("an object without a name")
@@ -120,6 +147,8 @@ class _Reader:
         self.above.append(tag)
         if self.above[1:] == ["object"]:
             self.objects.append(_Found(line))
+        elif self.above[1:2] == ["object"]:
+            self.objects[-1].begin("/".join(self.above[2:]))
 
     def end(self, _: str) -> None:
         self.above.pop()

@@ -59,12 +59,15 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
         trusted: see :class:`YoloFile`.
 
     Raises:
-        InputError: not YAML, no names, names that are not unique, or no part.
+        InputError: not YAML, no names, names that are not unique or not as many as ``nc`` says, or no part.
     """
     content = read_plain(path, LARGEST)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected the keys names, train and val")
     names = _names(path, content.get("names"))
+    count = content.get("nc")
+    if count is not None and count != len(names):
+        raise InputError(f"{path}: nc is {str(count)[:20]}, but names has {len(names)} classes: correct one of them")
     found = {
         part: _listed(path, key, value) for key, value in content.items() if (part := split_named(str(key))) and value
     }
