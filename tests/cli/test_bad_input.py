@@ -203,11 +203,11 @@ def _other_backbone(folder: Path) -> None:
     [
         (_lose_weights, ("model.safetensors is missing",)),
         (_lose_config, ("config.json is missing",)),
-        (_cut_weights, ("model.safetensors", "altered or damaged")),
+        (_cut_weights, ("model.safetensors", "not a whole safetensors file")),
         (_change_weights, ("model.safetensors", "altered or damaged")),
         (_cut_config, ("config.json", "damaged")),
         (_future, ("config.json", "schema 99 is newer", "upgrade")),
-        (_other_backbone, ("not those of fishnet_tiny",)),
+        (_other_backbone, ("the weights are not those of its config",)),
     ],
 )
 def test_spoiled_bundles(

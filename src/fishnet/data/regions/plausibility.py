@@ -135,7 +135,8 @@ def _gather(pictures: RegionSet) -> _Gathered | None:
         boxes.append(objects.boxes.astype(np.float64))
         sizes.append(np.full((len(objects), 2), (width, height), np.float64))
         owners.append(np.stack([np.full(len(objects), index), objects.labels], 1))
-    gathered.boxes, gathered.sizes, gathered.owners = (np.concatenate(each) for each in (boxes, sizes, owners))
+    gathered.boxes, gathered.sizes = np.concatenate(boxes), np.concatenate(sizes)
+    gathered.owners = np.concatenate(owners)
     return gathered if gathered.images else None
 
 
