@@ -19,6 +19,7 @@ class Rule:
         training: what a training does about it, one sentence; by default it stops for an error that it finds before
             its first step, and says a warning.
         goes_on: whether a training does not stop for an error of this kind, because it copes with it.
+        skippable: whether `--on-error skip` copes with it, by leaving out the images concerned.
     """
 
     code: str
@@ -27,6 +28,7 @@ class Rule:
     action: str
     training: str = ""
     goes_on: bool = False
+    skippable: bool = False
 
 
 _ORPHANS = "Stops where it is more than 1 % of the files of a split, else says how many."
@@ -410,6 +412,8 @@ _ALL = (
         "error",
         "Masks hold an id or a colour that no class has.",
         "Add it to the classes file, or ignore it with `--ignore ID`.",
+        "Stops before the first step, or skips and counts such images with `--on-error skip`.",
+        skippable=True,
     ),
     Rule(
         "mask-reading",

@@ -18,6 +18,7 @@ def report_findings(
     *,
     skip: Collection[str] = (),
     stop: bool = True,
+    skip_broken: bool = False,
 ) -> None:
     """Tells errors and warnings that can be found without decoding an image.
 
@@ -28,6 +29,7 @@ def report_findings(
         tell: receives a line for each code.
         skip: codes that are neither told nor stop the training.
         stop: whether an error that the training does not cope with stops it.
+        skip_broken: whether the training leaves out images that it cannot read.
 
     Raises:
         InputError: such an error.
@@ -36,7 +38,7 @@ def report_findings(
     groups = [
         list(group) for code, group in groupby(in_order(findings), key=lambda finding: finding.code) if code not in skip
     ]
-    fatal = [group for group in groups if stop and group[0].severity == "error" and not group[0].rule.goes_on]
+    fatal = [group for group in groups if stop and _is_fatal(group[0], skip_broken)]
     for group in groups:
         if not fatal or group is not fatal[0]:
             tell(_line(group))
@@ -44,10 +46,17 @@ def report_findings(
         more = len(fatal) - 1
         rest = f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""
         codes = ",".join(group[0].code for group in fatal)
+        rest += " To leave out these images: --on-error skip." if fatal[0][0].rule.skippable else ""
         raise InputError(
             f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all "
             f"the same: --skip-findings {codes}"
         )
+
+
+def _is_fatal(finding: Finding, skip_broken: bool) -> bool:
+    """Whether an error stops a training."""
+    rule = finding.rule
+    return rule.severity == "error" and not rule.goes_on and not (skip_broken and rule.skippable)
 
 
 def _line(group: list[Finding]) -> str:

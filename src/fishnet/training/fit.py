@@ -181,7 +181,10 @@ def _plan(
     task = get_task(task_name)
     sets = task.open_data(data, recipe.channels, recipe)
     if not processes.rank:
-        report_findings(task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None)
+        report_findings(
+            task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None,
+            skip_broken=recipe.on_error == "skip",
+        )  # fmt: skip
     recipe = task.settle(recipe, sets, tell)
     classes = sets["train"].classes
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
