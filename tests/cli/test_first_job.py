@@ -259,4 +259,4 @@ def test_weights_of_a_bundle_start_another_training(bundle: Path, tmp_path: Path
     shutil.rmtree(data / "train" / "blue")
     code, out, err = run("train", "classify", data, "--weights", bundle, "--out", tmp_path / "run", *fast())
     assert code == 0, err
-    assert "classifier of 3 classes left out: this model's, of 2 classes, is new" in out
+    assert "classes by name: 2 of 2 keep their weights" in out

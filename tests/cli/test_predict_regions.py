@@ -23,7 +23,7 @@ TWO = (((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green"), ((5, 40, 20, 50),
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """What every bundle is, here."""
     predictor = bright(64, request.param == "instances", thresholds={"score": 0.5})
-    monkeypatch.setattr("fishnet.predict.load", lambda *_: predictor)
+    monkeypatch.setattr("fishnet.predict.load", lambda *_, **__: predictor)
     return predictor
 
 
@@ -143,7 +143,7 @@ def test_work_that_is_broken_off_leaves_the_former_results(
         (("--threshold", 2), ("threshold=2.0: must be a number, 0 to 1",)),
         (("--tile", 8), ("tile=8: must be a whole number, 32 or more",)),
         (("--overlap", 0.3), ("give tile too",)),
-        (("--batch-size", 0), ("--batch-size must be 1 or more",)),
+        (("--batch-size", 0), ("--batch-size and --max-pixels must be 1 or more",)),
         (("--ids", "a.json"), ("comes with --out",)),
     ],
 )

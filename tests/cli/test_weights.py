@@ -87,7 +87,7 @@ def test_inspect(layout: str, nano: FishNet, tmp_path: Path, run: Run) -> None:
     assert (code, err, len(text.splitlines())) == (0, "", 1)
     assert json.loads(text) == {
         "file": str(path), "layout": layout, "variant": "fishnet_nano", "near": None, "num_classes": 5, "in_chans": 3,
-        "parameters": parameters, "tensors": len(state),
+        "parameters": parameters, "tensors": len(state), "not_finite": 0,
     }  # fmt: skip
 
 
@@ -312,7 +312,7 @@ def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, r
         (["--backbone", OTHER, "--classes", "five.txt", "--mean", 0.5, 0.5], ("mean", "2 values for 3 channels")),
         (["--backbone", OTHER, "--classes", "five.txt", "--mean"], ("mean", "0 values for 3 channels")),
         (["--backbone", OTHER, "--classes", "five.txt", "--std", 0], ("std=0", "more than 0")),
-        (["--backbone", OTHER, "--classes", "five.txt", "--crop-pct", 0], ("crop_pct 0", "more than 0 and at most 1")),
+        (["--backbone", OTHER, "--classes", "five.txt", "--crop-pct", 0], ("crop_pct", "from 0.01 to 1", "not 0")),
         (["--backbone", OTHER, "--classes", "five.txt", "--interpolation", "cubist"], ("cubist", "bicubic")),
     ],
     ids=lambda value: "_".join(map(str, value))[11:60] if isinstance(value, list) else "",

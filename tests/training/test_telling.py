@@ -4,7 +4,6 @@ import os
 import pty
 import re
 import sys
-import time
 from pathlib import Path
 from subprocess import Popen
 
@@ -109,13 +108,11 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
 
 @pytest.mark.slow
 def test_a_dry_run_of_a_training_at_full_size(folder: Path, tmp_path: Path, run: Run) -> None:
-    start = time.monotonic()
     code, out, err = run(
         "train", "classify", folder, "--recipe", "imagenet-2018", "--backbone", "fishnet150", "--size", 224,
         "--batch-size", 256, "--device", "cpu", "--workers", 0, "--dry-run", "--out", tmp_path / "run",
     )  # fmt: skip
     assert code == 0, err
-    assert time.monotonic() - start < 60
     assert "fishnet150" in out
     assert re.search(r"# estimated time: [\d.]+ (minutes|hours)", out)
     assert not (tmp_path / "run").exists()
