@@ -71,7 +71,7 @@ def test_0_and_255_alone_are_two_classes(names: str, tmp_path: Path) -> None:
     for split, part in sets.items():
         for i, one in enumerate(scenes(split, len(part))):
             assert np.array_equal(part.label_map(i), one.labels > 0)
-    assert sets["val"].notes == (f"masks hold 0 and 255 alone: 0 is 'background', 255 is {expected[1]!r}",)
+    assert sets["val"].conclusions == (f"masks hold 0 and 255 alone: 0 is 'background', 255 is {expected[1]!r}",)
 
 
 def test_stated_ids_stay_what_outputs_have(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_outline_is_ignored(tmp_path: Path) -> None:
     assert sets["train"].classes == Classes(("0", "1", "2"), (0, 1, 2))
     labels = sets["train"].label_map(0)
     assert np.array_equal(labels, outlined(scenes("train", 1)[0].labels))
-    assert sets["train"].notes == ("255 is ignored: it has no name, and borders 3 of the other ids",)
+    assert sets["train"].conclusions == ("255 is ignored: it has no name, and borders 3 of the other ids",)
 
 
 @pytest.mark.parametrize("ids", [(0, 127, 255), (0, 128, 255), (0, 85, 255)])
@@ -134,7 +134,7 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
     data = written(tmp_path / "data", change)
     sets = opened(data)
     assert sets["train"].classes.ids == (0, 85, 170, 255)
-    assert sets["train"].notes == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
+    assert sets["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
     (data / "classes.txt").write_text("a\nb\nc\nd\n")
     with pytest.raises(InputError, match=r"for its 4 classes: write which is which, .* as in: 0 a; 85 b; 170 c; 255 d"):
         opened(data)

@@ -278,18 +278,21 @@ def _evenly_spread(numbers: set[int]) -> bool:
 
 
 def _soft_edges(total: Survey, numbers: set[int]) -> list[int]:
-    """Of some numbers those that lie on edges alone, as anti-aliasing and lossy files leave them; none where few do."""
+    """Of some numbers those that lie on edges alone, as anti-aliasing and lossy files leave them; none where few do.
+
+    Where all numbers between 0 and 255 lie on edges alone, their share does not matter; elsewhere they must be rare too.
+    """
     pixels = max(1, sum(total.pixels.values()))
-    soft = [
+    edges = [
         value
         for value in sorted(numbers)
-        if total.looked.get(value)
-        and total.inner[value] < _INNER * total.looked[value]
-        and total.pixels[value] < _RARE * pixels
+        if total.looked.get(value) and total.inner[value] < _INNER * total.looked[value]
     ]
     between = numbers - set(BINARY)
-    every = set(BINARY) <= total.numbers and len(soft) > 2 and set(soft) == between
-    return soft if every or (len(soft) >= _SOFT and 2 * len(soft) >= len(between)) else []
+    if set(BINARY) <= total.numbers and len(between) > 2 and between <= set(edges):
+        return sorted(between)
+    soft = [value for value in edges if total.pixels[value] < _RARE * pixels]
+    return soft if len(soft) >= _SOFT and 2 * len(soft) >= len(between) else []
 
 
 def _refuse_soft(
