@@ -280,7 +280,7 @@ def _evenly_spread(numbers: set[int]) -> bool:
 def _soft_edges(total: Survey, numbers: set[int]) -> list[int]:
     """Of some numbers those that lie on edges alone, as anti-aliasing and lossy files leave them; none where few do.
 
-    Where all numbers between 0 and 255 lie on edges alone, their share does not matter; elsewhere they must be rare too.
+    Where all numbers between 0 and 255 lie on edges alone, their share does not matter; otherwise they must be rare.
     """
     pixels = max(1, sum(total.pixels.values()))
     edges = [
