@@ -249,7 +249,9 @@ def test_weights_that_are_missing(shared: Store) -> None:
 
 
 def test_weights_that_are_altered(shared: Store) -> None:
-    (shared.root / "me/colours" / WEIGHTS).write_bytes(b"others")
+    path = shared.root / "me/colours" / WEIGHTS
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="altered or damaged"):
         fishnet.load("hf-hub:me/colours")
 
