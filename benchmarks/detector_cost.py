@@ -36,13 +36,12 @@ def build(name: str, size: int) -> Any:
             box_score_thresh=0.0, rpn_pre_nms_top_n_test=1000,
         )  # fmt: skip
     from fishnet.data.labels import Classes
-    from fishnet.tasks import get_task
-    from fishnet.tasks.base import ModelSpec
-    from fishnet.tasks.detectors import HeadSpec
+    from fishnet.tasks.detectors import DetectorSpec
+    from fishnet.tasks.model import Model, ModelSpec
 
     classes = Classes.of(map(str, range(CLASSES)))
-    args = HeadSpec(norm="none", floor=0.0).to_dict()
-    return get_task("instances").build(ModelSpec("fishnet99", classes, head="mask-rcnn", head_args=args))
+    args = DetectorSpec(norm="none", floor=0.0).to_dict()
+    return Model.build(ModelSpec.single("instances", "fishnet99", classes, head="mask-rcnn", head_args=args))
 
 
 def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]:
@@ -65,14 +64,14 @@ def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]
     else:
         from fishnet.data.regions.base import RegionTarget
 
-        images, targets = image, [RegionTarget(boxes, labels, labels < 0, masks)]
+        images, targets = image, {"instances": [RegionTarget(boxes, labels, labels < 0, masks)]}
     model.train(mode == "train")
     optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), 1e-5, momentum=0.9)
 
     def train() -> None:
         optimizer.zero_grad()
         outputs = model(images, targets)
-        losses = outputs if name == RESNET else outputs["losses"]
+        losses = outputs if name == RESNET else outputs["instances"]["losses"]
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
 

@@ -8,7 +8,6 @@ head; in use these are ``proposals`` and ``detections``. Sides are padded to mul
 """
 
 import argparse
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -17,9 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fishnet.data.labels import Classes
 from fishnet.preprocess import padded
-from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec
-from fishnet.tasks.detectors import HeadSpec
+from fishnet.tasks.detectors import DetectorSpec
+from fishnet.tasks.model import Model, ModelSpec
 from fishnet.training.recipe import Recipe, load_recipe
 
 CLASSES = 80  # COCO's
@@ -38,17 +36,18 @@ def zeros(*shape: int) -> Tensor:
 
 def row(backbone: str, recipe: Recipe, height: int, width: int) -> str:
     """One line of the table."""
-    head = HeadSpec(
+    head = DetectorSpec(
         width=recipe.fpn_channels, box_width=recipe.box_width, box_convs=recipe.box_convs,
         mask_width=recipe.mask_width, norm=recipe.head_norm,
     )  # fmt: skip
-    spec = ModelSpec(backbone, Classes.of(f"class {i}" for i in range(CLASSES)), head_args=head.to_dict())
-    model = get_task("instances").build(spec).to("meta").eval()
-    picture, heads = zeros(1, recipe.channels, padded(height), padded(width)), model.roi_heads
+    classes = Classes.of(f"class {i}" for i in range(CLASSES))
+    model = Model.build(ModelSpec.single("instances", backbone, classes, head_args=head.to_dict())).to("meta").eval()
+    _, detector = model.only_head
+    picture, heads = zeros(1, recipe.channels, padded(height), padded(width)), detector.roi_heads
 
     def upto_proposals() -> None:
-        maps = model.fpn(OrderedDict(zip(model.names, model.features(picture).pyramid, strict=True)))
-        model.rpn.head(list(maps.values()))
+        maps = detector.pyramid(model.features(picture))
+        detector.rpn.head(list(maps.values()))
 
     trunk, first = macs(lambda: model.features(picture)), macs(upto_proposals)
     box = macs(lambda: heads.box_predictor(heads.box_head(zeros(100, head.width, 7, 7)))) / 100

@@ -48,7 +48,7 @@ def make_bundle(folder: Path, size: int) -> None:
     from fishnet.tasks.store import build_from, save_weights
 
     torch.manual_seed(0)
-    bundle = Bundle(
+    bundle = Bundle.single(
         "segment", "fishnet_nano", Classes.of(KINDS), Preprocess((size, size), fit="native"), head="body",
         head_args=DecoderSpec(width=64).to_dict(),
     )  # fmt: skip

@@ -54,7 +54,7 @@ def bright(size: int = 64, masks: bool = False, **bundle: Any) -> Predictor:
     """The model, which takes pictures whole, their shorter side as ``size`` px."""
     preprocess = Preprocess((size, 4 * size), interpolation="nearest", mean=(0.5,) * 3, std=(1.0,) * 3, fit="whole")
     task = "instances" if masks else "detect"
-    return Predictor(Bundle(task, "none", CLASSES, preprocess, **bundle), BrightRectangles(masks))
+    return Predictor(Bundle.single(task, "none", CLASSES, preprocess, **bundle), BrightRectangles(masks))
 
 
 def scene(width: int, height: int, *rectangles: tuple[Rectangle, str]) -> Image.Image:

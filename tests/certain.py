@@ -27,14 +27,14 @@ def make_certain(folder: Path) -> None:
     seeds = [(label, 1000 + 50 * label + i) for label in range(len(CLASSES)) for i in range(_EACH)]
     shown = torch.stack([transform(picture(CLASSES[label], seed), label)[0] for label, seed in seeds])
     with torch.no_grad():
-        features = model.embed(model.features(normalise(shown, None))).double().numpy()
+        features = model.only_head[1].embed(model.features(normalise(shown, None))).double().numpy()
     wanted = np.full((len(seeds), len(CLASSES)), -_LOGIT)
     wanted[range(len(seeds)), [label for label, _ in seeds]] = _LOGIT
     rows = np.hstack([features, np.ones((len(seeds), 1))])
     ridge = 1e-3 * len(seeds) * np.eye(rows.shape[1])
     ridge[-1, -1] = 0
     solved = torch.from_numpy(np.linalg.solve(rows.T @ rows + ridge, rows.T @ wanted).T.copy()).float()
-    score = model.trunk.score.fc
+    score = model.trunk.backbone.score.fc
     with torch.no_grad():
         score.weight.copy_(solved[:, :-1].reshape(score.weight.shape))
         score.bias.copy_(solved[:, -1])

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,20 @@ from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.predict import load
 from fishnet.preprocess import Preprocess
-from fishnet.tasks.store import build_from, save_state
+from fishnet.tasks.store import build_from, load_model, save_state
 from tests.makers import CLASSES, picture
 from tests.pixel_makers import scene as labelled_scene
 from tests.region_makers import scene
 
 KEPT = Path(__file__).parent / "bundles"
 
-BUNDLE = Bundle(
-    task="classify",
-    backbone="fishnet_nano",
-    classes=Classes(("chat", "chien", "été", "人"), (7, 3, 90, 1)),
-    preprocess=Preprocess((96, 128), 0.9, "bicubic", (0.4,), (0.2,)),
-    backbone_args={"drop_rate": 0.1},
+BUNDLE = Bundle.single(
+    "classify",
+    "fishnet_nano",
+    Classes(("chat", "chien", "été", "人"), (7, 3, 90, 1)),
+    Preprocess((96, 128), 0.9, "bicubic", (0.4,), (0.2,)),
     thresholds={"score": 0.25},
+    backbone_args={"drop_rate": 0.1},
     metrics={"acc@1": 91.25},
     recipe={"lr": 0.1, "crop_scale": [0.5, 1.0]},
     versions={"torch": "2"},
@@ -63,7 +64,7 @@ def test_round_trip(tmp_path: Path) -> None:
     written = write_bundle(folder, BUNDLE, save(b"weights"))
     found = read_bundle(folder)
     assert found == written
-    assert found == Bundle(**{**BUNDLE.__dict__, "sha256": written.sha256})
+    assert found == replace(BUNDLE, sha256=written.sha256)
     assert len(found.sha256) == 64
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS], "no partial file stays"
     assert config_of(folder)["schema"] == SCHEMA
@@ -163,12 +164,35 @@ def test_a_segmenter_of_schema_3_predicts_as_it_did() -> None:
         np.testing.assert_allclose([row["pixels"] for row in rows], [row["pixels"] for row in told], atol=20)
 
 
+@torch.no_grad()
+def test_a_model_of_two_heads_of_schema_4_computes_as_it_did() -> None:
+    """A classifier and a segmenter on one trunk."""
+    folder = kept(4)
+    bundle, model = load_model(folder)
+    assert {name: head.task for name, head in bundle.heads.items()} == {"classify": "classify", "segment": "segment"}
+    images = torch.sin(torch.arange(2 * 3 * 64 * 64, dtype=torch.float64) * 0.37).reshape(2, 3, 64, 64).float()
+    expected = json.loads((folder / "outputs.json").read_text())
+    found = model(images)
+    torch.testing.assert_close(found["classify"], torch.tensor(expected["classify"]), atol=1e-3, rtol=1e-3)
+    means = found["segment"].mean((2, 3))
+    torch.testing.assert_close(means, torch.tensor(expected["segment"]), atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": None}, "not a valid bundle config"),
-        ({"classes": [{"name": "a"}]}, "'id'"),
-        ({"classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "a"}]}, "not unique: a"),
+        ({"heads": None}, "heads: must be an object"),
+        ({"heads": {}}, "0 heads: must be from 1 to 64"),
+        ({"heads": {"Two.": {}}}, "'Two.' is no name of a head"),
+        ({"heads": {"a": [1]}}, "heads: a: must be an object"),
+        ({"heads": {"a": {"task": "classify", "classes": None}}}, "classes: must be a list"),
+        ({"heads": {"a": {"task": "classify", "classes": [{"name": "a"}]}}}, "'id'"),
+        (
+            {"heads": {"a": {"task": "classify", "classes": [{"id": 0, "name": "a"}, {"id": 1, "name": "a"}]}}},
+            "not unique: a",
+        ),
+        ({"heads": {"a": {"task": "classify", "head": None, "classes": [{"id": 0, "name": "a"}]}}}, "head: must be a"),
+        ({"heads": {"a": {"classes": [{"id": 0, "name": "a"}]}}}, "task"),
         ({"preprocess": {"interpolation": "cubist"}}, "cubist.*bicubic"),
         ({"preprocess": {"crop_pct": 0}}, "crop_pct"),
         ({"preprocess": {"size": [224]}}, "size"),
@@ -176,7 +200,6 @@ def test_a_segmenter_of_schema_3_predicts_as_it_did() -> None:
         ({"preprocess": {"mean": [0.5]}}, "mean and std"),
         ({"colour": "red"}, "colour"),
         ({"backbone": 5}, "backbone: must be a text"),
-        ({"head": None}, "head: must be a text"),
         ({"backbone_args": []}, "backbone_args: must be an object"),
         ({"preprocess": [1]}, "preprocess: must be an object"),
         ({"recipe": None}, "recipe: must be an object"),
@@ -189,7 +212,7 @@ def test_wrong_values(change: dict[str, object], words: str, written: Path) -> N
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["task", "backbone", "classes", "preprocess"])
+@pytest.mark.parametrize("key", ["heads", "backbone", "preprocess"])
 def test_a_missing_key(key: str, written: Path) -> None:
     values = config_of(written)
     del values[key]
@@ -234,14 +257,14 @@ def test_a_failing_write_leaves_the_old_bundle(written: Path) -> None:
 
     before = read_bundle(written)
     with pytest.raises(OSError, match="No space"):
-        write_bundle(written, Bundle(**{**BUNDLE.__dict__, "task": "other"}), fails_halfway)
+        write_bundle(written, replace(BUNDLE, backbone="other"), fails_halfway)
     assert read_bundle(written) == before
     assert sorted(path.name for path in written.iterdir()) == [CONFIG, WEIGHTS], "a full disk gets its room back"
 
 
 def test_a_config_that_cannot_be_written_leaves_the_old_bundle(written: Path) -> None:
     before = read_bundle(written)
-    odd = Bundle(**{**BUNDLE.__dict__, "metrics": {"acc@1": object()}})
+    odd = replace(BUNDLE, metrics={"acc@1": object()})  # type: ignore[dict-item]
     with pytest.raises(TypeError):
         write_bundle(written, odd, save(b"new"))
     assert read_bundle(written) == before
@@ -267,7 +290,7 @@ def count_down(self, target):
     return rename(self, target)
 
 Path.replace = count_down
-bundle = Bundle.from_dict({**json.loads(sys.argv[3]), "task": "new"})
+bundle = Bundle.from_dict({**json.loads(sys.argv[3]), "backbone": "new"})
 write_bundle(sys.argv[1], bundle, lambda path: path.write_bytes(b"new weights"))
 """
 
@@ -278,17 +301,17 @@ def killed(folder: Path, renames: int) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(("renames", "task"), [(0, "classify"), (1, "new")])
-def test_a_kill_leaves_a_whole_bundle(renames: int, task: str, written: Path) -> None:
+@pytest.mark.parametrize(("renames", "backbone"), [(0, "fishnet_nano"), (1, "new")])
+def test_a_kill_leaves_a_whole_bundle(renames: int, backbone: str, written: Path) -> None:
     killed(written, renames)
     assert (written / f".{CONFIG}.partial").is_file(), "between the renames"
     found = read_bundle(written)
-    assert (found.task, found.classes) == (task, BUNDLE.classes)
+    assert (found.backbone, found.classes) == (backbone, BUNDLE.classes)
     killed(written, 0 if renames == 0 else 1)  # the first rename is now the one that had been left
-    assert read_bundle(written).task == task
+    assert read_bundle(written).backbone == backbone
     write_bundle(written, BUNDLE, save(b"third"))
     assert sorted(path.name for path in written.iterdir()) == [CONFIG, WEIGHTS]
-    assert config_of(written)["task"] == "classify"
+    assert config_of(written)["backbone"] == "fishnet_nano"
 
 
 def test_a_kill_of_the_first_writing(tmp_path: Path) -> None:
@@ -296,7 +319,7 @@ def test_a_kill_of_the_first_writing(tmp_path: Path) -> None:
     assert not is_bundle(tmp_path)
     killed(tmp_path, 1)
     assert is_bundle(tmp_path)
-    assert read_bundle(tmp_path).task == "new"
+    assert read_bundle(tmp_path).backbone == "new"
     (tmp_path / WEIGHTS).write_bytes(b"others")
     assert not is_bundle(tmp_path), "a config beside other weights says nothing"
 
@@ -304,4 +327,4 @@ def test_a_kill_of_the_first_writing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["checkpoint_path", "pretrained", "pretrained_cfg_overlay"])
 def test_a_bundle_loads_no_other_files(key: str) -> None:
     with pytest.raises(InputError, match=f"backbone_args: {key} does not belong in a bundle"):
-        build_from(Bundle(**{**BUNDLE.__dict__, "backbone_args": {key: "/elsewhere.pth"}}))
+        build_from(replace(BUNDLE, backbone_args={key: "/elsewhere.pth"}))

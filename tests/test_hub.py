@@ -335,7 +335,7 @@ def test_the_card(bundle: Path) -> None:
 @pytest.mark.parametrize(("task", "pipeline"), [("detect", "object-detection"), ("instances", "image-segmentation")])
 def test_the_card_of_what_finds_objects(task: str, pipeline: str) -> None:
     it = Preprocess((64, 96), fit="whole")
-    bundle = Bundle(task, "fishnet_nano", Classes.of(["berry"]), it, metrics={"AP": 30.5, "AP50": 51})
+    bundle = Bundle.single(task, "fishnet_nano", Classes.of(["berry"]), it, metrics={"AP": 30.5, "AP50": 51})
     card = hub.card(bundle, "me/mine")
     assert front(card)["pipeline_tag"] == pipeline
     assert "metrics" not in front(card)

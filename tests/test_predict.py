@@ -23,7 +23,7 @@ from fishnet.tasks.store import build_from, save_weights
 from tests.makers import picture
 
 COLOURS = Classes(("red", "green", "blue"), (30, 10, 20))
-BUNDLE = Bundle(task="classify", backbone="fishnet_nano", classes=COLOURS, preprocess=Preprocess((32, 32)))
+BUNDLE = Bundle.single("classify", "fishnet_nano", COLOURS, Preprocess((32, 32)))
 
 
 class Brightest:
@@ -114,7 +114,7 @@ def test_a_grey_array_and_a_grey_model(predictor: Predictor) -> None:
     in_colour = np.repeat(array[..., None], 3, -1)
     assert predictor.predict(array).to_dict() == predictor.predict(in_colour).to_dict()
     grey = Predictor(
-        Bundle("classify", "x", Classes.of(["only"]), Preprocess((32, 32), mean=(0.5,), std=(0.5,))), Brightest()
+        Bundle.single("classify", "x", Classes.of(["only"]), Preprocess((32, 32), mean=(0.5,), std=(0.5,))), Brightest()
     )
     assert grey.predict(array).rows()[0]["name"] == "only"
     assert shapes(grey) == [(1, 1, 32, 32)]

@@ -101,7 +101,8 @@ def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -
     from fishnet.tasks.store import build_from, save_weights
 
     args = DecoderSpec(width=16).to_dict()
-    bundle = Bundle("segment", "fishnet_nano", CLASSES, Preprocess((64, 256), fit=fit), head="body", head_args=args)
+    preprocess = Preprocess((64, 256), fit=fit)
+    bundle = Bundle.single("segment", "fishnet_nano", CLASSES, preprocess, head="body", head_args=args)
     write_bundle(tmp_path, bundle, lambda path: save_weights(build_from(bundle), path))
     predictor, picture = load(tmp_path, "cpu"), noise(150, 90)
     whole = labels_of(predictor.predict(picture))

@@ -16,12 +16,15 @@ from fishnet.files.tensors import read_header
 from fishnet.files.values import integer, mapping, plain, real, shown, text
 from fishnet.preprocess import Preprocess
 
-# 1: classifiers; 2: pictures may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
-# 3: or in their own size (fit "native"), for label maps
-SCHEMA = 3
+# 1: classifiers; 2: images may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
+# 3: or in their own size (fit "native"), for label maps; 4: heads by name, in the config and in the weights' names
+SCHEMA = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_TEXTS = ("task", "backbone", "head", "sha256")
-_OBJECTS = ("preprocess", "backbone_args", "head_args", "thresholds", "metrics", "recipe", "data", "versions")
+_TEXTS = ("backbone", "sha256")
+_OBJECTS = ("preprocess", "backbone_args", "metrics", "recipe", "data", "versions")
+_OF_HEAD = ("task", "head", "head_args", "classes", "thresholds")  # of the only head, up to schema 3
+_HEADS = 64  # of one model
+_HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _CONFIG_LIMIT = 64 * MIB
 _LARGEST = 100_000  # of the numbers that a network is built with: what a recipe can ask for
 _ARGUMENTS = 1_000  # of these numbers
@@ -30,18 +33,58 @@ _LOADING = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scri
 
 
 @dataclass(frozen=True)
+class HeadConfig:
+    """One head of a model.
+
+    Attributes:
+        task: ``classify`` ...
+        classes: names and original ids, in the order of the outputs.
+        head: which of the task's heads; ``default`` for its first.
+        head_args: the head's keyword arguments.
+        thresholds: scores below which the task's results are dropped, 0..1.
+    """
+
+    task: str
+    classes: Classes
+    head: str = "default"
+    head_args: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "task": self.task,
+            "head": self.head,
+            "head_args": self.head_args,
+            "classes": self.classes.to_list(),
+            "thresholds": self.thresholds,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, name: str) -> "HeadConfig":
+        """The inverse of :meth:`to_dict`. Raises InputError for values that no head can have; ``name`` says where."""
+        where = f"heads: {name}"
+        values = dict(mapping(values, where))
+        for key in ("task", "head"):
+            text(values.get(key, ""), f"{where}: {key}", 1000)
+        mapping(values.get("thresholds", {}), f"{where}: thresholds")
+        for key, value in values.get("thresholds", {}).items():
+            real(value, f"{where}: thresholds: {key}", 0, 1)
+        plain(mapping(values.get("head_args", {}), "head_args"), "head_args", _LARGEST, _ARGUMENTS)
+        _check_head(values.get("head_args", {}))
+        values["classes"] = _classes(values["classes"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
 class Bundle:
     """Everything that is needed to use a trained model, and how it came about.
 
     Attributes:
-        task: ``classify`` ...
         backbone: a timm model name.
-        backbone_args: its keyword arguments.
-        head: the task head's name.
-        head_args: its keyword arguments.
-        classes: names and original ids, in the order of the outputs.
-        preprocess: how pictures become input.
-        thresholds: scores below which a task's results are dropped, 0..1.
+        heads: by name; the name of a task's only head is the task's.
+        preprocess: how images become input.
+        backbone_args: the backbone's keyword arguments.
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
         data: what the training's data is recognised by; see :func:`fishnet.data.open.marks`.
@@ -49,24 +92,73 @@ class Bundle:
         sha256: of the weights file; checked when it is read.
     """
 
-    task: str
     backbone: str
-    classes: Classes
+    heads: dict[str, HeadConfig]
     preprocess: Preprocess
-    head: str = "default"
     backbone_args: dict[str, Any] = field(default_factory=dict)
-    head_args: dict[str, Any] = field(default_factory=dict)
-    thresholds: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
 
+    @classmethod
+    def single(
+        cls,
+        task: str,
+        backbone: str,
+        classes: Classes,
+        preprocess: Preprocess,
+        head: str = "default",
+        head_args: dict[str, Any] | None = None,
+        thresholds: dict[str, float] | None = None,
+        **more: Any,
+    ) -> "Bundle":
+        """A bundle of one head, named as its task; see :class:`HeadConfig` and the class for the arguments."""
+        config = HeadConfig(task, classes, head, head_args or {}, thresholds or {})
+        return cls(backbone, {task: config}, preprocess, **more)
+
+    @property
+    def only_head(self) -> HeadConfig:
+        """Of a model with one head.
+
+        Raises:
+            InputError: a model with several.
+        """
+        if len(self.heads) > 1:
+            raise InputError(f"this model has several heads ({', '.join(self.heads)}), and this takes a model with one")
+        return next(iter(self.heads.values()))
+
+    @property
+    def task(self) -> str:
+        """Of the only head."""
+        return self.only_head.task
+
+    @property
+    def head(self) -> str:
+        """Which of its task's heads the only head is."""
+        return self.only_head.head
+
+    @property
+    def head_args(self) -> dict[str, Any]:
+        """Of the only head."""
+        return self.only_head.head_args
+
+    @property
+    def classes(self) -> Classes:
+        """Of the only head."""
+        return self.only_head.classes
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Of the only head."""
+        return self.only_head.thresholds
+
     def to_dict(self) -> dict[str, Any]:
         """``config.json``'s content."""
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
-        values["classes"], values["preprocess"] = self.classes.to_list(), self.preprocess.to_dict()
+        values["heads"] = {name: head.to_dict() for name, head in self.heads.items()}
+        values["preprocess"] = self.preprocess.to_dict()
         return {"schema": SCHEMA, **values}
 
     @classmethod
@@ -85,9 +177,12 @@ class Bundle:
         if schema > SCHEMA:
             raise InputError(f"schema {shown(schema)} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
         try:
+            if schema < 4:
+                head = {key: values.pop(key) for key in _OF_HEAD if key in values}
+                values["heads"] = {text(head["task"], "task", 1000): head}
             _check_values(values)
             check_backbone(values["backbone"], values.get("backbone_args", {}))
-            values["classes"] = _classes(values["classes"])
+            values["heads"] = {name: HeadConfig.from_dict(head, name) for name, head in values["heads"].items()}
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -102,13 +197,15 @@ def _check_values(values: dict[str, Any]) -> None:
         text(values.get(name, ""), name, 1000)
     for name in _OBJECTS:
         mapping(values.get(name, {}), name)
-    for name in ("backbone_args", "head_args"):
-        plain(values.get(name, {}), name, _LARGEST, _ARGUMENTS)
-    _check_head(values.get("head_args", {}))
+    plain(values.get("backbone_args", {}), "backbone_args", _LARGEST, _ARGUMENTS)
+    heads = mapping(values["heads"], "heads")
+    if not 1 <= len(heads) <= _HEADS:
+        raise InputError(f"heads: {len(heads):,} heads: must be from 1 to {_HEADS}")
+    for name in heads:
+        if not _HEAD_NAME.fullmatch(name):
+            raise InputError(f"heads: {shown(name)} is no name of a head: lower-case letters, digits, - and _")
     for name in ("preprocess", "recipe"):
         plain(values.get(name, {}), name)
-    for name, value in values.get("thresholds", {}).items():
-        real(value, f"thresholds: {name}", 0, 1)
     for name, value in values.get("metrics", {}).items():
         real(value, f"metrics: {name}")
     for kind in ("data", "versions"):

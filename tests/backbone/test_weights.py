@@ -575,7 +575,8 @@ def test_truncated_files(name: str, share: float, tmp_path: Path) -> None:
     assert len(read_checkpoint(path)) == 50
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    assert f"{path}: not a readable" in refusal(lambda: read_checkpoint(path))
+    message = refusal(lambda: read_checkpoint(path))
+    assert message.startswith((f"{path}: not a readable", f"{path}: not a whole safetensors file"))
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2), {"state_dict": {}}], ids=repr)

@@ -334,7 +334,7 @@ def test_prediction_from_arrays_and_files(tmp_path: Path) -> None:
 
     classes = Classes.of(f"channel {c}" for c in range(5))
     predictor = Predictor(
-        Bundle("classify", "x", classes, Preprocess((16, 16), mean=(0.5,) * 5, std=(0.5,) * 5)), engine
+        Bundle.single("classify", "x", classes, Preprocess((16, 16), mean=(0.5,) * 5, std=(0.5,) * 5)), engine
     )
     array = noise(30, 20, 5) // 4
     array[..., 3] += 150

@@ -18,11 +18,11 @@ from fishnet.deploy.runtime import read_exported
 from fishnet.inputs import to_input
 from fishnet.predict import Predictor
 from fishnet.results import Classification, Detections, Result, Segmentation
-from fishnet.tasks.base import TaskModel
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.store import save_weights
 from tests import makers, pixel_makers, region_makers
 from tests.deploy.models import made
+from tests.tasks.single import Single
 
 CLASSES = {
     "classify": Classes.of(makers.CLASSES),
@@ -50,7 +50,7 @@ class Files:
 
     folder: Path
     bundle: Bundle
-    model: TaskModel
+    model: Single
 
     @property
     def torch(self) -> Predictor:
@@ -82,7 +82,7 @@ def store(root: Path) -> Store:
     def files(task: str, head: str) -> Files:
         bundle, model = made(task, head, **_SMALL[task])
         _spread(model, bundle)
-        bundle = replace(bundle, classes=CLASSES[task])
+        bundle = replace(bundle, heads={task: replace(bundle.heads[task], classes=CLASSES[task])})
         folder = root / f"{task}-{head}"
         return Files(folder, write_bundle(folder, bundle, lambda path: save_weights(model, path)), model)
 
@@ -90,7 +90,7 @@ def store(root: Path) -> Store:
 
 
 @torch.no_grad()
-def _spread(model: TaskModel, bundle: Bundle) -> None:
+def _spread(model: Single, bundle: Bundle) -> None:
     """Has a random model doubt: each class wins somewhere, and no score is so high that others are equal to it."""
     layers = [
         module

@@ -9,9 +9,10 @@ from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import TASKS, get_task
-from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.store import save_weights, versions
 from tests.backbone.helpers import filled
+from tests.tasks.single import Single
 
 CLASSES = Classes.of(["disc", "ring", "square"])
 HEADS = [(task, head) for task in TASKS for head in get_task(task).heads]
@@ -19,7 +20,7 @@ NAMES = [f"{task}-{head}" for task, head in HEADS]
 _FITS = {"classify": "crop", "segment": "native"}
 
 
-def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, TaskModel]:
+def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, Single]:
     """A model with weights by name.
 
     Detectors find objects whose scores are spread, and choose among few: a random one's thousands of candidates lie so
@@ -29,7 +30,7 @@ def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: obje
     size = (96, 96) if task == "classify" else (96, 160)
     if fit == "whole":
         head_args = {"proposals": 40, "detections": 20, **head_args}
-    bundle = Bundle(
+    bundle = Bundle.single(
         task,
         backbone,
         CLASSES,
@@ -39,7 +40,7 @@ def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: obje
         thresholds={"score": 0.3} if fit == "whole" else {},
         versions=versions(),
     )
-    model = get_task(task).build(ModelSpec(backbone, CLASSES, 3, head, {}, head_args))
+    model = Single.build(ModelSpec.single(task, backbone, CLASSES, 3, head, head_args))
     torch.manual_seed(0)
     filled(model)
     for name, module in model.named_modules():

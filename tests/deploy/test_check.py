@@ -30,7 +30,7 @@ def photo(tmp_path: Path) -> Path:
 def bundle_for(task: str) -> Bundle:
     fit = {"classify": "crop", "segment": "native"}.get(task, "whole")
     preprocess = Preprocess((96, 128) if fit == "whole" else (96, 96), fit=fit)  # type: ignore[arg-type]
-    return Bundle(task, "fishnet_nano", CLASSES, preprocess, head_args={"floor": 0.05, "detections": 100})
+    return Bundle.single(task, "fishnet_nano", CLASSES, preprocess, head_args={"floor": 0.05, "detections": 100})
 
 
 def compared(photo: Path, task: str, one: Any, other: Any, **of_file: Any) -> Check:
@@ -124,7 +124,7 @@ def test_one_size_where_the_file_takes_one(photo: Path) -> None:
 
 
 def test_small_pictures_are_compared_at_larger_sizes(photo: Path) -> None:
-    bundle = Bundle("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
+    bundle = Bundle.single("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
     engine: Any = lambda _: [np.arange(3.0)]  # noqa: E731
     found = compare(Exported(bundle, "onnx", least=32), engine, engine, [photo], FP32)
     assert found.inputs == [(32, 32), (40, 40), (48, 48)]

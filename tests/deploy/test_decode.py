@@ -16,7 +16,7 @@ from fishnet.deploy.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, 
 from fishnet.deploy.graphs import Raw
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
-from fishnet.tasks.detectors import Fcos, HeadSpec, OneStage, Retina, default_anchors
+from fishnet.tasks.detectors import DetectorSpec, Fcos, OneStage, Retina, default_anchors
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.store import build_from
 
@@ -27,10 +27,11 @@ OWN = Anchors(((7.0, 11.3), (20.5, 31.0), (40.0, 55.5), (80.0, 101.0), (150.0, 2
 
 def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, OneStage]:
     """A small detector that finds much: of random weights, with likelier scores and larger moves of its boxes."""
-    spec = HeadSpec(width=64, **numbers)
+    spec = DetectorSpec(width=64, **numbers)
     names = tuple(f"class {i}" for i in range(classes))
     preprocess = Preprocess((96, 160), fit="whole")
-    bundle = Bundle("detect", "fishnet_nano", Classes(names, tuple(range(classes))), preprocess, head, {}, asdict(spec))
+    known = Classes(names, tuple(range(classes)))
+    bundle = Bundle.single("detect", "fishnet_nano", known, preprocess, head, asdict(spec))
     torch.manual_seed(3)
     model = build_from(bundle).eval()
     assert isinstance(model, OneStage)
@@ -104,13 +105,13 @@ def test_nothing_found(head: str) -> None:
 
 
 def test_numbers_of_a_head_that_says_nothing() -> None:
-    spec, theirs = HeadSpec(), default_anchors(Retina.anchors_per_level)
+    spec, theirs = DetectorSpec(), default_anchors(Retina.anchors_per_level)
     assert {name: getattr(spec, name) for name in NUMBERS} == NUMBERS
     assert theirs.ratios == RATIOS
     np.testing.assert_allclose(SIZES, theirs.sizes, rtol=1e-7)
     assert OneStage.strides == STRIDES
     bundle, model = detector("retinanet")
-    bare = Bundle("detect", "fishnet_nano", bundle.classes, bundle.preprocess, "retinanet")
+    bare = Bundle.single("detect", "fishnet_nano", bundle.classes, bundle.preprocess, "retinanet")
     theirs_found, ours = both(bare, model, (64, 128))
     same(ours, theirs_found)
 
@@ -121,7 +122,7 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="cls_logits: 10 values for the 86 anchors of an input of 64 x 64"):
         decode(raw, bundle, (64, 64))
     with pytest.raises(InputError, match="faster-rcnn: its raw outputs are not decoded"):
-        decode(raw, Bundle("detect", "x", bundle.classes, bundle.preprocess, "faster-rcnn"), (64, 64))
+        decode(raw, Bundle.single("detect", "x", bundle.classes, bundle.preprocess, "faster-rcnn"), (64, 64))
     whole = {name: np.zeros((86, values), np.float32) for name, values in zip(RAW["fcos"], (5, 4, 1), strict=True)}
     del whole["bbox_ctrness"]
     with pytest.raises(InputError, match="bbox_ctrness: no values"):

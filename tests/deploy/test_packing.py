@@ -1,6 +1,5 @@
 """Packed convolutions compute what the model computes, at the size they were packed for and at others."""
 
-from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -26,8 +25,7 @@ def tensors(model: Any, task: str, x: torch.Tensor) -> list[torch.Tensor]:
     """What a model computes before it picks objects: of two equally good boxes rounding decides which comes first."""
     if task not in SMALL:
         return [*model(x)]
-    maps = model.fpn(OrderedDict(zip(model.names, model.features(x).pyramid, strict=True)))
-    return [*maps.values()]
+    return [*model.head.pyramid(model.features(x)).values()]
 
 
 @pytest.mark.parametrize(("task", "head"), HEADS, ids=NAMES)

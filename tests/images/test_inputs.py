@@ -24,7 +24,7 @@ from tests.makers import picture
 def predictor(channels: int = 3) -> Predictor:
     """A classifier whose scores are the channels' means."""
     preprocess = Preprocess((16, 16), mean=(0.5,) * channels, std=(0.5,) * channels)
-    bundle = Bundle("classify", "none", Classes.of(f"c{i}" for i in range(channels)), preprocess)
+    bundle = Bundle.single("classify", "none", Classes.of(f"c{i}" for i in range(channels)), preprocess)
     return Predictor(bundle, lambda batch: batch.mean((2, 3)))
 
 

@@ -164,7 +164,7 @@ def test_paths_are_no_addresses(name: str) -> None:
 
 def test_prediction_of_addresses(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "SECONDS", 5.0)
-    bundle = Bundle("classify", "none", Classes.of(["red", "green", "blue"]), Preprocess((16, 16)))
+    bundle = Bundle.single("classify", "none", Classes.of(["red", "green", "blue"]), Preprocess((16, 16)))
     predictor = Predictor(bundle, lambda batch: batch.mean((2, 3)))
     assert predictor.predict(f"{server}/red.png").rows()[0]["name"] == "red"
     results = dict(predictor.stream(find_sources([f"{server}/red.png", f"{server}/eps.jpg", f"{server}/x.mp4"])))

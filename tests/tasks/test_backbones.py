@@ -12,11 +12,12 @@ import fishnet
 from fishnet.bundle import read_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.tasks import get_task
-from fishnet.tasks.base import Features, Level, ModelSpec, TaskModel, pyramid
+from fishnet.tasks.model import ModelSpec
+from fishnet.tasks.trunk import Level, Trunk, Wants, build_backbone, pyramid
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import picture
+from tests.tasks.single import Single
 
 STRIDES = (4, 8, 16, 32)
 SIZE = 64
@@ -49,16 +50,15 @@ CLASSES = Classes.of(("blue", "green", "red"))
 
 
 def spec_of(name: str, **args: Any) -> ModelSpec:
-    return ModelSpec(name, CLASSES, backbone_args={**SMALL.get(name, {}), **args})
+    return ModelSpec.single("classify", name, CLASSES, backbone_args={**SMALL.get(name, {}), **args})
 
 
-class Coarse(TaskModel):
-    """Sums each map of the pyramid: enough to see what a decoder gets."""
+def backbone(name: str, **args: Any) -> nn.Module:
+    return build_backbone(name, Wants(), args={**SMALL.get(name, {}), **args})
 
-    wants_pyramid = STRIDES
 
-    def decode(self, features: Features, targets: Any = None) -> list[Tensor]:
-        return [level.mean() for level in features.pyramid]
+def trunk_of(name: str, strides: tuple[int, ...] = STRIDES) -> Trunk:
+    return Trunk(backbone(name), Wants(maps=strides)).eval()
 
 
 # --- image level ----------------------------------------------------------------------------------------------------
@@ -83,17 +83,18 @@ def test_trained_kept_and_used(name: str, folder: Path, tmp_path: Path, run: Run
 def test_the_classifier_is_the_nets_own(name: str) -> None:
     """Features and head apart give what the net gives, whatever the layout of its last map."""
     args = {"img_size": SIZE} if name.startswith("vit") else {}
-    model = get_task("classify").build(spec_of(name, **args)).eval()
+    model = Single.build(spec_of(name, **args)).eval()
     images = torch.randn(1, 3, SIZE, SIZE)
     with torch.inference_mode():
-        torch.testing.assert_close(model(images), model.trunk(images))
+        torch.testing.assert_close(model(images), model.backbone(images))
         assert model(images).shape == (1, len(CLASSES))
 
 
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "swin_tiny_patch4_window7_224"])
 def test_other_channels(name: str, channels: int) -> None:
-    model = get_task("classify").build(ModelSpec(name, CLASSES, channels, backbone_args=SMALL.get(name, {}))).eval()
+    spec = ModelSpec.single("classify", name, CLASSES, channels, backbone_args=SMALL.get(name, {}))
+    model = Single.build(spec).eval()
     assert model(torch.zeros(1, channels, SIZE, SIZE)).shape == (1, 3)
 
 
@@ -102,40 +103,39 @@ def test_other_channels(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("name", CHANNELS)
 def test_pyramid(name: str) -> None:
-    model = Coarse(spec_of(name).trunk()).eval()
-    assert [(level.stride, level.channels) for level in model.levels] == list(zip(STRIDES, CHANNELS[name], strict=True))
+    trunk = trunk_of(name)
+    levels = trunk.levels.values()
+    assert [(level.stride, level.channels) for level in levels] == list(zip(STRIDES, CHANNELS[name], strict=True))
     with torch.inference_mode():
-        features = model.features(torch.randn(2, 3, SIZE, SIZE))
-    shapes = [tuple(level.shape) for level in features.pyramid]
-    assert shapes == [(2, level.channels, SIZE // level.stride, SIZE // level.stride) for level in model.levels]
-    assert len(model.decode(features)) == len(STRIDES)
+        features = trunk(torch.randn(2, 3, SIZE, SIZE))
+    assert tuple(features.maps) == STRIDES
+    shapes = [tuple(level.shape) for level in features.maps.values()]
+    assert shapes == [(2, level.channels, SIZE // level.stride, SIZE // level.stride) for level in levels]
 
 
 @pytest.mark.parametrize("name", ["fishnet_nano", "resnet18", "swin_tiny_patch4_window7_224"])
 def test_pyramid_of_some_strides(name: str) -> None:
-    class Some(Coarse):
-        wants_pyramid = (8, 32)
-
-    whole = Coarse(spec_of(name).trunk()).eval()
-    some = Some(whole.trunk)
+    whole = trunk_of(name)
+    some = Trunk(whole.backbone, Wants(maps=(8, 32))).eval()
     images = torch.randn(1, 3, SIZE, SIZE)
     with torch.inference_mode():
-        torch.testing.assert_close(list(some.features(images).pyramid), list(whole.features(images).pyramid[1::2]))
+        every = whole(images).maps
+        torch.testing.assert_close(some(images).maps, {stride: every[stride] for stride in (8, 32)})
 
 
 @pytest.mark.parametrize("name", ["fishnet_nano", "swin_tiny_patch4_window7_224"])
 def test_the_pyramid_carries_gradients(name: str) -> None:
-    model = Coarse(spec_of(name).trunk())
-    loss = torch.stack(list(model(torch.randn(2, 3, SIZE, SIZE)))).sum()
-    loss.backward()
-    gradient = next(model.trunk.parameters()).grad
+    trunk = trunk_of(name).train()
+    maps = trunk(torch.randn(2, 3, SIZE, SIZE)).maps.values()
+    torch.stack([one.mean() for one in maps]).sum().backward()
+    gradient = next(trunk.parameters()).grad
     assert gradient is not None
     assert gradient.isfinite().all()
     assert gradient.any(), "down to the first layer"
 
 
 def test_the_deepest_of_equal_strides() -> None:
-    class Trunk(nn.Module):
+    class Twice(nn.Module):
         feature_info = (
             {"num_chs": 8, "reduction": 4},
             {"num_chs": 16, "reduction": 4},
@@ -144,7 +144,7 @@ def test_the_deepest_of_equal_strides() -> None:
 
         def forward_intermediates(self, images: Tensor) -> None: ...
 
-    assert pyramid(Trunk(), (4, 8)) == (Level(16, 4, 1), Level(32, 8, 2))
+    assert pyramid(Twice(), (4, 8)) == (Level(16, 4, 1), Level(32, 8, 2))
 
 
 @pytest.mark.parametrize(
@@ -159,25 +159,25 @@ def test_the_deepest_of_equal_strides() -> None:
 )
 def test_no_usable_pyramid(name: str, args: dict[str, Any], words: str) -> None:
     with torch.device("meta"):
-        trunk = ModelSpec(name, CLASSES, backbone_args=args).trunk()
+        own = build_backbone(name, Wants(), args=args)
     with pytest.raises(InputError, match=f"^{name} .*{words}.*: choose another backbone, e.g. fishnet99") as caught:
-        Coarse(trunk)
+        Trunk(own, Wants(maps=STRIDES))
     assert "\n" not in str(caught.value)
 
 
 def test_a_net_without_maps_on_its_way() -> None:
     with pytest.raises(InputError, match=r"^Sequential gives no feature pyramid \(it has no feature_info\)"):
-        Coarse(nn.Sequential())
-    trunk = nn.Sequential()
-    trunk.feature_info = [{"num_chs": 8, "reduction": 4}]
+        Trunk(nn.Sequential(), Wants(maps=STRIDES))
+    own = nn.Sequential()
+    own.feature_info = [{"num_chs": 8, "reduction": 4}]
     with pytest.raises(InputError, match=r"\(it has no forward_intermediates\)"):
-        Coarse(trunk)
+        Trunk(own, Wants(maps=STRIDES))
 
 
 def test_what_the_refusal_offers_has_a_pyramid() -> None:
     for name in ("fishnet99", "resnet50", "convnext_tiny", "swin_tiny_patch4_window7_224"):
         with torch.device("meta"):
-            assert len(pyramid(ModelSpec(name, CLASSES).trunk(), STRIDES)) == 4
+            assert len(pyramid(build_backbone(name, Wants()), STRIDES)) == 4
 
 
 # --- options --------------------------------------------------------------------------------------------------------
@@ -186,13 +186,13 @@ def test_what_the_refusal_offers_has_a_pyramid() -> None:
 @pytest.mark.parametrize("name", [name for name in CHANNELS if not name.startswith("fish")])
 def test_fish_only_options(name: str) -> None:
     with pytest.raises(InputError, match=f"^{name} does not take end='body'$"):
-        spec_of(name, end="body").trunk()
+        backbone(name, end="body")
 
 
 @pytest.mark.parametrize("name", ["vgg11", "densenet121"])
 def test_no_stochastic_depth(name: str, folder: Path, tmp_path: Path, run: Run) -> None:
     with pytest.raises(InputError, match=rf"^{name} does not take drop_path_rate=0\.1$"):
-        spec_of(name, drop_path_rate=0.1).trunk()
+        backbone(name, drop_path_rate=0.1)
     flags = fast("--backbone", name, "--drop-path-rate", 0.1)
     says(run("train", "classify", folder, "--out", tmp_path / "out", *flags), 2, name, "drop_path_rate=0.1")
 

@@ -15,22 +15,24 @@ from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec
 from fishnet.tasks.cascade import STAGES
-from fishnet.tasks.detectors import Detector, ExactAnchors, HeadSpec, default_anchors
+from fishnet.tasks.detectors import Detector, DetectorSpec, ExactAnchors, default_anchors
+from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.norms import group_norm
 from fishnet.training.optimise import freeze_norms
+from tests.tasks.single import Single
 
 CLASSES = Classes(("cell", "dot", "rod"), (7, 0, 90))
-SMALL = HeadSpec(width=64, box_width=32, mask_width=32, proposals=50, samples=32, floor=0.0)
+SMALL = DetectorSpec(width=64, box_width=32, mask_width=32, proposals=50, samples=32, floor=0.0)
 HEADS = [(name, head) for name in ("detect", "instances") for head in get_task(name).heads]
 HEIGHT, WIDTH = 64, 96
 
 
-def build(task: str, head: str, backbone: str = "fishnet_nano", spec: HeadSpec = SMALL, **args: Any) -> Detector:
+def build(task: str, head: str, backbone: str = "fishnet_nano", spec: DetectorSpec = SMALL, **args: Any) -> Single:
     torch.manual_seed(0)
-    built = get_task(task).build(ModelSpec(backbone, CLASSES, head=head, head_args=spec.to_dict(), backbone_args=args))
-    assert isinstance(built, Detector)
+    spec_of_model = ModelSpec.single(task, backbone, CLASSES, head=head, head_args=spec.to_dict(), backbone_args=args)
+    built = Single.build(spec_of_model)
+    assert isinstance(built.head, Detector)
     return built
 
 
@@ -57,7 +59,7 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(losses.values())).sum()
 
 
-def known(model: Detector, images: Tensor) -> list[dict[str, Tensor]]:
+def known(model: Single, images: Tensor) -> list[dict[str, Tensor]]:
     with torch.inference_mode():
         found: list[dict[str, Tensor]] = model.eval()(images)
     return found
@@ -155,13 +157,13 @@ class TestHead:
         import json
 
         spec = replace(SMALL, anchors=Anchors(tuple((8.0 * 2**i,) for i in range(5)), (0.5, 1.0, 2.0)))
-        assert HeadSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+        assert DetectorSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
         state = build(task, head, spec=spec).state_dict()
-        build(task, head, spec=HeadSpec.from_dict(spec.to_dict())).load_state_dict(state)
+        build(task, head, spec=DetectorSpec.from_dict(spec.to_dict())).load_state_dict(state)
 
     def test_macs_are_counted(self, task: str, head: str) -> None:
         model = build(task, head)
-        assert cost(model, (3, 64, 64)).macs > cost(model.trunk, (3, 64, 64)).macs > 0
+        assert cost(model, (3, 64, 64)).macs > cost(model.backbone, (3, 64, 64)).macs > 0
         assert next(model.parameters()).device.type == "cpu"
 
     @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -198,7 +200,7 @@ def test_labels_count_from_zero_in_every_head(backbone: str) -> None:
             optimizer.step()
         # Running statistics of so few steps are not the pictures': batch norms judge by the batch here.
         model.eval()
-        for part in model.trunk.modules():
+        for part in model.backbone.modules():
             part.training = isinstance(part, torch.nn.BatchNorm2d)
         with torch.no_grad():
             best = model(images[:1])[0]
@@ -221,8 +223,8 @@ def test_cascade_rises() -> None:
     assert ious == sorted(ious)
     assert len(set(ious)) == 3
     model: Any = build("instances", "cascade-mask-rcnn")
-    assert [stage.proposal_matcher.high_threshold for stage in model.roi_heads.stages] == ious
-    assert all(stage.has_mask() for stage in model.roi_heads.stages)
+    assert [stage.proposal_matcher.high_threshold for stage in model.head.roi_heads.stages] == ious
+    assert all(stage.has_mask() for stage in model.head.roi_heads.stages)
 
 
 def test_a_shared_batch_changes_no_picture() -> None:
@@ -237,7 +239,8 @@ def test_a_shared_batch_changes_no_picture() -> None:
 
 
 def test_trunk_is_pruned_to_what_is_used() -> None:
-    assert not [name for name, _ in build("detect", "fcos").named_parameters() if name.startswith("trunk.score")]
+    names = [name for name, _ in build("detect", "fcos").named_parameters()]
+    assert not [name for name in names if name.startswith("trunk.backbone.score")]
 
 
 def test_frozen_norms_stay() -> None:
@@ -279,7 +282,7 @@ def test_default_anchors_are_the_published_ones() -> None:
         ("instances", "fcos", SMALL, "unknown head 'fcos' for instances"),
     ],
 )
-def test_refused(task: str, head: str, spec: HeadSpec, said: str) -> None:
+def test_refused(task: str, head: str, spec: DetectorSpec, said: str) -> None:
     with pytest.raises(InputError, match=said):
         build(task, head, spec=spec)
 
@@ -291,4 +294,4 @@ def test_a_trunk_without_a_pyramid_is_refused() -> None:
 
 def test_unknown_head_args_are_refused() -> None:
     with pytest.raises(InputError, match="head_args"):
-        HeadSpec.from_dict({"widht": 3})
+        DetectorSpec.from_dict({"widht": 3})

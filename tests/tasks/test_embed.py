@@ -8,9 +8,9 @@ from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
-from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.base import Head
 from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.model import Model, ModelSpec
 
 CLASSES = Classes.of(("blue", "green", "red"))
 SWIN = {"img_size": 64, "embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 4, 8)}
@@ -22,9 +22,8 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 def test_an_embedding_times_the_classifiers_weights_gives_the_scores(name: str) -> None:
-    spec = ModelSpec(name, CLASSES, backbone_args=NETS[name])
-    model = get_task("classify").build(spec)
-    engine = TorchEngine(Bundle("classify", name, CLASSES, Preprocess((64, 64))), model, "cpu")
+    model = Model.build(ModelSpec.single("classify", name, CLASSES, backbone_args=NETS[name]))
+    engine = TorchEngine(Bundle.single("classify", name, CLASSES, Preprocess((64, 64))), model, "cpu")
     passes = []
     features = model.features
     model.features = lambda images: passes.append(len(images)) or features(images)  # type: ignore[method-assign, func-returns-value]
@@ -32,8 +31,8 @@ def test_an_embedding_times_the_classifiers_weights_gives_the_scores(name: str) 
     outputs, embeddings = engine.embed(batch)
     assert passes == [2], "the trunk runs once"
     assert embeddings.dtype == np.float32
-    assert embeddings.shape == (2, model.trunk.get_classifier().in_features)  # type: ignore[operator, union-attr]
-    layer = model.trunk.get_classifier()  # type: ignore[operator]
+    layer = model.trunk.backbone.get_classifier()  # type: ignore[operator]
+    assert embeddings.shape == (2, layer.in_features)
     again = torch.nn.functional.linear(torch.from_numpy(embeddings), layer.weight, layer.bias)
     np.testing.assert_allclose(again.detach().numpy(), outputs, atol=1e-5)
     np.testing.assert_allclose(engine(batch), outputs, atol=1e-6)
@@ -42,4 +41,4 @@ def test_an_embedding_times_the_classifiers_weights_gives_the_scores(name: str) 
 
 def test_a_model_without_embeddings_says_so() -> None:
     with pytest.raises(InputError, match="gives no embeddings"):
-        TaskModel.embed(None, None)  # type: ignore[arg-type]
+        Head.embed(None, None)  # type: ignore[arg-type]

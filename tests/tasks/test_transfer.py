@@ -11,7 +11,7 @@ from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import save_weights, start_from
 from fishnet.tasks.transfer import by_module
 
@@ -27,11 +27,11 @@ SMALL: dict[str, dict[str, Any]] = {
 HEADS = [(name, head) for name in SMALL for head in get_task(name).heads]
 
 
-def made(task: str, classes: Classes, head: str = "default", seed: int = 0, **args: Any) -> tuple[ModelSpec, TaskModel]:
+def made(task: str, classes: Classes, head: str = "default", seed: int = 0, **args: Any) -> tuple[ModelSpec, Model]:
     torch.manual_seed(seed)
     head = get_task(task).head_named(head)
-    spec = ModelSpec("fishnet_nano", classes, head=head, head_args={**SMALL[task], **args})
-    model = get_task(task).build(spec)
+    spec = ModelSpec.single(task, "fishnet_nano", classes, head=head, head_args={**SMALL[task], **args})
+    model = Model.build(spec)
     with torch.no_grad():
         for value in model.state_dict().values():  # no two rows alike, biases and counters included
             if value.is_floating_point():
@@ -39,15 +39,13 @@ def made(task: str, classes: Classes, head: str = "default", seed: int = 0, **ar
     return spec, model.eval()
 
 
-def bundle_of(folder: Path, task: str, spec: ModelSpec, model: TaskModel) -> str:
-    bundle = Bundle(
-        task, spec.backbone, spec.classes, Preprocess((64, 64)), head=spec.head, head_args=dict(spec.head_args)
-    )
+def bundle_of(folder: Path, spec: ModelSpec, model: Model) -> str:
+    bundle = Bundle(spec.backbone, dict(spec.heads), Preprocess((64, 64)))
     write_bundle(folder, bundle, lambda path: save_weights(model, path))
     return str(folder)
 
 
-def per_class(model: TaskModel, classes: Classes) -> dict[str, dict[str, Tensor]]:
+def per_class(model: Model, classes: Classes) -> dict[str, dict[str, Tensor]]:
     """The rows of each class in each layer that has some, by hand for each kind of head; "" is the background."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in model.state_dict().items():
@@ -59,7 +57,7 @@ def per_class(model: TaskModel, classes: Classes) -> dict[str, dict[str, Tensor]
         elif "cls_logits." in key and "rpn" not in key:
             count = len(classes)
             found[key] = {name: value[i::count] for i, name in enumerate(classes.names)}
-        elif key.startswith(("scores.", "auxiliary.4.", "trunk.score.fc.")):
+        elif key.startswith(("heads.segment.scores.", "heads.segment.auxiliary.4.", "trunk.backbone.score.fc.")):
             found[key] = {name: value[i] for i, name in enumerate(classes.names)}
     return found
 
@@ -67,9 +65,9 @@ def per_class(model: TaskModel, classes: Classes) -> dict[str, dict[str, Tensor]
 @pytest.mark.parametrize(("task", "head"), HEADS)
 def test_the_same_classes_give_the_same_model(task: str, head: str, tmp_path: Path) -> None:
     spec, model = made(task, OLD, head)
-    source = bundle_of(tmp_path / "b", task, spec, model)
+    source = bundle_of(tmp_path / "b", spec, model)
     _, other = made(task, OLD, head, seed=1)
-    notes = start_from(other, source, task, spec)
+    notes = start_from(other, source, spec)
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in other.state_dict().items())
     count = sum(not key.startswith("trunk.") for key in model.state_dict())
     assert [note for note in notes if "head: " in note] == (
@@ -82,10 +80,10 @@ def test_the_same_classes_give_the_same_model(task: str, head: str, tmp_path: Pa
 @pytest.mark.parametrize(("task", "head"), HEADS)
 def test_classes_keep_their_rows_by_name(task: str, head: str, classes: Classes, tmp_path: Path) -> None:
     spec, model = made(task, OLD, head)
-    source = bundle_of(tmp_path / "b", task, spec, model)
+    source = bundle_of(tmp_path / "b", spec, model)
     ours, other = made(task, classes, head, seed=1)
     fresh = {key: value.clone() for key, value in other.state_dict().items()}
-    notes = start_from(other, source, task, ours)
+    notes = start_from(other, source, ours)
     before, after, new = (
         per_class(model, OLD),
         per_class(other, classes),
@@ -109,39 +107,39 @@ def test_classes_keep_their_rows_by_name(task: str, head: str, classes: Classes,
 
 def test_what_does_not_fit_is_counted_by_module(tmp_path: Path) -> None:
     spec, model = made("detect", OLD)
-    source = bundle_of(tmp_path / "b", "detect", spec, model)
+    source = bundle_of(tmp_path / "b", spec, model)
     ours, other = made("detect", OLD, seed=1, box_width=24)
-    notes = start_from(other, source, "detect", ours)
+    notes = start_from(other, source, ours)
     # weights and biases of fc6 and fc7 (with a norm: biases too), and the weights of scores and boxes
     assert any(
         "left out, of another shape here (roi_heads.box_head 4, roi_heads.box_predictor 2)" in n for n in notes
     ), notes
     assert torch.equal(
-        other.state_dict()["fpn.inner_blocks.0.0.weight"], model.state_dict()["fpn.inner_blocks.0.0.weight"]
+        other.heads["detect"].fpn.inner_blocks[0][0].weight, model.heads["detect"].fpn.inner_blocks[0][0].weight
     )
 
 
 def test_parts_that_one_side_lacks(tmp_path: Path) -> None:
     spec, model = made("segment", OLD)
-    source = bundle_of(tmp_path / "b", "segment", spec, model)
+    source = bundle_of(tmp_path / "b", spec, model)
     ours, other = made("segment", OLD, seed=1, auxiliary=False)
-    auxiliary = sum(key.startswith("auxiliary") for key in model.state_dict())
+    auxiliary = sum(".auxiliary" in key for key in model.state_dict())
     assert f"head: {auxiliary} tensors left out, not in this head (auxiliary {auxiliary})" in start_from(
-        other, source, "segment", ours
+        other, source, ours
     )
-    source = bundle_of(tmp_path / "c", "segment", ours, other)
+    source = bundle_of(tmp_path / "c", ours, other)
     assert f"head: {auxiliary} tensors new, not in the bundle (auxiliary {auxiliary})" in start_from(
-        model, source, "segment", spec
+        model, source, spec
     )
 
 
 @pytest.mark.parametrize(("task", "head"), [("instances", "mask-rcnn"), ("detect", "retinanet")])
 def test_another_task_or_head_gets_the_trunk_alone(task: str, head: str, tmp_path: Path) -> None:
     spec, model = made("detect", OLD)
-    source = bundle_of(tmp_path / "b", "detect", spec, model)
+    source = bundle_of(tmp_path / "b", spec, model)
     ours, other = made(task, OLD, head, seed=1)
     fresh = {key: value.clone() for key, value in other.state_dict().items()}
-    notes = start_from(other, source, task, ours)
+    notes = start_from(other, source, ours)
     count = sum(not key.startswith("trunk.") for key in model.state_dict())
     assert any(
         note.startswith(f"{count} tensors of a task head left out: it is of detect, head faster-rcnn") for note in notes

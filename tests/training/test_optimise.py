@@ -12,24 +12,20 @@ from torch.optim import Optimizer
 
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec, TaskModel
+from fishnet.tasks.image import ScoreLayer
+from fishnet.tasks.model import Model, ModelSpec
+from fishnet.tasks.trunk import Trunk, Wants
 from fishnet.training.optimise import check_optimizer, freeze, optimizer_of, rate_of, schedule_of
 from fishnet.training.recipe import Recipe
 
 
-class Line(TaskModel):
+def line() -> Model:
     """The smallest model there is."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Linear(2, 2))
-
-    def decode(self, features: Any) -> Any:
-        return features
+    return Model(Trunk(nn.Linear(2, 2), Wants()), {"classify": ScoreLayer()})
 
 
-def model_of(backbone: str) -> TaskModel:
-    return get_task("classify").build(ModelSpec(backbone, Classes.of(["a", "b", "c"])))
+def model_of(backbone: str) -> Model:
+    return Model.build(ModelSpec.single("classify", backbone, Classes.of(["a", "b", "c"])))
 
 
 # over time
@@ -37,7 +33,7 @@ def model_of(backbone: str) -> TaskModel:
 
 def rates(recipe: Recipe, steps_per_epoch: int = 10) -> list[float]:
     """The learning rate before each step, and after the last."""
-    optimizer = optimizer_of(Line(), recipe)
+    optimizer = optimizer_of(line(), recipe)
     schedule = schedule_of(optimizer, recipe, steps_per_epoch)
     found = []
     for step in range(recipe.epochs * steps_per_epoch + 1):
@@ -86,7 +82,7 @@ def test_constant() -> None:
 # over layers
 
 
-def by_name(model: TaskModel, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
+def by_name(model: Model, optimizer: Optimizer) -> dict[str, dict[str, Any]]:
     """The group of every parameter."""
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(groups), "no parameter twice"
@@ -107,10 +103,10 @@ def test_rates_fall_towards_the_stem(backbone: str, order: tuple[str, ...]) -> N
     schedule_of(optimizer, recipe, 10).step_update(num_updates=0)
     groups = by_name(model, optimizer)
     assert set(groups) == {name for name, _ in model.named_parameters()}
-    last = {id(parameter) for parameter in model.trunk.get_classifier().parameters()}  # type: ignore[operator]
+    last = {id(parameter) for parameter in model.trunk.backbone.get_classifier().parameters()}  # type: ignore[operator]
     rates: dict[str, list[float]] = {part: [] for part in order}
     for name, parameter in model.named_parameters():
-        part = "last" if id(parameter) in last else name.split(".")[1]
+        part = "last" if id(parameter) in last else name.split(".")[2]
         rates.setdefault(part, []).append(groups[name]["lr"])
     assert set(rates["last"]) == {1.0}, "the last layer learns at the full rate"
     for lower, upper in itertools.pairwise(order):
@@ -147,7 +143,7 @@ def test_freezing_the_trunk_leaves_the_last_layer(backbone: str) -> None:
     model = model_of(backbone)
     freeze(model, "trunk")
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    assert trained == {id(parameter) for parameter in model.trunk.get_classifier().parameters()}  # type: ignore[operator]
+    assert trained == {id(parameter) for parameter in model.trunk.backbone.get_classifier().parameters()}  # type: ignore[operator]
     groups = by_name(model, optimizer_of(model, Recipe()))
     assert len(groups) == len(trained), "the optimiser has nothing else"
 
@@ -158,15 +154,15 @@ def test_freezing_the_trunk_freezes_tokens_and_positions(backbone: str) -> None:
     freeze(model, "trunk")
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     heads = ("head", "head_dist") if backbone.startswith("deit") else ("head",)
-    assert trained == {f"trunk.{head}.{kind}" for head in heads for kind in ("weight", "bias")}
+    assert trained == {f"trunk.backbone.{head}.{kind}" for head in heads for kind in ("weight", "bias")}
 
 
 def test_freezing_parts() -> None:
     model = model_of("fishnet_nano")
     parts = freeze(model, "stem, tail")
-    assert parts == [model.trunk.stem, model.trunk.tail]
+    assert parts == [model.trunk.backbone.stem, model.trunk.backbone.tail]
     for name, parameter in model.named_parameters():
-        assert parameter.requires_grad != name.startswith(("trunk.stem.", "trunk.tail.")), name
+        assert parameter.requires_grad != name.startswith(("trunk.backbone.stem.", "trunk.backbone.tail.")), name
 
 
 @pytest.mark.parametrize(
@@ -190,7 +186,7 @@ def test_optimisers_that_cannot_serve(optimizer: str, words: str) -> None:
     if optimizer == "fusedadam" and (torch.cuda.is_available() or optimizer not in list_optimizers()):
         pytest.skip("is for GPUs, and for timm with apex beside it")
     with pytest.raises(InputError, match=f"optimizer {optimizer}.*({words})"):
-        optimizer_of(Line(), Recipe(optimizer=optimizer))
+        optimizer_of(line(), Recipe(optimizer=optimizer))
 
 
 def test_unknown_optimisers() -> None:

@@ -19,8 +19,8 @@ from fishnet.predict import Predictor
 from fishnet.preprocess import Preprocess
 from fishnet.results import Segmentation
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec
 from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.pixel_report import PixelReport
 from fishnet.tasks.store import load_model
 from fishnet.training.evaluate import evaluate
@@ -106,8 +106,8 @@ def test_val_agrees_with_the_training(trained: Path, data: Path, run: Run, tmp_p
 def untrained(**preprocess: Any) -> Predictor:
     torch.manual_seed(0)
     given = Preprocess(**{"size": (64, 96), "fit": "whole"} | preprocess)
-    bundle = Bundle("segment", "fishnet_nano", Classes(KINDS, IDS), given, head="fish", head_args={"width": 16})
-    model = get_task("segment").build(ModelSpec(bundle.backbone, bundle.classes, 3, "fish", head_args={"width": 16}))
+    bundle = Bundle.single("segment", "fishnet_nano", Classes(KINDS, IDS), given, head="fish", head_args={"width": 16})
+    model = Model.build(ModelSpec(bundle.backbone, bundle.heads))
     return Predictor(bundle, TorchEngine(bundle, model, "cpu"))
 
 
@@ -218,7 +218,7 @@ def test_a_bundle_brings_its_sizes_to_its_own_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     it = Preprocess((640, 700), fit="whole", sixteen_bit="shift")
-    own = Bundle("segment", "fishnet_nano", Classes(KINDS, IDS), it)
+    own = Bundle.single("segment", "fishnet_nano", Classes(KINDS, IDS), it)
     write_bundle(tmp_path / "own", own, lambda path: path.touch())
     asked: list[Recipe] = []
 
@@ -246,7 +246,9 @@ def test_a_classifiers_trunk(head: str, bundle: Path, data: Path, run: Run, tmp_
     body = "of the fish's head left out: this trunk ends with the body, its score layer is not there"
     assert (body if head == "body" else "tensors of the score layer left out") in out
     assert read_bundle(tmp_path / "out").backbone == "fishnet_nano"
-    started, own = (fishnet.load(place, "cpu").engine.model.trunk.state_dict() for place in (tmp_path / "out", bundle))
+    started, own = (
+        fishnet.load(place, "cpu").engine.model.trunk.backbone.state_dict() for place in (tmp_path / "out", bundle)
+    )
     weights = [key for key in started if key.endswith("weight") and "score" not in key]
     assert weights
     assert all(torch.equal(started[key], own[key]) for key in weights)
@@ -255,7 +257,7 @@ def test_a_classifiers_trunk(head: str, bundle: Path, data: Path, run: Run, tmp_
 
 def test_a_segmenter_starts_another(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
     out = trains(run, data, tmp_path / "out", "--weights", trained, "--head", "body")
-    count = sum(not key.startswith("trunk.") for key in load_model(trained)[1].state_dict())
+    count = sum(key.startswith("heads.") for key in load_model(trained)[1].state_dict())
     assert f"head: {count} of {count} tensors came along" in out
     flags = small("--weights", trained, "--head", "fish")
     says(run("train", "segment", data, "--out", tmp_path / "other", *flags), 2, str(trained), "missing (head.0")

@@ -20,8 +20,8 @@ from fishnet.predict import Predictor
 from fishnet.preprocess import Preprocess
 from fishnet.results import Detections
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec
 from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.region_report import RegionReport
 from fishnet.tasks.store import load_model
 from fishnet.training.evaluate import evaluate
@@ -152,8 +152,9 @@ def test_val_refuses_what_predict_refuses(option: dict[str, Any], words: str, co
 def untrained() -> Predictor:
     torch.manual_seed(0)
     head = {"width": 16, "box_width": 16, "proposals": 20, "floor": 0.0}
-    bundle = Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), Preprocess((64, 96), fit="whole"), head_args=head)
-    model = get_task("detect").build(ModelSpec(bundle.backbone, bundle.classes, head_args=head))
+    preprocess = Preprocess((64, 96), fit="whole")
+    bundle = Bundle.single("detect", "fishnet_nano", Classes(KINDS, IDS), preprocess, head_args=head)
+    model = Model.build(ModelSpec(bundle.backbone, bundle.heads))
     return Predictor(bundle, TorchEngine(bundle, model, "cpu"))
 
 
@@ -253,7 +254,9 @@ def test_a_bundle_brings_its_sizes_to_its_own_task(
 ) -> None:
     """Those of the recipe, 320 and 448 px, would not go with one of them."""
     it = Preprocess((640, 700), fit="whole", sixteen_bit="shift")
-    write_bundle(tmp_path / "own", Bundle("detect", "fishnet_nano", Classes(KINDS, IDS), it), lambda path: path.touch())
+    write_bundle(
+        tmp_path / "own", Bundle.single("detect", "fishnet_nano", Classes(KINDS, IDS), it), lambda path: path.touch()
+    )
     asked: list[Recipe] = []
 
     def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> None:
@@ -373,8 +376,8 @@ def test_recipes(task: str, name: str) -> None:
     if name == "coco-1x":
         assert (recipe.batch_size, recipe.optimizer, recipe.clip_grad) == (16, "momentum", 5)
         assert recipe.warmup_epochs > 0
-    model = get_task(task).build(ModelSpec("fishnet_nano", Classes.of(("a",)), head="default", head_args={}))
-    assert model.levels
+    model = Model.build(ModelSpec.single(task, "fishnet_nano", Classes.of(("a",))))
+    assert model.trunk.levels
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)])

@@ -302,6 +302,11 @@ class FishNet(nn.Module):
         return [self.stem, *self.tail, self.bridge, *self.body, *self.head]
 
     @property
+    def last_stage(self) -> str:
+        """Name of the stage whose map the score layer takes."""
+        return STAGES[self._last]
+
+    @property
     def _last(self) -> int:
         return 7 + len(self.head)
 

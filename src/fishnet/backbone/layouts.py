@@ -16,7 +16,7 @@ from fishnet.errors import InputError
 State = dict[str, Tensor]
 
 WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.", "trunk.", "net.")
+PREFIXES = ("module.", "_orig_mod.", "model.", "trunk.", "backbone.", "net.")
 
 # Beginnings of keys and what they become: the longest that matches counts. Names inside a unit follow by ``_unit``.
 _STAGES = ("tail.0", "tail.1", "tail.2", "bridge", "body.0", "body.1", "body.2", "head.0", "head.1", "head.2")
@@ -118,9 +118,12 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> State:
 
 
 def trunk_of(state: Mapping[str, Tensor]) -> State | None:
-    """The trunk inside the weights of a task's model, without its prefix; None where there is none."""
-    trunk = {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
-    return trunk or None
+    """The backbone inside the weights of a model with heads, without its prefix; None where there is none."""
+    for prefix in ("trunk.backbone.", "trunk."):  # the second up to bundle schema 3
+        trunk = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if trunk:
+            return trunk
+    return None
 
 
 def to_native(state: Mapping[str, Tensor]) -> State:

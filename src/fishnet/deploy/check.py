@@ -19,7 +19,7 @@ from fishnet.files.numbers import is_finite
 from fishnet.inputs import Input, open_picture, to_input
 from fishnet.results import RESULTS, Cutout, Detections
 from fishnet.sources import Source
-from fishnet.tasks.detectors import HeadSpec
+from fishnet.tasks.detectors import DetectorSpec
 
 Engine = Callable[[NDArray[np.float32]], Any]
 
@@ -186,7 +186,7 @@ def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: d
     first, second = (make(raw, bundle.classes, placement=given.placement) for raw in (a, b))
     assert isinstance(first, Detections)
     assert isinstance(second, Detections)
-    spec = HeadSpec.from_dict(bundle.head_args)
+    spec = DetectorSpec.from_dict(bundle.head_args)
     first, second = (each.take(np.flatnonzero(each.scores > SHOWN)) for each in (first, second))
     pairs = list(_pairs(first, second))
     found.objects = (found.objects or 0) + len(pairs)

@@ -23,7 +23,8 @@ from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.hub import is_remote, local
 from fishnet.inputs import cut, open_picture, to_input
 from fishnet.sources import Source
-from fishnet.tasks.base import Parts, TaskModel
+from fishnet.tasks.base import Parts
+from fishnet.tasks.model import Model
 from fishnet.tiling import tiles
 
 NEEDED: dict[Format, tuple[str, ...]] = {
@@ -236,7 +237,7 @@ def _opened(bundle: Bundle, data: str, split: str | None) -> Parts:
 
 
 def _agreeing(
-    bundle: Bundle, model: TaskModel, wish: Wish, work: Path, pictures: Sequence[Source], tell: Callable[[str], None]
+    bundle: Bundle, model: Model, wish: Wish, work: Path, pictures: Sequence[Source], tell: Callable[[str], None]
 ) -> tuple[Exported, Check]:
     """Writes the file, by the first way that agrees with the bundle."""
     from fishnet.tasks.engine import TorchEngine
@@ -271,7 +272,7 @@ def _agreeing(
 
 
 def _write(
-    bundle: Bundle, model: TaskModel, to: Format, precision: Precision, work: Path, way: Any, plain: bool
+    bundle: Bundle, model: Model, to: Format, precision: Precision, work: Path, way: Any, plain: bool
 ) -> Exported:
     """Writes a file in fp32 or fp16; ``plain``: as int8 is made from."""
     if to == "pt2":

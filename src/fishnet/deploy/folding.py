@@ -9,13 +9,15 @@ convolution right before them.
 
 import copy
 from collections import defaultdict
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+M = TypeVar("M", bound=nn.Module)
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default,)
 _NORMS = (
@@ -55,7 +57,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def folded(model: nn.Module, example: Tensor) -> nn.Module:
+def folded(model: M, example: Tensor) -> M:
     """A copy of a model with its batch norms folded where that is exact.
 
     Args:

@@ -9,7 +9,6 @@ it cannot follow, and the older one, which follows a picture, can: for one pictu
 import copy
 import io
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
@@ -26,8 +25,8 @@ from fishnet.deploy.pooling import replace_pools
 from fishnet.deploy.rewriting import optimise
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.preprocess import DIVISOR
-from fishnet.tasks.base import TaskModel
 from fishnet.tasks.detectors import Detector, OneStage
+from fishnet.tasks.model import Model
 
 OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.20 and OpenVINO 2025 read it
 _OLD_OPSET = 17  # the highest that the older exporter writes NMS and RoIAlign in
@@ -38,53 +37,76 @@ _TRACED_RAW = 288, 256  # sides whose coarsest map, at stride 128, is more than 
 class Raw(nn.Module):
     """A one-stage detector up to its head's outputs: (1, anchors over all levels, values) each, by its names."""
 
-    def __init__(self, model: OneStage) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(1, channels, height, width), normalised -> the head's outputs."""
-        features = self.model.features(image)
-        maps = self.model.fpn(OrderedDict(zip(self.model.names, features.pyramid, strict=True)))
-        outputs: dict[str, Tensor] = self.model.net.head(list(maps.values()))
+        _, head = self.model.only_head
+        maps = head.pyramid(self.model.features(image))
+        outputs: dict[str, Tensor] = head.net.head(list(maps.values()))
         return tuple(outputs[name] for name in self.names())
 
     def names(self) -> tuple[str, ...]:
         """Of its outputs."""
+        _, head = self.model.only_head
         with torch.no_grad():
-            parameters = next(self.model.parameters())
-            maps = [parameters.new_zeros(1, self.model.spec.width, 1, 1) for _ in self.model.strides]
-            return tuple(self.model.net.head(maps))
+            parameters = next(head.parameters())
+            maps = [parameters.new_zeros(1, head.spec.width, 1, 1) for _ in head.strides]
+            return tuple(head.net.head(maps))
 
 
 class Objects(nn.Module):
     """A detector's objects in the one picture of a batch: boxes, scores, labels and perhaps masks."""
 
-    def __init__(self, model: Detector, names: tuple[str, ...]) -> None:
+    def __init__(self, model: Model, names: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(1, channels, height, width), normalised -> see :class:`~fishnet.deploy.exported.Exported`."""
-        (found,) = self.model(image)
+        name, _ = self.model.only_head
+        (found,) = self.model(image)[name]
         return tuple(found[name] for name in self.names)
 
 
-def outputs_of(model: TaskModel) -> tuple[str, ...]:
+class Logits(nn.Module):
+    """A classifier's or a segmenter's logits."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(batch, channels, height, width), normalised -> logits of the only head."""
+        name, _ = self.model.only_head
+        logits: Tensor = self.model(image)[name]
+        return logits
+
+
+def outputs_of(model: Model) -> tuple[str, ...]:
     """Names of what an exported model gives."""
-    if not isinstance(model, Detector):
+    _, head = model.only_head
+    if not isinstance(head, Detector):
         return LOGITS
-    return MASKS if getattr(model, "with_masks", False) else BOXES
+    return MASKS if getattr(head, "with_masks", False) else BOXES
 
 
-def describe(model: TaskModel, bundle: Bundle) -> Exported:
+def _graph(model: Model, it: Exported) -> nn.Module:
+    """A copy of the model that gives what the file gives."""
+    plain = lean(model, it)
+    return Logits(plain) if it.outputs == LOGITS else Objects(plain, it.outputs)
+
+
+def describe(model: Model, bundle: Bundle) -> Exported:
     """What an ONNX file of a model will say of itself."""
     outputs, size = outputs_of(model), fixed_size(model, bundle)
     smallest = min(size or bundle.preprocess.size) if bundle.task == "classify" else LEAST
     return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=size, least=min(LEAST, smallest))
 
 
-def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
+def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
     """Height and width that a classifier's network takes and no others; None where it takes any."""
     if bundle.task != "classify":
         return None
@@ -99,7 +121,7 @@ def fixed_size(model: TaskModel, bundle: Bundle) -> tuple[int, int] | None:
     return None
 
 
-def lean(model: TaskModel, it: Exported) -> nn.Module:
+def lean(model: Model, it: Exported) -> Model:
     """A copy of the model with its norms folded, where that changes nothing beyond rounding: see :func:`folded`."""
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # other orders make shapes look special
     _, height, width = _TRACED
@@ -109,14 +131,12 @@ def lean(model: TaskModel, it: Exported) -> nn.Module:
 Way = Callable[[nn.Module, Exported, Path], None]
 
 
-def ways(model: TaskModel) -> tuple[Way, ...]:
+def ways(model: Model) -> tuple[Way, ...]:
     """The ways to an ONNX file that are worth trying with a model, the better one first."""
-    return (_traced,) if isinstance(model, Detector) else (_followed, _traced)
+    return (_followed, _traced) if outputs_of(model) == LOGITS else (_traced,)
 
 
-def write_onnx(
-    model: TaskModel, bundle: Bundle, path: Path, way: Way | None = None, *, plain: bool = False
-) -> Exported:
+def write_onnx(model: Model, bundle: Bundle, path: Path, way: Way | None = None, *, plain: bool = False) -> Exported:
     """Writes a model as one ONNX file, its weights and :class:`Exported` inside.
 
     Args:
@@ -130,9 +150,7 @@ def write_onnx(
         WorkError: torch's exporter failed.
     """
     it = describe(model, bundle)
-    graph = replace_pools(lean(model, it))
-    if isinstance(model, Detector):
-        graph = Objects(graph, it.outputs)  # type: ignore[arg-type]
+    graph = replace_pools(_graph(model, it))
     try:
         with _quiet(), torch.no_grad():
             (way or ways(model)[0])(graph.eval(), it, path)
@@ -260,7 +278,7 @@ def write_openvino(onnx: Path, path: Path, it: Exported) -> Exported:
     return it
 
 
-def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
+def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
     """Writes a model as one program of torch.export.
 
     One-stage detectors end with their head's raw outputs: what comes after counts what it finds as it runs. So does all
@@ -274,16 +292,17 @@ def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
     it = replace(describe(model, bundle), to="pt2")
     if it.least < LEAST:  # a program whose coarsest map is one px is of that size alone
         it = replace(it, size=bundle.preprocess.size)
-    graph = lean(model, it)
     batch, height, width = _TRACED
     shapes: dict[int, Any] = {} if it.size else {2: _side("height", it), 3: _side("width", it)}
-    if isinstance(model, OneStage):
-        raw = Raw(graph)  # type: ignore[arg-type]
-        it, graph = replace(it, outputs=raw.names()), raw
+    graph: nn.Module
+    if isinstance(model.only_head[1], OneStage):
+        graph = Raw(lean(model, it))
+        it = replace(it, outputs=graph.names())
         batch, (height, width) = 1, _TRACED_RAW
     else:
         from torch.export import Dim
 
+        graph = _graph(model, it)
         shapes[0] = Dim("batch", min=1)
         height, width = it.size or (height, width)
     image = torch.randn(batch, bundle.preprocess.channels, height, width)
@@ -297,9 +316,10 @@ def write_pt2(model: TaskModel, bundle: Bundle, path: Path) -> Exported:
     return it
 
 
-def refuse_pt2(model: TaskModel, bundle: Bundle) -> None:
+def refuse_pt2(model: Model, bundle: Bundle) -> None:
     """Raises InputError for a model that has no program of torch.export's."""
-    if isinstance(model, Detector) and not isinstance(model, OneStage):
+    _, head = model.only_head
+    if isinstance(head, Detector) and not isinstance(head, OneStage):
         raise InputError(
             f"{bundle.head} cannot be exported to pt2: torch.export cannot follow a second stage, whose work depends "
             "on what the first one finds: export to onnx or openvino"

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from fishnet.errors import InputError, nearest
-from fishnet.tasks.base import Task, TaskModel
+from fishnet.tasks.base import Task
 
 TASKS = {
     "classify": "fishnet.tasks.image:Classify",
@@ -26,4 +26,4 @@ def get_task(name: str) -> Task:
     return task
 
 
-__all__ = ["TASKS", "Task", "TaskModel", "get_task"]
+__all__ = ["TASKS", "Task", "get_task"]

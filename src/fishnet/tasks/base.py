@@ -1,24 +1,25 @@
-"""The contract of a task: a model over a trunk's features, its losses, metrics and data.
+"""The contract of a task: a head over a trunk's features, its losses, metrics and data.
 
-A trunk gives :class:`Features` once; every task's model decodes them. So one trunk can carry several task heads in
-one forward pass: compute the features of the union of what the heads want, and let each decode.
+A trunk gives :class:`~fishnet.tasks.trunk.Features` once, with all that its heads want; every head decodes them. So
+one trunk carries the heads of several tasks in one forward pass.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from fishnet.backbone.registry import create_model
+from fishnet.bundle import HeadConfig
 from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.data.value_range import set_range
 from fishnet.errors import InputError, nearest
 from fishnet.images.reading import Reading
 from fishnet.preprocess import Preprocess
+from fishnet.tasks.trunk import Features, Trunk, Wants
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,101 +28,8 @@ if TYPE_CHECKING:
     from fishnet.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Features:
-    """What a trunk gives.
-
-    Attributes:
-        last: what its own ``forward_head`` takes: (batch, channels, height, width) for convolutional nets, channels
-            last or tokens for others.
-        pyramid: maps of (batch, channels, height, width) from fine to coarse; empty where the task wants none.
-        size: height and width of the input, px.
-    """
-
-    last: Tensor
-    pyramid: Sequence[Tensor] = ()
-    size: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level of a trunk's pyramid: what a decoder has to know of it.
-
-    Attributes:
-        channels: of the map.
-        stride: input px per px of the map.
-        index: its place in the trunk's ``feature_info``.
-    """
-
-    channels: int
-    stride: int
-    index: int
-
-
-def pyramid(trunk: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
-    """The levels at these strides, as the trunk's ``feature_info`` tells; the deepest where a stride comes twice.
-
-    Raises:
-        InputError: a trunk that gives no maps on its way, or none at one of the strides.
-    """
-    config: Any = getattr(trunk, "default_cfg", None) or {}
-    name = config.get("architecture") or type(trunk).__name__
-    rows: Any = getattr(trunk, "feature_info", None)
-    if not rows or not hasattr(trunk, "forward_intermediates"):
-        lacking = "feature_info" if not rows else "forward_intermediates"
-        raise InputError(f"{name} gives no feature pyramid (it has no {lacking}): {_OTHERS}")
-    having = {row["reduction"]: Level(row["num_chs"], row["reduction"], i) for i, row in enumerate(rows)}
-    missing = [stride for stride in strides if stride not in having]
-    if missing:
-        raise InputError(
-            f"{name} has no usable pyramid: no features at stride {_listed(missing)}, only at {_listed(having)}: "
-            f"{_OTHERS}"
-        )
-    return tuple(having[stride] for stride in strides)
-
-
-_OTHERS = "choose another backbone, e.g. fishnet99, resnet50, convnext_tiny, swin_tiny_patch4_window7_224"
-
-
-def _listed(strides: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(strides)))
-
-
 Parts = dict[str, Any]
 """The parts of a data set by name, each a :class:`~fishnet.data.base.PictureSet` of the task's own kind."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What it takes to build a task's model.
-
-    Attributes:
-        backbone: a timm model name.
-        classes: the outputs.
-        channels: of the input, 1 or 3.
-        head: name of the task head, one of the task's ``heads``.
-        backbone_args, head_args: keyword arguments of each.
-        pretrained: start from the backbone's published weights.
-    """
-
-    backbone: str
-    classes: Classes
-    channels: int = 3
-    head: str = "default"
-    backbone_args: Mapping[str, Any] = field(default_factory=dict)
-    head_args: Mapping[str, Any] = field(default_factory=dict)
-    pretrained: bool = False
-
-    def trunk(self, num_classes: int = 0) -> nn.Module:
-        """Builds the backbone. Errors as in :func:`~fishnet.backbone.registry.create_model`, and options it lacks."""
-        try:
-            return create_model(
-                self.backbone, self.pretrained, num_classes=num_classes, in_chans=self.channels, **self.backbone_args
-            )
-        except TypeError as error:
-            wrong = [f"{key}={value!r}" for key, value in self.backbone_args.items() if f"'{key}'" in str(error)]
-            what = ", ".join(wrong) or f"these options: {error}"
-            raise InputError(f"{self.backbone} does not take {what}") from error
 
 
 @dataclass(frozen=True)
@@ -139,71 +47,79 @@ class ClassRows:
     each: int = 1
 
 
-class TaskModel(nn.Module, ABC):
-    """A trunk and what a task decodes from its features.
-
-    Where the task wants a pyramid, the trunk's layers beyond its coarsest map are pruned: they would never be used.
+class Head(nn.Module, ABC):
+    """What one task decodes from a trunk's features, and its losses where these belong to the network.
 
     Attributes:
-        wants_pyramid: strides of the maps that the task decodes, from fine to coarse, e.g. (4, 8, 16, 32).
-        levels: the trunk's levels at these strides.
         rows_of_classes: of the layers that end with these names; see :meth:`class_rows`.
-
-    Raises:
-        InputError: on building, a trunk that lacks one of the strides; see :func:`pyramid`.
+        counts_by_running: how much work it has is known only when it runs.
     """
 
-    wants_pyramid: ClassVar[tuple[int, ...]] = ()
     rows_of_classes: ClassVar[Mapping[str, ClassRows]] = {}
+    counts_by_running: ClassVar[bool] = False
 
-    def __init__(self, trunk: nn.Module) -> None:
-        super().__init__()
-        self.levels = pyramid(trunk, self.wants_pyramid) if self.wants_pyramid else ()
-        if self.levels and hasattr(trunk, "prune_intermediate_layers"):
-            indices: Any = [level.index for level in self.levels]
-            trunk.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
-        self.trunk = trunk
+    @classmethod
+    @abstractmethod
+    def wants(cls, config: HeadConfig) -> Wants:
+        """What such a head wants of its trunk.
+
+        Raises:
+            InputError: a number that the head cannot have.
+        """
+
+    @classmethod
+    @abstractmethod
+    def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
+        """The head over a trunk that gives what it wants.
+
+        Raises:
+            InputError: a trunk that it cannot decode, or a number that it cannot have.
+        """
+
+    @classmethod
+    def check_backbone(cls, backbone: nn.Module) -> None:
+        """Raises InputError for a backbone that such a head cannot decode; by default it decodes any."""
+        return
 
     @property
-    def fewest(self) -> int:
-        """Pictures that a training step needs, in each process."""
+    def min_batch_size(self) -> int:
+        """Images that a training step needs, in each process."""
         return 1
 
-    def class_rows(self) -> dict[str, ClassRows]:
-        """The layers whose rows belong to classes, by name: by default those that end as ``rows_of_classes`` says."""
+    def check_batch(self, size: int) -> None:
+        """Raises InputError for a training batch of too few images."""
+        return
+
+    def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
+        """The layers whose rows belong to classes, by their names in the model: those that ``rows_of_classes`` names.
+
+        Args:
+            prefix: what the head's own names begin with in the model.
+            trunk: that the head decodes.
+        """
         names = [name for name, _ in self.named_modules()]
         return {
-            name: rows
+            f"{prefix}{name}": rows
             for end, rows in self.rows_of_classes.items()
             for name in names
             if name == end or name.endswith(f".{end}")
         }
 
-    def features(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalised -> the features this model wants."""
-        size = (images.shape[-2], images.shape[-1])
-        if not self.levels:
-            return Features(self.trunk.forward_features(images), size=size)  # type: ignore[operator]
-        maps = self.trunk.forward_intermediates(  # type: ignore[operator]
-            images, indices=[level.index for level in self.levels], output_fmt="NCHW", intermediates_only=True
-        )
-        return Features(maps[-1], maps, size)
-
     @abstractmethod
     def decode(self, features: Features, targets: Any = None) -> Any:
         """Features -> the task's raw outputs; with the batch's targets, what the task's criterion and metrics take."""
 
+    def forward(self, features: Features, targets: Any = None) -> Any:
+        """See :meth:`decode`."""
+        return self.decode(features, targets)
+
     def embed(self, features: Features) -> Tensor:
-        """Features -> (batch, dims), one vector for each picture.
+        """Features -> (batch, dims), one vector for each image.
 
         Raises:
-            InputError: by models that have none.
+            InputError: by heads that have none.
         """
         raise InputError("this model gives no embeddings: a classifier does")
-
-    def forward(self, images: Tensor, targets: Any = None) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs; see :meth:`decode` for targets."""
-        return self.decode(self.features(images), targets)
 
 
 class Report(ABC):
@@ -239,14 +155,14 @@ class Task(ABC):
 
     Attributes:
         name: as on the command line and in bundles.
-        models: by the names of their task heads, the default first.
+        head_classes: by name, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
         watched: the metrics that a training logs and keeps after each epoch; empty for all.
         any_size: its pictures keep their proportions, so that the trunk must take inputs of any size.
     """
 
     name: ClassVar[str]
-    models: ClassVar[Mapping[str, type[TaskModel]]]
+    head_classes: ClassVar[Mapping[str, type[Head]]]
     monitor: ClassVar[str]
     watched: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
@@ -254,7 +170,7 @@ class Task(ABC):
     @property
     def heads(self) -> tuple[str, ...]:
         """Names of its task heads, the default first."""
-        return tuple(self.models)
+        return tuple(self.head_classes)
 
     def head_named(self, head: str) -> str:
         """The task head of that name, ``default`` for the first. Raises InputError where it does not exist."""
@@ -329,13 +245,13 @@ class Task(ABC):
         """Raises InputError for pictures that a training could not take; by default it takes all."""
         return
 
-    @abstractmethod
-    def build(self, spec: ModelSpec) -> TaskModel:
-        """The model."""
+    def head_class(self, head: str) -> type[Head]:
+        """The class of a head by its name. Raises InputError where it does not exist."""
+        return self.head_classes[self.head_named(head)]
 
     @abstractmethod
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> nn.Module:
-        """What training minimises: a module from what :meth:`TaskModel.decode` gives with targets, and the targets, to
+        """What training minimises: a module from what :meth:`Head.decode` gives with targets, and the targets, to
         named losses, which are summed.
 
         Args:
@@ -344,8 +260,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def nothing(self, model: TaskModel) -> Any:
-        """Targets of one empty picture: what a process without a readable one keeps step with the others by."""
+    def empty_targets(self) -> Any:
+        """Targets of one empty image: what a process without a readable one keeps step with the others by."""
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
         """What mixes a batch's normalised images and targets with each other in training; None for nothing.

@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, mask
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from fishnet.tasks.base import ClassRows
-from fishnet.tasks.detectors import HeadSpec, TwoStage, roi_heads
+from fishnet.tasks.detectors import DetectorSpec, TwoStage, roi_heads
 
 STAGES = (
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
@@ -54,7 +54,7 @@ class CascadeHeads(nn.Module):
         with_masks: whether each stage has a mask head.
     """
 
-    def __init__(self, spec: HeadSpec, names: Sequence[str], classes: int, with_masks: bool) -> None:
+    def __init__(self, spec: DetectorSpec, names: Sequence[str], classes: int, with_masks: bool) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             roi_heads(spec, names, classes, with_masks, iou, coder, AnyClassPredictor) for iou, coder, _ in STAGES
@@ -160,7 +160,7 @@ class Cascade(TwoStage):
         "mask_fcn_logits": ClassRows(1),
     }  # boxes of any class
 
-    def _roi_heads(self, spec: HeadSpec) -> nn.Module:
+    def _roi_heads(self, spec: DetectorSpec) -> nn.Module:
         return CascadeHeads(spec, self.names, self.classes, self.with_masks)
 
 

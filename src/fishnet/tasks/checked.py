@@ -18,14 +18,14 @@ from torch.overrides import TorchFunctionMode
 from fishnet.backbone.weights import mismatches
 from fishnet.errors import InputError, first_line
 from fishnet.files.tensors import TensorHeader
-from fishnet.tasks.base import TaskModel
+from fishnet.tasks.model import Model
 
 _SPARE = 2_000  # parameters of layers that a task prunes after they were built: more than any network has
 _DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
 _BUFFERS = 1 << 30  # bytes of tables that a network makes itself and no file holds
 
 
-def build_checked(build: Callable[[], TaskModel], header: Mapping[str, TensorHeader]) -> TaskModel:
+def build_checked(build: Callable[[], Model], header: Mapping[str, TensorHeader]) -> Model:
     """Builds a model that has the tensors of a header, its values not yet set.
 
     Args:
@@ -42,7 +42,7 @@ def build_checked(build: Callable[[], TaskModel], header: Mapping[str, TensorHea
         return _built(build)
 
 
-def _built(build: Callable[[], TaskModel]) -> TaskModel:
+def _built(build: Callable[[], Model]) -> Model:
     try:
         return build()
     except (InputError, ModuleNotFoundError, MemoryError):
@@ -51,7 +51,7 @@ def _built(build: Callable[[], TaskModel]) -> TaskModel:
         raise InputError(f"its config builds no network ({type(error).__name__}: {first_line(error)})") from error
 
 
-def _compare(model: TaskModel, header: Mapping[str, TensorHeader]) -> None:
+def _compare(model: Model, header: Mapping[str, TensorHeader]) -> None:
     own = model.state_dict()
     if problems := mismatches(own, header):
         raise InputError(f"the weights are not those of its config: {'; '.join(problems)}")

@@ -112,16 +112,16 @@ def bundle_from_checkpoint(
     if classifier is None:
         raise InputError(f"{file}: no classifier of {name} inside: nothing that a bundle could predict with")
     channels = first.shape[1] if first is not None and first.ndim == 4 else 3
-    bundle = Bundle(
-        task="classify",
-        backbone=name,
+    bundle = Bundle.single(
+        "classify",
+        name,
+        _class_table(classes, classifier.shape[0], str(file)),
+        _preprocess(model, config, channels, mean, std, size, crop_pct, interpolation),
         backbone_args=args,
-        classes=_class_table(classes, classifier.shape[0], str(file)),
-        preprocess=_preprocess(model, config, channels, mean, std, size, crop_pct, interpolation),
         versions=versions(),
     )
     whole = build_from(bundle)
-    load_weights(whole.trunk, file, by_order=by_order)
+    load_weights(whole.trunk.backbone, file, by_order=by_order)
     return write_bundle(folder, bundle, lambda path: save_weights(whole, path))
 
 

@@ -9,7 +9,7 @@ nobody's business outside this module.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,13 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
+from fishnet.bundle import HeadConfig
 from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
-from fishnet.tasks.base import ClassRows, Features, TaskModel
+from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer
+from fishnet.tasks.trunk import Features, Trunk, Wants
 
 Found = list[dict[str, Tensor]]
 Targets = list[dict[str, Tensor]]
@@ -37,7 +39,7 @@ IGNORED_IOU = 0.4  # between this and 0.5 an anchor of RetinaNet is neither obje
 
 
 @dataclass(frozen=True)
-class HeadSpec:
+class DetectorSpec:
     """All numbers of a detector's head.
 
     Attributes:
@@ -71,7 +73,7 @@ class HeadSpec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "HeadSpec":
+    def from_dict(cls, values: dict[str, Any]) -> "DetectorSpec":
         """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
         values = dict(values)
         try:
@@ -123,8 +125,8 @@ def _float(outputs: Any) -> Any:
     return outputs.float()
 
 
-class Detector(TaskModel):
-    """A trunk, an FPN over its pyramid, and a head.
+class Detector(Head):
+    """An FPN over the trunk's pyramid, and what finds objects in its maps.
 
     Without targets a batch gives its detections: a list with a dict for each picture, in px of the input, best first:
     ``boxes`` (n, 4) x1 y1 x2 y2, ``scores`` (n,) 0..1, ``labels`` (n,) from 0, and of mask heads ``masks`` (n, m, m),
@@ -132,23 +134,33 @@ class Detector(TaskModel):
     mode nothing is detected.
     """
 
+    trunk_strides: ClassVar[tuple[int, ...]]  # of the trunk's maps
     strides: ClassVar[tuple[int, ...]]  # of the FPN's maps, with those beyond the trunk's
     anchors_per_level = 1
     counts_by_running = True  # how many boxes there are is known only then
 
-    def __init__(self, trunk: nn.Module, classes: int, spec: HeadSpec) -> None:
-        super().__init__(trunk)
+    def __init__(self, channels: Sequence[int], classes: int, spec: DetectorSpec) -> None:
+        super().__init__()
         self.spec, self.classes = spec, classes
-        self.names = [str(level.stride) for level in self.levels]
-        self.fpn = FeaturePyramidNetwork(
-            [level.channels for level in self.levels], spec.width, self._beyond(), spec.norm_layer
-        )
+        self.names = [str(stride) for stride in self.trunk_strides]
+        self.fpn = FeaturePyramidNetwork(list(channels), spec.width, self._beyond(), spec.norm_layer)
         self._build(spec)
+
+    @classmethod
+    def wants(cls, config: HeadConfig) -> Wants:
+        """See :class:`~fishnet.tasks.base.Head`: a pyramid."""
+        return Wants(maps=cls.trunk_strides)
+
+    @classmethod
+    def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
+        """See :class:`~fishnet.tasks.base.Head`."""
+        channels = [trunk.levels[stride].channels for stride in cls.trunk_strides]
+        return cls(channels, len(config.classes), DetectorSpec.from_dict(dict(config.head_args)))
 
     def _beyond(self) -> Any:
         return LastLevelMaxPool()
 
-    def _build(self, spec: HeadSpec) -> None:
+    def _build(self, spec: DetectorSpec) -> None:
         raise NotImplementedError
 
     def _anchors(self, per_level: int) -> ExactAnchors:
@@ -157,14 +169,20 @@ class Detector(TaskModel):
 
     def decode(self, features: Features, targets: Sequence[RegionTarget] | None = None) -> Any:
         """See the class."""
-        maps = self.fpn(OrderedDict(zip(self.names, features.pyramid, strict=True)))
-        count = len(features.pyramid[0])
-        images = ImageList(torch.empty(count, 1, *features.size, device="meta"), [features.size] * count)
+        maps = self.pyramid(features)
+        count = len(next(iter(features.maps.values())))
+        images = ImageList(torch.empty(count, 1, *features.padded_size, device="meta"), [features.size] * count)
         if targets is None:
             return self.detect(images, maps)
         known = [_known(target) for target in targets]
         found = [] if self.training else self.detect(images, maps)
         return {"found": found, "losses": self.losses(images, maps, known)}
+
+    def pyramid(self, features: Features) -> dict[str, Tensor]:
+        """Features -> the FPN's maps, by name, from fine to coarse."""
+        own = OrderedDict((str(stride), features.maps[stride]) for stride in self.trunk_strides)
+        maps: dict[str, Tensor] = self.fpn(own)
+        return maps
 
     def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
         """The FPN's maps -> detections."""
@@ -185,8 +203,8 @@ def _known(target: RegionTarget) -> dict[str, Tensor]:
 class TwoStage(Detector):
     """Faster R-CNN, and Mask R-CNN where ``with_masks``: proposals, then boxes (and masks) for each."""
 
-    wants_pyramid = (4, 8, 16, 32)
-    strides = (*wants_pyramid, 64)
+    trunk_strides = (4, 8, 16, 32)
+    strides = (*trunk_strides, 64)
     with_masks = False
     rows_of_classes: ClassVar = {
         "box_predictor.cls_score": ClassRows(1),
@@ -194,7 +212,7 @@ class TwoStage(Detector):
         "mask_fcn_logits": ClassRows(1),
     }
 
-    def _build(self, spec: HeadSpec) -> None:
+    def _build(self, spec: DetectorSpec) -> None:
         anchors = self._anchors(1)
         self.rpn = RegionProposalNetwork(
             anchors,
@@ -209,7 +227,7 @@ class TwoStage(Detector):
         )
         self.roi_heads: nn.Module = self._roi_heads(spec)
 
-    def _roi_heads(self, spec: HeadSpec) -> nn.Module:
+    def _roi_heads(self, spec: DetectorSpec) -> nn.Module:
         heads: nn.Module = roi_heads(spec, self.names, self.classes, self.with_masks)
         return heads
 
@@ -246,7 +264,7 @@ class MaskTwoStage(TwoStage):
 
 
 def roi_heads(
-    spec: HeadSpec,
+    spec: DetectorSpec,
     names: Sequence[str],
     classes: int,
     with_masks: bool,
@@ -300,8 +318,8 @@ class _Outside(nn.Module):
 class OneStage(Detector):
     """Boxes straight from every place of the maps, from stride 8 up, with two levels beyond the trunk's."""
 
-    wants_pyramid = (8, 16, 32)
-    strides = (*wants_pyramid, 64, 128)
+    trunk_strides = (8, 16, 32)
+    strides = (*trunk_strides, 64, 128)
     rows_of_classes: ClassVar = {"classification_head.cls_logits": ClassRows()}  # a group for each anchor of a place
     net: Any
 
@@ -342,7 +360,7 @@ class Retina(OneStage):
 
     anchors_per_level = 3
 
-    def _build(self, spec: HeadSpec) -> None:
+    def _build(self, spec: DetectorSpec) -> None:
         anchors = self._anchors(self.anchors_per_level)
         head = RetinaNetHead(
             spec.width, anchors.num_anchors_per_location()[0], self.classes, norm_layer=spec.norm_layer
@@ -362,7 +380,7 @@ class Fcos(OneStage):
 
     anchors_per_level = 0
 
-    def _build(self, spec: HeadSpec) -> None:
+    def _build(self, spec: DetectorSpec) -> None:
         if spec.width % 32 or spec.width < 64:
             raise InputError(f"fpn_channels={spec.width}: fcos needs a multiple of 32, from 64")
         places = ExactAnchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)

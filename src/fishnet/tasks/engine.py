@@ -12,15 +12,20 @@ from torch import Tensor
 
 from fishnet.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
-from fishnet.tasks.base import TaskModel
+from fishnet.tasks.model import Model
 from fishnet.tasks.store import load_model
 
 
 class TorchEngine:
-    """Runs a task's model: normalised float32 in, raw outputs as numpy out."""
+    """Runs a model with one head: normalised float32 in, the head's raw outputs as numpy out.
 
-    def __init__(self, bundle: Bundle, model: TaskModel, device: str) -> None:
+    Raises:
+        InputError: a model with several heads.
+    """
+
+    def __init__(self, bundle: Bundle, model: Model, device: str) -> None:
         self.bundle, self.device = bundle, torch.device(device)
+        self.head, _ = model.only_head
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @classmethod
@@ -37,7 +42,7 @@ class TorchEngine:
             NotFiniteError: a detector whose maps or scores are not finite: what it finds would be nothing.
         """
         with _watched(self.model):
-            return to_numpy(self.model(self._images(batch)))
+            return to_numpy(self.model(self._images(batch))[self.head])
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
@@ -47,16 +52,17 @@ class TorchEngine:
             InputError: the model has no embeddings.
         """
         features = self.model.features(self._images(batch))
-        return to_numpy(self.model.decode(features)), to_numpy(self.model.embed(features))
+        _, head = self.model.only_head
+        return to_numpy(head.decode(features)), to_numpy(head.embed(features))
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
-def _watched(model: TaskModel) -> Iterator[None]:
+def _watched(model: Model) -> Iterator[None]:
     """Has a detector's values looked at on their way: torchvision drops boxes whose scores are NaN without a word."""
-    parts = [part for name, part in model.named_modules() if name in _WATCHED or name.endswith("box_predictor")]
+    parts = [part for name, part in model.heads.named_modules() if name.endswith(_WATCHED)]
     hooks = [part.register_forward_hook(_look) for part in parts]
     try:
         yield
@@ -65,7 +71,7 @@ def _watched(model: TaskModel) -> Iterator[None]:
             hook.remove()
 
 
-_WATCHED = ("fpn", "rpn.head", "net.head")  # of a fishnet.tasks.detectors.Detector
+_WATCHED = (".fpn", ".rpn.head", ".net.head", "box_predictor")  # of a fishnet.tasks.detectors.Detector
 
 
 def _look(_part: Any, _inputs: Any, outputs: Any) -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from fishnet.backbone.weights import classifiers
+from fishnet.bundle import HeadConfig
 from fishnet.data.base import LabelledSet, PictureSet, Transform
 from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
@@ -17,7 +18,8 @@ from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
 from fishnet.draw.text import DARK
 from fishnet.preprocess import Preprocess
-from fishnet.tasks.base import ClassRows, Features, ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.base import ClassRows, Head, Report, Task
+from fishnet.tasks.trunk import Features, Trunk, Wants
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -28,21 +30,30 @@ if TYPE_CHECKING:
     from fishnet.training.recipe import Recipe
 
 
-class ImageModel(TaskModel):
-    """A trunk with its own score layer: (batch, channels, height, width) -> (batch, classes) logits."""
+class ScoreLayer(Head):
+    """The backbone's own score layer: (batch, classes) logits. All of its weights are the trunk's."""
+
+    @classmethod
+    def wants(cls, config: HeadConfig) -> Wants:
+        """See :class:`~fishnet.tasks.base.Head`: a score for each class."""
+        return Wants(scores=len(config.classes))
+
+    @classmethod
+    def build(cls, trunk: Trunk, config: HeadConfig) -> "ScoreLayer":
+        """See :class:`~fishnet.tasks.base.Head`."""
+        return cls()
 
     def decode(self, features: Features, targets: Any = None) -> Tensor:
-        """See :class:`~fishnet.tasks.base.TaskModel`; logits, with targets and without."""
-        return self.trunk.forward_head(features.last)  # type: ignore[operator, no-any-return]
+        """See :class:`~fishnet.tasks.base.Head`; logits, with targets and without."""
+        return features.logits()
 
-    def class_rows(self) -> dict[str, ClassRows]:
-        """See :class:`~fishnet.tasks.base.TaskModel`: the trunk's classifier, or classifiers."""
-        return {f"trunk.{name}": ClassRows() for name in classifiers(self.trunk)}
+    def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
+        """See :class:`~fishnet.tasks.base.Head`: the backbone's classifier, or classifiers."""
+        return {f"trunk.backbone.{name}": ClassRows() for name in classifiers(trunk.backbone)}
 
     def embed(self, features: Features) -> Tensor:
-        """(batch, dims): what the score layer is given, pooled over the picture."""
-        pooled: Tensor = self.trunk.forward_head(features.last, pre_logits=True)  # type: ignore[operator]
-        return pooled.flatten(1)
+        """(batch, dims): what the score layer is given, pooled over the image."""
+        return features.pooled()
 
 
 class CrossEntropy(nn.Module):
@@ -70,7 +81,7 @@ class Classify(Task):
     """Classification."""
 
     name = "classify"
-    models: ClassVar[dict[str, type[ImageModel]]] = {"default": ImageModel}
+    head_classes: ClassVar[dict[str, type[ScoreLayer]]] = {"default": ScoreLayer}
     monitor = "acc@1"
 
     def parts(
@@ -117,11 +128,6 @@ class Classify(Task):
         """See :class:`~fishnet.data.transforms.EvalTransform`."""
         return EvalTransform(preprocess)
 
-    def build(self, spec: ModelSpec) -> ImageModel:
-        """See :class:`~fishnet.tasks.base.Task`."""
-        model = self.models[self.head_named(spec.head)]
-        return model(spec.trunk(num_classes=len(spec.classes)))
-
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> CrossEntropy:
         """Cross-entropy with the recipe's label smoothing and class weights."""
         assert isinstance(pictures, LabelledSet)
@@ -132,7 +138,7 @@ class Classify(Task):
             weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
         return CrossEntropy(recipe.label_smoothing, weights)
 
-    def nothing(self, model: TaskModel) -> Tensor:
+    def empty_targets(self) -> Tensor:
         """The first class."""
         return torch.zeros(1, dtype=torch.int64)
 

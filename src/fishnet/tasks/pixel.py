@@ -15,7 +15,7 @@ from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransfo
 from fishnet.draw import draw_labels
 from fishnet.errors import InputError
 from fishnet.preprocess import LARGEST, Preprocess
-from fishnet.tasks.base import ModelSpec, Parts, Report, Task, TaskModel
+from fishnet.tasks.base import Parts, Report, Task
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
 from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
 from fishnet.tasks.weighting import class_weights
@@ -32,7 +32,7 @@ class Segment(Task):
     """Semantic segmentation."""
 
     name = "segment"
-    models: ClassVar[dict[str, type[Segmenter]]] = {
+    head_classes: ClassVar[dict[str, type[Segmenter]]] = {
         "body": Body,
         "fish": Fish,
         "fpn": Fpn,
@@ -121,11 +121,6 @@ class Segment(Task):
                     f"{LARGEST:,} px at most in their own size: cut it into smaller ones, or leave out --native"
                 )
 
-    def build(self, spec: ModelSpec) -> Segmenter:
-        """See :class:`~fishnet.tasks.base.Task`."""
-        model = self.models[self.head_named(spec.head)]
-        return model(model.trunk_of(spec), len(spec.classes), DecoderSpec.from_dict(dict(spec.head_args)))
-
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> PixelLoss:
         """The recipe's sum of losses; class weights by the training part's masks, all of which are read for them."""
         assert isinstance(pictures, PixelSet)
@@ -140,7 +135,7 @@ class Segment(Task):
             auxiliary=recipe.auxiliary,
         )
 
-    def nothing(self, model: TaskModel) -> list[PixelTarget]:
+    def empty_targets(self) -> list[PixelTarget]:
         """Ignored pixels alone."""
         return [PixelTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
 

@@ -17,13 +17,13 @@ from fishnet.draw import draw_objects
 from fishnet.errors import InputError
 from fishnet.preprocess import Preprocess
 from fishnet.results import Cutout
-from fishnet.tasks.base import ModelSpec, Report, Task, TaskModel
+from fishnet.tasks.base import Report, Task
 from fishnet.tasks.cascade import Cascade, MaskCascade
 from fishnet.tasks.detectors import (
     LEVELS,
     Detector,
+    DetectorSpec,
     Fcos,
-    HeadSpec,
     MaskTwoStage,
     Retina,
     TwoStage,
@@ -50,7 +50,7 @@ class Losses(nn.Module):
 class _Regions(Task):
     """What both region tasks share."""
 
-    models: ClassVar[dict[str, type[Detector]]]
+    head_classes: ClassVar[dict[str, type[Detector]]]
     with_masks: ClassVar[bool]
     any_size = True
 
@@ -97,15 +97,15 @@ class _Regions(Task):
     ) -> dict[str, Any]:
         """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
         assert isinstance(pictures, RegionSet)
-        model = self.models[self.head_named(recipe.head)]
-        anchors, per_level = None, model.anchors_per_level
+        head = self.head_classes[self.head_named(recipe.head)]
+        anchors, per_level = None, head.anchors_per_level
         if recipe.anchors == "auto" and per_level:
             boxes = pictures.boxes_in(preprocess)
             if not len(boxes):
                 raise InputError("anchors=auto: the training part has no objects to fit them to")
-            anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level, model.strides)
+            anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level, head.strides)
             tell(line)
-        return HeadSpec(
+        return DetectorSpec(
             width=recipe.fpn_channels,
             box_width=recipe.box_width,
             box_convs=recipe.box_convs,
@@ -123,16 +123,11 @@ class _Regions(Task):
         """The score from which an object is shown."""
         return {"score": recipe.threshold}
 
-    def build(self, spec: ModelSpec) -> Detector:
-        """See :class:`~fishnet.tasks.base.Task`."""
-        model = self.models[self.head_named(spec.head)]
-        return model(spec.trunk(), len(spec.classes), HeadSpec.from_dict(dict(spec.head_args)))
-
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> Losses:
         """The detector's own."""
         return Losses()
 
-    def nothing(self, model: TaskModel) -> list[RegionTarget]:
+    def empty_targets(self) -> list[RegionTarget]:
         """No objects."""
         none = torch.zeros(0, dtype=torch.int64)
         masks = torch.zeros(0, 32, 32, dtype=torch.uint8) if self.with_masks else None
@@ -174,7 +169,7 @@ class Detect(_Regions):
     """Detection: boxes."""
 
     name = "detect"
-    models: ClassVar = {"faster-rcnn": TwoStage, "retinanet": Retina, "fcos": Fcos, "cascade-rcnn": Cascade}
+    head_classes: ClassVar = {"faster-rcnn": TwoStage, "retinanet": Retina, "fcos": Fcos, "cascade-rcnn": Cascade}
     monitor = "AP"
     watched = ("AP", "AP50", "AP75")
     with_masks = False
@@ -184,7 +179,7 @@ class Instances(_Regions):
     """Instance segmentation: boxes and masks."""
 
     name = "instances"
-    models: ClassVar = {"mask-rcnn": MaskTwoStage, "cascade-mask-rcnn": MaskCascade}
+    head_classes: ClassVar = {"mask-rcnn": MaskTwoStage, "cascade-mask-rcnn": MaskCascade}
     monitor = "mask_AP"
     watched = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
     with_masks = True

@@ -1,7 +1,7 @@
 """Segmenters over a trunk's maps: FishNet's own light decoder, and those of segmentation-models-pytorch.
 
 A decoder takes maps at strides 4 to 32 and gives one at stride 4 or 2; a 1x1 convolution scores the classes, and
-bilinear resizing brings the scores to the input's size. Inputs are padded within to multiples of 32 (at least 64 px),
+bilinear resizing brings the scores to the input's size. The trunk pads inputs to multiples of 32 (at least 64 px),
 since most decoders double sizes; what was added is cut off again.
 
 Sources: FishNet (arXiv 1901.03495), panoptic FPN's semantic branch (1901.02446), UPerNet (1807.10221), DeepLabV3+
@@ -9,21 +9,23 @@ Sources: FishNet (arXiv 1901.03495), panoptic FPN's semantic branch (1901.02446)
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone.blocks import RefiningUnit
-from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
+from fishnet.backbone.fishnet import EDGE, FishNet
+from fishnet.bundle import HeadConfig
 from fishnet.errors import InputError
 from fishnet.preprocess import padded
-from fishnet.tasks.base import ClassRows, Features, Level, ModelSpec, TaskModel
+from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer, replace_norms
+from fishnet.tasks.trunk import Features, Level, MapName, Trunk, Wants
 
 AUXILIARY_STRIDE = 16
 
@@ -59,85 +61,93 @@ class DecoderSpec:
             raise InputError(f"head_args: {error}") from None
 
 
-class Segmenter(TaskModel):
-    """A trunk, a decoder and a score for each class and pixel: (batch, classes, height, width) logits.
+class Segmenter(Head):
+    """A decoder and a score for each class and pixel: (batch, classes, height, width) logits.
 
     Args:
-        trunk: the backbone.
+        levels: of the trunk's maps, by name.
         classes: how many.
         spec: the decoder's numbers.
 
     Raises:
-        InputError: a trunk whose maps the decoder cannot take, or a width that it cannot have.
+        InputError: maps that the decoder cannot take, or a width that it cannot have.
     """
 
     rows_of_classes: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
-    pooled: ClassVar[bool] = False  # norms of maps of one px, which batch statistics of one picture cannot have
+    pooled: ClassVar[bool] = False  # norms of maps of one px, which batch statistics of one image cannot have
 
-    def __init__(self, trunk: nn.Module, classes: int, spec: DecoderSpec) -> None:
-        super().__init__(trunk)
+    def __init__(self, levels: Mapping[MapName, Level], classes: int, spec: DecoderSpec) -> None:
+        super().__init__()
         self.spec = spec
+        self.levels = {name: levels[name] for name in self.map_names(spec)}
         self.decoder, width = self.make_decoder(spec)
         replace_norms(self.decoder, spec.norm)
         self.drop = nn.Dropout2d(spec.drop_rate)
         self.scores = nn.Conv2d(width, classes, 1)
-        self.auxiliary = _auxiliary(self.at_sixteen, classes, spec) if spec.auxiliary else None
-
-    @property
-    def fewest(self) -> int:
-        """See :class:`~fishnet.tasks.base.TaskModel`."""
-        return 2 if self.pooled and self.spec.norm == "batch" else 1
+        self.auxiliary = None
+        if spec.auxiliary:
+            self.auxiliary = _auxiliary(self.levels[self.auxiliary_map].channels, classes, spec)
 
     @classmethod
-    def trunk_of(cls, spec: ModelSpec) -> nn.Module:
-        """Builds the backbone as this segmenter wants it. Raises InputError, see ModelSpec."""
-        return spec.trunk()
+    def wants(cls, config: HeadConfig) -> Wants:
+        """See :class:`~fishnet.tasks.base.Head`: the decoder's maps, of images padded to multiples of 32 px."""
+        spec = DecoderSpec.from_dict(dict(config.head_args))
+        return Wants(maps=cls.map_names(spec), padding=True)
+
+    @classmethod
+    def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
+        """See :class:`~fishnet.tasks.base.Head`."""
+        return cls(trunk.levels, len(config.classes), DecoderSpec.from_dict(dict(config.head_args)))
+
+    @classmethod
+    @abstractmethod
+    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+        """The maps that the decoder takes, in its order."""
 
     @abstractmethod
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """The decoder, a module from :class:`Features` to one map, and that map's channels."""
+        """The decoder, a module from the maps to one map, and that map's channels."""
 
     @property
-    @abstractmethod
-    def at_sixteen(self) -> tuple[int, int]:
-        """Of the trunk's map at stride 16: its place in :attr:`Features.pyramid` and its channels."""
+    def auxiliary_map(self) -> MapName:
+        """The trunk's map at stride 16."""
+        return next(name for name, level in self.levels.items() if level.stride == AUXILIARY_STRIDE)
 
-    def features(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalised, of any size -> the maps that this model wants.
+    @property
+    def min_batch_size(self) -> int:
+        """See :class:`~fishnet.tasks.base.Head`."""
+        return 2 if self.pooled and self.spec.norm == "batch" else 1
 
-        Raises:
-            InputError: in training, one picture for a decoder whose batch norms need two.
-        """
-        if self.training and len(images) < self.fewest:
+    def check_batch(self, size: int) -> None:
+        """Raises InputError for one image, for a decoder whose batch norms need two."""
+        if size < self.min_batch_size:
             raise InputError(
-                "one picture a step: this head's batch norms of pooled features need two in each process: give a "
+                "one image a step: this head's batch norms of pooled features need two in each process: give a "
                 "larger --batch-size, or --head-norm group"
             )
-        size = images.shape[-2], images.shape[-1]
-        height, width = padded(size[0]), padded(size[1])
-        if (height, width) != size:
-            images = F.pad(images, (0, width - size[1], 0, height - size[0]))
-        maps = self.maps(images)
-        return Features(maps[-1], maps, size)
 
-    def maps(self, images: Tensor) -> Sequence[Tensor]:
-        """Images of sides that are multiples of 32 -> the trunk's maps, resized where a trunk's own are not exact."""
-        height, width = images.shape[-2:]
-        exact = [torch.Size((height // level.stride, width // level.stride)) for level in self.levels]
-        found = zip(super().features(images).pyramid, exact, strict=True)
-        return [it if it.shape[-2:] == size else _resized(it, size) for it, size in found]
+    def maps(self, features: Features) -> list[Tensor]:
+        """The decoder's maps in its order, resized where a trunk's own are not exactly the input's size / stride."""
+        height, width = features.padded_size
+        maps = []
+        for name, level in self.levels.items():
+            size = torch.Size((height // level.stride, width // level.stride))
+            own = features.maps[name]
+            maps.append(own if own.shape[-2:] == size else _resized(own, size))
+        return maps
 
     def decode(self, features: Features, targets: Any = None) -> Any:
-        """Features -> logits (batch, classes, height, width) of the input's size.
+        """Features -> logits (batch, classes, height, width) of the images' size.
 
-        With targets a dict: ``logits``, and where the model has them ``auxiliary``, of the same shape.
+        With targets a dict: ``logits``, and where the head has them ``auxiliary``, of the same shape.
         """
-        logits = self._sized(self.scores(self.drop(self.decoder(features))), features.size)
+        maps = self.maps(features)
+        logits = self._sized(self.scores(self.drop(self.decoder(maps))), features.size)
         if targets is None:
             return logits
         if self.auxiliary is None:
             return {"logits": logits}
-        further = self.auxiliary(features.pyramid[self.at_sixteen[0]])
+        further = self.auxiliary(maps[list(self.levels).index(self.auxiliary_map)])
         return {"logits": logits, "auxiliary": self._sized(further, features.size)}
 
     @staticmethod
@@ -146,10 +156,10 @@ class Segmenter(TaskModel):
         return F.interpolate(scores.float(), size=whole, mode="bilinear")[..., : size[0], : size[1]]
 
 
-def _auxiliary(at: tuple[int, int], classes: int, spec: DecoderSpec) -> nn.Module:
+def _auxiliary(channels: int, classes: int, spec: DecoderSpec) -> nn.Module:
     """A 3x3 convolution and scores."""
     module = nn.Sequential(
-        nn.Conv2d(at[1], spec.width, 3, padding=1, bias=False),
+        nn.Conv2d(channels, spec.width, 3, padding=1, bias=False),
         nn.BatchNorm2d(spec.width),
         nn.ReLU(inplace=True),
         nn.Dropout2d(spec.drop_rate),
@@ -191,9 +201,9 @@ class LightDecoder(nn.Module):
         self.sharpen = unit(light=True) if edge_channels else None
         self.last = nn.Sequential(norm(width), nn.ReLU())
 
-    def forward(self, features: Features) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps, the one at stride 2 first where there is to be one -> (batch, width, H / 2 or H / 4, ...)."""
-        maps = features.pyramid[0 if self.edge is None else 1 :][: len(self.laterals)]
+        edge, maps = (None, maps) if self.edge is None else (maps[0], maps[1:])
         size = maps[0].shape[-2:]
         x, *others = (lateral(it) for lateral, it in zip(self.laterals, maps, strict=True))
         for it in others:
@@ -201,8 +211,7 @@ class LightDecoder(nn.Module):
         near = self.sixteenth(F.avg_pool2d(x, 4))
         far = self.thirtysecond(F.avg_pool2d(near, 2))
         x = self.refine(x + _resized(near + _resized(far, near.shape[-2:]), size))
-        if self.edge is not None and self.sharpen is not None:
-            edge = features.pyramid[0]
+        if self.edge is not None and self.sharpen is not None and edge is not None:
             x = _resized(x, edge.shape[-2:])
             x = self.sharpen(x + self.edge(edge))
         last: Tensor = self.last(x)
@@ -222,55 +231,42 @@ class _Fish(Segmenter):
 
     stages: ClassVar[tuple[str, ...]]
     name: ClassVar[str]
-    trunk: FishNet
 
-    def __init__(self, trunk: nn.Module, classes: int, spec: DecoderSpec) -> None:
-        if not isinstance(trunk, FishNet):
+    @classmethod
+    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+        """See :class:`Segmenter`."""
+        return (*([EDGE] if spec.edges else []), *cls.stages)
+
+    @classmethod
+    def check_backbone(cls, backbone: nn.Module) -> None:
+        """See :class:`~fishnet.tasks.base.Head`: FishNets alone have stages."""
+        if not isinstance(backbone, FishNet):
             raise InputError(
-                f"--head {self.name} is made for FishNets: give one as --backbone (fishnet list), or --head fpn"
+                f"--head {cls.name} is made for FishNets: give one as --backbone (fishnet list), or --head fpn"
             )
-        super().__init__(trunk, classes, spec)
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
         """A light one."""
-        widths = self.trunk.spec.channels
-        channels = [widths[STAGES.index(stage)] for stage in self.stages]
-        edges = self.trunk.spec.stem if spec.edges else 0
+        channels = [self.levels[stage].channels for stage in self.stages]
+        edges = self.levels[EDGE].channels if spec.edges else 0
         return LightDecoder(channels, edges, spec.width, norm_layer(spec.norm) or nn.Identity), spec.width
-
-    @property
-    def taken(self) -> list[str]:
-        """Names of the stages in the order of the maps."""
-        return [*([EDGE] if self.spec.edges else []), *self.stages]
-
-    @property
-    def at_sixteen(self) -> tuple[int, int]:
-        """See :class:`Segmenter`."""
-        stage = next(name for name in self.stages if STRIDES[STAGES.index(name)] == AUXILIARY_STRIDE)
-        return self.taken.index(stage), self.trunk.spec.channels[STAGES.index(stage)]
-
-    def maps(self, images: Tensor) -> Sequence[Tensor]:
-        """See :class:`Segmenter`."""
-        return list(self.trunk.forward_stages(images, self.taken).values())
 
 
 class Body(_Fish):
-    """The trunk cut after the body: the maps of its three stages and of the bridge, brought up to stride 4.
+    """Over the trunk cut after the body: the maps of its three stages and of the bridge, brought up to stride 4.
 
     The body's last map holds what the bridge has seen in a fraction of its channels, each a sum of several; decoded
     alone, the deep layers learn slowly.
     """
 
     name = "body"
-    wants_pyramid = (4,)
     stages = ("body.2", "body.1", "body.0", "bridge")
 
 
 class Fish(_Fish):
-    """The whole fish: the maps of its head brought back up to the body's."""
+    """Over the whole fish: the maps of its head brought back up to the body's."""
 
     name = "fish"
-    wants_pyramid = (4, 8, 16, 32)
     stages = ("body.2", "head.0", "head.1", "head.2")
 
 
@@ -278,7 +274,7 @@ class Fish(_Fish):
 
 
 class Adapted(nn.Module):
-    """One of segmentation-models-pytorch's decoders, which take lists that begin with the picture itself.
+    """One of segmentation-models-pytorch's decoders, which take lists that begin with the image itself.
 
     Args:
         decoder: theirs.
@@ -289,21 +285,25 @@ class Adapted(nn.Module):
         super().__init__()
         self.decoder, self.arrange = decoder, arrange
 
-    def forward(self, features: Features) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps -> (batch, channels, H / 4, W / 4)."""
-        return self.decoder(self.arrange(features.pyramid))  # type: ignore[no-any-return]
+        return self.decoder(self.arrange(maps))  # type: ignore[no-any-return]
 
 
 class _Pyramid(Segmenter):
     """What the decoders of other networks share."""
 
-    wants_pyramid: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+
+    @classmethod
+    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+        """See :class:`Segmenter`."""
+        return cls.strides
 
     @property
-    def at_sixteen(self) -> tuple[int, int]:
-        """See :class:`Segmenter`."""
-        place = [level.stride for level in self.levels].index(AUXILIARY_STRIDE)
-        return place, self.levels[place].channels
+    def channels(self) -> list[int]:
+        """Of the maps."""
+        return [level.channels for level in self.levels.values()]
 
 
 class Fpn(_Pyramid):
@@ -316,7 +316,7 @@ class Fpn(_Pyramid):
         if spec.width % 32:
             raise InputError(f"decoder_channels={spec.width}: head fpn takes multiples of 32")
         decoder = FPNDecoder(
-            _channels(self.levels), encoder_depth=4, pyramid_channels=spec.width, segmentation_channels=spec.width,
+            self.channels, encoder_depth=4, pyramid_channels=spec.width, segmentation_channels=spec.width,
             dropout=0.0,
         )  # fmt: skip
         return Adapted(decoder, list), spec.width
@@ -331,7 +331,7 @@ class UPerNet(_Pyramid):
         """Of one width."""
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 
-        decoder = UPerNetDecoder([0, 0, *_channels(self.levels)], decoder_channels=spec.width)
+        decoder = UPerNetDecoder([0, 0, *self.channels], decoder_channels=spec.width)
         return Adapted(decoder, partial(_behind, 2)), spec.width
 
 
@@ -342,7 +342,7 @@ class SegFormer(_Pyramid):
         """Of one width."""
         from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 
-        decoder = SegformerDecoder([0, *_channels(self.levels)], segmentation_channels=spec.width)
+        decoder = SegformerDecoder([0, *self.channels], segmentation_channels=spec.width)
         return Adapted(decoder, partial(_behind, 1)), spec.width
 
 
@@ -354,37 +354,23 @@ class DeepLabV3Plus(_Pyramid):
     """
 
     pooled = True
-    wants_pyramid = (4, 16)
-
-    @property
-    def fewest(self) -> int:
-        """See :class:`~fishnet.tasks.base.TaskModel`."""
-        return 2 if self.pooled and self.spec.norm == "batch" else 1
+    strides = (4, 16)
 
     @classmethod
-    def trunk_of(cls, spec: ModelSpec) -> nn.Module:
-        """See :class:`Segmenter`."""
-        from dataclasses import replace
-
-        try:
-            return replace(spec, backbone_args={**spec.backbone_args, "output_stride": 16}).trunk()
-        except (InputError, AssertionError, NotImplementedError):
-            return spec.trunk()
+    def wants(cls, config: HeadConfig) -> Wants:
+        """See :class:`~fishnet.tasks.base.Head`."""
+        return replace(super().wants(config), output_stride=16)
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
         """With the published rates of dilation."""
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 
-        fine, coarse = _channels(self.levels)
+        fine, coarse = self.channels
         decoder = DeepLabV3PlusDecoder(
             [0, 0, fine, coarse], encoder_depth=4, out_channels=spec.width, atrous_rates=(12, 24, 36), output_stride=16,
             aspp_separable=True, aspp_dropout=0.0,
         )  # fmt: skip
         return Adapted(decoder, partial(_behind, 2)), spec.width
-
-
-def _channels(levels: Sequence[Level]) -> list[int]:
-    return [level.channels for level in levels]
 
 
 def _behind(places: int, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -7,24 +7,26 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from fishnet.data.labels import Classes
-from fishnet.tasks.base import ClassRows, TaskModel
+from fishnet.tasks.base import ClassRows
+from fishnet.tasks.model import Model
 
 State = dict[str, Tensor]
 
 
-def with_rows_by_name(model: TaskModel, state: Mapping[str, Tensor], theirs: Classes, ours: Classes) -> State:
-    """A state whose rows of classes are put in the order of a model's own classes; new classes get the model's rows.
+def with_rows_by_name(model: Model, head: str, state: Mapping[str, Tensor], theirs: Classes, ours: Classes) -> State:
+    """A state whose rows of classes are put in the order of a head's own classes; new classes get the model's rows.
 
     Args:
         model: the receiving model; its tensors stay as they are.
-        state: tensors of another model of the task and head, under the names of :meth:`TaskModel.state_dict`.
+        head: the name of its head.
+        state: tensors of another model of the task and head, under the names of :meth:`Model.state_dict`.
         theirs, ours: the classes of the state and of the model.
 
     Returns:
         The state; tensors whose rows cannot be told apart stay as they are.
     """
     own, placed = model.state_dict(), dict(state)
-    for name, rows in model.class_rows().items():
+    for name, rows in model.class_rows()[head].items():
         for key in (f"{name}.weight", f"{name}.bias"):
             if key in own and key in state:
                 placed[key] = _placed(own[key], state[key], rows, theirs, ours)
@@ -49,20 +51,22 @@ def _placed(own: Tensor, tensor: Tensor, rows: ClassRows, theirs: Classes, ours:
     return blocks[0].reshape(own.shape)
 
 
-def load_head(model: TaskModel, state: Mapping[str, Tensor]) -> list[str]:
-    """Loads all but the trunk from a state, where names and shapes agree.
+def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]:
+    """Loads one head from a state, where names and shapes agree.
 
     Args:
         model: the receiving model.
+        name: of its head.
         state: as :func:`with_rows_by_name` gives it.
 
     Returns:
         Lines that count what came, what was left out and what is new, by module.
     """
-    own = {key: value for key, value in model.state_dict().items() if not key.startswith("trunk.")}
-    head = {key: value for key, value in state.items() if not key.startswith("trunk.")}
+    prefix, receiver = f"heads.{name}.", model.heads[name]
+    own = receiver.state_dict()
+    head = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     fitting = {key: value for key, value in head.items() if key in own and own[key].shape == value.shape}
-    model.load_state_dict(fitting, strict=False)
+    receiver.load_state_dict(fitting, strict=False)
     misshapen = [key for key in head if key in own and key not in fitting]
     lines = [f"head: {len(fitting)} of {len(own)} tensors came along"] if own else []
     for keys, what in (

@@ -78,7 +78,7 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
         start = time.perf_counter()
         with precision:
             images, targets = module.prepare(batch.images.to(device), moved(batch.targets, device))
-            loss = total(module.criterion(module.model(images, targets), targets))
+            loss = total(module.criterion(module.outputs(module.model, images, targets), targets))
         module.check_finite(loss)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

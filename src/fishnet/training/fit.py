@@ -17,7 +17,7 @@ from timm.layers import convert_sync_batchnorm
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle import Bundle, check_backbone, is_bundle, read_bundle
+from fishnet.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.plausibility import note_lines
@@ -26,8 +26,9 @@ from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
 from fishnet.preprocess import Preprocess
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ModelSpec, Task, TaskModel
+from fishnet.tasks.base import Task
 from fishnet.tasks.engine import pick_device
+from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import start_from, versions
 from fishnet.training.batches import Prepare, loader, preprocess_of
 from fishnet.training.checkpoints import (
@@ -87,7 +88,7 @@ class _Plan:
     position: Position
     sets: dict[str, PictureSet]
     preprocess: Preprocess
-    model: TaskModel
+    model: Model
     cost: Cost
     module: Training
     train: torch.utils.data.DataLoader[Batch]
@@ -192,12 +193,11 @@ def _plan(
     task.check(sets, preprocess)
     args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
     head_args = task.head_args(recipe, sets["train"], preprocess, tell)
-    spec = ModelSpec(
-        recipe.backbone, classes, recipe.channels, head, {**_passing_args(recipe), **args}, head_args,
-        pretrained=recipe.pretrained,
-    )  # fmt: skip
-    model = task.build(spec).to(memory_format=torch.channels_last)
-    for note in start_from(model, weights, task_name, spec) if weights else []:
+    heads = {task_name: HeadConfig(task_name, classes, head, head_args, task.thresholds(recipe))}
+    backbone_args = {**_passing_args(recipe), **args}
+    spec = ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
+    model = Model.build(spec).to(memory_format=torch.channels_last)
+    for note in start_from(model, weights, spec) if weights else []:
         tell(note)
     it = cost(model, (recipe.channels, recipe.size, recipe.size))
     counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
@@ -222,14 +222,10 @@ def _plan(
         recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
     )  # fmt: skip
     bundle = Bundle(
-        task=task_name,
-        backbone=recipe.backbone,
-        classes=classes,
-        preprocess=preprocess,
-        head=head,
+        recipe.backbone,
+        heads,
+        preprocess,
         backbone_args=args,
-        head_args=head_args,
-        thresholds=task.thresholds(recipe),
         recipe=recipe.to_dict(task_name),
         data=marks(data, sets),
         versions=versions(),
@@ -251,9 +247,9 @@ def _passing_args(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name in ("drop_rate", "drop_path_rate") if (value := getattr(recipe, name))}
 
 
-def _checkpoint(model: TaskModel, backbone: str) -> None:
+def _checkpoint(model: Model, backbone: str) -> None:
     try:
-        model.trunk.set_grad_checkpointing(True)  # type: ignore[operator]
+        model.trunk.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError) as error:
         raise InputError(f"grad_checkpointing: {backbone} cannot recompute its features") from error
 

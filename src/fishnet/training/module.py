@@ -17,7 +17,9 @@ from fishnet.data.base import Batch, mix
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import whole
-from fishnet.tasks.base import Task, TaskModel
+from fishnet.tasks.base import Task
+from fishnet.tasks.model import Model
+from fishnet.tasks.store import current_names
 from fishnet.training.batches import Prepare
 from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
 from fishnet.training.recipe import Recipe
@@ -55,7 +57,7 @@ class Training(pl.LightningModule):
     def __init__(
         self,
         task: Task,
-        model: TaskModel,
+        model: Model,
         classes: Classes,
         criterion: nn.Module,
         prepare: Prepare,
@@ -78,6 +80,10 @@ class Training(pl.LightningModule):
     def judged(self) -> nn.Module:
         """The model that is validated and kept: the average of the weights where there is one."""
         return self.model if self.ema is None else self.ema.module
+
+    def outputs(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
+        """What a model's head for the task gives for images and targets."""
+        return model(images, {self.task.name: targets})[self.task.name]
 
     def configure_model(self) -> None:
         """Shares out parameters over the processes, where that is the strategy."""
@@ -111,6 +117,7 @@ class Training(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
         checkpoint["lr_schedulers"] = []
+        checkpoint["state_dict"] = _current_names(checkpoint["state_dict"], self.task.name)
 
     def on_train_start(self) -> None:
         """Sets the learning rate of the step that the training starts or goes on with."""
@@ -129,10 +136,10 @@ class Training(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """One step's loss; nothing to learn from in a batch without a readable picture, or with fewer than it takes."""
         self.account(batch)
-        if not batch.indices or (batch.broken and len(batch.indices) < self.model.fewest):
+        if not batch.indices or (batch.broken and len(batch.indices) < self.model.min_batch_size):
             return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
-        loss = total(self.criterion(self.model(images, targets), targets))
+        loss = total(self.criterion(self.outputs(self.model, images, targets), targets))
         self.check_finite(loss, batch)
         return self._told(loss, len(batch.indices))
 
@@ -156,8 +163,8 @@ class Training(pl.LightningModule):
     def _no_loss(self) -> Tensor:
         """A loss of 0 that has gone through the model, for a process that must keep step with the others."""
         self.model.eval()
-        targets = moved(self.task.nothing(self.model), self.device)
-        loss = total(self.criterion(self.model(self._blank(), targets), targets))
+        targets = moved(self.task.empty_targets(), self.device)
+        loss = total(self.criterion(self.outputs(self.model, self._blank(), targets), targets))
         self.model.train()
         return 0 * loss
 
@@ -211,10 +218,10 @@ class Training(pl.LightningModule):
         self.account(batch)
         if not batch.indices:
             if self._sharded:
-                self.judged(self._blank(), moved(self.task.nothing(self.model), self.device))
+                self.outputs(self.judged, self._blank(), moved(self.task.empty_targets(), self.device))
             return
         torch.manual_seed(mix(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
-        outputs = self.judged(self.prepare.normalise(batch.images), batch.targets)
+        outputs = self.outputs(self.judged, self.prepare.normalise(batch.images), batch.targets)
         self.metrics.update(outputs, batch.targets)
         self.val_loss.update(total(self.criterion(outputs, batch.targets)), weight=len(batch.indices))
 
@@ -251,6 +258,15 @@ class Training(pl.LightningModule):
         """timm's schedules count updates."""
         assert isinstance(scheduler, Scheduler)
         scheduler.step_update(num_updates=self.global_step)
+
+
+def _current_names(state: dict[str, Any], head: str) -> dict[str, Any]:
+    """A checkpoint's tensors by the names that they have today; see :func:`~fishnet.tasks.store.current_names`."""
+    kept = dict(state)
+    for prefix in ("model.", "ema.module."):
+        inner = {key.removeprefix(prefix): kept.pop(key) for key in state if key.startswith(prefix)}
+        kept |= {f"{prefix}{key}": value for key, value in current_names(inner, head).items()}
+    return kept
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:

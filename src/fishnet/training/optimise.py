@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from fishnet.errors import InputError, nearest
-from fishnet.tasks.base import TaskModel
+from fishnet.tasks.model import Model
 from fishnet.training.recipe import Recipe
 
 _SCHEDULES = {"cosine": "cosine", "step": "step", "milestones": "multistep", "constant": "step"}
@@ -23,7 +23,7 @@ def check_optimizer(name: str) -> None:
         raise InputError(f"unknown optimizer {name!r}: {nearest(name, known)}")
 
 
-def freeze(model: TaskModel, what: str) -> list[nn.Module]:
+def freeze(model: Model, what: str) -> list[nn.Module]:
     """Takes parts of a model's trunk out of training.
 
     Args:
@@ -38,7 +38,7 @@ def freeze(model: TaskModel, what: str) -> list[nn.Module]:
     """
     if what in ("none", ""):
         return []
-    trunk: Any = model.trunk
+    trunk: Any = model.trunk.backbone
     named = dict(trunk.named_modules())
     if what == "trunk":
         found = trunk.get_classifier()  # of some nets several: deit_tiny_distilled_patch16_224
@@ -63,15 +63,15 @@ def freeze(model: TaskModel, what: str) -> list[nn.Module]:
     return parts
 
 
-def freeze_norms(model: TaskModel) -> list[nn.Module]:
+def freeze_norms(model: Model) -> list[nn.Module]:
     """Takes the batch norms of a model's trunk out of training, and gives them, to be kept in evaluation mode."""
-    norms: list[nn.Module] = [part for part in model.trunk.modules() if isinstance(part, _BatchNorm)]
+    norms: list[nn.Module] = [part for part in model.trunk.backbone.modules() if isinstance(part, _BatchNorm)]
     for norm in norms:
         norm.requires_grad_(False)
     return norms
 
 
-def optimizer_of(model: TaskModel, recipe: Recipe) -> Optimizer:
+def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
     """timm's optimiser for the parameters that are trained.
 
     Raises:
@@ -92,18 +92,16 @@ def optimizer_of(model: TaskModel, recipe: Recipe) -> Optimizer:
     return optimizer
 
 
-def _groups(model: TaskModel, recipe: Recipe) -> list[dict[str, Any]]:
+def _groups(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameter groups with their weight decay, and with a rate for each layer where the recipe asks for it."""
-    trunk: Any = model.trunk
+    trunk: Any = model.trunk.backbone
     exempt = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") and not recipe.decay_norms else ()
     common: dict[str, Any] = {"weight_decay": recipe.weight_decay, "weight_decay_exclude_1d": not recipe.decay_norms}
     if recipe.layer_decay == 1:
-        exempt = [f"trunk.{name}" for name in exempt]
+        exempt = [f"trunk.backbone.{name}" for name in exempt]
         return list(param_groups_weight_decay(model, no_weight_decay_list=exempt, **common))
     layered = param_groups_layer_decay(trunk, no_weight_decay_list=exempt, layer_decay=recipe.layer_decay, **common)
-    beside = param_groups_weight_decay(
-        nn.ModuleList(part for name, part in model.named_children() if name != "trunk"), **common
-    )
+    beside = param_groups_weight_decay(model.heads, **common)
     groups = [*layered, *({**group, "lr_scale": 1.0} for group in beside)]
     return [{key: value for key, value in group.items() if key != "param_names"} for group in groups if group["params"]]
 

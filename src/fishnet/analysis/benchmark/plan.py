@@ -15,7 +15,7 @@ from fishnet.hub import is_remote, local
 from fishnet.preprocess import DIVISOR, Preprocess
 
 if TYPE_CHECKING:
-    from fishnet.tasks.base import TaskModel
+    from fishnet.tasks.model import Model
 
 ENGINES = {
     "eager": "torch, the module as it is built",
@@ -112,7 +112,7 @@ class Subject:
         """Whether it is a network's name, to be built with random weights."""
         return not is_bundle(self.model)
 
-    def build(self) -> tuple[Bundle, "TaskModel"]:
+    def build(self) -> tuple[Bundle, "Model"]:
         """The model in evaluation mode, the same weights each time, and its config.
 
         A named detector gives its 100 best objects whatever their scores: random weights would find none, and its
@@ -132,14 +132,14 @@ class Subject:
         from fishnet.backbone.registry import any_size_args, size_args
 
         objects = self.task in ("detect", "instances")
-        return Bundle(
+        return Bundle.single(
             self.task,
             self.model,
             Classes.of(map(str, range(_CLASSES.get(self.task, _ONE_STAGE.get(self.head, 1))))),
             Preprocess((self.height, self.width), fit="crop" if self.task == "classify" else "whole"),
             self.head,
-            size_args(self.model, self.height) if self.task == "classify" else any_size_args(self.model),
             {"floor": 0.0} if objects else {},
+            backbone_args=size_args(self.model, self.height) if self.task == "classify" else any_size_args(self.model),
         )
 
     def images(self) -> NDArray[np.float32]:

@@ -1,0 +1,129 @@
+"""A model: one trunk and the heads of one or more tasks, by name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from fishnet.bundle import HeadConfig
+from fishnet.data.labels import Classes
+from fishnet.errors import InputError
+from fishnet.tasks import get_task
+from fishnet.tasks.base import ClassRows, Head
+from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What it takes to build a model.
+
+    Attributes:
+        backbone: a timm model name.
+        heads: by name.
+        channels: of the input.
+        backbone_args: keyword arguments of the backbone.
+        pretrained: start from the backbone's published weights.
+    """
+
+    backbone: str
+    heads: Mapping[str, HeadConfig]
+    channels: int = 3
+    backbone_args: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+
+    @classmethod
+    def single(
+        cls,
+        task: str,
+        backbone: str,
+        classes: Classes,
+        channels: int = 3,
+        head: str = "default",
+        head_args: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> "ModelSpec":
+        """Of a model with one head, named as its task."""
+        return cls(backbone, {task: HeadConfig(task, classes, head, dict(head_args or {}))}, channels, **more)
+
+
+class Model(nn.Module):
+    """A trunk and its heads. The trunk runs once, whatever the number of heads.
+
+    Args:
+        trunk: gives what all heads want.
+        heads: by name.
+    """
+
+    def __init__(self, trunk: Trunk, heads: Mapping[str, Head]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(heads)
+
+    @classmethod
+    def build(cls, spec: ModelSpec) -> "Model":
+        """Builds the trunk for what all heads want, and the heads over it.
+
+        Raises:
+            InputError: an unknown task, head or backbone, options that one of them lacks, or a backbone that a head
+                cannot decode.
+        """
+        classes = {name: get_task(config.task).head_class(config.head) for name, config in spec.heads.items()}
+        wants = Wants.union(classes[name].wants(config) for name, config in spec.heads.items())
+        backbone = build_backbone(
+            spec.backbone, wants, channels=spec.channels, args=spec.backbone_args, pretrained=spec.pretrained
+        )
+        for head in classes.values():
+            head.check_backbone(backbone)
+        trunk = Trunk(backbone, wants)
+        return cls(trunk, {name: classes[name].build(trunk, config) for name, config in spec.heads.items()})
+
+    @property
+    def only_head(self) -> tuple[str, Any]:
+        """Name and head of a model with one head.
+
+        Raises:
+            InputError: a model with several.
+        """
+        if len(self.heads) > 1:
+            raise InputError(f"this model has several heads ({', '.join(self.heads)}), and this takes a model with one")
+        return next(iter(self.heads.items()))
+
+    @property
+    def min_batch_size(self) -> int:
+        """Images that a training step needs, in each process."""
+        return max(_head(head).min_batch_size for head in self.heads.values())
+
+    @property
+    def counts_by_running(self) -> bool:
+        """Whether how much work the model has is known only when it runs."""
+        return any(_head(head).counts_by_running for head in self.heads.values())
+
+    def class_rows(self) -> dict[str, dict[str, ClassRows]]:
+        """Of each head by name: the layers whose rows belong to classes, by their names in the model."""
+        return {name: _head(head).class_rows(f"heads.{name}.", self.trunk) for name, head in self.heads.items()}
+
+    def features(self, images: Tensor) -> Features:
+        """(batch, channels, height, width), normalised -> what the heads want.
+
+        Raises:
+            InputError: in training, fewer images than one of the heads needs.
+        """
+        if self.training:
+            for head in self.heads.values():
+                _head(head).check_batch(len(images))
+        features: Features = self.trunk(images)
+        return features
+
+    def decode(self, features: Features, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Features -> the raw outputs of every head by name; with targets by name, see :meth:`Head.decode`."""
+        return {name: head(features, (targets or {}).get(name)) for name, head in self.heads.items()}
+
+    def forward(self, images: Tensor, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """(batch, channels, height, width), normalised -> the raw outputs of every head by name."""
+        return self.decode(self.features(images), targets)
+
+
+def _head(head: nn.Module) -> Head:
+    assert isinstance(head, Head)
+    return head

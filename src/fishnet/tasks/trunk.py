@@ -1,0 +1,263 @@
+"""The trunk: any timm network, pruned once to the feature maps that its heads want, and run once for all of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
+from fishnet.backbone.registry import create_model
+from fishnet.errors import InputError
+from fishnet.preprocess import padded
+
+MapName = int | str
+"""A feature map: its stride, or the name of one of FishNet's stages (``body.2``)."""
+
+_OTHERS = "choose another backbone, e.g. fishnet99, resnet50, convnext_tiny, swin_tiny_patch4_window7_224"
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a head wants of its trunk.
+
+    Attributes:
+        maps: feature maps by stride, or by name of FishNet's stages.
+        scores: outputs of the backbone's own score layer; 0 where the head does not use it.
+        padding: images are padded to multiples of 32 px (at least 64) before they go through the trunk.
+        output_stride: a backbone that can is built with its last stage at this stride; None for its own.
+    """
+
+    maps: tuple[MapName, ...] = ()
+    scores: int = 0
+    padding: bool = False
+    output_stride: int | None = None
+
+    @classmethod
+    def union(cls, wants: Iterable["Wants"]) -> "Wants":
+        """What several heads want of one trunk.
+
+        The trunk keeps its own output stride where any head wants it as it is.
+
+        Raises:
+            InputError: two heads want score layers of different sizes.
+        """
+        several = list(wants)
+        scores = {want.scores for want in several if want.scores}
+        if len(scores) > 1:
+            raise InputError(
+                f"heads with {' and '.join(map(str, sorted(scores)))} classes cannot share the backbone's score layer"
+            )
+        strides = {want.output_stride for want in several}
+        return cls(
+            maps=tuple(dict.fromkeys(name for want in several for name in want.maps)),
+            scores=max(scores, default=0),
+            padding=any(want.padding for want in several),
+            output_stride=strides.pop() if len(strides) == 1 else None,
+        )
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a decoder has to know of a feature map.
+
+    Attributes:
+        channels: of the map.
+        stride: input px per px of the map.
+        index: its place in the backbone's ``feature_info``.
+    """
+
+    channels: int
+    stride: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a trunk gives its heads.
+
+    Attributes:
+        maps: (batch, channels, height, width) each, by the names that the heads asked for.
+        size: height and width of the images, px.
+        padded_size: height and width of what the backbone saw, px.
+        last: what the backbone's own score layer takes; None where no head wants scores.
+        score: the backbone's pooling and score layer, called with ``last``.
+    """
+
+    maps: Mapping[MapName, Tensor] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
+    padded_size: tuple[int, int] = (0, 0)
+    last: Tensor | None = None
+    score: Callable[..., Tensor] | None = None
+
+    def logits(self) -> Tensor:
+        """(batch, scores): of the backbone's own score layer."""
+        assert self.last is not None
+        assert self.score is not None
+        return self.score(self.last)
+
+    def pooled(self) -> Tensor:
+        """(batch, dims): what the backbone's last linear layer takes."""
+        assert self.last is not None
+        assert self.score is not None
+        return self.score(self.last, pre_logits=True).flatten(1)
+
+
+def build_backbone(
+    name: str,
+    wants: Wants,
+    *,
+    channels: int = 3,
+    args: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+) -> nn.Module:
+    """Builds a backbone for what is wanted of it.
+
+    Args:
+        name: a timm model name.
+        wants: of all heads.
+        channels: of the input.
+        args: keyword arguments of the backbone.
+        pretrained: start from published weights.
+
+    Raises:
+        InputError: see :func:`~fishnet.backbone.registry.create_model`; or an argument that the backbone lacks.
+    """
+    args = dict(args or {})
+    if wants.output_stride is not None:
+        try:
+            return build_backbone(
+                name,
+                replace(wants, output_stride=None),
+                channels=channels,
+                args={**args, "output_stride": wants.output_stride},
+                pretrained=pretrained,
+            )
+        except (InputError, AssertionError, NotImplementedError):
+            pass
+    try:
+        return create_model(name, pretrained, num_classes=wants.scores, in_chans=channels, **args)
+    except TypeError as error:
+        wrong = [f"{key}={value!r}" for key, value in args.items() if f"'{key}'" in str(error)]
+        what = ", ".join(wrong) or f"these options: {error}"
+        raise InputError(f"{name} does not take {what}") from error
+
+
+class Trunk(nn.Module):
+    """A backbone and the feature maps that heads want of it.
+
+    Layers that no wanted map needs are pruned, once, when the trunk is built.
+
+    Args:
+        backbone: any timm network.
+        wants: of all heads; see :meth:`Wants.union`.
+
+    Attributes:
+        levels: of the wanted maps, by name.
+
+    Raises:
+        InputError: a backbone that lacks one of the maps.
+    """
+
+    def __init__(self, backbone: nn.Module, wants: Wants) -> None:
+        super().__init__()
+        self.wants = wants
+        self.levels: dict[MapName, Level] = _levels(backbone, wants.maps)
+        if self.levels and not wants.scores and hasattr(backbone, "prune_intermediate_layers"):
+            indices: Any = sorted({level.index for level in self.levels.values()})
+            backbone.prune_intermediate_layers(indices, prune_norm=True, prune_head=True)  # type: ignore[operator]
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Features:
+        """(batch, channels, height, width), normalised -> the wanted features."""
+        height, width = images.shape[-2:]
+        if self.wants.padding:
+            right, below = padded(width) - width, padded(height) - height
+            if (padded(height), padded(width)) != (height, width):
+                images = F.pad(images, (0, right, 0, below))
+        maps, last = self._run(images)
+        score: Any = self.backbone.forward_head if self.wants.scores else None
+        return Features(maps, (height, width), (images.shape[-2], images.shape[-1]), last, score)
+
+    def _run(self, images: Tensor) -> tuple[dict[MapName, Tensor], Tensor | None]:
+        """The wanted maps, and the last one where there is a score layer, from one pass."""
+        if not self.levels:
+            return {}, self.backbone.forward_features(images)  # type: ignore[operator]
+        if isinstance(self.backbone, FishNet):
+            return self._run_fish(self.backbone, images)
+        indices = sorted({level.index for level in self.levels.values()})
+        last, maps = None, None
+        if self.wants.scores:
+            last, maps = self.backbone.forward_intermediates(images, indices=indices, output_fmt="NCHW")  # type: ignore[operator]
+        else:
+            maps = self.backbone.forward_intermediates(  # type: ignore[operator]
+                images, indices=indices, output_fmt="NCHW", intermediates_only=True
+            )
+        by_index = dict(zip(indices, maps, strict=True))
+        return {name: by_index[level.index] for name, level in self.levels.items()}, last
+
+    def _run_fish(self, fish: FishNet, images: Tensor) -> tuple[dict[MapName, Tensor], Tensor | None]:
+        stages = {name: _stage(fish, name) for name in self.levels}
+        final = [fish.last_stage] if self.wants.scores else []
+        outputs = fish.forward_stages(images, list(dict.fromkeys([*stages.values(), *final])))
+        return {name: outputs[stage] for name, stage in stages.items()}, outputs[final[0]] if final else None
+
+
+def _levels(backbone: nn.Module, names: Sequence[MapName]) -> dict[MapName, Level]:
+    """The levels of the wanted maps, by name."""
+    strides = [name for name in names if isinstance(name, int)]
+    by_stride = dict(zip(strides, pyramid(backbone, strides) if strides else (), strict=True))
+    return {name: by_stride[name] if isinstance(name, int) else _stage_level(backbone, name) for name in names}
+
+
+def pyramid(backbone: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
+    """A backbone's levels at these strides, from its ``feature_info``; the deepest where a stride comes twice.
+
+    Raises:
+        InputError: a backbone that gives no intermediate maps, or none at one of the strides.
+    """
+    name = _name_of(backbone)
+    rows: Any = getattr(backbone, "feature_info", None)
+    if not rows or not hasattr(backbone, "forward_intermediates"):
+        lacking = "feature_info" if not rows else "forward_intermediates"
+        raise InputError(f"{name} gives no feature pyramid (it has no {lacking}): {_OTHERS}")
+    available = {row["reduction"]: Level(row["num_chs"], row["reduction"], i) for i, row in enumerate(rows)}
+    missing = [stride for stride in strides if stride not in available]
+    if missing:
+        raise InputError(
+            f"{name} has no usable pyramid: no features at stride {_listed(missing)}, only at {_listed(available)}: "
+            f"{_OTHERS}"
+        )
+    return tuple(available[stride] for stride in strides)
+
+
+def _stage_level(backbone: nn.Module, stage: str) -> Level:
+    """Of one of FishNet's stages; its index is that of the first map of the pyramid that needs the stage."""
+    if not isinstance(backbone, FishNet):
+        raise InputError(f"{_name_of(backbone)} has no stage {stage}: only FishNets have stages by name")
+    if stage == EDGE:
+        return Level(backbone.spec.stem, 2, 0)
+    number = STAGES.index(stage)
+    if number > STAGES.index(backbone.last_stage):
+        raise InputError(
+            f"{_name_of(backbone)} has no usable pyramid: it ends with {backbone.last_stage}, before {stage}: {_OTHERS}"
+        )
+    return Level(backbone.spec.channels[number], STRIDES[number], max(0, number - STAGES.index("body.2")))
+
+
+def _stage(fish: FishNet, name: MapName) -> str:
+    """The name of the stage that a wanted map is the output of."""
+    if isinstance(name, str):
+        return name
+    (level,) = pyramid(fish, [name])
+    return STAGES[STAGES.index("body.2") + level.index]
+
+
+def _name_of(backbone: nn.Module) -> str:
+    config: Any = getattr(backbone, "default_cfg", None) or {}
+    return config.get("architecture") or type(backbone).__name__
+
+
+def _listed(strides: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(strides)))
