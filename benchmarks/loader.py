@@ -38,7 +38,7 @@ from torchvision import transforms
 
 from fishnet.data.base import EpochSampler, Seeded, collate
 from fishnet.data.folder import ImageFolder
-from fishnet.data.pictures import find_pictures
+from fishnet.data.scanning import find_pictures
 from fishnet.data.transforms import Lighting, Normalise, TrainTransform
 from fishnet.preprocess import Preprocess
 

@@ -14,9 +14,10 @@ from fishnet.data.base import EncodedSet, Subset
 from fishnet.data.decode import decode_tensor
 from fishnet.data.depth import stretched
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS, find_pictures, mode_of, read_picture, to_channels, to_input
+from fishnet.data.pictures import EXTENSIONS, mode_of, read_picture, to_channels, to_input
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.objects import Objects
+from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
 from fishnet.images.reading import Reading
 

@@ -15,7 +15,8 @@ from fishnet.bundle import Bundle
 from fishnet.data.decode import to_tensor
 from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view, find_pictures, read_picture
+from fishnet.data.pictures import as_view, read_picture
+from fishnet.data.scanning import find_pictures
 from fishnet.data.stacks import to_pixels
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import EvalTransform, Normalise

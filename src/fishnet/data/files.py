@@ -9,8 +9,9 @@ from unicodedata import normalize
 
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
-from fishnet.data.pictures import EXTENSIONS, decode_picture, find_pictures, read_file, size_of
+from fishnet.data.pictures import EXTENSIONS, decode_picture, read_file, size_of
 from fishnet.data.problems import complain
+from fishnet.data.scanning import find_pictures
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular, read_text

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import warnings
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -287,21 +286,3 @@ def _quiet_libtiff() -> None:
             getattr(library, name)(None)
     except (OSError, AttributeError):
         pass  # a Pillow that was built otherwise: its lines are harmless
-
-
-def find_pictures(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
-    """All image files below a folder, sorted; see :func:`~fishnet.data.scanning.scan`.
-
-    Args:
-        folder: the folder.
-        skipped: counts the other files by their endings.
-
-    Raises:
-        InputError: a folder that cannot be read, or that is no dataset's.
-    """
-    from fishnet.data.scanning import scan
-
-    result = scan(folder)
-    if skipped is not None:
-        skipped.update(result.skipped)
-    return result.images

@@ -72,6 +72,22 @@ def scan(folder: Path, within: Path | None = None) -> Scan:
     return result
 
 
+def find_pictures(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
+    """All image files below a folder, sorted; see :func:`scan`.
+
+    Args:
+        folder: the folder.
+        skipped: counts the other files by their endings.
+
+    Raises:
+        InputError: a folder that cannot be read, or that is no dataset's.
+    """
+    result = scan(folder)
+    if skipped is not None:
+        skipped.update(result.skipped)
+    return result.images
+
+
 def beside(images: Iterable[Path]) -> Counter[str]:
     """How many files lie in the folders of some images that are neither images nor of a kind that annotations have.
 

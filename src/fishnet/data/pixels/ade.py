@@ -7,9 +7,9 @@ from pathlib import Path
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.names import LARGEST, Legend, class_lines, find_legend
 from fishnet.data.pixels.pairs import Found, paired, part_places
+from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
 
 LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"

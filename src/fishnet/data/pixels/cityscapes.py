@@ -7,11 +7,11 @@ from pathlib import Path
 from fishnet.data.files import MaskEntry, child, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, Pairs
 from fishnet.data.pixels.survey import MaskReading, survey
+from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"

@@ -6,9 +6,9 @@ from pathlib import Path
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import find_pictures
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, lists_in, paired
+from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
 
 LAYOUTS = "Pascal VOC (JPEGImages/ and SegmentationClass/)"

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from fishnet.data.files import lines_of, upright_size
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import find_pictures
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions, outline_area
 from fishnet.data.regions.objects import Objects
@@ -19,7 +18,7 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.regions.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.regions.yolo_pairs import Pairs, pair
 from fishnet.data.regions.yolo_yaml import LARGEST, YoloFile, read_yaml
-from fishnet.data.scanning import Scan, scan
+from fishnet.data.scanning import Scan, find_pictures, scan
 from fishnet.data.splits import split_named
 from fishnet.data.tails import Tails
 from fishnet.errors import InputError
