@@ -22,7 +22,7 @@ from pycocotools.cocoeval import COCOeval
 
 from fishnet.data.labels import Classes
 from fishnet.data.regions.objects import Objects, encoded
-from fishnet.data.regions.rle import runs
+from fishnet.images.rle import runs
 from fishnet.results import Cutout, Detections
 from fishnet.tasks.region_metrics import Compared, Kind, coco_table, table_of
 

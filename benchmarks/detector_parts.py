@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fishnet.data.labels import Classes
-from fishnet.preprocess import padded
+from fishnet.images.preprocess import padded
 from fishnet.tasks.detectors import DetectorSpec
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.training.recipe import Recipe, load_recipe

@@ -46,7 +46,7 @@ def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     from fishnet.bundle import Bundle, write_bundle
     from fishnet.data.labels import Classes
     from fishnet.deploy.graphs import write_onnx, write_openvino
-    from fishnet.preprocess import Preprocess
+    from fishnet.images.preprocess import Preprocess
     from fishnet.tasks import get_task
     from fishnet.tasks.store import build_from, save_weights
 

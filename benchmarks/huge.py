@@ -43,7 +43,7 @@ def make_bundle(folder: Path, size: int) -> None:
 
     from fishnet.bundle import Bundle, write_bundle
     from fishnet.data.labels import Classes
-    from fishnet.preprocess import Preprocess
+    from fishnet.images.preprocess import Preprocess
     from fishnet.tasks.segmenters import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 

@@ -38,9 +38,9 @@ from torchvision import transforms
 
 from fishnet.data.base import EpochSampler, Seeded, collate
 from fishnet.data.folder import ImageFolder
-from fishnet.data.scanning import find_pictures
 from fishnet.data.transforms import Lighting, Normalise, TrainTransform
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
+from fishnet.images.scanning import find_pictures
 
 SHARED = Path(os.environ.get("FISHNET_SHARED") or Path(__file__).parents[2] / "shared")
 BCCD = SHARED / "data" / "bccd" / "BCCD" / "JPEGImages"

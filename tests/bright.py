@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 
 Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2, px
 CLASSES = Classes(("red", "green"), (30, 7))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 
 CLASSES = Classes(("background", "red", "green"), (0, 30, 7))
 

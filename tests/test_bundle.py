@@ -17,8 +17,8 @@ import torch
 from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import load
-from fishnet.preprocess import Preprocess
 from fishnet.tasks.store import build_from, load_model, save_state
 from tests.makers import CLASSES, picture
 from tests.pixel_makers import scene as labelled_scene

@@ -20,7 +20,7 @@ from fishnet import hub
 from fishnet.bundle import CONFIG, WEIGHTS, Bundle, is_bundle, read_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.results import Classification
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

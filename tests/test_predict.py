@@ -15,8 +15,8 @@ from PIL import Image
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, NotFiniteError, WorkError
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor, load
-from fishnet.preprocess import Preprocess
 from fishnet.results import Classification
 from fishnet.sources import Failure, find_sources
 from fishnet.tasks.store import build_from, save_weights

@@ -95,8 +95,8 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
 @pytest.mark.parametrize("fit", ["whole", "native"])
 def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
     from fishnet.bundle import Bundle, write_bundle
+    from fishnet.images.preprocess import Preprocess
     from fishnet.predict import load
-    from fishnet.preprocess import Preprocess
     from fishnet.tasks.segmenters import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fishnet.data.transforms import EvalTransform, Normalise
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 GREY = {"mean": (0.45,), "std": (0.22,)}
 

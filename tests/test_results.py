@@ -13,7 +13,7 @@ from PIL import Image
 from fishnet.data.labels import Classes
 from fishnet.draw import label_colour
 from fishnet.errors import InputError
-from fishnet.preprocess import Placement, Preprocess
+from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.results import RESULTS, Classification, Detections, Result, Segmentation
 from fishnet.tasks import TASKS
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet import video
 from fishnet.errors import InputError
-from fishnet.video import VideoWriter, frame_name, frame_of, frames, is_video, rate_of
+from fishnet.images import video
+from fishnet.images.video import VideoWriter, frame_name, frame_of, frames, is_video, rate_of
 
 av = pytest.importorskip("av")
 

@@ -14,7 +14,7 @@ from fishnet.files.documents import parse_json
 from fishnet.files.reading import MIB, is_regular, open_regular, read_bytes
 from fishnet.files.tensors import read_header
 from fishnet.files.values import integer, mapping, plain, real, shown, text
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 # 1: classifiers; 2: images may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
 # 3: or in their own size (fit "native"), for label maps; 4: heads by name, in the config and in the weights' names

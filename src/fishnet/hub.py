@@ -11,7 +11,7 @@ import yaml
 
 from fishnet.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CARD, CURVES = "README.md", "curves.png"

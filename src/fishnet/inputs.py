@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data import pictures
-from fishnet.data.depth import stretched
-from fishnet.data.pictures import Picture, decode_picture, read_file, size_of
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
+from fishnet.images import decoding as pictures
+from fishnet.images.decoding import Picture, decode_picture, read_file, size_of
+from fishnet.images.depth import stretched
+from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.remote import download, is_address
-from fishnet.preprocess import Placement, Preprocess
 from fishnet.sources import Source
 from fishnet.tiling import Tile
 
@@ -67,7 +67,7 @@ def content_of(source: str | Path) -> bytes:
     """The bytes of an image file, or of what an http or https address holds.
 
     Raises:
-        InputError: see :func:`~fishnet.data.pictures.read_file` and :func:`~fishnet.images.remote.download`.
+        InputError: see :func:`~fishnet.images.decoding.read_file` and :func:`~fishnet.images.remote.download`.
     """
     return download(source) if isinstance(source, str) and is_address(source) else read_file(source)
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from fishnet.blending import Mosaic
 from fishnet.bundle import Bundle, is_bundle, look_at
-from fishnet.data.pictures import Picture, size_of
 from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.hub import local
+from fishnet.images.decoding import Picture, size_of
+from fishnet.images.preprocess import LARGEST
 from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
 from fishnet.options import OPTIONS, OVERLAP, Asked
-from fishnet.preprocess import LARGEST
 from fishnet.results import RESULTS, Detections, Result, Segmentation
 from fishnet.results.segmentation import probabilities, resized
 from fishnet.sources import Failure, Source, each_picture

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from fishnet.data.pictures import EXTENSIONS, Picture
-from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
+from fishnet.images.decoding import EXTENSIONS, Picture
 from fishnet.images.remote import is_address
-from fishnet.video import VIDEOS, frame_name, frames, is_video
+from fishnet.images.scanning import find_pictures
+from fishnet.images.video import VIDEOS, frame_name, frames, is_video
 
 
 class Tensor(Protocol):

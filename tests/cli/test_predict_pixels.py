@@ -184,7 +184,7 @@ def test_only_segmenters_average(bundle: Path, folder: Path, run: Run) -> None:
 
 def test_the_frames_of_a_video(model: Predictor, tmp_path: Path, run: Run) -> None:
     pytest.importorskip("av")
-    from fishnet.video import VideoWriter, frames
+    from fishnet.images.video import VideoWriter, frames
 
     writer = VideoWriter(tmp_path / "my.clip.mp4", Fraction(12))
     for i in range(3):

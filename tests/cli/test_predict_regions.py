@@ -176,7 +176,7 @@ def test_overlays(model: Predictor, work: Path, tmp_path: Path, run: Run) -> Non
 
 def clip(path: Path, count: int, size: tuple[int, int] = (128, 64)) -> None:
     pytest.importorskip("av")
-    from fishnet.video import VideoWriter
+    from fishnet.images.video import VideoWriter
 
     writer = VideoWriter(path, Fraction(12))
     for i in range(count):
@@ -185,7 +185,7 @@ def clip(path: Path, count: int, size: tuple[int, int] = (128, 64)) -> None:
 
 
 def test_videos_among_pictures(model: Predictor, work: Path, tmp_path: Path, run: Run) -> None:
-    from fishnet.video import frames, rate_of
+    from fishnet.images.video import frames, rate_of
 
     clip(work / "b1.mp4", 5)
     clip(work / "b2.mov", 3, (65, 50))
@@ -208,7 +208,7 @@ def test_videos_among_pictures(model: Predictor, work: Path, tmp_path: Path, run
 
 
 def test_a_classifier_takes_videos_too(bundle: Path, tmp_path: Path, run: Run) -> None:
-    from fishnet.video import frames
+    from fishnet.images.video import frames
 
     clip(tmp_path / "a.mp4", 4)
     code, out, _ = run("predict", bundle, tmp_path / "a.mp4", "--overlay", "--out", tmp_path / "out", "--top", 2)

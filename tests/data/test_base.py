@@ -31,7 +31,7 @@ from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
 from fishnet.data.transforms import TrainTransform
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 
 class Noise(LabelledSet):

@@ -12,14 +12,14 @@ from PIL import Image, ImageOps
 
 from fishnet.data.base import EncodedSet, Subset
 from fishnet.data.decode import decode_tensor
-from fishnet.data.depth import stretched
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS, mode_of, read_picture, to_channels, to_input
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.objects import Objects
-from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
+from fishnet.images.decoding import EXTENSIONS, mode_of, read_picture, to_channels, to_input
+from fishnet.images.depth import stretched
 from fishnet.images.reading import Reading
+from fishnet.images.scanning import find_pictures
 
 # Four colours, no two of equal brightness, in an arrangement without any symmetry.
 UPRIGHT = np.array([[[250, 0, 0], [0, 250, 0], [0, 0, 250]], [[250, 250, 250], [0, 0, 0], [90, 90, 90]]], np.uint8)

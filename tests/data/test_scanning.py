@@ -12,8 +12,8 @@ from fishnet.data.open import open_labelled
 from fishnet.data.plausibility import note_lines, plausibility, skipped_in
 from fishnet.data.quick import quick_findings
 from fishnet.data.regions.open import open_regions
-from fishnet.data.scanning import find_pictures, scan, skipped_line
 from fishnet.errors import InputError
+from fishnet.images.scanning import find_pictures, scan, skipped_line
 from tests.makers import CLASSES, image_folder, picture, split_folder
 from tests.region_makers import voc_folder
 

@@ -20,7 +20,7 @@ from fishnet.data.open import marks, open_labelled
 from fishnet.data.shards import ShardSet, read_index
 from fishnet.data.transforms import EvalTransform
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import CLASSES, picture

@@ -15,14 +15,14 @@ from fishnet.bundle import Bundle
 from fishnet.data.decode import to_tensor
 from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view, read_picture
-from fishnet.data.scanning import find_pictures
-from fishnet.data.stacks import to_pixels
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import EvalTransform, Normalise
 from fishnet.errors import InputError
+from fishnet.images.decoding import as_view, read_picture
+from fishnet.images.preprocess import Preprocess
+from fishnet.images.scanning import find_pictures
+from fishnet.images.stacks import to_pixels
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 
 KINDS = {"u": 1, "i": 2, "f": 3}
 

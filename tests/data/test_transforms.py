@@ -12,10 +12,10 @@ from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Picture
 from fishnet.data.transforms import EvalTransform, Lighting, Normalise, TrainTransform
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.decoding import Picture
+from fishnet.images.preprocess import Preprocess
 from tests.makers import picture
 
 ALL = {"rand_augment_ops": 2, "rand_augment_magnitude": 9, "color_jitter": 0.4, "erase": 1.0}

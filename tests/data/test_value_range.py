@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from fishnet.data.depth import percentiles, stretched
 from fishnet.data.folder import ImageFolder
-from fishnet.data.pictures import read_picture
 from fishnet.data.plausibility_depth import plausibility
-from fishnet.data.value_range import measure, set_range
 from fishnet.errors import InputError
+from fishnet.images.decoding import read_picture
+from fishnet.images.depth import percentiles, stretched
+from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
-from fishnet.preprocess import Preprocess
+from fishnet.images.value_range import measure, set_range
 
 
 def save(path: Path, values: np.ndarray, no_data: str | None = None) -> None:
@@ -138,7 +138,7 @@ def test_one_range_keeps_brightness_between_images(tmp_path: Path) -> None:
 def test_large_arrays_are_sampled_and_stretched_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 4096, (400, 512)).astype(np.uint16)
     whole = stretched(values)
-    monkeypatch.setattr("fishnet.data.depth.STRIP", 20_000)
+    monkeypatch.setattr("fishnet.images.depth.STRIP", 20_000)
     low, high = percentiles(values)
     assert (low, high) == (pytest.approx(4, abs=8), pytest.approx(4091, abs=8))  # 0.1 % of 4096 grey levels
     assert np.abs(stretched(values).astype(int) - whole).max() <= 1

@@ -7,7 +7,7 @@ from torch import nn
 
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import TASKS, get_task
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.store import save_weights, versions

@@ -9,7 +9,7 @@ import pytest
 from fishnet.bundle import Bundle
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import Exported
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from tests.deploy.models import CLASSES
 from tests.makers import picture
 

@@ -21,9 +21,9 @@ from fishnet.backbone.archives import read_checkpoint
 from fishnet.bundle import read_bundle
 from fishnet.data.decode import decode_tensor
 from fishnet.data.maskfiles import open_mask
-from fishnet.data.pictures import decode_picture
 from fishnet.deploy.runtime import read_exported
 from fishnet.errors import InputError, WorkError
+from fishnet.images.decoding import decode_picture
 from fishnet.images.opening import FORMATS
 from fishnet.images.reading import Reading
 from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed

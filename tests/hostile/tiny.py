@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
 from fishnet.deploy.exported import KEY, Exported
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 COLOURS = Classes(("red", "green", "blue"), (3, 1, 2))
 

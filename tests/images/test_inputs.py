@@ -14,8 +14,8 @@ from fishnet.cli import main
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images.geo import TAGS, georeference, save_georeferenced
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 from tests.hostile.images import saved
 from tests.hostile.tiny import tiny
 from tests.makers import picture

@@ -11,9 +11,9 @@ from PIL import Image
 
 import fishnet
 from fishnet.data.files import upright_size
-from fishnet.data.pictures import EXTENSIONS, decode_picture, read_picture
 from fishnet.errors import InputError
 from fishnet.images import opening
+from fishnet.images.decoding import EXTENSIONS, decode_picture, read_picture
 from fishnet.images.opening import FORMATS, UnknownImageError, open_image, turned_by_exif
 from fishnet.images.reading import MAX_PIXELS, Reading
 from tests.hostile.images import EPS, FITS, PSD, noise, saved, scans
@@ -148,8 +148,10 @@ def test_strips_give_what_the_whole_gives(mode: str, channels: int, monkeypatch:
     for policy in ("shift", "stretch"):
         whole = decode_picture(content, channels, reading=Reading(policy))
         with monkeypatch.context() as patch:
-            patch.setattr("fishnet.data.pictures.STRIP", 300)
-            patch.setattr("fishnet.data.depth.strips", lambda array: (slice(i, i + 7) for i in range(0, len(array), 7)))
+            patch.setattr("fishnet.images.decoding.STRIP", 300)
+            patch.setattr(
+                "fishnet.images.depth.strips", lambda array: (slice(i, i + 7) for i in range(0, len(array), 7))
+            )
             strips = decode_picture(content, channels, reading=Reading(policy))
         np.testing.assert_array_equal(np.asarray(strips), np.asarray(whole))
 
@@ -157,7 +159,7 @@ def test_strips_give_what_the_whole_gives(mode: str, channels: int, monkeypatch:
 def test_an_image_of_the_user_is_never_changed() -> None:
     image = noise(40, 30, "RGBA")
     before = image.tobytes()
-    from fishnet.data.pictures import to_channels
+    from fishnet.images.decoding import to_channels
 
     assert to_channels(image, 3).mode == "RGB"
     assert (image.mode, image.tobytes()) == ("RGBA", before)

@@ -13,9 +13,9 @@ from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images import remote
+from fishnet.images.preprocess import Preprocess
 from fishnet.images.remote import download, is_address
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 from fishnet.sources import find_sources
 from tests.hostile.images import EPS, saved
 from tests.makers import picture

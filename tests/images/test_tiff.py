@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from fishnet.data.pictures import decode_picture
 from fishnet.errors import InputError
+from fishnet.images.decoding import decode_picture
 from fishnet.images.reading import Reading
 from fishnet.images.tiff import check_layout, directories, no_data_of
 from tests.hostile.images import floats, giant_tile, overlapping, saved, short_tiff

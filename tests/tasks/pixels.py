@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from fishnet.data.pixels.base import IGNORE, PixelTarget
-from fishnet.preprocess import Placement
+from fishnet.images.preprocess import Placement
 
 Labels = NDArray[np.uint8]
 

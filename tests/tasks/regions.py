@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
-from fishnet.preprocess import Placement
+from fishnet.images.preprocess import Placement
 from fishnet.results import Cutout, Detections
 
 Numbers = np.random.Generator

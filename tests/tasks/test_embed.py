@@ -7,7 +7,7 @@ import torch
 from fishnet.bundle import Bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.base import Head
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec

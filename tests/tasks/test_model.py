@@ -10,7 +10,7 @@ from fishnet.bundle import Bundle, HeadConfig, read_bundle, write_bundle
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import PixelTarget
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.image import CrossEntropy
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.pixel_losses import PixelLoss

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import WorkError
-from fishnet.preprocess import Placement
+from fishnet.images.preprocess import Placement
 from fishnet.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.boundaries import boundary_f1

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fishnet.bundle import Bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import save_weights, start_from

@@ -19,7 +19,7 @@ from fishnet.cli import main
 from fishnet.data.folder import ImageFolder
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.image import CrossEntropy
 from fishnet.tasks.store import load_model

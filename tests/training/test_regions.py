@@ -16,8 +16,8 @@ from fishnet.bundle import Bundle, read_bundle, write_bundle
 from fishnet.cli import main
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError
+from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
-from fishnet.preprocess import Preprocess
 from fishnet.results import Detections
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine

@@ -45,8 +45,8 @@ def _class(part: "PixelPart", name: str) -> str:
 
 def draw(pictures: "PixelSet", index: int) -> "Image.Image":
     """An image tinted by its label map. Raises InputError where either cannot be read."""
-    from fishnet.data.pictures import as_view
     from fishnet.draw import draw_labels
+    from fishnet.images.decoding import as_view
 
     picture, labels = pictures.read(index)
     return draw_labels(as_view(picture), labels, pictures.classes.names)

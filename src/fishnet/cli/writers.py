@@ -18,13 +18,13 @@ from fishnet.errors import InputError
 from fishnet.files.text import cell
 from fishnet.files.writing import GrowingText, whole, write_text
 from fishnet.images.geo import georeference, save_georeferenced
+from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.remote import is_address
 from fishnet.images.tiff import Directory
-from fishnet.preprocess import Preprocess
+from fishnet.images.video import VideoWriter, frame_of, frames, is_video, rate_of
 from fishnet.results import Detections, Result, Segmentation
 from fishnet.results.segmentation import index_mode
-from fishnet.video import VideoWriter, frame_of, frames, is_video, rate_of
 
 
 class Writer:
@@ -145,7 +145,7 @@ class Overlays:
 
 def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.data.pictures import as_view, decode_picture
+    from fishnet.images.decoding import as_view, decode_picture
     from fishnet.inputs import content_of
 
     encoded = content_of(source)

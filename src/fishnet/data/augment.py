@@ -12,7 +12,7 @@ from fishnet.data.crops import happens, uniform
 from fishnet.data.photometric import distort
 from fishnet.data.views import View
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 
 class WholePictures:

@@ -20,8 +20,8 @@ from torchvision import tv_tensors
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Picture, decode_picture
 from fishnet.errors import InputError
+from fishnet.images.decoding import Picture, decode_picture
 from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]

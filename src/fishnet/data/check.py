@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding, count_by_severity, in_order
-from fishnet.data.pictures import Picture, decode_picture
 from fishnet.data.quick import TRAINED, quick_findings, shared_code
 from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
+from fishnet.images.decoding import Picture, decode_picture
 from fishnet.images.opening import open_image
 
 Size = tuple[int, int]

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from fishnet.data.files import upright_size
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.regions.files import outline_area
-from fishnet.data.regions.rle import encode
 from fishnet.data.splits import split_named
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import inside
+from fishnet.images.decoding import EXTENSIONS
+from fishnet.images.rle import encode
 
 FORMATS = {"cvat": "cvat", "datumaro": "datumaro", "kitti": "kitti_detection", "wider-face": "wider_face"}
 """Datumaro's name of each format that is tested here."""

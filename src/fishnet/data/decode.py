@@ -1,4 +1,4 @@
-"""Picture files as tensors, by the fastest way that gives what :mod:`fishnet.data.pictures` gives."""
+"""Picture files as tensors, by the fastest way that gives what :mod:`fishnet.images.decoding` gives."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.data.pictures import Picture, decode_picture
+from fishnet.images.decoding import Picture, decode_picture
 from fishnet.images.opening import too_many, too_many_scans
 from fishnet.images.reading import DEFAULT, Reading
 
@@ -28,7 +28,7 @@ def decode_tensor(
     *,
     reading: Reading = DEFAULT,
 ) -> Tensor:
-    """A picture file's content as a tensor: the pixels of :func:`~fishnet.data.pictures.decode_picture`.
+    """A picture file's content as a tensor: the pixels of :func:`~fishnet.images.decoding.decode_picture`.
 
     Plain JPEG files go through torchvision's decoder, which is quicker than Pillow; everything else, every file that it
     refuses, and large photos that need not be decoded at their own size go through ``decode_picture``. Both use
@@ -38,7 +38,7 @@ def decode_tensor(
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        least, reading: see :func:`~fishnet.data.pictures.decode_picture`.
+        least, reading: see :func:`~fishnet.images.decoding.decode_picture`.
 
     Returns:
         (channels, height, width), uint8 0..255, or float32 for arrays of floats. Often channels last in memory.

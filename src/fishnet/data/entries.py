@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fishnet.data.base import PictureSet, mix
 from fishnet.data.decode import decode_tensor
-from fishnet.data.pictures import Picture, decode_picture, size_of
+from fishnet.images.decoding import Picture, decode_picture, size_of
 
 
 class EntrySet(PictureSet):

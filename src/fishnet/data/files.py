@@ -9,15 +9,15 @@ from unicodedata import normalize
 
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
-from fishnet.data.pictures import EXTENSIONS, decode_picture, read_file, size_of
 from fishnet.data.problems import complain
-from fishnet.data.scanning import find_pictures
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular, read_text
+from fishnet.images.decoding import EXTENSIONS, decode_picture, read_file, size_of
 from fishnet.images.opening import open_image
 from fishnet.images.opening import upright_size as header_size
 from fishnet.images.reading import DEFAULT, Reading
+from fishnet.images.scanning import find_pictures
 
 
 class MaskEntry(NamedTuple):
@@ -72,7 +72,7 @@ def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple
     """Height and width of a picture file, upright, mostly from its header alone.
 
     Raises:
-        InputError: see :func:`~fishnet.data.pictures.decode_picture`.
+        InputError: see :func:`~fishnet.images.decoding.decode_picture`.
     """
     try:
         with warnings.catch_warnings():

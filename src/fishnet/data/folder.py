@@ -8,11 +8,11 @@ from pathlib import Path
 from fishnet.data.base import EncodedSet
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes, composed
-from fishnet.data.pictures import EXTENSIONS, read_file
-from fishnet.data.scanning import scan, skipped_line
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import inside, is_system, refuse_system_place, walk
+from fishnet.images.decoding import EXTENSIONS, read_file
+from fishnet.images.scanning import scan, skipped_line
 
 
 class ImageFolder(EncodedSet):

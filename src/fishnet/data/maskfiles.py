@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
 from fishnet.images.opening import open_image
+from fishnet.images.stacks import NPY, read_npy
 
 STRIP = 1 << 20  # px in a strip
 DISTINCT = 4096  # values in one mask: no set of classes has as many

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
 
 CONVERT = "fishnet data convert SRC DST --from"
 NEAREST = "nearest: "

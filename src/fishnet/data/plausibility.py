@@ -9,7 +9,7 @@ from unicodedata import normalize
 from fishnet.data.base import LabelledSet, PictureSet
 from fishnet.data.entries import EntrySet
 from fishnet.data.findings import Finding
-from fishnet.data.scanning import beside, skipped_line
+from fishnet.images.scanning import beside, skipped_line
 
 SMALL = 3  # images of a class in train, below which it is reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fishnet.data.findings import Finding
-from fishnet.data.value_range import measure, stand_in_message
+from fishnet.images.value_range import measure, stand_in_message
 
 
 def plausibility(sets: Mapping[str, Any]) -> list[Finding]:

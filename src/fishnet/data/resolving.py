@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.splits import split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
 
 SHOWN = 3  # files in a message
 SEARCHED = 1_500_000  # files and folders; in a larger root nothing is searched

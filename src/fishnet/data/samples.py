@@ -14,9 +14,9 @@ from PIL import Image
 
 from fishnet.data.base import LabelledSet
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import mode_of
 from fishnet.errors import InputError, WorkError
 from fishnet.files.reading import read_bytes
+from fishnet.images.decoding import mode_of
 
 FASHION_MNIST = "fashion-mnist"
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

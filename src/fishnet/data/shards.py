@@ -17,13 +17,13 @@ from typing import Any, BinaryIO, cast
 from fishnet.data.base import EncodedSet
 from fishnet.data.braces import expand_braces
 from fishnet.data.labels import Classes, Label, labelling
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json, read_json
 from fishnet.files.reading import GIB, MIB, is_regular, open_regular
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
 
 INFO = ("_info.json", "info.json")
 

@@ -16,7 +16,7 @@ def channel_statistics(pictures: PictureSet, limit: int = 200) -> tuple[tuple[fl
 
     Returns:
         (mean, std), one number a channel, of pixel values divided by 255, as
-        :class:`~fishnet.preprocess.Preprocess` takes them. A channel without any variation has a std of 1.
+        :class:`~fishnet.images.preprocess.Preprocess` takes them. A channel without any variation has a std of 1.
 
     Raises:
         InputError: no picture could be read.

@@ -8,12 +8,12 @@ from typing import Any
 from fishnet.data.base import EncodedSet
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes, labelling, named
-from fishnet.data.pictures import read_file
 from fishnet.data.resolving import Resolver
 from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import SPELLED, in_order, split_named
 from fishnet.data.table_files import FOLD, LABEL, PATH, SUFFIXES, VALID, Rows, read_rows
 from fishnet.errors import InputError
+from fishnet.images.decoding import read_file
 
 __all__ = ["LABEL", "PATH", "SUFFIXES", "TableSet", "open_table"]
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}

@@ -10,9 +10,9 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.decode import to_tensor
-from fishnet.data.pictures import Picture
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.decoding import Picture
+from fishnet.images.preprocess import Preprocess
 
 
 class TrainTransform:
@@ -119,7 +119,7 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor, light: Tensor | None = None) -> Tensor:
         """Subtracts the mean and divides by the standard deviation of each channel.
 
-        Agrees with :meth:`~fishnet.preprocess.Preprocess.normalise` to float32's rounding (1e-6): here it is one
+        Agrees with :meth:`~fishnet.images.preprocess.Preprocess.normalise` to float32's rounding (1e-6): here it is one
         multiplication and one addition in a single pass.
 
         Args:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from fishnet.bundle import Bundle
 from fishnet.data.base import PictureSet
-from fishnet.data.pictures import size_of
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
 from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.hub import is_remote, local
+from fishnet.images.decoding import size_of
 from fishnet.inputs import cut, open_picture, to_input
 from fishnet.sources import Source
 from fishnet.tasks.base import Parts
@@ -175,8 +175,8 @@ def _files(path: Path) -> list[Path]:
 
 def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
+    from fishnet.images.video import is_video
     from fishnet.sources import find_sources
-    from fishnet.video import is_video
 
     if wish.pictures:
         files = [file for file in find_sources(wish.pictures) if not is_video(file)]

@@ -14,7 +14,7 @@ from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import open_regular
 from fishnet.files.values import integer, mapping, real, shown
-from fishnet.preprocess import SIDE
+from fishnet.images.preprocess import SIDE
 
 Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]

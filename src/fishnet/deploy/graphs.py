@@ -1,6 +1,6 @@
 """From a model in memory to a file of another program: ONNX, OpenVINO, torch.export. Nothing is checked here.
 
-Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.preprocess.Preprocess`: what an
+Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`: what an
 exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program and
 takes classifiers and segmenters at any size and batch. torchvision's detectors count what they find as they run, which
 it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
@@ -24,7 +24,7 @@ from fishnet.deploy.folding import folded
 from fishnet.deploy.pooling import replace_pools
 from fishnet.deploy.rewriting import optimise
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.preprocess import DIVISOR
+from fishnet.images.preprocess import DIVISOR
 from fishnet.tasks.detectors import Detector, OneStage
 from fishnet.tasks.model import Model
 

@@ -17,7 +17,7 @@ from fishnet.deploy.exported import KEY, LOGITS, Exported, format_of
 from fishnet.errors import InputError, NotFiniteError, WorkError, first_line
 from fishnet.files.numbers import is_finite
 from fishnet.files.reading import GIB, open_regular, read_bytes
-from fishnet.preprocess import DIVISOR
+from fishnet.images.preprocess import DIVISOR
 
 _LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
 _NOWHERE = "/nowhere"

@@ -11,7 +11,7 @@ from fishnet.data.labels import Classes
 from fishnet.draw import score_panel
 
 if TYPE_CHECKING:
-    from fishnet.preprocess import Placement
+    from fishnet.images.preprocess import Placement
 
 
 @dataclass(frozen=True)

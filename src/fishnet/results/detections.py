@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.labels import Classes
-from fishnet.data.regions import rle
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
+from fishnet.images import rle
 from fishnet.results.base import upright
 
 if TYPE_CHECKING:
-    from fishnet.preprocess import Placement
+    from fishnet.images.preprocess import Placement
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fishnet.errors import InputError, WorkError
 from fishnet.results.base import upright
 
 if TYPE_CHECKING:
-    from fishnet.preprocess import Placement
+    from fishnet.images.preprocess import Placement
 
 _BAND = 512  # rows of the picture worked on at once
 _MOST = 65535  # of an id in a 16-bit PNG

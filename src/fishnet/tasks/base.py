@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from fishnet.bundle import HeadConfig
 from fishnet.data.base import PictureSet, Transform
 from fishnet.data.labels import Classes
-from fishnet.data.value_range import set_range
 from fishnet.errors import InputError, nearest
+from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
-from fishnet.preprocess import Preprocess
+from fishnet.images.value_range import set_range
 from fishnet.tasks.trunk import Features, Trunk, Wants
 
 if TYPE_CHECKING:

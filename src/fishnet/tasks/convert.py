@@ -21,10 +21,10 @@ from fishnet.backbone.weights import (
 )
 from fishnet.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import mode_of
 from fishnet.errors import InputError
 from fishnet.files.writing import whole
-from fishnet.preprocess import Preprocess
+from fishnet.images.decoding import mode_of
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.store import build_from, save_state, save_weights, versions
 
 
@@ -84,7 +84,7 @@ def bundle_from_checkpoint(
         mean, std: per channel or one for all, of pixel values from 0 to 1; by default the network's.
         size: side of the input, px; by default the network's.
         crop_pct: share of the shorter side that the centre crop keeps, 0..1; by default the network's.
-        interpolation: as in :class:`~fishnet.preprocess.Preprocess`; by default the network's.
+        interpolation: as in :class:`~fishnet.images.preprocess.Preprocess`; by default the network's.
 
     Returns:
         The bundle as written.

@@ -17,7 +17,7 @@ from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card
 from fishnet.draw.text import DARK
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.base import ClassRows, Head, Report, Task
 from fishnet.tasks.trunk import Features, Trunk, Wants
 from fishnet.tasks.weighting import class_weights

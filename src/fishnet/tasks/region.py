@@ -15,7 +15,7 @@ from fishnet.data.regions.plausibility import CAP, beyond_cap, stated_counts
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.draw import draw_objects
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.results import Cutout
 from fishnet.tasks.base import Report, Task
 from fishnet.tasks.cascade import Cascade, MaskCascade

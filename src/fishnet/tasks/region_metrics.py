@@ -16,8 +16,8 @@ from torchmetrics import Metric
 from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects, encoded
-from fishnet.data.regions.rle import runs
 from fishnet.errors import WorkError
+from fishnet.images.rle import runs
 from fishnet.results import Cutout, Detections
 from fishnet.tasks.engine import to_numpy
 

@@ -22,7 +22,7 @@ from fishnet.backbone.blocks import RefiningUnit
 from fishnet.backbone.fishnet import EDGE, FishNet
 from fishnet.bundle import HeadConfig
 from fishnet.errors import InputError
-from fishnet.preprocess import padded
+from fishnet.images.preprocess import padded
 from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer, replace_norms
 from fishnet.tasks.trunk import Features, Level, MapName, Trunk, Wants

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
 from fishnet.backbone.registry import create_model
 from fishnet.errors import InputError
-from fishnet.preprocess import padded
+from fishnet.images.preprocess import padded
 
 MapName = int | str
 """A feature map: its stride, or the name of one of FishNet's stages (``body.2``)."""

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 from fishnet.data.base import Batch, EpochSampler, PictureSet, Seeded, Transform, collate
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import as_view
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import Lighting, Normalise
 from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError, nearest
-from fishnet.preprocess import Preprocess
+from fishnet.images.decoding import as_view
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.base import Task
 from fishnet.training.processes import Processes
 from fishnet.training.recipe import Recipe

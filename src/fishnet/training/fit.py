@@ -24,7 +24,7 @@ from fishnet.data.plausibility import note_lines
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.hub import local
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Task
 from fishnet.tasks.engine import pick_device

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
-from fishnet.preprocess import LONGEST
+from fishnet.images.preprocess import LONGEST
 
 IMAGE: Final = ("classify",)
 REGION: Final = ("detect", "instances")

@@ -12,11 +12,11 @@ from torch import Tensor
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import Picture
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelSet, PixelTarget
 from fishnet.data.pixels.transforms import TRIES, PixelEvalTransform, PixelTrainTransform
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.decoding import Picture
+from fishnet.images.preprocess import Preprocess
 
 SEEDS = 30
 PREPROCESS = Preprocess((96, 128), interpolation="nearest", fit="whole")  # nearest: colours stay what they are

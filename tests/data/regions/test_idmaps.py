@@ -6,7 +6,7 @@ from faster_coco_eval.core import mask as coco
 from numpy.typing import NDArray
 
 from fishnet.data.regions.idmaps import instances
-from fishnet.data.regions.rle import box_of, runs_of
+from fishnet.images.rle import box_of, runs_of
 
 
 def tight(mask: NDArray[np.uint8]) -> tuple[float, ...]:

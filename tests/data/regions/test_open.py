@@ -12,7 +12,7 @@ from fishnet.data.labels import Classes
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.regions.open import looks_like_regions, open_regions
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 from tests.makers import split_folder
 from tests.region_makers import (
     KINDS,

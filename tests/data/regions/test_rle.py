@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fishnet.data.regions.rle import compress, encode, runs
+from fishnet.images.rle import compress, encode, runs
 
 coco = pytest.importorskip("pycocotools.mask")
 

@@ -19,7 +19,7 @@ from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.data.regions.views import VISIBLE
 from fishnet.errors import InputError
-from fishnet.preprocess import Preprocess
+from fishnet.images.preprocess import Preprocess
 
 SEEDS = 40
 BACK = (124, 116, 104)  # the mean colour: what padding is filled with is no object

@@ -12,7 +12,7 @@ from fishnet.bundle import Bundle, is_bundle
 from fishnet.data.labels import Classes
 from fishnet.errors import InputError, nearest
 from fishnet.hub import is_remote, local
-from fishnet.preprocess import DIVISOR, Preprocess
+from fishnet.images.preprocess import DIVISOR, Preprocess
 
 if TYPE_CHECKING:
     from fishnet.tasks.model import Model

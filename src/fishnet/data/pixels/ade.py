@@ -9,8 +9,8 @@ from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import LARGEST, Legend, class_lines, find_legend
 from fishnet.data.pixels.pairs import Found, paired, part_places
-from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
+from fishnet.images.scanning import find_pictures
 
 LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"
 CLASSES = 150

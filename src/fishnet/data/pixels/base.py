@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
 from fishnet.errors import InputError
-from fishnet.preprocess import Placement
+from fishnet.images.preprocess import Placement
 
 IGNORE = 255
 """The label of pixels that are neither learnt from nor measured."""

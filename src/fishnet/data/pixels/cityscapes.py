@@ -11,8 +11,8 @@ from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, Pairs
 from fishnet.data.pixels.survey import MaskReading, survey
-from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
+from fishnet.images.scanning import find_pictures
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"
 CLASSES = Classes(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from fishnet.data.files import child, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.pixels.names import find_legend
 from fishnet.data.pixels.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, part_places
-from fishnet.data.scanning import find_pictures
+from fishnet.images.decoding import EXTENSIONS
+from fishnet.images.scanning import find_pictures
 
 LAYOUTS = "images/ and masks/ paired by name (in train/ and val/, or with these inside, or with train.txt and val.txt)"
 _PICTURES = ("images", "image", "imgs", "img", "pictures", "photos")

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.pixels.base import LabelMap
 from fishnet.data.pixels.deciding import DEFAULT_THRESHOLD, Choices, Decision, Masks, decide
 from fishnet.data.pixels.files import FilePixels
@@ -17,6 +16,7 @@ from fishnet.data.pixels.survey import MaskReading
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
+from fishnet.images.decoding import EXTENSIONS
 
 MASK_ENDS = (
     "", "_mask", "_masks", "_label", "_labels", "_L", "_P", "_gt", "_seg", "_segmentation", "_annotation", "-mask",

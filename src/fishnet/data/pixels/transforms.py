@@ -9,10 +9,10 @@ from torch import Tensor
 from fishnet.data.augment import WholePictures, check_whole
 from fishnet.data.crops import Window, fitting
 from fishnet.data.decode import to_tensor
-from fishnet.data.pictures import Picture
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
 from fishnet.data.views import View
-from fishnet.preprocess import Preprocess, padded
+from fishnet.images.decoding import Picture
+from fishnet.images.preprocess import Preprocess, padded
 
 TRIES = 10  # crops that are drawn until one is of more than one class
 
@@ -20,7 +20,7 @@ TRIES = 10  # crops that are drawn until one is of more than one class
 class PixelTrainTransform(WholePictures):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of a picture and its label map.
 
-    A picture is resized in its own proportions as :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor
+    A picture is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor
     drawn from ``jitter``, evenly in its logarithm. What is larger than the crop is cut at random, what is smaller is
     padded right and below, with the mean colour and ignored labels. All that is done to the pixels is one resizing of
     what will be seen; labels are those of the nearest px.

@@ -8,8 +8,8 @@ from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, lists_in, paired
-from fishnet.data.scanning import find_pictures
 from fishnet.errors import InputError
+from fishnet.images.scanning import find_pictures
 
 LAYOUTS = "Pascal VOC (JPEGImages/ and SegmentationClass/)"
 NAMES = (

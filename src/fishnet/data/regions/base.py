@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.entries import EntrySet, TensorTarget
-from fishnet.data.pictures import size_of
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError
-from fishnet.preprocess import Placement, Preprocess
+from fishnet.images.decoding import size_of
+from fishnet.images.preprocess import Placement, Preprocess
 
 
 class RegionSet(EntrySet):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.data.findings import Finding
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.problems import complain
 from fishnet.data.regions.outlines import FARTHEST
 from fishnet.data.splits import SPELLED, split_named
 from fishnet.data.table_files import LABEL, PATH, SPLIT
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
+from fishnet.images.decoding import EXTENSIONS
 
 SUFFIXES = (".csv", ".tsv")
 _CORNERS = (

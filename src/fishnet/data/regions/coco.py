@@ -9,7 +9,6 @@ from typing import NamedTuple
 from fishnet.data.files import child, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.problems import complain
 from fishnet.data.regions.coco_files import Listed, Located, locate
 from fishnet.data.regions.coco_table import CocoTable
@@ -19,6 +18,7 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
+from fishnet.images.decoding import EXTENSIONS
 
 ROBOFLOW = "_annotations.coco.json"
 LAYOUTS = f"COCO (FILE.json, annotations/*train*.json or train/{ROBOFLOW})"

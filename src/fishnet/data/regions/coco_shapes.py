@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.regions.objects import Segmentation
-from fishnet.data.regions.rle import box_of, runs_of
 from fishnet.errors import InputError
+from fishnet.images.rle import box_of, runs_of
 
 Box = tuple[float, float, float, float]
 _NONE, _HUNDREDTHS, _FLOATS, _RUNS, _TEXT = range(5)

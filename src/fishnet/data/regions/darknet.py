@@ -6,13 +6,13 @@ from pathlib import Path
 from fishnet.data.files import child, lines_of, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.regions.yolo import YoloRegions
 from fishnet.data.regions.yolo_yaml import YoloFile
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import inside
+from fishnet.images.decoding import EXTENSIONS
 
 LAYOUTS = "YOLO without data.yaml (classes.txt or obj.data and obj.names)"
 NAMES = ("classes.txt", "obj.names", "classes.names", "labels.txt", "_darknet.labels")

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import read_file
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances
 from fishnet.data.regions.objects import Objects
-from fishnet.data.stacks import NPY, read_npy
 from fishnet.errors import InputError, first_line
+from fishnet.images.decoding import read_file
 from fishnet.images.opening import open_image
+from fishnet.images.stacks import NPY, read_npy
 
 LAYOUTS = "images/ and masks/ paired by name"
 ONLY = Classes.of(["object"])

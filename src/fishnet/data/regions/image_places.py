@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.tails import Tails, spellings
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
 
 
 class ImagePlaces:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS, decode_picture, size_of
 from fishnet.data.problems import because, complain
 from fishnet.data.regions.bitmaps import BitmapReader
 from fishnet.data.regions.image_places import ImagePlaces
@@ -22,6 +21,7 @@ from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import is_system, walk
+from fishnet.images.decoding import EXTENSIONS, decode_picture, size_of
 
 LAYOUTS = "labelme (a .json beside each image)"
 IGNORED = "__ignore__"

@@ -10,7 +10,6 @@ import numpy as np
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmasks import ONLY, read_ids
@@ -19,6 +18,7 @@ from fishnet.data.regions.outlines import Bits, Outline
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import is_system
+from fishnet.images.decoding import EXTENSIONS
 
 LAYOUTS = "a folder for each image with images/ and masks/ of one file an object"
 _IMAGES, _MASKS = "images", "masks"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.regions.rle import box_of, runs_of
+from fishnet.images.rle import box_of, runs_of
 
 Segmentation = list[list[float]] | dict[str, Any]
 """COCO's forms of a mask: polygons ``[[x, y, x, y, ...], ...]`` in px, or a run-length encoding ``{"size": [height,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from fishnet.data.regions.files import outline_area
 from fishnet.data.regions.objects import Segmentation, encoded
-from fishnet.data.regions.rle import encode
 from fishnet.errors import InputError
+from fishnet.images.rle import encode
 
 Ring = NDArray[np.float64]
 """(n, 2) corners x, y in px."""

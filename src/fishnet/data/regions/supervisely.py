@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from fishnet.data.findings import Finding
 from fishnet.data.labels import Classes
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.data.problems import complain
 from fishnet.data.regions.bitmaps import BitmapReader
 from fishnet.data.regions.outlines import Bits, Outline, points, rectangle
@@ -16,6 +15,7 @@ from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
 
 LAYOUTS = "Supervisely (meta.json, with ann/ and img/ in each dataset)"
 META = "meta.json"

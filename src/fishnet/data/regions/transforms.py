@@ -9,11 +9,11 @@ from torch import Tensor
 from fishnet.data.augment import WholePictures, check_whole
 from fishnet.data.crops import Window, fitting, happens, part_of, resized, uniform
 from fishnet.data.decode import to_tensor
-from fishnet.data.pictures import Picture, size_of
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.views import RegionView
-from fishnet.preprocess import Preprocess, padded
+from fishnet.images.decoding import Picture, size_of
+from fishnet.images.preprocess import Preprocess, padded
 
 SMALLEST_CROP = 0.3  # of either side of the picture
 CENTRE = (0.3, 0.7)  # where a mosaic's four pictures meet, of either side of the canvas
@@ -23,7 +23,7 @@ class RegionTrainTransform(WholePictures):
     """Crop, scale jitter, mirroring and photometric distortion of a picture and its objects, or a mosaic of four.
 
     A picture, or the crop that is taken of it, is resized in its own proportions as
-    :meth:`~fishnet.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
+    :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
     that half the size is as frequent as double. All that is done to the pixels is one crop and one resizing of what
     will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.regions.views.RegionView.target`.
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from fishnet.data.files import by_stem, child, lines_of, part_folders
-from fishnet.data.pictures import EXTENSIONS
-from fishnet.data.scanning import Scan, scan
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import walk
+from fishnet.images.decoding import EXTENSIONS
+from fishnet.images.scanning import Scan, scan
 
 LAYOUTS = "Pascal VOC (Annotations/*.xml, .xml beside the pictures, or VOCdevkit/VOC2007)"
 _OF_CLASS = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # lists of the images with a class

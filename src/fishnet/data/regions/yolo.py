@@ -18,12 +18,12 @@ from fishnet.data.regions.orphans import report_orphans
 from fishnet.data.regions.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.regions.yolo_pairs import Pairs, pair
 from fishnet.data.regions.yolo_yaml import LARGEST, YoloFile, read_yaml
-from fishnet.data.scanning import Scan, find_pictures, scan
 from fishnet.data.splits import split_named
 from fishnet.data.tails import Tails
 from fishnet.errors import InputError
 from fishnet.files.documents import read_yaml as read_plain
 from fishnet.files.reading import is_regular
+from fishnet.images.scanning import Scan, find_pictures, scan
 
 LAYOUTS = "YOLO (data.yaml)"
 _BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and what training tools keep

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.files.walking import is_system
+from fishnet.images.decoding import EXTENSIONS
 
 _IMAGES = {"images": "labels", "Images": "Labels", "IMAGES": "LABELS"}
 _HASHED = re.compile(r"[0-9a-f]{6,64}[-_](.+)", re.IGNORECASE)

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.depth import STRIP, check_finite, missing, stretched, stretched_colour
-from fishnet.data.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
+from fishnet.images.depth import STRIP, check_finite, missing, stretched, stretched_colour
 from fishnet.images.opening import UnknownImageError, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
+from fishnet.images.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
 from fishnet.images.tiff import is_tiff, no_data_of
 
 EXTENSIONS = (
@@ -229,7 +229,7 @@ def decode_picture(
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
-        float32, see :func:`~fishnet.data.stacks.to_pixels`.
+        float32, see :func:`~fishnet.images.stacks.to_pixels`.
 
     Raises:
         InputError: not an image of a format that is read, truncated, of too many px or too much memory, or with another

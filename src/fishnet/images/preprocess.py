@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.pictures import Picture, to_input
 from fishnet.errors import InputError
 from fishnet.files.values import integer, real
+from fishnet.images.decoding import Picture, to_input
 from fishnet.images.reading import SIXTEEN_BIT, Reading, SixteenBit
 
 _FILTERS = {

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fishnet.data.pictures import EXTENSIONS
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import inside, is_system, walk
+from fishnet.images.decoding import EXTENSIONS
 
 SHOWN = 5  # endings in a line
 BESIDE = (

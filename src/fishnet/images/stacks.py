@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from fishnet.data.depth import check_finite, missing
 from fishnet.errors import InputError, first_line
+from fishnet.images.depth import check_finite, missing
 from fishnet.images.opening import MEMORY, UnknownImageError, load, open_image, orientation, too_many, upright
 from fishnet.images.tiff import Directory, check_layout, directories, is_tiff, no_data_of
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.depth import SHARE, deep_colour, sample
-from fishnet.data.stacks import NPY, read_npy, read_samples
 from fishnet.errors import InputError
+from fishnet.images.depth import SHARE, deep_colour, sample
 from fishnet.images.opening import UnknownImageError, load, open_image
 from fishnet.images.reading import DEFAULT, Reading
+from fishnet.images.stacks import NPY, read_npy, read_samples
 from fishnet.images.tiff import is_tiff, no_data_of
 
 IMAGES = 64  # of a set that are looked at
