@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.images.rle import runs
 from fishnet.results import Cutout, Detections

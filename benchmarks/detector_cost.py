@@ -35,7 +35,7 @@ def build(name: str, size: int) -> Any:
             weights=None, weights_backbone=None, num_classes=CLASSES + 1, min_size=size, max_size=size,
             box_score_thresh=0.0, rpn_pre_nms_top_n_test=1000,
         )  # fmt: skip
-    from fishnet.data.labels import Classes
+    from fishnet.bundle.classes import Classes
     from fishnet.tasks.detectors import DetectorSpec
     from fishnet.tasks.model import Model, ModelSpec
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import padded
 from fishnet.tasks.detectors import DetectorSpec
 from fishnet.tasks.model import Model, ModelSpec

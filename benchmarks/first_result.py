@@ -43,8 +43,8 @@ print(json.dumps({{"load": loaded - start, "first": done - loaded, "second": tim
 
 def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     """What is timed: label -> bundle or file."""
-    from fishnet.bundle import Bundle, write_bundle
-    from fishnet.data.labels import Classes
+    from fishnet.bundle.bundle import Bundle, write_bundle
+    from fishnet.bundle.classes import Classes
     from fishnet.deploy.graphs import write_onnx, write_openvino
     from fishnet.images.preprocess import Preprocess
     from fishnet.tasks import get_task

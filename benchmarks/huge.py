@@ -41,8 +41,8 @@ def make_bundle(folder: Path, size: int) -> None:
     """A segmenter that was never trained."""
     import torch
 
-    from fishnet.bundle import Bundle, write_bundle
-    from fishnet.data.labels import Classes
+    from fishnet.bundle.bundle import Bundle, write_bundle
+    from fishnet.bundle.classes import Classes
     from fishnet.images.preprocess import Preprocess
     from fishnet.tasks.segmenters import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle import Bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
 

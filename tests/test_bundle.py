@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from fishnet.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import load
@@ -279,7 +279,7 @@ def test_a_new_bundle_replaces_the_old_one(written: Path) -> None:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from fishnet.bundle import Bundle, write_bundle
+from fishnet.bundle.bundle import Bundle, write_bundle
 
 rename, left = Path.replace, [int(sys.argv[2])]
 

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 import fishnet
-from fishnet import hub
-from fishnet.bundle import CONFIG, WEIGHTS, Bundle, is_bundle, read_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle import hub
+from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, is_bundle, read_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.images.preprocess import Preprocess
 from fishnet.results import Classification

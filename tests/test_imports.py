@@ -13,8 +13,8 @@ import fishnet
 HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib", "av")
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.files.documents", "fishnet.data", "fishnet.data.findings",
-    "fishnet.data.labels", "fishnet.images.decoding", "fishnet.images.preprocess",
-    "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.images.video", "fishnet.bundle", "fishnet.hub",
+    "fishnet.bundle.classes", "fishnet.images.decoding", "fishnet.images.preprocess",
+    "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.hub",
     "fishnet.sources", "fishnet.inputs", "fishnet.images",
     "fishnet.images.opening", "fishnet.images.remote", "fishnet.options", "fishnet.blending",
     "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.bundle import Bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, NotFiniteError, WorkError
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor, load

@@ -94,7 +94,7 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
 
 @pytest.mark.parametrize("fit", ["whole", "native"])
 def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
-    from fishnet.bundle import Bundle, write_bundle
+    from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
     from fishnet.predict import load
     from fishnet.tasks.segmenters import DecoderSpec
@@ -214,7 +214,7 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
 
 
 def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fishnet.data.labels import Classes
+    from fishnet.bundle.classes import Classes
 
     monkeypatch.setattr("fishnet.predict.LARGEST", 200 * 200)
     monkeypatch.setattr("fishnet.predict._TILE", 96)

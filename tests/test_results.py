@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.draw import label_colour
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Placement, Preprocess

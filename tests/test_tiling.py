@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.results import Cutout, Detections
 from fishnet.tiling import Tile, merge, tiles

@@ -5,7 +5,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError
 
 _REGION = ("threshold", "most", "tile", "overlap")

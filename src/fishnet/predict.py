@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.blending import Mosaic
-from fishnet.bundle import Bundle, is_bundle, look_at
+from fishnet.bundle.bundle import Bundle, is_bundle, look_at
+from fishnet.bundle.hub import local
 from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
-from fishnet.hub import local
 from fishnet.images.decoding import Picture, size_of
 from fishnet.images.preprocess import LARGEST
 from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
@@ -357,7 +357,7 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
     """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
-        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.hub.local`; or a file that ``fishnet
+        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local`; or a file that ``fishnet
             export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. A file is run on the processor, an ``.onnx`` on ``cuda`` if that
             is asked for.

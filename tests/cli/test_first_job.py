@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.results import Classification
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.predict import Predictor
 from tests.bright import scene
 from tests.cli.test_bad_input import says

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from tests.conftest import Run
 from tests.makers import image_folder, picture
 

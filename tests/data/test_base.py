@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import (
     NOTHING,
     EpochSampler,
@@ -28,7 +29,6 @@ from fishnet.data.base import (
     mix,
 )
 from fishnet.data.folder import ImageFolder
-from fishnet.data.labels import Classes
 from fishnet.data.transforms import TrainTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess

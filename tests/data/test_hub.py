@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
 from fishnet.errors import InputError, WorkError
 from tests.cli.test_bad_input import says

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import EncodedSet, Subset
 from fishnet.data.decode import decode_tensor
-from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.folder import ImageFolder
-from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.plausibility import plausibility
 from fishnet.errors import InputError

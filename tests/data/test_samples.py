@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torchvision
 
+from fishnet.bundle.classes import Classes
 from fishnet.cli import main
 from fishnet.data import samples
-from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.samples import FashionMNIST, cache_folder, fashion_mnist_root
 from fishnet.errors import InputError, WorkError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.folder import ImageFolder, split_folders
-from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.plausibility import note_lines, plausibility, skipped_in
 from fishnet.data.quick import quick_findings

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import EpochSampler, LabelledSet, Seeded, collate
 from fishnet.data.braces import expand_braces
-from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
 from fishnet.data.shards import ShardSet, read_index
 from fishnet.data.transforms import EvalTransform

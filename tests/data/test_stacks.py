@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.data.decode import to_tensor
 from fishnet.data.folder import ImageFolder
-from fishnet.data.labels import Classes
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import EvalTransform, Normalise
 from fishnet.errors import InputError

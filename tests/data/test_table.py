@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.labels import Classes
 from fishnet.data.open import marks, open_labelled
 from fishnet.data.table import LABEL, PATH, TableSet
 from fishnet.data.table_files import SPLIT

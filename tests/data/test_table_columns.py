@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.plausibility import note_lines, plausibility
 from fishnet.errors import InputError

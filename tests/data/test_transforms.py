@@ -10,8 +10,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
-from fishnet.data.labels import Classes
 from fishnet.data.transforms import EvalTransform, Lighting, Normalise, TrainTransform
 from fishnet.errors import InputError
 from fishnet.images.decoding import Picture

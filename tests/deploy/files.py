@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fishnet.bundle import Bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.deploy.graphs import ways, write_onnx, write_openvino, write_pt2
 from fishnet.deploy.runtime import read_exported
 from fishnet.inputs import to_input

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fishnet.bundle import Bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import TASKS, get_task
 from fishnet.tasks.model import ModelSpec

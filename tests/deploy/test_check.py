@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import Exported
 from fishnet.images.preprocess import Preprocess

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from fishnet.bundle import Bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.anchors import Anchors
 from fishnet.deploy.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
 from fishnet.deploy.graphs import Raw

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.deploy import export as module
 from fishnet.deploy import graphs
 from fishnet.deploy.exported import SUFFIXES
@@ -208,7 +208,7 @@ def test_no_objects_nothing_to_compare(tmp_path: Path, photos: Path, run: Run) -
     """A detector that finds nothing in the pictures cannot be vouched for."""
     from safetensors.torch import load_file, save_file
 
-    from fishnet.bundle import WEIGHTS, write_bundle
+    from fishnet.bundle.bundle import WEIGHTS, write_bundle
 
     folder = bundle_of(tmp_path / "run", "detect", "fcos", width=64)
     state = load_file(folder / WEIGHTS)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from fishnet.backbone.archives import read_checkpoint
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.data.decode import decode_tensor
 from fishnet.data.maskfiles import open_mask
 from fishnet.deploy.runtime import read_exported

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import fishnet
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.deploy.exported import Exported
 from fishnet.deploy.pt2 import read_pt2
 from fishnet.errors import InputError

@@ -6,8 +6,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from fishnet.bundle import Bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.deploy.exported import KEY, Exported
 from fishnet.images.preprocess import Preprocess
 

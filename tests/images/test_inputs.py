@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image, TiffImagePlugin
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.cli import main
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images.geo import TAGS, georeference, save_georeferenced
 from fishnet.images.preprocess import Preprocess

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fishnet.bundle import Bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images import remote
 from fishnet.images.preprocess import Preprocess

@@ -12,7 +12,7 @@ from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.images.preprocess import Placement

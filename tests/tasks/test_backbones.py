@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import fishnet
-from fishnet.bundle import read_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import read_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.trunk import Level, Trunk, Wants, build_backbone, pyramid

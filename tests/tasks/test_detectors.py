@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models.detection.image_list import ImageList
 
 from fishnet.analysis.profile import cost
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fishnet.bundle import Bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.base import Head

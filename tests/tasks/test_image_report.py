@@ -16,8 +16,8 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.tasks.image_report import ImageReport
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.tasks.convert import imagenet_names
 from tests.cli.test_bad_input import says
 from tests.conftest import Run

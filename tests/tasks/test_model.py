@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fishnet.bundle import Bundle, HeadConfig, read_bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, HeadConfig, read_bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import PixelTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess

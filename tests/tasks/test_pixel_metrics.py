@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import WorkError
 from fishnet.images.preprocess import Placement

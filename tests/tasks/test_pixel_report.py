@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import InputError, WorkError
 from fishnet.results import Segmentation

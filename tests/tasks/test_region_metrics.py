@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torchmetrics import MetricCollection
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.voc import find_voc, open_voc

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError, WorkError
 from fishnet.results import Detections

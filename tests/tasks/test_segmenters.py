@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fishnet.analysis.profile import cost
 from fishnet.backbone import STAGES
 from fishnet.backbone.registry import any_size_args
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE, PixelTarget
 from fishnet.errors import InputError
 from fishnet.tasks.model import ModelSpec

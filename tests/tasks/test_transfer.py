@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fishnet.bundle import Bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.model import Model, ModelSpec

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.cli import main
 from fishnet.training.checkpoints import BundleWriter
 from fishnet.training.history import read_history

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fishnet.bundle import WEIGHTS, read_bundle
+from fishnet.bundle.bundle import WEIGHTS, read_bundle
 from fishnet.cli import main
 from fishnet.tasks.store import load_model
 from fishnet.training.checkpoints import read_position

@@ -10,7 +10,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.training.history import read_history
 from fishnet.training.processes import Processes, find_processes
 from fishnet.training.recipe import Recipe

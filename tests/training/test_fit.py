@@ -14,10 +14,10 @@ import yaml
 from torch import Tensor, nn
 
 import fishnet
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.cli import main
 from fishnet.data.folder import ImageFolder
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task

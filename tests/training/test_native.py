@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fishnet.bundle import read_bundle
+from fishnet.bundle.bundle import read_bundle
 from fishnet.training.evaluate import evaluate
 from fishnet.training.module import Training
 from tests.conftest import Run

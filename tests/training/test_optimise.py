@@ -10,7 +10,7 @@ from timm.optim import list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.tasks.image import ScoreLayer
 from fishnet.tasks.model import Model, ModelSpec

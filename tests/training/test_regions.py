@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import fishnet
-from fishnet.bundle import Bundle, read_bundle, write_bundle
+from fishnet.bundle.bundle import Bundle, read_bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.cli import main
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from fishnet.bundle import CONFIG, WEIGHTS, read_bundle
+from fishnet.bundle.bundle import CONFIG, WEIGHTS, read_bundle
 from fishnet.cli import main
 from fishnet.tasks.store import load_model
 from fishnet.training.checkpoints import read_position

@@ -18,9 +18,9 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
     as_json
         Print one JSON object.
     """
-    from fishnet.bundle import is_bundle
+    from fishnet.bundle.bundle import is_bundle
+    from fishnet.bundle.hub import local
     from fishnet.deploy.exported import is_exported
-    from fishnet.hub import local
 
     path = local(what)
     if is_exported(path) and not path.is_dir():
@@ -36,7 +36,7 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
 
 
 def _bundle(path: Path) -> dict[str, Any]:
-    from fishnet.bundle import read_bundle
+    from fishnet.bundle.bundle import read_bundle
 
     bundle = read_bundle(path)
     facts = {"bundle": str(path), **bundle.to_dict()}

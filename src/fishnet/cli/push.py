@@ -39,7 +39,7 @@ def push(
     as_json
         Print one JSON object.
     """
-    from fishnet import hub
+    from fishnet.bundle import hub
 
     upload = hub.prepare(bundle, repo, license_)
     sizes = upload.sizes()

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from fishnet.bundle import is_bundle, read_bundle
+from fishnet.bundle.bundle import is_bundle, read_bundle
+from fishnet.bundle.hub import local
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
-from fishnet.hub import local
 from fishnet.training.recipe import keys_of, load_recipe
 
 RESUMABLE = (

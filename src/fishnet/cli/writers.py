@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.text import cell
 from fishnet.files.writing import GrowingText, whole, write_text

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision import tv_tensors
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError
 from fishnet.images.decoding import Picture, decode_picture
 from fishnet.images.reading import DEFAULT, Reading

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes, composed
 from fishnet.data.base import EncodedSet
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes, composed
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import inside, is_system, refuse_system_place, walk

@@ -7,8 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fishnet.bundle.classes import Classes, labelling, named
 from fishnet.data.base import EncodedSet
-from fishnet.data.labels import Classes, labelling, named
 from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import in_order, split_named
 from fishnet.data.table_files import LABEL, PATH

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from fishnet.bundle.classes import Classes
 from fishnet.data import table
 from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
 from fishnet.data.entries import Entries, hold_out_some
 from fishnet.data.findings import Finding
 from fishnet.data.folder import ImageFolder, beside_splits, split_folders
 from fishnet.data.hub import open_hub
-from fishnet.data.labels import Classes
 from fishnet.data.nearest_layout import NEAREST, nearest_layout
 from fishnet.data.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.shards import open_shards

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.files.reading import read_bytes
 from fishnet.images.decoding import mode_of

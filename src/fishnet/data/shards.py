@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from fishnet.bundle.classes import Classes, Label, labelling
 from fishnet.data.base import EncodedSet
 from fishnet.data.braces import expand_braces
-from fishnet.data.labels import Classes, Label, labelling
 from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -57,7 +57,7 @@ class ShardSet(EncodedSet):
 
     Raises:
         InputError: a shard that is damaged, compressed or missing; a picture without a label; see also
-            :func:`~fishnet.data.labels.labelling`.
+            :func:`~fishnet.bundle.classes.labelling`.
     """
 
     def __init__(

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fishnet.bundle.classes import Classes, labelling, named
 from fishnet.data.base import EncodedSet
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes, labelling, named
 from fishnet.data.resolving import Resolver
 from fishnet.data.several import REFUSED, refuse_several
 from fishnet.data.splits import SPELLED, in_order, split_named
@@ -68,7 +68,7 @@ class TableSet(EncodedSet):
         located: where the images are; by default they are looked for.
 
     Raises:
-        InputError: see :func:`~fishnet.data.labels.labelling`; or none of the images is found.
+        InputError: see :func:`~fishnet.bundle.classes.labelling`; or none of the images is found.
     """
 
     def __init__(

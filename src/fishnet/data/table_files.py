@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from fishnet.data.labels import Label
+from fishnet.bundle.classes import Label
 from fishnet.data.several import REFUSED, refuse_indicators
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import GIB, MIB, open_regular

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.deploy.exported import Exported, Precision
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite

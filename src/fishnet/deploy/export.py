@@ -13,13 +13,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.hub import is_remote, local
 from fishnet.data.base import PictureSet
 from fishnet.deploy.check import LIMITS, Check, compare
 from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
 from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.errors import InputError, WorkError, first_line, nearest
-from fishnet.hub import is_remote, local
 from fishnet.images.decoding import size_of
 from fishnet.inputs import cut, open_picture, to_input
 from fishnet.sources import Source

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import open_regular

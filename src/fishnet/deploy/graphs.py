@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.deploy.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.deploy.folding import folded
 from fishnet.deploy.pooling import replace_pools

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.draw import draw_labels, label_colour
 from fishnet.draw.labels import count_labels
 from fishnet.draw.text import percent

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from fishnet.bundle import HeadConfig
+from fishnet.bundle.bundle import HeadConfig
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -238,7 +238,7 @@ class Task(ABC):
         return {}
 
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
-        """Scores below which results are dropped in use; see :class:`~fishnet.bundle.Bundle`."""
+        """Scores below which results are dropped in use; see :class:`~fishnet.bundle.bundle.Bundle`."""
         return {}
 
     def check(self, sets: Parts, preprocess: Preprocess) -> None:

@@ -19,8 +19,8 @@ from fishnet.backbone.weights import (
     to_native,
     trunk_of,
 )
-from fishnet.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.writing import whole
 from fishnet.images.decoding import mode_of

@@ -24,7 +24,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
-from fishnet.bundle import HeadConfig
+from fishnet.bundle.bundle import HeadConfig
 from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import load_model

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from fishnet.backbone.weights import classifiers
-from fishnet.bundle import HeadConfig
+from fishnet.bundle.bundle import HeadConfig
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet, PictureSet, Transform
-from fishnet.data.labels import Classes
 from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.draw import card

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.draw import card
 from fishnet.errors import WorkError
 from fishnet.tasks.base import Report

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fishnet.bundle import HeadConfig
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import HeadConfig
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ClassRows, Head

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
 from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.pairs import MaskPixels

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
 from fishnet.results import Segmentation
 from fishnet.tasks.engine import to_numpy

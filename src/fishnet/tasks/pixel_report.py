@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import LabelMap, PixelTarget
 from fishnet.tasks.base import Report
 from fishnet.tasks.boundaries import boundary_f1

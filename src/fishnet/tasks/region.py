@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
-from fishnet.data.labels import Classes
 from fishnet.data.regions.anchors import fit_anchors
 from fishnet.data.regions.base import RegionSet, RegionTarget
 from fishnet.data.regions.open import open_regions

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.errors import WorkError

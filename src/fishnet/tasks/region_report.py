@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.labels import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.plausibility import beyond_cap
 from fishnet.tasks.base import Report

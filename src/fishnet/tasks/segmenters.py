@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from fishnet.backbone.blocks import RefiningUnit
 from fishnet.backbone.fishnet import EDGE, FishNet
-from fishnet.bundle import HeadConfig
+from fishnet.bundle.bundle import HeadConfig
 from fishnet.errors import InputError
 from fishnet.images.preprocess import padded
 from fishnet.tasks.base import ClassRows, Head

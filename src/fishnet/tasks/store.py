@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from fishnet.backbone.weights import check_finite, fit, load_weights, read_checkpoint, trunk_of
-from fishnet.bundle import WEIGHTS, Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.bundle import WEIGHTS, Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.hub import local
 from fishnet.errors import InputError
 from fishnet.files.tensors import read_header
-from fishnet.hub import local
 from fishnet.tasks import get_task
 from fishnet.tasks.checked import build_checked
 from fishnet.tasks.model import Model, ModelSpec

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.tasks.base import ClassRows
 from fishnet.tasks.model import Model
 

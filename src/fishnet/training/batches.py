@@ -11,8 +11,8 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, EpochSampler, PictureSet, Seeded, Transform, collate
-from fishnet.data.labels import Classes
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import Lighting, Normalise
 from fishnet.data.workers import prepare_worker

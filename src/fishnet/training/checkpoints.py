@@ -17,8 +17,8 @@ from pytorch_lightning.callbacks.checkpoint import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fishnet.backbone.archives import load_pickle
-from fishnet.bundle import Bundle, write_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.files.values import integer
 from fishnet.tasks.store import save_state

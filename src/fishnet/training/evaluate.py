@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from fishnet.bundle import Bundle
+from fishnet.bundle.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.open import marks
 from fishnet.data.regions.base import RegionSet

@@ -17,13 +17,13 @@ from timm.layers import convert_sync_batchnorm
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.hub import local
 from fishnet.data.base import Batch, PictureSet
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.plausibility import note_lines
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.hub import local
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Task

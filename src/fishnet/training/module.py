@@ -13,8 +13,8 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, mix
-from fishnet.data.labels import Classes
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import whole
 from fishnet.tasks.base import Task

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.coco import CocoPixels, open_coco
 from fishnet.data.pixels.deciding import Choices

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.open import open_pixels
 from fishnet.errors import InputError
 from tests.pixel_makers import mask_folder, save_mask, scenes, voc_folder

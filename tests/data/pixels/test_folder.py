@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.open import looks_like_pixels, open_pixels
 from fishnet.errors import InputError
 from tests.pixel_makers import COLOURS, KINDS, mask_folder, save_mask, scenes

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.maskfiles import open_mask
 from fishnet.data.pixels.masks import Coding
 from fishnet.data.pixels.names import FILES, Legend, read_legend

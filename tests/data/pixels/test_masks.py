@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.maskfiles import Mask, open_mask, packed, read_numbers
 from fishnet.data.pixels.masks import BINARY, Coding
 from fishnet.data.pixels.names import LARGEST, Legend

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import Legend, find_legend, labels_of, read_legend
 from fishnet.errors import InputError
 

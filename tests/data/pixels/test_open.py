@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.open import marks
 from fishnet.data.pixels.open import looks_like_pixels, open_pixels
 from fishnet.errors import InputError

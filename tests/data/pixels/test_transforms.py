@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelSet, PixelTarget
 from fishnet.data.pixels.transforms import TRIES, PixelEvalTransform, PixelTrainTransform
 from fishnet.errors import InputError

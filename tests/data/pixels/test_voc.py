@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.open import looks_like_pixels, open_pixels
 from fishnet.data.pixels.voc import NAMES, voc_colour
 from fishnet.errors import InputError

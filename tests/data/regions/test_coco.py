@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.regions.coco import find_coco, open_coco
 from fishnet.data.regions.coco_shapes import Shapes, packed
 from fishnet.data.regions.coco_stream import read_entries

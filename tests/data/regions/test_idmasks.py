@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.regions.idmasks import find_masks, open_masks, read_ids
 from fishnet.errors import InputError
 from tests.region_makers import mask_folder, scenes

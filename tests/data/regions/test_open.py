@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.open import class_grounds, marks
 from fishnet.data.regions.open import looks_like_regions, open_regions
 from fishnet.errors import InputError

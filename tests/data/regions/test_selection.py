@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.regions.open import open_regions
 from fishnet.errors import InputError

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
-from fishnet.data.labels import Classes
 from fishnet.data.photometric import distort
 from fishnet.data.regions.base import RegionSet, RegionTarget
 from fishnet.data.regions.objects import Objects

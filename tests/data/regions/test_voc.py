@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.regions.voc import find_voc, open_voc
 from fishnet.data.regions.voc_xml import read_xml
 from fishnet.errors import InputError

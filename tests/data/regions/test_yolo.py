@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.open import looks_like_pixels
 from fishnet.data.regions.yolo import find_yolo, open_yolo, read_yaml
 from fishnet.errors import InputError

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle import Bundle, is_bundle
-from fishnet.data.labels import Classes
+from fishnet.bundle.bundle import Bundle, is_bundle
+from fishnet.bundle.classes import Classes
+from fishnet.bundle.hub import is_remote, local
 from fishnet.errors import InputError, nearest
-from fishnet.hub import is_remote, local
 from fishnet.images.preprocess import DIVISOR, Preprocess
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def subject(model: str, plan: Plan) -> Subject:
 
 
 def _of_bundle(model: str, plan: Plan) -> Subject:
-    from fishnet.bundle import read_bundle
+    from fishnet.bundle.bundle import read_bundle
 
     path = local(model)
     bundle = read_bundle(path)

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import LARGEST, Legend, class_lines, find_legend
 from fishnet.data.pixels.pairs import Found, paired, part_places
 from fishnet.errors import InputError

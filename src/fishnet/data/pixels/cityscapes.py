@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import MaskEntry, child, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, Pairs

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.files import FilePixels

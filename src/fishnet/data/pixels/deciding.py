@@ -6,8 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.pixels.masks import BINARY
 from fishnet.data.pixels.names import Legend

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.pixels.deciding import Choices
 from fishnet.data.pixels.files import FilePixels

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.data.problems import complain
 from fishnet.errors import InputError, nearest

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.pixels import ade, cityscapes, coco, drawn, folder, voc

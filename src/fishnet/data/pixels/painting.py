@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.regions.objects import Objects
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.base import LabelMap
 from fishnet.data.pixels.deciding import DEFAULT_THRESHOLD, Choices, Decision, Masks, decide
 from fishnet.data.pixels.files import FilePixels

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.pixels.names import Legend, find_legend
 from fishnet.data.pixels.pairs import Found, lists_in, paired
 from fishnet.errors import InputError

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import because, complain
 from fishnet.data.regions.boxrows import SUFFIXES, BoxRows, Columns, columns_in
 from fishnet.data.regions.files import FileRegions

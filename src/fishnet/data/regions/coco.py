@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import child, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.coco_files import Listed, Located, locate
 from fishnet.data.regions.coco_table import CocoTable

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.coco_shapes import Shape, Shapes, packed
 from fishnet.data.regions.coco_stream import Entry, read_entries

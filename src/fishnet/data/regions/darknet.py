@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import child, lines_of, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.regions.yolo import YoloRegions
 from fishnet.data.regions.yolo_yaml import YoloFile
 from fishnet.data.splits import in_order, split_named

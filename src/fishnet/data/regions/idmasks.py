@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmaps import instances

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import because, complain
 from fishnet.data.regions.bitmaps import BitmapReader
 from fishnet.data.regions.image_places import ImagePlaces

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions
 from fishnet.data.regions.idmasks import ONLY, read_ids

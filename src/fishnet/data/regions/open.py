@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.open import found_in, parts_of
 from fishnet.data.regions import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo

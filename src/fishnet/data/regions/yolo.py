@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.bundle.classes import Classes
 from fishnet.data.files import lines_of, upright_size
 from fishnet.data.findings import Finding
-from fishnet.data.labels import Classes
 from fishnet.data.problems import complain
 from fishnet.data.regions.files import FileRegions, outline_area
 from fishnet.data.regions.objects import Objects

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.documents import read_yaml as read_plain

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fishnet.data.labels import Classes
+from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import MIB, is_regular, open_regular, read_bytes

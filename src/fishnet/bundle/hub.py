@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fishnet.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
+from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
 
