@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import padded
+from fishnet.recipes.recipe import Recipe, load_recipe
 from fishnet.tasks.detectors import DetectorSpec
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.training.recipe import Recipe, load_recipe
 
 CLASSES = 80  # COCO's
 

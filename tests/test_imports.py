@@ -18,7 +18,7 @@ LIGHT = (
     "fishnet.sources", "fishnet.inputs", "fishnet.images",
     "fishnet.images.opening", "fishnet.images.remote", "fishnet.options", "fishnet.blending",
     "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",
-    "fishnet.training", "fishnet.training.recipe", "fishnet.cli", "fishnet.cli.train",
+    "fishnet.training", "fishnet.recipes.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent

@@ -11,9 +11,9 @@ from torch import nn
 
 import fishnet
 from fishnet.bundle.bundle import read_bundle
+from fishnet.recipes.recipe import Recipe
 from fishnet.training.history import read_history
 from fishnet.training.processes import Processes, find_processes
-from fishnet.training.recipe import Recipe
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import split_folder

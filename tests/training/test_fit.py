@@ -20,6 +20,7 @@ from fishnet.cli import main
 from fishnet.data.folder import ImageFolder
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks import get_task
 from fishnet.tasks.image import CrossEntropy
 from fishnet.tasks.store import load_model
@@ -28,7 +29,6 @@ from fishnet.training.batches import preprocess_of
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 from fishnet.training.optimise import schedule_of
-from fishnet.training.recipe import Recipe
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import image_folder, picture

@@ -17,6 +17,7 @@ from fishnet.cli import main
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
@@ -25,7 +26,6 @@ from fishnet.tasks.pixel_report import PixelReport
 from fishnet.tasks.store import load_model
 from fishnet.training.evaluate import evaluate
 from fishnet.training.history import read_history
-from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.pixel_makers import KINDS, SIZE, mask_folder, save_mask, scene, scenes

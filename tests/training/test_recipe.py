@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from fishnet.errors import InputError
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks import TASKS
 from fishnet.training import fit as fitting
-from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.conftest import Run
 
 KEYS = [field.name for field in dataclasses.fields(Recipe)]

@@ -18,6 +18,7 @@ from fishnet.cli import main
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.predict import Predictor
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.results import Detections
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
@@ -27,7 +28,6 @@ from fishnet.tasks.store import load_model
 from fishnet.training.evaluate import evaluate
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
-from fishnet.training.recipe import Recipe, keys_of, load_recipe, recipe_names
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.region_makers import (

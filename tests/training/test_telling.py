@@ -10,8 +10,8 @@ from subprocess import Popen
 import pytest
 import yaml
 
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
 from fishnet.training.estimate import Estimate
-from fishnet.training.recipe import Recipe, keys_of, load_recipe
 from tests.conftest import Run, fast
 from tests.training.runs import ROOT, python
 

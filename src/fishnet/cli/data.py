@@ -205,7 +205,7 @@ def show(
     out
         The sheet.
     """
-    from fishnet.training.recipe import load_recipe
+    from fishnet.recipes.recipe import load_recipe
 
     if count < 1:
         raise InputError(f"--count {count}: must be 1 or more")

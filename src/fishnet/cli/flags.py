@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from fishnet.training.recipe import Recipe, keys_of
+from fishnet.recipes.recipe import Recipe, keys_of
 
 Codes = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)]
 """Codes of findings, with commas or blanks between: :func:`~fishnet.data.findings.parse_codes` reads them."""

@@ -26,9 +26,9 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     from fishnet.data.samples import FASHION_MNIST, FashionMNIST
     from fishnet.draw import sheet
     from fishnet.predict import load
+    from fishnet.recipes.recipe import load_recipe
     from fishnet.training.evaluate import evaluate
     from fishnet.training.fit import fit
-    from fishnet.training.recipe import load_recipe
 
     out = _free(out)
     recipe = load_recipe("classify", "quickstart", {} if epochs is None else {"epochs": epochs})

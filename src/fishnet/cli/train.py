@@ -16,7 +16,7 @@ from fishnet.bundle.hub import local
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
-from fishnet.training.recipe import keys_of, load_recipe
+from fishnet.recipes.recipe import keys_of, load_recipe
 
 RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",

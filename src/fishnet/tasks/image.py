@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torchmetrics import MetricCollection
 
-    from fishnet.training.recipe import Recipe
+    from fishnet.recipes.recipe import Recipe
 
 
 class ScoreLayer(Head):

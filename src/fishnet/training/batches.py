@@ -19,9 +19,9 @@ from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError, nearest
 from fishnet.images.decoding import as_view
 from fishnet.images.preprocess import Preprocess
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.base import Task
 from fishnet.training.processes import Processes
-from fishnet.training.recipe import Recipe
 
 _GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statistics
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from fishnet.data.base import Batch
 from fishnet.errors import InputError
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.engine import pick_device
 from fishnet.training.module import Training, moved, total
-from fishnet.training.recipe import Recipe
 
 _MACS = 100e9  # of one timed forward pass: some seconds on a slow CPU
 _STEPS = 3

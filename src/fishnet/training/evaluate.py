@@ -17,10 +17,10 @@ from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.predict import Predictor
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
 from fishnet.training.batches import loader
-from fishnet.training.recipe import Recipe, keys_of
 
 _KEPT = (
     "seed",

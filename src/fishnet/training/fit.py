@@ -25,6 +25,7 @@ from fishnet.data.plausibility import note_lines
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Task
 from fishnet.tasks.engine import pick_device
@@ -49,7 +50,6 @@ from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position, Training
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
 from fishnet.training.processes import Processes, find_processes, strategy_of
-from fishnet.training.recipe import Recipe
 from fishnet.training.telling import Telling
 
 RECIPE = "recipe.yaml"

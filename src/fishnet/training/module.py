@@ -17,12 +17,12 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, mix
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import whole
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.base import Task
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import current_names
 from fishnet.training.batches import Prepare
 from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
-from fishnet.training.recipe import Recipe
 
 _ADVICE = "try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
 

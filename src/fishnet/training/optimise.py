@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from fishnet.errors import InputError, nearest
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.model import Model
-from fishnet.training.recipe import Recipe
 
 _SCHEDULES = {"cosine": "cosine", "step": "step", "milestones": "multistep", "constant": "step"}
 

@@ -9,7 +9,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from fishnet.errors import InputError
-from fishnet.training.recipe import Recipe
+from fishnet.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True)
