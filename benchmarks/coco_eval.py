@@ -23,7 +23,7 @@ from pycocotools.cocoeval import COCOeval
 from fishnet.bundle.classes import Classes
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.images.rle import runs
-from fishnet.results import Cutout, Detections
+from fishnet.prediction.results import Cutout, Detections
 from fishnet.tasks.region_metrics import Compared, Kind, coco_table, table_of
 
 CLASSES, SIZE = 80, (480, 640)  # COCO's classes and its commonest size

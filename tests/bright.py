@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 
 Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2, px
 CLASSES = Classes(("red", "green"), (30, 7))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 
 CLASSES = Classes(("background", "red", "green"), (0, 30, 7))
 

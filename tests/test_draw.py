@@ -8,13 +8,22 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw import card, colour_of, draw_labels, draw_objects, font, label_colour, score_panel, sheet
-from fishnet.draw.labels import count_labels
-from fishnet.draw.objects import _label
-from fishnet.draw.panels import _BAR
-from fishnet.draw.text import fitted, in_rows
 from fishnet.errors import InputError
-from fishnet.results import Cutout
+from fishnet.prediction.drawing import (
+    card,
+    colour_of,
+    draw_labels,
+    draw_objects,
+    font,
+    label_colour,
+    score_panel,
+    sheet,
+)
+from fishnet.prediction.drawing.labels import count_labels
+from fishnet.prediction.drawing.objects import _label
+from fishnet.prediction.drawing.panels import _BAR
+from fishnet.prediction.drawing.text import fitted, in_rows
+from fishnet.prediction.results import Cutout
 
 SIZE = (400, 100)
 
@@ -285,7 +294,7 @@ def test_a_picture_is_drawn_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     whole = np.asarray(draw_labels(COLOURED, labels, NAMES))
     counts = count_labels(labels)
     for block in (1, 6000, 77_000):
-        monkeypatch.setattr("fishnet.draw.labels._BLOCK", block)
+        monkeypatch.setattr("fishnet.prediction.drawing.labels._BLOCK", block)
         np.testing.assert_array_equal(np.asarray(draw_labels(COLOURED, labels, NAMES)), whole)
         np.testing.assert_array_equal(count_labels(labels), counts)
     assert counts.tolist() == np.bincount(labels.ravel(), minlength=256).tolist()

@@ -21,7 +21,7 @@ from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, is_bundle, read_bundl
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.images.preprocess import Preprocess
-from fishnet.results import Classification
+from fishnet.prediction.results import Classification
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.makers import picture

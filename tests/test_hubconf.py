@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fishnet.backbone import SPECS
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from tests.makers import picture
 
 REPO = str(Path(__file__).parents[1])

@@ -14,10 +14,10 @@ HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "m
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.files.documents", "fishnet.data", "fishnet.data.findings",
     "fishnet.bundle.classes", "fishnet.images.decoding", "fishnet.images.preprocess",
-    "fishnet.draw", "fishnet.results", "fishnet.tiling", "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.hub",
-    "fishnet.sources", "fishnet.inputs", "fishnet.images",
-    "fishnet.images.opening", "fishnet.images.remote", "fishnet.options", "fishnet.blending",
-    "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.predict",
+    "fishnet.prediction.drawing", "fishnet.prediction.results", "fishnet.prediction.tiling", "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.hub",
+    "fishnet.prediction.sources", "fishnet.prediction.inputs", "fishnet.images",
+    "fishnet.images.opening", "fishnet.images.remote", "fishnet.prediction.options", "fishnet.prediction.blending",
+    "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.prediction.predictor",
     "fishnet.training", "fishnet.recipes.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip

@@ -16,9 +16,9 @@ from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, NotFiniteError, WorkError
 from fishnet.images.preprocess import Preprocess
-from fishnet.predict import Predictor, load
-from fishnet.results import Classification
-from fishnet.sources import Failure, find_sources
+from fishnet.prediction.predictor import Predictor, load
+from fishnet.prediction.results import Classification
+from fishnet.prediction.sources import Failure, find_sources
 from fishnet.tasks.store import build_from, save_weights
 from tests.makers import picture
 

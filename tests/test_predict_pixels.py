@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.blending import Mosaic
 from fishnet.errors import InputError
-from fishnet.predict import Predictor
-from fishnet.results import Segmentation
-from fishnet.sources import Failure
-from fishnet.tiling import tiles
+from fishnet.prediction.blending import Mosaic
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.results import Segmentation
+from fishnet.prediction.sources import Failure
+from fishnet.prediction.tiling import tiles
 from tests.bright import Rectangle, scene
 from tests.pixelwise import CLASSES, Pixelwise, pixelwise
 
@@ -96,7 +96,7 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
 def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
-    from fishnet.predict import load
+    from fishnet.prediction.predictor import load
     from fishnet.tasks.segmenters import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 
@@ -184,8 +184,8 @@ def test_no_more_than_a_band_of_a_mosaic_is_kept() -> None:
 
 @pytest.mark.parametrize("tile", [None, 64])
 def test_a_large_picture_in_its_own_size_is_tiled_by_itself(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fishnet.predict.LARGEST", 200 * 200)
-    monkeypatch.setattr("fishnet.predict._TILE", 96)
+    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
+    monkeypatch.setattr("fishnet.prediction.predictor._TILE", 96)
     predictor = pixelwise(64, "native", Pixelwise())
     for size, largest in (((200, 200), 224), ((250, 200), 256)):
         picture = noise(*size)
@@ -203,7 +203,7 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
         def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
             return self(batch), batch.mean((2, 3))
 
-    monkeypatch.setattr("fishnet.predict.LARGEST", 100 * 100)
+    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 100 * 100)
     for i, side in enumerate((64, 200)):
         Image.fromarray(noise(side, side)).save(tmp_path / f"{i}.png")
     vectors: dict[str, NDArray[np.float32]] = {}
@@ -216,8 +216,8 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
 def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     from fishnet.bundle.classes import Classes
 
-    monkeypatch.setattr("fishnet.predict.LARGEST", 200 * 200)
-    monkeypatch.setattr("fishnet.predict._TILE", 96)
+    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
+    monkeypatch.setattr("fishnet.prediction.predictor._TILE", 96)
     many = pixelwise(32, "native", Pixelwise(), Classes.of(map(str, range(64))))
     assert many.own_tiling((100, 199)) is None
     assert many.own_tiling((100, 201)) == (128, 0.2)

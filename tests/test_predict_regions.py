@@ -10,9 +10,9 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.images.video import VideoWriter
-from fishnet.predict import Predictor
-from fishnet.results import Detections
-from fishnet.sources import Failure, find_sources
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.results import Detections
+from fishnet.prediction.sources import Failure, find_sources
 from tests.bright import BrightRectangles, Rectangle, bright, scene
 
 PAIR: tuple[tuple[Rectangle, str], ...] = (((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green"))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.draw import label_colour
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Placement, Preprocess
-from fishnet.results import RESULTS, Classification, Detections, Result, Segmentation
+from fishnet.prediction.drawing import label_colour
+from fishnet.prediction.results import RESULTS, Classification, Detections, Result, Segmentation
 from fishnet.tasks import TASKS
 
 TABLE = Classes(("ant", "bee", "cat", "dog"), (11, 7, 90, 1))

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
-from fishnet.results import Cutout, Detections
-from fishnet.tiling import Tile, merge, tiles
+from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.tiling import Tile, merge, tiles
 
 TABLE = Classes.of(["cell", "tree", "car"])
 SIZE = (300, 400)

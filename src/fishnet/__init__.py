@@ -10,12 +10,12 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from fishnet.backbone.registry import create_model, list_models
-    from fishnet.predict import load
+    from fishnet.prediction.predictor import load
 
 _HOMES = {
     "create_model": "fishnet.backbone.registry",
     "list_models": "fishnet.backbone.registry",
-    "load": "fishnet.predict",
+    "load": "fishnet.prediction.predictor",
 }
 
 __all__ = ["__version__", "create_model", "list_models", "load"]

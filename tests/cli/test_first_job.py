@@ -13,7 +13,7 @@ from PIL import Image
 
 import fishnet
 from fishnet.bundle.bundle import read_bundle
-from fishnet.results import Classification
+from fishnet.prediction.results import Classification
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

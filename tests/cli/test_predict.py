@@ -9,7 +9,7 @@ import pytest
 
 import fishnet
 from fishnet.errors import InputError
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
 from tests.makers import picture

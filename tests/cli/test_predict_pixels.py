@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from tests.bright import scene
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
@@ -23,7 +23,7 @@ RED, GREEN = ((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green")
 
 def use(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """Makes every bundle this model."""
-    monkeypatch.setattr("fishnet.predict.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
     return predictor
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from tests.bright import bright, scene
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
@@ -23,7 +23,7 @@ TWO = (((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green"), ((5, 40, 20, 50),
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """What every bundle is, here."""
     predictor = bright(64, request.param == "instances", thresholds={"score": 0.5})
-    monkeypatch.setattr("fishnet.predict.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
     return predictor
 
 

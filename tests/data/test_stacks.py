@@ -22,7 +22,7 @@ from fishnet.images.decoding import as_view, read_picture
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.scanning import find_pictures
 from fishnet.images.stacks import to_pixels
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 
 KINDS = {"u": 1, "i": 2, "f": 3}
 

@@ -15,9 +15,9 @@ from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.deploy.graphs import ways, write_onnx, write_openvino, write_pt2
 from fishnet.deploy.runtime import read_exported
-from fishnet.inputs import to_input
-from fishnet.predict import Predictor
-from fishnet.results import Classification, Detections, Result, Segmentation
+from fishnet.prediction.inputs import to_input
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.results import Classification, Detections, Result, Segmentation
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.store import save_weights
 from tests import makers, pixel_makers, region_makers

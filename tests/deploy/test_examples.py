@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import fishnet
-from fishnet.results import Classification, Detections, Segmentation
+from fishnet.prediction.results import Classification, Detections, Segmentation
 from tests.deploy.files import Store, pictures, store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

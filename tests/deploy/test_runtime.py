@@ -19,8 +19,8 @@ from fishnet.deploy.exported import Exported
 from fishnet.deploy.graphs import Raw, describe_onnx, rewrite
 from fishnet.deploy.runtime import RuntimeEngine, open_engine, read_exported
 from fishnet.errors import InputError
-from fishnet.predict import Predictor
-from fishnet.results import Classification, Detections, Segmentation
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.results import Classification, Detections, Segmentation
 from fishnet.tasks.detectors import OneStage
 from fishnet.training.evaluate import evaluate
 from tests import makers, pixel_makers, region_makers

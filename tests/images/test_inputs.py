@@ -15,7 +15,7 @@ from fishnet.cli import main
 from fishnet.errors import InputError
 from fishnet.images.geo import TAGS, georeference, save_georeferenced
 from fishnet.images.preprocess import Preprocess
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from tests.hostile.images import saved
 from tests.hostile.tiny import tiny
 from tests.makers import picture

@@ -15,8 +15,8 @@ from fishnet.errors import InputError
 from fishnet.images import remote
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.remote import download, is_address
-from fishnet.predict import Predictor
-from fishnet.sources import find_sources
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.sources import find_sources
 from tests.hostile.images import EPS, saved
 from tests.makers import picture
 

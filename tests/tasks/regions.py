@@ -16,7 +16,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects
 from fishnet.images.preprocess import Placement
-from fishnet.results import Cutout, Detections
+from fishnet.prediction.results import Cutout, Detections
 
 Numbers = np.random.Generator
 

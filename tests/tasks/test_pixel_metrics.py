@@ -11,7 +11,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import WorkError
 from fishnet.images.preprocess import Placement
-from fishnet.results import Segmentation
+from fishnet.prediction.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.boundaries import boundary_f1
 from fishnet.tasks.pixel_metrics import PixelMetric, label_map_of

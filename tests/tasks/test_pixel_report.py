@@ -14,7 +14,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import InputError, WorkError
-from fishnet.results import Segmentation
+from fishnet.prediction.results import Segmentation
 from fishnet.tasks.boundaries import boundary_f1
 from fishnet.tasks.pixel_metrics import PixelMetric
 from fishnet.tasks.pixel_report import PixelReport

@@ -14,7 +14,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError, WorkError
-from fishnet.results import Detections
+from fishnet.prediction.results import Detections
 from fishnet.tasks.region_matches import THRESHOLDS, Matches, matched
 from fishnet.tasks.region_metrics import Compared, coco_table, table_of
 from fishnet.tasks.region_report import RegionReport

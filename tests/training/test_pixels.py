@@ -16,9 +16,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.cli import main
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
+from fishnet.prediction.results import Segmentation
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
-from fishnet.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec

@@ -116,9 +116,9 @@ def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], 
         out: the file; its folder is made.
         draw: of a set the image by index, with its target; InputError leaves it out.
     """
-    from fishnet.draw import card, sheet
-    from fishnet.draw.text import DARK
     from fishnet.errors import InputError
+    from fishnet.prediction.drawing import card, sheet
+    from fishnet.prediction.drawing.text import DARK
 
     every = [(name, index) for name, pictures in parts.items() for index in range(len(pictures))]
     cards = []

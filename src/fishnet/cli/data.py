@@ -213,7 +213,7 @@ def show(
         raise InputError(f"--out {out}: must end in {', '.join(ENDINGS)}")
     task = task or _task_of(data)
     settings = load_recipe(task, recipe, given_of(flags))
-    from fishnet.draw import sheet
+    from fishnet.prediction.drawing import sheet
     from fishnet.tasks import get_task
     from fishnet.training.batches import shown
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fishnet.cli.check_tables import aligned, classes_table, pictures_table
-from fishnet.draw.text import percent
+from fishnet.prediction.drawing.text import percent
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -45,8 +45,8 @@ def _class(part: "PixelPart", name: str) -> str:
 
 def draw(pictures: "PixelSet", index: int) -> "Image.Image":
     """An image tinted by its label map. Raises InputError where either cannot be read."""
-    from fishnet.draw import draw_labels
     from fishnet.images.decoding import as_view
+    from fishnet.prediction.drawing import draw_labels
 
     picture, labels = pictures.read(index)
     return draw_labels(as_view(picture), labels, pictures.classes.names)

@@ -12,7 +12,7 @@ from fishnet.errors import InputError
 
 if TYPE_CHECKING:
     from fishnet.cli.writers import ImageIds
-    from fishnet.predict import Predictor
+    from fishnet.prediction.predictor import Predictor
 
 _FLAGS = {"k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap", "tta": "--tta"}
 
@@ -91,8 +91,8 @@ def predict(
     """
     from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.cli.writers import ImageIds, Writer, check_ids
-    from fishnet.predict import load
-    from fishnet.sources import Failure, find_sources
+    from fishnet.prediction.predictor import load
+    from fishnet.prediction.sources import Failure, find_sources
 
     _check_words(sources)
     if any(number is not None and number < 1 for number in (top, batch_size, max_pixels)):

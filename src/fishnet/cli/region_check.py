@@ -38,8 +38,8 @@ def tables(data: str, parts: "Mapping[str, RegionPart]") -> list[str]:
 
 def draw(pictures: "RegionSet", index: int) -> "Image.Image":
     """A picture with its boxes as annotated. Raises InputError where either cannot be read."""
-    from fishnet.draw import draw_objects
     from fishnet.images.decoding import as_view, decode_picture
+    from fishnet.prediction.drawing import draw_objects
 
     image = as_view(decode_picture(pictures.encoded(index), pictures.channels, pictures.source(index)))
     objects = pictures.objects(index).clean((image.height, image.width))

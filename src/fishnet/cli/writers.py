@@ -23,8 +23,8 @@ from fishnet.images.reading import Reading
 from fishnet.images.remote import is_address
 from fishnet.images.tiff import Directory
 from fishnet.images.video import VideoWriter, frame_of, frames, is_video, rate_of
-from fishnet.results import Detections, Result, Segmentation
-from fishnet.results.segmentation import index_mode
+from fishnet.prediction.results import Detections, Result, Segmentation
+from fishnet.prediction.results.segmentation import index_mode
 
 
 class Writer:
@@ -146,7 +146,7 @@ class Overlays:
 def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     """A picture to draw on: in colour where it has any, also for a model of grey input."""
     from fishnet.images.decoding import as_view, decode_picture
-    from fishnet.inputs import content_of
+    from fishnet.prediction.inputs import content_of
 
     encoded = content_of(source)
     with suppress(InputError):  # of other channels than 1 and 3

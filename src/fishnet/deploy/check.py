@@ -16,9 +16,9 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.deploy.exported import Exported, Precision
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
-from fishnet.inputs import Input, open_picture, to_input
-from fishnet.results import RESULTS, Cutout, Detections
-from fishnet.sources import Source
+from fishnet.prediction.inputs import Input, open_picture, to_input
+from fishnet.prediction.results import RESULTS, Cutout, Detections
+from fishnet.prediction.sources import Source
 from fishnet.tasks.detectors import DetectorSpec
 
 Engine = Callable[[NDArray[np.float32]], Any]
@@ -130,8 +130,8 @@ def compare(it: Exported, one: Engine, other: Engine, pictures: Sequence[Source]
 
     Args:
         it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
-        one, other: see :class:`~fishnet.predict.Predictor`; the first one is right.
-        pictures: one at least, as :meth:`~fishnet.predict.Predictor.predict` takes them; files are decoded for each.
+        one, other: see :class:`~fishnet.prediction.predictor.Predictor`; the first one is right.
+        pictures: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded for each.
         limits: see there.
 
     Raises:

@@ -21,11 +21,11 @@ from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
 from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.images.decoding import size_of
-from fishnet.inputs import cut, open_picture, to_input
-from fishnet.sources import Source
+from fishnet.prediction.inputs import cut, open_picture, to_input
+from fishnet.prediction.sources import Source
+from fishnet.prediction.tiling import tiles
 from fishnet.tasks.base import Parts
 from fishnet.tasks.model import Model
-from fishnet.tiling import tiles
 
 NEEDED: dict[Format, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -176,7 +176,7 @@ def _files(path: Path) -> list[Path]:
 def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
     from fishnet.images.video import is_video
-    from fishnet.sources import find_sources
+    from fishnet.prediction.sources import find_sources
 
     if wish.pictures:
         files = [file for file in find_sources(wish.pictures) if not is_video(file)]
@@ -201,7 +201,7 @@ def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[st
 
 def _piece(bundle: Bundle, source: Source) -> Source:
     """A picture as it is, or one tile of a picture that is predicted in tiles. Raises InputError where unreadable."""
-    from fishnet.predict import Predictor
+    from fishnet.prediction.predictor import Predictor
 
     picture = open_picture(source, bundle.preprocess)
     size = size_of(picture)
@@ -362,7 +362,7 @@ def _quantised(
 
 
 def _measured(bundle: Bundle, file: Path, data: str, split: str | None) -> dict[str, float]:
-    from fishnet.predict import Predictor
+    from fishnet.prediction.predictor import Predictor
     from fishnet.training.evaluate import evaluate
 
     return evaluate(Predictor(bundle, _engine(file)), data, split=split).metrics

@@ -1,6 +1,6 @@
 """Engines for exported files without torch: onnxruntime for ONNX, OpenVINO for its IR.
 
-Both take what :class:`~fishnet.predict.Predictor` gives an engine, and give what the torch engine gives.
+Both take what :class:`~fishnet.prediction.predictor.Predictor` gives an engine, and give what the torch engine gives.
 """
 
 import os
@@ -42,7 +42,7 @@ class RuntimeEngine:
         """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
 
         Of classifiers (batch, classes) and of segmenters (batch, classes, height, width) logits, float32; of detectors
-        a list of dicts, see :meth:`fishnet.results.Detections.from_raw`. A file that takes one picture is run once for
+        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one picture is run once for
         each.
 
         Raises:

@@ -15,9 +15,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet, PictureSet, Transform
 from fishnet.data.open import open_labelled
 from fishnet.data.transforms import EvalTransform, TrainTransform
-from fishnet.draw import card
-from fishnet.draw.text import DARK
 from fishnet.images.preprocess import Preprocess
+from fishnet.prediction.drawing import card
+from fishnet.prediction.drawing.text import DARK
 from fishnet.tasks.base import ClassRows, Head, Report, Task
 from fishnet.tasks.trunk import Features, Trunk, Wants
 from fishnet.tasks.weighting import class_weights

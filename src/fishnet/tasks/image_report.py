@@ -11,8 +11,8 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.draw import card
 from fishnet.errors import WorkError
+from fishnet.prediction.drawing import card
 from fishnet.tasks.base import Report
 from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.image_figures import BINS, Calibration, draw_reliability

@@ -12,9 +12,9 @@ from fishnet.data.pixels.open import open_pixels
 from fishnet.data.pixels.pairs import MaskPixels
 from fishnet.data.pixels.plausibility import split_counts
 from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
-from fishnet.draw import draw_labels
 from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
+from fishnet.prediction.drawing import draw_labels
 from fishnet.tasks.base import Parts, Report, Task
 from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
 from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet

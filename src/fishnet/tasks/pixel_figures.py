@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 
 from fishnet.data.pixels.base import IGNORE, LabelMap
 from fishnet.data.views import View
-from fishnet.draw import card, draw_labels
-from fishnet.draw.text import DARK, Entry, enlargement, legend_page
+from fishnet.prediction.drawing import card, draw_labels
+from fishnet.prediction.drawing.text import DARK, Entry, enlargement, legend_page
 from fishnet.tasks.report_files import RIGHT, SIDE, WRONG
 
 _UNKNOWN = (70, 90, 160)  # ignored px, where errors are shown

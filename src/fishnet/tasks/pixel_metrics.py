@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
-from fishnet.results import Segmentation
+from fishnet.prediction.results import Segmentation
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.report_files import shares
 
@@ -27,7 +27,7 @@ def label_map_of(output: Any, target: PixelTarget, classes: Classes) -> LabelMap
 
     Args:
         output: (classes, height, width) logits over the input, tensor or array, perhaps padded right and below; or what
-            was made of them already, a :class:`~fishnet.results.Segmentation`.
+            was made of them already, a :class:`~fishnet.prediction.results.Segmentation`.
         target: with the placement.
         classes: of the model.
 

@@ -13,10 +13,10 @@ from fishnet.data.regions.base import RegionSet, RegionTarget
 from fishnet.data.regions.open import open_regions
 from fishnet.data.regions.plausibility import CAP, beyond_cap, stated_counts
 from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
-from fishnet.draw import draw_objects
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.results import Cutout
+from fishnet.prediction.drawing import draw_objects
+from fishnet.prediction.results import Cutout
 from fishnet.tasks.base import Report, Task
 from fishnet.tasks.cascade import Cascade, MaskCascade
 from fishnet.tasks.detectors import (

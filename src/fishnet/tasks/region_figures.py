@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.regions.objects import Segmentation
-from fishnet.draw import card, draw_objects
-from fishnet.results import Cutout
+from fishnet.prediction.drawing import card, draw_objects
+from fishnet.prediction.results import Cutout
 from fishnet.tasks.region_matches import THRESHOLDS, Counts, Matches, matched, ratios
 from fishnet.tasks.region_metrics import RECALLS, CocoTable, Compared, Kind
 from fishnet.tasks.report_files import BLUE, RED, RIGHT, SIDE, WRONG, save, short

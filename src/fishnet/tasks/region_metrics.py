@@ -18,7 +18,7 @@ from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.errors import WorkError
 from fishnet.images.rle import runs
-from fishnet.results import Cutout, Detections
+from fishnet.prediction.results import Cutout, Detections
 from fishnet.tasks.engine import to_numpy
 
 Kind = Literal["box", "mask"]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.data.base import PictureSet
-from fishnet.draw import sheet
 from fishnet.errors import InputError
 from fishnet.files.text import cell, printable
 from fishnet.files.writing import whole, write_bytes
 from fishnet.images.decoding import as_view
+from fishnet.prediction.drawing import sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from fishnet.data.regions.base import RegionSet
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
-from fishnet.predict import Predictor
+from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
@@ -115,7 +115,7 @@ def evaluate(
         classes: names of the classes to measure on; by default all that the model knows.
         batch_size: pictures computed at once; by default the predictor's.
         workers: of the loader.
-        tile, overlap, tta: as for :meth:`~fishnet.predict.Predictor.predict`, for tasks that know them.
+        tile, overlap, tta: as for :meth:`~fishnet.prediction.predictor.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
         most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
         ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from fishnet.draw.text import DARK, LIGHT, fitted, font
+from fishnet.prediction.drawing.text import DARK, LIGHT, fitted, font
 
 _BAR = (72, 149, 239)
 _LEAST = 240  # width of a readable panel, px

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.draw import draw_objects
 from fishnet.errors import InputError
 from fishnet.images import rle
-from fishnet.results.base import upright
+from fishnet.prediction.drawing import draw_objects
+from fishnet.prediction.results.base import upright
 
 if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement
@@ -219,7 +219,7 @@ class Detections:
         return f"{total}: {', '.join(parts)}" if parts else "no objects"
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The picture with its objects marked, above a legend; see :func:`fishnet.draw.draw_objects`.
+        """The picture with its objects marked, above a legend; see :func:`fishnet.prediction.drawing.draw_objects`.
 
         Args:
             image: the picture that was predicted, upright or with its EXIF orientation.

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.draw import draw_labels, label_colour
-from fishnet.draw.labels import count_labels
-from fishnet.draw.text import percent
 from fishnet.errors import InputError, WorkError
-from fishnet.results.base import upright
+from fishnet.prediction.drawing import draw_labels, label_colour
+from fishnet.prediction.drawing.labels import count_labels
+from fishnet.prediction.drawing.text import percent
+from fishnet.prediction.results.base import upright
 
 if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement
@@ -106,7 +106,7 @@ class Segmentation:
         return shown + (f", {len(rows) - most} more" if len(rows) > most else "")
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The picture tinted by class, above a legend; see :func:`fishnet.draw.draw_labels`.
+        """The picture tinted by class, above a legend; see :func:`fishnet.prediction.drawing.draw_labels`.
 
         Args:
             image: the picture that was predicted, upright or with its EXIF orientation.

@@ -7,8 +7,8 @@ edges that lie within the picture: what a model says near an edge, it says witho
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.results.segmentation import bands, largest, resized
-from fishnet.tiling import Tile
+from fishnet.prediction.results.segmentation import bands, largest, resized
+from fishnet.prediction.tiling import Tile
 
 
 class Mosaic:
@@ -30,7 +30,7 @@ class Mosaic:
         """One tile.
 
         Args:
-            tile: as :func:`~fishnet.tiling.tiles` gives them: all of one size, and none further up than one before it.
+            tile: as :func:`~fishnet.prediction.tiling.tiles` gives them: all of one size, and none further up than one before it.
             likely: (classes, height, width) probabilities over the tile, of any size.
         """
         top, left, bottom, right = tile

@@ -8,7 +8,6 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.blending import Mosaic
 from fishnet.bundle.bundle import Bundle, is_bundle, look_at
 from fishnet.bundle.hub import local
 from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
@@ -16,12 +15,13 @@ from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.images.decoding import Picture, size_of
 from fishnet.images.preprocess import LARGEST
-from fishnet.inputs import KINDS, Input, cut, is_single, open_picture, to_input
-from fishnet.options import OPTIONS, OVERLAP, Asked
-from fishnet.results import RESULTS, Detections, Result, Segmentation
-from fishnet.results.segmentation import probabilities, resized
-from fishnet.sources import Failure, Source, each_picture
-from fishnet.tiling import Tile, merge, tiles
+from fishnet.prediction.blending import Mosaic
+from fishnet.prediction.inputs import KINDS, Input, cut, is_single, open_picture, to_input
+from fishnet.prediction.options import OPTIONS, OVERLAP, Asked
+from fishnet.prediction.results import RESULTS, Detections, Result, Segmentation
+from fishnet.prediction.results.segmentation import probabilities, resized
+from fishnet.prediction.sources import Failure, Source, each_picture
+from fishnet.prediction.tiling import Tile, merge, tiles
 
 Engine = Callable[[NDArray[np.float32]], Any]
 Embedding = Callable[[str, NDArray[np.float32]], None]

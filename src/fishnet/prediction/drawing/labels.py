@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.draw.colours import label_colour
-from fishnet.draw.text import Entry, enlargement, legend_page, percent
 from fishnet.errors import InputError
+from fishnet.prediction.drawing.colours import label_colour
+from fishnet.prediction.drawing.text import Entry, enlargement, legend_page, percent
 
 _IGNORED = 255
 _FILL = 0.5  # how much of a picture its classes' colours cover

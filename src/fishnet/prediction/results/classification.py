@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.draw import score_panel
+from fishnet.prediction.drawing import score_panel
 
 if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fishnet.draw.colours import PALETTE, Colour, colour_of
-from fishnet.draw.text import DARK, Entry, enlargement, font, legend_page
 from fishnet.files.text import printable
+from fishnet.prediction.drawing.colours import PALETTE, Colour, colour_of
+from fishnet.prediction.drawing.text import DARK, Entry, enlargement, font, legend_page
 
 if TYPE_CHECKING:
-    from fishnet.results import Cutout
+    from fishnet.prediction.results import Cutout
 
 Box = tuple[float, float, float, float]
 

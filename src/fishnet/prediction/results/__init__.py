@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from fishnet.results.base import Result
-from fishnet.results.classification import Classification
-from fishnet.results.detections import Cutout, Detections
-from fishnet.results.segmentation import Segmentation
+from fishnet.prediction.results.base import Result
+from fishnet.prediction.results.classification import Classification
+from fishnet.prediction.results.detections import Cutout, Detections
+from fishnet.prediction.results.segmentation import Segmentation
 
 __all__ = ["RESULTS", "Classification", "Cutout", "Detections", "Result", "Segmentation"]
 

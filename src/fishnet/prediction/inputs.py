@@ -16,8 +16,8 @@ from fishnet.images.depth import stretched
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.remote import download, is_address
-from fishnet.sources import Source
-from fishnet.tiling import Tile
+from fishnet.prediction.sources import Source
+from fishnet.prediction.tiling import Tile
 
 KINDS = "a path, an address, a file's bytes, an open file, a PIL image, a uint8 array or a uint8 tensor"
 
@@ -39,7 +39,7 @@ def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None
     """An upright image of the model's channels, in its own size.
 
     Args:
-        picture: see :meth:`fishnet.predict.Predictor.predict`.
+        picture: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
         preprocess: of the model.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 

@@ -22,7 +22,7 @@ class Tensor(Protocol):
 
 
 Source = str | Path | Picture | bytes | BinaryIO | Tensor
-"""One image: see :meth:`fishnet.predict.Predictor.predict`."""
+"""One image: see :meth:`fishnet.prediction.predictor.Predictor.predict`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError
-from fishnet.results import Cutout, Detections
+from fishnet.prediction.results import Cutout, Detections
 
 Tile = tuple[int, int, int, int]
 """Top, left, bottom and right, px of the picture."""

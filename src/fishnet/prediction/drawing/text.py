@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fishnet.draw.colours import Colour
 from fishnet.files.text import printable
+from fishnet.prediction.drawing.colours import Colour
 
 DARK, LIGHT = (24, 28, 36), (240, 243, 248)
 Letters = ImageFont.FreeTypeFont | ImageFont.ImageFont
