@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fishnet.deploy.runtime import open_engine
+from fishnet.runtime.engines import open_engine
 
 RUNS = 21
 

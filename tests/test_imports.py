@@ -17,7 +17,7 @@ LIGHT = (
     "fishnet.prediction.drawing", "fishnet.prediction.results", "fishnet.prediction.tiling", "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.hub",
     "fishnet.prediction.sources", "fishnet.prediction.inputs", "fishnet.images",
     "fishnet.images.opening", "fishnet.images.remote", "fishnet.prediction.options", "fishnet.prediction.blending",
-    "fishnet.deploy", "fishnet.deploy.exported", "fishnet.deploy.decode", "fishnet.deploy.runtime", "fishnet.prediction.predictor",
+    "fishnet.deploy", "fishnet.runtime.exported", "fishnet.runtime.decode", "fishnet.runtime.engines", "fishnet.prediction.predictor",
     "fishnet.training", "fishnet.recipes.recipe", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip

@@ -21,11 +21,11 @@ from fishnet.backbone.archives import read_checkpoint
 from fishnet.bundle.bundle import read_bundle
 from fishnet.data.decode import decode_tensor
 from fishnet.data.maskfiles import open_mask
-from fishnet.deploy.runtime import read_exported
 from fishnet.errors import InputError, WorkError
 from fishnet.images.decoding import decode_picture
 from fishnet.images.opening import FORMATS
 from fishnet.images.reading import Reading
+from fishnet.runtime.engines import read_exported
 from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
 from tests.hostile.tiny import tiny
 

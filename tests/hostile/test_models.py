@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import fishnet
 from fishnet.bundle.bundle import Bundle
-from fishnet.deploy.exported import Exported
-from fishnet.deploy.pt2 import read_pt2
 from fishnet.errors import InputError
+from fishnet.runtime.exported import Exported
+from fishnet.runtime.pt2 import read_pt2
 from tests.conftest import Run
 from tests.hostile.case import Case
 from tests.hostile.models import CASES, CLASSIFIER, CONFIG, MARK, SEGMENTER, described, pt2

@@ -8,8 +8,8 @@ from onnx import TensorProto, helper
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
-from fishnet.deploy.exported import KEY, Exported
 from fishnet.images.preprocess import Preprocess
+from fishnet.runtime.exported import KEY, Exported
 
 COLOURS = Classes(("red", "green", "blue"), (3, 1, 2))
 

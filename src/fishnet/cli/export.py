@@ -57,7 +57,7 @@ def export(
     as_json
         Print one JSON object.
     """
-    from fishnet.deploy.export import Wish, export
+    from fishnet.export.export import Wish, export
 
     wish = Wish(to, precision, out, tuple(pictures or ()), data, split, max_drop, calibration)
     made = export(bundle, wish, (lambda line: None) if quiet or as_json else lambda line: print(line, file=sys.stderr))

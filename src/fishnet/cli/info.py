@@ -20,7 +20,7 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
     """
     from fishnet.bundle.bundle import is_bundle
     from fishnet.bundle.hub import local
-    from fishnet.deploy.exported import is_exported
+    from fishnet.runtime.exported import is_exported
 
     path = local(what)
     if is_exported(path) and not path.is_dir():
@@ -45,13 +45,13 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _exported(path: Path) -> dict[str, Any]:
-    from fishnet.deploy.exported import format_of
+    from fishnet.runtime.exported import format_of
 
     form = format_of(path)
     if form == "pt2":
-        from fishnet.deploy.pt2 import read_pt2 as read
+        from fishnet.runtime.pt2 import read_pt2 as read
     else:
-        from fishnet.deploy.runtime import read_exported as read
+        from fishnet.runtime.engines import read_exported as read
     it = read(path)
     many = "any number of pictures" if it.many else "one picture at a time"
     weights = path.with_suffix(".bin") if form == "openvino" else path

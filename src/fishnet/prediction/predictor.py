@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle, is_bundle, look_at
 from fishnet.bundle.hub import local
-from fishnet.deploy.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.images.decoding import Picture, size_of
@@ -22,6 +21,7 @@ from fishnet.prediction.results import RESULTS, Detections, Result, Segmentation
 from fishnet.prediction.results.segmentation import probabilities, resized
 from fishnet.prediction.sources import Failure, Source, each_picture
 from fishnet.prediction.tiling import Tile, merge, tiles
+from fishnet.runtime.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 
 Engine = Callable[[NDArray[np.float32]], Any]
 Embedding = Callable[[str, NDArray[np.float32]], None]
@@ -390,11 +390,11 @@ def _exported(path: Path, device: str, trust: bool) -> Predictor:
     if format_of(path) == "pt2":
         if not trust:
             refuse_untrusted(path)
-        from fishnet.deploy.pt2 import open_pt2
+        from fishnet.runtime.pt2 import open_pt2
 
         engine = open_pt2(path, device=device, trust=trust)
     else:
-        from fishnet.deploy.runtime import open_engine
+        from fishnet.runtime.engines import open_engine
 
         engine = open_engine(path, device=device)
     return Predictor(engine.bundle, engine)

@@ -53,7 +53,7 @@ def step_of(engine: str, it: Subject | None, threads: int, file: str | None) -> 
 
 
 def _exported(it: Subject, threads: int, file: str) -> Step:
-    from fishnet.deploy.runtime import open_engine
+    from fishnet.runtime.engines import open_engine
 
     engine, images = open_engine(file, threads=threads), it.images()
     return lambda: engine(images)
@@ -81,8 +81,8 @@ def _module(engine: str, it: Subject) -> Any:
     if engine in ("folded", "packed"):
         import torch
 
-        from fishnet.deploy.folding import folded
-        from fishnet.deploy.packing import packed
+        from fishnet.export.folding import folded
+        from fishnet.export.packing import packed
 
         make = folded if engine == "folded" else packed
         return make(model, torch.from_numpy(it.images()))

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.deploy.graphs import ways, write_onnx, write_openvino, write_pt2
-from fishnet.deploy.runtime import read_exported
+from fishnet.export.graphs import ways, write_onnx, write_openvino, write_pt2
 from fishnet.prediction.inputs import to_input
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Result, Segmentation
+from fishnet.runtime.engines import read_exported
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.store import save_weights
 from tests import makers, pixel_makers, region_makers
-from tests.deploy.models import made
+from tests.export.models import made
 from tests.tasks.single import Single
 
 CLASSES = {

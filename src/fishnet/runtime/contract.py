@@ -6,8 +6,8 @@ input and outputs are compared with it: when the file is opened as far as they a
 
 from collections.abc import Mapping, Sequence
 
-from fishnet.deploy.exported import Exported
 from fishnet.errors import InputError
+from fishnet.runtime.exported import Exported
 
 Dims = Sequence[int | None]
 """A shape; None for a side that is known only when the file is run."""

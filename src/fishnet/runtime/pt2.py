@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fishnet.deploy.exported import KEY, Exported, refuse_untrusted
-from fishnet.deploy.runtime import RuntimeEngine, check_file, said_by
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import MIB
+from fishnet.runtime.engines import RuntimeEngine, check_file, said_by
+from fishnet.runtime.exported import KEY, Exported, refuse_untrusted
 
 _TEXT = 64 * MIB  # bytes of what a file says of itself
 
@@ -91,7 +91,7 @@ def _text(value: str | bytes) -> str:
 def _module(program: Any) -> Any:
     """What runs a program. Without torch's guards of sizes, where it has these: some hold for the followed picture
     alone (a coarsest map of more than one px), though the program's results do not depend on it; the sizes that it
-    does take are checked before it is run, see :func:`~fishnet.deploy.runtime.check_size`.
+    does take are checked before it is run, see :func:`~fishnet.runtime.engines.check_size`.
     """
     knows = "check_guards" in inspect.signature(program.module).parameters  # torch 2.9
     return program.module(check_guards=False) if knows else program.module()

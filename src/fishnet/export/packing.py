@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fishnet.deploy.folding import folded
 from fishnet.errors import InputError
+from fishnet.export.folding import folded
 
 
 class Packed(nn.Module):

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.deploy.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
-from fishnet.deploy.folding import folded
-from fishnet.deploy.pooling import replace_pools
-from fishnet.deploy.rewriting import optimise
 from fishnet.errors import InputError, WorkError, first_line
+from fishnet.export.folding import folded
+from fishnet.export.pooling import replace_pools
+from fishnet.export.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
+from fishnet.runtime.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.tasks.detectors import Detector, OneStage
 from fishnet.tasks.model import Model
 
@@ -65,7 +65,7 @@ class Objects(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(1, channels, height, width), normalised -> see :class:`~fishnet.deploy.exported.Exported`."""
+        """(1, channels, height, width), normalised -> see :class:`~fishnet.runtime.exported.Exported`."""
         name, _ = self.model.only_head
         (found,) = self.model(image)[name]
         return tuple(found[name] for name in self.names)
@@ -144,7 +144,7 @@ def write_onnx(model: Model, bundle: Bundle, path: Path, way: Way | None = None,
         bundle: what it is.
         path: of the file; an old one is overwritten.
         way: one of :func:`ways`; by default the first.
-        plain: leave the graph as it is, for programs other than onnxruntime: see :mod:`fishnet.deploy.rewriting`.
+        plain: leave the graph as it is, for programs other than onnxruntime: see :mod:`fishnet.export.rewriting`.
 
     Raises:
         WorkError: torch's exporter failed.

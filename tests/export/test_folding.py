@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone.registry import create_model
-from fishnet.deploy.folding import folded
+from fishnet.export.folding import folded
 from tests.backbone.helpers import VARIANTS, filled
-from tests.deploy.models import HEADS, NAMES, made
+from tests.export.models import HEADS, NAMES, made
 
 
 def norms(model: nn.Module) -> int:

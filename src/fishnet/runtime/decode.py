@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.deploy.exported import RAW
 from fishnet.errors import InputError
+from fishnet.runtime.exported import RAW
 
 LOGITS, DELTAS, CENTRES = RAW["fcos"]
 

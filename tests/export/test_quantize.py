@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from fishnet.deploy.graphs import write_onnx, write_openvino
-from fishnet.deploy.layers import Operation, last_layers
-from fishnet.deploy.quantize import halve_onnx, halve_openvino, quantize_onnx, quantize_openvino
 from fishnet.errors import InputError
+from fishnet.export.graphs import write_onnx, write_openvino
+from fishnet.export.layers import Operation, last_layers
+from fishnet.export.quantize import halve_onnx, halve_openvino, quantize_onnx, quantize_openvino
 from fishnet.tasks import get_task
-from tests.deploy.models import made
+from tests.export.models import made
 
 SIZES = (64, 96), (96, 64), (70, 66)
 

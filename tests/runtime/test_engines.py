@@ -14,19 +14,19 @@ import torch
 from PIL import Image
 
 import fishnet
-from fishnet.deploy.decode import RAW
-from fishnet.deploy.exported import Exported
-from fishnet.deploy.graphs import Raw, describe_onnx, rewrite
-from fishnet.deploy.runtime import RuntimeEngine, open_engine, read_exported
 from fishnet.errors import InputError
+from fishnet.export.graphs import Raw, describe_onnx, rewrite
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Segmentation
+from fishnet.runtime.decode import RAW
+from fishnet.runtime.engines import RuntimeEngine, open_engine, read_exported
+from fishnet.runtime.exported import Exported
 from fishnet.tasks.detectors import OneStage
 from fishnet.training.evaluate import evaluate
 from tests import makers, pixel_makers, region_makers
 from tests.conftest import Run
-from tests.deploy.files import Store, assert_alike, pictures, store
-from tests.deploy.models import HEADS
+from tests.export.files import Store, assert_alike, pictures, store
+from tests.export.models import HEADS
 from tests.test_imports import heavy_after
 
 FAST = [("classify", "default"), ("detect", "retinanet"), ("segment", "body")]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fishnet.deploy.layout import stay_blocked
-from fishnet.deploy.splitting import split_concatenations
+from fishnet.export.layout import stay_blocked
+from fishnet.export.splitting import split_concatenations
 
 
 def optimise(model: Any) -> Any:

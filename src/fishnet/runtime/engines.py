@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.deploy.contract import check_input, check_outputs
-from fishnet.deploy.decode import decode, is_raw
-from fishnet.deploy.exported import KEY, LOGITS, Exported, format_of
 from fishnet.errors import InputError, NotFiniteError, WorkError, first_line
 from fishnet.files.numbers import is_finite
 from fishnet.files.reading import GIB, open_regular, read_bytes
 from fishnet.images.preprocess import DIVISOR
+from fishnet.runtime.contract import check_input, check_outputs
+from fishnet.runtime.decode import decode, is_raw
+from fishnet.runtime.exported import KEY, LOGITS, Exported, format_of
 
 _LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
 _NOWHERE = "/nowhere"

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.hub import is_remote, local
 from fishnet.data.base import PictureSet
-from fishnet.deploy.check import LIMITS, Check, compare
-from fishnet.deploy.exported import SUFFIXES, Exported, Format, Precision
-from fishnet.deploy.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.errors import InputError, WorkError, first_line, nearest
+from fishnet.export.check import LIMITS, Check, compare
+from fishnet.export.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.images.decoding import size_of
 from fishnet.prediction.inputs import cut, open_picture, to_input
 from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import tiles
+from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision
 from fishnet.tasks.base import Parts
 from fishnet.tasks.model import Model
 
@@ -282,7 +282,7 @@ def _write(
     if to == "openvino":
         it = write_openvino(onnx, work, it)
     if precision == "fp16":
-        from fishnet.deploy.quantize import halve_onnx, halve_openvino
+        from fishnet.export.quantize import halve_onnx, halve_openvino
 
         halve = halve_onnx if to == "onnx" else halve_openvino
         halved = work.with_name(f".half-{work.name}")
@@ -301,10 +301,10 @@ def _taken(fresh: Path, work: Path, it: Exported) -> Exported:
 
 def _engine(path: Path) -> Any:
     if path.suffix == ".pt2":
-        from fishnet.deploy.pt2 import open_pt2
+        from fishnet.runtime.pt2 import open_pt2
 
         return open_pt2(path, trust=True)  # it was written here, a moment ago
-    from fishnet.deploy.runtime import open_engine
+    from fishnet.runtime.engines import open_engine
 
     return open_engine(path)
 
@@ -340,7 +340,7 @@ def _quantised(
     bundle: Bundle, it: Exported, wish: Wish, work: Path, pictures: _Calibration, tell: Callable[[str], None]
 ) -> Exported:
     """Turns an fp32 file into an int8 one, if the metric allows."""
-    from fishnet.deploy.quantize import quantize_onnx, quantize_openvino
+    from fishnet.export.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
     small = work.with_name(f".small-{work.name}")

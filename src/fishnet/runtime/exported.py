@@ -23,7 +23,7 @@ KEY = "fishnet"  # under which the text stands in a file
 SCHEMA = 1
 LEAST = 64  # px, the least side of an input, but for classifiers of smaller pictures
 
-RAW = {  # a one-stage detector's raw outputs, by head; see fishnet.deploy.decode
+RAW = {  # a one-stage detector's raw outputs, by head; see fishnet.runtime.decode
     "retinanet": ("cls_logits", "bbox_regression"),
     "fcos": ("cls_logits", "bbox_regression", "bbox_ctrness"),
 }
@@ -45,7 +45,7 @@ class Exported:
         outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
             ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one picture, as
             :class:`~fishnet.prediction.results.Detections` takes them. Other names are a one-stage detector's raw ones, see
-            :mod:`fishnet.deploy.decode`.
+            :mod:`fishnet.runtime.decode`.
         many: whether it takes any number of pictures at once; else one.
         size: height and width where it takes only these; None for any.
         least: px, the least side.

@@ -12,10 +12,10 @@ from torchvision.ops import batched_nms
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.data.regions.anchors import Anchors
-from fishnet.deploy.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
-from fishnet.deploy.graphs import Raw
 from fishnet.errors import InputError
+from fishnet.export.graphs import Raw
 from fishnet.images.preprocess import Preprocess
+from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
 from fishnet.tasks.detectors import DetectorSpec, Fcos, OneStage, Retina, default_anchors
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.store import build_from

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.deploy.exported import Exported, Precision
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.prediction.inputs import Input, open_picture, to_input
 from fishnet.prediction.results import RESULTS, Cutout, Detections
 from fishnet.prediction.sources import Source
+from fishnet.runtime.exported import Exported, Precision
 from fishnet.tasks.detectors import DetectorSpec
 
 Engine = Callable[[NDArray[np.float32]], Any]
