@@ -15,6 +15,7 @@ from PIL import Image
 
 import fishnet
 from fishnet.errors import InputError
+from fishnet.evaluation.evaluate import evaluate
 from fishnet.export.graphs import Raw, describe_onnx, rewrite
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Segmentation
@@ -22,7 +23,6 @@ from fishnet.runtime.decode import RAW
 from fishnet.runtime.engines import RuntimeEngine, open_engine, read_exported
 from fishnet.runtime.exported import Exported
 from fishnet.tasks.detectors import OneStage
-from fishnet.training.evaluate import evaluate
 from tests import makers, pixel_makers, region_makers
 from tests.conftest import Run
 from tests.export.files import Store, assert_alike, pictures, store

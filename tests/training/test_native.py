@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from fishnet.bundle.bundle import read_bundle
-from fishnet.training.evaluate import evaluate
+from fishnet.evaluation.evaluate import evaluate
 from fishnet.training.module import Training
 from tests.conftest import Run
 from tests.pixel_makers import mask_folder, save_mask, scene

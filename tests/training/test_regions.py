@@ -16,6 +16,7 @@ from fishnet.bundle.bundle import Bundle, read_bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.cli import main
 from fishnet.errors import InputError
+from fishnet.evaluation.evaluate import evaluate
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Detections
@@ -25,7 +26,6 @@ from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.region_report import RegionReport
 from fishnet.tasks.store import load_model
-from fishnet.training.evaluate import evaluate
 from fishnet.training.history import read_history
 from fishnet.training.module import Training
 from tests.cli.test_bad_input import says

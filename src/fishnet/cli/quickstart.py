@@ -24,10 +24,10 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
 
     from fishnet.cli.progress import bar
     from fishnet.data.samples import FASHION_MNIST, FashionMNIST
+    from fishnet.evaluation.evaluate import evaluate
     from fishnet.prediction.drawing import sheet
     from fishnet.prediction.predictor import load
     from fishnet.recipes.recipe import load_recipe
-    from fishnet.training.evaluate import evaluate
     from fishnet.training.fit import fit
 
     out = _free(out)

@@ -98,7 +98,7 @@ def val(
         raise InputError("--max-pixels must be 1 or more")
 
     try:
-        from fishnet.training.evaluate import evaluate
+        from fishnet.evaluation.evaluate import evaluate
     except ModuleNotFoundError as error:  # not also torch alone, where an exported file needs none
         raise InputError(
             f"val reads data and counts with what trains, and {error.name} is missing: "

@@ -228,7 +228,7 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
 
 def _opened(bundle: Bundle, data: str, split: str | None) -> Parts:
     """The parts of the data. Raises InputError: bad data, or a split that they do not have."""
-    from fishnet.training.evaluate import open_parts
+    from fishnet.evaluation.evaluate import open_parts
 
     sets = open_parts(bundle, data, split)
     if split is not None and split not in sets:
@@ -362,7 +362,7 @@ def _quantised(
 
 
 def _measured(bundle: Bundle, file: Path, data: str, split: str | None) -> dict[str, float]:
+    from fishnet.evaluation.evaluate import evaluate
     from fishnet.prediction.predictor import Predictor
-    from fishnet.training.evaluate import evaluate
 
     return evaluate(Predictor(bundle, _engine(file)), data, split=split).metrics

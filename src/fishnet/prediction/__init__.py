@@ -1,1 +1,1 @@
-""""""
+"""From images to results, whatever engine computes. Torch-free."""

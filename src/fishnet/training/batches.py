@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, EpochSampler, PictureSet, Seeded, Transform, collate
+from fishnet.data.base import Batch, PictureSet, Transform
+from fishnet.data.loading import batches
 from fishnet.data.statistics import channel_statistics
 from fishnet.data.transforms import Lighting, Normalise
-from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError, nearest
 from fishnet.images.decoding import as_view
 from fishnet.images.preprocess import Preprocess
@@ -91,25 +90,18 @@ def loader(
     Raises:
         InputError: the processes cannot share the batches equally.
     """
-    batch_size = processes.share(recipe.batch_size)
-    sampler = EpochSampler(
-        len(pictures) * (recipe.repeats if shuffle else 1),
-        shuffle=shuffle,
+    return batches(
+        pictures,
+        transform,
+        batch_size=processes.share(recipe.batch_size),
+        workers=recipe.workers,
         seed=recipe.seed,
+        fill=preprocess.mean_colour,
+        shuffle=shuffle,
+        repeats=recipe.repeats if shuffle else 1,
         rank=processes.rank,
         world=processes.world,
-        begin=(begin[0], begin[1] * batch_size),
-    )
-    return DataLoader(
-        Seeded(pictures, transform, recipe.seed),  # type: ignore[arg-type]
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=recipe.workers,
-        collate_fn=partial(collate, fill=preprocess.mean_colour),
-        drop_last=shuffle and len(sampler) > batch_size,
-        persistent_workers=recipe.workers > 0,
-        worker_init_fn=prepare_worker,
-        pin_memory=torch.cuda.is_available(),
+        begin=begin,
     )
 
 

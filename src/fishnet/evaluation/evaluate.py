@@ -11,6 +11,7 @@ import torch
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
+from fishnet.data.loading import batches
 from fishnet.data.open import marks
 from fishnet.data.regions.base import RegionSet
 from fishnet.data.workers import watched_workers
@@ -20,7 +21,6 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
-from fishnet.training.batches import loader
 
 _KEPT = (
     "seed",
@@ -225,7 +225,10 @@ _Pass = tuple[Any, Any, list[int], list[str]]
 
 
 def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
-    for batch in loader(part, transform, recipe, predictor.bundle.preprocess, shuffle=False):
+    fill = predictor.bundle.preprocess.mean_colour
+    for batch in batches(
+        part, transform, batch_size=recipe.batch_size, workers=recipe.workers, seed=recipe.seed, fill=fill
+    ):
         assert isinstance(batch, Batch)
         outputs = _outputs(predictor, part, batch) if batch.indices else None
         yield outputs, batch.targets, batch.indices, batch.broken
