@@ -24,7 +24,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.regions.objects import Objects, encoded
 from fishnet.images.rle import runs
 from fishnet.prediction.results import Cutout, Detections
-from fishnet.tasks.region_metrics import Compared, Kind, coco_table, table_of
+from fishnet.tasks.detection.metrics import Compared, Kind, coco_table, table_of
 
 CLASSES, SIZE = 80, (480, 640)  # COCO's classes and its commonest size
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

@@ -44,7 +44,7 @@ def make_bundle(folder: Path, size: int) -> None:
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.bundle.classes import Classes
     from fishnet.images.preprocess import Preprocess
-    from fishnet.tasks.segmenters import DecoderSpec
+    from fishnet.tasks.segmentation.heads import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 
     torch.manual_seed(0)

@@ -97,7 +97,7 @@ def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
     from fishnet.prediction.predictor import load
-    from fishnet.tasks.segmenters import DecoderSpec
+    from fishnet.tasks.segmentation.heads import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 
     args = DecoderSpec(width=16).to_dict()

@@ -16,7 +16,7 @@ from fishnet.errors import InputError
 from fishnet.export.graphs import Raw
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
-from fishnet.tasks.detectors import DetectorSpec, Fcos, OneStage, Retina, default_anchors
+from fishnet.tasks.detection.heads import DetectorSpec, Fcos, OneStage, Retina, default_anchors
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.store import build_from
 

@@ -22,7 +22,7 @@ from fishnet.prediction.results import Classification, Detections, Segmentation
 from fishnet.runtime.decode import RAW
 from fishnet.runtime.engines import RuntimeEngine, open_engine, read_exported
 from fishnet.runtime.exported import Exported
-from fishnet.tasks.detectors import OneStage
+from fishnet.tasks.detection.heads import OneStage
 from tests import makers, pixel_makers, region_makers
 from tests.conftest import Run
 from tests.export.files import Store, assert_alike, pictures, store

@@ -15,8 +15,8 @@ from fishnet.data.regions.anchors import Anchors
 from fishnet.data.regions.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks import get_task
-from fishnet.tasks.cascade import STAGES
-from fishnet.tasks.detectors import Detector, DetectorSpec, ExactAnchors, default_anchors
+from fishnet.tasks.detection.cascade import STAGES
+from fishnet.tasks.detection.heads import Detector, DetectorSpec, ExactAnchors, default_anchors
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.norms import group_norm
 from fishnet.training.optimise import freeze_norms

@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
 from fishnet.errors import InputError, WorkError
-from fishnet.tasks.image_report import ImageReport
+from fishnet.tasks.classification.report import ImageReport
 
 
 class Painted(PictureSet):

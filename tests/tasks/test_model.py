@@ -11,9 +11,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import PixelTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.tasks.image import CrossEntropy
+from fishnet.tasks.classification.losses import CrossEntropy
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.pixel_losses import PixelLoss
+from fishnet.tasks.segmentation.losses import PixelLoss
 from fishnet.tasks.store import load_model, save_weights
 from fishnet.tasks.trunk import Trunk, Wants, build_backbone
 from tests.backbone.helpers import filled

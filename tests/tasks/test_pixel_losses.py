@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fishnet.data.pixels.base import IGNORE, PixelTarget
 from fishnet.errors import InputError
-from fishnet.tasks.pixel_losses import LOSSES, NEAR, PixelLoss, near_boundary, parse_losses, stacked
+from fishnet.tasks.segmentation.losses import LOSSES, NEAR, PixelLoss, near_boundary, parse_losses, stacked
 
 CLASSES, SIZE = 4, (12, 17)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 7.0])

@@ -13,8 +13,8 @@ from fishnet.errors import WorkError
 from fishnet.images.preprocess import Placement
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks import get_task
-from fishnet.tasks.boundaries import boundary_f1
-from fishnet.tasks.pixel_metrics import PixelMetric, label_map_of
+from fishnet.tasks.segmentation.boundaries import boundary_f1
+from fishnet.tasks.segmentation.metrics import PixelMetric, label_map_of
 from tests.tasks.pixels import Labels, blobs, logits_of, target
 
 SIZES = ((40, 50), (33, 7), (64, 64), (1, 90), (21, 21))

@@ -15,10 +15,10 @@ from fishnet.data.base import PictureSet
 from fishnet.data.pixels.base import IGNORE
 from fishnet.errors import InputError, WorkError
 from fishnet.prediction.results import Segmentation
-from fishnet.tasks.boundaries import boundary_f1
-from fishnet.tasks.pixel_metrics import PixelMetric
-from fishnet.tasks.pixel_report import PixelReport
 from fishnet.tasks.report_files import WRONG
+from fishnet.tasks.segmentation.boundaries import boundary_f1
+from fishnet.tasks.segmentation.metrics import PixelMetric
+from fishnet.tasks.segmentation.report import PixelReport
 from tests.tasks.pixels import Labels, blobs, logits_of, target
 
 Pair = tuple[Labels, Labels]
@@ -159,7 +159,7 @@ def test_the_worst_six_are_shown_as_they_were_said(order: str, tmp_path: Path, m
         shown[name] = truth, said
         return [picture]
 
-    monkeypatch.setattr("fishnet.tasks.pixel_report.truth_said_and_wrong", draw)
+    monkeypatch.setattr("fishnet.tasks.segmentation.report.truth_said_and_wrong", draw)
     report.write(tmp_path, Painted(them))
     wrong = [float(((truth != IGNORE) & (truth != said)).sum() / (truth != IGNORE).sum()) for truth, said in them]
     assert wrong.count(0) >= 1

@@ -22,7 +22,7 @@ from fishnet.data.regions.objects import Objects
 from fishnet.data.regions.voc import find_voc, open_voc
 from fishnet.errors import WorkError
 from fishnet.prediction.results import Detections
-from fishnet.tasks.region_metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
+from fishnet.tasks.detection.metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
 from tests.tasks.regions import Set, as_batch, by_pycocotools, simulated, without_found, without_objects
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order

@@ -15,9 +15,9 @@ from fishnet.data.base import PictureSet
 from fishnet.data.regions.objects import Objects
 from fishnet.errors import InputError, WorkError
 from fishnet.prediction.results import Detections
-from fishnet.tasks.region_matches import THRESHOLDS, Matches, matched
-from fishnet.tasks.region_metrics import Compared, coco_table, table_of
-from fishnet.tasks.region_report import RegionReport
+from fishnet.tasks.detection.matches import THRESHOLDS, Matches, matched
+from fishnet.tasks.detection.metrics import Compared, coco_table, table_of
+from fishnet.tasks.detection.report import RegionReport
 from tests.tasks.regions import Set, as_batch, simulated, without_found, without_objects
 
 

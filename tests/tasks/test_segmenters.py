@@ -18,8 +18,8 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.pixels.base import IGNORE, PixelTarget
 from fishnet.errors import InputError
 from fishnet.tasks.model import ModelSpec
-from fishnet.tasks.pixel_losses import PixelLoss
-from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.losses import PixelLoss
 from fishnet.training.optimise import freeze
 from tests.tasks.single import Single
 

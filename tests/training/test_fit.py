@@ -22,7 +22,7 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks import get_task
-from fishnet.tasks.image import CrossEntropy
+from fishnet.tasks.classification.losses import CrossEntropy
 from fishnet.tasks.store import load_model
 from fishnet.training import fit as fitting
 from fishnet.training.batches import preprocess_of

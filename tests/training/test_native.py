@@ -50,7 +50,7 @@ def test_training_validates_as_val_does(uneven: Path, run: Run, tmp_path: Path) 
 def test_a_picture_too_large_to_validate_whole(
     uneven: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fishnet.tasks.pixel.LARGEST", 100 * 100)
+    monkeypatch.setattr("fishnet.tasks.segmentation.task.LARGEST", 100 * 100)
     code, _, err = run("train", "segment", uneven, "--out", tmp_path / "out", *small("--native"))
     assert code == 2
     assert err.count("\n") == 1

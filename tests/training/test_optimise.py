@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
-from fishnet.tasks.image import ScoreLayer
+from fishnet.tasks.classification.heads import ScoreLayer
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.trunk import Trunk, Wants
 from fishnet.training.optimise import check_optimizer, freeze, optimizer_of, rate_of, schedule_of

@@ -23,7 +23,7 @@ from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.pixel_report import PixelReport
+from fishnet.tasks.segmentation.report import PixelReport
 from fishnet.tasks.store import load_model
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says

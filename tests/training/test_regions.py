@@ -22,9 +22,9 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Detections
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks import get_task
+from fishnet.tasks.detection.report import RegionReport
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.region_report import RegionReport
 from fishnet.tasks.store import load_model
 from fishnet.training.history import read_history
 from fishnet.training.module import Training

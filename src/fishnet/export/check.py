@@ -19,7 +19,7 @@ from fishnet.prediction.inputs import Input, open_picture, to_input
 from fishnet.prediction.results import RESULTS, Cutout, Detections
 from fishnet.prediction.sources import Source
 from fishnet.runtime.exported import Exported, Precision
-from fishnet.tasks.detectors import DetectorSpec
+from fishnet.tasks.detection.heads import DetectorSpec
 
 Engine = Callable[[NDArray[np.float32]], Any]
 

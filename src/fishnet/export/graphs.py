@@ -25,7 +25,7 @@ from fishnet.export.pooling import replace_pools
 from fishnet.export.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
-from fishnet.tasks.detectors import Detector, OneStage
+from fishnet.tasks.detection.heads import Detector, OneStage
 from fishnet.tasks.model import Model
 
 OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.20 and OpenVINO 2025 read it

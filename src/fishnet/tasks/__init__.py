@@ -6,10 +6,10 @@ from fishnet.errors import InputError, nearest
 from fishnet.tasks.base import Task
 
 TASKS = {
-    "classify": "fishnet.tasks.image:Classify",
-    "detect": "fishnet.tasks.region:Detect",
-    "instances": "fishnet.tasks.region:Instances",
-    "segment": "fishnet.tasks.pixel:Segment",
+    "classify": "fishnet.tasks.classification.task:Classify",
+    "detect": "fishnet.tasks.detection.task:Detect",
+    "instances": "fishnet.tasks.detection.task:Instances",
+    "segment": "fishnet.tasks.segmentation.task:Segment",
 }
 
 

@@ -71,7 +71,7 @@ def _watched(model: Model) -> Iterator[None]:
             hook.remove()
 
 
-_WATCHED = (".fpn", ".rpn.head", ".net.head", "box_predictor")  # of a fishnet.tasks.detectors.Detector
+_WATCHED = (".fpn", ".rpn.head", ".net.head", "box_predictor")  # of a fishnet.tasks.detection.heads.Detector
 
 
 def _look(_part: Any, _inputs: Any, outputs: Any) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from fishnet.data.regions.objects import Segmentation
 from fishnet.prediction.drawing import card, draw_objects
 from fishnet.prediction.results import Cutout
-from fishnet.tasks.region_matches import THRESHOLDS, Counts, Matches, matched, ratios
-from fishnet.tasks.region_metrics import RECALLS, CocoTable, Compared, Kind
+from fishnet.tasks.detection.matches import THRESHOLDS, Counts, Matches, matched, ratios
+from fishnet.tasks.detection.metrics import RECALLS, CocoTable, Compared, Kind
 from fishnet.tasks.report_files import BLUE, RED, RIGHT, SIDE, WRONG, save, short
 
 _NAMED = 10  # classes with a curve in a colour of its own

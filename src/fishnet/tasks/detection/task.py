@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
@@ -18,8 +17,8 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import draw_objects
 from fishnet.prediction.results import Cutout
 from fishnet.tasks.base import Report, Task
-from fishnet.tasks.cascade import Cascade, MaskCascade
-from fishnet.tasks.detectors import (
+from fishnet.tasks.detection.cascade import Cascade, MaskCascade
+from fishnet.tasks.detection.heads import (
     LEVELS,
     Detector,
     DetectorSpec,
@@ -29,6 +28,7 @@ from fishnet.tasks.detectors import (
     TwoStage,
     default_anchors,
 )
+from fishnet.tasks.detection.losses import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +36,6 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from fishnet.recipes.recipe import Recipe
-
-
-class Losses(nn.Module):
-    """The losses that a detector has computed: its second stage learns from proposals that it draws by the targets."""
-
-    def forward(self, outputs: dict[str, Any], targets: Any) -> dict[str, Tensor]:
-        """What :meth:`~fishnet.tasks.detectors.Detector.decode` gives with targets -> named losses."""
-        losses: dict[str, Tensor] = outputs["losses"]
-        return losses
 
 
 class _Regions(Task):
@@ -147,7 +138,7 @@ class _Regions(Task):
         """COCO's, of boxes, and of masks where there are any."""
         from torchmetrics import MetricCollection
 
-        from fishnet.tasks.region_metrics import MOST, CocoMetric
+        from fishnet.tasks.detection.metrics import MOST, CocoMetric
 
         return MetricCollection({"coco": CocoMetric(classes, self.with_masks, most or MOST)})
 
@@ -158,9 +149,9 @@ class _Regions(Task):
         return [line] if line else []
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
-        """See :class:`~fishnet.tasks.region_report.RegionReport`."""
-        from fishnet.tasks.region_metrics import MOST
-        from fishnet.tasks.region_report import RegionReport
+        """See :class:`~fishnet.tasks.detection.report.RegionReport`."""
+        from fishnet.tasks.detection.metrics import MOST
+        from fishnet.tasks.detection.report import RegionReport
 
         return RegionReport(classes, self.with_masks, threshold, most or MOST)
 

@@ -15,11 +15,11 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
 from fishnet.data.pixels.base import LabelMap, PixelTarget
 from fishnet.tasks.base import Report
-from fishnet.tasks.boundaries import boundary_f1
 from fishnet.tasks.confusion import draw_confusion, write_confusion
-from fishnet.tasks.pixel_figures import truth_said_and_wrong
-from fishnet.tasks.pixel_metrics import class_scores, confusion_of, label_map_of, mean, truth_of
 from fishnet.tasks.report_files import WORST, percent, shares, table, worst_sheet, write_csv
+from fishnet.tasks.segmentation.boundaries import boundary_f1
+from fishnet.tasks.segmentation.figures import truth_said_and_wrong
+from fishnet.tasks.segmentation.metrics import class_scores, confusion_of, label_map_of, mean, truth_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class PixelReport(Report):
 
     def update(self, outputs: Sequence[Any], targets: Sequence[PixelTarget], indices: Sequence[int]) -> None:
         """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
-        :func:`~fishnet.tasks.pixel_metrics.label_map_of`.
+        :func:`~fishnet.tasks.segmentation.metrics.label_map_of`.
         """
         for output, target, index in zip(outputs, targets, indices, strict=True):
             self._add(truth_of(target), label_map_of(output, target, self.classes), index)

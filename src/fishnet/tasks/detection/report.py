@@ -12,9 +12,9 @@ from fishnet.data.base import PictureSet
 from fishnet.data.regions.base import RegionTarget
 from fishnet.data.regions.plausibility import beyond_cap
 from fishnet.tasks.base import Report
-from fishnet.tasks.region_figures import Measured, draw_precision_recall, truth_and_found
-from fishnet.tasks.region_matches import Matches, ratios
-from fishnet.tasks.region_metrics import MOST, Compared, Kind, compared, table_of
+from fishnet.tasks.detection.figures import Measured, draw_precision_recall, truth_and_found
+from fishnet.tasks.detection.matches import Matches, ratios
+from fishnet.tasks.detection.metrics import MOST, Compared, Kind, compared, table_of
 from fishnet.tasks.report_files import WORST, percent, table, worst_sheet, write_csv
 
 
@@ -29,7 +29,7 @@ class RegionReport(Report):
         masks: whether masks are measured too.
         threshold: detections of that score and above count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
             best F1 on these pictures.
-        most: see :class:`~fishnet.tasks.region_metrics.CocoTable`.
+        most: see :class:`~fishnet.tasks.detection.metrics.CocoTable`.
     """
 
     def __init__(self, classes: Classes, masks: bool = False, threshold: float | None = None, most: int = MOST) -> None:
@@ -43,7 +43,7 @@ class RegionReport(Report):
         self, outputs: Sequence[dict[str, Any]], targets: Sequence[RegionTarget], indices: Sequence[int]
     ) -> None:
         """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
-        :func:`~fishnet.tasks.region_metrics.compared`.
+        :func:`~fishnet.tasks.detection.metrics.compared`.
         """
         self._measured = {}
         pairs = zip(outputs, targets, strict=True)

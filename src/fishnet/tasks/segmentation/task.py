@@ -16,8 +16,8 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
 from fishnet.tasks.base import Parts, Report, Task
-from fishnet.tasks.pixel_losses import PixelLoss, parse_losses
-from fishnet.tasks.segmenters import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.losses import PixelLoss, parse_losses
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -148,12 +148,12 @@ class Segment(Task):
         """``mIoU``, ``mAcc`` and ``aAcc``."""
         from torchmetrics import MetricCollection
 
-        from fishnet.tasks.pixel_metrics import PixelMetric
+        from fishnet.tasks.segmentation.metrics import PixelMetric
 
         return MetricCollection({"pixels": PixelMetric(classes)})
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
-        """See :class:`~fishnet.tasks.pixel_report.PixelReport`."""
-        from fishnet.tasks.pixel_report import PixelReport
+        """See :class:`~fishnet.tasks.segmentation.report.PixelReport`."""
+        from fishnet.tasks.segmentation.report import PixelReport
 
         return PixelReport(classes)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.tasks.region_metrics import Compared, Kind, wide
+from fishnet.tasks.detection.metrics import Compared, Kind, wide
 
 IOU = 0.5
 THRESHOLDS = (np.arange(1, 100) / 100).astype(np.float32)

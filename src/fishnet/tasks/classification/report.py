@@ -14,8 +14,8 @@ from fishnet.data.base import PictureSet
 from fishnet.errors import WorkError
 from fishnet.prediction.drawing import card
 from fishnet.tasks.base import Report
+from fishnet.tasks.classification.figures import BINS, Calibration, draw_reliability
 from fishnet.tasks.confusion import draw_confusion, write_confusion
-from fishnet.tasks.image_figures import BINS, Calibration, draw_reliability
 from fishnet.tasks.report_files import RIGHT, WRONG, percent, table, worst_sheet, write_csv
 
 WORST = 12  # pictures on the sheet

@@ -5,12 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from torchvision.transforms import v2
 
-from fishnet.backbone.weights import classifiers
-from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet, PictureSet, Transform
 from fishnet.data.open import open_labelled
@@ -18,8 +15,9 @@ from fishnet.data.transforms import EvalTransform, TrainTransform
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK
-from fishnet.tasks.base import ClassRows, Head, Report, Task
-from fishnet.tasks.trunk import Features, Trunk, Wants
+from fishnet.tasks.base import Report, Task
+from fishnet.tasks.classification.heads import ScoreLayer
+from fishnet.tasks.classification.losses import CrossEntropy
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -28,53 +26,6 @@ if TYPE_CHECKING:
     from torchmetrics import MetricCollection
 
     from fishnet.recipes.recipe import Recipe
-
-
-class ScoreLayer(Head):
-    """The backbone's own score layer: (batch, classes) logits. All of its weights are the trunk's."""
-
-    @classmethod
-    def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: a score for each class."""
-        return Wants(scores=len(config.classes))
-
-    @classmethod
-    def build(cls, trunk: Trunk, config: HeadConfig) -> "ScoreLayer":
-        """See :class:`~fishnet.tasks.base.Head`."""
-        return cls()
-
-    def decode(self, features: Features, targets: Any = None) -> Tensor:
-        """See :class:`~fishnet.tasks.base.Head`; logits, with targets and without."""
-        return features.logits()
-
-    def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
-        """See :class:`~fishnet.tasks.base.Head`: the backbone's classifier, or classifiers."""
-        return {f"trunk.backbone.{name}": ClassRows() for name in classifiers(trunk.backbone)}
-
-    def embed(self, features: Features) -> Tensor:
-        """(batch, dims): what the score layer is given, pooled over the image."""
-        return features.pooled()
-
-
-class CrossEntropy(nn.Module):
-    """Cross-entropy of logits and class indices or shares.
-
-    Args:
-        smoothing: label smoothing, 0 to 1.
-        weights: of the classes; by default all count alike.
-    """
-
-    weights: Tensor | None
-
-    def __init__(self, smoothing: float, weights: Tensor | None) -> None:
-        super().__init__()
-        self.smoothing = smoothing
-        self.register_buffer("weights", weights, persistent=False)
-
-    def forward(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """(batch, classes) and (batch,) or (batch, classes) -> the mean loss."""
-        loss = F.cross_entropy(outputs.float(), targets, self.weights, label_smoothing=self.smoothing)
-        return {"cross_entropy": loss}
 
 
 class Classify(Task):
@@ -159,17 +110,13 @@ class Classify(Task):
 
     def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""
-        from torchmetrics import MetricCollection
-        from torchmetrics.classification import MulticlassAccuracy
+        from fishnet.tasks.classification.metrics import accuracies
 
-        count = len(classes)
-        return MetricCollection(
-            {f"acc@{k}": MulticlassAccuracy(count, top_k=k, average="micro") for k in (1, 5) if k < count}
-        )
+        return accuracies(len(classes))
 
     def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
-        """See :class:`~fishnet.tasks.image_report.ImageReport`."""
-        from fishnet.tasks.image_report import ImageReport
+        """See :class:`~fishnet.tasks.classification.report.ImageReport`."""
+        from fishnet.tasks.classification.report import ImageReport
 
         return ImageReport(classes)
 

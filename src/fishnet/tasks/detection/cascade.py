@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, mask
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from fishnet.tasks.base import ClassRows
-from fishnet.tasks.detectors import DetectorSpec, TwoStage, roi_heads
+from fishnet.tasks.detection.heads import DetectorSpec, TwoStage, roi_heads
 
 STAGES = (
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),

@@ -1,0 +1,1 @@
+"""The image level: one label for each image."""

@@ -1,0 +1,1 @@
+"""The region level: objects, as boxes or as boxes and masks."""

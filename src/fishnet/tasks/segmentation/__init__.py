@@ -1,0 +1,1 @@
+"""The pixel level: a class for every pixel."""
