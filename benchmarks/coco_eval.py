@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.regions.objects import Objects, encoded
+from fishnet.data.detection.objects import Objects, encoded
 from fishnet.images.rle import runs
 from fishnet.prediction.results import Cutout, Detections
 from fishnet.tasks.detection.metrics import Compared, Kind, coco_table, table_of

@@ -81,7 +81,7 @@ def peak() -> int:
 def read(path: Path, way: str) -> None:
     """Reads the file one way; prints what it took as JSON."""
     if way != "json":
-        from fishnet.data.regions.coco_table import CocoTable
+        from fishnet.data.detection.coco_table import CocoTable
     before = peak()
     start, own = time.perf_counter(), time.process_time()
     if way == "json":

@@ -62,7 +62,7 @@ def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]
         images: Any = [image[0]]
         targets: Any = [{"boxes": boxes, "labels": labels + 1, "masks": masks}]
     else:
-        from fishnet.data.regions.base import RegionTarget
+        from fishnet.data.detection.base import RegionTarget
 
         images, targets = image, {"instances": [RegionTarget(boxes, labels, labels < 0, masks)]}
     model.train(mode == "train")

@@ -37,8 +37,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from fishnet.data.base import EpochSampler, Seeded, collate
-from fishnet.data.folder import ImageFolder
-from fishnet.data.transforms import Lighting, Normalise, TrainTransform
+from fishnet.data.classification.folder import ImageFolder
+from fishnet.data.classification.transforms import Lighting, Normalise, TrainTransform
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.scanning import find_pictures
 

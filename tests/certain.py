@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from fishnet.bundle.bundle import write_bundle
-from fishnet.data.transforms import EvalTransform, Normalise
+from fishnet.data.classification.transforms import EvalTransform, Normalise
 from fishnet.tasks.store import load_model, save_weights
 from tests.makers import CLASSES, picture
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from fishnet.data.transforms import EvalTransform, Normalise
+from fishnet.data.classification.transforms import EvalTransform, Normalise
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 

@@ -28,8 +28,8 @@ from fishnet.data.base import (
     hold_out,
     mix,
 )
-from fishnet.data.folder import ImageFolder
-from fishnet.data.transforms import TrainTransform
+from fishnet.data.classification.folder import ImageFolder
+from fishnet.data.classification.transforms import TrainTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from fishnet.data.base import LabelledSet, hold_out
 from fishnet.data.check import DataCheck, PartCheck, check
-from fishnet.data.open import open_labelled
-from fishnet.data.samples import FASHION_MNIST
+from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.samples import FASHION_MNIST
 from tests.makers import picture, split_folder
 
 _LEAKED, _DOUBLED = "image-in-two-splits", "image-in-two-classes"

@@ -11,7 +11,7 @@ import pytest
 
 from fishnet.cli import main
 from fishnet.data.convert import FORMATS, convert
-from fishnet.data.regions.open import open_regions
+from fishnet.data.detection.open import open_regions
 from fishnet.errors import InputError
 from tests.region_makers import KINDS, Scene, scenes
 

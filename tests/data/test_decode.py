@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from fishnet.data import decode
+from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.decode import decode_tensor, to_tensor
-from fishnet.data.folder import ImageFolder
 from fishnet.errors import InputError
 from fishnet.images.decoding import decode_picture
 from fishnet.images.reading import DEFAULT, Reading

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.folder import ImageFolder, class_folders, split_folders
-from fishnet.data.open import open_labelled
+from fishnet.data.classification.folder import ImageFolder, class_folders, split_folders
+from fishnet.data.classification.open import open_labelled
 from fishnet.errors import InputError
 from tests.makers import CLASSES, image_folder, picture, split_folder
 

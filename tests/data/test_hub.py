@@ -7,7 +7,7 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.open import marks, open_labelled
+from fishnet.data.classification.open import marks, open_labelled
 from fishnet.errors import InputError, WorkError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import EncodedSet, Subset
 from fishnet.data.decode import decode_tensor
-from fishnet.data.regions.base import RegionSet
-from fishnet.data.regions.objects import Objects
+from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError
 from fishnet.images.decoding import EXTENSIONS, mode_of, read_picture, to_channels, to_input
 from fishnet.images.depth import stretched

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.folder import ImageFolder
-from fishnet.data.open import open_labelled
+from fishnet.data.classification.folder import ImageFolder
+from fishnet.data.classification.open import open_labelled
 from fishnet.data.plausibility import plausibility
 from fishnet.errors import InputError
 from tests.makers import image_folder, split_folder

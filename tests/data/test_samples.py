@@ -14,9 +14,9 @@ import torchvision
 
 from fishnet.bundle.classes import Classes
 from fishnet.cli import main
-from fishnet.data import samples
-from fishnet.data.open import open_labelled
-from fishnet.data.samples import FashionMNIST, cache_folder, fashion_mnist_root
+from fishnet.data.classification import samples
+from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.samples import FashionMNIST, cache_folder, fashion_mnist_root
 from fishnet.errors import InputError, WorkError
 
 NAMES = samples._FILES

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.folder import ImageFolder, split_folders
-from fishnet.data.open import open_labelled
+from fishnet.data.classification.folder import ImageFolder, split_folders
+from fishnet.data.classification.open import open_labelled
+from fishnet.data.detection.open import open_regions
 from fishnet.data.plausibility import note_lines, plausibility, skipped_in
 from fishnet.data.quick import quick_findings
-from fishnet.data.regions.open import open_regions
 from fishnet.errors import InputError
 from fishnet.images.scanning import find_pictures, scan, skipped_line
 from tests.makers import CLASSES, image_folder, picture, split_folder

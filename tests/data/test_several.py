@@ -2,7 +2,7 @@
 
 import pytest
 
-from fishnet.data.several import refuse_indicators, refuse_several
+from fishnet.data.classification.several import refuse_indicators, refuse_several
 from fishnet.errors import InputError
 
 

@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import EpochSampler, LabelledSet, Seeded, collate
-from fishnet.data.braces import expand_braces
-from fishnet.data.open import marks, open_labelled
-from fishnet.data.shards import ShardSet, read_index
-from fishnet.data.transforms import EvalTransform
+from fishnet.data.classification.braces import expand_braces
+from fishnet.data.classification.open import marks, open_labelled
+from fishnet.data.classification.shards import ShardSet, read_index
+from fishnet.data.classification.transforms import EvalTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from tests.cli.test_bad_input import says

@@ -13,10 +13,10 @@ from PIL import Image, TiffImagePlugin
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
+from fishnet.data.classification.folder import ImageFolder
+from fishnet.data.classification.transforms import EvalTransform, Normalise
 from fishnet.data.decode import to_tensor
-from fishnet.data.folder import ImageFolder
 from fishnet.data.statistics import channel_statistics
-from fishnet.data.transforms import EvalTransform, Normalise
 from fishnet.errors import InputError
 from fishnet.images.decoding import as_view, read_picture
 from fishnet.images.preprocess import Preprocess

@@ -10,9 +10,9 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.open import marks, open_labelled
-from fishnet.data.table import LABEL, PATH, TableSet
-from fishnet.data.table_files import SPLIT
+from fishnet.data.classification.open import marks, open_labelled
+from fishnet.data.classification.table import LABEL, PATH, TableSet
+from fishnet.data.classification.table_files import SPLIT
 from fishnet.errors import InputError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

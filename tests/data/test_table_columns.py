@@ -8,7 +8,7 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet
-from fishnet.data.open import open_labelled
+from fishnet.data.classification.open import open_labelled
 from fishnet.data.plausibility import note_lines, plausibility
 from fishnet.errors import InputError
 from tests.makers import image_folder

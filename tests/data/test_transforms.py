@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
-from fishnet.data.transforms import EvalTransform, Lighting, Normalise, TrainTransform
+from fishnet.data.classification.transforms import EvalTransform, Lighting, Normalise, TrainTransform
 from fishnet.errors import InputError
 from fishnet.images.decoding import Picture
 from fishnet.images.preprocess import Preprocess

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from fishnet.data.folder import ImageFolder
+from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.plausibility_depth import plausibility
 from fishnet.errors import InputError
 from fishnet.images.decoding import read_picture

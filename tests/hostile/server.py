@@ -29,8 +29,8 @@ KILLED_AFTER = 60  # seconds: far beyond what any case takes; a guard against ha
 PRELOADED = (
     "torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "faster_coco_eval", "PIL.Image", "yaml",
     "fishnet.cli.app", "fishnet.cli.data", "fishnet.cli.train", "fishnet.cli.val", "fishnet.cli.predict",
-    "fishnet.training.fit", "fishnet.evaluation.evaluate", "fishnet.prediction.predictor", "fishnet.data.open",
-    "fishnet.data.regions.open", "fishnet.data.pixels.open", "tests.makers", "tests.region_makers",
+    "fishnet.training.fit", "fishnet.evaluation.evaluate", "fishnet.prediction.predictor", "fishnet.data.classification.open",
+    "fishnet.data.detection.open", "fishnet.data.segmentation.open", "tests.makers", "tests.region_makers",
     "tests.pixel_makers",
 )  # fmt: skip
 _MAY_LACK = ("pyarrow", "tifffile", "onnx", "onnxruntime")

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fishnet.data.open import open_labelled
+from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.several import refuse_several
 from fishnet.data.plausibility import plausibility
 from fishnet.data.resolving import Resolver
-from fishnet.data.several import refuse_several
 from fishnet.errors import InputError
 from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
 from tests.makers import CLASSES, image_folder, picture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from fishnet.data.pixels.open import open_pixels
+from fishnet.data.segmentation.open import open_pixels
 from fishnet.errors import InputError
 from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed, read
 from tests.region_makers import (

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fishnet.data.regions.open import open_regions
-from fishnet.data.regions.plausibility import plausibility, repaired
+from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.plausibility import plausibility, repaired
 from fishnet.errors import InputError
 from tests.region_makers import coco_folder, mask_folder, voc_folder, yolo_folder
 

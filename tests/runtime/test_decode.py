@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
-from fishnet.data.regions.anchors import Anchors
+from fishnet.data.detection.anchors import Anchors
 from fishnet.errors import InputError
 from fishnet.export.graphs import Raw
 from fishnet.images.preprocess import Preprocess

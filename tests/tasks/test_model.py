@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fishnet.bundle.bundle import Bundle, HeadConfig, read_bundle, write_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.data.pixels.base import PixelTarget
+from fishnet.data.segmentation.base import PixelTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.classification.losses import CrossEntropy

@@ -17,7 +17,7 @@ import fishnet
 from fishnet.bundle.bundle import read_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.cli import main
-from fishnet.data.folder import ImageFolder
+from fishnet.data.classification.folder import ImageFolder
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe

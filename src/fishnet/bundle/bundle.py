@@ -87,7 +87,7 @@ class Bundle:
         backbone_args: the backbone's keyword arguments.
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
-        data: what the training's data is recognised by; see :func:`fishnet.data.open.marks`.
+        data: what the training's data is recognised by; see :func:`fishnet.data.classification.open.marks`.
         versions: of the packages that wrote it.
         sha256: of the weights file; checked when it is read.
     """

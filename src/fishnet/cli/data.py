@@ -140,19 +140,19 @@ def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: d
     problems: list[Finding] = []
     if task == "classify":
         from fishnet.data.check import check as check_parts
-        from fishnet.data.open import open_labelled
+        from fishnet.data.classification.open import open_labelled
 
         return _Level(open_labelled(data, channels, **whole), problems, check_parts, _tables)
     if task == "segment":
         from fishnet.cli import pixel_check
-        from fishnet.data.pixels.check import check_pixels
-        from fishnet.data.pixels.open import open_pixels
+        from fishnet.data.segmentation.check import check_pixels
+        from fishnet.data.segmentation.open import open_pixels
 
         maps = open_pixels(data, channels, **whole, **masks, problems=problems)
         return _Level(maps, problems, check_pixels, pixel_check.tables, pixel_check.draw)
     from fishnet.cli import region_check
-    from fishnet.data.regions.check import check_regions
-    from fishnet.data.regions.open import open_regions
+    from fishnet.data.detection.check import check_regions
+    from fishnet.data.detection.open import open_regions
 
     sets = open_regions(data, channels, **whole, masks=task == "instances", problems=problems)
     return _Level(sets, problems, check_regions, region_check.tables, region_check.draw)
@@ -267,8 +267,8 @@ def convert(
 
 def _task_of(data: str) -> Task:
     """What data is for where it is not said."""
-    from fishnet.data.pixels.open import looks_like_pixels
-    from fishnet.data.regions.open import looks_like_regions
+    from fishnet.data.detection.open import looks_like_regions
+    from fishnet.data.segmentation.open import looks_like_pixels
 
     # Pictures and masks beside a list of classes are both: the list says that the masks are of classes, not of objects.
     if looks_like_pixels(data):

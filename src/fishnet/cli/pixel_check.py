@@ -9,8 +9,8 @@ from fishnet.prediction.drawing.text import percent
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.pixels.base import PixelSet
-    from fishnet.data.pixels.check import PixelPart
+    from fishnet.data.segmentation.base import PixelSet
+    from fishnet.data.segmentation.check import PixelPart
 
 
 def tables(data: str, parts: "Mapping[str, PixelPart]") -> list[str]:

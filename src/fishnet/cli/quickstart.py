@@ -23,7 +23,7 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     import time
 
     from fishnet.cli.progress import bar
-    from fishnet.data.samples import FASHION_MNIST, FashionMNIST
+    from fishnet.data.classification.samples import FASHION_MNIST, FashionMNIST
     from fishnet.evaluation.evaluate import evaluate
     from fishnet.prediction.drawing import sheet
     from fishnet.prediction.predictor import load

@@ -8,8 +8,8 @@ from fishnet.cli.check_tables import aligned, classes_table, pictures_table
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.regions.base import RegionSet
-    from fishnet.data.regions.check import RegionPart
+    from fishnet.data.detection.base import RegionSet
+    from fishnet.data.detection.check import RegionPart
 
 
 def tables(data: str, parts: "Mapping[str, RegionPart]") -> list[str]:

@@ -204,7 +204,7 @@ class ImageIds:
     """
 
     def __init__(self, path: Path) -> None:
-        from fishnet.data.regions.coco_stream import read_entries
+        from fishnet.data.detection.coco_stream import read_entries
 
         self.path = path
         self.images: dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]] = {}

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fishnet.data.detection.files import outline_area
 from fishnet.data.files import upright_size
-from fishnet.data.regions.files import outline_area
 from fishnet.data.splits import split_named
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.reading import is_regular

@@ -7,12 +7,12 @@ from typing import Any
 from fishnet.data import plausibility as labelled
 from fishnet.data import plausibility_depth
 from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.detection import plausibility as regions
+from fishnet.data.detection.base import RegionSet
 from fishnet.data.findings import Finding
-from fishnet.data.pixels import plausibility as pixels
-from fishnet.data.pixels.base import PixelSet
-from fishnet.data.pixels.files import FilePixels
-from fishnet.data.regions import plausibility as regions
-from fishnet.data.regions.base import RegionSet
+from fishnet.data.segmentation import plausibility as pixels
+from fishnet.data.segmentation.base import PixelSet
+from fishnet.data.segmentation.files import FilePixels
 
 TRAINED = ("train", "all")  # the splits that are trained on
 _ORPHANS = 0.01  # share of files without their other half from which data is taken to be paired wrongly

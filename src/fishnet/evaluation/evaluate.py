@@ -11,9 +11,9 @@ import torch
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.data.base import Batch, PictureSet, Transform
+from fishnet.data.classification.open import marks
+from fishnet.data.detection.base import RegionSet
 from fishnet.data.loading import batches
-from fishnet.data.open import marks
-from fishnet.data.regions.base import RegionSet
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, PictureSet, Transform
+from fishnet.data.classification.transforms import Lighting, Normalise
 from fishnet.data.loading import batches
 from fishnet.data.statistics import channel_statistics
-from fishnet.data.transforms import Lighting, Normalise
 from fishnet.errors import InputError, nearest
 from fishnet.images.decoding import as_view
 from fishnet.images.preprocess import Preprocess

@@ -20,7 +20,7 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
 from fishnet.bundle.hub import local
 from fishnet.data.base import Batch, PictureSet
-from fishnet.data.open import class_grounds, marks
+from fishnet.data.classification.open import class_grounds, marks
 from fishnet.data.plausibility import note_lines
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
@@ -113,7 +113,7 @@ def fit(
 
     Args:
         task_name: ``classify`` ...
-        data: see :func:`~fishnet.data.open.open_labelled`.
+        data: see :func:`~fishnet.data.classification.open.open_labelled`.
         recipe: the settings.
         out: the bundle's folder; checkpoints and logs go inside it.
         weights: a checkpoint file or a bundle to start from.

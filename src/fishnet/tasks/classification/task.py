@@ -10,8 +10,8 @@ from torchvision.transforms import v2
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledSet, PictureSet, Transform
-from fishnet.data.open import open_labelled
-from fishnet.data.transforms import EvalTransform, TrainTransform
+from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.transforms import EvalTransform, TrainTransform
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK
@@ -38,7 +38,7 @@ class Classify(Task):
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, LabelledSet]:
-        """See :func:`~fishnet.data.open.open_labelled`."""
+        """See :func:`~fishnet.data.classification.open.open_labelled`."""
         return open_labelled(
             data,
             channels,
@@ -63,7 +63,7 @@ class Classify(Task):
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.transforms.TrainTransform`."""
+        """See :class:`~fishnet.data.classification.transforms.TrainTransform`."""
         return TrainTransform(
             dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
             crop_scale=recipe.crop_scale,
@@ -76,7 +76,7 @@ class Classify(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.transforms.EvalTransform`."""
+        """See :class:`~fishnet.data.classification.transforms.EvalTransform`."""
         return EvalTransform(preprocess)
 
     def criterion(self, recipe: "Recipe", pictures: PictureSet) -> CrossEntropy:

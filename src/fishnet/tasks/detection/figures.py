@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.regions.objects import Segmentation
+from fishnet.data.detection.objects import Segmentation
 from fishnet.prediction.drawing import card, draw_objects
 from fishnet.prediction.results import Cutout
 from fishnet.tasks.detection.matches import THRESHOLDS, Counts, Matches, matched, ratios

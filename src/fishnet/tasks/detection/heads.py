@@ -25,8 +25,8 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from fishnet.bundle.bundle import HeadConfig
-from fishnet.data.regions.anchors import Anchors
-from fishnet.data.regions.base import RegionTarget
+from fishnet.data.detection.anchors import Anchors
+from fishnet.data.detection.base import RegionTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.regions.base import RegionTarget
-from fishnet.data.regions.objects import Objects, encoded
+from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.objects import Objects, encoded
 from fishnet.errors import WorkError
 from fishnet.images.rle import runs
 from fishnet.prediction.results import Cutout, Detections

@@ -9,8 +9,8 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.regions.base import RegionTarget
-from fishnet.data.regions.plausibility import beyond_cap
+from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.plausibility import beyond_cap
 from fishnet.tasks.base import Report
 from fishnet.tasks.detection.figures import Measured, draw_precision_recall, truth_and_found
 from fishnet.tasks.detection.matches import Matches, ratios

@@ -7,11 +7,11 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
-from fishnet.data.regions.anchors import fit_anchors
-from fishnet.data.regions.base import RegionSet, RegionTarget
-from fishnet.data.regions.open import open_regions
-from fishnet.data.regions.plausibility import CAP, beyond_cap, stated_counts
-from fishnet.data.regions.transforms import RegionEvalTransform, RegionTrainTransform
+from fishnet.data.detection.anchors import fit_anchors
+from fishnet.data.detection.base import RegionSet, RegionTarget
+from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.plausibility import CAP, beyond_cap, stated_counts
+from fishnet.data.detection.transforms import RegionEvalTransform, RegionTrainTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import draw_objects
@@ -48,7 +48,7 @@ class _Regions(Task):
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, RegionSet]:
-        """See :func:`~fishnet.data.regions.open.open_regions`."""
+        """See :func:`~fishnet.data.detection.open.open_regions`."""
         return open_regions(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             masks=self.with_masks, only=recipe.classes, difficult=recipe.difficult,
@@ -66,7 +66,7 @@ class _Regions(Task):
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.regions.transforms.RegionTrainTransform`."""
+        """See :class:`~fishnet.data.detection.transforms.RegionTrainTransform`."""
         return RegionTrainTransform(
             preprocess,
             canvas=recipe.canvas,
@@ -80,7 +80,7 @@ class _Regions(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.regions.transforms.RegionEvalTransform`."""
+        """See :class:`~fishnet.data.detection.transforms.RegionEvalTransform`."""
         return RegionEvalTransform(preprocess, with_masks=self.with_masks)
 
     def head_args(

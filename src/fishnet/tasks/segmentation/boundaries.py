@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.tasks.report_files import shares
 
 TOLERANCE = 0.0075  # of the picture's diagonal

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fishnet.data.pixels.base import IGNORE, LabelMap
+from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.views import View
 from fishnet.prediction.drawing import card, draw_labels
 from fishnet.prediction.drawing.text import DARK, Entry, enlargement, legend_page

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fishnet.data.pixels.base import IGNORE, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, PixelTarget
 from fishnet.errors import InputError, nearest
 
 LOSSES = ("cross-entropy", "dice", "focal", "lovasz")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.pixels.base import IGNORE, LabelMap, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelTarget
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.report_files import shares

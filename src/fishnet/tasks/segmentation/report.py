@@ -13,7 +13,7 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet
-from fishnet.data.pixels.base import LabelMap, PixelTarget
+from fishnet.data.segmentation.base import LabelMap, PixelTarget
 from fishnet.tasks.base import Report
 from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.report_files import WORST, percent, shares, table, worst_sheet, write_csv

@@ -7,11 +7,11 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import PictureSet, Transform
-from fishnet.data.pixels.base import IGNORE, PixelSet, PixelTarget
-from fishnet.data.pixels.open import open_pixels
-from fishnet.data.pixels.pairs import MaskPixels
-from fishnet.data.pixels.plausibility import split_counts
-from fishnet.data.pixels.transforms import PixelEvalTransform, PixelTrainTransform
+from fishnet.data.segmentation.base import IGNORE, PixelSet, PixelTarget
+from fishnet.data.segmentation.open import open_pixels
+from fishnet.data.segmentation.pairs import MaskPixels
+from fishnet.data.segmentation.plausibility import split_counts
+from fishnet.data.segmentation.transforms import PixelEvalTransform, PixelTrainTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
@@ -47,7 +47,7 @@ class Segment(Task):
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> dict[str, PixelSet]:
-        """See :func:`~fishnet.data.pixels.open.open_pixels`."""
+        """See :func:`~fishnet.data.segmentation.open.open_pixels`."""
         return open_pixels(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
@@ -78,7 +78,7 @@ class Segment(Task):
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.pixels.transforms.PixelTrainTransform`."""
+        """See :class:`~fishnet.data.segmentation.transforms.PixelTrainTransform`."""
         return PixelTrainTransform(
             preprocess,
             crop_size=recipe.crop_size or recipe.size,
@@ -90,7 +90,7 @@ class Segment(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.pixels.transforms.PixelEvalTransform`."""
+        """See :class:`~fishnet.data.segmentation.transforms.PixelEvalTransform`."""
         return PixelEvalTransform(preprocess)
 
     def head_args(

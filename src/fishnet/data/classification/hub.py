@@ -1,0 +1,186 @@
+"""Hugging Face datasets, through timm's reader: from the hub, or a local folder in any form their library takes."""
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fishnet.bundle.classes import Classes, labelling, named
+from fishnet.data.base import EncodedSet
+from fishnet.data.classification.several import REFUSED, refuse_several
+from fishnet.data.classification.table_files import LABEL, PATH
+from fishnet.data.splits import in_order, split_named
+from fishnet.errors import InputError, WorkError, first_line
+
+REACHED = 5  # seconds that the hub has to answer
+
+if TYPE_CHECKING:
+    from timm.data.readers.reader_hfds import ReaderHfds
+
+
+class HubSet(EncodedSet):
+    """One split of a Hugging Face dataset.
+
+    Args:
+        name: as the user gave it.
+        split: the dataset's own name of the split.
+        reader: timm's reader of it.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes; by default the dataset's own.
+
+    Raises:
+        InputError: a picture without a label, or a class that is not known.
+    """
+
+    def __init__(
+        self, name: str, split: str, reader: "ReaderHfds", channels: int, classes: Classes | None = None
+    ) -> None:
+        self.name, self.split, self.reader, self.channels = name, split, reader, channels
+        image, label = reader.image_key, reader.label_key
+        labels = list(reader.dataset.select_columns([label])[label])
+        feature = reader.dataset.features[label]
+        names = getattr(feature, "names", None)
+        several = next((i for i, value in enumerate(labels) if isinstance(value, list | dict)), None)
+        if several is not None:
+            raise InputError(f"{self.source(several)}: its label is a list or a table: {REFUSED}")
+        gap = next((i for i, value in enumerate(labels) if value is None or value == ""), None)
+        if gap is not None:
+            raise InputError(f"{self.source(gap)}: no label")
+        try:
+            if names:
+                self.classes, self.labels = named(names, labels, self.source, classes)
+            else:
+                refuse_several((str(label) for label in labels), f"hfds/{name}")
+                self.classes, self.labels = labelling(labels, self.source, classes)
+        except InputError as error:
+            raise InputError(str(error) if name in str(error) else f"hfds/{name}: {error}") from None
+        column = reader.dataset.with_format("arrow").select_columns([image])[:][image]
+        self.paths = [None if row is None else Path(row).name for row in _paths(column)]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def encoded(self, index: int) -> bytes:
+        """See :class:`~fishnet.data.base.EncodedSet`."""
+        try:
+            stream, *_ = self.reader[index]
+            with stream:
+                content: bytes = stream.read()
+                return content
+        except (OSError, AssertionError, TypeError) as error:
+            raise InputError(f"{self.source(index)}: no picture can be read ({first_line(error)})") from None
+
+    def source(self, index: int) -> str:
+        """Such as ``hfds/cifar10/train[7]``."""
+        return f"hfds/{self.name}/{self.split}[{index}]"
+
+    def key(self, index: int) -> str:
+        """The class and the picture's file name, or its number where it has none."""
+        path = self.paths[index]
+        return f"{self.classes.names[self.labels[index]]}/{path}" if path else str(index)
+
+
+def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[str, HubSet]:
+    """The parts of a Hugging Face dataset: its splits train, validation and test, as far as they have labels.
+
+    Args:
+        name: ``user/name`` on the hub, or a local folder (of pictures, Parquet files ...).
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes.
+
+    Raises:
+        InputError: no such dataset, no split of these, or no columns of pictures and labels.
+        WorkError: the hub could not be reached.
+        ModuleNotFoundError: ``datasets`` is not installed.
+    """
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise InputError(f"hfds/{name}: no such folder")
+    from timm.data.readers.reader_hfds import ReaderHfds
+
+    try:
+        with nullcontext() if Path(name).is_dir() else _reached():
+            found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
+            splits = {split: found[split] for split in in_order(str(split) for split in found if split)}
+            sets: dict[str, HubSet] = {}
+            for split, own in splits.items():
+                whole = datasets.load_dataset(name, split=own)
+                keys = _keys(name, whole.features)
+                if split == "test" and sets and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
+                    continue  # a contest's test part
+                reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
+                sets[split] = HubSet(name, own, reader, channels, classes)
+                classes = sets[split].classes
+    except ConnectionError as error:
+        raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
+    except InputError:
+        raise
+    except AttributeError:  # timm 1.0.22 asks every column called label for its names
+        raise InputError(f"hfds/{name}: this timm takes labels of type ClassLabel only: upgrade timm") from None
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # of the readers of many formats below it
+        raise InputError(f"hfds/{name}: cannot be loaded ({first_line(error)})") from None
+    if not sets:
+        raise InputError(f"hfds/{name}: has no split train, validation or test, only {', '.join(found.values())}")
+    return sets
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Quiet about retries; where the hub is not reached within seconds, from the cache alone, without retries."""
+    import datasets
+    import huggingface_hub
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    logger.setLevel(logging.ERROR)
+    try:
+        if not any(before):
+            try:
+                huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=REACHED)
+            except Exception:  # of whichever library the hub's client uses
+                for place in places:
+                    place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        logger.setLevel(level)
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
+def _all_secret(labels: Iterable[Any]) -> bool:
+    """Whether no image of a split has a label."""
+    return all(label is None or label == -1 for label in labels)
+
+
+def _keys(name: str, features: Any) -> tuple[str, str]:
+    """The columns of the pictures and of the labels."""
+    import datasets
+
+    def bare(kind: Any) -> bool:
+        return (isinstance(kind, dict) and "bytes" in kind) or getattr(kind, "dtype", "") in ("binary", "large_binary")
+
+    pictures = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    pictures = pictures or [key for key, kind in features.items() if bare(kind)]
+    pictures = sorted(pictures, key=lambda key: PATH.index(key) if key in PATH else len(PATH))
+    numbered = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = [*sorted(numbered, key=lambda key: key not in LABEL), *(key for key in LABEL if key in features)]
+    if not pictures or not labels:
+        what = "pictures" if not pictures else "labels"
+        raise InputError(f"hfds/{name}: no column of {what} among {', '.join(features)}")
+    return pictures[0], labels[0]
+
+
+def _paths(column: Any) -> list[str | None]:
+    import pyarrow.compute
+
+    paths: list[str | None] = pyarrow.compute.struct_field(column, "path").to_pylist()
+    return paths

@@ -1,0 +1,244 @@
+"""Tables of path and label: CSV, TSV and Parquet."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fishnet.bundle.classes import Classes, labelling, named
+from fishnet.data.base import EncodedSet
+from fishnet.data.classification.several import REFUSED, refuse_several
+from fishnet.data.classification.table_files import FOLD, LABEL, PATH, SUFFIXES, VALID, Rows, read_rows
+from fishnet.data.findings import Finding
+from fishnet.data.resolving import Resolver
+from fishnet.data.splits import SPELLED, in_order, split_named
+from fishnet.errors import InputError
+from fishnet.images.decoding import read_file
+
+__all__ = ["LABEL", "PATH", "SUFFIXES", "TableSet", "open_table"]
+_TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+_OFTEN = 0.1  # share of the images with several labels, from which on that is meant
+
+
+class Located:
+    """Where the images of a table's rows lie.
+
+    Args:
+        rows: the table.
+
+    Attributes:
+        paths: a path for each row; None for images in the table, and for those that are not found.
+        missing: why a row's image was not found, by row.
+
+    Raises:
+        InputError: none of the images is found; names the first.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.resolver = Resolver(rows.file.parent)
+        self.paths: list[Path | None] = []
+        self.missing: dict[int, str] = {}
+        for row, name in enumerate(rows.paths if rows.images is None else ()):
+            try:
+                self.paths.append(self.resolver.find(str(name)))
+            except InputError as error:
+                self.paths.append(None)
+                self.missing[row] = str(error)
+        if self.paths and len(self.missing) == len(self.paths):
+            raise InputError(f"{rows.file}: none of its {len(self.paths):,} images found; first: {self.missing[0]}")
+
+    def find(self, rows: Rows, row: int) -> Path:
+        """The path of a row's image. Raises InputError where there is none."""
+        if rows.images is not None:
+            return self.resolver.find(str(rows.paths[row]))
+        path = self.paths[row]
+        if path is None:
+            raise InputError(self.missing[row])
+        return path
+
+
+class TableSet(EncodedSet):
+    """Some rows of a table: images by path (relative to the table's folder, or absolute) or in the table.
+
+    Args:
+        rows: the whole table.
+        members: which rows.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes; by default those of these rows.
+        located: where the images are; by default they are looked for.
+
+    Raises:
+        InputError: see :func:`~fishnet.bundle.classes.labelling`; or none of the images is found.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        members: Sequence[int],
+        channels: int,
+        classes: Classes | None = None,
+        located: Located | None = None,
+    ) -> None:
+        self.rows, self.members, self.channels = rows, list(members), channels
+        self.located = located or Located(rows)
+        labels = [rows.labels[row] for row in self.members]
+
+        def where(i: int) -> str:
+            return rows.where(self.members[i])
+
+        try:
+            if rows.names is None:
+                self.classes, self.labels = labelling(labels, where, classes)
+            else:
+                self.classes, self.labels = named(rows.names, labels, where, classes)
+        except InputError as error:
+            raise InputError(str(error) if str(rows.file) in str(error) else f"{rows.file}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def encoded(self, index: int) -> bytes:
+        """See :class:`~fishnet.data.base.EncodedSet`."""
+        row = self.members[index]
+        if self.rows.images is not None and (content := _content(self.rows.images[row].as_py())) is not None:
+            return content
+        if not self.rows.paths[row]:
+            raise InputError(f"{self.rows.where(row)}: no picture in this row")
+        try:
+            return read_file(self.located.find(self.rows, row))
+        except InputError as error:
+            raise InputError(f"{error} ({self.rows.file.name} {self.rows.unit} {self.rows.numbers[row]})") from None
+
+    def source(self, index: int) -> str:
+        """The picture's path; for pictures in the table, the table and row."""
+        row = self.members[index]
+        name = self.rows.paths[row]
+        if self.rows.images is not None or name is None:
+            return self.rows.where(row)
+        return str(self.located.paths[row] or self.rows.file.parent / name)
+
+    def key(self, index: int) -> str:
+        """The path as the table has it, below the table's folder where it was found elsewhere; or the row's number."""
+        row = self.members[index]
+        name, path = self.rows.paths[row], None if self.rows.images is not None else self.located.paths[row]
+        if name and path is not None and path != self.rows.file.parent / name:
+            return Path(os.path.relpath(path, self.rows.file.parent)).as_posix()
+        return name or str(row)
+
+
+def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableSet]:
+    """The parts of a table: ``all``, or those that its columns name.
+
+    Args:
+        file: the table.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes.
+        fold: the fold of a cross-validation to validate with; -1 for none.
+
+    Raises:
+        InputError: no such file, a table that cannot be read, without the columns for path and label, or without rows;
+            an empty label or path, or an unknown split, with its line; several labels an image; none of the images
+            found; ``fold`` where the table has no such fold, or a val part already.
+        ModuleNotFoundError: Parquet needs pyarrow.
+    """
+    rows = read_rows(file)
+    if not rows.labels:
+        raise InputError(f"{file}: has no rows below its column names")
+    members: dict[str, list[int]] = {}
+    for row in range(len(rows.labels)):
+        if rows.labels[row] == "":
+            raise InputError(f"{rows.where(row)}: empty label: give one, or remove the row")
+        if rows.paths[row] == "" and rows.images is None:
+            raise InputError(f"{rows.where(row)}: empty path: give one, or remove the row")
+        members.setdefault(_split_of(rows, row), []).append(row)
+    if rows.names is None:
+        refuse_several((label for label in rows.labels if isinstance(label, str)), str(file))
+    if fold >= 0:
+        _hold_out(rows, members, fold)
+    located = Located(rows)
+    _refuse_several_rows(rows, located)
+    sets: dict[str, TableSet] = {}
+    for split in in_order(members):
+        sets[split] = TableSet(rows, members[split], channels, classes, located)
+        classes = sets[split].classes
+    next(iter(sets.values())).notes = list(_notes(rows, located, fold))
+    return sets
+
+
+def _split_of(rows: Rows, row: int) -> str:
+    """The split of a row. Raises InputError for a word that is none."""
+    if rows.splits:
+        split = split_named(rows.splits[row])
+        if split is None:
+            raise InputError(f"{rows.where(row)}: unknown split {rows.splits[row]!r}: choose from {', '.join(SPELLED)}")
+        return split
+    if rows.valid:
+        valid = _TRUTH.get(rows.valid[row].lower())
+        if valid is None:
+            raise InputError(f"{rows.where(row)}: {VALID[0]} is {rows.valid[row]!r}: must be True or False")
+        return "val" if valid else "train"
+    return "all"
+
+
+def _hold_out(rows: Rows, members: dict[str, list[int]], fold: int) -> None:
+    """Moves one fold from the training rows to the val part."""
+    if not rows.folds:
+        raise InputError(f"{rows.file}: has no column for the fold ({', '.join(FOLD)}), but --fold {fold} was given")
+    if "val" in members:
+        raise InputError(f"{rows.file}: says which rows validate already: leave out --fold {fold} or that column")
+    name = "train" if "train" in members else "all"
+    held = [row for row in members.get(name, ()) if _whole(rows.folds[row]) == fold]
+    rest = [row for row in members.get(name, ()) if _whole(rows.folds[row]) != fold]
+    if not held or not rest:
+        folds = ", ".join(sorted(set(rows.folds))[:10])
+        raise InputError(
+            f"{rows.file}: fold {fold} has {'all' if held else 'none'} of the training rows: it has {folds}"
+        )
+    del members[name]
+    members.update(train=rest, val=held)
+
+
+def _whole(text: str) -> int | None:
+    """A fold's number, ``2`` or ``2.0``; None for other texts."""
+    number = text.removesuffix(".0")
+    return int(number) if number.isdecimal() and len(number) < 10 else None
+
+
+def _refuse_several_rows(rows: Rows, located: Located) -> None:
+    """Refuses a table that lists an image once for each of its labels."""
+    first: dict[str, int] = {}
+    several: dict[str, int] = {}
+    for row, path in enumerate(located.paths):
+        if path is None:
+            continue
+        before = first.setdefault(os.path.normpath(path), row)
+        if rows.labels[before] != rows.labels[row]:
+            several.setdefault(os.path.normpath(path), row)
+    if len(several) > _OFTEN * len(first):
+        name, row = next(iter(several.items()))
+        raise InputError(
+            f"{rows.where(row)}: {name} has another label than in {rows.unit} {rows.numbers[first[name]]}, and so have "
+            f"{len(several):,} of {len(first):,} images: {REFUSED}"
+        )
+
+
+def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
+    """What to say of a table's columns and names."""
+    file, resolver = str(rows.file), located.resolver
+    if rows.folds and fold < 0:
+        column = next(name for name in rows.columns if name.strip().lower() in FOLD)
+        yield Finding("column-fold", f"{file}: its column {column!r} is not used", file=file)
+    unread = [*rows.unread, *(VALID[:1] if rows.splits and rows.valid else ())]
+    if unread:
+        yield Finding(
+            "column-unread", f"{file}: columns that are not used: {', '.join(unread)}", file=file, count=len(unread)
+        )
+    if resolver.by_tail:
+        message = f"{file}: {resolver.by_tail:,} of {len(rows.paths):,} images found by the tail of their names"
+        yield Finding("name-by-tail", f"{message} (such as {resolver.example})", file=file, count=resolver.by_tail)
+
+
+def _content(value: Any) -> bytes | None:
+    """The bytes of a picture in a table; None where the table has its path only."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) else None

@@ -1,0 +1,360 @@
+"""Tables of path and label as files: CSV, TSV and Parquet, which may hold the images too, as Hugging Face writes it."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fishnet.bundle.classes import Label
+from fishnet.data.classification.several import REFUSED, refuse_indicators
+from fishnet.errors import InputError, first_line
+from fishnet.files.reading import GIB, MIB, open_regular
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+PATH = (
+    "path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "picture",
+    "image_name", "image_id", "imageid", "id_code", "img_id", "id",
+)  # fmt: skip
+LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "category", "y")
+SPLIT = ("split", "set", "subset", "partition")
+VALID = ("is_valid", "is_val")
+FOLD = ("fold", "kfold", "folds", "fold_id")
+LINE = MIB  # bytes of a line of text
+_PEEK = 200  # rows, to see what columns hold
+_BATCH = 8  # rows of images read at once: a hostile file may hold one large image in each
+_WORD = 1 << 16  # bytes of a path or a label
+_ONES = ("label", "class", "target", "category", "split", "set", "subset", "partition", "fold", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which of a table's columns mean what, by their places; None for those that it lacks.
+
+    Attributes:
+        path, label: the image and its class.
+        split: names of the splits.
+        valid: true for images to validate with.
+        fold: numbers of the folds of a cross-validation.
+        unread: names of further columns that look like labels or splits.
+    """
+
+    path: int
+    label: int
+    split: int | None
+    valid: int | None
+    fold: int | None
+    unread: tuple[str, ...] = ()
+
+
+@dataclass
+class Rows:
+    """What a table says, row by row.
+
+    Attributes:
+        file: the table.
+        unit: ``line`` (of a text, counted from 1) or ``row`` (of Parquet, counted from 0).
+        numbers: the row's line or number.
+        paths: as the table has them; None for images in the table that have no name.
+        labels: names or numbers.
+        splits, valid, folds: as spelled; empty where the table has no such column.
+        images: the images themselves, where they are in the table.
+        names: what the numbers of a label column that has names mean.
+        columns: the names of the columns that were read.
+        unread: names of further columns that look like labels or splits.
+    """
+
+    file: Path
+    unit: str
+    numbers: Sequence[int] = ()
+    paths: list[str | None] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    valid: list[str] = field(default_factory=list)
+    folds: list[str] = field(default_factory=list)
+    images: "pyarrow.ChunkedArray | None" = None
+    names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    def where(self, row: int) -> str:
+        """Such as ``data.csv line 7``."""
+        return f"{self.file} {self.unit} {self.numbers[row]}"
+
+
+def read_rows(file: Path) -> Rows:
+    """A table's rows, whatever its format.
+
+    Raises:
+        InputError: no such table, one that cannot be read, or without the columns for path and label; names the line.
+        ModuleNotFoundError: Parquet needs pyarrow.
+    """
+    if not file.exists():
+        raise InputError(f"{file}: no such table")
+    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
+
+
+def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[Sequence[object]]]) -> Columns:
+    """What a table's columns mean.
+
+    Args:
+        names: of the columns.
+        file: the table, for messages.
+        peek: gives some rows, to say more of a table without a column for the label.
+
+    Raises:
+        InputError: no column for path or label, which names those that there are; or two of one name.
+    """
+    plain = [name.strip().lower() for name in names]
+
+    def place(words: tuple[str, ...]) -> int | None:
+        at = next((plain.index(word) for word in words if word in plain), None)
+        if at is not None and plain.count(plain[at]) > 1:
+            raise InputError(f"{file}: {plain.count(plain[at])} columns are called {names[at]!r}: rename all but one")
+        return at
+
+    path, label = place(PATH), place(LABEL)
+    if path is None or label is None:
+        if path is not None:
+            refuse_indicators(names, peek(), str(file))
+        what, words = ("path", PATH) if path is None else ("label", LABEL)
+        raise InputError(
+            f"{file}: no column for the {what} ({', '.join(words[:4])}, ...) among its columns: "
+            f"{', '.join(repr(name) for name in names[:8]) or 'none'}"
+            + ("" if file.suffix.lower() == ".parquet" else ": the first line must name them")
+        )
+    split, valid, fold = place(SPLIT), place(VALID), place(FOLD)
+    read = {path, label, split, valid, fold}
+    unread = [name for i, name in enumerate(names) if i not in read and _tells(plain[i])]
+    return Columns(path, label, split, valid, fold, tuple(unread))
+
+
+def _tells(name: str) -> bool:
+    """Whether a column's name sounds like a label or a split."""
+    return name in (*LABEL, *SPLIT, *VALID, *FOLD) or bool(set(re.split(r"[\s_-]+", name)) & set(_ONES))
+
+
+# text
+
+
+def _read_text(file: Path) -> Rows:
+    with open_regular(file, "table") as stream:
+        texts = _decoded(stream, file)
+        head = next(texts, "")
+        while head and not head.strip():
+            head = next(texts, "")
+        delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
+        stream.seek(0)
+        lines = _lines(csv.reader(_decoded(stream, file), delimiter=delimiter), file)
+        _, names = next(lines, (0, []))
+        columns = find_columns(names, file, lambda: _some(lines, len(names)))
+        return _text_rows(file, lines, names, columns)
+
+
+def _text_rows(file: Path, lines: Iterator[tuple[int, list[str]]], names: Sequence[str], columns: Columns) -> Rows:
+    numbers: list[int] = []
+    rows = Rows(file, "line", numbers, columns=tuple(names), unread=columns.unread)
+    wanted = ((columns.split, rows.splits), (columns.valid, rows.valid), (columns.fold, rows.folds))
+    for number, values in lines:
+        if len(values) != len(names):
+            raise InputError(f"{file} line {number}: {len(values)} values, but {len(names)} columns")
+        numbers.append(number)
+        rows.paths.append(values[columns.path].strip())
+        rows.labels.append(values[columns.label].strip())
+        for place, column in wanted:
+            if place is not None:
+                column.append(values[place].strip())
+    return rows
+
+
+def _some(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[str]]:
+    rows = (values for _, (_, values) in zip(range(_PEEK), lines, strict=False))
+    return [values for values in rows if len(values) == width]
+
+
+def _decoded(stream: BinaryIO, file: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text, with their ends. Raises InputError for other bytes, and for lines without end."""
+    number = 0
+    while line := stream.readline(LINE + 1):
+        number += 1
+        if len(line) > LINE:
+            raise InputError(f"{file} line {number}: longer than {LINE:,} bytes: no table of images has such lines")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{file} line {number}: not UTF-8: save the table as UTF-8") from None
+        if "\0" in text:
+            raise InputError(f"{file} line {number}: holds a NUL character: not a text table")
+        parts = re.split(r"(?<=\r)(?!\n)", text) if "\r" in text else [text]
+        number += len(parts) - 1 - (parts[-1] == "")
+        yield from filter(None, parts)
+
+
+def _lines(reader: Any, file: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, values) of every line that is not empty."""
+    while True:
+        begin = reader.line_num + 1
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"{file} line {begin}: cannot be read ({error})") from None
+        if values is None:
+            return
+        if any(value.strip() for value in values):
+            yield begin, values
+
+
+# Parquet
+
+
+def _read_parquet(file: Path) -> Rows:
+    import pyarrow.parquet
+
+    with open_regular(file, "table") as stream:
+        try:
+            whole = pyarrow.parquet.ParquetFile(stream)
+            schema = whole.schema_arrow
+            names = schema.names
+            columns = find_columns(names, file, lambda: _peeked(whole))
+            chosen = (columns.path, columns.label, columns.split, columns.valid, columns.fold)
+            path, label, split, valid, fold = (None if place is None else names[place] for place in chosen)
+            assert path is not None
+            assert label is not None
+            inside = _holds_images(schema.field(path).type)
+            texts = [name for name in (None if inside else path, label, split, valid, fold) if name is not None]
+            _check_size(whole, file, texts, path if inside else None)
+            stream.seek(0)
+            found = _columns_of(stream, texts, file)
+            rows = Rows(file, "row", range(whole.metadata.num_rows), columns=tuple(names), unread=columns.unread)
+            rows.names = _huggingface_names(schema, label)
+            rows.labels = [_label(value) for value in found[label]]
+            rows.splits, rows.valid, rows.folds = (
+                [_text(value) for value in found[name]] if name else [] for name in (split, valid, fold)
+            )
+            if inside:
+                rows.images = _images(whole, path, file)
+                rows.paths = _names_inside(rows.images)
+            else:
+                rows.paths = [_text(value) for value in found[path]]
+            return rows
+        except InputError:
+            raise
+        except Exception as error:  # pyarrow raises nearly every kind for a damaged file
+            raise InputError(f"{file}: not a Parquet file that can be read ({first_line(error)[:200]})") from None
+
+
+def _holds_images(kind: "pyarrow.DataType") -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def _peeked(whole: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
+    import pyarrow
+
+    schema = whole.schema_arrow
+    numbers = [
+        name
+        for name in schema.names[:1000]
+        if pyarrow.types.is_boolean(kind := schema.field(name).type)
+        or pyarrow.types.is_integer(kind)
+        or pyarrow.types.is_floating(kind)
+    ]
+    batch = next(whole.iter_batches(_PEEK, columns=numbers), None)
+    rows = batch.to_pylist() if batch is not None and numbers else []
+    return [[row.get(name, "") for name in schema.names] for row in rows]
+
+
+def _check_size(whole: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequence[str], images: str | None) -> None:
+    """Raises InputError for a file that declares more than its own bytes can hold."""
+    size, facts = file.stat().st_size, whole.metadata
+    if facts.num_rows > size:
+        raise InputError(f"{file}: declares {facts.num_rows:,} rows, but has only {size:,} bytes")
+    declared = 0
+    for group in range(facts.num_row_groups):
+        for column in range(facts.row_group(group).num_columns):
+            chunk = facts.row_group(group).column(column)
+            root = chunk.path_in_schema.partition(".")[0]
+            if root in texts and not chunk.path_in_schema == root:
+                raise InputError(f"{file}: the column {root!r} holds lists or structs: {REFUSED}")
+            if root in texts or root == images:
+                declared += chunk.total_uncompressed_size
+    limit = GIB if images is None else 4 * size + 64 * MIB
+    if declared > limit:
+        raise InputError(f"{file}: declares {declared:,} bytes in the columns that are read (at most {limit:,})")
+
+
+def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str, list[Any]]:
+    """The values of some columns; equal texts are kept once."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.ParquetFile(stream, read_dictionary=list(names)).read(list(names), use_threads=False)
+    values: dict[str, list[Any]] = {}
+    for name in names:
+        values[name] = []
+        for chunk in table[name].chunks:
+            if not isinstance(chunk, pyarrow.DictionaryArray):
+                values[name] += chunk.to_pylist()
+                continue
+            words = chunk.dictionary
+            if len(words) and (pyarrow.compute.max(pyarrow.compute.binary_length(words)).as_py() or 0) > _WORD:
+                raise InputError(f"{file}: the column {name!r} holds texts of more than {_WORD:,} bytes")
+            known = words.to_pylist()
+            values[name] += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+    return values
+
+
+def _images(whole: "pyarrow.parquet.ParquetFile", name: str, file: Path) -> "pyarrow.ChunkedArray":
+    """The column of the images, held in memory. Raises InputError for one that unpacks to far more than its file."""
+    import pyarrow
+
+    limit = 4 * file.stat().st_size + 64 * MIB
+    chunks: list[Any] = []
+    total = 0
+    for batch in whole.iter_batches(_BATCH, columns=[name], use_threads=False):
+        total += batch.nbytes
+        if total > limit:
+            raise InputError(f"{file}: the images unpack to more than {limit:,} bytes, far more than the file has")
+        chunks.append(batch.column(0))
+    return pyarrow.chunked_array(chunks, whole.schema_arrow.field(name).type)
+
+
+def _names_inside(images: "pyarrow.ChunkedArray") -> list[str | None]:
+    """The paths of Hugging Face's image structs."""
+    import pyarrow
+
+    if not pyarrow.types.is_struct(images.type) or images.type.get_field_index("path") < 0:
+        return [None] * len(images)
+    import pyarrow.compute
+
+    return [None if path is None else str(path) for path in pyarrow.compute.struct_field(images, "path").to_pylist()]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace").strip()
+    return "" if value is None else str(value).strip()
+
+
+def _label(value: Any) -> Label:
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return int(value) if isinstance(value, float) and value.is_integer() else _text(value)
+
+
+def _huggingface_names(schema: "pyarrow.Schema", label: str) -> tuple[str, ...] | None:
+    """The class names that Hugging Face's library writes beside a table."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(str(name) for name in features[label]["names"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,234 @@
+"""The rows of a table of boxes: which column is what, and what each row says. Torch-free."""
+
+import csv
+import io
+import math
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fishnet.data.classification.table_files import LABEL, PATH, SPLIT
+from fishnet.data.detection.outlines import FARTHEST
+from fishnet.data.findings import Finding
+from fishnet.data.problems import complain
+from fishnet.data.splits import SPELLED, split_named
+from fishnet.errors import InputError
+from fishnet.files.reading import open_regular
+from fishnet.images.decoding import EXTENSIONS
+
+SUFFIXES = (".csv", ".tsv")
+_CORNERS = (
+    ("xmin", "x_min", "x1", "left"), ("ymin", "y_min", "y1", "top"),
+    ("xmax", "x_max", "x2", "right"), ("ymax", "y_max", "y2", "bottom"),
+)  # fmt: skip
+_PATHS = (*PATH, "imageid", "image_id", "image_name", "imagename")
+_LABELS = (*LABEL, "labelname", "name")
+_CROWDS = ("isgroupof", "is_group_of", "iscrowd", "is_crowd")
+_HEAD = 1 << 16  # bytes in which the first line ends
+_SIX = 6  # values of a row without column names: path, x1, y1, x2, y2, class
+
+
+class Columns(NamedTuple):
+    """Where things are in a row.
+
+    Attributes:
+        path, label: the image, and its object's class.
+        corners: x1, y1, x2, y2.
+        split, width, height, crowd: None where there is no such column.
+        values: how many values each row has.
+        header: whether the first line names them.
+        shares: whether boxes are shares of the image's sides, as in Open Images.
+    """
+
+    path: int
+    label: int
+    corners: tuple[int, int, int, int]
+    split: int | None = None
+    width: int | None = None
+    height: int | None = None
+    crowd: int | None = None
+    values: int = _SIX
+    header: bool = True
+    shares: bool = False
+
+
+def columns_of(values: Sequence[str]) -> Columns | None:
+    """What a table's first line says of its columns; None where it holds no boxes.
+
+    Without names a line is taken for ``path,x1,y1,x2,y2,class``, if it looks like it.
+    """
+    plain = [value.strip().lower() for value in values]
+
+    def place(names: Sequence[str]) -> int | None:
+        return next((plain.index(name) for name in names if name in plain), None)
+
+    corners = [place(names) for names in _CORNERS]
+    path, label = place(_PATHS), place(_LABELS)
+    x1, y1, x2, y2 = corners
+    if path is not None and label is not None and None not in (x1, y1, x2, y2):
+        assert x1 is not None and y1 is not None and x2 is not None and y2 is not None  # noqa: PT018
+        return Columns(
+            path, label, (x1, y1, x2, y2), place(SPLIT), place(("width",)), place(("height",)), place(_CROWDS),
+            len(values), shares={"imageid", "labelname"} <= set(plain),
+        )  # fmt: skip
+    numbers = [re.fullmatch(r"\s*-?\d+(\.\d+)?\s*|", value) is not None for value in values[1:5]]
+    if len(values) == _SIX and all(numbers) and Path(values[0].strip()).suffix.lower() in EXTENSIONS:
+        return Columns(0, 5, (1, 2, 3, 4), header=False)
+    return None
+
+
+def columns_in(path: Path) -> Columns | None:
+    """The columns of a file; None where it is no table of boxes."""
+    try:
+        with open_regular(path, "table") as file:
+            head = file.read(_HEAD)
+    except InputError:
+        return None
+    line = head.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
+    try:
+        values = next(csv.reader([line.strip("\r\0")], delimiter=_delimiter(path, line)), [])
+    except csv.Error:
+        return None
+    return columns_of(values)
+
+
+def _delimiter(path: Path, line: str) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
+
+
+class BoxRows:
+    """What a table of boxes says, in little memory.
+
+    Attributes:
+        images: as the table names them, in its order.
+        labels: the classes' names, in their order.
+        sizes: height and width of each image; (0, 0) where the table has none.
+        splits: of each image; ``all`` without such a column.
+        lines: of each image the line that names it first.
+        image, label, line: (boxes,) places in ``images`` and ``labels``, and lines.
+        box: (boxes * 4,) x1, y1, x2, y2.
+        crowd: (boxes,) whether it is a group.
+    """
+
+    def __init__(self, path: Path, columns: Columns, problems: list[Finding] | None) -> None:
+        self.path, self.columns, self.problems = path, columns, problems
+        self.images: list[str] = []
+        self.labels: list[str] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.splits: list[str] = []
+        self.lines = array("q")
+        self.image, self.label, self.line = array("i"), array("i"), array("q")
+        self.box, self.crowd = array("f"), array("b")
+        self._images: dict[str, int] = {}
+        self._labels: dict[str, int] = {}
+        self._shares_seen = True
+        for number, values in _rows(path, columns):
+            try:
+                self._add(number, values)
+            except InputError as error:
+                complain(f"{path} line {number}: {error}", problems, file=str(path), line=number)
+        if self._shares_seen and len(self.box) and not columns.shares and any(0 < value < 1 for value in self.box):
+            raise InputError(
+                f"{path}: all boxes lie within 0 to 1: they look like shares of the image, where px are needed "
+                "(Open Images' columns ImageID, LabelName, XMin, XMax, YMin, YMax take shares)"
+            )
+        del self._images, self._labels
+
+    def _add(self, number: int, values: list[str]) -> None:
+        columns = self.columns
+        if len(values) != columns.values:
+            raise InputError(f"{len(values)} values, but {columns.values} columns")
+        if any("\n" in value for value in values):
+            raise InputError("a value reaches over several lines: is a quote left open?")
+        name = values[columns.path].strip()
+        if not name:
+            raise InputError("empty path: give one, or remove the row")
+        corners = [values[place].strip() for place in columns.corners]
+        label = values[columns.label].strip()
+        image = self._image(name, number, values)
+        empty = [not corner for corner in corners]
+        if all(empty):
+            if label and not columns.header:
+                raise InputError(f"class {label!r} without a box")
+            return
+        if any(empty):
+            raise InputError("a box needs all four corners, an image without objects none")
+        box = [_number(corner) for corner in corners]
+        if not any(box):  # DeepForest's row of an image without objects
+            return
+        if not label:
+            raise InputError("empty class: give one, or leave the box out too")
+        if columns.shares and not all(-1e-3 <= value <= 1.001 for value in box):
+            raise InputError(f"{', '.join(corners)}: Open Images' boxes are shares, from 0 to 1")
+        self._shares_seen = self._shares_seen and max(box) <= 1
+        self.image.append(image)
+        self.label.append(self._number_of(label))
+        self.line.append(number)
+        self.box.extend(box)
+        self.crowd.append(columns.crowd is not None and values[columns.crowd].strip().lower() in ("1", "true"))
+
+    def _number_of(self, label: str) -> int:
+        if label not in self._labels:
+            self._labels[label] = len(self.labels)
+            self.labels.append(label)
+        return self._labels[label]
+
+    def _image(self, name: str, number: int, values: list[str]) -> int:
+        """The image's place; its split and size must be the same in each of its rows."""
+        columns = self.columns
+        spelled = "" if columns.split is None else values[columns.split].strip()
+        split = "all" if columns.split is None else split_named(spelled)
+        if split is None:
+            raise InputError(f"unknown split {spelled!r}: choose from {', '.join(SPELLED)}")
+        size = _size(values, columns)
+        place = self._images.get(name)
+        if place is None:
+            self._images[name] = place = len(self.images)
+            self.images.append(name)
+            self.splits.append(split)
+            self.sizes.append(size)
+            self.lines.append(number)
+        elif self.splits[place] != split:
+            raise InputError(f"{name} is in split {split!r}, but in {self.splits[place]!r} on line {self.lines[place]}")
+        elif self.sizes[place] != size:
+            raise InputError(f"{name} is of another size than on line {self.lines[place]}")
+        return place
+
+
+def _size(values: list[str], columns: Columns) -> tuple[int, int]:
+    if columns.width is None or columns.height is None:
+        return 0, 0
+    height, width = (_number(values[place].strip() or "0") for place in (columns.height, columns.width))
+    return (int(height), int(width)) if height > 0 and width > 0 else (0, 0)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"{text[:40]!r} is no number") from None
+    if not math.isfinite(value) or abs(value) > FARTHEST:
+        raise InputError(f"{text[:40]!r} is no place in an image")
+    return value
+
+
+def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
+    """(line, values) of each row that is not blank, below the column names."""
+    number = 1
+    with open_regular(path, "table") as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
+        try:
+            head = text.readline(_HEAD)
+            text.seek(0)
+            reader = csv.reader(text, delimiter=_delimiter(path, head))
+            for values in reader:
+                if any(value.strip() for value in values) and not (columns.header and number == 1):
+                    yield number, values
+                number = reader.line_num + 1
+        except UnicodeDecodeError:
+            raise InputError(f"{path} line {number} or after: not UTF-8: save the table as UTF-8") from None
+        except csv.Error as error:
+            raise InputError(f"{path} line {number}: cannot be read ({error})") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None

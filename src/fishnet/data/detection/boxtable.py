@@ -1,0 +1,286 @@
+"""Tables of boxes in CSV: DeepForest's, RetinaNet's, TensorFlow's and Open Images' columns."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
+from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.image_places import ImagePlaces
+from fishnet.data.detection.objects import Objects
+from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
+from fishnet.data.findings import Finding
+from fishnet.data.problems import because, complain
+from fishnet.data.splits import in_order, split_named
+from fishnet.errors import InputError
+from fishnet.files.reading import is_regular
+from fishnet.files.walking import is_system
+
+LAYOUTS = "a table of boxes (.csv with image_path, xmin, ymin, xmax, ymax, label, or Open Images' columns)"
+_DESCRIPTIONS = "class-descriptions"
+_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "data", "jpegimages")
+
+
+class BoxTable(NamedTuple):
+    """A table.
+
+    Attributes:
+        path: of the file.
+        columns: where things are in it.
+        root: the dataset's folder; images lie inside.
+        split: that the file's or folder's name says; empty where it says none.
+    """
+
+    path: Path
+    columns: Columns
+    root: Path
+    split: str = ""
+
+
+class BoxEntry(NamedTuple):
+    """An image, and its place among those of the table."""
+
+    path: Path
+    row: int
+
+
+class BoxRegions(FileRegions):
+    """The images of one split of a table of boxes.
+
+    Args:
+        rows: of the table.
+        members: which of its images.
+        paths: of all its images.
+        root: keys start from here.
+        channels: that images are read with.
+        names: of the classes, by the table's labels.
+        classes: the classes that are known, by name.
+        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
+
+    Raises:
+        InputError: a class that ``classes`` lacks.
+    """
+
+    def __init__(
+        self,
+        rows: BoxRows,
+        members: Sequence[int],
+        paths: Sequence[Path],
+        root: Path,
+        channels: int,
+        names: Sequence[str],
+        classes: Classes,
+        problems: list[Finding] | None = None,
+    ) -> None:
+        self.rows, self.folder, self.channels, self.with_masks, self.classes = rows, root, channels, False, classes
+        index = {name: i for i, name in enumerate(classes.names)}
+        self.labels = np.array([index.get(name, -1) for name in names], np.int64)
+        image = np.asarray(rows.image, np.int64)
+        self.boxes = np.asarray(rows.box, np.float32).reshape(-1, 4)
+        self.label = self.labels[np.asarray(rows.label, np.int64)] if len(names) else np.zeros(0, np.int64)
+        self._report_unknown(set(members), image, names, problems)
+        order = np.argsort(image, kind="stable")
+        self.order = order[self.label[order] >= 0]
+        self.starts = np.searchsorted(image[self.order], np.arange(len(rows.images) + 1))
+        self.entries = [BoxEntry(paths[row], row) for row in members]
+
+    def objects(self, index: int) -> Objects:
+        """See :class:`~fishnet.data.detection.base.RegionSet`; for shares the image's header is read."""
+        entry: BoxEntry = self.entries[index]
+        chosen = self._of(entry.row)
+        boxes, size = self.boxes[chosen], self.rows.sizes[entry.row]
+        if self.rows.columns.shares:
+            size = upright_size(entry.path, self.channels)
+            boxes = boxes * np.array([size[1], size[0]] * 2, np.float32)
+        crowd = np.asarray(self.rows.crowd, bool)[chosen] if len(chosen) else np.zeros(0, bool)
+        return Objects.of(boxes, self.label[chosen], size, crowd=crowd)
+
+    def place(self, index: int, number: int) -> str:
+        """The table and the object's line; without one that of the image."""
+        row = self.entries[index].row
+        chosen = self._of(row)
+        line = self.rows.line[chosen[number]] if 0 <= number < len(chosen) else self.rows.lines[row]
+        return f"{self.rows.path} line {line}"
+
+    def _of(self, row: int) -> NDArray[np.int64]:
+        return self.order[self.starts[row] : self.starts[row + 1]]
+
+    def _report_unknown(
+        self, members: set[int], image: NDArray[np.int64], names: Sequence[str], problems: list[Finding] | None
+    ) -> None:
+        known = ", ".join(self.classes.names[:5]) + (", ..." if len(self.classes) > 5 else "")
+        for box in np.flatnonzero(self.label < 0).tolist():
+            if int(image[box]) in members:
+                line = self.rows.line[box]
+                message = f"class {names[self.rows.label[box]]!r} is not known ({known})"
+                path = self.rows.path
+                complain(f"{path} line {line}: {message}", problems, file=str(path), line=line)
+
+
+def find_box_tables(data: Path) -> list[BoxTable]:
+    """The tables of boxes that a name stands for; none where it is something else.
+
+    Args:
+        data: a table; or a folder with tables, also in ``annotations/`` or in its train, valid and test folders.
+
+    Raises:
+        InputError: several tables of which some say no split, or two for a split.
+    """
+    if data.suffix.lower() in SUFFIXES and data.is_file():
+        columns = columns_in(data)
+        return [BoxTable(data, columns, data.parent)] if columns else []
+    if not data.is_dir():
+        return []
+    tables = [
+        BoxTable(path, columns, data, split)
+        for split, folder in part_folders(data).items()
+        for path, columns in _tables(folder)
+    ]
+    for folder in (data, child(data, "annotations"), child(data, "labels")):
+        if not tables and folder is not None:
+            tables = [BoxTable(path, columns, data, _split_of(path)) for path, columns in _tables(folder)]
+    _refuse_doubt(data, tables)
+    return sorted(tables, key=lambda table: in_order(["train", "val", "test", "all"]).index(table.split or "all"))
+
+
+def _tables(folder: Path) -> list[tuple[Path, Columns]]:
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not is_system(path.name)]
+    return [(path, columns) for path in files if is_regular(path) and (columns := columns_in(path))]
+
+
+def _split_of(path: Path) -> str:
+    """The split that a file's name speaks of: ``oidv6-train-annotations-bbox`` train."""
+    words = re.split(r"[^a-z]+", path.stem.lower())
+    return next((split for word in words if (split := split_named(word))), "")
+
+
+def _refuse_doubt(data: Path, tables: Sequence[BoxTable]) -> None:
+    names = ", ".join(table.path.name for table in tables[:5])
+    if len(tables) > 1 and not all(table.split for table in tables):
+        raise InputError(
+            f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
+        )
+    for i, table in enumerate(tables):
+        twin = next((other for other in tables[:i] if other.split == table.split), None)
+        if twin is not None:
+            raise InputError(f"{data}: two tables for the {table.split} split: {twin.path.name} and {table.path.name}")
+
+
+def open_box_tables(
+    found: Sequence[BoxTable],
+    channels: int,
+    *,
+    classes: Classes | None = None,
+    masks: bool = False,
+    problems: list[Finding] | None = None,
+) -> dict[str, BoxRegions]:
+    """Opens what :func:`find_box_tables` found; the first split says what the classes are.
+
+    Raises:
+        InputError: masks are wanted; a table that cannot be read, a row that is no box, an image that is not inside the
+            dataset's folder, no boxes at all.
+    """
+    if masks:
+        raise InputError(f"{found[0].path}: has boxes only: use train detect")
+    sets: dict[str, BoxRegions] = {}
+    for table in found:
+        rows = BoxRows(table.path, table.columns, problems)
+        if not rows.images:
+            raise InputError(f"{table.path}: names no image{because(problems)}")
+        names, ids = _names(table, rows)
+        members: dict[str, list[int]] = {}
+        for row, split in enumerate(rows.splits):
+            members.setdefault(table.split if split == "all" and table.split else split, []).append(row)
+        doubled = members.keys() & sets.keys()
+        if doubled:
+            raise InputError(f"{table.path}: says split {next(iter(doubled))!r}, which another table has already")
+        paths = _paths(table, rows, problems)
+        for split in in_order(members):
+            kept = [row for row in members[split] if paths[row] is not None]
+            classes = classes or _classes(rows, members[split], names, ids, problems)
+            places = [path or table.root for path in paths]
+            sets[split] = BoxRegions(rows, kept, places, table.root, channels, names, classes, problems)
+    return {split: sets[split] for split in in_order(sets)}
+
+
+def _classes(
+    rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int], problems: list[Finding] | None
+) -> Classes:
+    """Those that the boxes of a split have: by their ids where a list gives some, else by the alphabet."""
+    chosen = set(members)
+    used = sorted({names[label] for image, label in zip(rows.image, rows.label, strict=True) if image in chosen})
+    if not used:
+        raise InputError(f"{rows.path}: no box in {len(rows.images)} images{because(problems)}")
+    if ids and used[0] in ids and all(name in ids for name in used):
+        ordered = sorted(ids, key=lambda name: ids[name])
+        return Classes(tuple(ordered), tuple(ids[name] for name in ordered))
+    return Classes.of(used)
+
+
+def _names(table: BoxTable, rows: BoxRows) -> tuple[list[str], dict[str, int]]:
+    """The classes' names by the table's labels, and their ids where ``classes.csv`` says them."""
+    folders = dict.fromkeys((table.path.parent, table.root, table.path.parent.parent))
+    inside = [folder for folder in folders if folder == table.root or folder.is_relative_to(table.root)]
+    files = [path for folder in inside for path in sorted(folder.glob("*.csv")) if is_regular(path)]
+    described = next((path for path in files if _DESCRIPTIONS in path.name), None)
+    if described is not None and table.columns.shares:
+        names = dict(_pairs(described))
+        return [names.get(label, label) for label in rows.labels], {}
+    listed = next((path for path in files if path.name.lower() in ("classes.csv", "class.csv")), None)
+    pairs = _pairs(listed) if listed is not None else []
+    usable = all(value.isdecimal() and len(value) < 10 for _, value in pairs) and len(dict(pairs)) == len(pairs)
+    ids = {name: int(value) for name, value in pairs} if usable else {}
+    return rows.labels, ids if len(set(ids.values())) == len(ids) else {}
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    """The rows ``first,second`` of a list without quotes; a name may hold commas."""
+    rows = [row.partition(",") for _, row in lines_of(path)]
+    return [(first.strip().strip('"'), second.strip().strip('"')) for first, comma, second in rows if comma]
+
+
+def _paths(table: BoxTable, rows: BoxRows, problems: list[Finding] | None) -> list[Path | None]:
+    """The file of each image of the table; None where a problem was collected."""
+    if table.columns.shares:
+        return list(_by_id(table, rows))
+    bases = [table.path.parent, *_image_folders(table), table.root]
+    places = ImagePlaces(table.root)
+    paths: list[Path | None] = []
+    for name, line in zip(rows.images, rows.lines, strict=True):
+        try:
+            paths.append(places.find(name, *bases))
+        except InputError as error:
+            paths.append(None)
+            complain(
+                f"{table.path} line {line}: {error}", problems, "image-unreadable", file=str(table.path), line=line
+            )
+    return paths
+
+
+def _by_id(table: BoxTable, rows: BoxRows) -> list[Path]:
+    """Open Images: an image is its id with an ending. One that is missing fails when it is read."""
+    folders = [folder for folder in (*_image_folders(table), table.path.parent, table.root) if folder.is_dir()]
+    stems = [(folder, by_stem(folder)) for folder in dict.fromkeys(folders)]
+    found = []
+    for id_ in rows.images:
+        name = os.path.basename(id_.replace("\\", "/")) or "image"  # noqa: PTH119
+        path = next((held[name][0] for _, held in stems if name in held), None)
+        found.append(path or stems[0][0] / f"{name}.jpg")
+    return found
+
+
+def _image_folders(table: BoxTable) -> list[Path]:
+    """Where a table's images may lie, the likeliest first."""
+    found: list[Path] = []
+    for folder in (table.path.parent, table.root):
+        below = part_folders(folder).get(table.split) if table.split else None
+        images = child(folder, *_IMAGE_FOLDERS)
+        inner = part_folders(images).get(table.split) if images and table.split else None
+        found += [place for place in (inner, below, images) if place is not None]
+    return found

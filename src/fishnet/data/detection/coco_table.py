@@ -1,0 +1,367 @@
+"""A COCO annotation file in little memory: its pictures, categories and annotations as arrays. Torch-free."""
+
+import re
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.detection.coco_shapes import Shape, Shapes, packed
+from fishnet.data.detection.coco_stream import Entry, read_entries
+from fishnet.data.detection.objects import Objects, Segmentation
+from fishnet.data.findings import Finding
+from fishnet.data.problems import complain
+from fishnet.errors import InputError
+
+_FARTHEST = 1e9  # px
+_NEAR = 3.0  # px between a box and its segmentation's
+_LONGEST = 1_000_000  # px of an image's side
+_TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here on stand for texts, and down from here for missing ids
+_DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+KEYS = ("images", "annotations", "categories")
+
+
+class CocoPicture(NamedTuple):
+    """An entry of ``images``.
+
+    Attributes:
+        file_name: as the file has it.
+        size: height and width; (0, 0) where not stated.
+        line, number: of the entry.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    line: int
+    number: int
+
+
+class _Category(NamedTuple):
+    """An entry of ``categories``: its name and group, and where it is."""
+
+    name: str
+    group: str
+    line: int
+    number: int
+
+
+class CocoTable:
+    """What one annotation file holds.
+
+    Ids are whole numbers, also written as 1.0 or "1", or texts. Categories whose ids are texts get numbers behind the
+    others'. Annotations need no id.
+
+    Keypoints, captions, licences and the like are passed over. Of a 1 GB file about a third stays in memory.
+
+    Args:
+        path: of the JSON file.
+        masks: whether segmentations are wanted; without, they are read only where a ``bbox`` is missing.
+        problems: collects what is wrong, an entry left out for each; None raises at the first.
+
+    Attributes:
+        pictures: in the file's order.
+        classes: of ``categories``, in the order of their ids, without one that only groups the others.
+        notes: what was found and is no fault.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.detection.coco_stream.read_entries`; missing or repeated entries, unknown
+            ids, with ``masks`` also an annotation without a usable one. The message gives file, line and entry.
+    """
+
+    def __init__(self, path: Path, masks: bool = False, problems: list[Finding] | None = None) -> None:
+        self.path, self.masks, self.problems = path, masks, problems
+        self.pictures: list[CocoPicture] = []
+        self.notes: list[Finding] = []
+        self._texts: dict[str, int] = {}  # ids that are texts -> the numbers that stand for them
+        self._picture_of: dict[int | str, int] = {}  # image id -> its place in pictures
+        self._categories: dict[int, _Category] = {}
+        self._ids: dict[str, int] = {}  # ids of annotations that are texts
+        self._named: dict[int | str, int] = {}  # image id -> its number among those that annotations name
+        self._image, self._category, self._id = array("i"), array("q"), array("q")
+        self._line, self._number = array("q"), array("i")
+        self._box, self._area, self._crowd = array("f"), array("d"), array("b")
+        self._shapes, self._sides = Shapes(), array("i")
+        self._differing = array("q")  # annotations whose box is not that of their segmentation
+        read = {"images": self._add_picture, "annotations": self._add, "categories": self._add_category}
+        seen = set()
+        for entry in read_entries(path, KEYS):
+            seen.add(entry.key)
+            if entry.name:
+                entry.value.setdefault("id", entry.name)
+            try:
+                read[entry.key](entry)
+            except InputError as error:
+                place = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
+                complain(f"{place}: {error}", problems, file=str(path), line=entry.line)
+        missing = [key for key in ("images", "categories") if key not in seen]
+        if missing:
+            raise InputError(f"{path}: no entries in {' and '.join(missing)}: not a COCO annotation file of objects")
+        self._settle()
+
+    def objects(self, picture: int, labels: dict[int, int], masks: bool = True) -> Objects:
+        """A picture's objects.
+
+        Args:
+            picture: its place in ``pictures``.
+            labels: class index of each category id; others are left out.
+            masks: whether they come with segmentations, if the table has them.
+        """
+        rows = [row for row in self._rows(picture).tolist() if self._category[row] in labels]
+        shapes: list[Segmentation] | None = [self._shapes[row] for row in rows] if self.masks and masks else None
+        return Objects.of(
+            self._boxes[rows],
+            [labels[self._category[row]] for row in rows],
+            self.pictures[picture].size,
+            crowd=[bool(self._crowd[row]) for row in rows],
+            areas=[self._area[row] for row in rows],
+            segmentations=shapes,
+        )
+
+    def place(self, picture: int, labels: dict[int, int], number: int) -> str:
+        """Where the ``number``-th of these objects is; -1, or a number beyond, for the picture's own entry."""
+        rows = [row for row in self._rows(picture).tolist() if self._category[row] in labels]
+        if 0 <= number < len(rows):
+            return self._place(rows[number])
+        entry = self.pictures[picture]
+        return f"{self.path} line {entry.line}: images[{entry.number}]"
+
+    def used(self) -> Classes:
+        """The classes that annotations name."""
+        some = set(np.unique(np.asarray(self._category)[self._order]).tolist())
+        return self._classes_of([id_ for id_ in self.classes.ids if id_ in some])
+
+    def _rows(self, picture: int) -> NDArray[np.int64]:
+        return self._order[self._starts[picture] : self._starts[picture + 1]]
+
+    def _place(self, row: int) -> str:
+        return f"{self.path} line {self._line[row]}: annotations[{self._number[row]}]"
+
+    def _add_picture(self, entry: Entry) -> None:
+        id_, name = _id_of(entry.value, "id"), entry.value.get("file_name")
+        if not isinstance(name, str) or not name:
+            raise InputError("no file_name")
+        if id_ in self._picture_of:
+            before = self.pictures[self._picture_of[id_]]
+            raise InputError(f"id {id_} belongs to images[{before.number}] (line {before.line}) already")
+        height, width = (_side(entry.value, key) for key in ("height", "width"))
+        self._picture_of[id_] = len(self.pictures)
+        size = (height, width) if height and width else (0, 0)
+        self.pictures.append(CocoPicture(name, size, entry.line, entry.number))
+
+    def _add_category(self, entry: Entry) -> None:
+        id_, name = self._number_of(_id_of(entry.value, "id")), entry.value.get("name")
+        if type(name) is int or (type(name) is float and name.is_integer()):
+            name = str(int(name))
+        if not isinstance(name, str) or not name:
+            raise InputError("no name")
+        if id_ in self._categories:
+            before = self._categories[id_]
+            raise InputError(
+                f"id {entry.value['id']} belongs to categories[{before.number}] (line {before.line}) already"
+            )
+        name, group = unicodedata.normalize("NFC", name), str(entry.value.get("supercategory"))
+        self._categories[id_] = _Category(name, group, entry.line, entry.number)
+
+    def _number_of(self, id_: int | str) -> int:
+        """An id as a whole number: a text's stands for it until all are known."""
+        return id_ if isinstance(id_, int) else self._texts.setdefault(id_, _TEXTS + len(self._texts))
+
+    def _add(self, entry: Entry) -> None:
+        value = entry.value
+        image, category = _id_of(value, "image_id"), self._number_of(_id_of(value, "category_id"))
+        id_ = _NONE - len(self._id) if value.get("id") is None else self._own(_id_of(value, "id"))
+        shape = self._shape(value)
+        box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
+        if box is None:
+            raise InputError("no bbox: labels without boxes cannot be learned from; give bbox [x, y, width, height]")
+        crowd, area = _crowd(value.get("iscrowd")), value.get("area")
+        if not isinstance(area, int | float) or not abs(area) < _FARTHEST**2:  # nor NaN
+            area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
+        self._id.append(id_)
+        if shape and value.get("bbox") and not crowd and _apart(box, shape.box()):
+            self._differing.append(len(self._line))
+        self._image.append(self._named.setdefault(image, len(self._named)))
+        self._category.append(category)
+        self._line.append(entry.line)
+        self._number.append(entry.number)
+        self._box.extend(box)
+        self._area.append(area)
+        self._crowd.append(crowd)
+        if self.masks:
+            self._shapes.add(shape)
+            self._sides.extend(shape.size if shape else (0, 0))
+
+    def _own(self, id_: int | str) -> int:
+        """An annotation's id as a whole number."""
+        return id_ if isinstance(id_, int) else self._ids.setdefault(id_, _TEXTS + len(self._ids))
+
+    def _shape(self, value: dict[str, Any]) -> Shape | None:
+        """The segmentation, where it is wanted or has to stand in for the box."""
+        given = value.get("segmentation")
+        if given and (self.masks or not value.get("bbox")):
+            return packed(given)
+        if self.masks:
+            raise InputError("no segmentation, only a box: use train detect, or annotate masks")
+        return None
+
+    def _settle(self) -> None:
+        """Sorts the annotations by picture, without those that have none, and looks at what can be seen only now."""
+        self._boxes = np.asarray(self._box).reshape(-1, 4)
+        self._number_texts()
+        if count := len(self._differing):
+            share, first = f"{count:,} of {len(self._line):,}", self._differing[0]
+            what = f"{share} boxes do not fit their segmentations, first annotations[{self._number[first]}]"
+            self._note("mask-box-differs", f"{what} (line {self._line[first]})", count)
+        categories = np.asarray(self._category)
+        places = np.array([self._picture_of.get(image, -1) for image in self._named], np.int64)
+        picture = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
+        bad = picture < 0
+        images = list(self._named)
+        for row in np.flatnonzero(bad).tolist():
+            self._wrong(row, f"image_id {images[self._image[row]]!r} is in no entry of images")
+        known = np.isin(categories, list(self._categories))
+        for row in np.flatnonzero(~known).tolist():
+            self._wrong(row, f"category_id {self._spelled(self._category[row])} is in no entry of categories")
+        for row, first in _repeated(np.asarray(self._id)):
+            taken = f"annotations[{self._number[first]}] (line {self._line[first]})"
+            own = next((text for text, number in self._ids.items() if number == self._id[row]), self._id[row])
+            self._wrong(row, f"id {own} belongs to {taken} already")
+        bad |= ~known
+        for row in self._misfits(picture):
+            height, width = self._sides[2 * row], self._sides[2 * row + 1]
+            stated = self.pictures[picture[row]].size
+            self._wrong(row, f"a mask of {width}x{height} px in a picture of {stated[1]}x{stated[0]}")
+            bad[row] = True
+        order = np.argsort(picture, kind="stable")
+        self._order = order[~bad[order]]
+        counts = np.bincount(picture[self._order], minlength=len(self.pictures))
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        del self._id, self._ids, self._image, self._named, self._picture_of  # what only this needed
+        used = set(categories[self._order].tolist())
+        self._drop_root(used)
+        self.classes = self._classes_of(self._distinct(used))
+
+    def _number_texts(self) -> None:
+        """Numbers the categories whose ids are texts behind the others."""
+        spelled = {number: text for text, number in self._texts.items()}
+        texts = {id_: spelled[id_] for id_ in self._categories if id_ in spelled}
+        if not texts:
+            return
+        first = max((id_ for id_ in self._categories if id_ not in texts), default=-1) + 1
+        final = {number: first + i for i, number in enumerate(texts)}
+        self._categories = {final.get(id_, id_): category for id_, category in self._categories.items()}
+        self._category = array("q", (final.get(id_, id_) for id_ in self._category))
+        some = ", ".join(f"{texts[number]!r} is {id_}" for number, id_ in list(final.items())[:5])
+        self._note("category-id-text", f"{len(texts)} category ids are texts: {some}", len(texts))
+
+    def _drop_root(self, used: set[int]) -> None:
+        """Leaves out the category 0 that Roboflow writes for the group of all others, if nothing is of it."""
+        root = self._categories.get(0)
+        groups = {category.group for id_, category in self._categories.items() if id_}
+        if root and root.group == "none" and 0 not in used and groups and "none" not in groups:
+            del self._categories[0]
+            self._note("category-unused-root", f"category 0, {root.name!r}, only groups the others: left out", 1)
+
+    def _note(self, code: str, what: str, count: int) -> None:
+        self.notes.append(Finding(code, f"{self.path}: {what}", file=str(self.path), count=count))
+
+    def _spelled(self, id_: int) -> str:
+        return next((repr(text) for text, number in self._texts.items() if number == id_), str(id_))
+
+    def _misfits(self, picture: NDArray[np.int64]) -> Iterator[int]:
+        """The run-length encoded masks that are of another size than their picture, or where that states none, than
+        its first one: the picture is then taken to be of that size.
+        """
+        sides = np.asarray(self._sides).reshape(-1, 2)
+        for row in np.flatnonzero(sides.any(1) & (picture[: len(sides)] >= 0)).tolist():
+            stated, size = self.pictures[picture[row]], (int(sides[row, 0]), int(sides[row, 1]))
+            if stated.size == (0, 0):
+                self.pictures[picture[row]] = stated._replace(size=size)
+            elif stated.size != size:
+                yield row
+
+    def _distinct(self, used: set[int]) -> list[int]:
+        """The categories' ids; of several with one name only those in use, as some exports repeat a group's name."""
+        count = Counter(category.name for category in self._categories.values())
+        ids = [id_ for id_ in sorted(self._categories) if count[self._categories[id_].name] == 1 or id_ in used]
+        first: dict[str, int] = {}
+        for id_ in list(ids):
+            name, _, line, number = self._categories[id_]
+            if name in first:
+                place = f"{self.path} line {line}: categories[{number}]"
+                complain(f"{place}: ids {first[name]} and {id_} are both called {name!r}: rename one", self.problems)
+                ids.remove(id_)
+            first.setdefault(name, id_)
+        return ids or sorted(self._categories)[:1]
+
+    def _classes_of(self, ids: list[int]) -> Classes:
+        return Classes(tuple(self._categories[id_].name for id_ in ids), tuple(ids))
+
+    def _wrong(self, row: int, what: str) -> None:
+        place = self._place(row)
+        complain(f"{place}: {what}", self.problems, file=str(self.path), line=self._line[row])
+
+
+def _id_of(value: dict[str, Any], key: str) -> int | str:
+    """An id: a whole number, also where it is written as 1.0 or "1", or another text."""
+    found = value.get(key)
+    if type(found) is float and found.is_integer() and abs(found) < 1 << 53:
+        found = int(found)
+    if type(found) is str and _DIGITS.fullmatch(found):
+        found = int(found)
+    if type(found) is int and abs(found) < _TEXTS:
+        return found
+    if type(found) is str and found:
+        return found
+    raise InputError(f"no {key}" if found is None else f"{key} {str(found)[:40]} is neither a whole number nor a text")
+
+
+def _side(value: dict[str, Any], key: str) -> int:
+    """An image's height or width, px; 0 where it is not stated."""
+    found = value.get(key)
+    if not isinstance(found, int | float) or not found > 0:
+        return 0
+    if found > _LONGEST:
+        raise InputError(f"{key} {str(found)[:20]} px: images have at most {_LONGEST:,} px a side")
+    return int(found)
+
+
+def _apart(box: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes x1, y1, x2, y2 share less than half of what both cover; some px apart are no difference."""
+    near = all(abs(one - two) <= _NEAR for one, two in zip(box, other, strict=True))
+    sides = [min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
+    both = max(0.0, sides[0]) * max(0.0, sides[1])
+    areas = sum((one[2] - one[0]) * (one[3] - one[1]) for one in (box, other))
+    return not near and both < (areas - both) / 2
+
+
+def _crowd(given: Any) -> bool:
+    """Whether an object is marked as a crowd. Raises InputError for a mark that is neither 0 nor 1."""
+    if isinstance(given, list | dict) or given not in (None, 0, 1, "", "0", "1"):
+        raise InputError(f"iscrowd is {str(given)[:20]!r}: it must be 0 or 1")
+    return given in (1, "1")
+
+
+def _box(given: Any) -> tuple[float, float, float, float]:
+    numbers = isinstance(given, list) and len(given) == 4 and all(type(value) in (int, float) for value in given)
+    if not numbers or not all(abs(value) < _FARTHEST for value in given):  # nor NaN
+        raise InputError("bbox must be four numbers [x, y, width, height]")
+    x, y, width, height = given
+    return x, y, x + width, y + height
+
+
+def _repeated(ids: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Places of ids that came before, and where."""
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    first = 0
+    for place in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
+        if ordered[first] != ordered[place]:
+            first = int(np.searchsorted(ordered, ordered[place]))
+        yield int(order[place + 1]), int(order[first])

@@ -1,0 +1,139 @@
+"""What is in data with a class for every pixel, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
+from fishnet.data.findings import Finding, in_order, located
+from fishnet.data.segmentation.base import IGNORE, PixelSet, pixels_of_each
+from fishnet.data.segmentation.names import colour_text
+from fishnet.data.segmentation.pairs import MaskPixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelPart(PicturesCheck):
+    """One split of a data set with a class for every pixel.
+
+    Attributes:
+        pixels: of the masks that could be read.
+        ignored: of these, what is neither learnt from nor measured.
+        pixels_per_class, pictures_per_class: pixels of each class, and images with any.
+        all_ignored: images of which every pixel is ignored.
+    """
+
+    pixels: int
+    ignored: int
+    pixels_per_class: dict[str, int]
+    pictures_per_class: dict[str, int]
+    all_ignored: int
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """Height and width of a mask, the pixels of each label (256,), and of what has no name."""
+
+    size: tuple[int, ...]
+    counts: NDArray[np.int64]
+    unnamed: dict[str, int]
+
+
+class _InspectedPixels(Inspected):
+    """The facts of each image and of its mask."""
+
+    pictures: PixelSet
+
+    def annotation(self, index: int) -> _Mask:
+        unnamed: dict[str, int] = {}
+        if isinstance(self.pictures, MaskPixels):  # which says more of a mask than that it is wrong
+            found, colours = self.pictures.coding.read(self.pictures.entries[index].mask)
+            labels, without = self.pictures.coding.labels(found, colours)
+            unnamed = {colour_text(value) if colours else str(value): count for value, count in without.items()}
+        else:
+            labels = self.pictures.label_map(index)
+        return _Mask(labels.shape, pixels_of_each(labels), unnamed)
+
+
+def check_pixels(
+    parts: Mapping[str, PixelSet],
+    problems: Sequence[Finding] = (),
+    *,
+    workers: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DataCheck[PixelPart]:
+    """Reads every image and every mask of a data set.
+
+    Args:
+        parts: see :func:`~fishnet.data.check.check_all`, also for the last two.
+        problems: what the opener collected, see :func:`~fishnet.data.segmentation.open.open_pixels`.
+        workers: processes that read; 0 reads in this one.
+        progress: called with images done and in all.
+    """
+    check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
+    images = {split: part.pictures_per_class for split, part in check.parts.items()}
+    findings = (*check.findings, *untrained(images), *_never_drawn(next(iter(parts.values())), check.parts))
+    return replace(check, findings=tuple(in_order(findings)))
+
+
+def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
+    """The classes of objects that no label map has; those of masks are in :mod:`fishnet.data.segmentation.plausibility`."""
+    for name in first.classes.names if not isinstance(first, MaskPixels) else ():
+        if not any(part.pixels_per_class[name] for part in checks.values()):
+            yield Finding("class-absent", f"{name}: no label map has a pixel of it")
+
+
+class _Gathered:
+    """Gathers the masks of one split."""
+
+    covered: ClassVar[frozenset[str]] = frozenset(("mask-all-ignored", "mask-id-unnamed"))
+
+    def __init__(self, split: str, pictures: PixelSet) -> None:
+        self.split, self.pictures = split, pictures
+        self.findings: list[Finding] = []
+        self.counts = np.zeros(IGNORE + 1, np.int64)
+        self.images = np.zeros(IGNORE + 1, np.int64)
+        self.unnamed: Counter[str] = Counter()
+        self.masks: dict[str, list[str]] = {}
+        self.all_ignored = 0
+
+    def add(self, index: int, facts: Facts | str, mask: _Mask | str) -> None:
+        """Adds an image's mask."""
+        source, place = self.pictures.source(index), self.pictures.place(index)
+        if isinstance(mask, str):
+            if isinstance(facts, Facts) or not mask.startswith(source):  # else it was said of the image
+                self._say("mask-unreadable", mask, place)
+            return
+        self.counts += mask.counts
+        self.images += mask.counts > 0
+        self.unnamed.update(mask.unnamed)
+        for value in mask.unnamed:
+            self.masks.setdefault(value, []).append(place)
+        if not mask.unnamed and not mask.counts[:IGNORE].any():
+            self.all_ignored += 1
+            self._say("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({place})", place)
+        if isinstance(facts, Facts) and mask.size != facts.size[::-1]:
+            line = self.pictures.unlike(index, facts.size[::-1], mask.size)
+            self._say("mask-size-differs", f"{line}{self.pictures.turned(index, mask.size)}", place)
+
+    def summary(self, tally: Tally) -> PixelPart:
+        """All of it."""
+        for value, count in self.unnamed.most_common():
+            masks = self.masks[value]
+            line = f"{value}: {count:,} px in {len(masks):,} masks of {self.split}, first {masks[0]}"
+            self._say("mask-id-unnamed", line, masks[0], len(masks))
+        names = self.pictures.classes.names
+        return PixelPart(
+            pixels=int(self.counts.sum()),
+            ignored=int(self.counts[IGNORE]) - self.unnamed.total(),
+            pixels_per_class={name: int(self.counts[i]) for i, name in enumerate(names)},
+            pictures_per_class={name: int(self.images[i]) for i, name in enumerate(names)},
+            all_ignored=self.all_ignored,
+            **tally.fields(),
+        )
+
+    def _say(self, code: str, message: str, place: str, count: int = 1) -> None:
+        self.findings.append(Finding(code, message, self.split, *located(place), count))

@@ -1,0 +1,74 @@
+"""Some of the classes of data with objects."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.open import open_regions
+from fishnet.errors import InputError
+from tests.region_makers import KINDS, coco_folder, voc_folder, yolo_folder
+
+CHOSEN = (KINDS[0], KINDS[2])
+
+
+def opened(
+    data: Path, *only: str, classes: Classes | None = None, whole: bool = True, masks: bool = False
+) -> dict[str, RegionSet]:
+    return open_regions(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only, masks=masks)
+
+
+@pytest.mark.parametrize("maker", [coco_folder, voc_folder, yolo_folder])
+def test_objects_of_other_classes_are_left_out_and_images_stay(maker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = maker(tmp_path / "data", train=8, val=4)
+    every, some = opened(data)["train"], opened(data, *CHOSEN)["train"]
+    assert some.classes.names == CHOSEN
+    assert [some.key(i) for i in range(len(some))] == [every.key(i) for i in range(len(every))]
+    left = 0
+    for i in range(len(every)):
+        before, after = every.read(i)[1], some.read(i)[1]
+        names = [every.classes.names[label] for label in before.labels]
+        kept = [name in CHOSEN for name in names]
+        left += len(names) - sum(kept)
+        np.testing.assert_array_equal(after.boxes, before.boxes[kept])
+        assert [some.classes.names[label] for label in after.labels] == [n for n in names if n in CHOSEN]
+        assert some.place(i, -1) == every.place(i, -1)
+        for number, place in enumerate(np.flatnonzero(kept)):
+            assert some.place(i, number) == every.place(i, int(place))
+    assert left > 0
+    assert [note.code for note in some.notes if note not in every.notes] == ["class-left-out"]
+
+
+def test_original_ids_and_masks_stay(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=6)
+    every = opened(data, masks=True, whole=False)
+    some = opened(data, "stone,berry", masks=True, whole=False)
+    index = [every["train"].classes.names.index(name) for name in CHOSEN]
+    assert some["train"].classes.ids == tuple(every["train"].classes.ids[i] for i in index)
+    assert [len(part) for part in some.values()] == [len(part) for part in every.values()], "the same are held out"
+    target = some["train"][0][1]
+    assert len(target["masks"]) == len(target["boxes"])
+
+
+def test_a_models_classes(tmp_path: Path) -> None:
+    data = coco_folder(tmp_path / "data", train=6)
+    known = Classes(("moss", "stone", "berry"), (7, 8, 9))
+    found = opened(data, "stone", classes=known)["train"]
+    assert found.classes == known
+    labels = {int(label) for i in range(len(found)) for label in found.objects(i).labels}
+    assert labels == {1}
+
+
+@pytest.mark.parametrize(
+    ("only", "classes", "words"),
+    [
+        (("berri",), None, "--classes: no class 'berri': did you mean berry"),
+        (("leaf",), Classes.of(["moss", "stone"]), "no class 'leaf'"),
+        (("moss",), Classes.of(["moss", "stone"]), "has none of the classes moss, only berry, leaf, stone"),
+    ],
+)
+def test_names_that_are_no_classes(only: tuple[str, ...], classes: Classes | None, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        opened(coco_folder(tmp_path / "data", train=4), *only, classes=classes)

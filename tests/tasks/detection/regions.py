@@ -1,0 +1,199 @@
+"""What the tests of the region level's measures share: simulated sets, and pycocotools' word on them."""
+
+import contextlib
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from pycocotools import mask as pycoco
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.objects import Objects
+from fishnet.images.preprocess import Placement
+from fishnet.prediction.results import Cutout, Detections
+
+Numbers = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Set:
+    """Annotated and found objects of some pictures."""
+
+    truths: list[Objects]
+    found: list[Detections]
+    classes: Classes
+
+
+def simulated(
+    seed: int, pictures: int = 12, classes: int = 4, most: int = 20, *, masks: bool = False, coarse: bool = False
+) -> Set:
+    """Objects of all sizes, some in crowds, and detections that are near them, doubled, elsewhere or of another class.
+
+    Every fourth picture has no objects, every fifth no detections, and the last class neither. With ``coarse`` boxes
+    lie on a grid and scores are tenths, so that many overlaps and scores are equal.
+    """
+    random = np.random.default_rng(seed)
+    names = Classes(tuple(f"c{k}" for k in range(classes)), tuple(10 * k + 3 for k in range(classes)))
+    truths, found = [], []
+    for i in range(pictures):
+        size = int(random.integers(90, 160)), int(random.integers(100, 200))
+        count = 0 if i % 4 == 1 else int(random.integers(1, 12))
+        objects = _objects(random, count, max(1, classes - 1), size, masks=masks, coarse=coarse)
+        truths.append(objects)
+        found.append(_found(random, objects, 0 if i % 5 == 2 else most, names, coarse=coarse))
+    return Set(truths, found, names)
+
+
+def _boxes(random: Numbers, count: int, size: tuple[int, int], *, coarse: bool) -> NDArray[Any]:
+    sides = np.exp(random.uniform(np.log(4), np.log(170), (count, 2)))
+    boxes = np.concatenate([low := random.uniform(-5, (size[1] - 6, size[0] - 6), (count, 2)), low + sides], 1)
+    return (boxes / 16).round() * 16 if coarse else boxes
+
+
+def _objects(random: Numbers, count: int, classes: int, size: tuple[int, int], *, masks: bool, coarse: bool) -> Objects:
+    boxes = _boxes(random, count, size, coarse=coarse)
+    shapes = [_shape(random, i, box, size) for i, box in enumerate(boxes)] if masks else None
+    sides = (boxes[:, 2:] - boxes[:, :2]).clip(min=0)
+    areas = sides.prod(1) * random.uniform(0.3, 1, count)  # as annotated: neither the boxes' nor the masks'
+    labels, crowd = random.integers(0, classes, count), random.random(count) < 0.15
+    return Objects.of(boxes, labels, size, crowd=crowd, areas=areas, segmentations=shapes).clean(size)
+
+
+def _shape(random: Numbers, number: int, box: NDArray[Any], size: tuple[int, int]) -> Any:
+    """Polygons, in one part or two, run lengths, or these compressed, in turn."""
+    middle, half = (box[:2] + box[2:]) / 2, np.maximum(1, (box[2:] - box[:2]) / 2)
+    angles = np.linspace(0, 2 * np.pi, 9)[:-1]
+    corners = middle + half * np.stack([np.cos(angles), np.sin(angles)], 1) * random.uniform(0.85, 1, (8, 1))
+    corners = corners.clip(0, size[::-1])
+    if number % 4 == 0:
+        return [corners.ravel().tolist()]
+    if number % 4 == 1:
+        return [corners.ravel().tolist(), ((corners + middle) / 2).ravel().tolist()]
+    page = Image.new("L", size[::-1])
+    ImageDraw.Draw(page).polygon(corners.ravel().tolist(), fill=1)
+    bits = np.asarray(page)
+    if number % 4 == 2:
+        return pycoco.encode(np.asfortranarray(bits))
+    flat = bits.ravel(order="F")
+    places = np.flatnonzero(np.diff(flat, prepend=0))
+    return {"size": list(size), "counts": np.diff(places, prepend=0, append=flat.size).tolist()}
+
+
+def _found(random: Numbers, objects: Objects, most: int, classes: Classes, *, coarse: bool) -> Detections:
+    near = np.arange(len(objects)).repeat(random.integers(0, 3, len(objects)))[:most]
+    sides = np.tile(objects.boxes[near, 2:] - objects.boxes[near, :2], 2)
+    boxes = objects.boxes[near] + random.normal(0, 0.06, (len(near), 4)) * sides
+    boxes = np.concatenate([boxes, _boxes(random, most - len(near), objects.size, coarse=False)])
+    if coarse:
+        boxes = (boxes / 16).round() * 16
+    height, width = objects.size
+    boxes = boxes.clip(0, [width, height, width, height])
+    labels = np.concatenate([objects.labels[near], random.integers(0, max(1, len(classes) - 1), most - len(near))])
+    scores = random.uniform(0.02, 1, most)
+    kept = ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
+    order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
+    if coarse:
+        scores = scores.round(1)
+    boxes, labels, scores = boxes[order].astype(np.float32), labels[order], scores[order].astype(np.float32)
+    cutouts = None
+    if objects.segmentations is not None:
+        cutouts = tuple(_cutout(random, box) for box in boxes)
+    return Detections(boxes, labels.astype(np.int64), scores, classes, objects.size, cutouts)
+
+
+def _cutout(random: Numbers, box: NDArray[Any]) -> Cutout:
+    left, top, right, bottom = (int(value) for value in (*np.floor(box[:2]), *np.ceil(box[2:])))
+    y, x = np.mgrid[-1 : 1 : (bottom - top) * 1j, -1 : 1 : (right - left) * 1j]
+    return Cutout(left, top, x**2 + y**2 < random.uniform(0.7, 1))
+
+
+def full(cutout: Cutout, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A cutout's whole mask."""
+    page = np.zeros(size, np.uint8)
+    height, width = cutout.bits.shape
+    page[cutout.top : cutout.top + height, cutout.left : cutout.left + width] = cutout.bits
+    return page
+
+
+def by_pycocotools(them: Set, kind: str) -> COCOeval:
+    """The reference's evaluation of the same objects, given as COCO's own files would say it."""
+    images, annotations, results = [], [], []
+    for i, (truth, found) in enumerate(zip(them.truths, them.found, strict=True), 1):
+        images.append({"id": i, "height": truth.size[0], "width": truth.size[1]})
+        for j in range(len(truth)):
+            annotation = {"id": len(annotations) + 1, "image_id": i, "category_id": int(truth.labels[j]) + 1}
+            annotation |= {"area": float(truth.areas[j]), "iscrowd": int(truth.crowd[j]), "bbox": _xywh(truth.boxes[j])}
+            if truth.segmentations is not None:
+                annotation["segmentation"] = truth.segmentations[j]
+            annotations.append(annotation)
+        for j in range(len(found.boxes)):
+            result = {"image_id": i, "category_id": int(found.labels[j]) + 1, "score": float(found.scores[j])}
+            if kind == "mask":
+                assert found.cutouts is not None
+                page = np.asfortranarray(full(found.cutouts[j], found.size))
+                results.append({**result, "segmentation": pycoco.encode(page)})
+            else:
+                results.append({**result, "bbox": _xywh(found.boxes[j])})
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(them.classes.names)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truths = COCO()
+        truths.dataset = {"images": images, "annotations": annotations, "categories": categories}
+        truths.createIndex()
+        if results:
+            answers = truths.loadRes(results)
+        else:  # which it does not take
+            answers = COCO()
+            answers.dataset = {"images": images, "annotations": [], "categories": categories}
+            answers.createIndex()
+        judge = COCOeval(truths, answers, "segm" if kind == "mask" else "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge
+
+
+def _xywh(box: NDArray[Any]) -> list[float]:
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], list[RegionTarget]]:
+    """Raw outputs and validation's targets, as if each picture had been doubled in size and padded."""
+    import torch
+
+    random = np.random.default_rng(seed)
+    outputs, targets = [], []
+    for truth, found in zip(them.truths, them.found, strict=True):
+        inner = 2 * truth.size[0], 2 * truth.size[1]
+        placement = Placement(truth.size, inner, (-(-inner[0] // 32) * 32, -(-inner[1] // 32) * 32))
+        raw: dict[str, NDArray[Any]] = {
+            "boxes": placement.to_input(found.boxes),
+            "scores": found.scores,
+            "labels": found.labels,
+        }
+        if found.cutouts is not None:
+            y, x = np.mgrid[-1:1:14j, -1:1:14j]
+            blurs = random.uniform(0.7, 1.1, (len(found.boxes), 1, 1)) - (x**2 + y**2)
+            raw["masks"] = (0.5 + 2 * blurs).clip(0, 1).astype(np.float32)
+        boxes = torch.from_numpy(placement.to_input(truth.boxes))
+        labels, crowd = torch.from_numpy(truth.labels), torch.from_numpy(truth.crowd)
+        outputs.append(raw)
+        targets.append(RegionTarget(boxes, labels, crowd, None, truth, placement))
+    return outputs, targets
+
+
+def without_found(them: Set) -> Set:
+    """The same set with nothing found."""
+    none = np.zeros(0, int)
+    return replace(them, found=[it.take(none) for it in them.found])
+
+
+def without_objects(them: Set) -> Set:
+    """The same set with nothing annotated."""
+    return replace(them, truths=[it.take(np.zeros(0, int)) for it in them.truths])

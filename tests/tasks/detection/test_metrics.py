@@ -1,0 +1,329 @@
+"""COCO's metrics against pycocotools, and the metric that training and validation use."""
+
+import copy
+import json
+import logging
+import pickle
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torchmetrics import MetricCollection
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.objects import Objects
+from fishnet.data.detection.voc import find_voc, open_voc
+from fishnet.errors import WorkError
+from fishnet.prediction.results import Detections
+from fishnet.tasks.detection.metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
+from tests.tasks.detection.regions import Set, as_batch, by_pycocotools, simulated, without_found, without_objects
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order
+
+
+def same(table: CocoTable, judge: Any) -> None:
+    """Every number within 1e-6; both compute in float64, from the same float32 boxes."""
+    for ours, theirs in (
+        (table.precision, judge.eval["precision"][..., 2]),
+        (table.recall, judge.eval["recall"]),
+        (table.scores, judge.eval["scores"][..., 0, 2]),
+    ):
+        np.testing.assert_allclose(np.nan_to_num(ours, nan=-1), theirs, rtol=0, atol=1e-6)
+    expected = {name: value for name, value in zip(NAMES, judge.stats.tolist(), strict=True) if value > -1}
+    assert list(table.metrics()) == list(expected)
+    assert table.metrics() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+@pytest.mark.parametrize("coarse", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_to_pycocotools(seed: int, coarse: bool, kind: Any) -> None:
+    them = simulated(seed, masks=kind == "mask", coarse=coarse)
+    assert any(truth.crowd.any() for truth in them.truths)
+    assert not all(len(truth) for truth in them.truths)
+    assert not all(len(found.boxes) for found in them.found)
+    table = coco_table(them.truths, them.found, them.classes, kind)
+    same(table, by_pycocotools(them, kind))
+    assert 0.02 < table.metrics()["AP50"] < 0.95  # or there would be nothing to compare
+
+
+def test_equal_beyond_a_hundred_detections_of_a_class() -> None:
+    them = simulated(7, pictures=4, classes=2, most=260)
+    assert max(len(found.boxes) for found in them.found) > 200
+    same(coco_table(them.truths, them.found, them.classes, "box"), by_pycocotools(them, "box"))
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+@pytest.mark.parametrize("part", ["nothing found", "one picture", "one class", "crowds alone"])
+def test_equal_at_the_edges(part: str, kind: Any) -> None:
+    them = simulated(3, classes=1 if part == "one class" else 3, masks=True)
+    if part == "nothing found":
+        them = without_found(them)
+    elif part == "one picture":
+        them = Set(them.truths[:1], them.found[:1], them.classes)
+    elif part == "crowds alone":
+        them = Set([truth.take(truth.crowd | (truth.labels > 0)) for truth in them.truths], them.found, them.classes)
+    table = coco_table(them.truths, them.found, them.classes, kind)
+    same(table, by_pycocotools(them, kind))
+    if part == "nothing found":
+        assert table.metrics()["AP"] == 0
+
+
+def test_areas_as_annotated_decide_the_size() -> None:
+    box = [[10, 10, 30, 30]]
+    truth = Objects.of(box, [0], (200, 200), areas=[100.0**2])
+    classes = simulated(0).classes
+    found = Detections(np.array(box, np.float32), np.zeros(1, np.int64), np.ones(1, np.float32), classes, (200, 200))
+    metrics = coco_table([truth], [found], classes, "box").metrics()
+    assert metrics["APl"] == pytest.approx(1)
+    assert not {"APs", "APm"} & set(metrics)
+
+
+def test_rows_and_curves() -> None:
+    them = simulated(1)
+    table = coco_table(them.truths, them.found, them.classes, "box")
+    rows = table.per_class()
+    assert [row["id"] for row in rows] == list(them.classes.ids)
+    for k, row in enumerate(rows):
+        assert row["objects"] == sum(int((truth.labels[~truth.crowd] == k).sum()) for truth in them.truths)
+    assert (rows[-1]["objects"], rows[-1]["AP"], rows[-1]["AR100"]) == (0, None, None)
+    for name in ("AP", "AP50", "AP75", "AR100"):
+        values = [row[name] for row in rows if row[name] is not None]
+        assert np.mean(values) == pytest.approx(table.metrics()[name], abs=1e-12)
+    precision, scores = table.curves(0.75)
+    assert precision.shape == scores.shape == (4, 101)
+    assert precision[:3].mean() == pytest.approx(table.metrics()["AP75"], abs=1e-12)
+    assert (np.diff(precision[:3], axis=1) <= 1e-12).all()  # precision is the best at that recall or beyond
+    assert (np.diff(scores[:3], axis=1) <= 1e-12).all()
+
+
+def test_it_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    them = simulated(1, masks=True)
+    with warnings.catch_warnings(), caplog.at_level(logging.INFO):
+        warnings.simplefilter("error")
+        coco_table(them.truths, them.found, them.classes, "mask")
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+def test_masks_that_are_not_there() -> None:
+    them, bare = simulated(1, masks=True), simulated(1)
+    with pytest.raises(ValueError, match="annotated"):
+        coco_table(bare.truths, them.found, them.classes, "mask")
+    with pytest.raises(ValueError, match="found"):
+        coco_table(them.truths, bare.found, them.classes, "mask")
+
+
+def test_nothing_at_all() -> None:
+    them = without_objects(simulated(1))
+    assert coco_table(them.truths, them.found, them.classes, "box").metrics() == {}
+    assert coco_table([], [], them.classes, "box").metrics() == {}
+
+
+# The metric
+
+
+def fed(them: Set, masks: bool = False, batch: int = 5) -> MetricCollection:
+    metrics = MetricCollection({"coco": CocoMetric(them.classes, masks)})
+    outputs, targets = as_batch(them)
+    for i in range(0, len(targets), batch):
+        metrics.update(outputs[i : i + batch], targets[i : i + batch])
+    return metrics
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_metric_is_the_table_of_what_predict_would_give(masks: bool) -> None:
+    them = simulated(2, masks=masks)
+    outputs, targets = as_batch(them)
+    pairs = list(zip(outputs, targets, strict=True))
+    found = [Detections.from_raw(raw, them.classes, target.placement, threshold=0.0) for raw, target in pairs]  # type: ignore[arg-type]
+    expected = coco_table(them.truths, found, them.classes, "box").metrics()
+    if masks:
+        table = coco_table(them.truths, found, them.classes, "mask")
+        expected |= {f"mask_{name}": value for name, value in table.metrics().items()}
+        assert expected["mask_AP"] != expected["AP"]
+    values = fed(them, masks).compute()
+    assert {name: float(value) for name, value in values.items()} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_tensors_as_arrays_and_alone_as_with_losses(masks: bool) -> None:
+    them = simulated(4, masks=masks)
+    outputs, targets = as_batch(them)
+    metric = CocoMetric(them.classes, masks)
+    metric.update({"found": [{k: torch.from_numpy(v) for k, v in raw.items()} for raw in outputs]}, targets)
+    assert metric.compute() == fed(them, masks).compute()
+
+
+def test_boxes_alone_of_a_model_with_masks() -> None:
+    them = simulated(4, masks=True)
+    bare = [replace(truth, segmentations=None) for truth in them.truths]
+    expected = coco_table(bare, [replace(found, cutouts=None) for found in them.found], them.classes, "box").metrics()
+    values = {name: float(value) for name, value in fed(them).compute().items()}
+    assert values == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_metric_starts_over() -> None:
+    them, other = simulated(5), simulated(6)
+    metrics = fed(them).to("cpu")
+    first = metrics.compute()
+    assert metrics.compute() == first  # counted once
+    metrics.update(*as_batch(other))
+    assert metrics.compute() != first
+    metrics.reset()
+    metrics.update(*as_batch(them))
+    assert metrics.compute() == first
+    assert copy.deepcopy(metrics).compute() == first
+    assert pickle.loads(pickle.dumps(metrics)).compute() == first
+    assert not metrics.state_dict()
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_what_training_monitors_is_always_there(masks: bool) -> None:
+    them = simulated(5, masks=masks)
+    names = {"AP", "mask_AP"} if masks else {"AP"}
+    nothing = fed(without_objects(them), masks).compute()
+    assert {name: float(value) for name, value in nothing.items()} == dict.fromkeys(names, 0.0)
+    missed = fed(without_found(them), masks).compute()
+    assert all(float(missed[name]) == 0 for name in names)
+    assert "AP50" in missed
+
+
+def test_masks_are_kept_small() -> None:
+    them = simulated(5, masks=True)
+    metric = fed(them, masks=True)["coco"]
+    assert all(pair.found.cutouts is None for pair in metric.pairs)
+    shapes = [shape for pair in metric.pairs for shape in pair.masks]
+    assert all(set(shape) == {"size", "counts"} for shape in shapes)
+    assert all(isinstance(shape["counts"], bytes) for shape in shapes)
+
+
+@pytest.mark.parametrize("key", ["boxes", "scores"])
+def test_outputs_that_are_no_numbers(key: str) -> None:
+    them = simulated(5)
+    outputs, targets = as_batch(them)
+    outputs[0] = {**outputs[0], key: np.full_like(outputs[0][key], np.nan)}
+    with pytest.raises(WorkError, match="not finite"):
+        CocoMetric(them.classes).update(outputs, targets)
+
+
+def test_outputs_in_16_bits() -> None:
+    """As autocast leaves them; of three digits, so that the figures are near, not the same."""
+    them = simulated(5, masks=True)
+    outputs, targets = as_batch(them)
+    half = [
+        {k: torch.from_numpy(v).bfloat16() if k == "masks" else torch.from_numpy(v) for k, v in one.items()}
+        for one in outputs
+    ]
+    metrics = [CocoMetric(them.classes, masks=True) for _ in range(2)]
+    for metric, given in zip(metrics, (outputs, half), strict=True):
+        metric.update(given, targets)
+    exact, rough = (metric.compute() for metric in metrics)
+    assert rough.keys() == exact.keys()
+    assert float(rough["mask_AP"]) == pytest.approx(float(exact["mask_AP"]), abs=0.05)
+
+
+class Module(pl.LightningModule):
+    """Only validates."""
+
+    def __init__(self, them: Set) -> None:
+        super().__init__()
+        self.metrics = MetricCollection({"coco": CocoMetric(them.classes, masks=True)})
+
+    def validation_step(self, batch: tuple[list[dict[str, Any]], list[RegionTarget]], batch_idx: int) -> None:
+        self.metrics.update(*batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.metrics.compute())
+        self.metrics.reset()
+
+
+def test_within_lightning(tmp_path: Path) -> None:
+    them = simulated(8, masks=True)
+    pictures = [([raw], [target]) for raw, target in zip(*as_batch(them), strict=True)]
+    batches = torch.utils.data.DataLoader(pictures, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False
+    )
+    module = Module(them)
+    (logged,) = trainer.validate(module, batches, verbose=False)
+    assert trainer.validate(module, batches, verbose=False) == [logged]
+    expected = {name: float(value) for name, value in fed(them, masks=True).compute().items()}
+    assert logged == pytest.approx(expected, abs=1e-6)  # float32
+
+
+SIZES = (1, 11)  # with one picture the second process has none
+
+
+def shared(pictures: int) -> Set:
+    return simulated(9, pictures=pictures, masks=True, coarse=True)
+
+
+def measure(rank: int, world: int, folder: Path) -> None:
+    """One process's share of a set, and what it then says of the whole."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
+    for pictures in SIZES:
+        outputs, targets = as_batch(shared(pictures))
+        metrics = MetricCollection({"coco": CocoMetric(shared(pictures).classes, masks=True)})
+        if targets[rank::world]:
+            metrics.update(outputs[rank::world], targets[rank::world])
+        values = {name: float(value) for name, value in metrics.compute().items()}
+        assert len(metrics["coco"].pairs) == len(targets[rank::world])
+        (folder / f"{rank}-{pictures}.json").write_text(json.dumps(values))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_one_does(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(measure, (2, tmp_path), nprocs=2)
+    for pictures in SIZES:
+        expected = {name: float(value) for name, value in fed(shared(pictures), masks=True).compute().items()}
+        for rank in range(2):  # exactly: also the order among equal scores is that of one process
+            assert json.loads((tmp_path / f"{rank}-{pictures}.json").read_text()) == expected
+
+
+def test_crowded_pictures_count_more_than_a_hundred() -> None:
+    """COCO counts the 100 best of a class and picture: 150 objects, all found, are then found by two thirds."""
+    corners = 12 * np.array([[i % 15, i // 15] for i in range(150)], np.float32)
+    boxes = np.concatenate([corners, corners + 10], 1)
+    classes, size = Classes.of(("dot",)), (130, 190)
+    truth = Objects.of(boxes, np.zeros(150, int), size)
+    found = Detections(boxes, np.zeros(150, np.int64), np.linspace(1, 0.1, 150, dtype=np.float32), classes, size)
+    pairs = [Compared.of(truth, found, masks=False)]
+    usual, more = table_of(pairs, classes, "box").metrics(), table_of(pairs, classes, "box", 200).metrics()
+    assert usual["AR100"] == pytest.approx(2 / 3)
+    assert usual["AP"] < 0.7
+    assert (more["AP"], more["AR200"]) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Path) -> None:
+    """As in VOC's own evaluation: whether a difficult object is found or not, all others found is an AP of 100 %."""
+    boxes = {0: (5, 5, 25, 25), 1: (40, 40, 70, 60)}
+    objects = "".join(
+        f"<object><name>cat</name><difficult>{mark}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}"
+        f"</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for mark, (x1, y1, x2, y2) in boxes.items()
+    )
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_text(f"<annotation>{objects}</annotation>")
+    some = np.array([boxes[i] for i in range(1 + seen)], np.float32)
+    count = len(some)
+    classes = Classes.of(("cat",))
+    found = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
+    recalls = {}
+    for difficult in ("ignore", "use"):
+        sets = open_voc(find_voc(tmp_path), 3, difficult=difficult)
+        truth = sets["all"].read(0)[1]
+        metrics = coco_table([truth], [found], classes, "box").metrics()
+        recalls[difficult] = metrics["AR100"]
+        if difficult == "ignore":
+            assert metrics["AP"] == 1
+    assert recalls == {"ignore": 1, "use": 1 if seen else 0.5}

@@ -1,0 +1,301 @@
+"""The report on a detector, by hand, against a plain search and against COCO's own matching."""
+
+import csv
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fishnet.bundle.classes import Classes
+from fishnet.data.base import PictureSet
+from fishnet.data.detection.objects import Objects
+from fishnet.errors import InputError, WorkError
+from fishnet.prediction.results import Detections
+from fishnet.tasks.detection.matches import THRESHOLDS, Matches, matched
+from fishnet.tasks.detection.metrics import Compared, coco_table, table_of
+from fishnet.tasks.detection.report import RegionReport
+from tests.tasks.detection.regions import Set, as_batch, simulated, without_found, without_objects
+
+
+class Painted(PictureSet):
+    """Plain pictures in the sizes that the set's objects lie in; number ``gone`` cannot be read."""
+
+    classes, channels = Classes.of(["a"]), 3
+
+    def __init__(self, them: Set, gone: int = -1) -> None:
+        self.sizes, self.gone = [truth.size for truth in them.truths], gone
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        if index == self.gone:
+            raise InputError(f"p{index}: gone")
+        return Image.new("RGB", self.sizes[index][::-1], (60, 90, 140)), 0
+
+    def source(self, index: int) -> str:
+        return f"folder/p{index}"
+
+
+def filled(them: Set, masks: bool = False, threshold: float | None = None, batch: int = 5) -> RegionReport:
+    report = RegionReport(them.classes, masks, threshold)
+    outputs, targets = as_batch(them)
+    for i in range(0, len(targets), batch):
+        stop = min(i + batch, len(targets))
+        report.update(outputs[i:stop], targets[i:stop], list(range(i, stop)))
+    return report
+
+
+def rows_of(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def by_hand() -> Set:
+    """Two pictures, two classes of which one is there, and a group."""
+    classes, size = Classes(("cat", "dog"), (7, 3)), (100, 100)
+    truths = [
+        Objects.of([[0, 0, 20, 20], [40, 40, 60, 60], [60, 0, 100, 40]], [0, 0, 0], size, crowd=[False, False, True]),
+        Objects.of([[10, 10, 30, 30]], [0], size),
+    ]
+    rows = [
+        [
+            ([0, 0, 20, 20], 0, 0.9),  # finds the first
+            ([0, 0, 20, 18], 0, 0.8),  # again: false
+            ([60, 0, 80, 20], 0, 0.7),  # on the group: not counted
+            ([40, 40, 60, 52], 0, 0.6),  # finds the second, IoU 0.6
+            ([40, 40, 60, 60], 1, 0.5),  # of another class: false
+            ([0, 60, 20, 80], 0, 0.15),  # nothing there: false
+        ],
+        [([10, 10, 30, 19], 0, 0.95)],  # IoU 0.45: false, and the object missed
+    ]
+    found = [
+        Detections(
+            np.array([box for box, _, _ in row], np.float32),
+            np.array([label for _, label, _ in row]),
+            np.array([score for _, _, score in row], np.float32),
+            classes,
+            size,
+        )
+        for row in rows
+    ]
+    return Set(truths, found, classes)
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    them = by_hand()
+    report = filled(them, threshold=0.5, batch=1)
+    assert report.metrics() == pytest.approx({"precision": 2 / 5, "recall": 2 / 3, "F1": 4 / 8})
+    cat, dog = report.rows()
+    assert {name: cat[name] for name in ("class", "id", "objects", "found", "false", "threshold")} == {
+        "class": "cat", "id": 7, "objects": 3, "found": 2, "false": 2, "threshold": 0.5,
+    }  # fmt: skip
+    assert (cat["precision"], cat["recall"], cat["F1"]) == pytest.approx((50, 66.6667, 57.1429))
+    assert (dog["objects"], dog["found"], dog["false"], dog["precision"], dog["F1"]) == (0, 0, 1, 0, 0)
+    assert (dog["recall"], dog["AP"], dog["AP50"], dog["best_threshold"]) == (None, None, None, None)
+    table = coco_table(them.truths, them.found, them.classes, "box").per_class()[0]
+    assert [cat[name] for name in ("AP", "AP50", "AP75", "AR100")] == pytest.approx(
+        [100 * table[name] for name in ("AP", "AP50", "AP75", "AR100")], abs=1e-4
+    )
+    assert report.lines() == [
+        "at a score of 0.50 and more, as asked for: 2 of 3 objects found, 3 false (boxes, IoU 0.5)",
+        "class  objects      AP    AP50 precision  recall      F1",
+        f"cat          3 {cat['AP']:>7.2f} {cat['AP50']:>7.2f}     50.00   66.67   57.14",
+        "dog          0       -       -      0.00       -    0.00",
+    ]
+    files = report.write(tmp_path, Painted(them))
+    assert {file.name for file in files} == {"per_class.csv", "errors.csv", "precision_recall.png", "worst.png"}
+    assert {file.name for file in files} == {path.name for path in tmp_path.iterdir()}
+    assert rows_of(tmp_path / "errors.csv") == [
+        ["picture", "objects", "found", "missed", "false"],
+        ["folder/p0", "2", "2", "0", "2"],
+        ["folder/p1", "1", "0", "1", "1"],
+    ]
+    assert rows_of(tmp_path / "per_class.csv")[0] == list(cat)
+    assert rows_of(tmp_path / "per_class.csv")[2][:2] == ["dog", "3"]
+
+
+def test_the_best_threshold_by_hand() -> None:
+    # From 0.16 to 0.50 the last false one is gone; two found and three false, of three; at 0.51 one false less.
+    report = filled(by_hand())
+    assert report.threshold == 0.56  # the middle of 0.51 to 0.60
+    assert report.metrics()["F1"] == pytest.approx(4 / 7)
+    assert "at a score of 0.56 and more, which makes F1 best on these pictures" in report.lines()[0]
+    assert report.rows()[0]["best_threshold"] == 0.38  # of cats alone the dog's 0.50 is none: 0.16 to 0.60
+
+
+def greedy(truth: Objects, found: Detections, threshold: float) -> tuple[int, int]:
+    """Found and false objects of one picture, box by box in plain Python."""
+    order = sorted(range(len(found.boxes)), key=lambda i: -found.scores[i])
+    taken: set[int] = set()
+    false = 0
+    for i in order:
+        if found.scores[i] < np.float32(threshold):
+            continue
+        best, place, grouped = 0.0, -1, False
+        for j in range(len(truth)):
+            if truth.labels[j] != found.labels[i]:
+                continue
+            a, b = found.boxes[i].astype(float), truth.boxes[j].astype(float)
+            sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+            common = float(sides.clip(min=0).prod())
+            mine, theirs = float((a[2:] - a[:2]).prod()), float((b[2:] - b[:2]).prod())
+            if truth.crowd[j]:
+                grouped |= common / mine >= 0.5
+            elif j not in taken and (iou := common / (mine + theirs - common)) >= max(0.5, best):
+                best, place = iou, j
+        if place >= 0:
+            taken.add(place)
+        else:
+            false += not grouped
+    return len(taken), false
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.3, 0.75])
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_as_a_plain_search_finds_them(seed: int, threshold: float) -> None:
+    them = simulated(seed, coarse=seed % 2 == 1)
+    pairs = [Compared.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
+    counts = Matches.of(pairs, "box").counts(threshold, "picture", len(pairs))
+    expected = [greedy(truth, found, threshold) for truth, found in zip(them.truths, them.found, strict=True)]
+    assert list(zip(counts.found.tolist(), counts.false.tolist(), strict=True)) == expected
+    assert counts.objects.tolist() == [int((~truth.crowd).sum()) for truth in them.truths]
+    assert sum(counts.found) > 0 or threshold > 0.5
+
+
+@pytest.mark.parametrize("kind", ["box", "mask"])
+@pytest.mark.parametrize("seed", range(6))
+def test_all_that_coco_finds_is_found(seed: int, kind: Any) -> None:
+    them = simulated(seed, masks=True, coarse=seed % 2 == 1)
+    pairs = [Compared.of(truth, found, True) for truth, found in zip(them.truths, them.found, strict=True)]
+    counts = Matches.of(pairs, kind).counts(0, "label", len(them.classes))
+    recall = table_of(pairs, them.classes, kind).recall[0, :, 0, 2]  # IoU 0.5, all sizes, no class over 100 a picture
+    np.testing.assert_allclose(counts.found[:3] / counts.objects[:3], recall[:3], atol=1e-12)
+
+
+def test_f1_at_any_threshold_is_that_of_a_matching_at_it() -> None:
+    them = simulated(5)
+    pairs = [Compared.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
+    matches = Matches.of(pairs, "box")
+    for i in (0, 30, 60, 98):
+        kept = [found.take(np.flatnonzero(found.scores >= THRESHOLDS[i])) for found in them.found]
+        rest = [Compared.of(truth, found, False) for truth, found in zip(them.truths, kept, strict=True)]
+        objects, found, false = Matches.of(rest, "box").counts(0, "label", 4).total()
+        assert matches.f1()[i] == pytest.approx(2 * found / (objects + found + false))
+    assert matches.f1().max() == matches.f1()[np.abs(THRESHOLDS - matches.best_threshold()).argmin()]
+
+
+def test_with_masks_these_decide(tmp_path: Path) -> None:
+    them = simulated(2, masks=True)
+    report = filled(them, masks=True)
+    metrics = report.metrics()
+    assert list(metrics) == ["precision", "recall", "F1", "mask_precision", "mask_recall", "mask_F1"]
+    assert metrics["mask_F1"] == pytest.approx(report.measured()["mask"].matches.f1().max())
+    row = report.rows()[0]
+    json.dumps(report.rows())
+    names = ["AP", "AP50", "AP75", "AR100", "precision", "recall", "F1", "found", "false", "best_threshold"]
+    assert set(row) == {"class", "id", "threshold", "objects", *names, *(f"mask_{name}" for name in names)}
+    errors = report.errors(Painted(them))
+    assert sum(it["found"] for it in errors) == sum(it["mask_found"] for it in report.rows())
+    assert sum(it["found"] + it["missed"] for it in errors) == sum(it["objects"] for it in report.rows())
+    wrong = [row["missed"] + row["false"] for row in errors]
+    assert wrong == sorted(wrong, reverse=True)
+    assert report.lines()[1].split() == [
+        "class", "objects", "AP", "AP50", "mask_AP", "mask_AP50", "mask_precision", "mask_recall", "mask_F1",
+    ]  # fmt: skip
+    assert len(report.write(tmp_path, Painted(them))) == 4
+
+
+@pytest.mark.parametrize("part", ["nothing found", "no objects", "neither"])
+@pytest.mark.parametrize("masks", [False, True])
+def test_sets_with_nothing_in_them(part: str, masks: bool, tmp_path: Path) -> None:
+    them = simulated(1, masks=masks)
+    them = them if part == "nothing found" else without_objects(them)
+    them = them if part == "no objects" else without_found(them)
+    report = filled(them, masks)
+    metrics = report.metrics()
+    assert metrics.get("recall") == (0 if part == "nothing found" else None)
+    assert metrics.get("F1") == {"nothing found": 0, "no objects": 0, "neither": None}[part]
+    assert len(report.lines()) == 2 + len(them.classes)
+    report.write(tmp_path, Painted(them))
+    assert (tmp_path / "worst.png").exists() == (part != "neither")
+    filled(without_found(without_objects(them)), masks).write(tmp_path, Painted(them))
+    assert not (tmp_path / "worst.png").exists()  # nothing of a former report stays
+
+
+@pytest.mark.parametrize("classes", [2, 11, 12, 200])
+def test_figures_of_any_number_of_classes(classes: int, tmp_path: Path) -> None:
+    them = simulated(0, classes=classes, pictures=8)
+    names = tuple(f"{['plain', '$5 off', '人_人', 'x' * 200][i % 4]} {i}" for i in range(classes))
+    named = Classes(names, them.classes.ids)
+    found = [Detections(it.boxes, it.labels, it.scores, named, it.size) for it in them.found]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filled(Set(them.truths, found, named)).write(tmp_path, Painted(them, gone=0))
+    for name in ("precision_recall.png", "worst.png"):
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert 400 < image.width < 2200
+            assert 200 < image.height < 2200
+
+
+def test_beyond_twenty_classes_the_worst_that_have_objects_are_printed() -> None:
+    them = simulated(0, classes=60, pictures=40)
+    report = filled(them)
+    _, title, _, *lines = report.lines()
+    there = [row for row in report.rows() if row["objects"]]
+    assert title == f"the 20 worst of {len(there)} classes with objects (the model knows 60):"
+    shown = {line.split()[0] for line in lines}
+    assert len(lines) == 20 < len(there)
+    assert max(row["AP"] for row in there if row["class"] in shown) <= min(
+        row["AP"] for row in there if row["class"] not in shown
+    )
+
+
+def test_outputs_that_are_no_numbers() -> None:
+    them = simulated(1)
+    outputs, targets = as_batch(them)
+    outputs[0]["scores"] = np.full_like(outputs[0]["scores"], np.inf)
+    with pytest.raises(WorkError, match="not finite"):
+        RegionReport(them.classes).update(outputs, targets, range(len(targets)))
+
+
+def test_more_pictures_change_what_was_said() -> None:
+    them = simulated(1)
+    report = filled(them, threshold=0.3)
+    before = report.metrics()
+    report.update(*as_batch(without_found(them)), range(len(them.truths)))
+    assert report.metrics()["recall"] == pytest.approx(before["recall"] / 2)
+    assert report.metrics()["precision"] == before["precision"]
+
+
+def test_an_object_is_found_once() -> None:
+    them = by_hand()
+    scores, false = matched(Compared.of(them.truths[0], them.found[0], False), "box")
+    np.testing.assert_allclose(scores, [0.9, 0.6, -1], atol=1e-6)
+    assert false.tolist() == [False, True, False, False, True, True]
+
+
+@pytest.mark.parametrize(("count", "most", "said"), [(196, 100, True), (196, 196, False), (100, 100, False)])
+def test_more_objects_than_are_counted_are_said(count: int, most: int, said: bool) -> None:
+    corners = 12 * np.array([[i % 15, i // 15] for i in range(count)], np.float32)
+    boxes = np.concatenate([corners, corners + 10], 1)
+    classes, size = Classes.of(("dot",)), (180, 190)
+    truth = Objects.of(boxes, np.zeros(count, int), size)
+    found = Detections(boxes, np.zeros(count, np.int64), np.ones(count, np.float32), classes, size)
+    outputs, targets = as_batch(Set([truth], [found], classes))
+    report = RegionReport(classes, most=most)
+    report.update(outputs, targets, [0])
+    assert bool(report.remarks()) == said
+    if said:
+        assert "more than 100 objects of a class (up to 196)" in report.remarks()[0]
+        assert "--most 196" in report.remarks()[0]
+
+
+def test_images_without_any_object_are_said() -> None:
+    report = filled(without_objects(simulated(1)))
+    assert report.remarks() == ["no object is annotated in these images: the metrics say nothing of the model"]

@@ -1,0 +1,39 @@
+"""What the tests of the pixel level's measures share: random label maps, and what a model would say of them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fishnet.data.segmentation.base import IGNORE, PixelTarget
+from fishnet.images.preprocess import Placement
+
+Labels = NDArray[np.uint8]
+
+
+def blobs(seed: int, size: tuple[int, int], classes: int, ignored: float = 0.1) -> Labels:
+    """Rectangles of the first ``classes`` classes, of which one or two px wide, over one another; some ignored."""
+    random = np.random.default_rng(seed)
+    labels = np.zeros(size, np.uint8)
+    for _ in range(12):
+        height, width = (int(random.integers(1, max(2, side // 2))) for side in size)
+        top, left = (int(random.integers(0, side)) for side in size)
+        labels[top : top + height, left : left + width] = random.integers(0, classes)
+    if ignored:
+        labels[random.random(size) < ignored] = IGNORE
+    return labels
+
+
+def target(truth: Labels, placement: Placement | None = None) -> PixelTarget:
+    """A picture's target in validation; by default of a picture that is the input, padded to a multiple of 32."""
+    height, width = truth.shape
+    outer = -(-height // 32) * 32, -(-width // 32) * 32
+    return PixelTarget(torch.from_numpy(truth), truth, placement or Placement((height, width), (height, width), outer))
+
+
+def logits_of(said: Labels, classes: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """(classes, *size) scores that say these labels over their part of an input, and the last class beyond it."""
+    logits = np.zeros((classes, *size), np.float32)
+    logits[-1] = 3
+    height, width = said.shape
+    logits[:, :height, :width] = 4 * (np.arange(classes)[:, None, None] == said)
+    return logits
