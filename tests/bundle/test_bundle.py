@@ -24,7 +24,7 @@ from tests.makers import CLASSES, picture
 from tests.pixel_makers import scene as labelled_scene
 from tests.region_makers import scene
 
-KEPT = Path(__file__).parent / "bundles"
+KEPT = Path(__file__).parents[1] / "bundles"
 
 BUNDLE = Bundle.single(
     "classify",
