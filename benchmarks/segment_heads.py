@@ -98,7 +98,7 @@ def step_of(folder: str) -> Any:
     import numpy as np
     import torch
 
-    from fishnet.prediction.predictor import load
+    from fishnet.tasks.loading import load
 
     torch.set_num_threads(1)
     engine = load(folder, "cpu").engine

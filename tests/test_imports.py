@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,46 +13,34 @@ import fishnet
 HEAVY = ("torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "matplotlib", "av")
 LIGHT = (
     "fishnet", "fishnet.errors", "fishnet.files.documents", "fishnet.data", "fishnet.data.findings",
-    "fishnet.bundle.classes", "fishnet.images.decoding", "fishnet.images.preprocess",
-    "fishnet.prediction.drawing", "fishnet.prediction.results", "fishnet.prediction.tiling", "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.hub",
-    "fishnet.prediction.sources", "fishnet.prediction.inputs", "fishnet.images",
-    "fishnet.images.opening", "fishnet.images.remote", "fishnet.prediction.options", "fishnet.prediction.blending",
-    "fishnet.deploy", "fishnet.runtime.exported", "fishnet.runtime.decode", "fishnet.runtime.engines", "fishnet.prediction.predictor",
-    "fishnet.training", "fishnet.recipes.recipe", "fishnet.cli", "fishnet.cli.train",
+    "fishnet.images.decoding", "fishnet.images.opening", "fishnet.images.preprocess", "fishnet.images.remote",
+    "fishnet.images.video", "fishnet.bundle.bundle", "fishnet.bundle.classes", "fishnet.bundle.hub",
+    "fishnet.prediction.predictor", "fishnet.prediction.drawing", "fishnet.prediction.results",
+    "fishnet.runtime.exported", "fishnet.runtime.decode", "fishnet.runtime.engines", "fishnet.recipes.recipe",
+    "fishnet.tasks", "fishnet.tasks.loading", "fishnet.training", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
-# Arrows of docs/architecture.md: cli -> training, predict, analysis -> tasks -> backbone; data, results and errors are
-# leaves: nothing above them. The torch-free single files may use each other as far as there is no circle. What runs
-# exported files lies below predict, and is a room of its own; the rest of deploy, which makes them, lies above it. So
-# does analysis.benchmark, which measures them, above the rest of analysis.
-RUNTIME = {"contract", "exported", "decode", "runtime", "pt2"}  # of deploy; but for the last torch-free
-LEAVES = {"errors", "files", "images", "data", "draw", "preprocess", "results", "bundle"}
+# Arrows of docs/architecture.md. `prediction` has no room for torch, so that `tasks` draws its reports by it and gives
+# it its engine. `analysis.benchmark` measures what `export` writes, and lies above the rest of analysis.
+LEAVES = {"errors", "files", "images", "bundle", "recipes"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "images": {"errors", "files"},
-    "draw": {"errors", "files"},
+    "bundle": {"errors", "files", "images"},
+    "recipes": {"errors", "files", "images"},
     "backbone": {"errors", "files"},
-    "data": {"errors", "files", "images", "preprocess"},
-    "preprocess": {"errors", "files", "images", "data"},
-    "results": {"errors", "files", "data", "draw"},
-    "tiling": {"errors", "results"},
-    "blending": {"results", "tiling"},
-    "sources": {"errors", "files", "images", "data", "video"},
-    "inputs": {"errors", "files", "images", "data", "preprocess", "sources", "tiling"},
-    "options": {"errors", "files", "bundle"},
-    "video": {"errors", "files"},
-    "bundle": {"errors", "files", "data", "preprocess"},
-    "hub": {"errors", "files", "bundle", "preprocess"},
-    "tasks": {*LEAVES, "backbone", "hub"},
-    "runtime": {"errors", "files", "bundle", "preprocess"},
-    "predict": {*LEAVES, "tasks", "hub", "tiling", "blending", "sources", "inputs", "options", "runtime"},
-    "analysis": {*LEAVES, "backbone", "tasks"},
-    "training": {*LEAVES, "backbone", "tasks", "predict", "analysis", "hub"},
-    "deploy": {*LEAVES, "tasks", "predict", "training", "sources", "inputs", "video", "hub", "runtime", "tiling"},
-    "benchmark": {*LEAVES, "backbone", "tasks", "predict", "hub", "runtime", "deploy", "analysis"},
+    "data": {"errors", "files", "images", "bundle"},
+    "runtime": {"errors", "files", "images", "bundle"},
+    "prediction": {"errors", "files", "images", "bundle", "runtime"},
+    "tasks": {*LEAVES, "backbone", "data", "prediction", "runtime"},
+    "evaluation": {*LEAVES, "data", "prediction", "tasks"},
+    "export": {*LEAVES, "data", "prediction", "runtime", "tasks", "evaluation"},
+    "analysis": set(),
+    "training": {*LEAVES, "backbone", "data", "tasks", "analysis"},
+    "benchmark": {*LEAVES, "backbone", "runtime", "tasks", "export", "analysis"},
 }
 
 
@@ -133,19 +121,61 @@ def arrows() -> dict[str, dict[str, str]]:
 
 def room_of(parts: Sequence[str]) -> str:
     """The room of a module, named without the package."""
-    room, inner = parts[0], parts[1] if len(parts) > 1 else ""
-    if room == "deploy" and inner in RUNTIME:
-        return "runtime"
-    return "benchmark" if (room, inner) == ("analysis", "benchmark") else room
+    return "benchmark" if tuple(parts[:2]) == ("analysis", "benchmark") else parts[0]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    named = {}
+    for file in sorted(SOURCE.rglob("*.py")):
+        parts = ("fishnet", *file.relative_to(SOURCE).with_suffix("").parts)
+        named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return named
+
+
+def imported(file: Path, known: Collection[str]) -> set[str]:
+    """The modules of the package that a file imports at run time, also inside functions."""
+
+    def names(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if is_type_checking(child):
+                continue
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                for alias in child.names:
+                    inner = f"{child.module}.{alias.name}"
+                    yield inner if inner in known else str(child.module)
+            yield from names(child)
+
+    return {name for name in names(ast.parse(file.read_text(encoding="utf-8"))) if name in known}
+
+
+def circles(graph: Mapping[str, Collection[str]]) -> list[set[str]]:
+    """Groups of more than one that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for name in graph.get(waiting.pop(), ()):
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    groups = [{other for other in reach[name] if name in reach.get(other, ())} for name in graph]
+    return [group for i, group in enumerate(groups) if len(group) > 1 and group not in groups[:i]]
 
 
 def test_the_check_sees_the_arrows() -> None:
     seen = arrows()
-    assert "tasks" in seen["predict"], "an import inside a function counts"
-    assert "training" not in seen["tasks"], "an import for annotations alone does not"
-    assert {"training", "predict", "errors"} <= set(seen["cli"])
-    assert "runtime" in seen["predict"]
-    assert "deploy" not in seen["predict"]
+    assert "tasks" in seen["export"], "an import inside a function counts"
+    assert "training" not in seen["tasks"]
+    assert {"training", "prediction", "errors"} <= set(seen["cli"])
+    assert "runtime" in seen["tasks"]
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}) == [{"b", "c"}]
 
 
 @pytest.mark.parametrize("room", sorted(arrows()))
@@ -153,6 +183,17 @@ def test_arrows_point_one_way(room: str) -> None:
     targets = arrows()[room]
     if room not in ("cli", "__main__"):
         assert "cli" not in targets, targets["cli"]
-    if room in ALLOWED:
-        beyond = {target: file for target, file in targets.items() if target not in ALLOWED[room]}
-        assert not beyond
+        if room != "__init__":
+            beyond = {target: file for target, file in targets.items() if target not in ALLOWED[room]}
+            assert not beyond
+
+
+def test_no_circles() -> None:
+    known = modules()
+    graph = {name: imported(file, known) for name, file in known.items()}
+    assert circles(graph) == []
+    assert circles({room: set(targets) for room, targets in arrows().items()}) == []
+
+
+def test_nothing_lies_loose() -> None:
+    assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}

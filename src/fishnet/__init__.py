@@ -10,12 +10,12 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from fishnet.backbone.registry import create_model, list_models
-    from fishnet.prediction.predictor import load
+    from fishnet.tasks.loading import load
 
 _HOMES = {
     "create_model": "fishnet.backbone.registry",
     "list_models": "fishnet.backbone.registry",
-    "load": "fishnet.prediction.predictor",
+    "load": "fishnet.tasks.loading",
 }
 
 __all__ = ["__version__", "create_model", "list_models", "load"]

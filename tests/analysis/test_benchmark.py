@@ -125,7 +125,7 @@ def test_named_detectors_find_objects() -> None:
 
     (it,) = Plan(("fishnet_nano",), task="instances", size=64).subjects()
     with torch.inference_mode():
-        (objects,) = it.build()[1](torch.from_numpy(it.images()))
+        (objects,) = it.build()[1](torch.from_numpy(it.images()))["instances"]
     assert len(objects["masks"]) > 10
 
 
@@ -140,12 +140,12 @@ def test_engines_of_torch_compute_the_same(engine: str, monkeypatch: pytest.Monk
 
     def kept(name: str, it: Subject) -> torch.nn.Module:
         made: torch.nn.Module = module(name, it)
-        made.register_forward_hook(lambda _model, _inputs, output: seen.append(output))
+        made.register_forward_hook(lambda _model, _inputs, output: seen.append(output[SUBJECT.task]))
         return made
 
     monkeypatch.setattr(engines, "_module", kept)
     step_of(engine, SUBJECT, 1, None)()
-    wanted = SUBJECT.build()[1](torch.from_numpy(SUBJECT.images()))
+    wanted = SUBJECT.build()[1](torch.from_numpy(SUBJECT.images()))[SUBJECT.task]
     assert (seen[0] - wanted).abs().max() < 1e-5 * (wanted.max() - wanted.min())
 
 

@@ -18,7 +18,7 @@ from fishnet.bundle.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, 
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.prediction.predictor import load
+from fishnet.tasks.loading import load
 from fishnet.tasks.store import build_from, load_model, save_state
 from tests.makers import CLASSES, picture
 from tests.pixel_makers import scene as labelled_scene

@@ -42,7 +42,7 @@ def names(folder: Path) -> set[str]:
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_predictions(form: str, work: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = bright(64, False, thresholds={"score": 0.5})
-    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.tasks.loading.load", lambda *_, **__: predictor)
     out = tmp_path / "out"
     with room_for(150):
         code, _, err = run("predict", "x", work, "--out", out, "--as", form, "--quiet")
@@ -60,7 +60,7 @@ def test_masks_and_overlays(
     flag: tuple[str, ...], work: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = pixelwise(64, "native")
-    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.tasks.loading.load", lambda *_, **__: predictor)
     out, full = tmp_path / "out", tmp_path / "full"
     assert run("predict", "x", work, "--out", full, "--quiet", *flag)[0] == 0
     smallest = (full / "0.png" if flag else full / "masks" / "0.png").stat().st_size

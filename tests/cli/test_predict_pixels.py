@@ -23,7 +23,7 @@ RED, GREEN = ((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green")
 
 def use(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """Makes every bundle this model."""
-    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.tasks.loading.load", lambda *_, **__: predictor)
     return predictor
 
 

@@ -23,7 +23,7 @@ TWO = (((10, 12, 30, 22), "red"), ((40, 30, 60, 58), "green"), ((5, 40, 20, 50),
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Predictor:
     """What every bundle is, here."""
     predictor = bright(64, request.param == "instances", thresholds={"score": 0.5})
-    monkeypatch.setattr("fishnet.prediction.predictor.load", lambda *_, **__: predictor)
+    monkeypatch.setattr("fishnet.tasks.loading.load", lambda *_, **__: predictor)
     return predictor
 
 

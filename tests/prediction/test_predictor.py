@@ -16,9 +16,10 @@ from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, NotFiniteError, WorkError
 from fishnet.images.preprocess import Preprocess
-from fishnet.prediction.predictor import Predictor, load
+from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification
 from fishnet.prediction.sources import Failure, find_sources
+from fishnet.tasks.loading import load
 from fishnet.tasks.store import build_from, save_weights
 from tests.makers import picture
 

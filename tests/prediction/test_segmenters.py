@@ -96,7 +96,7 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
 def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
-    from fishnet.prediction.predictor import load
+    from fishnet.tasks.loading import load
     from fishnet.tasks.segmentation.heads import DecoderSpec
     from fishnet.tasks.store import build_from, save_weights
 

@@ -18,6 +18,7 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
 from fishnet.tasks.detection.heads import DetectorSpec, Fcos, OneStage, Retina, default_anchors
 from fishnet.tasks.engine import to_numpy
+from fishnet.tasks.model import Model
 from fishnet.tasks.store import build_from
 
 HEADS = {"retinanet": Retina, "fcos": Fcos}
@@ -25,7 +26,7 @@ SIZES_OF_INPUT = [(64, 64), (96, 160), (256, 192)]  # with coarsest maps of one 
 OWN = Anchors(((7.0, 11.3), (20.5, 31.0), (40.0, 55.5), (80.0, 101.0), (150.0, 222.2)), (0.6, 1.0, 1.45, 2.5))
 
 
-def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, OneStage]:
+def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, Model]:
     """A small detector that finds much: of random weights, with likelier scores and larger moves of its boxes."""
     spec = DetectorSpec(width=64, **numbers)
     names = tuple(f"class {i}" for i in range(classes))
@@ -34,9 +35,10 @@ def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, OneSt
     bundle = Bundle.single("detect", "fishnet_nano", known, preprocess, head, asdict(spec))
     torch.manual_seed(3)
     model = build_from(bundle).eval()
-    assert isinstance(model, OneStage)
-    scores = model.net.head.classification_head.cls_logits
-    boxes = model.net.head.regression_head.bbox_reg
+    _, detector = model.only_head
+    assert isinstance(detector, OneStage)
+    scores = detector.net.head.classification_head.cls_logits
+    boxes = detector.net.head.regression_head.bbox_reg
     with torch.no_grad():
         scores.weight.normal_(0, 0.05)
         scores.bias.fill_(-1.0)
@@ -47,14 +49,14 @@ def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, OneSt
 
 
 @torch.no_grad()
-def both(bundle: Bundle, model: OneStage, size: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(bundle: Bundle, model: Model, size: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What torch finds in a picture, and what numpy makes of the same raw outputs."""
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     raw = Raw(model)
     names = raw.names()
     assert is_raw(names)
     given = {name: values[0] for name, values in zip(names, to_numpy(raw(image)), strict=True)}
-    return to_numpy(model(image))[0], decode(given, bundle, size)
+    return to_numpy(model(image)["detect"])[0], decode(given, bundle, size)
 
 
 def same(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> None:

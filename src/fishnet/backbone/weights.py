@@ -1,19 +1,16 @@
-"""Checkpoint files: reading them safely, telling what they are, and fitting them into models strictly."""
+"""Weights of checkpoint files, fitted into models strictly."""
 
-import functools
 import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from fishnet.backbone.archives import check_finite, check_name_hash, not_finite, read_checkpoint
+from fishnet.backbone.archives import check_finite, check_name_hash, read_checkpoint
 from fishnet.backbone.layouts import (
     State,
     layout_of,
@@ -25,13 +22,27 @@ from fishnet.backbone.layouts import (
 from fishnet.errors import InputError
 
 __all__ = [
-    "Description", "State", "check_finite", "check_name_hash", "check_ordered", "classifiers", "describe", "fit",
-    "layout_of", "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint",
-    "read_described",
-    "rename_on_load", "strip_prefixes", "to_native", "trunk_of",
+    "MisfitError", "State", "check_finite", "check_name_hash", "check_ordered", "classifiers", "fit", "layout_of",
+    "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint", "rename_on_load",
+    "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
 _logger = logging.getLogger(__name__)
+
+
+class MisfitError(InputError):
+    """Weights that do not fit a model.
+
+    Attributes:
+        problems: what is missing, unexpected or misshapen.
+        hint: what would help, after a space; empty where nothing is known to.
+        state: the weights.
+        where: the file, with a colon and a space; empty where there is none.
+    """
+
+    def __init__(self, problems: str, hint: str, state: State, where: str = "") -> None:
+        super().__init__(f"{where}does not fit this model: {problems}.{hint}")
+        self.problems, self.hint, self.state, self.where = problems, hint, state, where
 
 
 def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
@@ -44,97 +55,6 @@ def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
     for note in notes:
         _logger.warning("pretrained weights: %s", note)
     return native
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a checkpoint holds.
-
-    Attributes:
-        layout: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``.
-        variant: the registered FishNet it fits in everything but classes and input channels (perhaps only as far as
-            the end of the body), or None.
-        near: where it is no registered one but nearly (a damaged file, for instance): which, and the difference.
-        num_classes: outputs of its classifier, 0 without one; None for an unknown layout.
-        in_chans: input channels; None for an unknown layout.
-        parameters: number of values, running statistics and counters left out.
-        tensors: number of tensors, of every kind.
-        not_finite: number of tensors with values that are NaN or infinite.
-    """
-
-    layout: str
-    variant: str | None
-    near: str | None
-    num_classes: int | None
-    in_chans: int | None
-    parameters: int
-    tensors: int
-    not_finite: int = 0
-
-    @property
-    def network(self) -> str:
-        """Which network, in words."""
-        if self.layout == "unknown":
-            return "no FishNet of a known layout"
-        return self.variant or self.near or "a FishNet of no registered variant"
-
-    def __str__(self) -> str:
-        if self.layout == "unknown":
-            return f"{self.network} ({self.parameters:,} parameters)"
-        return f"{self.network} in layout {self.layout}, {self.num_classes} classes, {self.in_chans} input channels"
-
-
-def describe(state: Mapping[str, Tensor]) -> Description:
-    """Tells what a state dict is; of a task's model, what its trunk is."""
-    state = strip_prefixes(state)
-    buffers = ("running_mean", "running_var", "num_batches_tracked")
-    parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
-    broken = len(not_finite(state))
-    trunk = state if layout_of(state) != "unknown" else trunk_of(state) or state
-    layout, native = layout_of(trunk), to_native(trunk)
-    if layout == "unknown":
-        return Description(layout, None, None, None, None, parameters, len(state), broken)
-    fc, first = native.get("score.fc.weight"), native.get("stem.0.conv.weight")
-    classes, chans = 0 if fc is None else fc.shape[0], None if first is None else first.shape[1]
-    return Description(layout, *_variant_of(native), classes, chans, parameters, len(state), broken)
-
-
-def read_described(path: str | Path) -> tuple[State, Description]:
-    """:func:`read_checkpoint` and :func:`describe` of a file; their errors name it."""
-    state = read_checkpoint(path)
-    try:
-        return state, describe(state)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _variant_of(native: State) -> tuple[str | None, str | None]:
-    """The registered FishNet that a state dict fits, or, in words, the one that it nearly fits."""
-    from fishnet.backbone.variants import SPECS
-
-    ends_early = not any(key.startswith("head.") for key in native)
-    free = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
-    found = {key: value for key, value in native.items() if not key.startswith(free)}
-    near, fewest = None, len(found) // 10
-    for name in SPECS:
-        own = {key: value for key, value in _meta_state(name).items() if not key.startswith(free)}
-        wrong = sum(key not in own or own[key].shape != value.shape for key, value in found.items())
-        wrong += sum(key not in found for key in own)
-        if not wrong:
-            return name, None
-        if wrong < fewest:
-            near, fewest = f"{name} but for {'; '.join(mismatches(own, found))}", wrong
-    return None, near
-
-
-@functools.cache
-def _meta_state(variant: str) -> State:
-    """Names and shapes of a registered FishNet's tensors, without their values."""
-    from fishnet.backbone.fishnet import FishNet
-    from fishnet.backbone.variants import SPECS
-
-    with torch.device("meta"):
-        return FishNet(SPECS[variant]).state_dict()
 
 
 def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_order: bool = False) -> list[str]:
@@ -161,6 +81,8 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
     found = read_checkpoint(path)
     try:
         state, notes = fit(model, match_by_order(model, found) if by_order else found, adapt=adapt)
+    except MisfitError as error:
+        raise MisfitError(error.problems, error.hint, error.state, f"{path}: ") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     model.load_state_dict(state)
@@ -174,8 +96,8 @@ def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, 
         The state, and a line for each adaptation; see :func:`load_weights`.
 
     Raises:
-        InputError: listing what is missing, unexpected or misshapen, and what the weights seem to be; or values that
-            are not finite.
+        MisfitError: listing what is missing, unexpected or misshapen.
+        InputError: values that are not finite.
     """
     check_finite(found)
     notes: list[str] = []
@@ -186,9 +108,7 @@ def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, 
         hint = ""
         if not adapt and not mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
             hint = " Loading with adapt=True would make it fit"
-        raise InputError(
-            f"does not fit this model: {'; '.join(problems)}. The file seems to be {describe(found)}.{hint}"
-        )
+        raise MisfitError("; ".join(problems), hint, found)
     return state, notes
 
 

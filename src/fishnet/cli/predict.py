@@ -91,8 +91,8 @@ def predict(
     """
     from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.cli.writers import ImageIds, Writer, check_ids
-    from fishnet.prediction.predictor import load
     from fishnet.prediction.sources import Failure, find_sources
+    from fishnet.tasks.loading import load
 
     _check_words(sources)
     if any(number is not None and number < 1 for number in (top, batch_size, max_pixels)):

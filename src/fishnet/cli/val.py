@@ -92,7 +92,7 @@ def val(
         Print one JSON object.
     """
     from fishnet.cli.progress import bar
-    from fishnet.prediction.predictor import load
+    from fishnet.tasks.loading import load
 
     if max_pixels is not None and max_pixels < 1:
         raise InputError("--max-pixels must be 1 or more")

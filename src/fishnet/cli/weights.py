@@ -23,7 +23,7 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
     as_json
         Print one JSON object.
     """
-    from fishnet.backbone.weights import read_described
+    from fishnet.backbone.identify import read_described
 
     _, it = read_described(file)
     if as_json:

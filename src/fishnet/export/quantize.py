@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fishnet.errors import InputError
 from fishnet.export.layers import Operation, last_layers
 from fishnet.export.net import branches
+from fishnet.runtime.engines import full_instruction_set
 
 Batches = Iterable[NDArray[np.float32]]
 """(n, channels, height, width) each, normalised; sizes may differ."""
@@ -199,7 +200,7 @@ def quantize_openvino(source_xml: Path, target_xml: Path, batches: Batches) -> N
 
     if iter(batches) is batches:
         raise ValueError("batches are gone through several times: give a list, or an object with __iter__")
-    with _whole(target_xml) as work, _quiet():
+    with _whole(target_xml) as work, _quiet(), full_instruction_set():
         model = ov.Core().read_model(str(source_xml))
         layers, last = _openvino_layers(model)
         _check_layers(source_xml, layers, last)

@@ -4,7 +4,8 @@ Both take what :class:`~fishnet.prediction.predictor.Predictor` gives an engine,
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,8 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
     try:
         model = core.read_model(str(path))
         text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
-        compiled = core.compile_model(model, "CPU", config)
+        with full_instruction_set():
+            compiled = core.compile_model(model, "CPU", config)
     except Exception as error:
         raise InputError(f"{path}: no OpenVINO file, or a damaged one ({_reason(error)})") from error
     exported = said_by(path, text)
@@ -249,6 +251,21 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
         return [found[output] for output in outputs]
 
     return RuntimeEngine(exported, run, str(path))
+
+
+@contextmanager
+def full_instruction_set() -> Iterator[None]:
+    """Takes ``ONEDNN_MAX_CPU_ISA`` out of the environment while OpenVINO compiles its first model.
+
+    OpenVINO's own oneDNN obeys that limit and its other kernels do not: together they crash the process where the
+    processor has AVX-512 and the limit is AVX2 (seen with OpenVINO 2026).
+    """
+    limit = os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+    try:
+        yield
+    finally:
+        if limit is not None:
+            os.environ["ONEDNN_MAX_CPU_ISA"] = limit
 
 
 def _sides(port: Any) -> list[int | None] | None:

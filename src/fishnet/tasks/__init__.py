@@ -1,9 +1,12 @@
 """Task heads over any trunk: image level (classify), region level (detect, instances), pixel level (segment)."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from fishnet.errors import InputError, nearest
-from fishnet.tasks.base import Task
+
+if TYPE_CHECKING:
+    from fishnet.tasks.base import Task
 
 TASKS = {
     "classify": "fishnet.tasks.classification.task:Classify",
@@ -13,7 +16,7 @@ TASKS = {
 }
 
 
-def get_task(name: str) -> Task:
+def get_task(name: str) -> "Task":
     """The task of that name.
 
     Raises:
@@ -26,4 +29,4 @@ def get_task(name: str) -> Task:
     return task
 
 
-__all__ = ["TASKS", "Task", "get_task"]
+__all__ = ["TASKS", "get_task"]

@@ -7,15 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fishnet.backbone.identify import Description, describe, identified, read_described
 from fishnet.backbone.registry import create_model
 from fishnet.backbone.weights import (
-    Description,
     check_ordered,
-    describe,
     fit,
     load_weights,
     pair_by_order,
-    read_described,
     to_native,
     trunk_of,
 )
@@ -52,7 +50,8 @@ def native_from_checkpoint(file: str | Path, out: Path) -> Description:
     with torch.device("meta"):
         model = create_model(it.variant, num_classes=it.num_classes, in_chans=it.in_chans or 3, **_end(found))
     try:
-        state, _ = fit(model, found)
+        with identified():
+            state, _ = fit(model, found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     with whole(out) as partial:
@@ -121,7 +120,8 @@ def bundle_from_checkpoint(
         versions=versions(),
     )
     whole = build_from(bundle)
-    load_weights(whole.trunk.backbone, file, by_order=by_order)
+    with identified():
+        load_weights(whole.trunk.backbone, file, by_order=by_order)
     return write_bundle(folder, bundle, lambda path: save_weights(whole, path))
 
 

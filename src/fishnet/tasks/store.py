@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from fishnet.backbone.identify import identified
 from fishnet.backbone.weights import check_finite, fit, load_weights, read_checkpoint, trunk_of
 from fishnet.bundle.bundle import WEIGHTS, Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
 from fishnet.bundle.hub import local
@@ -100,7 +101,8 @@ def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
         return _start_from_bundle(model, source, path, spec)
     if path.is_dir():
         raise InputError(f"{source}: not a bundle: give a bundle's folder or a checkpoint file")
-    return [f"weights from {source}", *load_weights(model.trunk.backbone, path, adapt=True)]
+    with identified():
+        return [f"weights from {source}", *load_weights(model.trunk.backbone, path, adapt=True)]
 
 
 def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -> list[str]:
@@ -114,7 +116,8 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
     backbone = model.trunk.backbone
     try:
         check_finite(state)
-        trunk, trunk_notes = fit(backbone, trunk_of(state) or {}, adapt=True)
+        with identified():
+            trunk, trunk_notes = fit(backbone, trunk_of(state) or {}, adapt=True)
     except InputError as error:
         raise InputError(f"{_hint(source, bundle, backbone)}{path / WEIGHTS}: {error}") from None
     backbone.load_state_dict(trunk)

@@ -1,15 +1,19 @@
 """The picture of a benchmark: a bar a row, with its spread."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fishnet.analysis.benchmark.measured import Benchmark, short
+from fishnet.analysis.benchmark.plan import short
+
+if TYPE_CHECKING:
+    from fishnet.analysis.benchmark.measured import Benchmark
 
 _BLUE = "#4895ef"
 
 
-def draw(it: Benchmark, path: Path) -> Path:
+def draw(it: "Benchmark", path: Path) -> Path:
     """Draws bars of milliseconds a pass, quartiles as whiskers, and gives the path back."""
     from matplotlib.figure import Figure
 

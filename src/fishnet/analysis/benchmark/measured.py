@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fishnet.analysis.benchmark.plan import Plan, Subject
+from fishnet.analysis.benchmark.drawing import draw
+from fishnet.analysis.benchmark.plan import Plan, Subject, short
 
 RESULTS, PICTURE = "results.json", "benchmark.png"
 _HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "GMACs", "of peak")
@@ -137,8 +138,6 @@ class Benchmark:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes results.json and benchmark.png into a folder, which is made if missing, and says which."""
-        from fishnet.analysis.benchmark.drawing import draw
-
         folder.mkdir(parents=True, exist_ok=True)
         results = folder / RESULTS
         results.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -158,8 +157,3 @@ def _cells(row: Row) -> Sequence[str]:
         f"{row.macs / 1e9:.3f}",
         f"{100 * row.share:.1f} %",
     ]
-
-
-def short(model: str, most: int = 32) -> str:
-    """A model's name, of a long path its end."""
-    return model if len(model) <= most else f"…{model[-most + 1 :]}"

@@ -207,3 +207,8 @@ def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
     """Engines named with commas between them, each once."""
     words = [text] if isinstance(text, str) else text
     return tuple(dict.fromkeys(name.strip() for word in words for name in word.split(",") if name.strip()))
+
+
+def short(model: str, most: int = 32) -> str:
+    """A model's name, of a long path its end."""
+    return model if len(model) <= most else f"…{model[-most + 1 :]}"

@@ -1,0 +1,115 @@
+"""Which network a checkpoint holds, also of one that does not fit the model that it is loaded into."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fishnet.backbone.archives import not_finite, read_checkpoint
+from fishnet.backbone.fishnet import FishNet
+from fishnet.backbone.layouts import State, layout_of, strip_prefixes, to_native, trunk_of
+from fishnet.backbone.variants import SPECS
+from fishnet.backbone.weights import MisfitError, mismatches
+from fishnet.errors import InputError
+
+
+@contextmanager
+def identified() -> Iterator[None]:
+    """Has the error of weights that do not fit say, too, which network they seem to be of."""
+    try:
+        yield
+    except MisfitError as error:
+        raise InputError(
+            f"{error.where}does not fit this model: {error.problems}. The file seems to be {describe(error.state)}."
+            f"{error.hint}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint holds.
+
+    Attributes:
+        layout: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``.
+        variant: the registered FishNet it fits in everything but classes and input channels (perhaps only as far as
+            the end of the body), or None.
+        near: where it is no registered one but nearly (a damaged file, for instance): which, and the difference.
+        num_classes: outputs of its classifier, 0 without one; None for an unknown layout.
+        in_chans: input channels; None for an unknown layout.
+        parameters: number of values, running statistics and counters left out.
+        tensors: number of tensors, of every kind.
+        not_finite: number of tensors with values that are NaN or infinite.
+    """
+
+    layout: str
+    variant: str | None
+    near: str | None
+    num_classes: int | None
+    in_chans: int | None
+    parameters: int
+    tensors: int
+    not_finite: int = 0
+
+    @property
+    def network(self) -> str:
+        """Which network, in words."""
+        if self.layout == "unknown":
+            return "no FishNet of a known layout"
+        return self.variant or self.near or "a FishNet of no registered variant"
+
+    def __str__(self) -> str:
+        if self.layout == "unknown":
+            return f"{self.network} ({self.parameters:,} parameters)"
+        return f"{self.network} in layout {self.layout}, {self.num_classes} classes, {self.in_chans} input channels"
+
+
+def describe(state: Mapping[str, Tensor]) -> Description:
+    """Tells what a state dict is; of a task's model, what its trunk is."""
+    state = strip_prefixes(state)
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
+    broken = len(not_finite(state))
+    trunk = state if layout_of(state) != "unknown" else trunk_of(state) or state
+    layout, native = layout_of(trunk), to_native(trunk)
+    if layout == "unknown":
+        return Description(layout, None, None, None, None, parameters, len(state), broken)
+    fc, first = native.get("score.fc.weight"), native.get("stem.0.conv.weight")
+    classes, chans = 0 if fc is None else fc.shape[0], None if first is None else first.shape[1]
+    return Description(layout, *_variant_of(native), classes, chans, parameters, len(state), broken)
+
+
+def read_described(path: str | Path) -> tuple[State, Description]:
+    """:func:`read_checkpoint` and :func:`describe` of a file; their errors name it."""
+    state = read_checkpoint(path)
+    try:
+        return state, describe(state)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _variant_of(native: State) -> tuple[str | None, str | None]:
+    """The registered FishNet that a state dict fits, or, in words, the one that it nearly fits."""
+    ends_early = not any(key.startswith("head.") for key in native)
+    free = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
+    found = {key: value for key, value in native.items() if not key.startswith(free)}
+    near, fewest = None, len(found) // 10
+    for name in SPECS:
+        own = {key: value for key, value in _meta_state(name).items() if not key.startswith(free)}
+        wrong = sum(key not in own or own[key].shape != value.shape for key, value in found.items())
+        wrong += sum(key not in found for key in own)
+        if not wrong:
+            return name, None
+        if wrong < fewest:
+            near, fewest = f"{name} but for {'; '.join(mismatches(own, found))}", wrong
+    return None, near
+
+
+@functools.cache
+def _meta_state(variant: str) -> State:
+    """Names and shapes of a registered FishNet's tensors, without their values."""
+    with torch.device("meta"):
+        return FishNet(SPECS[variant]).state_dict()
