@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 bundle = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])["bundle"]
-prepare, names = bundle["preprocess"], [row["name"] for row in bundle["classes"]]
+prepare, names = bundle["preprocess"], [row["name"] for row in bundle["heads"]["classify"]["classes"]]
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
 if len(mean) not in (1, 3):
     sys.exit("these lines prepare grey and RGB pictures alone")

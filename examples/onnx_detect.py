@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 it = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])
-prepare, names = it["bundle"]["preprocess"], [row["name"] for row in it["bundle"]["classes"]]
+prepare, (head,) = it["bundle"]["preprocess"], it["bundle"]["heads"].values()
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
 if len(mean) not in (1, 3):
     sys.exit("these lines prepare grey and RGB pictures alone")
-resample, threshold = Image.Resampling[prepare["interpolation"].upper()], it["bundle"]["thresholds"].get("score", 0)
+resample, threshold = Image.Resampling[prepare["interpolation"].upper()], head["thresholds"].get("score", 0)
 
 for path in sys.argv[2:]:
     picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB" if len(mean) == 3 else "L")
@@ -35,7 +35,11 @@ for path in sys.argv[2:]:
     boxes = (found["boxes"] / back).clip(0, picture.size * 2)  # x1, y1, x2, y2 in px of the picture, best first
     objects = []
     for i in np.flatnonzero((found["scores"] >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)).tolist():
-        one = {"name": names[found["labels"][i]], "score": float(found["scores"][i]), "box": boxes[i].tolist()}
+        one = {
+            "name": head["classes"][found["labels"][i]]["name"],
+            "score": float(found["scores"][i]),
+            "box": boxes[i].tolist(),
+        }
         if "masks" in found:  # (m, m) over the whole box, that also beyond the picture, as probabilities
             mask, (x1, y1, x2, y2) = found["masks"][i], (found["boxes"][i] / back).tolist()
             left, top = max(0, math.floor(x1)), max(0, math.floor(y1))

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 bundle = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])["bundle"]
-prepare = bundle["preprocess"]
+prepare, classes = bundle["preprocess"], bundle["heads"]["segment"]["classes"]
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
 if len(mean) not in (1, 3):
     sys.exit("these lines prepare grey and RGB pictures alone")
@@ -35,7 +35,7 @@ likely = np.exp(logits[0] - logits[0].max(0))[:, :height, :width]
 likely /= likely.sum(0)
 planes = [Image.fromarray(plane).resize(picture.size, Image.Resampling.BILINEAR) for plane in likely]
 labels = np.argmax(np.stack([np.asarray(plane) for plane in planes]), 0)
-ids = np.array([row["id"] for row in bundle["classes"]], np.uint16)
+ids = np.array([row["id"] for row in classes], np.uint16)
 Image.fromarray(ids[labels] if ids.max() > 255 else ids[labels].astype(np.uint8)).save(sys.argv[3])
-shares = {row["name"]: float((labels == i).mean()) for i, row in enumerate(bundle["classes"])}
+shares = {row["name"]: float((labels == i).mean()) for i, row in enumerate(classes)}
 print(json.dumps({"source": sys.argv[2], "size": list(labels.shape), "shares": shares}))

@@ -238,7 +238,7 @@ def test_bundle_with_imagenet_names(tmp_path: Path, pictures: list[Path], run: R
     path = saved(filled(timm.create_model(OTHER)).state_dict(), tmp_path / "mobile.pth")
     out = tmp_path / "bundle"
     assert run("weights", "convert", path, "--backbone", OTHER, "--bundle", out)[0] == 0
-    table = json.loads((out / "config.json").read_text())["classes"]
+    table = json.loads((out / "config.json").read_text())["heads"]["classify"]["classes"]
     assert [table[i]["name"] for i in (0, 1, 207, 999)] == ["tench", "goldfish", "golden retriever", "toilet tissue"]
     assert [row["id"] for row in table] == list(range(1000))
     cranes = [row["name"] for row in table if row["name"].startswith("crane")]

@@ -19,10 +19,10 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Result, Segmentation
 from fishnet.runtime.engines import read_exported
 from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.model import Model
 from fishnet.tasks.store import save_weights
 from tests import makers, pixel_makers, region_makers
 from tests.export.models import made
-from tests.tasks.single import Single
 
 CLASSES = {
     "classify": Classes.of(makers.CLASSES),
@@ -50,7 +50,7 @@ class Files:
 
     folder: Path
     bundle: Bundle
-    model: Single
+    model: Model
 
     @property
     def torch(self) -> Predictor:
@@ -90,7 +90,7 @@ def store(root: Path) -> Store:
 
 
 @torch.no_grad()
-def _spread(model: Single, bundle: Bundle) -> None:
+def _spread(model: Model, bundle: Bundle) -> None:
     """Has a random model doubt: each class wins somewhere, and no score is so high that others are equal to it."""
     layers = [
         module

@@ -9,10 +9,9 @@ from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import TASKS, get_task
-from fishnet.tasks.model import ModelSpec
-from fishnet.tasks.store import save_weights, versions
-from tests.backbone.helpers import filled
-from tests.tasks.single import Single
+from fishnet.tasks.model import Model, ModelSpec
+from fishnet.tasks.store import current_names, save_weights, versions
+from tests.backbone.helpers import drawn_state
 
 CLASSES = Classes.of(["disc", "ring", "square"])
 HEADS = [(task, head) for task in TASKS for head in get_task(task).heads]
@@ -20,7 +19,7 @@ NAMES = [f"{task}-{head}" for task, head in HEADS]
 _FITS = {"classify": "crop", "segment": "native"}
 
 
-def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, Single]:
+def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: object) -> tuple[Bundle, Model]:
     """A model with weights by name.
 
     Detectors find objects whose scores are spread, and choose among few: a random one's thousands of candidates lie so
@@ -40,9 +39,11 @@ def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: obje
         thresholds={"score": 0.3} if fit == "whole" else {},
         versions=versions(),
     )
-    model = Single.build(ModelSpec.single(task, backbone, CLASSES, 3, head, head_args))
+    model = Model.build(ModelSpec.single(task, backbone, CLASSES, 3, head, head_args))
     torch.manual_seed(0)
-    filled(model)
+    state = drawn_state(nn.ModuleDict({"trunk": model.trunk.backbone}))  # by the names that bundles of schema 3 have
+    state |= drawn_state(model.heads[task])
+    model.load_state_dict(current_names(state, task))
     for name, module in model.named_modules():
         if name.endswith(("cls_logits", "cls_score")) and isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)

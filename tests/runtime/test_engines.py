@@ -104,7 +104,7 @@ def raw_onnx(model: OneStage, exported: Exported, path: Path) -> Path:
 @pytest.mark.parametrize("head", ONE_STAGE)
 def test_raw_outputs_in_onnx_are_decoded(files: Store, head: str, tmp_path: Path) -> None:
     it = files("detect", head)
-    assert isinstance(it.model, OneStage)
+    assert isinstance(it.model.only_head[1], OneStage)
     path = raw_onnx(it.model, read_exported(it.path("onnx")), tmp_path / "raw.onnx")
     predictor = fishnet.load(path)
     assert isinstance(predictor.engine, RuntimeEngine)

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    pass
 
 
 def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
@@ -40,8 +43,11 @@ def _bundle(path: Path) -> dict[str, Any]:
 
     bundle = read_bundle(path)
     facts = {"bundle": str(path), **bundle.to_dict()}
-    facts["classes"] = list(bundle.classes.names)
-    return facts
+    heads = {name: {**head.to_dict(), "classes": list(head.classes.names)} for name, head in bundle.heads.items()}
+    if len(heads) > 1:
+        return {**facts, "heads": heads}
+    del facts["heads"]
+    return {**facts, **next(iter(heads.values()))}
 
 
 def _exported(path: Path) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
     module.eval()
     start = time.perf_counter()
     with torch.no_grad(), precision:
-        module.judged(module.prepare.normalise(checked.images.to(device)), moved(checked.targets, device))
+        images = module.prepare.normalise(checked.images.to(device))
+        module.outputs(module.judged, images, moved(checked.targets, device))
     _wait(device)
     check = (time.perf_counter() - start) / len(checked.indices)
     return Estimate(len(batch.indices), min(times[1:]) / len(batch.indices), check, read)
