@@ -29,7 +29,8 @@ KILLED_AFTER = 60  # seconds: far beyond what any case takes; a guard against ha
 PRELOADED = (
     "torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "faster_coco_eval", "PIL.Image", "yaml",
     "fishnet.cli.app", "fishnet.cli.data", "fishnet.cli.train", "fishnet.cli.val", "fishnet.cli.predict",
-    "fishnet.training.fit", "fishnet.evaluation.evaluate", "fishnet.prediction.predictor", "fishnet.data.classification.open",
+    "fishnet.training.fit", "fishnet.evaluation.evaluate", "fishnet.prediction.predictor",
+    "fishnet.data.classification.open",
     "fishnet.data.detection.open", "fishnet.data.segmentation.open", "tests.makers", "tests.region_makers",
     "tests.pixel_makers",
 )  # fmt: skip

@@ -131,7 +131,8 @@ def compare(it: Exported, one: Engine, other: Engine, pictures: Sequence[Source]
     Args:
         it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
         one, other: see :class:`~fishnet.prediction.predictor.Predictor`; the first one is right.
-        pictures: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded for each.
+        pictures: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded
+            for each.
         limits: see there.
 
     Raises:

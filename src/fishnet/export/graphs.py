@@ -1,9 +1,9 @@
 """From a model in memory to a file of another program: ONNX, OpenVINO, torch.export. Nothing is checked here.
 
-Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`: what an
-exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program and
-takes classifiers and segmenters at any size and batch. torchvision's detectors count what they find as they run, which
-it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
+Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`: what
+an exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program
+and takes classifiers and segmenters at any size and batch. torchvision's detectors count what they find as they run,
+which it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
 """
 
 import copy

@@ -30,7 +30,8 @@ class Mosaic:
         """One tile.
 
         Args:
-            tile: as :func:`~fishnet.prediction.tiling.tiles` gives them: all of one size, and none further up than one before it.
+            tile: as :func:`~fishnet.prediction.tiling.tiles` gives them: all of one size, and none further up than one
+                before it.
             likely: (classes, height, width) probabilities over the tile, of any size.
         """
         top, left, bottom, right = tile

@@ -43,8 +43,8 @@ class RuntimeEngine:
         """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
 
         Of classifiers (batch, classes) and of segmenters (batch, classes, height, width) logits, float32; of detectors
-        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one picture is run once for
-        each.
+        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one picture is
+        run once for each.
 
         Raises:
             InputError: a size that the file does not take, or outputs that are not those it says.

@@ -44,8 +44,8 @@ class Exported:
         precision: of the weights, and for ``int8`` of the arithmetic.
         outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
             ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one picture, as
-            :class:`~fishnet.prediction.results.Detections` takes them. Other names are a one-stage detector's raw ones, see
-            :mod:`fishnet.runtime.decode`.
+            :class:`~fishnet.prediction.results.Detections` takes them. Other names are a one-stage detector's raw ones,
+            see :mod:`fishnet.runtime.decode`.
         many: whether it takes any number of pictures at once; else one.
         size: height and width where it takes only these; None for any.
         least: px, the least side.

@@ -20,8 +20,8 @@ from fishnet.images.preprocess import Placement, Preprocess
 class RegionSet(EntrySet):
     """One on-disk format of pictures with objects.
 
-    Targets are :class:`~fishnet.data.detection.objects.Objects`, cut off at the picture's edges, those without area left
-    out.
+    Targets are :class:`~fishnet.data.detection.objects.Objects`, cut off at the picture's edges, those without area
+    left out.
 
     A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
 

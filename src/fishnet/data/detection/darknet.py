@@ -152,5 +152,5 @@ def open_darknet(
     masks: bool = False,
     problems: list[Finding] | None = None,
 ) -> dict[str, YoloRegions]:
-    """Opens what :func:`find_darknet` found. Raises InputError, see :class:`~fishnet.data.detection.yolo.YoloRegions`."""
+    """Opens what :func:`find_darknet` found. Raises InputError, see :class:`YoloRegions`."""
     return {part: YoloRegions(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}

@@ -23,9 +23,10 @@ class RegionTrainTransform(WholePictures):
     """Crop, scale jitter, mirroring and photometric distortion of a picture and its objects, or a mosaic of four.
 
     A picture, or the crop that is taken of it, is resized in its own proportions as
-    :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its logarithm, so
-    that half the size is as frequent as double. All that is done to the pixels is one crop and one resizing of what
-    will be seen. What becomes of objects that are cut: :meth:`~fishnet.data.detection.views.RegionView.target`.
+    :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its
+    logarithm, so that half the size is as frequent as double. All that is done to the pixels is one crop and one
+    resizing of what will be seen. What becomes of objects that are cut:
+    :meth:`~fishnet.data.detection.views.RegionView.target`.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.

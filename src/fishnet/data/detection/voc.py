@@ -54,8 +54,8 @@ class VocRegions(FileRegions):
         difficult: ``use`` takes difficult objects like others.
 
     Raises:
-        InputError: see :func:`~fishnet.data.detection.voc_xml.read_xml`; a listed name without annotation, an object of a
-            class that ``classes`` lacks, no objects at all, no SegmentationObject though masks are wanted; more than
+        InputError: see :func:`~fishnet.data.detection.voc_xml.read_xml`; a listed name without annotation, an object of
+            a class that ``classes`` lacks, no objects at all, no SegmentationObject though masks are wanted; more than
             1 % of the annotations without a picture, or of the pictures without an annotation.
     """
 

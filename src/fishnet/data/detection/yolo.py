@@ -56,8 +56,8 @@ class YoloEntry:
 class YoloRegions(FileRegions):
     """One part of a YOLO data set: boxes ``class x y width height`` or outlines ``class x1 y1 x2 y2 x3 y3 ...``.
 
-    Which label file is whose: see :func:`~fishnet.data.detection.yolo_pairs.pair`. A picture without one has no objects.
-    What a line holds: see :func:`~fishnet.data.detection.yolo_lines.form_of`; what follows a box is dropped.
+    Which label file is whose: see :func:`~fishnet.data.detection.yolo_pairs.pair`. A picture without one has no
+    objects. What a line holds: see :func:`~fishnet.data.detection.yolo_lines.form_of`; what follows a box is dropped.
 
     Args:
         file: the ``data.yaml``.
@@ -112,7 +112,7 @@ class YoloRegions(FileRegions):
         self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in pictures]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; reads the picture's header, as the numbers are shares."""
+        """See :class:`RegionSet`; reads the picture's header, as the numbers are shares."""
         entry = self.entries[index]
         return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
 

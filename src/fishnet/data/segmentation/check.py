@@ -80,7 +80,7 @@ def check_pixels(
 
 
 def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
-    """The classes of objects that no label map has; those of masks are in :mod:`fishnet.data.segmentation.plausibility`."""
+    """The classes of objects that no label map has; those of masks are in plausibility.py."""
     for name in first.classes.names if not isinstance(first, MaskPixels) else ():
         if not any(part.pixels_per_class[name] for part in checks.values()):
             yield Finding("class-absent", f"{name}: no label map has a pixel of it")

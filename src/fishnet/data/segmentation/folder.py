@@ -29,7 +29,8 @@ def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | No
         problems: collects what is wrong with single files; None raises.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`, :func:`~fishnet.data.segmentation.names.read_legend`.
+        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
+            :func:`~fishnet.data.segmentation.names.read_legend`.
     """
     places, camvid = _places(data)
     if not any(masks.is_dir() and find_pictures(masks) for _, masks in places.values()):

@@ -128,8 +128,9 @@ def open_pairs(
         choices: what is ignored, and how masks are read.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.names.labels_of` and :func:`~fishnet.data.segmentation.deciding.decide`; a
-            part without a picture with a mask; no classes file and no mask that can be read.
+        InputError: see :func:`~fishnet.data.segmentation.names.labels_of` and
+            :func:`~fishnet.data.segmentation.deciding.decide`; a part without a picture with a mask; no classes file
+            and no mask that can be read.
     """
     parts = {
         name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None

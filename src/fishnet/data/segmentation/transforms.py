@@ -20,10 +20,10 @@ TRIES = 10  # crops that are drawn until one is of more than one class
 class PixelTrainTransform(WholePictures):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of a picture and its label map.
 
-    A picture is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor
-    drawn from ``jitter``, evenly in its logarithm. What is larger than the crop is cut at random, what is smaller is
-    padded right and below, with the mean colour and ignored labels. All that is done to the pixels is one resizing of
-    what will be seen; labels are those of the nearest px.
+    A picture is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a
+    factor drawn from ``jitter``, evenly in its logarithm. What is larger than the crop is cut at random, what is
+    smaller is padded right and below, with the mean colour and ignored labels. All that is done to the pixels is one
+    resizing of what will be seen; labels are those of the nearest px.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.

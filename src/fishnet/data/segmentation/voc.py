@@ -41,8 +41,8 @@ def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
         problems: collects what is wrong with single files; None raises.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`, :func:`~fishnet.data.segmentation.names.read_legend`; no
-            pictures.
+        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
+            :func:`~fishnet.data.segmentation.names.read_legend`; no pictures.
     """
     folders = (child(data, f"segmentationclass{end}") for end in ("", "png", "npy"))
     masks = next((folder for folder in folders if folder is not None and find_pictures(folder)), None)

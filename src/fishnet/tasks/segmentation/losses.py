@@ -73,7 +73,7 @@ class PixelLoss(nn.Module):
         )
 
     def forward(self, outputs: dict[str, Tensor], targets: Sequence[PixelTarget]) -> dict[str, Tensor]:
-        """What :meth:`~fishnet.tasks.segmentation.heads.Segmenter.decode` gives with targets -> named losses, weighted."""
+        """What ``Segmenter.decode`` gives with targets -> named losses, weighted."""
         logits = outputs["logits"].float()
         labels = stacked(targets, (logits.shape[2], logits.shape[3]), logits.device)
         if not (labels != IGNORE).any():
