@@ -22,19 +22,21 @@ LIGHT = (
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
-# Arrows of docs/architecture.md. `prediction` has no room for torch, so that `tasks` draws its reports by it and gives
-# it its engine. `analysis.benchmark` measures what `export` writes, and lies above the rest of analysis.
-LEAVES = {"errors", "files", "images", "bundle", "recipes"}
+# Arrows of docs/architecture.md. `prediction` imports no torch, so that `tasks` draws its reports by it and gives it its
+# engine; what tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `export` writes, and
+# lies above the rest of analysis.
+LEAVES = {"errors", "info", "files", "images", "bundle", "recipes"}
 ALLOWED = {
     "errors": set(),
+    "info": {"errors"},
     "files": {"errors"},
     "images": {"errors", "files"},
-    "bundle": {"errors", "files", "images"},
-    "recipes": {"errors", "files", "images"},
+    "bundle": {"errors", "info", "files", "images"},
+    "recipes": {"errors", "info", "files", "images"},
     "backbone": {"errors", "files"},
     "data": {"errors", "files", "images", "bundle"},
-    "runtime": {"errors", "files", "images", "bundle"},
-    "prediction": {"errors", "files", "images", "bundle", "runtime"},
+    "runtime": {"errors", "info", "files", "images", "bundle"},
+    "prediction": {"errors", "info", "files", "images", "bundle", "runtime"},
     "tasks": {*LEAVES, "backbone", "data", "prediction", "runtime"},
     "evaluation": {*LEAVES, "data", "prediction", "tasks"},
     "export": {*LEAVES, "data", "prediction", "runtime", "tasks", "evaluation"},
@@ -121,7 +123,8 @@ def arrows() -> dict[str, dict[str, str]]:
 
 def room_of(parts: Sequence[str]) -> str:
     """The room of a module, named without the package."""
-    return "benchmark" if tuple(parts[:2]) == ("analysis", "benchmark") else parts[0]
+    inner = {("analysis", "benchmark"): "benchmark", ("tasks", "info"): "info"}
+    return inner.get(tuple(parts[:2]), parts[0])
 
 
 def modules() -> dict[str, Path]:

@@ -14,7 +14,7 @@ from fishnet.analysis.benchmark.plan import ENGINES, Plan, Subject, engines_of
 from fishnet.analysis.benchmark.run import compared
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.errors import InputError, WorkError
-from fishnet.tasks import TASKS
+from fishnet.tasks import task_names
 
 SUBJECT = Subject("fishnet_nano", "classify", "default", 64, 64, 3, 2)
 
@@ -105,7 +105,7 @@ def test_a_bundle_has_its_own_task_and_size(bundle: Path) -> None:
         Plan((str(bundle),), task="detect").subjects()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", task_names())
 def test_every_task_is_fed_the_same_picture_each_time(task: str) -> None:
     (it,) = Plan(("fishnet_nano",), task=task, size=64, batch=2).subjects()
     assert it.head in ("default", "faster-rcnn", "mask-rcnn", "body")

@@ -8,13 +8,13 @@ from torch import nn
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
-from fishnet.tasks import TASKS, get_task
+from fishnet.tasks import get_task, task_names
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import current_names, save_weights, versions
 from tests.backbone.helpers import drawn_state
 
 CLASSES = Classes.of(["disc", "ring", "square"])
-HEADS = [(task, head) for task in TASKS for head in get_task(task).heads]
+HEADS = [(task, head) for task in task_names() for head in get_task(task).heads]
 NAMES = [f"{task}-{head}" for task, head in HEADS]
 _FITS = {"classify": "crop", "segment": "native"}
 

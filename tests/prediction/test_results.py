@@ -14,8 +14,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.prediction.drawing import label_colour
-from fishnet.prediction.results import RESULTS, Classification, Detections, Result, Segmentation
-from fishnet.tasks import TASKS
+from fishnet.prediction.results import Classification, Detections, Result, Segmentation
 
 TABLE = Classes(("ant", "bee", "cat", "dog"), (11, 7, 90, 1))
 
@@ -70,10 +69,6 @@ def test_the_panel_has_the_best_three() -> None:
     assert heights[2] - heights[1] == heights[3] - heights[2] > 0
     assert of(3.0, 1.0, 2.0, 0.0).draw(image).height == heights[3]
     assert image.size == (300, 200), "the picture itself stays as it is"
-
-
-def test_every_task_has_a_result() -> None:
-    assert set(RESULTS) >= set(TASKS)
 
 
 def test_a_classification_is_a_result() -> None:

@@ -11,12 +11,12 @@ import yaml
 
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
-from fishnet.tasks import TASKS
+from fishnet.tasks import task_names
 from fishnet.training import fit as fitting
 from tests.conftest import Run
 
 KEYS = [field.name for field in dataclasses.fields(Recipe)]
-PACKAGED = [(task, name) for task in TASKS for name in recipe_names(task)]
+PACKAGED = [(task, name) for task in task_names() for name in recipe_names(task)]
 
 # A valid value other than the default for every key.
 OTHER: dict[str, Any] = {
@@ -40,7 +40,7 @@ OTHER: dict[str, Any] = {
     "log_steps": 10, "precision": "bf16", "workers": 3, "threads": 1, "device": "cpu", "devices": 2, "nodes": 2,
     "strategy": "sharded", "sync_bn": True,
 }  # fmt: skip
-EVERY = [(task, name) for task in TASKS for name in keys_of(task)]
+EVERY = [(task, name) for task in task_names() for name in keys_of(task)]
 
 
 def mine(task: str) -> Recipe:
@@ -81,7 +81,7 @@ def test_another_value_is_listed_for_every_key() -> None:
     assert not [name for name, value in OTHER.items() if value == getattr(Recipe(), name)]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", task_names())
 def test_every_key_of_a_task_is_its_flag(task: str, run: Run) -> None:
     code, out, _ = run("train", task, "--help")
     assert code == 0
@@ -102,7 +102,7 @@ def test_a_flag_overrides_the_recipe(task: str, name: str, trained: list[Recipe]
     assert getattr(trained[0], name) == OTHER[name]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", task_names())
 def test_every_key_is_a_key_of_the_yaml(task: str, tmp_path: Path) -> None:
     recipe = mine(task)
     assert list(recipe.to_dict(task)) == keys_of(task)
@@ -143,7 +143,7 @@ def test_packaged_recipes_load(task: str, name: str) -> None:
     assert Recipe().replace(recipe.to_dict(task)) == recipe
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", task_names())
 def test_every_task_has_a_recipe_for_small_data(task: str) -> None:
     assert "small-data" in recipe_names(task)
     assert load_recipe(task) == load_recipe(task, "small-data")

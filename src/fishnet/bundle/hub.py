@@ -12,15 +12,10 @@ import yaml
 from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
+from fishnet.tasks.info import task_info
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CARD, CURVES = "README.md", "curves.png"
-_PIPELINES: dict[str, tuple[str, list[str] | None]] = {
-    "classify": ("image-classification", ["accuracy"]),
-    "detect": ("object-detection", None),
-    "instances": ("image-segmentation", None),
-    "segment": ("image-segmentation", None),
-}
 
 
 @dataclass(frozen=True)
@@ -154,13 +149,13 @@ def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bo
     _check_installed(repo)
     from huggingface_hub import ModelCardData
 
-    pipeline, metrics = _PIPELINES.get(bundle.task, (None, None))
+    info = task_info(bundle.task)
     data = ModelCardData(
         license=license_id,
         library_name="fishnet-vision",
-        pipeline_tag=pipeline,
+        pipeline_tag=info.hub_tag,
         tags=["fishnet", "pytorch", bundle.task, bundle.backbone],
-        metrics=metrics if bundle.metrics else None,
+        metrics=list(info.hub_metrics) if info.hub_metrics and bundle.metrics else None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_body(bundle, repo, curves)}"
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -13,7 +13,7 @@ def benchmark(
     *,
     model: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     engine: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
-    task: Literal["classify", "detect", "instances", "segment"] | None = None,
+    task: str | None = None,
     head: str = "default",
     size: int | None = None,
     batch: int = 1,

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
+from fishnet.tasks.info import TaskInfo, task_info
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-Task = Literal["classify", "detect", "instances", "segment"]
 _Many = Parameter(negative_iterable=(), consume_multiple=True)
 
 
@@ -31,7 +31,7 @@ def check(
     /,
     *,
     channels: int = 3,
-    task: Task | None = None,
+    task: str | None = None,
     ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
     classes: Annotated[tuple[str, ...], _Many] = (),
@@ -90,12 +90,12 @@ def check(
         raise InputError("--channels must be 1 or more, --workers 0 or more")
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
-    task = task or _task_of(data)
-    if (ignore or void or threshold_masks) and task != "segment":
-        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
+    info = task_info(task or _task_of(data))
+    if (ignore or void or threshold_masks) and info.output != "label map":
+        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {info.name}")
     if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
         raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
-    if sheet is not None and task == "classify":
+    if sheet is not None and info.output == "scores":
         raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
     from fishnet.cli.check_tables import draw_sheet, findings_lines
     from fishnet.cli.progress import bar
@@ -103,7 +103,7 @@ def check(
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
     masks = {"ignore": ignore, "void": void, "threshold": threshold_masks}
-    level = _level(task, data, channels, classes, masks)
+    level = _level(info, data, channels, classes, masks)
     with bar("reading", show=not (quiet or as_json)) as step:
         checked = level.check(level.parts, level.problems, workers=workers, progress=step)
     checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
@@ -135,15 +135,15 @@ class _Level(NamedTuple):
     draw: "Callable[[Any, int], Image.Image] | None" = None
 
 
-def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
+def _level(info: TaskInfo, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
     whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
     problems: list[Finding] = []
-    if task == "classify":
+    if info.level == "classification":
         from fishnet.data.check import check as check_parts
         from fishnet.data.classification.open import open_labelled
 
         return _Level(open_labelled(data, channels, **whole), problems, check_parts, _tables)
-    if task == "segment":
+    if info.level == "segmentation":
         from fishnet.cli import pixel_check
         from fishnet.data.segmentation.check import check_pixels
         from fishnet.data.segmentation.open import open_pixels
@@ -154,7 +154,7 @@ def _level(task: Task, data: str, channels: int, only: tuple[str, ...], masks: d
     from fishnet.data.detection.check import check_regions
     from fishnet.data.detection.open import open_regions
 
-    sets = open_regions(data, channels, **whole, masks=task == "instances", problems=problems)
+    sets = open_regions(data, channels, **whole, masks=info.masks, problems=problems)
     return _Level(sets, problems, check_regions, region_check.tables, region_check.draw)
 
 
@@ -180,7 +180,7 @@ def show(
     data: str,
     /,
     *,
-    task: Task | None = None,
+    task: str | None = None,
     recipe: str = "small-data",
     split: str = "train",
     count: int = 24,
@@ -265,7 +265,7 @@ def convert(
     print(f"written: {target} (COCO): fishnet data check {target}")
 
 
-def _task_of(data: str) -> Task:
+def _task_of(data: str) -> str:
     """What data is for where it is not said."""
     from fishnet.data.detection.open import looks_like_regions
     from fishnet.data.segmentation.open import looks_like_pixels

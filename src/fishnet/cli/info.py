@@ -52,6 +52,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 def _exported(path: Path) -> dict[str, Any]:
     from fishnet.runtime.exported import format_of
+    from fishnet.tasks.info import task_info
 
     form = format_of(path)
     if form == "pt2":
@@ -61,7 +62,7 @@ def _exported(path: Path) -> dict[str, Any]:
     it = read(path)
     many = "any number of pictures" if it.many else "one picture at a time"
     weights = path.with_suffix(".bin") if form == "openvino" else path
-    step = "" if it.bundle.task == "classify" else ", in multiples of 32"
+    step = ", in multiples of 32" if task_info(it.bundle.task).any_size else ""
     size = f"any size from {it.least} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
     facts: dict[str, Any] = {
         "file": str(path),

@@ -149,12 +149,14 @@ def _files(
 ) -> list[Any]:
     """What writes the files of a task's own, and overlays."""
     from fishnet.cli.writers import CocoFiles, Masks, Overlays
+    from fishnet.tasks.info import task_info
 
     bundle = predictor.bundle
     writers: list[Any] = []
-    if bundle.task in ("detect", "instances"):
+    output = task_info(bundle.task).output
+    if output == "objects":
         writers.append(stack.enter_context(CocoFiles(folder, bundle.classes, ids)))
-    if bundle.task == "segment":
+    if output == "label map":
         writers.append(Masks(folder, sources, bundle.classes))
     if overlay:
         writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess, predictor.max_pixels)))

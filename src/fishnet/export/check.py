@@ -16,10 +16,11 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
 from fishnet.prediction.inputs import Input, open_picture, to_input
-from fishnet.prediction.results import RESULTS, Cutout, Detections
+from fishnet.prediction.results import Cutout, Detections
 from fishnet.prediction.sources import Source
 from fishnet.runtime.exported import Exported, Precision
 from fishnet.tasks.detection.heads import DetectorSpec
+from fishnet.tasks.info import task_info
 
 Engine = Callable[[NDArray[np.float32]], Any]
 
@@ -183,7 +184,7 @@ def _outputs(found: Check, a: NDArray[Any], b: NDArray[Any]) -> None:
 
 
 def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: dict[str, Any]) -> None:
-    make = RESULTS[bundle.task]
+    make = task_info(bundle.task).make_result
     first, second = (make(raw, bundle.classes, placement=given.placement) for raw in (a, b))
     assert isinstance(first, Detections)
     assert isinstance(second, Detections)

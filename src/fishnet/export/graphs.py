@@ -26,6 +26,7 @@ from fishnet.export.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.tasks.detection.heads import Detector, OneStage
+from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
 
 OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.20 and OpenVINO 2025 read it
@@ -102,13 +103,13 @@ def _graph(model: Model, it: Exported) -> nn.Module:
 def describe(model: Model, bundle: Bundle) -> Exported:
     """What an ONNX file of a model will say of itself."""
     outputs, size = outputs_of(model), fixed_size(model, bundle)
-    smallest = min(size or bundle.preprocess.size) if bundle.task == "classify" else LEAST
+    smallest = LEAST if task_info(bundle.task).any_size else min(size or bundle.preprocess.size)
     return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=size, least=min(LEAST, smallest))
 
 
 def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
     """Height and width that a classifier's network takes and no others; None where it takes any."""
-    if bundle.task != "classify":
+    if task_info(bundle.task).any_size:
         return None
     height, width = bundle.preprocess.size
     channels = bundle.preprocess.channels
@@ -184,7 +185,7 @@ def _followed(graph: nn.Module, it: Exported, path: Path) -> None:
 def _side(name: str, it: Exported) -> Any:
     from torch.export import Dim
 
-    if it.bundle.task == "classify":  # LEAST for smaller ones too: a map of one px would look like a constant
+    if not task_info(it.bundle.task).any_size:  # LEAST for smaller ones too: a map of one px would look like a constant
         return Dim(name, min=LEAST)
     return DIVISOR * Dim(name, min=LEAST // DIVISOR)
 
@@ -196,7 +197,7 @@ def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
     axes: dict[str, dict[int, str]] = {"image": {} if it.size else {2: "height", 3: "width"}}
     if it.many:
         axes["image"][0] = "batch"
-        axes["logits"] = {0: "batch"} if it.bundle.task == "classify" else {0: "batch", 2: "height", 3: "width"}
+        axes["logits"] = {0: "batch", 2: "height", 3: "width"} if task_info(it.bundle.task).any_size else {0: "batch"}
     else:
         axes |= {name: {0: "objects"} for name in it.outputs}
     image = torch.randn(batch if it.many else 1, it.bundle.preprocess.channels, height, width)

@@ -7,9 +7,8 @@ from typing import Any
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError
+from fishnet.tasks.info import task_info
 
-_REGION = ("threshold", "most", "tile", "overlap")
-OPTIONS = {"classify": ("k",), "detect": _REGION, "instances": _REGION, "segment": ("tile", "overlap", "tta")}
 OVERLAP = 0.2
 _NUMBERS: dict[str, tuple[Any, float, float]] = {
     "k": (Integral, 1, inf),
@@ -43,7 +42,7 @@ class Asked:
         Raises:
             InputError: an option that the bundle's task does not have, or of another range.
         """
-        known = OPTIONS[bundle.task]
+        known = task_info(bundle.task).options
         given = {name: value for name, value in options.items() if value is not None}
         for name, value in given.items():
             if name not in known:

@@ -14,11 +14,12 @@ from fishnet.images.decoding import Picture, size_of
 from fishnet.images.preprocess import LARGEST
 from fishnet.prediction.blending import Mosaic
 from fishnet.prediction.inputs import KINDS, Input, cut, is_single, open_picture, to_input
-from fishnet.prediction.options import OPTIONS, OVERLAP, Asked
-from fishnet.prediction.results import RESULTS, Detections, Result, Segmentation
+from fishnet.prediction.options import OVERLAP, Asked
+from fishnet.prediction.results import Detections, Result, Segmentation
 from fishnet.prediction.results.segmentation import probabilities, resized
 from fishnet.prediction.sources import Failure, Source, each_picture
 from fishnet.prediction.tiling import Tile, merge, tiles
+from fishnet.tasks.info import task_info
 
 Engine = Callable[[NDArray[np.float32]], Any]
 Embedding = Callable[[str, NDArray[np.float32]], None]
@@ -62,7 +63,7 @@ class Predictor:
     @property
     def options(self) -> tuple[str, ...]:
         """The names of what :meth:`predict` can be told for this task."""
-        return OPTIONS[self.bundle.task]
+        return task_info(self.bundle.task).options
 
     @overload
     def predict(self, pictures: Source, **options: Any) -> Result: ...
@@ -206,7 +207,7 @@ class Predictor:
     def _ready(self, picture: Picture, asked: Asked, step: int | None) -> Input | Result:
         """What goes through the network together with other pictures; of one that needs several passes, the result."""
         tiling = asked.tiling or (None if asked.whole else self.own_tiling(size_of(picture)))
-        if self.bundle.task == "segment" and (tiling or asked.tta):
+        if (tiling or asked.tta) and task_info(self.bundle.task).output == "label map":
             return self._blended(picture, tiling, asked.tta, step)
         if tiling:
             return self._merged(picture, tiling, asked.result, step)
@@ -218,7 +219,7 @@ class Predictor:
         None but for native pictures whose label map is too much for one pass.
         """
         preprocess, classes = self.bundle.preprocess, len(self.bundle.classes)
-        if self.bundle.task != "segment" or preprocess.fit != "native":
+        if preprocess.fit != "native" or task_info(self.bundle.task).output != "label map":
             return None
         if size[0] * size[1] * max(_USUAL_CLASSES, classes) <= LARGEST * _USUAL_CLASSES:
             return None
@@ -286,7 +287,7 @@ class Predictor:
         vectors: dict[int, NDArray[np.float32]] | None = None,
     ) -> list[Result | NotFiniteError]:
         """One result an input, or why there is none; their embeddings go into ``vectors``, where that is given."""
-        make, results = RESULTS[self.bundle.task], dict[int, Result | NotFiniteError]()
+        make, results = task_info(self.bundle.task).make_result, dict[int, Result | NotFiniteError]()
         engine = self.engine if vectors is None else self._embedding_engine()
         for i, output in self._outputs(inputs, step, engine):
             if isinstance(output, NotFiniteError):

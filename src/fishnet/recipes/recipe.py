@@ -14,15 +14,16 @@ from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
 from fishnet.images.preprocess import LONGEST
+from fishnet.tasks.info import task_names
 
-IMAGE: Final = ("classify",)
-REGION: Final = ("detect", "instances")
-PIXEL: Final = ("segment",)
+IMAGE: Final = ("classification",)
+REGION: Final = ("detection",)
+PIXEL: Final = ("segmentation",)
 
 
-def key(default: Any, text: str, tasks: tuple[str, ...] = (), group: str = "Training") -> Any:
-    """One recipe key: its default, its help text, the tasks that know it (none named: all), and its group of flags."""
-    return dataclasses.field(default=default, metadata={"help": text, "tasks": tasks, "group": group})
+def key(default: Any, text: str, levels: tuple[str, ...] = (), group: str = "Training") -> Any:
+    """One recipe key: its default, its help text, the levels that know it (none named: all), and its group of flags."""
+    return dataclasses.field(default=default, metadata={"help": text, "levels": levels, "group": group})
 
 
 _model, _input, _augment, _run = (partial(key, group=group) for group in ("Model", "Input", "Augmentation", "Machine"))
@@ -279,19 +280,15 @@ _RANGES = (
 
 def keys_of(task: str) -> list[str]:
     """The recipe keys that a task knows."""
-    return [
-        name
-        for name, field in Recipe.__dataclass_fields__.items()
-        if not field.metadata["tasks"] or task in field.metadata["tasks"]
-    ]
+    return [name for name, field in Recipe.__dataclass_fields__.items() if task in task_names(field.metadata["levels"])]
 
 
 def _check_keys(task: str, values: Mapping[str, Any], where: str) -> None:
     """Raises InputError for a key of another task; unknown ones are none of its business."""
     for name in values:
         field = Recipe.__dataclass_fields__.get(str(name))
-        if field is not None and field.metadata["tasks"] and task not in field.metadata["tasks"]:
-            raise InputError(f"{where}: {name}: is for {' and '.join(field.metadata['tasks'])}, not for {task}")
+        if field is not None and task not in (known := task_names(field.metadata["levels"])):
+            raise InputError(f"{where}: {name}: is for {' and '.join(known)}, not for {task}")
 
 
 def _bounds(low: float, high: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from fishnet.errors import InputError
 from fishnet.runtime.exported import Exported
+from fishnet.tasks.info import task_info
 
 Dims = Sequence[int | None]
 """A shape; None for a side that is known only when the file is run."""
@@ -65,7 +66,9 @@ def _outputs(exported: Exported) -> dict[str, Dims]:
     """The shapes that each output must have."""
     classes = len(exported.bundle.classes)
     kinds: dict[str, Dims] = {
-        "logits": (None, classes) if exported.bundle.task == "classify" else (None, classes, None, None),
+        "logits": (None, classes)
+        if task_info(exported.bundle.task).output == "scores"
+        else (None, classes, None, None),
         "boxes": (None, 4),
         "scores": (None,),
         "labels": (None,),

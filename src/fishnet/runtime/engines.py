@@ -19,6 +19,7 @@ from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.contract import check_input, check_outputs
 from fishnet.runtime.decode import decode, is_raw
 from fishnet.runtime.exported import KEY, LOGITS, Exported, format_of
+from fishnet.tasks.info import task_info
 
 _LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
 _NOWHERE = "/nowhere"
@@ -105,7 +106,7 @@ def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
         return
     if min(size) < exported.least:
         raise InputError(f"{said}: this file takes {exported.least} px or more a side")
-    if exported.bundle.task != "classify" and (size[0] % DIVISOR or size[1] % DIVISOR):
+    if task_info(exported.bundle.task).any_size and (size[0] % DIVISOR or size[1] % DIVISOR):
         raise InputError(f"{said}: this file takes multiples of {DIVISOR} px a side")
 
 

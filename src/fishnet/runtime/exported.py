@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.errors import InputError, nearest
+from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import open_regular
 from fishnet.files.values import integer, mapping, real, shown
 from fishnet.images.preprocess import SIDE
+from fishnet.tasks.info import task_info
 
 Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -127,12 +128,12 @@ def outputs_of(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
     Raises:
         InputError: an unknown task.
     """
-    kinds = {"classify": (LOGITS,), "segment": (LOGITS,), "instances": (MASKS,)}
-    if bundle.task == "detect":
-        return (BOXES, RAW[bundle.head]) if bundle.head in RAW else (BOXES,)
-    if bundle.task not in kinds:
-        raise InputError(f"unknown task {shown(bundle.task)}: {nearest(bundle.task, [*kinds, 'detect'])}")
-    return kinds[bundle.task]
+    info = task_info(bundle.task)
+    if info.output != "objects":
+        return (LOGITS,)
+    if info.masks:
+        return (MASKS,)
+    return (BOXES, RAW[bundle.head]) if bundle.head in RAW else (BOXES,)
 
 
 def is_exported(path: str | Path) -> bool:

@@ -1,19 +1,13 @@
-"""Task heads over any trunk: image level (classify), region level (detect, instances), pixel level (segment)."""
+"""Tasks over any trunk: classify, detect, instances, segment. Importing this imports no torch."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fishnet.errors import InputError, nearest
+from fishnet.tasks.info import resolve, task_info, task_names
 
 if TYPE_CHECKING:
     from fishnet.tasks.base import Task
 
-TASKS = {
-    "classify": "fishnet.tasks.classification.task:Classify",
-    "detect": "fishnet.tasks.detection.task:Detect",
-    "instances": "fishnet.tasks.detection.task:Instances",
-    "segment": "fishnet.tasks.segmentation.task:Segment",
-}
+__all__ = ["get_task", "task_info", "task_names"]
 
 
 def get_task(name: str) -> "Task":
@@ -22,11 +16,5 @@ def get_task(name: str) -> "Task":
     Raises:
         InputError: unknown; the nearest names are offered.
     """
-    if name not in TASKS:
-        raise InputError(f"unknown task {name!r}: {nearest(name, TASKS)}")
-    module, attribute = TASKS[name].split(":")
-    task: Task = getattr(import_module(module), attribute)()
+    task: Task = resolve(task_info(name).task)()
     return task
-
-
-__all__ = ["TASKS", "get_task"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from fishnet.analysis.benchmark.plan import EXPORTED, Subject
 from fishnet.errors import InputError
+from fishnet.tasks.info import task_info
 
 Step = Callable[[], Any]
 PEAKS = ("sgemm-numpy", "sgemm-torch")
@@ -114,7 +115,7 @@ def theirs(it: Subject) -> Any:
         InputError: it has none of that name, or this is no classifier.
         ModuleNotFoundError: it is not installed.
     """
-    if it.task != "classify" or not it.named:
+    if task_info(it.task).output != "scores" or not it.named:
         raise InputError("pytorchcv has whole classifiers by their names only")
     import torch
     from pytorchcv import model_provider

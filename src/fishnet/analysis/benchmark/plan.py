@@ -13,6 +13,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.bundle.hub import is_remote, local
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import DIVISOR, Preprocess
+from fishnet.tasks.info import task_info
 
 if TYPE_CHECKING:
     from fishnet.tasks.model import Model
@@ -28,8 +29,6 @@ ENGINES = {
     "pytorchcv": "pytorchcv's network of the same name, as it is built",
 }
 EXPORTED = ("onnx", "openvino")
-SIDES = {"classify": 224, "detect": 640, "instances": 640, "segment": 640}  # px, of the input
-_CLASSES = {"classify": 1000, "segment": 21}
 _ONE_STAGE = {"retinanet": 80, "fcos": 80}  # a second stage would pick among 80 boxes of a random score a proposal
 _LEAST = 64  # px
 
@@ -73,8 +72,8 @@ class Plan:
                 raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")
         if self.baseline and self.baseline not in self.engines:
             raise InputError(f"--baseline {self.baseline}: is none of the engines: {', '.join(self.engines)}")
-        if self.task is not None and self.task not in SIDES:
-            raise InputError(f"unknown task {self.task!r}: {nearest(self.task, SIDES)}")
+        if self.task is not None:
+            task_info(self.task)
         for name, least in (("batch", 1), ("threads", 1), ("rounds", 1), ("warm_up", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {least} or more")
@@ -131,15 +130,15 @@ class Subject:
     def _config(self) -> Bundle:
         from fishnet.backbone.registry import any_size_args, size_args
 
-        objects = self.task in ("detect", "instances")
+        info = task_info(self.task)
         return Bundle.single(
             self.task,
             self.model,
-            Classes.of(map(str, range(_CLASSES.get(self.task, _ONE_STAGE.get(self.head, 1))))),
-            Preprocess((self.height, self.width), fit="crop" if self.task == "classify" else "whole"),
+            Classes.of(map(str, range(info.benchmark_classes or _ONE_STAGE.get(self.head, 1)))),
+            Preprocess((self.height, self.width), fit="whole" if info.any_size else "crop"),
             self.head,
-            {"floor": 0.0} if objects else {},
-            backbone_args=size_args(self.model, self.height) if self.task == "classify" else any_size_args(self.model),
+            {"floor": 0.0} if info.output == "objects" else {},
+            backbone_args=any_size_args(self.model) if info.any_size else size_args(self.model, self.height),
         )
 
     def images(self) -> NDArray[np.float32]:
@@ -169,7 +168,7 @@ def subject(model: str, plan: Plan) -> Subject:
     if is_bundle(path) or path.is_dir() or is_remote(model):
         return _of_bundle(model, plan)
     task = get_task(plan.task or "classify")
-    side = plan.size or SIDES[task.name]
+    side = plan.size or task_info(task.name).benchmark_size
     it = Subject(model, task.name, task.head_named(plan.head), side, side, 3, plan.batch)
     _check_size(it)
     with torch.device("meta"):
@@ -186,7 +185,8 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
         raise InputError(f"{model}: is a bundle of {bundle.task}, not of {plan.task}: leave out --task")
     if plan.head not in ("default", bundle.head):
         raise InputError(f"{model}: is a bundle with the head {bundle.head}: leave out --head")
-    own = bundle.preprocess.size if bundle.task == "classify" else (SIDES[bundle.task],) * 2
+    info = task_info(bundle.task)
+    own = (info.benchmark_size,) * 2 if info.any_size else bundle.preprocess.size
     height, width = (plan.size, plan.size) if plan.size else own
     it = Subject(str(path), bundle.task, bundle.head, height, width, bundle.preprocess.channels, plan.batch)
     _check_size(it)
@@ -194,7 +194,7 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
 
 
 def _check_size(it: Subject) -> None:
-    if it.task != "classify" and (it.height % DIVISOR or it.width % DIVISOR):
+    if task_info(it.task).any_size and (it.height % DIVISOR or it.width % DIVISOR):
         raise InputError(f"--size {it.height}: {it.task} needs a multiple of {DIVISOR}")
 
 
