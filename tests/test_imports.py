@@ -22,9 +22,9 @@ LIGHT = (
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
-# Arrows of docs/architecture.md. `prediction` imports no torch, so that `tasks` draws its reports by it and gives it its
-# engine; what tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `export` writes, and
-# lies above the rest of analysis.
+# Arrows of docs/architecture.md. `prediction` imports no torch: `tasks` draws its reports by it and brings its engine.
+# What tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `export` writes, and lies
+# above the rest of analysis.
 LEAVES = {"errors", "info", "files", "images", "bundle", "recipes"}
 ALLOWED = {
     "errors": set(),

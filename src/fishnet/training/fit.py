@@ -7,31 +7,18 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
-from timm.layers import convert_sync_batchnorm
 
-from fishnet.analysis.profile import Cost, cost
-from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
-from fishnet.bundle.hub import local
-from fishnet.data.base import Batch, PictureSet
-from fishnet.data.classification.open import class_grounds, marks
-from fishnet.data.plausibility import note_lines
+from fishnet.bundle.bundle import Bundle, is_bundle
+from fishnet.data.base import PictureSet
+from fishnet.data.classification.open import class_grounds
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe
-from fishnet.tasks import get_task
-from fishnet.tasks.base import Task
 from fishnet.tasks.engine import pick_device
-from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.store import start_from, versions
-from fishnet.training.batches import Prepare, loader, preprocess_of
 from fishnet.training.checkpoints import (
     AtomicCheckpoints,
     BundleWriter,
@@ -45,11 +32,10 @@ from fishnet.training.checkpoints import (
 )
 from fishnet.training.claim import claimed
 from fishnet.training.estimate import estimate
-from fishnet.training.findings import report_findings
 from fishnet.training.history import History, draw_curves
-from fishnet.training.module import Position, Training
-from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
-from fishnet.training.processes import Processes, find_processes, strategy_of
+from fishnet.training.module import Position
+from fishnet.training.plan import Plan, make_plan
+from fishnet.training.processes import find_processes, strategy_of
 from fishnet.training.telling import Telling
 
 RECIPE = "recipe.yaml"
@@ -76,24 +62,6 @@ class Fitted:
     epoch: int
     curves: Path | None
     skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Everything that is decided before the first step."""
-
-    task: Task
-    recipe: Recipe
-    processes: Processes
-    position: Position
-    sets: dict[str, PictureSet]
-    preprocess: Preprocess
-    model: Model
-    cost: Cost
-    module: Training
-    train: torch.utils.data.DataLoader[Batch]
-    val: torch.utils.data.DataLoader[Batch]
-    bundle: Bundle
 
 
 def fit(
@@ -143,7 +111,7 @@ def fit(
             _check_out(out, resume)
         position = read_position(last_of(out)) if resume else Position()
         comment = "# " if dry_run else ""  # what a dry run tells is a recipe
-        plan = _plan(
+        plan = make_plan(
             task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
             lambda line: tell(f"{comment}{line}"),
         )  # fmt: skip
@@ -160,101 +128,7 @@ def fit(
         return _run(plan, data, out, resume, quiet, tell)
 
 
-def _plan(
-    task_name: str,
-    data: str,
-    recipe: Recipe,
-    processes: Processes,
-    position: Position,
-    weights: str | None,
-    skip_findings: Collection[str] | None,
-    tell: Tell,
-) -> _Plan:
-    """Opens the data and builds the model, its optimisation and the loaders; without codes no finding stops it."""
-    check_backbone(recipe.backbone, {})
-    device = pick_device(recipe.device)
-    check_optimizer(recipe.optimizer)
-    if recipe.sync_bn and device != "cuda":
-        raise InputError(f"sync_bn: torch synchronises batch norms on GPUs only, not on {device}")
-    pl.seed_everything(recipe.seed, verbose=False)
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    task = get_task(task_name)
-    sets = task.open_data(data, recipe.channels, recipe)
-    if not processes.rank:
-        report_findings(
-            task_name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None,
-            skip_broken=recipe.on_error == "skip",
-        )  # fmt: skip
-    recipe = task.settle(recipe, sets, tell)
-    classes = sets["train"].classes
-    start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
-    preprocess = preprocess_of(task, recipe, sets["train"], start)
-    task.check(sets, preprocess)
-    args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
-    head_args = task.head_args(recipe, sets["train"], preprocess, tell)
-    heads = {task_name: HeadConfig(task_name, classes, head, head_args, task.thresholds(recipe))}
-    backbone_args = {**_passing_args(recipe), **args}
-    spec = ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
-    model = Model.build(spec).to(memory_format=torch.channels_last)
-    for note in start_from(model, weights, spec) if weights else []:
-        tell(note)
-    it = cost(model, (recipe.channels, recipe.size, recipe.size))
-    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
-    tell(
-        f"{task_name}: {recipe.backbone}, {it.parameters / 1e6:.2f} M parameters, {it.macs / 1e6:,.1f} MMACs at "
-        f"{recipe.size} px; {len(classes)} classes; pictures: {counts}"
-    )
-    for line in note_lines(sets):
-        tell(line)
-    if recipe.grad_checkpointing:
-        _checkpoint(model, recipe.backbone)
-    if recipe.sync_bn:
-        convert_sync_batchnorm(model)
-    frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
-    begin = position.epoch, position.batches
-    transform = task.train_transform(recipe, preprocess)
-    train = loader(sets["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
-    alone = recipe.replace({"batch_size": processes.world}) if preprocess.fit == "native" else recipe  # of any size
-    val = loader(sets["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
-    module = Training(
-        task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
-        recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
-    )  # fmt: skip
-    bundle = Bundle(
-        recipe.backbone,
-        heads,
-        preprocess,
-        backbone_args=args,
-        recipe=recipe.to_dict(task_name),
-        data=marks(data, sets),
-        versions=versions(),
-    )
-    return _Plan(task, recipe, processes, position, sets, preprocess, model, it, module, train, val, bundle)
-
-
-def _lasting_args(task: Task, recipe: Recipe) -> dict[str, Any]:
-    """Arguments of the backbone that its bundle needs as well."""
-    fixed = any_size_args(recipe.backbone) if task.any_size else size_args(recipe.backbone, recipe.size)
-    if fixed and recipe.val_size not in (0, recipe.size):
-        raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
-    norm = {"norm_layer": "groupnorm"} if recipe.trunk_norm == "group" else {}
-    return {**({"end": recipe.end} if recipe.end != "head" else {}), **norm, **fixed}
-
-
-def _passing_args(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of the backbone that matter in training only."""
-    return {name: value for name in ("drop_rate", "drop_path_rate") if (value := getattr(recipe, name))}
-
-
-def _checkpoint(model: Model, backbone: str) -> None:
-    try:
-        model.trunk.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
-    except (AttributeError, AssertionError) as error:
-        raise InputError(f"grad_checkpointing: {backbone} cannot recompute its features") from error
-
-
-def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
+def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
@@ -312,7 +186,7 @@ def _run(plan: _Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tel
     return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
 
 
-def _tell_estimate(plan: _Plan, tell: Tell) -> None:
+def _tell_estimate(plan: Plan, tell: Tell) -> None:
     """Tells the resolved recipe and what the training would cost, as one YAML text."""
     recipe = plan.recipe
     found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)

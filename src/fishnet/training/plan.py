@@ -1,0 +1,229 @@
+"""What is decided before a training's first step: its data, its model, its batches."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import nn
+
+from fishnet.analysis.profile import Cost, cost
+from fishnet.backbone.registry import any_size_args, size_args
+from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.hub import local
+from fishnet.data.base import Batch, PictureSet
+from fishnet.data.classification.open import marks
+from fishnet.data.plausibility import note_lines
+from fishnet.errors import InputError
+from fishnet.images.preprocess import Preprocess
+from fishnet.recipes.recipe import Recipe
+from fishnet.tasks import get_task
+from fishnet.tasks.base import Task
+from fishnet.tasks.engine import pick_device
+from fishnet.tasks.model import Model, ModelSpec
+from fishnet.tasks.store import start_from, versions
+from fishnet.training.batches import Prepare, loader, preprocess_of
+from fishnet.training.findings import report_findings
+from fishnet.training.module import Position, Training
+from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
+from fishnet.training.processes import Processes
+
+Tell = Callable[[str], None]
+_PASSING = ("drop_rate", "drop_path_rate")  # arguments of the backbone that matter in training only
+Batches = torch.utils.data.DataLoader[Batch]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first step.
+
+    Attributes:
+        task: what is trained for.
+        recipe: the settings, with what was concluded from the data.
+        processes: who takes part.
+        position: where the training begins.
+        sets: the splits of the data.
+        model: what is trained.
+        cost: of the model.
+        module: the Lightning side.
+        train, val: this process's batches.
+        bundle: what will be kept, without metrics.
+    """
+
+    task: Task
+    recipe: Recipe
+    processes: Processes
+    position: Position
+    sets: dict[str, PictureSet]
+    model: Model
+    cost: Cost
+    module: Training
+    train: Batches
+    val: Batches
+    bundle: Bundle
+
+
+def make_plan(
+    task_name: str,
+    data: str,
+    recipe: Recipe,
+    processes: Processes,
+    position: Position,
+    weights: str | None,
+    skip_findings: Collection[str] | None,
+    tell: Tell,
+) -> Plan:
+    """Opens the data and builds the model, its optimisation and the loaders.
+
+    Args:
+        task_name, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
+        processes: who takes part.
+        position: where the training begins.
+        skip_findings: see there; with None no finding stops the training.
+        tell: receives lines for the user.
+
+    Raises:
+        InputError: see :func:`~fishnet.training.fit.fit`.
+    """
+    _prepare_torch(recipe)
+    task = get_task(task_name)
+    recipe, sets = open_data(task, data, recipe, processes, skip_findings, tell)
+    start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
+    preprocess = preprocess_of(task, recipe, sets["train"], start)
+    task.check(sets, preprocess)
+    spec = _spec_of(task, recipe, sets["train"], preprocess, tell)
+    model, its_cost, frozen = build_model(spec, recipe, weights, tell)
+    _tell_model(task, recipe, its_cost, sets, tell)
+    train, val = build_loaders(task, recipe, sets, preprocess, processes, position)
+    classes = sets["train"].classes
+    module = Training(
+        task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
+        recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
+    )  # fmt: skip
+    bundle = Bundle(
+        recipe.backbone,
+        dict(spec.heads),
+        preprocess,
+        backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _PASSING},
+        recipe=recipe.to_dict(task_name),
+        data=marks(data, sets),
+        versions=versions(),
+    )
+    return Plan(task, recipe, processes, position, sets, model, its_cost, module, train, val, bundle)
+
+
+def _prepare_torch(recipe: Recipe) -> None:
+    """Seeds and threads. Raises InputError for settings that this machine or torch does not have."""
+    check_backbone(recipe.backbone, {})
+    device = pick_device(recipe.device)
+    check_optimizer(recipe.optimizer)
+    if recipe.sync_bn and device != "cuda":
+        raise InputError(f"sync_bn: torch synchronises batch norms on GPUs only, not on {device}")
+    pl.seed_everything(recipe.seed, verbose=False)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+
+
+def open_data(
+    task: Task,
+    data: str,
+    recipe: Recipe,
+    processes: Processes,
+    skip_findings: Collection[str] | None,
+    tell: Tell,
+) -> tuple[Recipe, dict[str, PictureSet]]:
+    """The splits of the data, after their findings were told, and the recipe with what was concluded from them.
+
+    Raises:
+        InputError: bad data, also by its findings.
+    """
+    sets = task.open_data(data, recipe.channels, recipe)
+    if not processes.rank:
+        report_findings(
+            task.name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None,
+            skip_broken=recipe.on_error == "skip",
+        )  # fmt: skip
+    return task.settle(recipe, sets, tell), sets
+
+
+def _spec_of(task: Task, recipe: Recipe, pictures: PictureSet, preprocess: Preprocess, tell: Tell) -> ModelSpec:
+    """The model that a recipe asks for."""
+    args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
+    head_args = task.head_args(recipe, pictures, preprocess, tell)
+    heads = {task.name: HeadConfig(task.name, pictures.classes, head, head_args, task.thresholds(recipe))}
+    backbone_args = {**_passing_args(recipe), **args}
+    return ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
+
+
+def build_model(
+    spec: ModelSpec, recipe: Recipe, weights: str | None, tell: Tell
+) -> tuple[Model, Cost, list[nn.Module]]:
+    """The model with the weights that it starts from, its cost, and its parts that are not trained.
+
+    Raises:
+        InputError: a model that cannot be built, weights of another network, or parts that it does not have.
+    """
+    model = Model.build(spec).to(memory_format=torch.channels_last)
+    for note in start_from(model, weights, spec) if weights else []:
+        tell(note)
+    its_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
+    if recipe.grad_checkpointing:
+        _checkpoint(model, recipe.backbone)
+    if recipe.sync_bn:
+        convert_sync_batchnorm(model)
+    frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
+    return model, its_cost, frozen
+
+
+def _tell_model(task: Task, recipe: Recipe, its_cost: Cost, sets: dict[str, PictureSet], tell: Tell) -> None:
+    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
+    tell(
+        f"{task.name}: {recipe.backbone}, {its_cost.parameters / 1e6:.2f} M parameters, {its_cost.macs / 1e6:,.1f} "
+        f"MMACs at {recipe.size} px; {len(sets['train'].classes)} classes; pictures: {counts}"
+    )
+    for line in note_lines(sets):
+        tell(line)
+
+
+def build_loaders(
+    task: Task,
+    recipe: Recipe,
+    sets: dict[str, PictureSet],
+    preprocess: Preprocess,
+    processes: Processes,
+    position: Position,
+) -> tuple[Batches, Batches]:
+    """This process's batches of the training and the validation split.
+
+    Raises:
+        InputError: the processes cannot share the batches equally.
+    """
+    begin = position.epoch, position.batches
+    transform = task.train_transform(recipe, preprocess)
+    train = loader(sets["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
+    alone = recipe.replace({"batch_size": processes.world}) if preprocess.fit == "native" else recipe  # of any size
+    val = loader(sets["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
+    return train, val
+
+
+def _lasting_args(task: Task, recipe: Recipe) -> dict[str, Any]:
+    """Arguments of the backbone that its bundle needs as well."""
+    fixed = any_size_args(recipe.backbone) if task.any_size else size_args(recipe.backbone, recipe.size)
+    if fixed and recipe.val_size not in (0, recipe.size):
+        raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
+    norm = {"norm_layer": "groupnorm"} if recipe.trunk_norm == "group" else {}
+    return {**({"end": recipe.end} if recipe.end != "head" else {}), **norm, **fixed}
+
+
+def _passing_args(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of the backbone that matter in training only."""
+    return {name: value for name in _PASSING if (value := getattr(recipe, name))}
+
+
+def _checkpoint(model: Model, backbone: str) -> None:
+    try:
+        model.trunk.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
+    except (AttributeError, AssertionError) as error:
+        raise InputError(f"grad_checkpointing: {backbone} cannot recompute its features") from error
