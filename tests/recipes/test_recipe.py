@@ -53,9 +53,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes that ``fishnet train`` would have trained with."""
     recipes: list[Recipe] = []
 
-    def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> fitting.Fitted:
+    def fit(task: str, data: str, recipe: Recipe, out: Path, **options: Any) -> fitting.Trained:
         recipes.append(recipe)
-        return fitting.Fitted(out, {}, 0, None, ())
+        return fitting.Trained(out, {}, 0, None, (), recipe)
 
     monkeypatch.setattr(fitting, "fit", fit)
     return recipes

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fishnet.cli.train import _new_folder
 from fishnet.errors import InputError
 from fishnet.training import claim
 from fishnet.training.claim import LOCK, claimed
+from fishnet.training.train import _new_folder
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 

@@ -57,11 +57,17 @@ def export(
     as_json
         Print one JSON object.
     """
-    from fishnet.export.export import Wish, export
+    from fishnet.export.export import export as run
 
-    wish = Wish(to, precision, out, tuple(pictures or ()), data, split, max_drop, calibration)
-    made = export(bundle, wish, (lambda line: None) if quiet or as_json else lambda line: print(line, file=sys.stderr))
+    def tell(line: str) -> None:
+        if not (quiet or as_json):
+            print(line, file=sys.stderr)
+
+    result = run(
+        bundle, to=to, precision=precision, out=out, images=pictures or (), data=data, split=split, max_drop=max_drop,
+        calibration=calibration, tell=tell,
+    )  # fmt: skip
     if as_json:
-        print(json.dumps(made.to_dict(), allow_nan=False))
+        print(json.dumps(result.to_dict(), allow_nan=False))
     elif not quiet:
-        print(f"saved {made.path} ({made.size / 1e6:.1f} MB)")
+        print(f"saved {result.path} ({result.size / 1e6:.1f} MB)")

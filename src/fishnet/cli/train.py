@@ -2,30 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from fishnet.bundle.bundle import is_bundle, read_bundle
-from fishnet.bundle.hub import local
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
-from fishnet.errors import InputError
-from fishnet.recipes.recipe import keys_of, load_recipe
 
-RESUMABLE = (
-    "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
-    "checkpoint_steps", "log_steps",
-)  # fmt: skip
-_HEAD_KEYS = (  # what a head is: the shapes of its tensors, and how it makes results of them
-    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "samples",
-    "detections", "nms", "floor", "decoder_channels", "edges", "auxiliary",
-)  # fmt: skip
 app = App(name="train", help="Train a model on your data; leaves a bundle.")
 
 
@@ -165,112 +150,29 @@ def segment(
 
 
 def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
-    brought = dict[str, Any]()
-    out, recipe_name, weights = options.out, options.recipe, options.weights
-    if options.resume is not None:
-        _check_resume(options.resume, {"out": out, "recipe": recipe_name, "weights": weights, **given})
-        if not (options.resume / "recipe.yaml").is_file():
-            raise InputError(f"{options.resume}: nothing to resume: no training has begun there")
-        out, recipe_name = options.resume, str(options.resume / "recipe.yaml")
-    elif weights is not None:
-        if not weights:
-            raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
-        brought = _shape_of(local(weights), task)
-        if "size" in given or given.get("native"):  # the bundle's longest side belongs to the bundle's size
-            brought.pop("max_size", None)
-    skip_findings = parse_codes(options.skip_findings, "--skip-findings")
-    recipe = load_recipe(task, recipe_name or "small-data", given, brought)
-    from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
-
-    processes = find_processes(recipe)
-    if processes.world > 1 and out is None and not options.dry_run:
-        raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
+    from fishnet.training.train import train
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr if options.as_json else sys.stdout, flush=True)
 
-    with nullcontext(out or _free_folder(task)) if out or options.dry_run else _new_folder(task) as place:
-        fitted = fit(
-            task, data, recipe, place, weights=weights, resume=options.resume is not None, dry_run=options.dry_run,
-            quiet=options.quiet or options.as_json, skip_findings=skip_findings, tell=tell,
-        )  # fmt: skip
-    if processes.rank:
+    trained = train(
+        task, data, recipe=options.recipe, weights=options.weights, out=options.out, resume=options.resume,
+        dry_run=options.dry_run, skip_findings=parse_codes(options.skip_findings, "--skip-findings"),
+        quiet=options.quiet or options.as_json, tell=tell, **given,
+    )  # fmt: skip
+    if find_processes(trained.recipe).rank:
         return
-    for line in fitted.skipped:
+    for line in trained.skipped:
         print(f"skipped: {line}", file=sys.stderr)
     if options.as_json:
-        print(
-            json.dumps(
-                {
-                    "bundle": str(fitted.bundle),
-                    "metrics": fitted.metrics,
-                    "best_epoch": fitted.epoch,
-                    "skipped": list(fitted.skipped),
-                },
-                allow_nan=False,
-            )
-        )
+        print(json.dumps(trained.to_dict(), allow_nan=False))
         return
     if options.dry_run:
         return
-    if fitted.skipped:
-        print(f"{len(fitted.skipped)} pictures could not be read and were skipped")
-    print(f"best epoch: {fitted.epoch}  " + "  ".join(f"{name} {value:.2f}" for name, value in fitted.metrics.items()))
-    print(f"curves: {fitted.curves}\nbundle: {fitted.bundle}")
-
-
-def _shape_of(weights: Path, task: str) -> dict[str, Any]:
-    """The recipe keys that a bundle's weights fit; none for a checkpoint file. Another task has sizes of its own."""
-    if not is_bundle(weights):
-        return {}
-    bundle = read_bundle(weights)
-    brought: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
-    if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
-        brought["trunk_norm"] = "group"
-    if bundle.task != task:
-        return brought
-    brought["head"] = bundle.head
-    brought |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
-    if "end" in bundle.backbone_args:
-        brought["end"] = bundle.backbone_args["end"]
-    if bundle.preprocess.fit == "native":
-        brought["native"] = True
-    elif bundle.preprocess.fit == "whole":
-        brought["max_size"] = bundle.preprocess.size[1]
-    depth = bundle.preprocess.sixteen_bit
-    if depth == "stretch" and bundle.preprocess.value_range is None:  # of older versions: each image by its own range
-        depth = "stretch-each"
-    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": depth}
-
-
-def _check_resume(folder: Path, given: dict[str, Any]) -> None:
-    """Raises InputError for what would make another training of the one that goes on."""
-    for name, value in given.items():
-        if value is not None and name not in RESUMABLE and not (name == "out" and value == folder):
-            raise InputError(
-                f"--{name.replace('_', '-')}: --resume goes on in {folder} with its own settings; only "
-                f"{', '.join(RESUMABLE)} may change (a new training can start from it: --weights {folder})"
-            )
-
-
-def _free_folder(task: str) -> Path:
-    """runs/TASK, or runs/TASK-2, -3 ... whichever is the first not taken."""
-    names = (task if number == 1 else f"{task}-{number}" for number in count(1))
-    return next(folder for name in names if not (folder := Path("runs") / name).exists())
-
-
-@contextmanager
-def _new_folder(task: str) -> Iterator[Path]:
-    """The first free folder, made at once, so that no other training takes it; removed where nothing was written."""
-    while True:
-        folder = _free_folder(task)
-        with suppress(FileExistsError):  # another training took it in between
-            folder.mkdir(parents=True)
-            break
-    try:
-        yield folder
-    finally:
-        with suppress(OSError):  # not empty: something was kept
-            folder.rmdir()
-            folder.parent.rmdir()
+    if trained.skipped:
+        print(f"{len(trained.skipped)} pictures could not be read and were skipped")
+    print(
+        f"best epoch: {trained.epoch}  " + "  ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
+    )
+    print(f"curves: {trained.curves}\nbundle: {trained.bundle}")

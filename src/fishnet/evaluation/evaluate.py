@@ -14,6 +14,7 @@ from fishnet.data.base import Batch, PictureSet, Transform
 from fishnet.data.classification.open import marks
 from fishnet.data.detection.base import RegionSet
 from fishnet.data.loading import batches
+from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
@@ -21,6 +22,7 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Parts, Report
+from fishnet.tasks.loading import load
 
 _KEPT = (
     "seed",
@@ -86,8 +88,8 @@ class Evaluation:
 
 @watched_workers()
 def evaluate(
-    predictor: Predictor,
-    data: str,
+    model: str | Path | Predictor,
+    data: str | Path,
     *,
     split: str | None = None,
     classes: Sequence[str] = (),
@@ -103,11 +105,13 @@ def evaluate(
     difficult: Literal["ignore", "use"] | None = None,
     max_pixels: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    device: str = "auto",
+    trust: bool = False,
 ) -> Evaluation:
-    """Measures a model.
+    """Measures a model on labelled data: what ``fishnet val`` does. :meth:`Evaluation.write` writes the report.
 
     Args:
-        predictor: the model.
+        model: a bundle's folder, an exported file or a loaded model.
         data: as for training. Where it is the training's own and has no val part, the part that was held out is found
             again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
@@ -123,12 +127,15 @@ def evaluate(
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with pictures done and in all.
+        device, trust: as for :func:`~fishnet.tasks.loading.load`, of a model that is not loaded yet.
 
     Raises:
-        InputError: bad data, a split that it does not have, classes that the model does not know, or an option that the
-            task does not have or of another range.
+        InputError: no such model, bad data, a split that it does not have, classes that the model does not know, or an
+            option that the task does not have or of another range.
         WorkError: scores that are not finite, or a reading process that died.
     """
+    refuse_rerun()
+    predictor, data = model if isinstance(model, Predictor) else load(model, device, trust=trust), str(data)
     bundle = predictor.bundle
     task = get_task(bundle.task)
     _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)

@@ -38,14 +38,14 @@ _FREE = 4  # times the weights' bytes: what writing takes of a disk at the most
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExportConfig:
     """What is wanted of an export.
 
     Attributes:
         to: the format.
         precision: ``fp32``; ``fp16``, weights in 16 bits; ``int8``, weights and arithmetic in 8.
         out: the file; by default ``model.onnx`` (``model-int8.onnx`` ...) in the bundle's folder.
-        pictures: files, folders or patterns to compare on; by default those of ``data``, else a photo that matplotlib
+        images: files, folders or patterns to compare on; by default those of ``data``, else a photo that matplotlib
             carries.
         data: labelled data, as for training: what int8 is fitted to and measured on.
         split: the part to measure int8 on; by default ``val`` where there is one, else as in validation.
@@ -56,7 +56,7 @@ class Wish:
     to: Format = "onnx"
     precision: Precision = "fp32"
     out: Path | None = None
-    pictures: Sequence[str] = ()
+    images: Sequence[str] = ()
     data: str | None = None
     split: str | None = None
     max_drop: float = 1.0
@@ -64,7 +64,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Made:
+class ExportResult:
     """What an export has made.
 
     Attributes:
@@ -96,69 +96,89 @@ class Made:
         }
 
 
-def export(source: str, wish: Wish, tell: Callable[[str], None] = lambda line: None) -> Made:
+def export(
+    bundle: str | Path,
+    *,
+    to: Format = "onnx",
+    precision: Precision = "fp32",
+    out: str | Path | None = None,
+    images: Sequence[str] = (),
+    data: str | Path | None = None,
+    split: str | None = None,
+    max_drop: float = 1.0,
+    calibration: int = CALIBRATION,
+    tell: Callable[[str], None] = lambda line: None,
+) -> ExportResult:
     """Exports a bundle, compares the file with it, and keeps the file if it agrees.
 
     The file appears whole or not at all; an older one of its name stays where anything fails.
 
     Args:
-        source: the bundle's folder, or its name on the hub.
-        wish: what is wanted.
+        bundle: the bundle's folder, or its name on the hub.
+        to, precision, out, images, data, split, max_drop, calibration: see :class:`ExportConfig`.
         tell: receives lines on what is done and found.
 
     Raises:
-        InputError: no bundle, or a wish that cannot be granted: said before any work.
+        InputError: no bundle, or something that cannot be exported: said before any work.
         WorkError: the file does not agree with the bundle, or int8 costs too much.
         ModuleNotFoundError: a package that the format needs.
     """
-    _check_wish(wish)
+    config = ExportConfig(
+        to, precision, None if out is None else Path(out), tuple(images), None if data is None else str(data), split,
+        max_drop, calibration,
+    )  # fmt: skip
+    _check_config(config)
+    return _export(str(bundle), config, tell)
+
+
+def _export(source: str, config: ExportConfig, tell: Callable[[str], None]) -> ExportResult:
     from fishnet.tasks.store import load_model
 
     folder = local(source)
     bundle, model = load_model(folder)
-    if wish.to == "pt2":
+    if config.to == "pt2":
         refuse_pt2(model, bundle)
-    path = _place(source, folder, wish)
-    sets = None if wish.data is None else _opened(bundle, wish.data, wish.split)
-    pictures = _pictures(bundle, wish, sets, tell)
-    calibration = _Calibration.of(bundle, wish, sets) if sets and wish.precision == "int8" else None
+    path = _place(source, folder, config)
+    sets = None if config.data is None else _opened(bundle, config.data, config.split)
+    pictures = _pictures(bundle, config, sets, tell)
+    calibration = _Calibration.of(bundle, config, sets) if sets and config.precision == "int8" else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
         work = Path(place) / path.name
-        it, agreed = _agreeing(bundle, model, wish, work, pictures, tell)
+        it, agreed = _agreeing(bundle, model, config, work, pictures, tell)
         check: Check | None = agreed
         if calibration is not None:
-            it, check = _quantised(bundle, it, wish, work, calibration, tell), None
+            it, check = _quantised(bundle, it, config, work, calibration, tell), None
         size = sum(file.stat().st_size for file in _files(work))
         for file in reversed(_files(work)):  # the .bin first: an .xml has its weights beside it
             file.replace(path.parent / file.name)
-    return Made(path, it, check, size)
+    return ExportResult(path, it, check, size)
 
 
-def _check_wish(wish: Wish) -> None:
-    if wish.to not in get_args(Format):
-        raise InputError(f"--to {wish.to}: choose from {', '.join(get_args(Format))}")
-    if wish.precision not in get_args(Precision):
-        raise InputError(f"--precision {wish.precision}: choose from {', '.join(get_args(Precision))}")
-    if wish.to == "pt2" and wish.precision != "fp32":
-        raise InputError(f"--precision {wish.precision}: pt2 is written in fp32 only: choose onnx or openvino")
-    if wish.precision == "int8" and wish.data is None:
+def _check_config(config: ExportConfig) -> None:
+    if config.to not in get_args(Format):
+        raise InputError(f"--to {config.to}: choose from {', '.join(get_args(Format))}")
+    if config.precision not in get_args(Precision):
+        raise InputError(f"--precision {config.precision}: choose from {', '.join(get_args(Precision))}")
+    if config.to == "pt2" and config.precision != "fp32":
+        raise InputError(f"--precision {config.precision}: pt2 is written in fp32 only: choose onnx or openvino")
+    if config.precision == "int8" and config.data is None:
         raise InputError("--precision int8 is fitted to your pictures and measured on them: name your data with --data")
-    if not wish.max_drop >= 0 or wish.calibration < 1:
+    if not config.max_drop >= 0 or config.calibration < 1:
         raise InputError(
-            f"--max-drop {wish.max_drop:g}, --calibration {wish.calibration}: must be 0 or more, 1 or more"
+            f"--max-drop {config.max_drop:g}, --calibration {config.calibration}: must be 0 or more, 1 or more"
         )
-    if wish.out is not None and wish.out.suffix != SUFFIXES[wish.to]:
-        raise InputError(f"{wish.out}: a file for {wish.to} ends in {SUFFIXES[wish.to]}")
-    needed = [*NEEDED[wish.to], *(["nncf"] if (wish.to, wish.precision) == ("openvino", "int8") else [])]
+    if config.out is not None and config.out.suffix != SUFFIXES[config.to]:
+        raise InputError(f"{config.out}: a file for {config.to} ends in {SUFFIXES[config.to]}")
+    needed = [*NEEDED[config.to], *(["nncf"] if (config.to, config.precision) == ("openvino", "int8") else [])]
     for package in needed:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
-def _place(source: str, folder: Path, wish: Wish) -> Path:
+def _place(source: str, folder: Path, config: ExportConfig) -> Path:
     """Where the file goes. Raises InputError for a place that cannot take it."""
-    name = "model" if wish.precision == "fp32" else f"model-{wish.precision}"
-    path = wish.out or (Path() if is_remote(source) else folder) / f"{name}{SUFFIXES[wish.to]}"
+    name = "model" if config.precision == "fp32" else f"model-{config.precision}"
+    path = config.out or (Path() if is_remote(source) else folder) / f"{name}{SUFFIXES[config.to]}"
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}: choose another --out")
     if not os.access(path.parent, os.W_OK):
@@ -173,13 +193,13 @@ def _files(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
+def _pictures(bundle: Bundle, config: ExportConfig, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
     from fishnet.images.video import is_video
     from fishnet.prediction.sources import find_sources
 
-    if wish.pictures:
-        files = [file for file in find_sources(wish.pictures) if not is_video(file)]
+    if config.images:
+        files = [file for file in find_sources(config.images) if not is_video(file)]
         if not files:
             raise InputError("--pictures: videos alone: name some pictures")
         return [_piece(bundle, Path(file)) for file in _spread(files, PICTURES)]
@@ -192,7 +212,7 @@ def _pictures(bundle: Bundle, wish: Wish, sets: Parts | None, tell: Callable[[st
             except InputError as error:  # as in validation, the others count
                 broken = str(error)
         if not pictures:
-            raise InputError(f"{wish.data}: nothing to compare on: {broken}")
+            raise InputError(f"{config.data}: nothing to compare on: {broken}")
         return pictures
     photo = _photo(bundle)
     tell("compared on a photo that matplotlib carries: --pictures FOLDER compares on yours")
@@ -237,17 +257,22 @@ def _opened(bundle: Bundle, data: str, split: str | None) -> Parts:
 
 
 def _agreeing(
-    bundle: Bundle, model: Model, wish: Wish, work: Path, pictures: Sequence[Source], tell: Callable[[str], None]
+    bundle: Bundle,
+    model: Model,
+    config: ExportConfig,
+    work: Path,
+    pictures: Sequence[Source],
+    tell: Callable[[str], None],
 ) -> tuple[Exported, Check]:
     """Writes the file, by the first way that agrees with the bundle."""
     from fishnet.tasks.engine import TorchEngine
 
     reference = TorchEngine(bundle, model, "cpu")
     failures: list[str] = []
-    precision: Precision = "fp32" if wish.precision == "int8" else wish.precision
-    for way in (None,) if wish.to == "pt2" else ways(model):
+    precision: Precision = "fp32" if config.precision == "int8" else config.precision
+    for way in (None,) if config.to == "pt2" else ways(model):
         try:
-            it = _write(bundle, model, wish.to, precision, work, way, wish.precision == "int8")
+            it = _write(bundle, model, config.to, precision, work, way, config.precision == "int8")
         except WorkError as error:
             failures.append(str(error))
             continue
@@ -268,7 +293,7 @@ def _agreeing(
                 tell(line)
             return it, check
         failures.append("; ".join([*check.lines(), *check.faults]))
-    raise WorkError(f"the {wish.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
+    raise WorkError(f"the {config.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
 
 
 def _write(
@@ -319,11 +344,11 @@ class _Calibration:
     split: str | None
 
     @classmethod
-    def of(cls, bundle: Bundle, wish: Wish, sets: Parts) -> "_Calibration":
+    def of(cls, bundle: Bundle, config: ExportConfig, sets: Parts) -> "_Calibration":
         """From the data's training part where it has one; to measure on its validation part where it has that."""
         part: PictureSet = sets.get("train") or next(iter(sets.values()))
-        split = wish.split or ("val" if "val" in sets else None)
-        return cls(bundle, part, _spread(range(len(part)), wish.calibration), split)
+        split = config.split or ("val" if "val" in sets else None)
+        return cls(bundle, part, _spread(range(len(part)), config.calibration), split)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """(1, channels, height, width) each; pictures that cannot be read are left out."""
@@ -337,25 +362,27 @@ class _Calibration:
 
 
 def _quantised(
-    bundle: Bundle, it: Exported, wish: Wish, work: Path, pictures: _Calibration, tell: Callable[[str], None]
+    bundle: Bundle, it: Exported, config: ExportConfig, work: Path, pictures: _Calibration, tell: Callable[[str], None]
 ) -> Exported:
     """Turns an fp32 file into an int8 one, if the metric allows."""
     from fishnet.export.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
     small = work.with_name(f".small-{work.name}")
-    tell(f"fitting int8 to {len(pictures.indices)} pictures of {wish.data}")
-    (quantize_onnx if wish.to == "onnx" else quantize_openvino)(work, small, pictures)
-    before, after = (_measured(bundle, file, wish.data or "", pictures.split) for file in (work, small))
+    tell(f"fitting int8 to {len(pictures.indices)} pictures of {config.data}")
+    (quantize_onnx if config.to == "onnx" else quantize_openvino)(work, small, pictures)
+    before, after = (_measured(bundle, file, config.data or "", pictures.split) for file in (work, small))
     it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
     watched = get_task(bundle.task).monitor
     if not all(watched in values and math.isfinite(values[watched]) for values in (before, after)):
-        raise WorkError(f"int8: {watched} could not be measured on {wish.data} (not a finite number): nothing was kept")
+        raise WorkError(
+            f"int8: {watched} could not be measured on {config.data} (not a finite number): nothing was kept"
+        )
     drop = before[watched] - after[watched]
     tell(f"{watched}: {before[watched]:.2f} % in fp32, {after[watched]:.2f} % in int8")
-    if drop > wish.max_drop:
+    if drop > config.max_drop:
         raise WorkError(
-            f"int8 costs {drop:.2f} points of {watched} (limit {wish.max_drop:g}) and was not kept: allow more with "
+            f"int8 costs {drop:.2f} points of {watched} (limit {config.max_drop:g}) and was not kept: allow more with "
             "--max-drop, calibrate on more pictures (--calibration), or stay with fp32 or fp16"
         )
     return _taken(small, work, it)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import yaml
@@ -46,7 +47,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Trained:
     """What a training leaves.
 
     Attributes:
@@ -55,6 +56,7 @@ class Fitted:
         epoch: the best epoch, counted from 1; 0 after a dry run.
         curves: the picture of the training's course.
         skipped: one line for each picture that could not be read.
+        recipe: the settings.
     """
 
     bundle: Path
@@ -62,6 +64,16 @@ class Fitted:
     epoch: int
     curves: Path | None
     skipped: tuple[str, ...]
+    recipe: Recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "bundle": str(self.bundle),
+            "metrics": self.metrics,
+            "best_epoch": self.epoch,
+            "skipped": list(self.skipped),
+        }
 
 
 def fit(
@@ -76,7 +88,7 @@ def fit(
     quiet: bool = False,
     skip_findings: Collection[str] = (),
     tell: Tell = print,
-) -> Fitted:
+) -> Trained:
     """Trains a task's model and leaves a bundle.
 
     Args:
@@ -117,7 +129,7 @@ def fit(
         )  # fmt: skip
         if dry_run:
             _tell_estimate(plan, tell)
-            return Fitted(out, {}, 0, None, tuple(sorted(plan.module.broken)))
+            return Trained(out, {}, 0, None, tuple(sorted(plan.module.broken)), plan.recipe)
         if resume:
             tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
         else:
@@ -128,7 +140,7 @@ def fit(
         return _run(plan, data, out, resume, quiet, tell)
 
 
-def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Fitted:
+def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Trained:
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
@@ -183,7 +195,8 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell
         for line in plan.task.remarks(plan.sets["val"]):
             tell(line)
     curves = None if processes.rank else draw_curves(out)
-    return Fitted(out, writer.metrics, writer.epoch + 1, curves, tuple(sorted(plan.module.broken)))
+    skipped = tuple(sorted(plan.module.broken))
+    return Trained(out, writer.metrics, writer.epoch + 1, curves, skipped, recipe)
 
 
 def _tell_estimate(plan: Plan, tell: Tell) -> None:
