@@ -35,11 +35,8 @@ for path in sys.argv[2:]:
     boxes = (found["boxes"] / back).clip(0, picture.size * 2)  # x1, y1, x2, y2 in px of the picture, best first
     objects = []
     for i in np.flatnonzero((found["scores"] >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)).tolist():
-        one = {
-            "name": head["classes"][found["labels"][i]]["name"],
-            "score": float(found["scores"][i]),
-            "box": boxes[i].tolist(),
-        }
+        name = head["classes"][found["labels"][i]]["name"]
+        one = {"name": name, "score": float(found["scores"][i]), "box": boxes[i].tolist()}
         if "masks" in found:  # (m, m) over the whole box, that also beyond the picture, as probabilities
             mask, (x1, y1, x2, y2) = found["masks"][i], (found["boxes"][i] / back).tolist()
             left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
