@@ -23,9 +23,8 @@ for path in sys.argv[2:]:
     scale = min(prepare["size"][0] / short, prepare["size"][1] / long)
     inner = [max(1, round(side * scale)) for side in picture.size]
     colour = tuple(round(255 * value) for value in prepare["mean"])
-    page = Image.new(
-        picture.mode, [max(2, -(-side // 32)) * 32 for side in inner], colour if len(mean) == 3 else colour[0]
-    )
+    sides = [max(2, -(-side // 32)) * 32 for side in inner]
+    page = Image.new(picture.mode, sides, colour if len(mean) == 3 else colour[0])
     page.paste(picture if tuple(inner) == picture.size else picture.resize(inner, resample))
     pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
     image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
