@@ -1,6 +1,6 @@
 """Masks and classes files of any bytes: nothing but InputError comes out.
 
-By hand for ten minutes: ``FISHNET_FUZZ=100000 python -m pytest tests/data/pixels/test_fuzz.py``.
+By hand for ten minutes: ``FISHNET_FUZZ=100000 python -m pytest tests/data/segmentation/test_fuzz.py``.
 """
 
 import io
