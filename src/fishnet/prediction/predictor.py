@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import Any, cast, overload
 
 import numpy as np
@@ -34,12 +35,15 @@ _SCALES = (1.0, 0.75, 1.25)  # of the input, the own size first
 
 
 class Predictor:
-    """A trained model, ready for pictures.
+    """A trained model, ready for images. It may be used from several threads.
+
+    :meth:`predict` does all there is to do. A server that gathers images of several requests into one batch takes the
+    steps by themselves: :meth:`preprocess`, :meth:`compute`, :meth:`postprocess`.
 
     Args:
         bundle: what the model is.
         engine: computes the task's raw outputs from (batch, channels, height, width) normalised float32: a sequence
-            with one item a picture.
+            with one item an image. One thread at a time calls it, unless its attribute ``thread_safe`` is true.
 
     Attributes:
         max_pixels: of an image; larger ones are refused, see :class:`~fishnet.images.reading.Reading`.
@@ -49,6 +53,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
+        self._lock = Lock()
 
     @property
     def batch_size(self) -> int:
@@ -100,6 +105,46 @@ class Predictor:
         if not isinstance(pictures, Iterable):
             raise InputError(f"{type(pictures).__name__} is no picture: give {KINDS}")
         return self._predict(cast("Iterable[Source]", pictures), asked)
+
+    def preprocess(self, image: Source) -> Input:
+        """The first step of a prediction: an image, of any kind that :meth:`predict` takes -> the model's input.
+
+        Raises:
+            InputError: an image that cannot be read, or an array of another type or shape.
+        """
+        return to_input(self.bundle.preprocess, open_picture(image, self.bundle.preprocess, self.max_pixels))
+
+    def compute(self, inputs: Sequence[Input]) -> list[Any]:
+        """The second step: inputs, of any sizes and from any images -> the raw output of each.
+
+        Inputs of one size go through the network together, all that there are.
+
+        Raises:
+            WorkError: outputs that are not finite numbers.
+        """
+        outputs = dict(self._outputs(inputs, max(1, len(inputs)), self.engine))
+        return [_sure(outputs[i]) for i in range(len(inputs))]
+
+    def postprocess(self, given: Input, output: Any, **options: Any) -> Result:
+        """The third step: an input and its raw output -> the result.
+
+        Args:
+            given: from :meth:`preprocess`.
+            output: from :meth:`compute`.
+            **options: as for :meth:`predict`, but for tiles and averages, which take several passes.
+
+        Raises:
+            InputError: an option that the task does not have or of another range.
+        """
+        asked = Asked.of(self.bundle, options)
+        if asked.tiling or asked.tta:
+            raise InputError("tile and tta take several passes through the network: use predict")
+        return self._result(given, output, asked.result)
+
+    def _result(self, given: Input, output: Any, options: dict[str, Any]) -> Result:
+        info = task_info(self.bundle.task)
+        result: Result = info.make_result(output, self.bundle.classes, placement=given.placement, **options)
+        return result
 
     def _predict(self, pictures: Iterable[Source], asked: Asked) -> list[Result]:
         ready = [
@@ -287,7 +332,7 @@ class Predictor:
         vectors: dict[int, NDArray[np.float32]] | None = None,
     ) -> list[Result | NotFiniteError]:
         """One result an input, or why there is none; their embeddings go into ``vectors``, where that is given."""
-        make, results = task_info(self.bundle.task).make_result, dict[int, Result | NotFiniteError]()
+        results: dict[int, Result | NotFiniteError] = {}
         engine = self.engine if vectors is None else self._embedding_engine()
         for i, output in self._outputs(inputs, step, engine):
             if isinstance(output, NotFiniteError):
@@ -295,7 +340,7 @@ class Predictor:
                 continue
             if vectors is not None:
                 output, vectors[i] = output  # noqa: PLW2901
-            results[i] = make(output, self.bundle.classes, placement=inputs[i].placement, **options)
+            results[i] = self._result(inputs[i], output, options)
             del output  # before the next are computed
         return [results[i] for i in range(len(inputs))]
 
@@ -313,14 +358,25 @@ class Predictor:
             for start in range(0, len(indices), count):
                 some = indices[start : start + count]
                 batch = self.bundle.preprocess.normalise(np.stack([inputs[i].pixels for i in some]))
-                yield from zip(some, _finite(engine, batch), strict=True)
+                yield from zip(some, _finite(self._one_at_a_time(engine), batch), strict=True)
+
+    def _one_at_a_time(self, engine: Engine) -> Engine:
+        """The engine, called by one thread at a time where it has to be."""
+        if getattr(self.engine, "thread_safe", False):
+            return engine
+
+        def call(batch: NDArray[np.float32]) -> Any:
+            with self._lock:
+                return engine(batch)
+
+        return call
 
     def _embedding_engine(self) -> Engine:
         """An engine that gives raw outputs and embeddings in pairs."""
         embed = getattr(self.engine, "embed", None)
         if embed is None:
             raise InputError("this engine gives no embeddings: use the bundle that training wrote")
-        return lambda batch: zip(*embed(batch), strict=True)
+        return lambda batch: list(zip(*embed(batch), strict=True))
 
 
 def _finite(engine: Engine, batch: NDArray[np.float32]) -> Iterator[Any]:

@@ -29,16 +29,18 @@ Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 
 
 class RuntimeEngine:
-    """Runs an exported file: normalised float32 in, raw outputs as numpy out. Not from several threads at once.
+    """Runs an exported file: normalised float32 in, raw outputs as numpy out.
 
     Attributes:
         exported: what the file says of itself.
         bundle: the config of what was exported.
         name: of the file, for messages.
+        thread_safe: whether several threads may call it at once.
     """
 
-    def __init__(self, exported: Exported, run: Run, name: str = "this file") -> None:
+    def __init__(self, exported: Exported, run: Run, name: str = "this file", *, thread_safe: bool = False) -> None:
         self.exported, self.bundle, self._run, self.name = exported, exported.bundle, run, name
+        self.thread_safe = thread_safe
 
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
@@ -200,7 +202,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
             raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
         return outputs
 
-    return RuntimeEngine(exported, run, str(path))
+    return RuntimeEngine(exported, run, str(path), thread_safe=True)  # as onnxruntime documents its sessions
 
 
 def _dims(shape: Sequence[Any]) -> list[int | None]:
