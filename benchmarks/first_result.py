@@ -45,7 +45,7 @@ def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     """What is timed: label -> bundle or file."""
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.bundle.classes import Classes
-    from fishnet.export.graphs import write_onnx, write_openvino
+    from fishnet.exporting.graphs import write_onnx, write_openvino
     from fishnet.images.preprocess import Preprocess
     from fishnet.tasks import get_task
     from fishnet.tasks.store import build_from, save_weights

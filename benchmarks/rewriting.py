@@ -24,9 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fishnet.analysis.benchmark.engines import step_of
 from fishnet.analysis.benchmark.plan import Plan
-from fishnet.export.graphs import write_onnx
-from fishnet.export.layout import stay_blocked
-from fishnet.export.splitting import split_concatenations
+from fishnet.exporting.graphs import write_onnx
+from fishnet.exporting.layout import stay_blocked
+from fishnet.exporting.splitting import split_concatenations
 
 SIDE = 2048
 WARM_UP = 2

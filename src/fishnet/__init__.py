@@ -11,14 +11,14 @@ __version__ = "0.1.0.dev0"
 if TYPE_CHECKING:
     from fishnet.backbone.registry import create_model, list_models
     from fishnet.evaluation.evaluate import evaluate
-    from fishnet.export.export import export
+    from fishnet.exporting.export import export
     from fishnet.tasks.loading import load
     from fishnet.training.train import train
 
 _HOMES = {
     "create_model": "fishnet.backbone.registry",
     "evaluate": "fishnet.evaluation.evaluate",
-    "export": "fishnet.export.export",
+    "export": "fishnet.exporting.export",
     "list_models": "fishnet.backbone.registry",
     "load": "fishnet.tasks.loading",
     "train": "fishnet.training.train",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fishnet
-from tests.export.files import pictures, store
+from tests.exporting.files import pictures, store
 
 ROOT = Path(__file__).parents[2]
 KINDS = (("classify", "default"), ("detect", "retinanet"), ("segment", "body"))

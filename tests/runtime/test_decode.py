@@ -13,7 +13,7 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.anchors import Anchors
 from fishnet.errors import InputError
-from fishnet.export.graphs import Raw
+from fishnet.exporting.graphs import Raw
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
 from fishnet.tasks.detection.heads import DetectorSpec, Fcos, OneStage, Retina, default_anchors

@@ -16,7 +16,7 @@ from PIL import Image
 import fishnet
 from fishnet.errors import InputError
 from fishnet.evaluation.evaluate import evaluate
-from fishnet.export.graphs import Raw, describe_onnx, rewrite
+from fishnet.exporting.graphs import Raw, describe_onnx, rewrite
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Segmentation
 from fishnet.runtime.decode import RAW
@@ -25,8 +25,8 @@ from fishnet.runtime.exported import Exported
 from fishnet.tasks.detection.heads import OneStage
 from tests import makers, pixel_makers, region_makers
 from tests.conftest import Run
-from tests.export.files import Store, assert_alike, pictures, store
-from tests.export.models import HEADS
+from tests.exporting.files import Store, assert_alike, pictures, store
+from tests.exporting.models import HEADS
 from tests.test_imports import heavy_after
 
 FAST = [("classify", "default"), ("detect", "retinanet"), ("segment", "body")]

@@ -57,7 +57,7 @@ def export(
     as_json
         Print one JSON object.
     """
-    from fishnet.export.export import export as run
+    from fishnet.exporting.export import export as run
 
     def tell(line: str) -> None:
         if not (quiet or as_json):

@@ -82,8 +82,8 @@ def _module(engine: str, it: Subject) -> Any:
     if engine in ("folded", "packed"):
         import torch
 
-        from fishnet.export.folding import folded
-        from fishnet.export.packing import packed
+        from fishnet.exporting.folding import folded
+        from fishnet.exporting.packing import packed
 
         make = folded if engine == "folded" else packed
         return make(model, torch.from_numpy(it.images()))

@@ -94,7 +94,7 @@ class _Files:
         """
         if engine not in EXPORTED:
             return None
-        from fishnet.export.graphs import write_onnx, write_openvino
+        from fishnet.exporting.graphs import write_onnx, write_openvino
 
         file = self.folder / ("model.onnx" if engine == "onnx" else "model.xml")
         if not file.exists():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fishnet.export.net import MAP, Net, copied
+from fishnet.exporting.net import MAP, Net, copied
 
 BLOCK = 16  # channels of a block, of the widest vector units; 8 of others
 _CARRIED = {  # operations through which the layout is carried, if all of the maps they take have it

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from fishnet.backbone.registry import create_model
-from fishnet.export.folding import folded
-from fishnet.export.graphs import write_onnx
-from fishnet.export.rewriting import optimise
-from fishnet.export.splitting import split_concatenations
+from fishnet.exporting.folding import folded
+from fishnet.exporting.graphs import write_onnx
+from fishnet.exporting.rewriting import optimise
+from fishnet.exporting.splitting import split_concatenations
 from tests.backbone.helpers import filled
-from tests.export.models import made
-from tests.export.test_layout import Small, ort, outputs
+from tests.exporting.models import made
+from tests.exporting.test_layout import Small, ort, outputs
 
 BOUND = 1e-5  # of the range: sums come in another order
 

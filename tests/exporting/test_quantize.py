@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from fishnet.errors import InputError
-from fishnet.export.graphs import write_onnx, write_openvino
-from fishnet.export.layers import Operation, last_layers
-from fishnet.export.quantize import halve_onnx, halve_openvino, quantize_onnx, quantize_openvino
+from fishnet.exporting.graphs import write_onnx, write_openvino
+from fishnet.exporting.layers import Operation, last_layers
+from fishnet.exporting.quantize import halve_onnx, halve_openvino, quantize_onnx, quantize_openvino
 from fishnet.tasks import get_task
-from tests.export.models import made
+from tests.exporting.models import made
 
 SIZES = (64, 96), (96, 64), (70, 66)
 

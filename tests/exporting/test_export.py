@@ -10,11 +10,11 @@ import pytest
 
 import fishnet
 from fishnet.bundle.bundle import read_bundle
-from fishnet.export import export as module
-from fishnet.export import graphs
+from fishnet.exporting import export as module
+from fishnet.exporting import graphs
 from fishnet.runtime.exported import SUFFIXES
 from tests.conftest import Run
-from tests.export.models import HEADS, NAMES, bundle_of
+from tests.exporting.models import HEADS, NAMES, bundle_of
 from tests.makers import picture
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

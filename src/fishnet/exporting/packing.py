@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fishnet.errors import InputError
-from fishnet.export.folding import folded
+from fishnet.exporting.folding import folded
 
 
 class Packed(nn.Module):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone.registry import create_model
-from fishnet.export.folding import folded
+from fishnet.exporting.folding import folded
 from tests.backbone.helpers import VARIANTS, filled
-from tests.export.models import HEADS, NAMES, made
+from tests.exporting.models import HEADS, NAMES, made
 
 
 def norms(model: nn.Module) -> int:

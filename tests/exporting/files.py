@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.export.graphs import ways, write_onnx, write_openvino, write_pt2
+from fishnet.exporting.graphs import ways, write_onnx, write_openvino, write_pt2
 from fishnet.prediction.inputs import to_input
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Result, Segmentation
@@ -22,7 +22,7 @@ from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import save_weights
 from tests import makers, pixel_makers, region_makers
-from tests.export.models import made
+from tests.exporting.models import made
 
 CLASSES = {
     "classify": Classes.of(makers.CLASSES),

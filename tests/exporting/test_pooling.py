@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fishnet.export.pooling import AdaptivePool, replace_pools
+from fishnet.exporting.pooling import AdaptivePool, replace_pools
 
 
 @pytest.mark.parametrize("bins", [(1, 1), (2, 2), (3, 3), (6, 6), (3, 5)])

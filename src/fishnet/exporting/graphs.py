@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.export.folding import folded
-from fishnet.export.pooling import replace_pools
-from fishnet.export.rewriting import optimise
+from fishnet.exporting.folding import folded
+from fishnet.exporting.pooling import replace_pools
+from fishnet.exporting.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
 from fishnet.tasks.detection.heads import Detector, OneStage
@@ -145,7 +145,7 @@ def write_onnx(model: Model, bundle: Bundle, path: Path, way: Way | None = None,
         bundle: what it is.
         path: of the file; an old one is overwritten.
         way: one of :func:`ways`; by default the first.
-        plain: leave the graph as it is, for programs other than onnxruntime: see :mod:`fishnet.export.rewriting`.
+        plain: leave the graph as it is, for programs other than onnxruntime: see :mod:`fishnet.exporting.rewriting`.
 
     Raises:
         WorkError: torch's exporter failed.

@@ -17,8 +17,8 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.hub import is_remote, local
 from fishnet.data.base import PictureSet
 from fishnet.errors import InputError, WorkError, first_line, nearest
-from fishnet.export.check import LIMITS, Check, compare
-from fishnet.export.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
+from fishnet.exporting.check import LIMITS, Check, compare
+from fishnet.exporting.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.images.decoding import size_of
 from fishnet.prediction.inputs import cut, open_picture, to_input
 from fishnet.prediction.sources import Source
@@ -307,7 +307,7 @@ def _write(
     if to == "openvino":
         it = write_openvino(onnx, work, it)
     if precision == "fp16":
-        from fishnet.export.quantize import halve_onnx, halve_openvino
+        from fishnet.exporting.quantize import halve_onnx, halve_openvino
 
         halve = halve_onnx if to == "onnx" else halve_openvino
         halved = work.with_name(f".half-{work.name}")
@@ -365,7 +365,7 @@ def _quantised(
     bundle: Bundle, it: Exported, config: ExportConfig, work: Path, pictures: _Calibration, tell: Callable[[str], None]
 ) -> Exported:
     """Turns an fp32 file into an int8 one, if the metric allows."""
-    from fishnet.export.quantize import quantize_onnx, quantize_openvino
+    from fishnet.exporting.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
     small = work.with_name(f".small-{work.name}")

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from fishnet.backbone.registry import create_model
-from fishnet.export.packing import Packed, packed
+from fishnet.exporting.packing import Packed, packed
 from tests.backbone.helpers import filled
-from tests.export.models import HEADS, NAMES, made
+from tests.exporting.models import HEADS, NAMES, made
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 

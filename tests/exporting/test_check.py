@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.export.check import LIMITS, Check, compare
+from fishnet.exporting.check import LIMITS, Check, compare
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.exported import Exported
-from tests.export.models import CLASSES
+from tests.exporting.models import CLASSES
 from tests.makers import picture
 
 FP32 = LIMITS["fp32"]

@@ -3,7 +3,7 @@
 Weights in 16 bits are half a file, and computed with as before. 8 bits are about a quarter, and on processors that
 multiply them (AVX-512 VNNI, AVX-VNNI, ARM's dot products) also quicker; what they cost depends on the model and has to
 be measured. Layers that multiply by weights compute with 8 bits, but for the last ones, see
-:mod:`fishnet.export.layers`; norms, sums, resizing, and all that makes objects of maps stay in float32.
+:mod:`fishnet.exporting.layers`; norms, sums, resizing, and all that makes objects of maps stay in float32.
 
 Weights take 7 of the 8 bits. Processors without VNNI add two products of 8 bits in a number of 16, which is full at
 32,767: 2 x 255 x 127 is not in it, 2 x 255 x 64 is. The same file so computes the same on every processor, and what was
@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError
-from fishnet.export.layers import Operation, last_layers
-from fishnet.export.net import branches
+from fishnet.exporting.layers import Operation, last_layers
+from fishnet.exporting.net import branches
 from fishnet.runtime.engines import full_instruction_set
 
 Batches = Iterable[NDArray[np.float32]]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.export.layout import BLOCK
-from fishnet.export.net import MAP, Net, copied, used
+from fishnet.exporting.layout import BLOCK
+from fishnet.exporting.net import MAP, Net, copied, used
 
 _ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "Elu", "Clip")  # px by px, channels alike
 _OPSET = 15  # from which operations have the form that is written here

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fishnet.export.layout import stay_blocked
-from fishnet.export.splitting import split_concatenations
+from fishnet.exporting.layout import stay_blocked
+from fishnet.exporting.splitting import split_concatenations
 
 
 def optimise(model: Any) -> Any:

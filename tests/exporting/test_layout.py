@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fishnet.backbone.registry import create_model
-from fishnet.export.folding import folded
-from fishnet.export.layout import BLOCK, stay_blocked
+from fishnet.exporting.folding import folded
+from fishnet.exporting.layout import BLOCK, stay_blocked
 from tests.backbone.helpers import filled
 
 ort = pytest.importorskip("onnxruntime")

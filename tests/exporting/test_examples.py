@@ -13,7 +13,7 @@ from PIL import Image
 
 import fishnet
 from fishnet.prediction.results import Classification, Detections, Segmentation
-from tests.export.files import Store, pictures, store
+from tests.exporting.files import Store, pictures, store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
