@@ -150,7 +150,6 @@ def segment(
 
 
 def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
-    from fishnet.training.processes import find_processes
     from fishnet.training.train import train
 
     def tell(line: str) -> None:
@@ -161,6 +160,8 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
         dry_run=options.dry_run, skip_findings=parse_codes(options.skip_findings, "--skip-findings"),
         quiet=options.quiet or options.as_json, tell=tell, **given,
     )  # fmt: skip
+    from fishnet.training.processes import find_processes
+
     if find_processes(trained.recipe).rank:
         return
     for line in trained.skipped:
