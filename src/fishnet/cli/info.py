@@ -42,7 +42,12 @@ def _bundle(path: Path) -> dict[str, Any]:
     from fishnet.bundle.bundle import read_bundle
 
     bundle = read_bundle(path)
-    facts = {"bundle": str(path), **bundle.to_dict()}
+    return {"bundle": str(path), **_config(bundle)}
+
+
+def _config(bundle: "Bundle") -> dict[str, Any]:
+    """A bundle's config with the classes' names alone; a single head's facts stand among the others."""
+    facts = bundle.to_dict()
     heads = {name: {**head.to_dict(), "classes": list(head.classes.names)} for name, head in bundle.heads.items()}
     if len(heads) > 1:
         return {**facts, "heads": heads}
@@ -75,9 +80,8 @@ def _exported(path: Path) -> dict[str, Any]:
         "many": it.many,
         "outputs": list(it.outputs),
         **({} if it.metrics is None else {"measured": it.metrics}),
-        **it.bundle.to_dict(),
+        **_config(it.bundle),
     }
-    facts["classes"] = list(it.bundle.classes.names)
     return facts
 
 
