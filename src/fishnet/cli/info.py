@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    pass
+    from fishnet.bundle.bundle import Bundle
 
 
 def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
