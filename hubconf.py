@@ -11,20 +11,21 @@ from pathlib import Path as _Path
 if _find_spec("fishnet") is None:
     _sys.path.append(str(_Path(__file__).resolve().parent / "src"))
 
-from fishnet import predict as _predict
 from fishnet.backbone import SPECS as _SPECS
 from fishnet.backbone import variants as _variants
+from fishnet.prediction import predictor as _predictor
+from fishnet.tasks import loading as _loading
 
 dependencies = ["numpy", "PIL", "safetensors", "timm", "torch", "torchvision", "yaml"]
 
 globals().update({_name: getattr(_variants, _name) for _name in _SPECS})
 
 
-def bundle(path: str, device: str = "auto") -> _predict.Predictor:
+def bundle(path: str, device: str = "auto") -> _predictor.Predictor:
     """A trained model, ready for pictures.
 
     Args:
         path: a bundle's folder, or hf-hub:user/name.
         device: auto, cpu, cuda or mps.
     """
-    return _predict.load(path, device)
+    return _loading.load(path, device)

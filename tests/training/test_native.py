@@ -81,7 +81,7 @@ def test_scores_that_are_no_numbers(run: Run, tmp_path: Path) -> None:
     from fishnet.errors import WorkError
 
     predictor: Any = fishnet.load(tmp_path / "out", "cpu")
-    predictor.engine.model.scores.bias.data[1] = torch.nan
+    predictor.engine.model.only_head[1].scores.bias.data[1] = torch.nan
     picture = np.asarray(Image.open(data / "val/images/000.png"))
     for options in ({}, {"tta": True}, {"tile": 64}):
         with pytest.raises(WorkError, match="not finite"):
