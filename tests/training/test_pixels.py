@@ -385,7 +385,9 @@ def test_settings_train(flags: tuple[object, ...], data: Path, run: Run, tmp_pat
     assert code == 0, err
     for name in get_task("segment").watched:  # also with what the training ignored, which its bundle knows
         wanted = read_bundle(tmp_path / "out").metrics[name]
-        assert json.loads(out)["metrics"][name] == pytest.approx(wanted, abs=0.5 if "bf16" in flags else 0.01), name
+        # bf16 leaves 3 digits of a barely trained network's scores, of which many lie that close: how many pixels are
+        # another class in float32 depends on the processor
+        assert json.loads(out)["metrics"][name] == pytest.approx(wanted, abs=10 if "bf16" in flags else 0.01), name
 
 
 def test_what_is_ignored_is_no_class(data: Path, run: Run, tmp_path: Path) -> None:
