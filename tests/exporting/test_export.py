@@ -42,7 +42,7 @@ def left_over(folder: Path) -> list[str]:
 
 
 def cases() -> list[Any]:
-    """Every head to ONNX; to the others one of each kind (test_runtime.py has all files by all engines)."""
+    """Every head to ONNX; to the others one of each kind (all files by all engines: tests/runtime)."""
     kinds = ("default", "fcos", "faster-rcnn", "mask-rcnn", "body")
     return [
         pytest.param(to, *head, id=f"{name}-{to}")

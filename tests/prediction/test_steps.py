@@ -1,5 +1,7 @@
 """A prediction step by step, as a server takes it, and from several threads."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import sleep
@@ -44,6 +46,13 @@ def test_inputs_of_several_sizes_are_computed_together() -> None:
     assert [result.size for result in results] == [(64, 128), (96, 192), (64, 128)]
     with pytest.raises(InputError, match="tile and tta take several passes"):
         predictor.postprocess(inputs[0], predictor.compute(inputs[:1])[0], tile=64)
+
+
+def test_a_predictor_can_be_copied_and_sent() -> None:
+    predictor = bright()
+    for other in (copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):
+        assert other.bundle == predictor.bundle
+        assert len(other.predict(np.zeros((64, 64, 3), np.uint8))) == 0
 
 
 class Counting:

@@ -178,6 +178,8 @@ class Bundle:
             raise InputError(f"schema {shown(schema)} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
         try:
             if schema < 4:
+                if "heads" in values:
+                    raise InputError(f"heads: a bundle of schema {schema} has none")
                 head = {key: values.pop(key) for key in _OF_HEAD if key in values}
                 values["heads"] = {text(head["task"], "task", 1000): head}
             _check_values(values)

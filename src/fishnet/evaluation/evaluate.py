@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +149,6 @@ def evaluate(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
     sets = open_parts(bundle, data, split, reading, max_pixels)
-    predictor.max_pixels = max_pixels
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
@@ -161,20 +161,31 @@ def evaluate(
     else:
         options = {"tile": tile, "overlap": overlap, "tta": tta or None}
         passes = _one_by_one(predictor, sets[split], transform, options)
-    for outputs, targets, indices, unread in passes:
-        broken += unread
-        if indices:
-            metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, targets)
-            if report is not None:
-                report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, indices)
-        done += len(indices)
-        progress(done + len(broken), len(sets[split]))
+    with _limited(predictor, max_pixels):
+        for outputs, targets, indices, unread in passes:
+            broken += unread
+            if indices:
+                metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, targets)
+                if report is not None:
+                    report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, indices)
+            done += len(indices)
+            progress(done + len(broken), len(sets[split]))
     if not done:
         raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
     return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
+
+
+@contextmanager
+def _limited(predictor: Predictor, max_pixels: int | None) -> Iterator[None]:
+    """Lends a predictor a limit of its images."""
+    own, predictor.max_pixels = predictor.max_pixels, max_pixels
+    try:
+        yield
+    finally:
+        predictor.max_pixels = own
 
 
 def open_parts(
@@ -248,7 +259,7 @@ def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
     """
     images, preprocess = batch.images.numpy(), predictor.bundle.preprocess
     if preprocess.fit == "crop":
-        return predictor.engine(preprocess.normalise(images))
+        return predictor.run_engine(preprocess.normalise(images))
     outputs: list[Any] = [None] * len(images)
     alike: dict[tuple[int, int], list[int]] = {}
     for i, target in enumerate(batch.targets):
@@ -260,7 +271,7 @@ def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
         step = predictor.count(height, width)
         for some in (indices[start : start + step] for start in range(0, len(indices), step)):
             inputs = preprocess.normalise(images[some, :, :height, :width])
-            for i, output in zip(some, predictor.engine(inputs), strict=True):
+            for i, output in zip(some, predictor.run_engine(inputs), strict=True):
                 outputs[i] = output
     return outputs
 

@@ -55,6 +55,13 @@ class Predictor:
         self.bundle, self.engine = bundle, engine
         self._lock = Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
+
     @property
     def batch_size(self) -> int:
         """Pictures computed at once where nothing else is said: 32, or as many whole ones as have as many pixels; of
@@ -110,9 +117,13 @@ class Predictor:
         """The first step of a prediction: an image, of any kind that :meth:`predict` takes -> the model's input.
 
         Raises:
-            InputError: an image that cannot be read, or an array of another type or shape.
+            InputError: an image that cannot be read, an array of another type or shape, or an image so large that
+                :meth:`predict` takes it in tiles.
         """
-        return to_input(self.bundle.preprocess, open_picture(image, self.bundle.preprocess, self.max_pixels))
+        picture = open_picture(image, self.bundle.preprocess, self.max_pixels)
+        if self.own_tiling(size_of(picture)):
+            raise InputError("this image takes several passes through the network: use predict")
+        return to_input(self.bundle.preprocess, picture)
 
     def compute(self, inputs: Sequence[Input]) -> list[Any]:
         """The second step: inputs, of any sizes and from any images -> the raw output of each.
@@ -140,6 +151,13 @@ class Predictor:
         if asked.tiling or asked.tta:
             raise InputError("tile and tta take several passes through the network: use predict")
         return self._result(given, output, asked.result)
+
+    def run_engine(self, batch: NDArray[np.float32]) -> Any:
+        """(batch, channels, height, width), normalised -> the task's raw outputs, as the engine gives them.
+
+        One thread at a time, where the engine needs it.
+        """
+        return self._one_at_a_time(self.engine)(batch)
 
     def _result(self, given: Input, output: Any, options: dict[str, Any]) -> Result:
         info = task_info(self.bundle.task)

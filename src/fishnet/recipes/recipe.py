@@ -14,7 +14,7 @@ from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
 from fishnet.images.preprocess import LONGEST
-from fishnet.tasks.info import task_names
+from fishnet.tasks.info import task_info, task_names
 
 IMAGE: Final = ("classification",)
 REGION: Final = ("detection",)
@@ -359,8 +359,9 @@ def load_recipe(
         brought: keys that weights to start from bring; those of a file and ``overrides`` win over them.
 
     Raises:
-        InputError: no such recipe, not YAML, an unknown key (with the nearest valid one) or an invalid value.
+        InputError: no such task or recipe, not YAML, an unknown key (with the nearest valid one) or an invalid value.
     """
+    task_info(task)
     names = recipe_names(task)
     if name in names:
         text = (files("fishnet") / "recipes" / task / f"{name}.yaml").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from fishnet.tasks.info import task_info
 
 _LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
 _NOWHERE = "/nowhere"
+_ENVIRONMENT = RLock()  # while it is changed
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 """From (batch, channels, height, width) to the graph's outputs, in the order that the file names."""
@@ -263,12 +265,13 @@ def full_instruction_set() -> Iterator[None]:
     OpenVINO's own oneDNN obeys that limit and its other kernels do not: together they crash the process where the
     processor has AVX-512 and the limit is AVX2 (seen with OpenVINO 2026).
     """
-    limit = os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
-    try:
-        yield
-    finally:
-        if limit is not None:
-            os.environ["ONEDNN_MAX_CPU_ISA"] = limit
+    with _ENVIRONMENT:
+        limit = os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
+        try:
+            yield
+        finally:
+            if limit is not None:
+                os.environ["ONEDNN_MAX_CPU_ISA"] = limit
 
 
 def _sides(port: Any) -> list[int | None] | None:

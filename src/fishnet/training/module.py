@@ -117,7 +117,7 @@ class Training(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
         checkpoint["lr_schedulers"] = []
-        if "state_dict" in checkpoint:  # in a folder of its own where parameters are shared out
+        if "state_dict" in checkpoint:  # shared-out parameters are loaded before this, and have today's names only
             checkpoint["state_dict"] = _current_names(checkpoint["state_dict"], self.task.name)
 
     def on_train_start(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.bundle import is_bundle, read_bundle
 from fishnet.bundle.hub import local
+from fishnet.data.findings import parse_codes
 from fishnet.data.rerun import refuse_rerun
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import keys_of, load_recipe
@@ -65,6 +66,7 @@ def train(
     """
     refuse_rerun()
     task_info(task)
+    skip_findings = parse_codes((skip_findings,) if isinstance(skip_findings, str) else skip_findings, "skip_findings")
     brought = dict[str, Any]()
     out, resume = (None if place is None else Path(place) for place in (out, resume))
     recipe, weights = (None if name is None else str(name) for name in (recipe, weights))
