@@ -29,7 +29,7 @@ from fishnet.tasks.detection.heads import Detector, OneStage
 from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
 
-OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.20 and OpenVINO 2025 read it
+OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.25 and OpenVINO 2025 read it
 _OLD_OPSET = 17  # the highest that the older exporter writes NMS and RoIAlign in
 _TRACED = 2, 96, 128  # batch, height and width that are followed; none of them 1, no two alike
 _TRACED_RAW = 288, 256  # sides whose coarsest map, at stride 128, is more than a px
