@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
@@ -30,6 +30,16 @@ _LARGEST = 100_000  # of the numbers that a network is built with: what a recipe
 _ARGUMENTS = 1_000  # of these numbers
 _NETWORK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LOADING = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scriptable", "no_jit")
+
+
+T = TypeVar("T")
+
+
+def only(heads: Mapping[str, T]) -> tuple[str, T]:
+    """The name and the head of a model with one. Raises InputError for a model with several."""
+    if len(heads) > 1:
+        raise InputError(f"this model has several heads ({', '.join(heads)}), and this takes a model with one")
+    return next(iter(heads.items()))
 
 
 @dataclass(frozen=True)
@@ -125,9 +135,7 @@ class Bundle:
         Raises:
             InputError: a model with several.
         """
-        if len(self.heads) > 1:
-            raise InputError(f"this model has several heads ({', '.join(self.heads)}), and this takes a model with one")
-        return next(iter(self.heads.values()))
+        return only(self.heads)[1]
 
     @property
     def task(self) -> str:

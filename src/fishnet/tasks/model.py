@@ -6,9 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fishnet.bundle.bundle import HeadConfig
+from fishnet.bundle.bundle import HeadConfig, only
 from fishnet.bundle.classes import Classes
-from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
@@ -85,9 +84,7 @@ class Model(nn.Module):
         Raises:
             InputError: a model with several.
         """
-        if len(self.heads) > 1:
-            raise InputError(f"this model has several heads ({', '.join(self.heads)}), and this takes a model with one")
-        return next(iter(self.heads.items()))
+        return only(dict(self.heads.items()))
 
     @property
     def min_batch_size(self) -> int:

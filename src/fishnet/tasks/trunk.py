@@ -135,7 +135,7 @@ def build_backbone(
                 pretrained=pretrained,
             )
         except (InputError, AssertionError, NotImplementedError):
-            pass
+            pass  # a backbone that cannot: it keeps its own stride
     try:
         return create_model(name, pretrained, num_classes=wants.scores, in_chans=channels, **args)
     except TypeError as error:
