@@ -93,9 +93,9 @@ def _shape(box: NDArray[Any]) -> dict[str, Any]:
 def as_files(pictures: Pictures, kind: Kind) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What COCO's files would hold, read: pycocotools is timed from there on, and spared the making of these rows."""
     truths, found, classes = pictures
-    images, annotations, results = [], [], []
+    image_rows, annotations, results = [], [], []
     for i, (truth, it) in enumerate(zip(truths, found, strict=True), 1):
-        images.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
+        image_rows.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
         for j in range(len(truth)):
             row = {"id": len(annotations) + 1, "image_id": i, "category_id": int(truth.labels[j]) + 1}
             row |= {"bbox": _xywh(truth.boxes[j]), "area": float(truth.areas[j]), "iscrowd": int(truth.crowd[j])}
@@ -110,7 +110,7 @@ def as_files(pictures: Pictures, kind: Kind) -> tuple[dict[str, Any], list[dict[
             else:
                 results.append(row | {"bbox": _xywh(it.boxes[j])})
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(classes.names)]
-    return {"images": images, "annotations": annotations, "categories": categories}, results
+    return {"images": image_rows, "annotations": annotations, "categories": categories}, results
 
 
 def _xywh(box: NDArray[Any]) -> list[float]:

@@ -36,7 +36,7 @@ def scene(seed: int, size: tuple[int, int] = SIZE, shapes: int | None = None) ->
     """Ground, and on it one to four ellipses (berries) and rectangles (leaves), each in a quarter of its own."""
     random = np.random.default_rng(seed)
     width, height = size
-    picture = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
+    photo = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
     labels = Image.new("L", size)
     count = int(random.integers(1, 5)) if shapes is None else shapes
     for quarter in random.permutation(4)[:count].tolist():
@@ -45,10 +45,10 @@ def scene(seed: int, size: tuple[int, int] = SIZE, shapes: int | None = None) ->
         x = quarter % 2 * room[0] + int(random.integers(0, room[0] - w))
         y = quarter // 2 * room[1] + int(random.integers(0, room[1] - h))
         kind = int(random.integers(1, 3))
-        for image, fill in ((picture, COLOURS[kind]), (labels, kind)):
+        for image, fill in ((photo, COLOURS[kind]), (labels, kind)):
             draw = ImageDraw.Draw(image)
             (draw.ellipse if KINDS[kind] == "berry" else draw.rectangle)((x, y, x + w - 1, y + h - 1), fill=fill)
-    return Scene(picture, np.asarray(labels, np.uint8))
+    return Scene(photo, np.asarray(labels, np.uint8))
 
 
 def part_seed(part: str) -> int:

@@ -136,14 +136,14 @@ class TestGeoreference:
 
     @pytest.mark.parametrize("flags", [[], ["--tile", "64"]])
     def test_by_the_command_line(self, flags: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        image = geotiff(tmp_path / "field.tif", picture("red", 3, (150, 100)))
+        field_file = geotiff(tmp_path / "field.tif", picture("red", 3, (150, 100)))
         picture("blue", 4, (150, 100)).save(tmp_path / "plain.tif")
         turned = geotiff(tmp_path / "turned.tif", picture("red", 3, (150, 100)), {**GEO, 274: (3, 3)})
         out = tmp_path / "out"
-        sources = [str(image), str(tmp_path / "plain.tif"), str(turned)]
+        sources = [str(field_file), str(tmp_path / "plain.tif"), str(turned)]
         assert main(["predict", tiny(tmp_path, "segment"), *sources, "--out", str(out), *flags]) == 0
         assert sorted(path.name for path in (out / "masks").iterdir()) == ["field.tif", "plain.png", "turned.png"]
-        assert georeference(out / "masks" / "field.tif") == georeference(image)
+        assert georeference(out / "masks" / "field.tif") == georeference(field_file)
         with Image.open(out / "masks" / "field.tif") as mask:
             assert mask.size == (150, 100)
             assert (np.asarray(mask) == 3).mean() > 0.9, "red's own id"

@@ -21,7 +21,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
-from fishnet.images.decoding import Picture, decode_picture
+from fishnet.images.decoding import ImageLike, decode_picture
 from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]
@@ -54,7 +54,7 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def read(self, index: int) -> tuple[Picture, Any]:
+    def read(self, index: int) -> tuple[ImageLike, Any]:
         """The picture and its target. Raises InputError for an unreadable one.
 
         The picture is an upright 8-bit PIL image; for other numbers of channels than 1 and 3 an array of shape (height,
@@ -98,7 +98,7 @@ class EncodedSet(LabelledSet):
     def encoded(self, index: int) -> bytes:
         """The picture file's content. Raises InputError where it cannot be had."""
 
-    def read(self, index: int) -> tuple[Picture, int]:
+    def read(self, index: int) -> tuple[ImageLike, int]:
         """See :class:`PictureSet`."""
         picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return picture, self.labels[index]
@@ -143,7 +143,7 @@ class Subset(LabelledSet):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def read(self, index: int) -> tuple[Picture, Any]:
+    def read(self, index: int) -> tuple[ImageLike, Any]:
         """See :class:`PictureSet`."""
         return self.whole.read(self.indices[index])[0], self.labels[index]
 

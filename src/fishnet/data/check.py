@@ -18,7 +18,7 @@ from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.quick import TRAINED, quick_findings, shared_code
 from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
-from fishnet.images.decoding import Picture, decode_picture
+from fishnet.images.decoding import ImageLike, decode_picture
 from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
@@ -210,7 +210,7 @@ class Firsts:
         return firsts
 
 
-def _kind(encoded: bytes, picture: Picture) -> str:
+def _kind(encoded: bytes, decoded: ImageLike) -> str:
     """Format and mode of a file; where there is none or it is not Pillow's, what the image was read as."""
     try:
         with warnings.catch_warnings():
@@ -218,7 +218,7 @@ def _kind(encoded: bytes, picture: Picture) -> str:
             with open_image(encoded) as image:
                 return f"{image.format} {image.mode}"
     except (OSError, ValueError, SyntaxError):
-        return f"read as {picture.mode if isinstance(picture, Image.Image) else picture.dtype}"
+        return f"read as {decoded.mode if isinstance(decoded, Image.Image) else decoded.dtype}"
 
 
 def _as_list(batch: list[Any]) -> list[Any]:

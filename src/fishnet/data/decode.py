@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.images.decoding import Picture, decode_picture
+from fishnet.images.decoding import ImageLike, decode_picture
 from fishnet.images.opening import too_many, too_many_scans
 from fishnet.images.reading import DEFAULT, Reading
 
@@ -52,7 +52,7 @@ def decode_tensor(
     return to_tensor(decode_picture(encoded, channels, source, least, reading=reading))
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def to_tensor(picture: ImageLike) -> Tensor:
     """A decoded picture as a tensor of shape (channels, height, width), uint8 or float32, channels last in memory."""
     array = np.array(picture, order="C")
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)

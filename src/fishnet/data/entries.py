@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fishnet.data.base import PictureSet, mix
 from fishnet.data.decode import decode_tensor
-from fishnet.images.decoding import Picture, decode_picture, size_of
+from fishnet.images.decoding import ImageLike, decode_picture, size_of
 
 
 class EntrySet(PictureSet):
@@ -34,7 +34,7 @@ class EntrySet(PictureSet):
     def _fitting(self, index: int, size: tuple[int, int]) -> Any:
         """The target of a picture of that height and width. Raises InputError where it is none, or of another size."""
 
-    def read(self, index: int) -> tuple[Picture, Any]:
+    def read(self, index: int) -> tuple[ImageLike, Any]:
         """The picture and its target.
 
         Raises:

@@ -24,12 +24,12 @@ EXTENSIONS = (
     ".j2k", ".ppm", ".pgm", ".pbm", ".pnm", ".npy",
 )  # fmt: skip
 Mode = Literal["RGB", "L"]
-Picture = Image.Image | NDArray[Any]
+ImageLike = Image.Image | NDArray[Any]
 """An upright 8-bit PIL image for 1 (L) and 3 (RGB) channels; for other numbers of channels an array of shape (height,
 width, channels), uint8 or float32."""
 
 
-def size_of(picture: Picture) -> tuple[int, int]:
+def size_of(picture: ImageLike) -> tuple[int, int]:
     """Height and width, px."""
     if isinstance(picture, Image.Image):
         return picture.height, picture.width
@@ -112,7 +112,7 @@ def _shifted(image: Image.Image, no_data: float | None) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8))
 
 
-def to_input(picture: Picture, channels: int, reading: Reading = DEFAULT) -> Picture:
+def to_input(picture: ImageLike, channels: int, reading: Reading = DEFAULT) -> ImageLike:
     """What a model with so many channels takes of an image that is open already.
 
     Args:
@@ -131,7 +131,7 @@ def to_input(picture: Picture, channels: int, reading: Reading = DEFAULT) -> Pic
     return to_channels(picture, channels, reading) if channels in (1, 3) else from_image(picture, channels)
 
 
-def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: float | None = None) -> Picture:
+def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: float | None = None) -> ImageLike:
     """An array, channels last, as an image."""
     if channels not in (1, 3):
         return to_pixels(array, no_data)
@@ -151,7 +151,7 @@ def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: f
     return to_channels(Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)), channels)
 
 
-def as_view(picture: Picture) -> Image.Image:
+def as_view(picture: ImageLike) -> Image.Image:
     """A picture for people to look at: RGB; of many channels the first three (of two, the first in grey).
 
     Arrays of floats are stretched from their smallest to their largest value.
@@ -179,10 +179,10 @@ def read_picture(path: str | Path, channels: Literal[1, 3] = 3, reading: Reading
 
 
 @overload
-def read_picture(path: str | Path, channels: int, reading: Reading = DEFAULT) -> Picture: ...
+def read_picture(path: str | Path, channels: int, reading: Reading = DEFAULT) -> ImageLike: ...
 
 
-def read_picture(path: str | Path, channels: int = 3, reading: Reading = DEFAULT) -> Picture:
+def read_picture(path: str | Path, channels: int = 3, reading: Reading = DEFAULT) -> ImageLike:
     """An image file, fully decoded. Errors as in the functions it is made of."""
     return decode_picture(read_file(path), channels, str(path), reading=reading)
 
@@ -206,7 +206,7 @@ def decode_picture(
     least: int = 0,
     *,
     reading: Reading = DEFAULT,
-) -> Picture: ...
+) -> ImageLike: ...
 
 
 def decode_picture(
@@ -216,7 +216,7 @@ def decode_picture(
     least: int = 0,
     *,
     reading: Reading = DEFAULT,
-) -> Picture:
+) -> ImageLike:
     """An image file's content, fully decoded.
 
     Args:
@@ -245,7 +245,7 @@ def decode_picture(
         raise InputError(f"{source}: broken picture ({first_line(error)})") from None
 
 
-def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> Picture:
+def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> ImageLike:
     if encoded.startswith(NPY):
         return _from_array(channels_last(read_npy(encoded), channels), channels, reading)
     no_data = None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.files.values import integer, real
-from fishnet.images.decoding import Picture, to_input
+from fishnet.images.decoding import ImageLike, to_input
 from fishnet.images.reading import SIXTEEN_BIT, Reading, SixteenBit
 
 _FILTERS = {
@@ -147,7 +147,7 @@ class Preprocess:
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         return Placement((height, width), inner, (padded(inner[0]), padded(inner[1])))
 
-    def crop(self, image: Picture) -> Picture:
+    def crop(self, image: ImageLike) -> ImageLike:
         """The resized and cropped, or padded, picture that the network sees.
 
         Of a crop only the part that it keeps is ever computed, so that a picture of 1 x 30,000 costs no more than
@@ -162,11 +162,11 @@ class Preprocess:
         Raises:
             InputError: another number of channels than the input's.
         """
-        picture = to_input(image, self.channels, self.reading)
-        if isinstance(picture, Image.Image):
-            return self._resize(picture, self.mean_colour)
+        converted = to_input(image, self.channels, self.reading)
+        if isinstance(converted, Image.Image):
+            return self._resize(converted, self.mean_colour)
         planes = [
-            self._resize(Image.fromarray(picture[..., c]), self.mean_colour[c : c + 1]) for c in range(self.channels)
+            self._resize(Image.fromarray(converted[..., c]), self.mean_colour[c : c + 1]) for c in range(self.channels)
         ]
         return np.stack([np.asarray(plane) for plane in planes], -1)
 
@@ -185,7 +185,7 @@ class Preprocess:
         box = left * across, top * down, (left + width) * across, (top + height) * down
         return image.resize((width, height), _FILTERS[self.interpolation], box)
 
-    def pixels(self, image: Picture) -> NDArray[Any]:
+    def pixels(self, image: ImageLike) -> NDArray[Any]:
         """:meth:`crop` as an array of shape (channels, height, width): uint8 0..255, or float32 for such arrays."""
         array = np.array(self.crop(image))
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))

@@ -11,7 +11,7 @@ from PIL import Image
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
 from fishnet.images import decoding as pictures
-from fishnet.images.decoding import Picture, decode_picture, read_file, size_of
+from fishnet.images.decoding import ImageLike, decode_picture, read_file, size_of
 from fishnet.images.depth import stretched
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
@@ -35,7 +35,7 @@ class Input:
     placement: Placement | None
 
 
-def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None = None) -> Picture:
+def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
     """An upright image of the model's channels, in its own size.
 
     Args:
@@ -136,7 +136,7 @@ def _from_array(array: NDArray[Any], reading: Reading) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def to_input(preprocess: Preprocess, picture: Picture, scale: float = 1.0, mirrored: bool = False) -> Input:
+def to_input(preprocess: Preprocess, picture: ImageLike, scale: float = 1.0, mirrored: bool = False) -> Input:
     """The model's input; the picture is let go, so that many fit in memory.
 
     Args:
@@ -158,7 +158,7 @@ def to_input(preprocess: Preprocess, picture: Picture, scale: float = 1.0, mirro
     return Input(pixels, placement)
 
 
-def cut(picture: Picture, place: Tile) -> Picture:
+def cut(picture: ImageLike, place: Tile) -> ImageLike:
     """A tile of a picture."""
     top, left, bottom, right = place
     if (top, left, bottom, right) == (0, 0, *size_of(picture)):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.files.numbers import is_finite
-from fishnet.images.decoding import Picture, size_of
+from fishnet.images.decoding import ImageLike, size_of
 from fishnet.images.preprocess import LARGEST
 from fishnet.prediction.blending import Mosaic
 from fishnet.prediction.inputs import KINDS, Input, cut, is_single, open_picture, to_input
@@ -120,10 +120,10 @@ class Predictor:
             InputError: an image that cannot be read, an array of another type or shape, or an image so large that
                 :meth:`predict` takes it in tiles.
         """
-        picture = open_picture(image, self.bundle.preprocess, self.max_pixels)
-        if self.own_tiling(size_of(picture)):
+        opened = open_picture(image, self.bundle.preprocess, self.max_pixels)
+        if self.own_tiling(size_of(opened)):
             raise InputError("this image takes several passes through the network: use predict")
-        return to_input(self.bundle.preprocess, picture)
+        return to_input(self.bundle.preprocess, opened)
 
     def compute(self, inputs: Sequence[Input]) -> list[Any]:
         """The second step: inputs, of any sizes and from any images -> the raw output of each.
@@ -267,7 +267,7 @@ class Predictor:
         except NotFiniteError as error:
             return Failure(name, f"{name}: {error}")
 
-    def _ready(self, picture: Picture, asked: Asked, step: int | None) -> Input | Result:
+    def _ready(self, picture: ImageLike, asked: Asked, step: int | None) -> Input | Result:
         """What goes through the network together with other pictures; of one that needs several passes, the result."""
         tiling = asked.tiling or (None if asked.whole else self.own_tiling(size_of(picture)))
         if (tiling or asked.tta) and task_info(self.bundle.task).output == "label map":
@@ -289,7 +289,7 @@ class Predictor:
         held = _HELD // (4 * classes * size[1])  # rows of px whose probabilities take so much
         return min(max(_TILE, *preprocess.size), max(_LEAST, held)), OVERLAP
 
-    def _merged(self, picture: Picture, tiling: tuple[int, float], options: dict[str, Any], step: int | None) -> Result:
+    def _merged(self, picture: ImageLike, tiling: tuple[int, float], options: dict[str, Any], step: int | None) -> Result:
         """The objects of a picture's tiles."""
         size = size_of(picture)
         every = {name: value for name, value in options.items() if name != "most"}
@@ -300,7 +300,7 @@ class Predictor:
         whole = merge(parts, size)
         return whole.take(np.arange(len(whole))[: options.get("most")])
 
-    def _blended(self, picture: Picture, tiling: tuple[int, float] | None, tta: bool, step: int | None) -> Segmentation:
+    def _blended(self, picture: ImageLike, tiling: tuple[int, float] | None, tta: bool, step: int | None) -> Segmentation:
         """The label map of a picture's tiles, or of the averages of a whole picture."""
         size, classes = size_of(picture), self.bundle.classes
         if tiling is None:
@@ -321,7 +321,7 @@ class Predictor:
         """How many inputs of this size, px, are computed at once."""
         return _as_many(height * width) if self.bundle.preprocess.fit == "native" else self.batch_size
 
-    def _likely(self, pictures: Sequence[Picture], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
+    def _likely(self, pictures: Sequence[ImageLike], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
         """(classes, height, width) probabilities of each picture, of its part of the input; with ``tta`` the mean over
         scales of the input and mirrored pictures, each brought to the size that the input has by itself."""
         ways = [(scale, mirrored) for scale in _SCALES for mirrored in (False, True)] if tta else [(1.0, False)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from fishnet.errors import InputError
-from fishnet.images.decoding import EXTENSIONS, Picture
+from fishnet.images.decoding import EXTENSIONS, ImageLike
 from fishnet.images.remote import is_address
 from fishnet.images.scanning import find_pictures
 from fishnet.images.video import VIDEOS, frame_name, frames, is_video
@@ -21,7 +21,7 @@ class Tensor(Protocol):
         """The tensor without its history."""
 
 
-Source = str | Path | Picture | bytes | BinaryIO | Tensor
+Source = str | Path | ImageLike | bytes | BinaryIO | Tensor
 """One image: see :meth:`fishnet.prediction.predictor.Predictor.predict`."""
 
 

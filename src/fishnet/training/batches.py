@@ -127,12 +127,12 @@ def shown(
     sets = task.open_data(data, recipe.channels, recipe)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    pictures, classes = sets[split], sets["train"].classes
+    dataset, classes = sets[split], sets["train"].classes
     preprocess = preprocess_of(task, recipe, sets["train"])
     train = split == "train"
-    recipe = recipe.replace({"batch_size": min(count, len(pictures)), "workers": 0})
+    recipe = recipe.replace({"batch_size": min(count, len(dataset)), "workers": 0})
     transform = task.train_transform(recipe, preprocess) if train else task.eval_transform(preprocess)
-    batch = next(iter(loader(pictures, transform, recipe, preprocess, shuffle=True)))
+    batch = next(iter(loader(dataset, transform, recipe, preprocess, shuffle=True)))
     if not batch.indices:
         raise InputError(f"{data}: no picture of {split} could be read; first: {batch.broken[0]}")
     for line in batch.broken:

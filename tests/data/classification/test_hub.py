@@ -53,8 +53,8 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert (train.classes, list(train.labels)) == (Classes.of(CLASSES), [0] * 4 + [1] * 4 + [2] * 4)
     assert sets["val"].classes == train.classes
     assert (train.key(5), train.source(5)) == ("green/1.png", f"hfds/{data}/train[5]")
-    image, label = train.read(5)
-    assert image.tobytes() == picture("green", 101).tobytes()  # type: ignore[union-attr]
+    decoded, label = train.read(5)
+    assert decoded.tobytes() == picture("green", 101).tobytes()  # type: ignore[union-attr]
     assert label == 1
     assert list(opened(data, whole=False)) == ["train", "val", "test"]
 

@@ -72,8 +72,8 @@ def test_parts_by_name(shards: Path) -> None:
     assert train.key(7) == "colours-train-0001.tar/0007.png"
     assert train.source(7) == f"{shards / 'colours-train-0001.tar'}: 0007.png"
     for i in range(12):
-        image, label = train.read(i)
-        assert image.tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+        decoded, label = train.read(i)
+        assert decoded.tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
         assert label == i % 3
     assert list(opened(shards, whole=False)) == ["train", "val"]
 

@@ -276,13 +276,13 @@ def paths(_: Path) -> list[object]:
     return list(NAMES)
 
 
-@pytest.mark.parametrize("images", [paths, structs, bare, linked])
-def test_parquet(images: Callable[[Path], list[object]], pictures: Path) -> None:
-    data = parquet(pictures, {"label": COLOURS, "image": images(pictures), "size": [1, 2, 3, 4]})
+@pytest.mark.parametrize("column", [paths, structs, bare, linked])
+def test_parquet(column: Callable[[Path], list[object]], pictures: Path) -> None:
+    data = parquet(pictures, {"label": COLOURS, "image": column(pictures), "size": [1, 2, 3, 4]})
     found = opened(data)["all"]
     assert (found.classes.names, found.labels) == (CLASSES, [2, 1, 2, 0])
-    assert found.key(1) == ("1" if images is bare else "green/1.png")
-    assert found.source(1) == (str(pictures / "green/1.png") if images is paths else f"{data} row 1")
+    assert found.key(1) == ("1" if column is bare else "green/1.png")
+    assert found.source(1) == (str(pictures / "green/1.png") if column is paths else f"{data} row 1")
     expected = opened(written(pictures, ROWS))["all"]
     copied = pickle.loads(pickle.dumps(found))  # how a set reaches a worker that is not forked
     for i in range(4):
@@ -326,8 +326,8 @@ def test_bad_parquet(columns: Columns, words: tuple[str, ...], pictures: Path) -
 
 
 def test_pictures_that_are_not_in_parquet_after_all(pictures: Path) -> None:
-    images = [*structs(pictures)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
-    found = opened(parquet(pictures, {"image": images, "label": COLOURS}))["all"]
+    column = [*structs(pictures)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
+    found = opened(parquet(pictures, {"image": column, "label": COLOURS}))["all"]
     with pytest.raises(InputError, match=r"data\.parquet row 2: no picture"):
         found.read(2)
     with pytest.raises(InputError, match=r"data\.parquet row 3: not a picture"):

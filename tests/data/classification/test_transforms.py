@@ -14,7 +14,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
 from fishnet.data.classification.transforms import EvalTransform, Lighting, Normalise, TrainTransform
 from fishnet.errors import InputError
-from fishnet.images.decoding import Picture
+from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
 from tests.makers import picture
 
@@ -94,14 +94,14 @@ def test_erasing_leaves_what_is_zero_to_the_network() -> None:
 
 
 def test_a_larger_magnitude_changes_more() -> None:
-    image = picture("blue", 1, (60, 60))
+    decoded = picture("blue", 1, (60, 60))
 
     def moved(magnitude: int) -> float:
         torch.manual_seed(0)
         options = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": 0.0}
-        plain = TrainTransform(Preprocess((60, 60)), **options)(image, 0)[0].float()
+        plain = TrainTransform(Preprocess((60, 60)), **options)(decoded, 0)[0].float()
         strong = TrainTransform(Preprocess((60, 60)), **options, rand_augment_ops=1, rand_augment_magnitude=magnitude)
-        return float(np.mean([(strong(image, 0)[0] - plain).abs().mean() for _ in range(60)]))
+        return float(np.mean([(strong(decoded, 0)[0] - plain).abs().mean() for _ in range(60)]))
 
     assert moved(2) < moved(9) < moved(28)
 
@@ -142,7 +142,7 @@ class Constant(PictureSet):
     def __len__(self) -> int:
         return 4
 
-    def read(self, index: int) -> tuple[Picture, int]:
+    def read(self, index: int) -> tuple[ImageLike, int]:
         return Image.new("RGB", (30, 20), (10 * index, 100, 200)), index % 2
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:

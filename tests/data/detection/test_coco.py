@@ -397,8 +397,8 @@ def test_memory(masks: bool, share: float, tmp_path: Path) -> None:
         "print(peak() - before, len(table.pictures))"
     )
     done = subprocess.run([sys.executable, "-c", program, path], check=True, capture_output=True, text=True)
-    peak, pictures = map(int, done.stdout.split())
-    assert pictures == number // 7 + 1
+    peak, photos = map(int, done.stdout.split())
+    assert photos == number // 7 + 1
     assert peak < share * path.stat().st_size
 
 

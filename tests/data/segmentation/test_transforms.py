@@ -15,7 +15,7 @@ from fishnet.data.decode import to_tensor
 from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelSet, PixelTarget
 from fishnet.data.segmentation.transforms import TRIES, PixelEvalTransform, PixelTrainTransform
 from fishnet.errors import InputError
-from fishnet.images.decoding import Picture
+from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
 
 SEEDS = 30
@@ -307,7 +307,7 @@ class Coded(PixelSet):
     def encoded(self, index: int) -> bytes:
         raise NotImplementedError
 
-    def read(self, index: int) -> tuple[Picture, LabelMap]:
+    def read(self, index: int) -> tuple[ImageLike, LabelMap]:
         if self.entries[index] in self.broken:
             raise InputError(f"{self.source(index)}: broken picture")
         return coded((80 + 10 * index, 100), self.entries[index])

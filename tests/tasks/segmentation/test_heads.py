@@ -170,21 +170,21 @@ class TestHead:
 
     def test_padding_is_of_zeros_right_and_below(self, head: str) -> None:
         model = build(head)
-        picture = images(1, (70, 90))
-        by_hand = scored(model, F.pad(picture, (0, 6, 0, 26)))
+        photo = images(1, (70, 90))
+        by_hand = scored(model, F.pad(photo, (0, 6, 0, 26)))
         assert by_hand.shape[-2:] == (96, 96)
-        assert torch.equal(scored(model, picture), by_hand[..., :70, :90])
+        assert torch.equal(scored(model, photo), by_hand[..., :70, :90])
 
     def test_overfits_two_pictures(self, head: str) -> None:
         """Some steps on two pictures lower the loss by far: gradients point where they should."""
         model = build(head, spec=replace(SMALL, auxiliary=False)).train()
         blocks = np.kron(np.random.default_rng(0).integers(0, 3, (2, 4, 4)), np.ones((16, 16))).astype(np.uint8)
         wanted = [PixelTarget(torch.from_numpy(one)) for one in blocks]
-        pictures = F.one_hot(torch.from_numpy(blocks).long(), 3).permute(0, 3, 1, 2).float() + 0.1 * images(2, (64, 64))
+        inputs = F.one_hot(torch.from_numpy(blocks).long(), 3).permute(0, 3, 1, 2).float() + 0.1 * images(2, (64, 64))
         criterion, losses = PixelLoss({"cross-entropy": 1.0}), []
         optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
         for _ in range(30):
-            loss = total(criterion(model(pictures, wanted), wanted))
+            loss = total(criterion(model(inputs, wanted), wanted))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from fishnet.data.decode import to_tensor
 from fishnet.errors import InputError
-from fishnet.images.decoding import Picture
+from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
 
 
@@ -77,7 +77,7 @@ class TrainTransform:
             steps.append(v2.RandomErasing(erase, value=mean_colour, inplace=True))
         self.steps = v2.Compose(steps) if steps else None
 
-    def __call__(self, image: Picture | Tensor, target: Any) -> tuple[Tensor, Any]:
+    def __call__(self, image: ImageLike | Tensor, target: Any) -> tuple[Tensor, Any]:
         """A picture, or a tensor of shape (channels, height, width), to one of (channels, *size); and the target.
 
         The result has the picture's number type: uint8, or float32 for arrays of floats.
@@ -100,7 +100,7 @@ class EvalTransform:
     def __init__(self, preprocess: Preprocess) -> None:
         self.preprocess = preprocess
 
-    def __call__(self, image: Picture, target: Any) -> tuple[Tensor, Any]:
+    def __call__(self, image: ImageLike, target: Any) -> tuple[Tensor, Any]:
         """A tensor of shape (channels, *size), uint8 or, for arrays of floats, float32; and the target."""
         return torch.from_numpy(self.preprocess.pixels(image)), target
 

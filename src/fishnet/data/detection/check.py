@@ -64,8 +64,8 @@ def check_regions(
         progress: called with images done and in all.
     """
     check = check_all(parts, _InspectedRegions, _Gathered, problems, workers, progress)
-    images = {split: part.pictures_per_class for split, part in check.parts.items()}
-    return replace(check, findings=tuple(in_order((*check.findings, *untrained(images)))))
+    image_counts = {split: part.pictures_per_class for split, part in check.parts.items()}
+    return replace(check, findings=tuple(in_order((*check.findings, *untrained(image_counts)))))
 
 
 class _Gathered:
@@ -77,7 +77,7 @@ class _Gathered:
         self.split, self.pictures = split, pictures
         self.findings: list[Finding] = []
         self.objects: Counter[int] = Counter()
-        self.images: Counter[int] = Counter()
+        self.image_counts: Counter[int] = Counter()
         self.sizes: Counter[str] = Counter()
         self.crowds = self.empty = 0
 
@@ -91,7 +91,7 @@ class _Gathered:
         single = objects.take(~objects.crowd)
         self.crowds += len(objects) - len(single)
         self.objects.update(single.labels.tolist())
-        self.images.update(set(single.labels.tolist()))
+        self.image_counts.update(set(single.labels.tolist()))
         self.sizes.update(_size_of(area) for area in single.areas.tolist())
         source = self.pictures.source(index)
         if not len(objects):
@@ -115,7 +115,7 @@ class _Gathered:
             crowds=self.crowds,
             by_size={name: self.sizes[name] for name in SIZES},
             objects_per_class={name: self.objects[i] for i, name in enumerate(names)},
-            pictures_per_class={name: self.images[i] for i, name in enumerate(names)},
+            pictures_per_class={name: self.image_counts[i] for i, name in enumerate(names)},
             without_objects=self.empty,
             **tally.fields(),
         )

@@ -220,8 +220,8 @@ class CocoTable:
             self._note("mask-box-differs", f"{what} (line {self._line[first]})", count)
         categories = np.asarray(self._category)
         places = np.array([self._picture_of.get(image, -1) for image in self._named], np.int64)
-        picture = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
-        bad = picture < 0
+        image_index = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
+        bad = image_index < 0
         images = list(self._named)
         for row in np.flatnonzero(bad).tolist():
             self._wrong(row, f"image_id {images[self._image[row]]!r} is in no entry of images")
@@ -233,14 +233,14 @@ class CocoTable:
             own = next((text for text, number in self._ids.items() if number == self._id[row]), self._id[row])
             self._wrong(row, f"id {own} belongs to {taken} already")
         bad |= ~known
-        for row in self._misfits(picture):
+        for row in self._misfits(image_index):
             height, width = self._sides[2 * row], self._sides[2 * row + 1]
-            stated = self.pictures[picture[row]].size
+            stated = self.pictures[image_index[row]].size
             self._wrong(row, f"a mask of {width}x{height} px in a picture of {stated[1]}x{stated[0]}")
             bad[row] = True
-        order = np.argsort(picture, kind="stable")
+        order = np.argsort(image_index, kind="stable")
         self._order = order[~bad[order]]
-        counts = np.bincount(picture[self._order], minlength=len(self.pictures))
+        counts = np.bincount(image_index[self._order], minlength=len(self.pictures))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
         del self._id, self._ids, self._image, self._named, self._picture_of  # what only this needed
         used = set(categories[self._order].tolist())

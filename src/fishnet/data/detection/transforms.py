@@ -12,7 +12,7 @@ from fishnet.data.decode import to_tensor
 from fishnet.data.detection.base import RegionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.views import RegionView
-from fishnet.images.decoding import Picture, size_of
+from fishnet.images.decoding import ImageLike, size_of
 from fishnet.images.preprocess import Preprocess, padded
 
 SMALLEST_CROP = 0.3  # of either side of the picture
@@ -71,7 +71,7 @@ class RegionTrainTransform(WholePictures):
         return torch.randint(length, (3,)).tolist() if happens(self.mosaic) else []
 
     def __call__(
-        self, image: Picture | Tensor, objects: Objects, *others: tuple[Picture | Tensor, Objects]
+        self, image: ImageLike | Tensor, objects: Objects, *others: tuple[ImageLike | Tensor, Objects]
     ) -> tuple[Tensor, RegionTarget]:
         """A picture and its objects; with three others, a mosaic of all four.
 
@@ -85,9 +85,9 @@ class RegionTrainTransform(WholePictures):
             (channels, height, width), of the picture's number type, channels last in memory; and the objects in its
             px, with masks of its size.
         """
-        pictures = [(_as_tensor(picture), found) for picture, found in ((image, objects), *others)]
+        pictures = [(_as_tensor(pixels), found) for pixels, found in ((image, objects), *others)]
         views = self._four(pictures) if others else [self._single(*pictures[0])]
-        page = self.page([picture for picture, _ in pictures], views)
+        page = self.page([pixels for pixels, _ in pictures], views)
         targets = [view.target(found, self.with_masks) for view, (_, found) in zip(views, pictures, strict=True)]
         return page, targets[0] if len(targets) == 1 else _together(targets)
 
@@ -138,7 +138,7 @@ class RegionEvalTransform:
         check_whole(preprocess)
         self.preprocess, self.with_masks = preprocess, with_masks
 
-    def __call__(self, image: Picture, objects: Objects) -> tuple[Tensor, RegionTarget]:
+    def __call__(self, image: ImageLike, objects: Objects) -> tuple[Tensor, RegionTarget]:
         """The very input that prediction makes of the picture, and all its objects in px of it.
 
         Returns:
@@ -164,7 +164,7 @@ def _size(window: Window) -> tuple[int, int]:
     return window[3] - window[1], window[2] - window[0]
 
 
-def _as_tensor(image: Picture | Tensor) -> Tensor:
+def _as_tensor(image: ImageLike | Tensor) -> Tensor:
     return image if isinstance(image, Tensor) else to_tensor(image)
 
 

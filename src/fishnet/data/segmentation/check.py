@@ -74,8 +74,8 @@ def check_pixels(
         progress: called with images done and in all.
     """
     check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
-    images = {split: part.pictures_per_class for split, part in check.parts.items()}
-    findings = (*check.findings, *untrained(images), *_never_drawn(next(iter(parts.values())), check.parts))
+    image_counts = {split: part.pictures_per_class for split, part in check.parts.items()}
+    findings = (*check.findings, *untrained(image_counts), *_never_drawn(next(iter(parts.values())), check.parts))
     return replace(check, findings=tuple(in_order(findings)))
 
 
@@ -95,7 +95,7 @@ class _Gathered:
         self.split, self.pictures = split, pictures
         self.findings: list[Finding] = []
         self.counts = np.zeros(IGNORE + 1, np.int64)
-        self.images = np.zeros(IGNORE + 1, np.int64)
+        self.image_counts = np.zeros(IGNORE + 1, np.int64)
         self.unnamed: Counter[str] = Counter()
         self.masks: dict[str, list[str]] = {}
         self.all_ignored = 0
@@ -108,7 +108,7 @@ class _Gathered:
                 self._say("mask-unreadable", mask, place)
             return
         self.counts += mask.counts
-        self.images += mask.counts > 0
+        self.image_counts += mask.counts > 0
         self.unnamed.update(mask.unnamed)
         for value in mask.unnamed:
             self.masks.setdefault(value, []).append(place)
@@ -130,7 +130,7 @@ class _Gathered:
             pixels=int(self.counts.sum()),
             ignored=int(self.counts[IGNORE]) - self.unnamed.total(),
             pixels_per_class={name: int(self.counts[i]) for i, name in enumerate(names)},
-            pictures_per_class={name: int(self.images[i]) for i, name in enumerate(names)},
+            pictures_per_class={name: int(self.image_counts[i]) for i, name in enumerate(names)},
             all_ignored=self.all_ignored,
             **tally.fields(),
         )

@@ -11,7 +11,7 @@ from fishnet.data.crops import Window, fitting
 from fishnet.data.decode import to_tensor
 from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelTarget
 from fishnet.data.views import View
-from fishnet.images.decoding import Picture
+from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess, padded
 
 TRIES = 10  # crops that are drawn until one is of more than one class
@@ -53,7 +53,7 @@ class PixelTrainTransform(WholePictures):
         super().__init__(preprocess, flip=flip, flip_vertical=flip_vertical, jitter=jitter, photometric=photometric)
         self.side, self.single_class = padded(crop_size), single_class
 
-    def __call__(self, image: Picture | Tensor, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
+    def __call__(self, image: ImageLike | Tensor, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
         """A picture and its label map, of one size.
 
         Args:
@@ -63,9 +63,9 @@ class PixelTrainTransform(WholePictures):
         Returns:
             (channels, side, side), of the picture's number type, channels last in memory; and its label map.
         """
-        picture = image if isinstance(image, Tensor) else to_tensor(image)
+        pixels = image if isinstance(image, Tensor) else to_tensor(image)
         view = self._view(labels)
-        return self.page([picture], [view]), PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)))
+        return self.page([pixels], [view]), PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)))
 
     def _view(self, labels: LabelMap) -> View:
         whole: Window = (0, 0, labels.shape[1], labels.shape[0])
@@ -93,7 +93,7 @@ class PixelEvalTransform:
         check_whole(preprocess)
         self.preprocess = preprocess
 
-    def __call__(self, image: Picture, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
+    def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
         """The very input that prediction makes of the picture, and its label map in px of it.
 
         Returns:
