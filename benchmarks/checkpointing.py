@@ -3,7 +3,7 @@
     python benchmarks/checkpointing.py                    # every row of the table
     python benchmarks/checkpointing.py --only fishnet_nano --batch 8 --steps 9
 
-Each row is a process of its own, on the CPU: float32, random pictures, cross-entropy, SGD with momentum. Kept: bytes of
+Each row is a process of its own, on the CPU: float32, random images, cross-entropy, SGD with momentum. Kept: bytes of
 the distinct storages saved for the backward pass, without parameters. Peak: the process's largest resident memory over
 all steps (ru_maxrss), which also holds Python, torch, the weights, their gradients and momenta, and what the backward
 pass computes again; "before the steps" is the same with the network made and nothing run. Time: the median step.

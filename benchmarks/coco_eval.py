@@ -1,6 +1,6 @@
 """COCO evaluation: the time of pycocotools against ours, on simulated detections of COCO's counts.
 
-python benchmarks/coco_eval.py [--pictures 5000] [--mask-pictures 500] [--rounds 3]
+python benchmarks/coco_eval.py [--images 5000] [--mask-images 500] [--rounds 3]
 """
 
 import argparse
@@ -23,12 +23,12 @@ from pycocotools.cocoeval import COCOeval
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.objects import Objects, encoded
 from fishnet.images.rle import runs
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.tasks.detection.metrics import Compared, Kind, coco_table, table_of
 
 CLASSES, SIZE = 80, (480, 640)  # COCO's classes and its commonest size
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-Pictures = tuple[list[Objects], list[Detections], Classes]
+Images = tuple[list[Objects], list[Detections], Classes]
 
 
 def boxes_of(random: np.random.Generator, count: int) -> NDArray[Any]:
@@ -38,15 +38,15 @@ def boxes_of(random: np.random.Generator, count: int) -> NDArray[Any]:
     return np.concatenate([low, (low + sides).clip(max=SIZE[::-1])], 1)
 
 
-def disc(box: NDArray[Any]) -> Cutout:
+def disc(box: NDArray[Any]) -> CroppedMask:
     """An ellipse over a box."""
     left, top, right, bottom = (int(value) for value in (*np.floor(box[:2]), *np.ceil(box[2:])))
     y, x = np.mgrid[-1 : 1 : (bottom - top) * 1j, -1 : 1 : (right - left) * 1j]
-    return Cutout(left, top, x**2 + y**2 <= 1)
+    return CroppedMask(left, top, x**2 + y**2 <= 1)
 
 
-def simulate(pictures: int, masks: bool, seed: int = 0) -> Pictures:
-    """Pictures with 7.3 objects in the mean and up to 100 detections: two near each object, of its class in five of six
+def simulate(images: int, masks: bool, seed: int = 0) -> Images:
+    """Images with 7.3 objects in the mean and up to 100 detections: two near each object, of its class in five of six
     cases, and the rest anywhere with low scores. Classes are unequal: the first has a tenth of all objects.
     """
     random = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def simulate(pictures: int, masks: bool, seed: int = 0) -> Pictures:
     shares = 1 / np.arange(1, CLASSES + 1) ** 0.8
     shares /= shares.sum()
     truths, found = [], []
-    for _ in range(pictures):
+    for _ in range(images):
         count = min(random.geometric(1 / 8.3) - 1, 60)
         boxes = boxes_of(random, count)
         labels = random.choice(CLASSES, count, p=shares)
@@ -71,7 +71,7 @@ def simulate(pictures: int, masks: bool, seed: int = 0) -> Pictures:
         scores = np.concatenate([random.beta(3, 2, len(near)), random.beta(1, 8, rest)])
         order = np.argsort(-scores)
         order = order[((all_boxes[:, 2:] - all_boxes[:, :2]) > 1).all(1)[order]][:100]
-        cutouts = tuple(disc(box) for box in all_boxes[order]) if masks else None
+        cropped_masks = tuple(disc(box) for box in all_boxes[order]) if masks else None
         found.append(
             Detections(
                 all_boxes[order].astype(np.float32),
@@ -79,20 +79,22 @@ def simulate(pictures: int, masks: bool, seed: int = 0) -> Pictures:
                 scores[order].astype(np.float32),
                 classes,
                 SIZE,
-                cutouts,
+                cropped_masks,
             )
         )
     return truths, found, classes
 
 
 def _shape(box: NDArray[Any]) -> dict[str, Any]:
-    cutout = disc(box)
-    return encoded({"size": list(SIZE), "counts": runs(cutout.bits, SIZE, cutout.top, cutout.left)}, SIZE)
+    cropped_mask = disc(box)
+    return encoded(
+        {"size": list(SIZE), "counts": runs(cropped_mask.bits, SIZE, cropped_mask.top, cropped_mask.left)}, SIZE
+    )
 
 
-def as_files(pictures: Pictures, kind: Kind) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def as_files(images: Images, kind: Kind) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What COCO's files would hold, read: pycocotools is timed from there on, and spared the making of these rows."""
-    truths, found, classes = pictures
+    truths, found, classes = images
     image_rows, annotations, results = [], [], []
     for i, (truth, it) in enumerate(zip(truths, found, strict=True), 1):
         image_rows.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
@@ -103,9 +105,12 @@ def as_files(pictures: Pictures, kind: Kind) -> tuple[dict[str, Any], list[dict[
         for j in range(len(it.boxes)):
             row = {"image_id": i, "category_id": int(it.labels[j]) + 1, "score": float(it.scores[j])}
             if kind == "mask":
-                assert it.cutouts is not None
-                cutout = it.cutouts[j]
-                shape = {"size": list(SIZE), "counts": runs(cutout.bits, SIZE, cutout.top, cutout.left)}
+                assert it.cropped_masks is not None
+                cropped_mask = it.cropped_masks[j]
+                shape = {
+                    "size": list(SIZE),
+                    "counts": runs(cropped_mask.bits, SIZE, cropped_mask.top, cropped_mask.left),
+                }
                 results.append(row | {"segmentation": encoded(shape, SIZE)})
             else:
                 results.append(row | {"bbox": _xywh(it.boxes[j])})
@@ -138,12 +143,12 @@ def timed(call: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]
 
 def compare(kind: Kind, count: int, rounds: int) -> str:
     """One row of the table."""
-    pictures = simulate(count, kind == "mask")
-    truths, results = as_files(pictures, kind)
-    measure = partial(coco_table, *pictures, kind)
+    images = simulate(count, kind == "mask")
+    truths, results = as_files(images, kind)
+    measure = partial(coco_table, *images, kind)
     if kind == "mask":  # from run lengths on, as pycocotools
-        pairs = [Compared.of(truth, found, masks=True) for truth, found in zip(*pictures[:2], strict=True)]
-        measure = partial(table_of, pairs, pictures[2], kind)
+        pairs = [Compared.of(truth, found, masks=True) for truth, found in zip(*images[:2], strict=True)]
+        measure = partial(table_of, pairs, images[2], kind)
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
         rows = [dict(row) for row in results]  # it writes into them
@@ -154,7 +159,7 @@ def compare(kind: Kind, count: int, rounds: int) -> str:
     theirs, ours = (statistics.median(column) for column in zip(*times, strict=True))
     least = min(them / us for them, us in times)
     off = max(abs(values[name] - value) for name, value in expected.items())
-    objects, detections = sum(map(len, pictures[0])), sum(map(len, pictures[1]))
+    objects, detections = sum(map(len, images[0])), sum(map(len, images[1]))
     return (
         f"| {kind} | {count:,} | {objects:,} | {detections:,} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} "
         f"| {least:.1f} | {off:.0e} | {100 * values['AP']:.2f} |"
@@ -163,15 +168,15 @@ def compare(kind: Kind, count: int, rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--mask-pictures", type=int, default=500)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--mask-images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     before = os.getloadavg()[0]
-    print("| compared by | pictures | objects | detections | pycocotools, s | ours, s | times faster, of medians "
+    print("| compared by | images | objects | detections | pycocotools, s | ours, s | times faster, of medians "
           "| least of a round | largest difference | AP, % |")  # fmt: skip
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for kind, count in (("box", options.pictures), ("mask", options.mask_pictures)):
+    for kind, count in (("box", options.images), ("mask", options.mask_images)):
         if count:
             print(compare(kind, count, options.rounds), flush=True)  # type: ignore[arg-type]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in

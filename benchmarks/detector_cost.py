@@ -3,7 +3,7 @@
     python benchmarks/detector_cost.py
     python benchmarks/detector_cost.py --rounds 9 --size 640
 
-One picture of 640 x 640 px a step, float32, the published head for both (FPN of 256 channels, 1,000 proposals, 512 of
+One image of 640 x 640 px a step, float32, the published head for both (FPN of 256 channels, 1,000 proposals, 512 of
 them learnt from, 91 outputs, no norms in FPN and heads; every layer of the trunk is trained, with ordinary batch norms,
 as torchvision builds it without weights). Random weights: what is computed does not depend on them, but for how many
 boxes are found, so both are asked for their 100 best whatever their scores. A training step has 8 objects with masks,
@@ -40,7 +40,7 @@ def build(name: str, size: int) -> Any:
     from fishnet.tasks.model import Model, ModelSpec
 
     classes = Classes.of(map(str, range(CLASSES)))
-    args = DetectorSpec(norm="none", floor=0.0).to_dict()
+    args = DetectorSpec(norm="none", score_threshold=0.0).to_dict()
     return Model.build(ModelSpec.single("instances", "fishnet99", classes, head="mask-rcnn", head_args=args))
 
 
@@ -62,9 +62,9 @@ def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]
         images: Any = [image[0]]
         targets: Any = [{"boxes": boxes, "labels": labels + 1, "masks": masks}]
     else:
-        from fishnet.data.detection.base import RegionTarget
+        from fishnet.data.detection.base import DetectionTarget
 
-        images, targets = image, {"instances": [RegionTarget(boxes, labels, labels < 0, masks)]}
+        images, targets = image, {"instances": [DetectionTarget(boxes, labels, labels < 0, masks)]}
     model.train(mode == "train")
     optimizer = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), 1e-5, momentum=0.9)
 
@@ -83,7 +83,7 @@ def step_of(name: str, mode: str, size: int, threads: int) -> Callable[[], None]
 
 
 def counted(name: str, size: int) -> tuple[float, float]:
-    """Parameters in millions, and GMACs of one picture."""
+    """Parameters in millions, and GMACs of one image."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -4,7 +4,7 @@
     python benchmarks/detector_parts.py --recipe coco-modern --size 1024 1024
 
 A training step's forward pass has the recipe's ``samples`` in the box head and at most a quarter of them in the mask
-head; in use these are ``proposals`` and ``detections``. Sides are padded to multiples of 32, as pictures are.
+head; in use these are ``proposals`` and ``detections``. Sides are padded to multiples of 32, as images are.
 """
 
 import argparse
@@ -43,17 +43,17 @@ def row(backbone: str, recipe: Recipe, height: int, width: int) -> str:
     classes = Classes.of(f"class {i}" for i in range(CLASSES))
     model = Model.build(ModelSpec.single("instances", backbone, classes, head_args=head.to_dict())).to("meta").eval()
     _, detector = model.only_head
-    picture, heads = zeros(1, recipe.channels, padded(height), padded(width)), detector.roi_heads
+    image, heads = zeros(1, recipe.channels, padded(height), padded(width)), detector.roi_heads
 
     def upto_proposals() -> None:
-        maps = detector.pyramid(model.features(picture))
+        maps = detector.pyramid(model.features(image))
         detector.rpn.head(list(maps.values()))
 
-    trunk, first = macs(lambda: model.features(picture)), macs(upto_proposals)
+    trunk, first = macs(lambda: model.features(image)), macs(upto_proposals)
     box = macs(lambda: heads.box_predictor(heads.box_head(zeros(100, head.width, 7, 7)))) / 100
     mask = macs(lambda: heads.mask_predictor(heads.mask_head(zeros(100, head.width, 14, 14)))) / 100
-    training = first + recipe.samples * box + recipe.samples // 4 * mask
-    use = first + recipe.proposals * box + recipe.detections * mask
+    training = first + recipe.roi_samples * box + recipe.roi_samples // 4 * mask
+    use = first + recipe.proposals * box + recipe.max_detections * mask
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     cells = [f"{parameters:.2f}", *(f"{value:.1f}" for value in (trunk, first - trunk, training, use))]
     return f"| {backbone} | {' | '.join(cells)} |"
@@ -70,7 +70,7 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for backbone in args.backbones:
         print(row(backbone, recipe, *args.size), flush=True)
-    print(f"\nmask-rcnn of {args.recipe}, {CLASSES} classes, one picture of {args.size[0]} x {args.size[1]} px")
+    print(f"\nmask-rcnn of {args.recipe}, {CLASSES} classes, one image of {args.size[0]} x {args.size[1]} px")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/first_result.py
     python benchmarks/first_result.py --model resnet18 --task segment --runs 11
 
-A process imports fishnet, loads the model and predicts one picture of the training's size; the time is wall time from
+A process imports fishnet, loads the model and predicts one image of the training's size; the time is wall time from
 its start until it says so. The ways take turns, after warm-ups that fill the file cache and write the byte code. The
 first row is the bare interpreter with numpy: what the others take above it is the engine's and ours. The last columns
 say where the time goes, as the process itself sees it. Weights are random: they do not matter to time.
@@ -28,15 +28,15 @@ import json, sys, time
 start = time.perf_counter()
 import fishnet
 import numpy as np
-picture = np.random.default_rng(0).integers(0, 256, ({height}, {width}, 3), dtype=np.uint8)
+image = np.random.default_rng(0).integers(0, 256, ({height}, {width}, 3), dtype=np.uint8)
 predictor = fishnet.load({path!r}, "cpu")
 loaded = time.perf_counter()
-predictor.predict(picture)
+predictor.predict(image)
 done = time.perf_counter()
 print("done", flush=True)
 assert ("torch" in sys.modules) == {torch!r}
 second = time.perf_counter()
-predictor.predict(picture)
+predictor.predict(image)
 print(json.dumps({{"load": loaded - start, "first": done - loaded, "second": time.perf_counter() - second}}))
 """
 

@@ -1,9 +1,9 @@
-"""Time and memory of a label map of a huge picture, from the file to masks and overlay.
+"""Time and memory of a label map of a huge image, from the file to masks and overlay.
 
     python benchmarks/huge.py
     python benchmarks/huge.py --side 4000 --tile 1024 --tta
 
-A made-up RGB picture of ``--side`` px square goes through ``fishnet predict --tile T --out DIR --overlay`` in a process
+A made-up RGB image of ``--side`` px square goes through ``fishnet predict --tile T --out DIR --overlay`` in a process
 of its own, with a segmenter of random weights (fishnet_nano, head body, width 64, 7 classes): neither time nor memory
 depends on these. Peak memory is the largest resident set of that process. Exits with 1 where that is above ``--most``.
 """
@@ -25,7 +25,7 @@ from PIL import Image
 KINDS = ("ground", "grass", "tree", "roof", "road", "car", "water")
 
 
-def make_picture(path: Path, side: int) -> None:
+def make_image(path: Path, side: int) -> None:
     """Soft patches of colour with fine noise."""
     rng = np.random.default_rng(0)
     patches = Image.fromarray(rng.integers(40, 200, (40, 40, 3), dtype=np.uint8)).resize((side, side))
@@ -57,14 +57,14 @@ def make_bundle(folder: Path, size: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--side", type=int, default=10_000, help="of the picture, px")
+    parser.add_argument("--side", type=int, default=10_000, help="of the image, px")
     parser.add_argument("--tile", type=int, default=512, help="px; 0: none, the bundle's own way")
     parser.add_argument("--tta", action="store_true")
     parser.add_argument("--most", type=float, default=3.0, help="GiB")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        make_picture(place / "huge.png", args.side)
+        make_image(place / "huge.png", args.side)
         make_bundle(place / "bundle", args.tile or 512)
         words = ["predict", place / "bundle", place / "huge.png", "--out", place / "out", "--overlay"]
         words += (["--tile", args.tile] if args.tile else []) + (["--tta"] if args.tta else [])

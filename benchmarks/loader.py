@@ -1,11 +1,11 @@
-"""From JPEG files to normalised, augmented batches, on one core: the pipeline of 2018 against this package's.
+"""From JPEG files to normalized, augmented batches, on one core: the pipeline of 2018 against this package's.
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py
     OMP_NUM_THREADS=1 python benchmarks/loader.py --photos FOLDER --count 64 --rounds 5
 
 The pipeline of 2018 works on an image at a time: PIL decodes, then come torchvision's first transforms:
 RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions:
-``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalise`` with ``Lighting``. Both read
+``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalize`` with ``Lighting``. Both read
 the same files through torch's DataLoader, each in one process and one thread, in turns: a round is one pass over all
 files by the one while the other waits.
 
@@ -13,7 +13,7 @@ Rates are images per second of processor time, which is what one core gives and 
 the last column is by the wall clock. The files are in the page cache.
 
 The files are 500 x 375 px, made by this script with Pillow: from photos (BCCD where it is at hand, or any folder), and
-textures with a spectrum of 1 / frequency, as that of natural pictures, whose files are four times as large.
+textures with a spectrum of 1 / frequency, as that of natural images, whose files are four times as large.
 """
 
 import argparse
@@ -38,9 +38,9 @@ from torchvision import transforms
 
 from fishnet.data.base import EpochSampler, Seeded, collate
 from fishnet.data.classification.folder import ImageFolder
-from fishnet.data.classification.transforms import Lighting, Normalise, TrainTransform
+from fishnet.data.classification.transforms import Lighting, Normalize, TrainTransform
 from fishnet.images.preprocess import Preprocess
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 SHARED = Path(os.environ.get("FISHNET_SHARED") or Path(__file__).parents[2] / "shared")
 BCCD = SHARED / "data" / "bccd" / "BCCD" / "JPEGImages"
@@ -64,12 +64,12 @@ def make_files(folder: Path, sources: list[Path], count: int, quality: int) -> i
     for i in range(count):
         if sources:
             with Image.open(sources[i % len(sources)]) as photo:
-                picture = photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+                image = photo.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
         else:
-            picture = texture(i)
+            image = texture(i)
         place = folder / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
-        picture.save(place / f"{i:04d}.jpg", quality=quality)
+        image.save(place / f"{i:04d}.jpg", quality=quality)
     return sum(path.stat().st_size for path in folder.rglob("*.jpg")) // count
 
 
@@ -87,10 +87,10 @@ class Lighting2018:
 
 
 class Folder2018(Dataset[tuple[Tensor, int]]):
-    """Pictures decoded by PIL and transformed one by one."""
+    """Images decoded by PIL and transformed one by one."""
 
     def __init__(self, folder: Path, preprocess: Preprocess) -> None:
-        self.paths = find_pictures(folder)
+        self.paths = find_images(folder)
         self.transform = transforms.Compose(
             [
                 transforms.RandomResizedCrop(SIZE, SCALE, RATIO),
@@ -111,7 +111,7 @@ class Folder2018(Dataset[tuple[Tensor, int]]):
 
 
 def run_2018(folder: Path, batch_size: int) -> Callable[[int], int]:
-    """A function that reads all files once, for an epoch's number, and gives how many pictures came out."""
+    """A function that reads all files once, for an epoch's number, and gives how many images came out."""
     loader = DataLoader(Folder2018(folder, Preprocess((SIZE, SIZE))), batch_size, shuffle=True)
     return lambda epoch: sum(len(images) for images, _ in loader)
 
@@ -120,14 +120,14 @@ def run_ours(folder: Path, batch_size: int) -> Callable[[int], int]:
     """The same by this package."""
     preprocess = Preprocess((SIZE, SIZE))
     transform = TrainTransform(preprocess, crop_scale=SCALE, crop_ratio=RATIO, flip=0.5)
-    pictures = ImageFolder(folder)
-    sampler = EpochSampler(len(pictures), shuffle=True)
-    loader = DataLoader(Seeded(pictures, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
-    normalise, lighting = Normalise(preprocess), Lighting(0.1)
+    images = ImageFolder(folder)
+    sampler = EpochSampler(len(images), shuffle=True)
+    loader = DataLoader(Seeded(images, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
+    normalize, lighting = Normalize(preprocess), Lighting(0.1)
 
     def run(epoch: int) -> int:
         sampler.set_epoch(epoch)
-        return sum(len(normalise(batch.images, lighting.draw(len(batch.images)))) for batch in loader)
+        return sum(len(normalize(batch.images, lighting.draw(len(batch.images)))) for batch in loader)
 
     return run
 
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    photos = find_pictures(args.photos) if args.photos.is_dir() else []
+    photos = find_images(args.photos) if args.photos.is_dir() else []
     kinds = {"photos": photos, "textures": []} if photos else {"textures": []}
     before = os.getloadavg()[0]
     print("| files | mean size, kB | pipeline | minimum | median | maximum | ratio of medians | wall clock, median |")

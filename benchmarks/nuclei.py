@@ -1,4 +1,4 @@
-"""Nuclei: stardist's example picture, cut into quadrants, as a data set; and what Otsu's threshold makes of it.
+"""Nuclei: stardist's example image, cut into quadrants, as a data set; and what Otsu's threshold makes of it.
 
     pip install --no-deps stardist==0.9.2        # its files are read where they lie, nothing of it is imported
     python benchmarks/nuclei.py write nuclei     # nuclei/{train,val,test}/{images,masks}/*.tif, masks with numbers
@@ -6,7 +6,7 @@
     python benchmarks/nuclei.py otsu nuclei
     python benchmarks/nuclei.py foreground nuclei3 predictions/masks
 
-The picture has 512 x 512 px (16 bits a pixel, values 0 to 235) and 125 nuclei, numbered in its mask. Three quadrants
+The image has 512 x 512 px (16 bits a pixel, values 0 to 235) and 125 nuclei, numbered in its mask. Three quadrants
 are for training, the lower right one is held out for the test. With so little there is no fourth part to choose the
 epoch by: val is the training quadrants again, so the kept epoch is simply the one that knows them best.
 

@@ -22,25 +22,25 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from fishnet.cli import main
 from fishnet.training.history import read_history
-from tests.region_makers import KINDS, coco_folder, scenes
+from tests.detection_makers import KINDS, coco_folder, scenes
 
 FLAGS = (
     "--backbone", "fishnet_nano", "--workers", "0", "--device", "cpu", "--quiet",
 )  # fmt: skip
 DETECTOR = (
     "--size", "64", "--max-size", "96", "--batch-size", "4", "--fpn-channels", "32", "--box-width", "32",
-    "--proposals", "60", "--samples", "32", "--warmup-epochs", "0.5", "--ema", "0", "--lr", "0.001",
+    "--proposals", "60", "--roi-samples", "32", "--warmup-epochs", "0.5", "--ema", "0", "--lr", "0.001",
 )  # fmt: skip
 
 
 def cut_out(root: Path) -> Path:
-    """Every object of the scenes as a picture of its own, in a folder for each kind."""
+    """Every object of the scenes as an image of its own, in a folder for each kind."""
     for part, count in (("train", 120), ("val", 30)):
         for i, one in enumerate(scenes(part, count)):
             for n, (label, box) in enumerate(zip(one.labels.tolist(), one.boxes.tolist(), strict=True)):
                 place = root / part / KINDS[label] / f"{i}-{n}.png"
                 place.parent.mkdir(parents=True, exist_ok=True)
-                one.picture.crop(tuple(box)).save(place)
+                one.image.crop(tuple(box)).save(place)
     return root
 
 

@@ -1,4 +1,4 @@
-"""What each step gives FishNet-99 at 224 px, one picture, in one thread: processor time, in turns.
+"""What each step gives FishNet-99 at 224 px, one image, in one thread: processor time, in turns.
 
     python benchmarks/rewriting.py
     python benchmarks/rewriting.py --winograd

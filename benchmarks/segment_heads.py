@@ -6,7 +6,7 @@
 Every training has a process and a core of its own (one thread, as many at a time as there are cores), the recipe
 small-data and seed 0. How many epochs fit into the time is measured first, by trainings of one and of four epochs; the
 schedule of the learning rate then ends with the time. Measured on the test part by the bundle that validation chose.
-Images/s: one picture a step through the bundle, one thread, the models take turns. MACs are counted for one input of
+Images/s: one image a step through the bundle, one thread, the models take turns. MACs are counted for one input of
 192 x 224 px. A run that is repeated keeps the models that were done.
 """
 
@@ -94,7 +94,7 @@ def measured(data: Path, folder: Path, flags: list[str], minutes: float) -> dict
 
 
 def step_of(folder: str) -> Any:
-    """One picture through a bundle."""
+    """One image through a bundle."""
     import numpy as np
     import torch
 

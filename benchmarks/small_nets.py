@@ -3,7 +3,7 @@
     python benchmarks/small_nets.py                       # every row of the table, 3 epochs each
     python benchmarks/small_nets.py --only fishnet_nano --rate 0.4 --seed 1 --json nano.json
 
-Protocol: 60,000 training photos padded from 28 to 32 px and normalised; random flip, and with ``--padding`` a random
+Protocol: 60,000 training photos padded from 28 to 32 px and normalized; random flip, and with ``--padding`` a random
 crop; batches of 128; SGD with Nesterov momentum 0.9 and weight decay 5e-4 on all weights; torch's OneCycleLR; the last
 weights, not the best ones, are tested on all 10,000 test photos. One seed for weights, order and augmentation.
 MMACs at 32 px count the trained network (1 channel, 10 classes), GMACs at 224 px the same one for RGB and 1000 classes.
@@ -81,7 +81,7 @@ CANDIDATES: dict[str, Callable[..., nn.Module]] = {
 
 
 def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
-    """Photos (n, 1, 32, 32), normalised and padded with background, and labels (n,)."""
+    """Photos (n, 1, 32, 32), normalized and padded with background, and labels (n,)."""
     with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
         pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28).copy()
     with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:

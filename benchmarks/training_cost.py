@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py --layouts channels_last contiguous --rounds 5
 
-A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random pictures of 224 x 224 px. Each
+A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random images of 224 x 224 px. Each
 net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
 machine down for a while slows them all. The layout is channels last, the faster one for all three nets; ``--layouts``
 compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with Python, torch, weights,

@@ -33,7 +33,7 @@ def boxes_of(path: Path) -> NDArray[np.float64]:
 
 
 def write(folder: Path, name: str, photo: Image.Image, boxes: NDArray[np.float64]) -> None:
-    """A picture with its Pascal VOC file."""
+    """An image with its Pascal VOC file."""
     folder.mkdir(parents=True, exist_ok=True)
     photo.save(folder / f"{name}.png")
     root = ET.Element("annotation")

@@ -28,10 +28,10 @@ class BrightRectangles:
 
     def __call__(self, batch: NDArray[np.float32]) -> list[dict[str, NDArray[Any]]]:
         self.shapes.append(batch.shape)
-        return [self._find(picture) for picture in batch]
+        return [self._find(image) for image in batch]
 
-    def _find(self, picture: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        left = picture[:2] > 0.3  # of -0.5..0.5
+    def _find(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        left = image[:2] > 0.3  # of -0.5..0.5
         boxes, labels, scores = [], [], []
         while left.any():
             label, top, x1 = (int(place[0]) for place in np.nonzero(left))
@@ -40,7 +40,7 @@ class BrightRectangles:
             left[label, top:bottom, x1:x2] = False
             boxes.append((x1, top, x2, bottom))
             labels.append(label)
-            scores.append(0.9 if picture[label, top, x1] > 0.4 else 0.4)
+            scores.append(0.9 if image[label, top, x1] > 0.4 else 0.4)
         order = np.argsort(-np.array(scores), kind="stable")
         found: dict[str, NDArray[Any]] = {
             "boxes": np.array(boxes, np.float32).reshape(-1, 4)[order],
@@ -51,7 +51,7 @@ class BrightRectangles:
 
 
 def bright(size: int = 64, masks: bool = False, **bundle: Any) -> Predictor:
-    """The model, which takes pictures whole, their shorter side as ``size`` px."""
+    """The model, which takes images whole, their shorter side as ``size`` px."""
     preprocess = Preprocess((size, 4 * size), interpolation="nearest", mean=(0.5,) * 3, std=(1.0,) * 3, fit="whole")
     task = "instances" if masks else "detect"
     return Predictor(Bundle.single(task, "none", CLASSES, preprocess, **bundle), BrightRectangles(masks))

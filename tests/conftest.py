@@ -38,7 +38,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes of eight pictures. Not to be changed by a test."""
+    """Three classes of eight images. Not to be changed by a test."""
     return image_folder(tmp_path_factory.mktemp("data") / "colours")
 
 

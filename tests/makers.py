@@ -1,4 +1,4 @@
-"""Small real files for tests: folders of pictures that a net can tell apart, and bundles over them."""
+"""Small real files for tests: folders of images that a net can tell apart, and bundles over them."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from PIL import Image
 CLASSES = ("blue", "green", "red")
 
 
-def picture(name: str, seed: int, size: tuple[int, int] = (40, 36)) -> Image.Image:
-    """A noisy picture in which one channel is bright: the class's colour."""
+def image(name: str, seed: int, size: tuple[int, int] = (40, 36)) -> Image.Image:
+    """A noisy image in which one channel is bright: the class's colour."""
     noise = np.random.default_rng(seed).integers(0, 90, (size[1], size[0], 3), dtype=np.uint8)
     noise[..., {"red": 0, "green": 1, "blue": 2}[name]] += 150
     return Image.fromarray(noise)
@@ -21,12 +21,12 @@ def image_folder(root: Path, per_class: int = 8, classes: tuple[str, ...] = CLAS
         (root / name).mkdir(parents=True)
         for i in range(per_class):
             suffix = "jpg" if i % 3 == 2 else "png"
-            picture(name, 100 * c + i).save(root / name / f"{i}.{suffix}")
+            image(name, 100 * c + i).save(root / name / f"{i}.{suffix}")
     return root
 
 
 def split_folder(root: Path, **counts: int) -> Path:
-    """``root/<split>/<class>/<n>.png`` for each split and its pictures per class."""
+    """``root/<split>/<class>/<n>.png`` for each split and its images per class."""
     for split, count in counts.items():
         image_folder(root / split, count)
     return root

@@ -33,6 +33,6 @@ def pixelwise(
     classes: Classes = CLASSES,
     **bundle: Any,
 ) -> Predictor:
-    """The model, which takes pictures whole, their shorter side as ``size`` px, or in their own size."""
+    """The model, which takes images whole, their shorter side as ``size`` px, or in their own size."""
     preprocess = Preprocess((size, 4 * size), mean=(0.5,) * 3, std=(1.0,) * 3, fit=fit)
     return Predictor(Bundle.single("segment", "none", classes, preprocess, **bundle), engine or Pixelwise())

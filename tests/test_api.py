@@ -10,7 +10,7 @@ import pytest
 
 import fishnet
 from fishnet.errors import InputError
-from tests.makers import CLASSES, picture
+from tests.makers import CLASSES, image
 
 SETTINGS = {"backbone": "fishnet_nano", "size": 32, "batch_size": 8, "device": "cpu", "epochs": 1}
 
@@ -18,7 +18,7 @@ SCRIPT = """
 import json, multiprocessing, sys
 multiprocessing.set_start_method(sys.argv[3], force=True)
 import fishnet
-settings = {"quiet": True, "workers": 1, "tell": lambda line: None, **{settings!r}}
+settings = {"quiet": True, "workers": 1, "log": lambda line: None, **{settings!r}}
 trained = fishnet.train("classify", sys.argv[1], out=sys.argv[2], **settings)
 result = fishnet.evaluate(trained.bundle, sys.argv[1], device="cpu")
 print(json.dumps([str(trained.bundle), trained.epoch, result.split, sorted(result.metrics)]))
@@ -29,22 +29,22 @@ print(json.dumps([str(trained.bundle), trained.epoch, result.split, sorted(resul
 def test_train_evaluate_export_and_load(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     trained = fishnet.train(
-        "classify", folder, out=tmp_path / "run", workers=0, quiet=True, tell=lines.append, **SETTINGS
+        "classify", folder, out=tmp_path / "run", workers=0, quiet=True, log=lines.append, **SETTINGS
     )
     assert (trained.bundle, trained.epoch, trained.recipe.epochs) == (tmp_path / "run", 1, 1)
     assert any("3 classes" in line for line in lines)
     result = fishnet.evaluate(trained.bundle, folder, split="all", workers=0, device="cpu")
-    assert result.pictures == 24
+    assert result.images == 24
     exported = fishnet.export(trained.bundle, images=[str(folder / "red")])
     assert exported.path == tmp_path / "run" / "model.onnx"
     ours, theirs = (
-        fishnet.load(place, "cpu").predict(picture("red", 3), k=3) for place in (trained.bundle, exported.path)
+        fishnet.load(place, "cpu").predict(image("red", 3), k=3) for place in (trained.bundle, exported.path)
     )
     assert {row["name"] for row in ours.rows()} == set(CLASSES)
     scores = [{row["name"]: row["score"] for row in one.rows()} for one in (ours, theirs)]
     for name in CLASSES:
         assert scores[0][name] == pytest.approx(scores[1][name], abs=1e-4)
-    again = fishnet.train("classify", folder, resume=trained.bundle, epochs=2, quiet=True, tell=lines.append)
+    again = fishnet.train("classify", folder, resume=trained.bundle, epochs=2, quiet=True, log=lines.append)
     assert again.recipe.epochs == 2
 
 
@@ -84,7 +84,7 @@ def test_a_script_that_workers_would_run_again_is_told_so(folder: Path, tmp_path
 
 def test_inputs_of_every_kind(bundle: Path, tmp_path: Path) -> None:
     """A path, its bytes, an image and an array of one photo give the same scores."""
-    photo = picture("red", 5)
+    photo = image("red", 5)
     photo.save(tmp_path / "photo.png")
     predictor = fishnet.load(bundle, "cpu")
     inputs = [tmp_path / "photo.png", (tmp_path / "photo.png").read_bytes(), photo, np.asarray(photo)]

@@ -9,7 +9,7 @@ import torch
 
 from fishnet.backbone import SPECS
 from fishnet.prediction.predictor import Predictor
-from tests.makers import picture
+from tests.makers import image
 
 REPO = str(Path(__file__).parents[1])
 
@@ -43,7 +43,7 @@ def test_a_network(name: str, cloned: str) -> None:
 def test_a_bundle(bundle: Path) -> None:
     predictor = torch.hub.load(REPO, "bundle", str(bundle), source="local", device="cpu")
     assert isinstance(predictor, Predictor)
-    assert predictor.predict(picture("red", 1)).to_dict()["predictions"][0]["name"] == "red"
+    assert predictor.predict(image("red", 1)).to_dict()["predictions"][0]["name"] == "red"
 
 
 def test_a_clone_is_enough() -> None:

@@ -32,7 +32,7 @@ ALLOWED = {
     "files": {"errors"},
     "images": {"errors", "files"},
     "bundle": {"errors", "info", "files", "images"},
-    "recipes": {"errors", "info", "files", "images"},
+    "recipes": {"errors", "info", "files", "images", "bundle"},
     "backbone": {"errors", "files"},
     "data": {"errors", "files", "images", "bundle"},
     "runtime": {"errors", "info", "files", "images", "bundle"},

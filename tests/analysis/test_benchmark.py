@@ -34,7 +34,7 @@ def found(*rows: Row) -> Benchmark:
 def test_ratios_shares_and_spread_by_hand() -> None:
     it = found(row("eager", 0.1, 0.2, 0.4), row("onnx", 0.05, 0.05, 0.06))
     assert [row.ratio for row in it.rows] == pytest.approx([1.0, 4.0])  # medians of 0.2 and 0.05 s
-    assert [row.share for row in it.rows] == pytest.approx([0.2, 0.8])  # 2 pictures of 2 GFLOP, of 100 GFLOP/s
+    assert [row.share for row in it.rows] == pytest.approx([0.2, 0.8])  # 2 images of 2 GFLOP, of 100 GFLOP/s
     first = it.to_dict()["rows"][0]
     assert first["images_per_second"] == pytest.approx(10)
     assert first["ms"] == pytest.approx(
@@ -58,8 +58,8 @@ def test_the_table_says_all(tmp_path: Path) -> None:
     files = it.write(tmp_path / "new" / "folder")
     assert [file.name for file in files] == ["results.json", "benchmark.png"]
     assert json.loads(files[0].read_text())["left_out"] == ["fishnet_nano compile: why"]
-    with Image.open(files[1]) as picture:
-        assert np.asarray(picture.convert("L")).std() > 10, "there is something on it"
+    with Image.open(files[1]) as image:
+        assert np.asarray(image.convert("L")).std() > 10, "there is something on it"
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_a_bundle_has_its_own_task_and_size(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("task", task_names())
-def test_every_task_is_fed_the_same_picture_each_time(task: str) -> None:
+def test_every_task_is_fed_the_same_image_each_time(task: str) -> None:
     (it,) = Plan(("fishnet_nano",), task=task, size=64, batch=2).subjects()
     assert it.head in ("default", "faster-rcnn", "mask-rcnn", "body")
     images = it.images()
     assert images.shape == (2, 3, 64, 64)
     assert images.dtype == np.float32
     np.testing.assert_array_equal(images, it.images())
-    assert 0.5 < images.std() < 1.5, "as normalised pictures are"
+    assert 0.5 < images.std() < 1.5, "as normalized images are"
     near, far = (np.abs(images[..., :-step] - images[..., step:]).mean() for step in (1, 40))
     assert near < far, "neighbours are more alike than distant px"
     step_of("eager", it, 1, None)()

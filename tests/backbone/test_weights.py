@@ -466,7 +466,7 @@ def test_other_channels_are_adapted_on_request_and_announced(layout: str, channe
 
 
 @torch.no_grad()
-def test_adapted_channels_see_a_grey_picture_as_before(tmp_path: Path) -> None:
+def test_adapted_channels_see_a_grey_image_as_before(tmp_path: Path) -> None:
     """The same value in every channel gives the same output, where the file's channels divide the model's or vice
     versa: the weights are shared out evenly."""
     path = saved(source(SMALL).state_dict(), tmp_path / "net.pth")

@@ -20,9 +20,9 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.loading import load
 from fishnet.tasks.store import build_from, load_model, save_state
-from tests.makers import CLASSES, picture
-from tests.pixel_makers import scene as labelled_scene
-from tests.region_makers import scene
+from tests.detection_makers import scene
+from tests.makers import CLASSES, image
+from tests.segmentation_makers import scene as labelled_scene
 
 KEPT = Path(__file__).parents[1] / "bundles"
 
@@ -133,7 +133,7 @@ def test_a_classifier_of_schema_1_predicts_as_it_did() -> None:
         torch.from_numpy(predictor.engine(images.float().numpy())), torch.tensor(expected), atol=1e-3, rtol=1e-3
     )
     for name in CLASSES:
-        best = predictor.predict(picture(name, 900)).to_dict()["predictions"][0]
+        best = predictor.predict(image(name, 900)).to_dict()["predictions"][0]
         assert best["name"] == name
         assert best["score"] > 0.6
 
@@ -143,7 +143,7 @@ def test_a_detector_of_schema_2_predicts_as_it_did() -> None:
     folder = kept(2)
     predictor = load(folder, "cpu")
     expected = json.loads((folder / "objects.json").read_text())
-    found: Any = predictor.predict([scene(i).picture for i in range(len(expected))], threshold=0.2, most=3)
+    found: Any = predictor.predict([scene(i).image for i in range(len(expected))], threshold=0.2, max_detections=3)
     for objects, known in zip(found, expected, strict=True):
         assert objects.names == [one["name"] for one in known]
         np.testing.assert_allclose(objects.boxes, [one["box"] for one in known], atol=1)
@@ -157,7 +157,7 @@ def test_a_segmenter_of_schema_3_predicts_as_it_did() -> None:
     predictor = load(folder, "cpu")
     assert predictor.bundle.preprocess.fit == "native"
     expected = json.loads((folder / "labels.json").read_text())
-    found: Any = predictor.predict([labelled_scene(i).picture for i in range(len(expected))])
+    found: Any = predictor.predict([labelled_scene(i).image for i in range(len(expected))])
     for labels, known in zip(found, expected, strict=True):
         rows, told = labels.rows(), known["rows"]
         assert [(row["id"], row["name"]) for row in rows] == [(row["id"], row["name"]) for row in told]

@@ -24,7 +24,7 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.results import Classification
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import picture
+from tests.makers import image
 
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
@@ -158,7 +158,7 @@ def shared(store: Store, bundle: Path) -> Store:
 
 
 def scores(predictor: Any) -> list[float]:
-    result = predictor.predict(picture("red", 1))
+    result = predictor.predict(image("red", 1))
     assert isinstance(result, Classification)
     return [float(score) for score in result.scores]
 
@@ -339,7 +339,7 @@ def test_the_card_of_what_finds_objects(task: str, pipeline: str) -> None:
     card = hub.card(bundle, "me/mine")
     assert front(card)["pipeline_tag"] == pipeline
     assert "metrics" not in front(card)
-    assert "The whole picture, its shorter side to 64 px as far as the longer does not pass 96 px (bilinear)" in card
+    assert "The whole image, its shorter side to 64 px as far as the longer does not pass 96 px (bilinear)" in card
     assert "crop" not in card
     assert "| AP | 30.5 |" in card
 

@@ -63,9 +63,9 @@ def _text(root: Path) -> None:
         (_none, ("colours", "no class folders")),
         (_empty, ("colours/red", "empty class folder")),
         (_one, ("colours", "one class only", "blue")),
-        (_corrupt, ("red/3.png", "not a picture", "--on-error skip")),
-        (_truncated, ("red/2.jpg", "broken picture", "--on-error skip")),
-        (_text, ("red/3.png", "not a picture")),
+        (_corrupt, ("red/3.png", "not an image", "--on-error skip")),
+        (_truncated, ("red/2.jpg", "broken image", "--on-error skip")),
+        (_text, ("red/3.png", "not an image")),
     ],
 )
 def test_bad_training_data(spoil: Callable[[Path], None], words: tuple[str, ...], tmp_path: Path, run: Run) -> None:
@@ -76,14 +76,14 @@ def test_bad_training_data(spoil: Callable[[Path], None], words: tuple[str, ...]
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_a_broken_picture_met_by_a_worker_is_the_same_one_line(tmp_path: Path, run: Run) -> None:
+def test_a_broken_image_met_by_a_worker_is_the_same_one_line(tmp_path: Path, run: Run) -> None:
     root = image_folder(tmp_path / "colours", 4)
     _truncated(root)
     result = run("train", "classify", root, "--out", tmp_path / "run", *fast("--workers", 1))
-    says(result, 2, "red/2.jpg", "broken picture", "--on-error skip")
+    says(result, 2, "red/2.jpg", "broken image", "--on-error skip")
 
 
-def test_broken_pictures_can_be_skipped(tmp_path: Path, run: Run) -> None:
+def test_broken_images_can_be_skipped(tmp_path: Path, run: Run) -> None:
     root = image_folder(tmp_path / "colours", 4)
     _corrupt(root)
     _truncated(root)
@@ -92,8 +92,8 @@ def test_broken_pictures_can_be_skipped(tmp_path: Path, run: Run) -> None:
     assert code == 0, err
     assert sorted(line.split("/")[-1].split(":")[0] for line in err.splitlines()) == ["2.jpg", "3.png"]
     code, text, err = run("val", out, root, "--split", "train", "--json", "--workers", 0)
-    assert code == 1, "a picture left out of a measurement must not pass unseen"
-    assert json.loads(text)["pictures"] + len(err.splitlines()) == 9
+    assert code == 1, "an image left out of a measurement must not pass unseen"
+    assert json.loads(text)["images"] + len(err.splitlines()) == 9
 
 
 @pytest.mark.parametrize(
@@ -220,14 +220,14 @@ def test_spoiled_bundles(
 
 
 def test_no_bundle_at_all(folder: Path, tmp_path: Path, run: Run) -> None:
-    picture = folder / "red" / "0.png"
-    says(run("predict", tmp_path / "nowhere", picture), 2, "nowhere", "no such bundle")
-    says(run("predict", picture, picture), 2, "is a file, not a bundle")
+    image = folder / "red" / "0.png"
+    says(run("predict", tmp_path / "nowhere", image), 2, "nowhere", "no such bundle")
+    says(run("predict", image, image), 2, "is a file, not a bundle")
 
 
 def test_nothing_to_predict(bundle: Path, tmp_path: Path, run: Run) -> None:
     says(run("predict", bundle), 2, "nothing to predict")
-    says(run("predict", bundle, tmp_path), 2, "no pictures in this folder")
+    says(run("predict", bundle, tmp_path), 2, "no images in this folder")
     says(run("predict", bundle, tmp_path / "*.png"), 2, "no file matches")
 
 
@@ -308,15 +308,15 @@ def test_a_resumed_training_keeps_its_classes_before_its_first_bundle(begun: Pat
     says(result, 2, "its classes are not", "blue, green, red")
 
 
-def test_resuming_with_other_pictures_is_said(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+def test_resuming_with_other_images_is_said(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:
     shutil.copytree(begun, tmp_path / "run")
     shutil.copytree(folder, tmp_path / "data")
     resume = ("--resume", tmp_path / "run", "--quiet")
-    assert "not the pictures" not in run("train", "classify", tmp_path / "data", *resume)[1]
+    assert "not the images" not in run("train", "classify", tmp_path / "data", *resume)[1]
     (tmp_path / "data" / "red" / "0.png").unlink()
     code, out, err = run("train", "classify", tmp_path / "data", *resume)
     assert code == 0, err
-    assert "not the pictures that" in out
+    assert "not the images that" in out
 
 
 @pytest.mark.parametrize("parts", [("train", "val"), ("train",), ()])
@@ -331,12 +331,12 @@ def test_a_training_inside_its_own_data(parts: tuple[str, ...], tmp_path: Path, 
     assert code == (0 if "val" in parts else 2), err
 
 
-def test_a_dry_run_without_a_readable_picture(tmp_path: Path, run: Run) -> None:
+def test_a_dry_run_without_a_readable_image(tmp_path: Path, run: Run) -> None:
     data = split_folder(tmp_path / "data", train=3, val=2)
     flags = fast("--on-error", "skip", "--dry-run", "--out", tmp_path / "run")
     for part in ("val", "train"):
         for path in (data / part).rglob("*.*"):
-            path.write_text("no picture")
+            path.write_text("no image")
         says(run("train", "classify", data, *flags), 2, f"of the {part} part can be read", f"data/{part}")
 
 
@@ -358,16 +358,16 @@ def test_a_damaged_checkpoint(kept: int, begun: Path, folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
-def test_a_part_without_a_readable_picture(part: str, tmp_path: Path, run: Run) -> None:
+def test_a_part_without_a_readable_image(part: str, tmp_path: Path, run: Run) -> None:
     data = split_folder(tmp_path / "data", train=3, val=2)
     for path in (data / part).rglob("*.*"):
-        path.write_text("no picture")
+        path.write_text("no image")
     result = run("train", "classify", data, "--out", tmp_path / "run", *fast("--on-error", "skip"))
-    says(result, 2, f"no picture of the {part} part could be read", f"{data}/{part}")
+    says(result, 2, f"no image of the {part} part could be read", f"{data}/{part}")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
-def test_one_picture_a_step_at_32_px(folder: Path, tmp_path: Path, run: Run) -> None:
+def test_one_image_a_step_at_32_px(folder: Path, tmp_path: Path, run: Run) -> None:
     result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--batch-size", 1))
     says(result, 2, "one image", "batch of 2 or more")
 

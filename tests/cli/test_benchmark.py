@@ -77,9 +77,9 @@ def test_files_and_facts(measured: tuple[Path, str, str]) -> None:
     assert found["machine"]["cpu"]
     assert {"torch", "numpy", "python", "onnxruntime"} <= set(found["machine"]["versions"])
     assert found["rounds"] == 2
-    with Image.open(measured[0] / "benchmark.png") as picture:
-        picture.load()
-        assert min(picture.size) > 200
+    with Image.open(measured[0] / "benchmark.png") as image:
+        image.load()
+        assert min(image.size) > 200
 
 
 def test_what_cannot_run_is_named_and_left_out(measured: tuple[Path, str, str]) -> None:

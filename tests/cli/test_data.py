@@ -27,14 +27,14 @@ def test_clean_data(folder: Path, run: Run) -> None:
 
 def test_what_is_wrong_is_named(tmp_path: Path, run: Run) -> None:
     data = split_folder(tmp_path / "data", train=3, val=1)
-    (data / "train" / "red" / "1.png").write_text("no picture")
+    (data / "train" / "red" / "1.png").write_text("no image")
     (data / "val" / "blue" / "red.png").write_bytes((data / "val" / "red" / "0.png").read_bytes())
     code, out, err = run("data", "check", data)
     assert (code, err) == (2, "")
     leaked = f"{data / 'train' / 'green' / '0.png'} (train, green) = {data / 'val' / 'green' / '0.png'} (val, green)"
     for words in (
         "error image-unreadable (1):",
-        "red/1.png: not a picture",
+        "red/1.png: not an image",
         "error image-in-two-splits (4):",
         leaked,
         "error image-in-two-classes (1):",
@@ -135,7 +135,7 @@ def test_bad_input_to_check(arguments: list[str], words: tuple[str, ...], run: R
 def test_the_sheet_of_what_is_trained_on(folder: Path, tmp_path: Path, run: Run) -> None:
     code, out, err = run("data", "show", folder, *SHOW, "--count", 8, "--out", tmp_path / "new" / "sheet.png")
     assert (code, err) == (0, "")
-    assert f"8 pictures of {folder} (train)" in out
+    assert f"8 images of {folder} (train)" in out
     with Image.open(tmp_path / "new" / "sheet.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[0] > 2 * 240

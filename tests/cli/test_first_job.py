@@ -17,7 +17,7 @@ from fishnet.prediction.results import Classification
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import CLASSES, picture, split_folder
+from tests.makers import CLASSES, image, split_folder
 
 
 def test_training_leaves_a_bundle_that_has_learned(bundle: Path, folder: Path, run: Run) -> None:
@@ -32,7 +32,7 @@ def test_training_leaves_a_bundle_that_has_learned(bundle: Path, folder: Path, r
     result = json.loads(out)
     assert code == 0
     assert result["split"] == "val"
-    assert result["pictures"] == 3, "one picture of each class was held out"
+    assert result["images"] == 3, "one image of each class was held out"
     assert result["metrics"]["acc@1"] == pytest.approx(it.metrics["acc@1"])
 
 
@@ -51,10 +51,10 @@ def test_split_names_and_the_default_part(
 ) -> None:
     data = split_folder(tmp_path / "data", **dict.fromkeys(parts, 2))
     _, out, _ = run("val", bundle, data, "--json", "--workers", 0)
-    assert (json.loads(out)["split"], json.loads(out)["pictures"]) == (wanted, 6)
+    assert (json.loads(out)["split"], json.loads(out)["images"]) == (wanted, 6)
     _, out, _ = run("val", bundle, data, "--split", "train", "--workers", 0)
     assert "acc@1" in out
-    assert "6 pictures" in out
+    assert "6 images" in out
 
 
 def test_classes_are_matched_by_name_not_by_order(bundle: Path, tmp_path: Path, run: Run) -> None:
@@ -62,10 +62,10 @@ def test_classes_are_matched_by_name_not_by_order(bundle: Path, tmp_path: Path, 
     for name in ("green", "red"):
         (data / name).mkdir(parents=True)
         for i in range(4):
-            picture(name, 900 + i).save(data / name / f"{i}.png")
+            image(name, 900 + i).save(data / name / f"{i}.png")
     _, out, err = run("val", bundle, data, "--json", "--workers", 0)
     result = json.loads(out)
-    assert (result["split"], result["pictures"]) == ("all", 8), "nothing of other data was held out"
+    assert (result["split"], result["images"]) == ("all", 8), "nothing of other data was held out"
     assert "not recognised as this bundle's training data" in err
     assert result["metrics"]["acc@1"] == 100.0
     says(run("val", bundle, data, "--split", "val"), 2, "no part 'val'", "all")
@@ -75,15 +75,15 @@ def test_the_held_out_part_is_found_again(bundle: Path, folder: Path, tmp_path: 
     def measured(data: Path, *more: object) -> tuple[str, int]:
         code, out, err = run("val", bundle, data, "--json", "--workers", 0, *more)
         assert code == 0, err
-        return json.loads(out)["split"], json.loads(out)["pictures"]
+        return json.loads(out)["split"], json.loads(out)["images"]
 
     assert measured(folder) == ("val", 3)
     assert measured(folder, "--split", "all") == ("all", 24)
     moved = tmp_path / "elsewhere"
     shutil.copytree(folder, moved)
-    assert measured(moved) == ("val", 3), "the same pictures in another place"
+    assert measured(moved) == ("val", 3), "the same images in another place"
     (moved / "red" / "0.png").rename(moved / "red" / "another.png")
-    assert measured(moved) == ("all", 24), "other pictures in another place"
+    assert measured(moved) == ("all", 24), "other images in another place"
 
 
 def test_a_folder_of_val_alone(bundle: Path, tmp_path: Path, run: Run) -> None:
@@ -91,7 +91,7 @@ def test_a_folder_of_val_alone(bundle: Path, tmp_path: Path, run: Run) -> None:
     (data / "val" / "blue" / "0.png").unlink()
     (data / "val" / "blue" / "1.png").unlink()  # an empty class folder is no matter where the classes are known
     _, out, _ = run("val", bundle, data, "--json", "--workers", 0)
-    assert (json.loads(out)["split"], json.loads(out)["pictures"]) == ("val", 4)
+    assert (json.loads(out)["split"], json.loads(out)["images"]) == ("val", 4)
     says(run("train", "classify", data, "--out", tmp_path / "run", *fast()), 2, "empty class folder")
 
 
@@ -103,9 +103,9 @@ def test_a_dry_run_writes_nothing(folder: Path, tmp_path: Path, run: Run, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overlays_never_take_the_place_of_a_picture(bundle: Path, tmp_path: Path, run: Run) -> None:
+def test_overlays_never_take_the_place_of_a_image(bundle: Path, tmp_path: Path, run: Run) -> None:
     for name in ("a.png", "a.jpg", "a-2.png"):
-        picture("red", 5).save(tmp_path / name)
+        image("red", 5).save(tmp_path / name)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert run("predict", bundle, tmp_path, "--overlay", "--out", tmp_path)[0] == 0
     assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
@@ -115,7 +115,7 @@ def test_overlays_never_take_the_place_of_a_picture(bundle: Path, tmp_path: Path
 
 
 def test_names_that_are_no_text(bundle: Path, tmp_path: Path, run: Run) -> None:
-    picture("red", 5).save(tmp_path / "a.png")
+    image("red", 5).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
     for form in ("jsonl", "csv", "table"):
         code, _, err = run("predict", bundle, tmp_path, "--as", form, "--out", tmp_path / form)
@@ -157,21 +157,21 @@ def test_predict_prints_and_saves(form: str, bundle: Path, folder: Path, tmp_pat
         "predict", bundle, folder / "red", folder / "blue" / "*.jpg", "--as", form, "--out", out, "--overlay"
     )
     assert code == 0
-    pictures = 8 + 2
+    images = 8 + 2
     if form == "csv":
         rows = list(csv.DictReader(io.StringIO(text)))
-        assert len(rows) == pictures * 3
+        assert len(rows) == images * 3
         assert (out / "predictions.csv").read_text() == text
         assert {row["name"] for row in rows if row["rank"] == "1"} == {"red", "blue"}
     else:
         lines = (out / "predictions.jsonl").read_text().splitlines()
-        assert len(lines) == pictures
+        assert len(lines) == images
         assert all(json.loads(line)["predictions"][0]["name"] in ("red", "blue") for line in lines)
         assert text.splitlines()[: len(lines)] == lines if form == "jsonl" else "red 9" in text or "red 10" in text
     overlays = sorted(out.glob("*.png"))
-    assert len(overlays) == pictures, "pictures of the same name must not overwrite each other"
+    assert len(overlays) == images, "images of the same name must not overwrite each other"
     with Image.open(overlays[0]) as image:
-        assert image.height > image.width, "the panel is below the picture"
+        assert image.height > image.width, "the panel is below the image"
 
 
 def test_predict_reads_names_from_standard_input(
@@ -182,14 +182,12 @@ def test_predict_reads_names_from_standard_input(
     assert (code, len(out.splitlines())) == (0, 2)
 
 
-def test_bad_pictures_are_reported_and_the_rest_is_finished(
-    bundle: Path, folder: Path, tmp_path: Path, run: Run
-) -> None:
+def test_bad_images_are_reported_and_the_rest_is_finished(bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
     work = tmp_path / "work"
     shutil.copytree(folder / "red", work)
     whole = (work / "2.jpg").read_bytes()
     (work / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    (work / "text.png").write_text("no picture")
+    (work / "text.png").write_text("no image")
     code, out, err = run("predict", bundle, work, work / "missing.png", "--as", "jsonl", "--batch-size", 3)
     assert code == 1
     assert len(out.splitlines()) == 8

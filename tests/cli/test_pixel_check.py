@@ -12,10 +12,10 @@ from PIL import Image
 from fishnet.data.rules import RULES
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
+from tests.detection_makers import coco_folder
+from tests.detection_makers import voc_folder as voc_objects
 from tests.makers import split_folder
-from tests.pixel_makers import KINDS, SIZE, ade_folder, cityscapes_folder, mask_folder, save_mask, voc_folder
-from tests.region_makers import coco_folder
-from tests.region_makers import voc_folder as voc_objects
+from tests.segmentation_makers import KINDS, SIZE, ade_folder, cityscapes_folder, mask_folder, save_mask, voc_folder
 
 class_folders = partial(split_folder, train=2)
 
@@ -34,7 +34,7 @@ def test_clean_data(task: list[str], tmp_path: Path, run: Run) -> None:
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).reshape(-1, 3)
     assert sheet.width > 1000
-    # The pictures hold berries in red, leaves in green, all at their brightest: on the sheet these are tinted.
+    # The images hold berries in red, leaves in green, all at their brightest: on the sheet these are tinted.
     assert not (pixels == (225, 60, 60)).all(1).any()
     assert not (pixels == (70, 200, 80)).all(1).any()
 
@@ -144,7 +144,7 @@ def test_the_sheet_of_what_is_trained_on(task: list[str], tmp_path: Path, run: R
         path = tmp_path / name
         code, out, _ = run("data", "show", data, *task, "--size", 64, "--count", 4, "--out", path, *flags)
         assert code == 0
-        assert f"4 pictures of {data} (train)" in out
+        assert f"4 images of {data} (train)" in out
         return path.read_bytes()
 
     first = made("a.png", "--seed", 1)
@@ -153,7 +153,7 @@ def test_the_sheet_of_what_is_trained_on(task: list[str], tmp_path: Path, run: R
     assert made("d.png", "--seed", 2) != first
 
 
-def test_the_sheet_of_pictures_of_unequal_sizes(tmp_path: Path, run: Run) -> None:
+def test_the_sheet_of_images_of_unequal_sizes(tmp_path: Path, run: Run) -> None:
     data = mask_folder(tmp_path / "data")
     for folder in ("images", "masks"):
         path = data / "val" / folder / "001.png"
@@ -162,4 +162,4 @@ def test_the_sheet_of_pictures_of_unequal_sizes(tmp_path: Path, run: Run) -> Non
         wide.save(path)
     code, out, _ = run("data", "show", data, "--split", "val", "--size", 64, "--out", tmp_path / "sheet.png")
     assert code == 0
-    assert "3 pictures" in out
+    assert "3 images" in out

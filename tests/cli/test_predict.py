@@ -12,15 +12,15 @@ from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
-from tests.makers import picture
+from tests.makers import image
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Six good pictures, 1 to 6."""
+    """Six good images, 1 to 6."""
     (tmp_path / "work").mkdir()
     for i in range(1, 7):
-        picture(("red", "green", "blue")[i % 3], i).save(tmp_path / "work" / f"{i}.png")
+        image(("red", "green", "blue")[i % 3], i).save(tmp_path / "work" / f"{i}.png")
     return tmp_path / "work"
 
 
@@ -40,7 +40,7 @@ def table(path: Path) -> tuple[list[str], np.ndarray]:
 def test_embeddings(ending: str, bundle: Path, work: Path, tmp_path: Path, run: Run) -> None:
     if ending == "parquet":
         pytest.importorskip("pyarrow")
-    (work / "3b.png").write_text("no picture")
+    (work / "3b.png").write_text("no image")
     file = tmp_path / "new" / f"vectors.{ending}"
     code, out, err = run(
         "predict", bundle, work, "--embed", file, "--batch-size", 4, "--as", "jsonl", "--device", "cpu"
@@ -94,11 +94,11 @@ def test_nothing_readable_leaves_the_former_file(bundle: Path, work: Path, tmp_p
     file = tmp_path / "e.npy"
     assert run("predict", bundle, work, "--embed", file, "--quiet")[0] == 0
     before = file.read_bytes()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     code, _, err = run("predict", bundle, tmp_path / "text.png", "--embed", file)
     assert code == 1
-    assert err.splitlines()[0].endswith("text.png: not a picture that can be read")
-    assert "e.npy: not written: no picture could be read" in err.splitlines()[1]
+    assert err.splitlines()[0].endswith("text.png: not an image that can be read")
+    assert "e.npy: not written: no image could be read" in err.splitlines()[1]
     assert file.read_bytes() == before
 
 
@@ -107,7 +107,7 @@ def test_an_engine_without_embeddings(bundle: Path) -> None:
     plain = Predictor(predictor.bundle, lambda batch: batch.mean((2, 3)))
     with pytest.raises(InputError, match="gives no embeddings: use the bundle"):
         plain.embed([np.zeros((40, 40, 3), np.uint8)])
-    with pytest.raises(InputError, match="a list of one picture or more"):
+    with pytest.raises(InputError, match="a list of one image or more"):
         predictor.embed([])
 
 
@@ -116,7 +116,7 @@ def test_an_engine_without_embeddings(bundle: Path) -> None:
 def test_files_that_cannot_be_read_in_any_place(
     bad: tuple[int, ...], batch_size: int, bundle: Path, work: Path, tmp_path: Path, run: Run
 ) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     names = [str(work / f"{i}.png") for i in range(1, 7)]
     good = iter(names)
     sources = [str(tmp_path / "text.png") if i in bad else next(good) for i in range(6 + len(bad))]

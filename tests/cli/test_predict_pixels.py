@@ -35,7 +35,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Predictor:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """A picture with two classes, and one with nothing but background."""
+    """An image with two classes, and one with nothing but background."""
     folder = tmp_path / "work"
     folder.mkdir()
     scene(100, 64, RED, GREEN).save(folder / "a.png")
@@ -116,7 +116,7 @@ def test_averages(model: Predictor, work: Path, run: Run) -> None:
     assert run("predict", "x", work / "a.png", "--tta", "--tile", 40)[0] == 0
 
 
-def test_masks_of_pictures_of_one_name_and_never_over_a_source(model: Predictor, work: Path, run: Run) -> None:
+def test_masks_of_images_of_one_name_and_never_over_a_source(model: Predictor, work: Path, run: Run) -> None:
     (work / "masks").mkdir()
     scene(100, 64, RED, GREEN).save(work / "masks" / "a.png")
     scene(64, 90).save(work / "a.bmp")
@@ -131,8 +131,8 @@ def test_masks_of_pictures_of_one_name_and_never_over_a_source(model: Predictor,
 def test_what_cannot_be_read_is_told_and_the_rest_finished(
     model: Predictor, work: Path, tmp_path: Path, run: Run
 ) -> None:
-    (work / "a0.png").write_text("no picture")
-    says(run("predict", "x", work, "--out", tmp_path / "out"), 1, "a0.png: not a picture that can be read")
+    (work / "a0.png").write_text("no image")
+    says(run("predict", "x", work, "--out", tmp_path / "out"), 1, "a0.png: not an image that can be read")
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "b.png"]
 
 

@@ -29,7 +29,7 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pr
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Pictures with three objects, with none, and with one of them faint."""
+    """Images with three objects, with none, and with one of them faint."""
     folder = tmp_path / "work"
     folder.mkdir()
     scene(70, 64, *TWO).save(folder / "a.png")
@@ -62,7 +62,7 @@ def results_of(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return json.loads((folder / "coco_results.json").read_text()), json.loads((folder / "coco_images.json").read_text())
 
 
-def test_coco_results_number_the_pictures(model: Predictor, work: Path, tmp_path: Path, run: Run) -> None:
+def test_coco_results_number_the_images(model: Predictor, work: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
     assert run("predict", "x", work, "--out", out, "--quiet")[0] == 0
     results, table = results_of(out)
@@ -111,7 +111,7 @@ def test_ids_of_annotations(model: Predictor, work: Path, tmp_path: Path, run: R
     ("images", "words"),
     [
         ({"x/c.png": 1, "y/c.png": 2}, ("c.png: may be any of x/c.png (id 1), y/c.png (id 2)",)),
-        ({"d.png": 1}, ("c.png: no picture of", "val.json")),
+        ({"d.png": 1}, ("c.png: no image of", "val.json")),
         ({}, ("val.json: no images in it",)),
         ({"c.png": 1.5}, ("val.json", "without file_name or id")),
     ],
@@ -184,7 +184,7 @@ def clip(path: Path, count: int, size: tuple[int, int] = (128, 64)) -> None:
     writer.close()
 
 
-def test_videos_among_pictures(model: Predictor, work: Path, tmp_path: Path, run: Run) -> None:
+def test_videos_among_images(model: Predictor, work: Path, tmp_path: Path, run: Run) -> None:
     from fishnet.images.video import frames, rate_of
 
     clip(work / "b1.mp4", 5)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Run
+from tests.detection_makers import coco_folder, voc_folder, yolo_folder
 from tests.makers import split_folder
-from tests.region_makers import coco_folder, voc_folder, yolo_folder
 
 
 @pytest.mark.parametrize("task", [[], ["--task", "detect"]])
@@ -23,7 +23,7 @@ def test_clean_data(task: list[str], tmp_path: Path, run: Run) -> None:
         assert sheet.width > 1000
 
 
-def test_json_names_pictures_without_objects(tmp_path: Path, run: Run) -> None:
+def test_json_names_images_without_objects(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("data", "check", coco_folder(tmp_path / "data", train=5), "--task", "instances", "--json")
     found = json.loads(out)
     assert (code, found["ok"]) == (0, True)

@@ -19,7 +19,7 @@ from tests.backbone.helpers import MICRO, filled, net
 from tests.backbone.layouts import LAYOUTS, State, to_layout
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
-from tests.makers import picture
+from tests.makers import image
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 OTHER = "mobilenetv3_small_050"
@@ -45,12 +45,12 @@ def classes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Square ones, of a size at which the shorter side's rounding cannot matter."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{name}.png" for name in ("red", "green", "blue")]
     for i, path in enumerate(paths):
-        picture(path.stem, i, (64, 64)).resize((512, 512)).save(path)
+        image(path.stem, i, (64, 64)).resize((512, 512)).save(path)
     return paths
 
 
@@ -212,7 +212,7 @@ def wanted_scores(model: Any, paths: list[Path], names: tuple[str, ...]) -> dict
 
 @pytest.mark.parametrize("by_order", [False, True])
 def test_bundle_of_another_network(
-    by_order: bool, mobile: Any, classes: Path, pictures: list[Path], tmp_path: Path, run: Run
+    by_order: bool, mobile: Any, classes: Path, images: list[Path], tmp_path: Path, run: Run
 ) -> None:
     state = mobile.state_dict()
     path = saved(renamed(state) if by_order else {"state_dict": state}, tmp_path / "mobile.pth")
@@ -222,10 +222,10 @@ def test_bundle_of_another_network(
     assert (code, err) == (0, "")
     assert text == f"bundle: {out} ({OTHER} at 224x224 px, 5 classes, first 'ant')\n"
 
-    wanted = wanted_scores(mobile, pictures, NAMES)
-    found = scores(run("predict", out, *pictures, "--json")[1])
+    wanted = wanted_scores(mobile, images, NAMES)
+    found = scores(run("predict", out, *images, "--json")[1])
     predictor = fishnet.load(out)
-    for path in map(str, pictures):
+    for path in map(str, images):
         # Scores are printed with six digits; float32 batches of other sizes may differ in the seventh.
         assert found[path] == pytest.approx(wanted[path], abs=5e-6)
         result = predictor.predict(path).to_dict()["predictions"]
@@ -234,7 +234,7 @@ def test_bundle_of_another_network(
     assert min(spread) > 1e-3, "scores that say nothing would agree by chance"
 
 
-def test_bundle_with_imagenet_names(tmp_path: Path, pictures: list[Path], run: Run) -> None:
+def test_bundle_with_imagenet_names(tmp_path: Path, images: list[Path], run: Run) -> None:
     path = saved(filled(timm.create_model(OTHER)).state_dict(), tmp_path / "mobile.pth")
     out = tmp_path / "bundle"
     assert run("weights", "convert", path, "--backbone", OTHER, "--bundle", out)[0] == 0
@@ -243,12 +243,12 @@ def test_bundle_with_imagenet_names(tmp_path: Path, pictures: list[Path], run: R
     assert [row["id"] for row in table] == list(range(1000))
     cranes = [row["name"] for row in table if row["name"].startswith("crane")]
     assert len(set(cranes)) == 2, "a bird and a machine"
-    assert run("predict", out, pictures[0])[0] == 0
+    assert run("predict", out, images[0])[0] == 0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_bundle_of_a_fishnet_needs_no_name(
-    layout: str, nano: FishNet, classes: Path, pictures: list[Path], tmp_path: Path, run: Run
+    layout: str, nano: FishNet, classes: Path, images: list[Path], tmp_path: Path, run: Run
 ) -> None:
     state = to_layout(nano.state_dict(), layout)
     path, out = saved(state, tmp_path / "net.tar"), tmp_path / "bundle"
@@ -256,15 +256,13 @@ def test_bundle_of_a_fishnet_needs_no_name(
     assert code == 0, err
     model = timm.create_model("fishnet_nano", num_classes=5)
     model.load_state_dict(state)
-    wanted = wanted_scores(model, pictures, NAMES)
-    found = scores(run("predict", out, *pictures, "--json")[1])
-    for path in map(str, pictures):
+    wanted = wanted_scores(model, images, NAMES)
+    found = scores(run("predict", out, *images, "--json")[1])
+    for path in map(str, images):
         assert found[path] == pytest.approx(wanted[path], abs=5e-6)
 
 
-def test_bundle_of_a_trunk_that_ends_with_the_body(
-    classes: Path, pictures: list[Path], tmp_path: Path, run: Run
-) -> None:
+def test_bundle_of_a_trunk_that_ends_with_the_body(classes: Path, images: list[Path], tmp_path: Path, run: Run) -> None:
     model = net("fishnet_nano", num_classes=5, end="body", in_chans=1)
     path, out = saved(model.state_dict(), tmp_path / "net.pth"), tmp_path / "bundle"
     code, _, err = run("weights", "convert", path, "--bundle", out, "--classes", classes)
@@ -272,7 +270,7 @@ def test_bundle_of_a_trunk_that_ends_with_the_body(
     config = json.loads((out / "config.json").read_text())
     assert config["backbone_args"] == {"end": "body"}
     assert len(config["preprocess"]["mean"]) == 1, "one channel, from the file"
-    assert scores(run("predict", out, pictures[0], "--json")[1])[str(pictures[0])].keys() == set(NAMES)
+    assert scores(run("predict", out, images[0], "--json")[1])[str(images[0])].keys() == set(NAMES)
 
 
 def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, run: Run) -> None:
@@ -338,7 +336,7 @@ def test_a_fixed_input_size_stays(classes: Path, tmp_path: Path, run: Run) -> No
     assert run(*command, "--classes", classes, "--size", 224)[0] == 0
 
 
-def test_what_pictures_cannot_be(classes: Path, tmp_path: Path, run: Run) -> None:
+def test_what_images_cannot_be(classes: Path, tmp_path: Path, run: Run) -> None:
     path = saved(FishNet(SPECS["fishnet_nano"], num_classes=5, in_chans=4).state_dict(), tmp_path / "four.pth")
     says(run("weights", "convert", path, "--bundle", tmp_path / "out", "--classes", classes), 2, "4 input channels")
     path = saved(FishNet(SPECS["fishnet_nano"], num_classes=0).state_dict(), tmp_path / "none.pth")

@@ -19,14 +19,14 @@ from fishnet.data.base import (
     NOTHING,
     EpochSampler,
     Key,
-    LabelledSet,
+    LabelledDataset,
     Sample,
     Seeded,
     Subset,
     collate,
+    derive_seed,
     drawn_from,
     hold_out,
-    mix,
 )
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.classification.transforms import TrainTransform
@@ -34,8 +34,8 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 
 
-class Noise(LabelledSet):
-    """Pictures of noise; those named as broken cannot be read."""
+class Noise(LabelledDataset):
+    """Images of noise; those named as broken cannot be read."""
 
     channels = 3
 
@@ -48,7 +48,7 @@ class Noise(LabelledSet):
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         if index in self.broken:
-            raise InputError(f"{self.source(index)}: broken picture")
+            raise InputError(f"{self.source(index)}: broken image")
         torch.rand(index % 5)  # a reader that draws random numbers of its own
         pixels = np.random.default_rng(index).integers(0, 256, (20, 24, 3), dtype=np.uint8)
         return Image.fromarray(pixels), self.labels[index]
@@ -75,13 +75,13 @@ def tensor(sample: Sample) -> Tensor:
 def test_hold_out_is_stratified(labels: list[int], fraction: float, seed: int) -> None:
     whole = Noise(labels)
     rest, held = hold_out(whole, fraction, seed)
-    assert sorted(rest.indices + held.indices) == list(range(len(labels))), "each picture is in one part"
+    assert sorted(rest.indices + held.indices) == list(range(len(labels))), "each image is in one part"
     assert rest.indices == sorted(rest.indices)
     assert held.labels == [labels[i] for i in held.indices]
     for label, count in Counter(labels).items():
         out = held.labels.count(label)
         if count == 1:
-            assert out == 0, "a class's only picture is for training"
+            assert out == 0, "a class's only image is for training"
         else:
             assert 1 <= out <= count - 1
             assert abs(out - fraction * count) <= 1
@@ -119,16 +119,16 @@ def test_subset() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4))
 def test_mix_gives_a_seed_that_torch_takes(numbers: list[int]) -> None:
-    assert 0 <= mix(*numbers) < 2**63
-    torch.Generator().manual_seed(mix(*numbers))
+    assert 0 <= derive_seed(*numbers) < 2**63
+    torch.Generator().manual_seed(derive_seed(*numbers))
 
 
 def test_mix_is_the_same_on_every_machine_and_tells_numbers_apart() -> None:
-    assert mix(0, 0, 0) == 1445694884619442965, "other seeds would make another training of a resumed one"
-    seeds = {mix(seed, epoch, index) for seed in range(5) for epoch in range(20) for index in range(100)}
+    assert derive_seed(0, 0, 0) == 1445694884619442965, "other seeds would make another training of a resumed one"
+    seeds = {derive_seed(seed, epoch, index) for seed in range(5) for epoch in range(20) for index in range(100)}
     assert len(seeds) == 10_000
-    assert mix(1, 2) != mix(2, 1)
-    assert mix(1) != mix(1, 0)
+    assert derive_seed(1, 2) != derive_seed(2, 1)
+    assert derive_seed(1) != derive_seed(1, 0)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -162,16 +162,16 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_a_sample_takes_nothing_from_the_global_generator() -> None:
-    pictures = Noise([0, 0])
-    pictures.read = lambda index: (Image.new("RGB", (20, 20)), 0)  # type: ignore[method-assign]
+    images = Noise([0, 0])
+    images.read = lambda index: (Image.new("RGB", (20, 20)), 0)  # type: ignore[method-assign]
     transform = TrainTransform(Preprocess((16, 16)), crop_scale=(0.2, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
     before = torch.get_rng_state()
-    Seeded(pictures, transform)[0, 1]
+    Seeded(images, transform)[0, 1]
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_broken_picture_is_a_line() -> None:
-    assert seeded(broken=[1])[0, 1] == "noise[1]: broken picture"
+def test_a_broken_image_is_a_line() -> None:
+    assert seeded(broken=[1])[0, 1] == "noise[1]: broken image"
 
 
 def batches(workers: int) -> list[tuple[Tensor, list[int], list[str]]]:
@@ -210,14 +210,14 @@ def keys(length: int, shuffle: bool, rank: int = 0, world: int = 1, seed: int = 
 @given(st.integers(0, 50), st.integers(1, 6), st.booleans(), st.integers(0, 5))
 def test_processes_share_an_epoch_without_overlap(length: int, world: int, shuffle: bool, epoch: int) -> None:
     parts = [keys(length, shuffle, rank, world, epoch=epoch) for rank in range(world)]
-    pictures = [index for part in parts for _, index in part if index != NOTHING]
-    assert len(set(pictures)) == len(pictures)
+    images = [index for part in parts for _, index in part if index != NOTHING]
+    assert len(set(images)) == len(images)
     assert all(found == epoch for part in parts for found, _ in part)
     assert len({len(part) for part in parts}) == 1, "as many steps for each"
     if shuffle:
-        assert len(pictures) == length // world * world, "nothing fills up what is learned from"
+        assert len(images) == length // world * world, "nothing fills up what is learned from"
     else:
-        assert sorted(pictures) == list(range(length)), "each picture is counted once"
+        assert sorted(images) == list(range(length)), "each image is counted once"
         assert all(index != NOTHING for part in parts for _, index in part[:-1]), "only a share's last may be nothing"
 
 
@@ -251,7 +251,7 @@ def test_order() -> None:
     assert first != keys(50, True, seed=1)
 
 
-def test_the_pictures_left_out_are_not_always_the_same() -> None:
+def test_the_images_left_out_are_not_always_the_same() -> None:
     left = set()
     for epoch in range(20):
         seen = {i for rank in range(3) for _, i in keys(11, True, rank, 3, epoch=epoch)}
@@ -271,7 +271,7 @@ def test_collate() -> None:
     assert (batch.indices, batch.broken) == ([10, 11], ["a: broken", "b: broken"])
 
 
-def test_collate_of_broken_pictures_only() -> None:
+def test_collate_of_broken_images_only() -> None:
     batch = collate(["a: broken"])
     assert (len(batch.images), len(batch.targets), batch.indices, batch.broken) == (0, 0, [], ["a: broken"])
 
@@ -292,7 +292,7 @@ def test_class_tables() -> None:
 
 
 def test_indices_beyond_the_set_repeat_it_under_another_randomness(folder: Path) -> None:
-    pictures = ImageFolder(folder)
+    images = ImageFolder(folder)
 
     class Draw:
         least = None
@@ -300,8 +300,8 @@ def test_indices_beyond_the_set_repeat_it_under_another_randomness(folder: Path)
         def __call__(self, image: Any, target: Any) -> tuple[Tensor, Any]:
             return torch.rand(1), target
 
-    seeded = Seeded(pictures, Draw(), seed=3)
-    first, again = seeded[0, 2], seeded[0, 2 + len(pictures)]
+    seeded = Seeded(images, Draw(), seed=3)
+    first, again = seeded[0, 2], seeded[0, 2 + len(images)]
     assert isinstance(first, tuple)
     assert isinstance(again, tuple)
     assert (first[1], first[2]) == (again[1], again[2])

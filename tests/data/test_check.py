@@ -6,35 +6,35 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.base import LabelledSet, hold_out
-from fishnet.data.check import DataCheck, PartCheck, check
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.base import LabelledDataset, hold_out
+from fishnet.data.check import DataCheck, SplitCheck, check
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.samples import FASHION_MNIST
-from tests.makers import picture, split_folder
+from tests.makers import image, split_folder
 
 _LEAKED, _DOUBLED = "image-in-two-splits", "image-in-two-classes"
 
 
-def opened(data: Path, channels: int = 3) -> dict[str, LabelledSet]:
-    return open_labelled(str(data), channels, val_fraction=0.1, seed=0, whole=True)
+def opened(data: Path, channels: int = 3) -> dict[str, LabelledDataset]:
+    return open_classification(str(data), channels, val_fraction=0.1, seed=0, whole=True)
 
 
-def checked(data: Path, **options: int) -> DataCheck[PartCheck]:
+def checked(data: Path, **options: int) -> DataCheck[SplitCheck]:
     return check(opened(data, options.pop("channels", 3)), **options)
 
 
-def lines(found: DataCheck[PartCheck], code: str) -> list[str]:
+def lines(found: DataCheck[SplitCheck], code: str) -> list[str]:
     return [finding.message for finding in found.of(code)]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Four and two different pictures of each of three classes."""
+    """Four and two different images of each of three classes."""
     root = split_folder(tmp_path / "data", train=4)
     for c, name in enumerate(("blue", "green", "red")):
         (root / "val" / name).mkdir(parents=True)
         for i in range(2):
-            picture(name, 5000 + 10 * c + i, (60, 20)).save(root / "val" / name / f"{i}.png")
+            image(name, 5000 + 10 * c + i, (60, 20)).save(root / "val" / name / f"{i}.png")
     return root
 
 
@@ -43,7 +43,7 @@ def test_clean_data(data: Path) -> None:
     assert found.ok
     assert found.findings == ()
     train, val = found.parts["train"], found.parts["val"]
-    assert (train.pictures, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
+    assert (train.images, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
     assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, 0)
     assert train.kinds == {"PNG RGB": 9, "JPEG RGB": 3}
     assert (val.smallest, val.median, val.largest) == ((60, 20),) * 3
@@ -62,7 +62,7 @@ def test_sizes_kinds_and_imbalance(data: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_same_picture_in_two_parts(workers: int, data: Path) -> None:
+def test_the_same_image_in_two_parts(workers: int, data: Path) -> None:
     with Image.open(data / "train" / "red" / "0.png") as image:
         image.save(data / "val" / "red" / "again.bmp")  # another file, the same pixels
         image.save(data / "val" / "blue" / "and-wrong.png", optimize=True)
@@ -81,21 +81,21 @@ def test_the_same_picture_in_two_parts(workers: int, data: Path) -> None:
     assert found.parts["val"].repeated == 1
 
 
-def test_the_same_picture_in_three_parts(data: Path) -> None:
+def test_the_same_image_in_three_parts(data: Path) -> None:
     (data / "test" / "red").mkdir(parents=True)
     (data / "test" / "blue").mkdir(parents=True)
     (data / "test" / "green").mkdir(parents=True)
     for place in ("val/red/x.png", "test/red/y.png"):
         (data / place).write_bytes((data / "train" / "red" / "0.png").read_bytes())
     for name in ("blue", "green"):
-        picture(name, 9000).save(data / "test" / name / "0.png")
+        image(name, 9000).save(data / "test" / name / "0.png")
     pairs = {tuple(line.split(" (")[i].split(",")[0] for i in (1, 2)) for line in lines(checked(data), _LEAKED)}
     assert pairs == {("train", "val"), ("train", "test")}
     (untrained,) = checked(data).of("image-in-val-and-test")
     assert (untrained.severity, untrained.file) == ("warning", str(data / "test" / "red" / "y.png"))
 
 
-def test_the_same_picture_under_two_classes_and_repeated(data: Path) -> None:
+def test_the_same_image_under_two_classes_and_repeated(data: Path) -> None:
     whole = (data / "train" / "green" / "1.png").read_bytes()
     (data / "train" / "green" / "copy.png").write_bytes(whole)
     found = checked(data)
@@ -112,7 +112,7 @@ def test_the_same_picture_under_two_classes_and_repeated(data: Path) -> None:
     assert found.of(_LEAKED) == []
 
 
-def test_the_same_pixels_of_another_shape_are_another_picture(data: Path) -> None:
+def test_the_same_pixels_of_another_shape_are_another_image(data: Path) -> None:
     for name, size in (("a", (4, 9)), ("b", (9, 4)), ("c", (6, 6))):
         Image.new("RGB", size, (5, 6, 7)).save(data / "val" / "red" / f"{name}.png")
     assert checked(data).parts["val"].repeated == 0
@@ -126,17 +126,17 @@ def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
     assert not found.ok
     assert found.parts["train"].corrupt == 2
     first, second = found.of("image-unreadable")
-    assert "blue/2.jpg: broken picture" in first.message
-    assert "red/0.png: not a picture" in second.message
+    assert "blue/2.jpg: broken image" in first.message
+    assert "red/0.png: not an image" in second.message
     assert (second.file, second.split) == (str(data / "train" / "red" / "0.png"), "train")
-    assert found.parts["train"].pictures == 12
+    assert found.parts["train"].images == 12
     assert sum(found.parts["train"].kinds.values()) == 10
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "0.png").write_text("no picture")
+        (tmp_path / "data" / name / "0.png").write_text("no image")
     part = checked(tmp_path / "data").parts["all"]
     assert (part.smallest, part.median, part.largest, part.kinds) == (None, None, None, {})
 
@@ -186,7 +186,7 @@ def test_progress(data: Path) -> None:
 
 @pytest.mark.slow
 def test_fashion_mnist_against_numpy() -> None:
-    parts = open_labelled(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
+    parts = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
     found = check(parts)
     pixels = {name: part.pixels.reshape(len(part), -1) for name, part in parts.items()}  # type: ignore[attr-defined]
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}

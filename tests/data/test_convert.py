@@ -11,9 +11,9 @@ import pytest
 
 from fishnet.cli import main
 from fishnet.data.convert import FORMATS, convert
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.open import open_detection
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, Scene, scenes
+from tests.detection_makers import KINDS, Scene, scenes
 
 needs_datumaro = pytest.mark.skipif(importlib.util.find_spec("datumaro") is None, reason="no datumaro (extra convert)")
 
@@ -85,7 +85,7 @@ def wider_face(root: Path, shown: list[Scene]) -> None:
 def images(folder: Path, shown: list[Scene]) -> None:
     folder.mkdir(parents=True)
     for i, one in enumerate(shown):
-        one.picture.save(folder / f"{i:03d}.png")
+        one.image.save(folder / f"{i:03d}.png")
 
 
 MAKERS: dict[str, Callable[[Path, list[Scene]], None]] = {
@@ -111,13 +111,13 @@ def test_the_same_objects(name: str, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "coco", name)
     assert (done.images.total(), done.objects.total()) == (4, sum(len(one.labels) for one in shown))
     assert dict(done.ignored) == {"cvat": {"points": 4}, "wider-face": {"label": 4}}.get(name, {})
-    (found,) = open_regions(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, whole=True).values()
+    (found,) = open_detection(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, whole=True).values()
     for i, one in enumerate(shown):
         objects = found.objects(i)
         assert np.allclose(sorted(objects.boxes.tolist()), sorted(one.boxes.tolist()), atol=0.6)
         names = sorted(found.classes.names[label] for label in objects.labels)
         assert name == "wider-face" or names == sorted(kind for kind, _ in boxes(one))
-        assert np.array_equal(np.asarray(found.read(i)[0]), np.asarray(one.picture))
+        assert np.array_equal(np.asarray(found.read(i)[0]), np.asarray(one.image))
 
 
 @needs_datumaro

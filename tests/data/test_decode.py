@@ -15,13 +15,13 @@ from fishnet.data import decode
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.errors import InputError
-from fishnet.images.decoding import decode_picture
+from fishnet.images.decoding import decode_image
 from fishnet.images.reading import DEFAULT, Reading
-from tests.makers import picture
+from tests.makers import image
 
 
 def detailed(width: int = 61, height: int = 47) -> Image.Image:
-    return picture("green", 3, (width, height)).resize((width, height), Image.Resampling.BICUBIC, (3, 2, 40, 31))
+    return image("green", 3, (width, height)).resize((width, height), Image.Resampling.BICUBIC, (3, 2, 40, 31))
 
 
 def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
@@ -41,7 +41,7 @@ def fast_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("not by the fast decoder")
 
-    monkeypatch.setattr(decode, "decode_picture", refuse)
+    monkeypatch.setattr(decode, "decode_image", refuse)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def slow_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same_as_pillow(content: bytes, channels: int) -> bool:
-    found, wanted = decode_tensor(content, channels), to_tensor(decode_picture(content, channels))
+    found, wanted = decode_tensor(content, channels), to_tensor(decode_image(content, channels))
     return found.dtype == wanted.dtype and torch.equal(found, wanted)
 
 
@@ -116,7 +116,7 @@ def test_no_warning_leaks() -> None:
 
 def message(content: bytes, channels: int, reading: Reading = DEFAULT) -> str:
     with pytest.raises(InputError) as by_pillow:
-        decode_picture(content, channels, "here.jpg", reading=reading)
+        decode_image(content, channels, "here.jpg", reading=reading)
     with pytest.raises(InputError) as found:
         decode_tensor(content, channels, "here.jpg", reading=reading)
     assert str(found.value) == str(by_pillow.value)
@@ -130,9 +130,9 @@ def test_truncated_files_are_refused_as_by_pillow(name: str, share: float) -> No
     assert "here.jpg: " in message(content[: int(share * len(content))], channels)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff" * 99, b"no picture", PLAIN["best"][0][2:]])
-def test_no_pictures(content: bytes) -> None:
-    assert message(content, 3).startswith("here.jpg: not a picture that can be read")
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff" * 99, b"no image", PLAIN["best"][0][2:]])
+def test_no_images(content: bytes) -> None:
+    assert message(content, 3).startswith("here.jpg: not an image that can be read")
 
 
 @pytest.mark.parametrize("name", ["4:2:0", "grey"])
@@ -159,7 +159,7 @@ def test_damaged_files_are_taken_or_refused_as_by_pillow() -> None:
             damaged = bytearray(content)
             for at in rng.integers(2, len(content), 3):
                 damaged[at] = rng.integers(256)
-            wanted = outcome(decode_picture, bytes(damaged), channels)
+            wanted = outcome(decode_image, bytes(damaged), channels)
             assert outcome(decode_tensor, bytes(damaged), channels) == wanted
             refused += isinstance(wanted, str)
     assert refused > 10
@@ -176,13 +176,13 @@ def test_many_channels(dtype: str) -> None:
     found += 1  # memory of its own
 
 
-def test_a_folder_reads_tensors_and_pictures_alike(folder: Path) -> None:
-    pictures = ImageFolder(folder)
+def test_a_folder_reads_tensors_and_images_alike(folder: Path) -> None:
+    images = ImageFolder(folder)
     kinds = set()
-    for i in range(len(pictures)):
-        kinds.add(Path(pictures.source(i)).suffix)
-        tensor, target = pictures.read_tensor(i)
-        image, label = pictures.read(i)
+    for i in range(len(images)):
+        kinds.add(Path(images.source(i)).suffix)
+        tensor, target = images.read_tensor(i)
+        image, label = images.read(i)
         assert target == label
         assert torch.equal(tensor, to_tensor(image))
     assert kinds == {".jpg", ".png"}
@@ -201,5 +201,5 @@ def test_large_photos_come_smaller(content: bytes, least: int, factor: int) -> N
 
 def test_only_jpegs_come_smaller() -> None:
     assert decode_tensor(encoded(detailed(640, 480), "PNG"), least=10).shape == (3, 480, 640)
-    with pytest.raises(InputError, match=r"b\.jpg: broken picture"):
+    with pytest.raises(InputError, match=r"b\.jpg: broken image"):
         decode_tensor(encoded(detailed(640, 480))[:2000], source="b.jpg", least=10)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.folder import ImageFolder
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.open import open_classification
 from fishnet.data.plausibility import plausibility
 from fishnet.errors import InputError
 from tests.makers import image_folder, split_folder
@@ -47,7 +47,7 @@ def test_each_of_them(train: Named, val: Named, codes: list[str]) -> None:
 
 
 def test_nothing_is_wrong_with_the_usual(tmp_path: Path) -> None:
-    assert plausibility(open_labelled(str(image_folder(tmp_path / "a", 8)), 3, val_fraction=0.25, seed=0)) == []
+    assert plausibility(open_classification(str(image_folder(tmp_path / "a", 8)), 3, val_fraction=0.25, seed=0)) == []
     assert plausibility({}) == []
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_wrong_with_the_usual(tmp_path: Path) -> None:
 
 def opened(data: Path, *only: str, classes: Classes | None = None, whole: bool = True) -> dict[str, ImageFolder]:
     return dict(  # type: ignore[arg-type]
-        open_labelled(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only)
+        open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only)
     )
 
 
@@ -86,7 +86,7 @@ def test_a_models_classes_decide_where_there_are_some(tmp_path: Path) -> None:
     assert list(found.labels) == [2] * 4 + [1] * 4
     with pytest.raises(InputError, match="--classes: no class 'green'"):
         opened(data, "green", classes=known)
-    with pytest.raises(InputError, match="no picture in its part 'all' is of the classes violet"):
+    with pytest.raises(InputError, match="no image in its part 'all' is of the classes violet"):
         opened(data, "violet", classes=known)
 
 
@@ -113,6 +113,6 @@ def test_a_test_folder_without_class_folders_is_said(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2, val=1)
     (data / "test").mkdir()
     Image.new("RGB", (8, 8)).save(data / "test" / "0.png")
-    sets = open_labelled(str(data), 3, val_fraction=0.25, seed=0)
+    sets = open_classification(str(data), 3, val_fraction=0.25, seed=0)
     (said,) = [one for one in plausibility(sets) if one.code == "image-without-split"]
     assert said.message == f"{data}: 1 image beside train, val, in no split: in test (1)"

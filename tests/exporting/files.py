@@ -21,14 +21,14 @@ from fishnet.runtime.engines import read_exported
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import save_weights
-from tests import makers, pixel_makers, region_makers
+from tests import detection_makers, makers, segmentation_makers
 from tests.exporting.models import made
 
 CLASSES = {
     "classify": Classes.of(makers.CLASSES),
-    "detect": Classes(region_makers.KINDS, (3, 7, 11)),
-    "instances": Classes(region_makers.KINDS, (3, 7, 11)),
-    "segment": Classes.of(pixel_makers.KINDS),
+    "detect": Classes(detection_makers.KINDS, (3, 7, 11)),
+    "instances": Classes(detection_makers.KINDS, (3, 7, 11)),
+    "segment": Classes.of(segmentation_makers.KINDS),
 }
 _SMALL: dict[str, dict[str, Any]] = {
     "classify": {},
@@ -36,7 +36,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "instances": {"width": 64, "box_width": 64, "mask_width": 32},
     "segment": {"width": 32},
 }
-SIZES = ((90, 80), (64, 110), (90, 80), (150, 97))  # width and height of pictures, px; two are alike
+SIZES = ((90, 80), (64, 110), (90, 80), (150, 97))  # width and height of images, px; two are alike
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ def _spread(model: Model, bundle: Bundle) -> None:
     ]
     seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
     hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out)) for layer in layers]
-    for picture in pictures(bundle.task):
-        given = to_input(bundle.preprocess, picture)
-        model(torch.from_numpy(bundle.preprocess.normalise(given.pixels[None])))
+    for image in images(bundle.task):
+        given = to_input(bundle.preprocess, image)
+        model(torch.from_numpy(bundle.preprocess.normalize(given.pixels[None])))
     for hook in hooks:
         hook.remove()
     for layer, outputs in seen.items():
@@ -113,13 +113,13 @@ def _spread(model: Model, bundle: Bundle) -> None:
         layer.bias.copy_((layer.bias - values.mean(0)) * factor)  # type: ignore[union-attr, operator]
 
 
-def pictures(task: str) -> list[Image.Image]:
+def images(task: str) -> list[Image.Image]:
     """Of several sizes, with what the task is about."""
     if task == "classify":
-        return [makers.picture(makers.CLASSES[i % 3], i, size) for i, size in enumerate(SIZES)]
+        return [makers.image(makers.CLASSES[i % 3], i, size) for i, size in enumerate(SIZES)]
     if task == "segment":
-        return [pixel_makers.scene(i, size).picture for i, size in enumerate(SIZES)]
-    return [region_makers.scene(i, size).picture for i, size in enumerate(SIZES)]
+        return [segmentation_makers.scene(i, size).image for i, size in enumerate(SIZES)]
+    return [detection_makers.scene(i, size).image for i, size in enumerate(SIZES)]
 
 
 def assert_alike(ours: Result, theirs: Result) -> None:
@@ -151,10 +151,10 @@ def _assert_objects_alike(ours: Detections, theirs: Detections) -> None:
 
 
 def _assert_masks_alike(ours: Detections, theirs: Detections) -> None:
-    if theirs.cutouts is None or ours.cutouts is None:
-        assert ours.cutouts is theirs.cutouts
+    if theirs.cropped_masks is None or ours.cropped_masks is None:
+        assert ours.cropped_masks is theirs.cropped_masks
         return
-    assert len(ours.cutouts) == len(theirs.cutouts)
-    for one, other in zip(ours.cutouts, theirs.cutouts, strict=True):
+    assert len(ours.cropped_masks) == len(theirs.cropped_masks)
+    for one, other in zip(ours.cropped_masks, theirs.cropped_masks, strict=True):
         assert (one.left, one.top, one.bits.shape) == (other.left, other.top, other.bits.shape)
         assert (one.bits == other.bits).mean() >= 0.995

@@ -28,7 +28,7 @@ def made(task: str, head: str, backbone: str = "fishnet_nano", **head_args: obje
     fit = _FITS.get(task, "whole")
     size = (96, 96) if task == "classify" else (96, 160)
     if fit == "whole":
-        head_args = {"proposals": 40, "detections": 20, **head_args}
+        head_args = {"proposals": 40, "max_detections": 20, **head_args}
     bundle = Bundle.single(
         task,
         backbone,

@@ -11,7 +11,7 @@ from fishnet.exporting.check import LIMITS, Check, compare
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.exported import Exported
 from tests.exporting.models import CLASSES
-from tests.makers import picture
+from tests.makers import image
 
 FP32 = LIMITS["fp32"]
 BOXES = np.array([[10, 10, 50, 40], [60, 20, 90, 80], [12, 12, 52, 42]], np.float32)
@@ -23,14 +23,16 @@ LABELS = np.array([0, 1, 2])
 def photo(tmp_path: Path) -> Path:
     """96 x 128 px: at its own size where the shorter side is to be 96."""
     file = tmp_path / "photo.png"
-    picture("red", 0, (128, 96)).save(file)
+    image("red", 0, (128, 96)).save(file)
     return file
 
 
 def bundle_for(task: str) -> Bundle:
     fit = {"classify": "crop", "segment": "native"}.get(task, "whole")
     preprocess = Preprocess((96, 128) if fit == "whole" else (96, 96), fit=fit)  # type: ignore[arg-type]
-    return Bundle.single(task, "fishnet_nano", CLASSES, preprocess, head_args={"floor": 0.05, "detections": 100})
+    return Bundle.single(
+        task, "fishnet_nano", CLASSES, preprocess, head_args={"score_threshold": 0.05, "max_detections": 100}
+    )
 
 
 def compared(photo: Path, task: str, one: Any, other: Any, **of_file: Any) -> Check:
@@ -123,7 +125,7 @@ def test_one_size_where_the_file_takes_one(photo: Path) -> None:
     assert compared(photo, "classify", np.arange(3.0), np.arange(3.0), size=(96, 96)).inputs == [(96, 96)]
 
 
-def test_small_pictures_are_compared_at_larger_sizes(photo: Path) -> None:
+def test_small_images_are_compared_at_larger_sizes(photo: Path) -> None:
     bundle = Bundle.single("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
     engine: Any = lambda _: [np.arange(3.0)]  # noqa: E731
     found = compare(Exported(bundle, "onnx", least=32), engine, engine, [photo], FP32)

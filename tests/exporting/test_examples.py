@@ -13,7 +13,7 @@ from PIL import Image
 
 import fishnet
 from fishnet.prediction.results import Classification, Detections, Segmentation
-from tests.exporting.files import Store, pictures, store
+from tests.exporting.files import Store, images, store
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,11 +31,11 @@ def said(name: str, *arguments: object) -> list[dict[str, Any]]:
 
 
 def saved(folder: Path, task: str) -> list[Path]:
-    """Pictures of several sizes; the last is turned by its EXIF."""
-    some = pictures(task)
+    """Images of several sizes; the last is turned by its EXIF."""
+    some = images(task)
     paths = [folder / f"{i}.png" for i in range(len(some))]
-    for path, picture in zip(paths, some, strict=True):
-        picture.save(path)
+    for path, image in zip(paths, some, strict=True):
+        image.save(path)
     turned = Image.Exif()
     turned[0x0112] = 6
     some[-1].save(paths[-1], exif=turned)
@@ -79,17 +79,17 @@ def test_detect(files: Store, task: str, head: str, tmp_path: Path) -> None:
         assert [each["score"] for each in objects] == pytest.approx(expected.scores.tolist(), abs=1e-4)
         np.testing.assert_allclose([each["box"] for each in objects], expected.boxes, atol=0.1)
         if task == "instances":
-            assert expected.cutouts is not None
-            areas = [int(cutout.bits.sum()) for cutout in expected.cutouts]
+            assert expected.cropped_masks is not None
+            areas = [int(cropped_mask.bits.sum()) for cropped_mask in expected.cropped_masks]
             np.testing.assert_allclose([each["area"] for each in objects], areas, rtol=0.005, atol=1)
 
 
 def test_segment(files: Store, tmp_path: Path) -> None:
     path = files("segment", "body").path("onnx")
     paths = saved(tmp_path, "segment")
-    for picture, expected in zip(paths, fishnet.load(path).predict(paths), strict=True):
+    for image, expected in zip(paths, fishnet.load(path).predict(paths), strict=True):
         assert isinstance(expected, Segmentation)
-        (one,) = said("segment", path, picture, tmp_path / "labels.png")
+        (one,) = said("segment", path, image, tmp_path / "labels.png")
         labels = np.asarray(Image.open(tmp_path / "labels.png"))
         assert labels.shape == expected.size == tuple(one["size"])
         ids = np.array(expected.classes.ids)[expected.labels]

@@ -15,7 +15,7 @@ from fishnet.exporting import graphs
 from fishnet.runtime.exported import SUFFIXES
 from tests.conftest import Run
 from tests.exporting.models import HEADS, NAMES, bundle_of
-from tests.makers import picture
+from tests.makers import image
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed: torch.onnx needs it")
@@ -24,10 +24,10 @@ ONE_STAGE = ("retinanet", "fcos")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures of unlike sizes."""
+    """Two images of unlike sizes."""
     folder = tmp_path_factory.mktemp("photos")
-    picture("red", 0, (160, 120)).save(folder / "a.png")
-    picture("blue", 1, (100, 140)).save(folder / "b.jpg")
+    image("red", 0, (160, 120)).save(folder / "a.png")
+    image("blue", 1, (100, 140)).save(folder / "b.jpg")
     return folder
 
 
@@ -60,7 +60,7 @@ def test_every_head_in_every_format(
     """The comparison within the export passes, and what was kept predicts what the bundle does."""
     args = {"width": 64} if task in ("detect", "instances") else {}
     bundle = bundle_of(tmp_path / "run", task, head, **args)
-    code, out, err = run("export", bundle, "--to", to, "--pictures", photos, "--json")
+    code, out, err = run("export", bundle, "--to", to, "--images", photos, "--json")
     two_stage = task == "instances" or (task == "detect" and head not in ONE_STAGE)
     if to == "pt2" and two_stage:
         assert code == 2
@@ -89,7 +89,7 @@ def test_every_head_in_every_format(
 
 
 def test_default_place_and_one_file(cells: Path, photos: Path, run: Run) -> None:
-    code, out, _ = run("export", cells, "--pictures", photos)
+    code, out, _ = run("export", cells, "--images", photos)
     assert code == 0
     assert str(cells / "model.onnx") in out
     import onnx
@@ -116,7 +116,7 @@ def test_a_file_that_differs_is_not_kept(
     monkeypatch.setattr(module, "_engine", shifted)
     old = tmp_path / "model.onnx"
     old.write_text("old")
-    code, _, err = run("export", cells, "--pictures", photos, "--out", old)
+    code, _, err = run("export", cells, "--images", photos, "--out", old)
     assert code == 1
     assert "boxes differ by" in err.splitlines()[-1]
     assert "not kept" in err
@@ -131,13 +131,13 @@ def test_a_file_that_differs_is_not_kept(
         (["--to", "pt2", "--precision", "fp16"], "fp32 only"),
         (["--out", "model.bin"], ".onnx"),
         (["--out", "nowhere/model.onnx"], "no such folder"),
-        (["--pictures", "nothing.jpg"], "nothing.jpg"),
+        (["--images", "nothing.jpg"], "nothing.jpg"),
         (["--to", "tflite"], "onnx"),
         (["--precision", "int8", "--data", "nowhere"], "nowhere"),
         (["--max-drop", "-1"], "--max-drop"),
         (["--max-drop", "nan"], "--max-drop"),
         (["--out", "MODEL.ONNX"], ".onnx"),
-        (["--pictures", "clip.mp4"], "videos"),
+        (["--images", "clip.mp4"], "videos"),
     ],
 )
 def test_refused_before_the_work(
@@ -166,7 +166,7 @@ def test_a_split_that_the_data_lack(bundle: Path, folder: Path, tmp_path: Path, 
 def test_a_way_that_fails_is_not_the_last(
     bundle: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first exporter's file cannot be run: the second one's is compared and kept. A broken picture is left out."""
+    """The first exporter's file cannot be run: the second one's is compared and kept. A broken image is left out."""
     data = shutil.copytree(folder, tmp_path / "data")
     first = sorted(data.rglob("*.png"))[0]
     first.write_bytes(b"broken")
@@ -193,10 +193,10 @@ def test_a_package_that_is_missing(cells: Path, run: Run, monkeypatch: pytest.Mo
     assert "fishnet-vision[openvino]" in err
 
 
-def test_a_broken_picture_and_no_bundle(cells: Path, tmp_path: Path, run: Run) -> None:
+def test_a_broken_image_and_no_bundle(cells: Path, tmp_path: Path, run: Run) -> None:
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"\xff\xd8 no picture")
-    code, _, err = run("export", cells, "--pictures", broken)
+    broken.write_bytes(b"\xff\xd8 no image")
+    code, _, err = run("export", cells, "--images", broken)
     assert code == 2
     assert str(broken) in err
     code, _, err = run("export", tmp_path / "none")
@@ -205,7 +205,7 @@ def test_a_broken_picture_and_no_bundle(cells: Path, tmp_path: Path, run: Run) -
 
 
 def test_no_objects_nothing_to_compare(tmp_path: Path, photos: Path, run: Run) -> None:
-    """A detector that finds nothing in the pictures cannot be vouched for."""
+    """A detector that finds nothing in the images cannot be vouched for."""
     from safetensors.torch import load_file, save_file
 
     from fishnet.bundle.bundle import WEIGHTS, write_bundle
@@ -215,7 +215,7 @@ def test_no_objects_nothing_to_compare(tmp_path: Path, photos: Path, run: Run) -
     name = next(key for key in state if key.endswith("cls_logits.bias"))
     state[name] -= 1000
     write_bundle(folder, read_bundle(folder), lambda path: save_file(state, path))
-    code, _, err = run("export", folder, "--pictures", photos)
+    code, _, err = run("export", folder, "--images", photos)
     assert code == 2, err
     assert "nothing to compare" in err
     assert not (folder / "model.onnx").exists()

@@ -49,7 +49,7 @@ class Files:
     xml: Path
 
 
-def pictures(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
+def images(count: int = 4, seed: int = 0) -> list[NDArray[np.float32]]:
     """Batches of one, of several sizes."""
     random = np.random.default_rng(seed)
     return [random.normal(size=(1, 3, *SIZES[i % len(SIZES)])).astype(np.float32) for i in range(count)]
@@ -131,7 +131,7 @@ INT8 = 0.03
 
 def test_layers_compute_with_eight_bits_but_for_the_last(small: Files, tmp_path: Path) -> None:
     target = tmp_path / "small.onnx"
-    quantize_onnx(small.onnx, target, pictures())
+    quantize_onnx(small.onnx, target, images())
     inner, last = eight_bits(target)
     assert len(inner) == 3
     assert len(last) == 1
@@ -149,7 +149,7 @@ def test_layers_compute_with_eight_bits_but_for_the_last(small: Files, tmp_path:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_eight_bits_say_nearly_the_same(size: tuple[int, int], small: Files, tmp_path: Path) -> None:
-    quantize_onnx(small.onnx, tmp_path / "small.onnx", pictures())
+    quantize_onnx(small.onnx, tmp_path / "small.onnx", images())
     batch = np.random.default_rng(9).normal(size=(2, 3, *size)).astype(np.float32)
     close(tmp_path / "small.onnx", small.onnx, batch, INT8)
 
@@ -158,7 +158,7 @@ def test_openvino_says_nearly_the_same(small: Files, tmp_path: Path) -> None:
     import openvino as ov
 
     target = tmp_path / "small.xml"
-    quantize_openvino(small.xml, target, pictures())
+    quantize_openvino(small.xml, target, images())
     for size in SIZES:
         close(target, small.xml, np.random.default_rng(9).normal(size=(2, 3, *size)).astype(np.float32), INT8)
     model = ov.Core().read_model(str(target))
@@ -168,7 +168,7 @@ def test_openvino_says_nearly_the_same(small: Files, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["small.bin", "small.xml"]
 
 
-@pytest.mark.parametrize("write", [lambda a, b: quantize_onnx(a, b, pictures()), halve_onnx])
+@pytest.mark.parametrize("write", [lambda a, b: quantize_onnx(a, b, images()), halve_onnx])
 def test_metadata_stays(write: Any, small: Files, tmp_path: Path) -> None:
     write(small.onnx, tmp_path / "small.onnx")
     before, after = (onnx.load(str(file)) for file in (small.onnx, tmp_path / "small.onnx"))
@@ -183,7 +183,7 @@ def test_metadata_stays(write: Any, small: Files, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_backbone_shrinks_and_agrees(nano: Files, tmp_path: Path) -> None:
-    quantize_onnx(nano.onnx, tmp_path / "int8.onnx", pictures(6))
+    quantize_onnx(nano.onnx, tmp_path / "int8.onnx", images(6))
     halve_onnx(nano.onnx, tmp_path / "half.onnx")
     inner, last = eight_bits(tmp_path / "int8.onnx")
     assert len(last) == 1
@@ -200,7 +200,7 @@ def test_a_backbone_shrinks_and_agrees(nano: Files, tmp_path: Path) -> None:
 def test_what_makes_objects_of_maps_stays_as_it_was(detector: Files, tmp_path: Path) -> None:
     """All operations but Q, DQ and the layers they serve are those of the source; last layers are in float32."""
     target = tmp_path / "int8.onnx"
-    quantize_onnx(detector.onnx, target, pictures_for_objects())
+    quantize_onnx(detector.onnx, target, images_for_objects())
     inner, last = eight_bits(target)
     assert {name.partition("_")[2].rpartition("/")[0].rpartition("/")[2].rstrip("_1234") for name in last} == {
         "cls_logits", "bbox_pred", "cls_score",
@@ -216,13 +216,13 @@ def test_what_makes_objects_of_maps_stays_as_it_was(detector: Files, tmp_path: P
     for node in graph.node:
         if node.op_type == "QuantizeLinear":
             assert takers[node.output[0]] == {"DequantizeLinear"}
-    boxes, scores, *_ = run(target, pictures_for_objects()[0])
+    boxes, scores, *_ = run(target, images_for_objects()[0])
     assert boxes.dtype == scores.dtype == np.float32
     assert len(np.unique(scores)) > 0.9 * len(scores)  # not steps of 1/256
 
 
-def pictures_for_objects() -> list[NDArray[np.float32]]:
-    """One picture each, of sides that detectors take."""
+def images_for_objects() -> list[NDArray[np.float32]]:
+    """One image each, of sides that detectors take."""
     random = np.random.default_rng(0)
     return [random.normal(size=(1, 3, *size)).astype(np.float32) for size in ((96, 160), (128, 96))]
 
@@ -231,7 +231,7 @@ def pictures_for_objects() -> list[NDArray[np.float32]]:
 def test_a_detector_of_openvino(detector: Files, tmp_path: Path) -> None:
     import openvino as ov
 
-    quantize_openvino(detector.xml, tmp_path / "int8.xml", pictures_for_objects())
+    quantize_openvino(detector.xml, tmp_path / "int8.xml", images_for_objects())
     small, full = (ov.Core().read_model(str(path)) for path in (tmp_path / "int8.xml", detector.xml))
     text = full.get_rt_info(["fishnet"]).astype(str)
     assert small.get_rt_info(["fishnet"]).astype(str) == text
@@ -241,13 +241,13 @@ def test_a_detector_of_openvino(detector: Files, tmp_path: Path) -> None:
     )
     assert sorted(before) == sorted(after)
     assert (tmp_path / "int8.bin").stat().st_size < 0.4 * detector.xml.with_suffix(".bin").stat().st_size
-    assert len(run(tmp_path / "int8.xml", pictures_for_objects()[0])[1])
+    assert len(run(tmp_path / "int8.xml", images_for_objects()[0])[1])
 
 
-def test_the_same_pictures_give_the_same_file(small: Files, tmp_path: Path) -> None:
+def test_the_same_images_give_the_same_file(small: Files, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
-        quantize_onnx(small.onnx, tmp_path / name, pictures())
-    quantize_onnx(small.onnx, tmp_path / "c.onnx", [3 * batch for batch in pictures()])
+        quantize_onnx(small.onnx, tmp_path / name, images())
+    quantize_onnx(small.onnx, tmp_path / "c.onnx", [3 * batch for batch in images()])
     texts = [(tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx", "c.onnx")]
     assert texts[0] == texts[1] != texts[2]
 
@@ -275,27 +275,27 @@ def test_one_batch_is_in_memory_at_a_time(form: str, small: Files, tmp_path: Pat
 
 
 def test_a_generator_is_enough_for_onnx_and_refused_for_openvino(small: Files, tmp_path: Path) -> None:
-    quantize_onnx(small.onnx, tmp_path / "a.onnx", iter(pictures()))
-    quantize_onnx(small.onnx, tmp_path / "b.onnx", pictures())
+    quantize_onnx(small.onnx, tmp_path / "a.onnx", iter(images()))
+    quantize_onnx(small.onnx, tmp_path / "b.onnx", images())
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     with pytest.raises(ValueError, match="several times"):
-        quantize_openvino(small.xml, tmp_path / "a.xml", iter(pictures()))
+        quantize_openvino(small.xml, tmp_path / "a.xml", iter(images()))
 
 
 def bad(kind: str) -> list[NDArray[np.float32]]:
-    """No batches, or one that has what is no number in its second picture."""
+    """No batches, or one that has what is no number in its second image."""
     if kind == "nothing":
         return []
-    batches = pictures(3)
+    batches = images(3)
     batches[1][0, 1, 5, 5] = {"nan": np.nan, "infinity": np.inf}[kind]
     return batches
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    ("kind", "said"), [("nothing", "no picture"), ("nan", "batch 2 has"), ("infinity", "batch 2 has")]
+    ("kind", "said"), [("nothing", "no image"), ("nan", "batch 2 has"), ("infinity", "batch 2 has")]
 )
-def test_bad_pictures_are_refused_and_leave_nothing(
+def test_bad_images_are_refused_and_leave_nothing(
     form: str, kind: str, said: str, small: Files, tmp_path: Path
 ) -> None:
     target = tmp_path / ("old.onnx" if form == "onnx" else "old.xml")
@@ -313,12 +313,12 @@ def test_a_model_of_last_layers_is_refused(tmp_path: Path) -> None:
         nn.Conv2d(3, 4, 3), (torch.zeros(1, 3, 64, 64),), str(tmp_path / "one.onnx"), dynamo=False, opset_version=17
     )
     with pytest.raises(InputError, match="no layer to quantise"):
-        quantize_onnx(tmp_path / "one.onnx", tmp_path / "small.onnx", pictures())
+        quantize_onnx(tmp_path / "one.onnx", tmp_path / "small.onnx", images())
     assert [file.name for file in tmp_path.iterdir()] == ["one.onnx"]
 
 
 def test_a_part_that_has_seen_nothing_stays_in_float32(tmp_path: Path) -> None:
-    """As a detector's masks where nothing is found: their convolutions then run on no pictures."""
+    """As a detector's masks where nothing is found: their convolutions then run on no images."""
     weights = [numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), name) for name in "abcd"]
     none = numpy_helper.from_array(np.zeros(1, np.float32), "none")
     nodes = [
@@ -351,13 +351,13 @@ def test_operations_without_names_are_told_apart(tmp_path: Path) -> None:
     net = nn.Sequential(convs[0], acts[0], convs[1], acts[1], convs[2], acts[2], convs[3])
     path = tmp_path / "m.onnx"
     torch.onnx.export(net.eval(), (torch.zeros(1, 3, 64, 96),), str(path), dynamo=False, opset_version=17)
-    quantize_onnx(path, tmp_path / "int8.onnx", pictures(1))
+    quantize_onnx(path, tmp_path / "int8.onnx", images(1))
     assert [len(names) for names in eight_bits(tmp_path / "int8.onnx")] == [3, 1]
 
 
 WRITERS = {
-    "quantize_onnx": lambda it, folder: quantize_onnx(it.onnx, folder / "m.onnx", pictures()),
-    "quantize_openvino": lambda it, folder: quantize_openvino(it.xml, folder / "m.xml", pictures()),
+    "quantize_onnx": lambda it, folder: quantize_onnx(it.onnx, folder / "m.onnx", images()),
+    "quantize_openvino": lambda it, folder: quantize_openvino(it.xml, folder / "m.xml", images()),
     "halve_onnx": lambda it, folder: halve_onnx(it.onnx, folder / "m.onnx"),
     "halve_openvino": lambda it, folder: halve_openvino(it.xml, folder / "m.xml"),
 }
@@ -389,7 +389,7 @@ def test_a_file_can_take_its_source_s_place(small: Files, tmp_path: Path) -> Non
         (tmp_path / f"m{suffix}").write_bytes(small.onnx.with_suffix(suffix).read_bytes())
     halve_onnx(tmp_path / "m.onnx", tmp_path / "m.onnx")
     halve_openvino(tmp_path / "m.xml", tmp_path / "m.xml")
-    batch = pictures()[0]
+    batch = images()[0]
     for path, full in ((tmp_path / "m.onnx", small.onnx), (tmp_path / "m.xml", small.xml)):
         close(path, full, batch, 1e-3)
 
@@ -406,7 +406,7 @@ def rounded(model: Any) -> Any:
 def test_halved_weights_are_rounded_weights_exactly(small: Files, tmp_path: Path) -> None:
     halve_onnx(small.onnx, tmp_path / "half.onnx")
     onnx.save(rounded(onnx.load(str(small.onnx))), str(tmp_path / "rounded.onnx"))
-    batch = pictures()[0]
+    batch = images()[0]
     np.testing.assert_array_equal(run(tmp_path / "half.onnx", batch)[0], run(tmp_path / "rounded.onnx", batch)[0])
     halves = [it for it in onnx.load(str(tmp_path / "half.onnx")).graph.initializer if it.data_type == 10]
     assert sorted(int(np.prod(it.dims)) for it in halves) == [432, 1024, 4608]  # not biases, norms, the small layer
@@ -420,7 +420,7 @@ def test_halved_openvino_is_half_and_keeps_what_it_says(small: Files, tmp_path: 
     model = ov.Core().read_model(str(tmp_path / "half.xml"))
     assert model.get_rt_info(["fishnet"]).astype(str) == '{"classes": ["ä", "b"]}'
     assert (tmp_path / "half.bin").stat().st_size < 0.6 * small.xml.with_suffix(".bin").stat().st_size
-    close(tmp_path / "half.xml", small.xml, pictures()[0], 1e-3)
+    close(tmp_path / "half.xml", small.xml, images()[0], 1e-3)
 
 
 def test_what_float16_cannot_hold_stays(tmp_path: Path) -> None:
@@ -506,7 +506,7 @@ def test_logging_and_output_are_as_before(small: Files, tmp_path: Path, capsys: 
     import logging
 
     before = logging.root.manager.disable
-    quantize_onnx(small.onnx, tmp_path / "m.onnx", pictures())
+    quantize_onnx(small.onnx, tmp_path / "m.onnx", images())
     with pytest.raises(InputError):
         quantize_onnx(small.onnx, tmp_path / "n.onnx", [])
     assert logging.root.manager.disable == before

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.detection_makers import coco_folder, voc_folder, yolo_folder
 from tests.hostile.case import Case
 from tests.makers import image_folder, split_folder
-from tests.pixel_makers import KINDS, SIZE, save_mask
-from tests.pixel_makers import mask_folder as label_maps
-from tests.region_makers import coco_folder, voc_folder, yolo_folder
+from tests.segmentation_makers import KINDS, SIZE, save_mask
+from tests.segmentation_makers import mask_folder as label_maps
 
 _FAST = (
     "--backbone", "fishnet_nano", "--size", "32", "--batch-size", "4", "--workers", "0", "--device", "cpu", "--quiet",

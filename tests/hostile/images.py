@@ -210,7 +210,7 @@ BMP_HUGE = (
 WEBP_BOMB = b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0/\xf3\xf3\xfc\x0c\x07P\x8a*\xd4\xa3\xff\x81\x88\xe8\x7f\0\0"
 GIF_HUGE = b"GIF89a" + struct.pack("<HH", 65_535, 65_535) + b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
-REFUSED = "not a picture that can be read: it is"
+REFUSED = "not an image that can be read: it is"
 MANY = {"mean": (0.5,) * 5, "std": (0.5,) * 5}
 STRETCH = {"sixteen_bit": "stretch-each"}
 
@@ -230,8 +230,8 @@ CASES: list[Case] = [
     _case("git-lfs-pointer", "a.jpg", lambda: LFS, 1, "git lfs pull"),
     _case("zip-named-jpg", "a.jpg", lambda: b"PK\x03\x04" + bytes(99), 1, "ZIP"),
     _case("empty", "a.jpg", lambda: b"", 1, "a.jpg", "the file is empty"),
-    _case("text", "a.jpg", lambda: b"no image at all", 1, "a.jpg", "not a picture that can be read"),
-    _case("escape-in-the-name", "a\x1b[31m.jpg", lambda: b"no image at all", 1, "\\x1b[31m", "not a picture"),
+    _case("text", "a.jpg", lambda: b"no image at all", 1, "a.jpg", "not an image that can be read"),
+    _case("escape-in-the-name", "a\x1b[31m.jpg", lambda: b"no image at all", 1, "\\x1b[31m", "not an image"),
     # small files, much memory or time
     _case("tiff-overlapping-strips", "a.tif", lambda: overlapping(600), 1, "a.tif", "strips overlap"),
     _case("tiff-overlapping-strips-of-a-stack", "a.tif", lambda: overlapping(600, 5), 1, "strips overlap", **MANY),
@@ -239,9 +239,9 @@ CASES: list[Case] = [
     _case("tiff-shorter-than-it-says", "a.tif", short_tiff, 1, "a.tif", "truncated"),
     _case("png-13300-px-rgba", "a.png", lambda: png(13_300, 13_300, kind=6), 1, "1.4 GB", "--max-pixels 176890000"),
     _case("png-30000-px", "a.png", lambda: png(30_000, 30_000), 1, "too many pixels", "--max-pixels to 900000000"),
-    _case("png-text-bomb-zTXt", "a.png", lambda: text_bomb(b"zTXt"), 1, "a.png", "broken picture", "large"),
-    _case("png-text-bomb-iTXt", "a.png", lambda: text_bomb(b"iTXt"), 1, "a.png", "broken picture", "large"),
-    _case("png-profile-bomb", "a.png", lambda: text_bomb(b"iCCP"), 1, "a.png", "broken picture", "large"),
+    _case("png-text-bomb-zTXt", "a.png", lambda: text_bomb(b"zTXt"), 1, "a.png", "broken image", "large"),
+    _case("png-text-bomb-iTXt", "a.png", lambda: text_bomb(b"iTXt"), 1, "a.png", "broken image", "large"),
+    _case("png-profile-bomb", "a.png", lambda: text_bomb(b"iCCP"), 1, "a.png", "broken image", "large"),
     _case("webp-38-bytes", "a.webp", lambda: WEBP_BOMB, 1, "a.webp", "GB to decode"),
     _case("gif-65535-px", "a.gif", lambda: GIF_HUGE, 1, "too many pixels"),
     _case("bmp-60000-px", "a.bmp", lambda: BMP_HUGE, 1, "too many pixels"),

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.detection_makers import coco_folder
 from tests.hostile.case import Case
-from tests.makers import CLASSES, image_folder, picture, split_folder
-from tests.region_makers import coco_folder
+from tests.makers import CLASSES, image, image_folder, split_folder
 
 Write = Callable[[Path], Sequence[str]]
 _FAST = (
@@ -30,7 +30,7 @@ def _folder(change: Callable[[Path], object], *arguments: str, count: int = 4) -
         if count == 4:
             for name in CLASSES:
                 (data / name / "3.png").unlink()
-                picture(name, 1000 + CLASSES.index(name)).save(data / name / "x.png")
+                image(name, 1000 + CLASSES.index(name)).save(data / name / "x.png")
         change(data)
         return arguments or _CHECK
 
@@ -62,7 +62,7 @@ def _heic(data: Path) -> None:
 def _thumbnails(data: Path) -> None:
     for folder in ("red/@eaDir", "__MACOSX/red", "red/.ipynb_checkpoints", "@eaDir", "lost+found"):
         (data / folder).mkdir(parents=True)
-        picture("blue", 5).save(data / folder / "thumb.png")
+        image("blue", 5).save(data / folder / "thumb.png")
     (data / "red" / "Thumbs.db").write_bytes(b"x")
 
 
@@ -86,7 +86,7 @@ def _escape(data: Path) -> None:
 
 def _link_out(data: Path) -> None:
     (data.parent / "elsewhere").mkdir()
-    picture("red", 7).save(data.parent / "elsewhere" / "7.png")
+    image("red", 7).save(data.parent / "elsewhere" / "7.png")
     (data / "red" / "more").symlink_to(data.parent / "elsewhere")
 
 
@@ -172,7 +172,7 @@ def _shards(change: Callable[[dict[str, bytes]], object], after: Callable[[Path]
         files: dict[str, bytes] = {}
         for i in range(6):
             stream = io.BytesIO()
-            picture(CLASSES[i % 3], i).save(stream, "png")
+            image(CLASSES[i % 3], i).save(stream, "png")
             files |= {f"{i:04d}.png": stream.getvalue(), f"{i:04d}.cls": f"{i % 3}".encode()}
         change(files)
         (folder / "data").mkdir()
@@ -337,7 +337,7 @@ CASES = [
         "table-out-of-the-folder",
         _rows(_OUTSIDE),
         2,
-        ("/etc/passwd: not a picture",),
+        ("/etc/passwd: not an image",),
     ),
     Case(
         "parquet-of-many-rows",

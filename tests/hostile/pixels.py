@@ -161,10 +161,10 @@ def _coco(root: Path, width: int, height: int, polygon: list[float]) -> list[str
 def _cityscapes(root: Path) -> list[str]:
     """A train split whose masks are links to a file outside."""
     data, name = root / "data", "ulm_000000_000019"
-    pictures, masks = data / "leftImg8bit" / "train" / "ulm", data / "gtFine" / "train" / "ulm"
-    pictures.mkdir(parents=True)
+    images, masks = data / "leftImg8bit" / "train" / "ulm", data / "gtFine" / "train" / "ulm"
+    images.mkdir(parents=True)
     masks.mkdir(parents=True)
-    Image.new("RGB", (SIDE, SIDE)).save(pictures / f"{name}_leftImg8bit.png")
+    Image.new("RGB", (SIDE, SIDE)).save(images / f"{name}_leftImg8bit.png")
     (root / "secret").write_text("secret words")
     (masks / f"{name}_gtFine_labelIds.png").symlink_to(root / "secret")
     return _check(data)
@@ -234,7 +234,7 @@ CASES = [
     _case("mask-lossy-with-threshold", ["background", "foreground"], _lossy("JPEG"), **NO_NAMES,
           flags=["--threshold-masks", "128"], code=0),
     _case("mask-not-turned", ["EXIF orientation (6) turns upright"], _turned),
-    _case("mask-unpaired", ["files-unpaired", "1.png: has no picture in"], lambda d: (d / "images" / "1.png").unlink()),
+    _case("mask-unpaired", ["files-unpaired", "1.png: has no image in"], lambda d: (d / "images" / "1.png").unlink()),
     # what masks hold
     _case("anti-aliased", ["looks like an anti-aliased mask"], change=_smooth, **NO_NAMES),
     _case("anti-aliased-named", ["looks like an anti-aliased mask"], change=_smooth, classes="ground\nplant\n"),

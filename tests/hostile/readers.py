@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.hostile.case import Case
-from tests.region_makers import (
+from tests.detection_makers import (
     box_table,
     darknet_folder,
     labelme_folder,
@@ -21,6 +20,7 @@ from tests.region_makers import (
     open_images_folder,
     supervisely_folder,
 )  # fmt: skip
+from tests.hostile.case import Case
 
 CHECK = ("data", "check")
 SQUARE = [[2, 3], [12, 3], [12, 13]]

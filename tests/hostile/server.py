@@ -31,8 +31,8 @@ PRELOADED = (
     "fishnet.cli.app", "fishnet.cli.data", "fishnet.cli.train", "fishnet.cli.val", "fishnet.cli.predict",
     "fishnet.training.fit", "fishnet.evaluation.evaluate", "fishnet.prediction.predictor",
     "fishnet.data.classification.open",
-    "fishnet.data.detection.open", "fishnet.data.segmentation.open", "tests.makers", "tests.region_makers",
-    "tests.pixel_makers",
+    "fishnet.data.detection.open", "fishnet.data.segmentation.open", "tests.makers", "tests.detection_makers",
+    "tests.segmentation_makers",
 )  # fmt: skip
 _MAY_LACK = ("pyarrow", "tifffile", "onnx", "onnxruntime")
 _MORE = 3 << 30  # bytes of address space that a command may add: what asks for more fails alone, not the machine

@@ -22,11 +22,11 @@ from fishnet.bundle.bundle import read_bundle
 from fishnet.data.decode import decode_tensor
 from fishnet.data.maskfiles import open_mask
 from fishnet.errors import InputError, WorkError
-from fishnet.images.decoding import decode_picture
+from fishnet.images.decoding import decode_image
 from fishnet.images.opening import FORMATS
 from fishnet.images.reading import Reading
 from fishnet.runtime.engines import read_exported
-from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
+from tests.hostile.test_fuzz_detection import EDITS, EXAMPLES, Edit, changed
 from tests.hostile.tiny import tiny
 
 FUZZ = settings(
@@ -78,7 +78,7 @@ def test_images(kind: str, tmp_path: Path) -> None:
         content = changed(IMAGES[kind], edits)
         for channels, reading in ((3, Reading()), (1, Reading("stretch-each")), (5, Reading())):
             with contextlib.suppress(InputError):
-                decode_picture(content, channels, "a", reading=reading)
+                decode_image(content, channels, "a", reading=reading)
         with contextlib.suppress(InputError):
             decode_tensor(content, 3, "a")
         place.write_bytes(content)

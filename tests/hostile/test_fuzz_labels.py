@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.several import refuse_several
 from fishnet.data.plausibility import plausibility
 from fishnet.data.resolving import Resolver
 from fishnet.errors import InputError
-from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
-from tests.makers import CLASSES, image_folder, picture
+from tests.hostile.test_fuzz_detection import EDITS, EXAMPLES, Edit, changed
+from tests.makers import CLASSES, image, image_folder
 
 FUZZ = settings(
     max_examples=EXAMPLES or 10,
@@ -37,7 +37,7 @@ def read(data: str) -> None:
     """All that a check and a training read of a dataset."""
     for fold in (-1, 1):
         with contextlib.suppress(InputError):
-            sets = open_labelled(data, 3, val_fraction=0.3, seed=0, whole=fold < 0, fold=fold)
+            sets = open_classification(data, 3, val_fraction=0.3, seed=0, whole=fold < 0, fold=fold)
             plausibility(sets)
             for samples in sets.values():
                 for index in range(min(len(samples), 4)):
@@ -68,7 +68,7 @@ def parquet_images(folder: Path) -> tuple[Path, str]:
 
 def encoded(name: str) -> bytes:
     stream = io.BytesIO()
-    picture(name, 0).save(stream, "png")
+    image(name, 0).save(stream, "png")
     return stream.getvalue()
 
 
@@ -125,7 +125,7 @@ def test_names_of_folders(tmp_path_factory: pytest.TempPathFactory, names: list[
     for name in names:
         with contextlib.suppress(OSError, UnicodeEncodeError, ValueError):
             (folder / name).mkdir()
-            picture("red", 0).save(folder / name / "0.png")
+            image("red", 0).save(folder / name / "0.png")
     read(str(folder))
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from fishnet.data.segmentation.open import open_pixels
+from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
-from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed, read
-from tests.region_makers import (
+from tests.detection_makers import (
     box_table,
     darknet_folder,
     labelme_folder,
@@ -23,6 +22,7 @@ from tests.region_makers import (
     open_images_folder,
     supervisely_folder,
 )  # fmt: skip
+from tests.hostile.test_fuzz_detection import EDITS, EXAMPLES, Edit, changed, read
 
 FILES: dict[str, tuple[Callable[..., Path], dict[str, Any], str, bool]] = {
     "labelme": (labelme_folder, {}, "train/000.json", False),
@@ -70,7 +70,7 @@ def label_maps(data: Path) -> None:
     """Draws the objects of all images, where the format has a reading for that."""
     for problems in (None, []):
         with contextlib.suppress(InputError):
-            sets = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
+            sets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
             for samples in sets.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):

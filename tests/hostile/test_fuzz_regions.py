@@ -1,6 +1,6 @@
 """Changed bytes in every file that the readers of objects read: nothing but an InputError may come of them.
 
-``FISHNET_FUZZ=20000 pytest tests/hostile/test_fuzz_regions.py`` tries so many changes of each file, each time others.
+``FISHNET_FUZZ=20000 pytest tests/hostile/test_fuzz_detection.py`` tries so many changes of each file, each time others.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import plausibility, repaired
 from fishnet.errors import InputError
-from tests.region_makers import coco_folder, mask_folder, voc_folder, yolo_folder
+from tests.detection_makers import coco_folder, mask_folder, voc_folder, yolo_folder
 
 EXAMPLES = int(os.environ.get("FISHNET_FUZZ", "0"))
 PIECES = [
@@ -45,7 +45,7 @@ def read(data: Path, masks: bool) -> None:
     """All that a check and a training read of a dataset, but for the images' pixels."""
     for problems in (None, []):
         with contextlib.suppress(InputError):
-            sets = open_regions(
+            sets = open_detection(
                 str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems  # type: ignore[arg-type]
             )  # fmt: skip
             plausibility(sets)

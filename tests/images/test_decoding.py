@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes an upright 8-bit picture, or one clear line."""
+"""Every kind of image file becomes an upright 8-bit image, or one clear line."""
 
 import io
 import struct
@@ -11,20 +11,20 @@ import pytest
 from PIL import Image, ImageOps
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import EncodedSet, Subset
+from fishnet.data.base import EncodedDataset, Subset
 from fishnet.data.decode import decode_tensor
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError
-from fishnet.images.decoding import EXTENSIONS, mode_of, read_picture, to_channels, to_input
+from fishnet.images.decoding import EXTENSIONS, mode_of, read_image, to_channels, to_input
 from fishnet.images.depth import stretched
 from fishnet.images.reading import Reading
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 # Four colours, no two of equal brightness, in an arrangement without any symmetry.
 UPRIGHT = np.array([[[250, 0, 0], [0, 250, 0], [0, 0, 250]], [[250, 250, 250], [0, 0, 0], [90, 90, 90]]], np.uint8)
 
-# How the pixels of an upright picture are stored under each EXIF orientation (CIPA DC-008, tag 274).
+# How the pixels of an upright image are stored under each EXIF orientation (CIPA DC-008, tag 274).
 STORED = {
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
@@ -43,14 +43,14 @@ def test_orientation(orientation: int, channels: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     Image.fromarray(np.ascontiguousarray(STORED[orientation])).save(tmp_path / "a.png", exif=exif)
-    image = read_picture(tmp_path / "a.png", channels)
+    image = read_image(tmp_path / "a.png", channels)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.fromarray(UPRIGHT).convert(mode_of(channels))))
     assert to_channels(image, channels).tobytes() == image.tobytes(), "it is turned once only"
 
 
 def one_pixel(path: Path, channels: int = 3) -> object:
-    """The value of all of a picture's pixels, which are alike."""
-    array = np.asarray(read_picture(path, channels))
+    """The value of all of an image's pixels, which are alike."""
+    array = np.asarray(read_image(path, channels))
     first = array[0, 0]
     assert (array == first).all()
     return first.tolist()
@@ -69,7 +69,7 @@ def test_palette_with_a_transparent_colour(suffix: str, tmp_path: Path) -> None:
     image.putpalette([0, 0, 0, 10, 200, 30])
     image.putpixel((1, 0), 1)
     image.save(tmp_path / f"a.{suffix}", transparency=0)
-    array = np.asarray(read_picture(tmp_path / f"a.{suffix}"))
+    array = np.asarray(read_image(tmp_path / f"a.{suffix}"))
     assert array.tolist() == [[[255, 255, 255], [10, 200, 30]]], "transparent is white"
 
 
@@ -105,7 +105,7 @@ def test_the_transparent_colour_of_a_png(kind: str, value: object, channels: int
 def test_16_bit_grey_keeps_its_upper_half(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], np.uint16)).save(tmp_path / f"a.{suffix}")
     for channels in (3, 1):
-        array = np.asarray(read_picture(tmp_path / f"a.{suffix}", channels))
+        array = np.asarray(read_image(tmp_path / f"a.{suffix}", channels))
         assert array.reshape(5, -1)[:, 0].tolist() == [0, 0, 1, 128, 255]
 
 
@@ -143,16 +143,16 @@ def test_16_bit_colour(tmp_path: Path) -> None:
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     ]
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    assert np.asarray(read_picture(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [128, 255, 100]]]
+    assert np.asarray(read_image(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [128, 255, 100]]]
 
 
 def test_float(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 1.6, 127.5, 254.9, 300, -5]], np.float32)).save(tmp_path / "a.tif")
-    array = np.asarray(read_picture(tmp_path / "a.tif", 1)).astype(int)
+    array = np.asarray(read_image(tmp_path / "a.tif", 1)).astype(int)
     assert np.abs(array - [[0, 1.6, 127.5, 254.9, 255, 0]]).max() <= 1, "0 to 255, beyond is cut off"
 
 
-# more than 8 bits, stretched from each picture's own range
+# more than 8 bits, stretched from each image's own range
 
 
 def camera(top: int, kind: str = "uint16", low: int = 0) -> np.ndarray:
@@ -170,7 +170,7 @@ RAMP = np.linspace(0, 255, 2000).reshape(40, 50)
 def test_16_bit_grey_stretched(suffix: str, channels: int, top: int, low: int, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(camera(top, low=low)).save(path)
-    found = np.asarray(read_picture(path, channels, reading=Reading("stretch"))).reshape(40, 50, -1)
+    found = np.asarray(read_image(path, channels, reading=Reading("stretch"))).reshape(40, 50, -1)
     assert (found == found[..., :1]).all()
     assert (found.dtype, found.min(), found.max()) == (np.uint8, 0, 255)
     # the percentiles cut off 0.1 % at either end: 0.25 of 255 at the ends; each value is off by up to one step of the
@@ -183,25 +183,25 @@ def test_16_bit_grey_stretched(suffix: str, channels: int, top: int, low: int, t
 @pytest.mark.parametrize("kind", ["int32", "float32"])
 def test_wider_grey_stretched(kind: str, tmp_path: Path) -> None:
     Image.fromarray(camera(900, kind, -100)).save(tmp_path / "a.tif")
-    found = np.asarray(read_picture(tmp_path / "a.tif", 1, reading=Reading("stretch")))
+    found = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
     assert np.abs(found - RAMP).max() <= 0.26 + 255 / 1000 + 0.5
     if kind == "float32":
         Image.fromarray(camera(1000, kind) / 1000).save(tmp_path / "a.tif")
-        found = np.asarray(read_picture(tmp_path / "a.tif", 1, reading=Reading("stretch")))
+        found = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
         assert np.abs(found - RAMP).max() <= 0.26 + 0.5, "floats of 0 to 1 have a range, too"
         Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "a.tif")
         with pytest.raises(InputError, match="holds values that are not finite"):
-            read_picture(tmp_path / "a.tif", 1, reading=Reading("stretch"))
+            read_image(tmp_path / "a.tif", 1, reading=Reading("stretch"))
 
 
 @pytest.mark.parametrize("kind", ["uint16", "int16", "int32", "float32", "float64"])
 def test_an_array_stretched(kind: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", camera(900, kind))
-    found = np.asarray(read_picture(tmp_path / "a.npy", 1, reading=Reading("stretch")))
+    found = np.asarray(read_image(tmp_path / "a.npy", 1, reading=Reading("stretch")))
     assert np.abs(found - RAMP).max() <= 0.26 + 255 / 900 + 0.5
     if kind != "uint16":
         with pytest.raises(InputError, match=f"holds {kind}: for 1 or 3 channels save uint8"):
-            read_picture(tmp_path / "a.npy", 1)
+            read_image(tmp_path / "a.npy", 1)
 
 
 def png_of_16_bits(values: np.ndarray) -> bytes:
@@ -244,24 +244,22 @@ def test_16_bit_colour_stretched(form: str, tmp_path: Path) -> None:
     else:
         encoded = tiff_of_16_bits(values, form[-1], deflate="deflated" in form)
     (tmp_path / "a").write_bytes(encoded)
-    np.testing.assert_array_equal(
-        np.asarray(read_picture(tmp_path / "a", reading=Reading("stretch"))), stretched(values)
-    )
-    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a")), values >> 8)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a", reading=Reading("stretch"))), stretched(values))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a")), values >> 8)
 
 
 def test_16_bit_colour_stretched_is_upright(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(100, 3000, (4, 3, 3)).astype(np.uint16)
     (tmp_path / "a.tif").write_bytes(tiff_of_16_bits(values, "<", orientation=6))
     upright = np.rot90(stretched(values), -1)
-    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.tif", reading=Reading("stretch"))), upright)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif", reading=Reading("stretch"))), upright)
 
 
 def test_16_bit_colour_with_alpha_lies_on_white(tmp_path: Path) -> None:
     values = np.zeros((2, 2, 4), np.uint16)
     values[0] = 700, 700, 700, 65_535
     (tmp_path / "a.png").write_bytes(png_of_16_bits(values))
-    found = np.asarray(read_picture(tmp_path / "a.png", reading=Reading("stretch")))
+    found = np.asarray(read_image(tmp_path / "a.png", reading=Reading("stretch")))
     assert found[:, 0, 0].tolist() == [255, 255], "the brightest; and nothing, on white"
 
 
@@ -281,21 +279,21 @@ def test_8_bits_are_never_stretched(mode: str, tmp_path: Path) -> None:
     Image.fromarray(noise).convert(mode).save(tmp_path / f"a.{suffix}")
     for channels in (1, 3):
         plain, found = (
-            read_picture(tmp_path / f"a.{suffix}", channels, reading=Reading(p)) for p in ("shift", "stretch")
+            read_image(tmp_path / f"a.{suffix}", channels, reading=Reading(p)) for p in ("shift", "stretch")
         )
         assert plain.tobytes() == found.tobytes()  # type: ignore[union-attr]
 
 
-def test_an_open_picture_is_stretched_as_a_file_is(tmp_path: Path) -> None:
+def test_an_open_image_is_stretched_as_a_file_is(tmp_path: Path) -> None:
     Image.fromarray(camera(300)).save(tmp_path / "a.tif")
-    from_file = read_picture(tmp_path / "a.tif", 1, reading=Reading("stretch"))
+    from_file = read_image(tmp_path / "a.tif", 1, reading=Reading("stretch"))
     for opened in (Image.open(tmp_path / "a.tif"), camera(300)[..., None]):
         assert to_input(opened, 1, Reading("stretch")).tobytes() == from_file.tobytes()
         assert to_input(opened, 1).tobytes() != from_file.tobytes()
     assert to_input(from_file, 1, Reading("stretch")).tobytes() == from_file.tobytes(), "once only"
 
 
-class OneFile(EncodedSet):
+class OneFile(EncodedDataset):
     classes, channels, labels = Classes.of(["a"]), 1, [0, 0]
 
     def __init__(self, path: Path) -> None:
@@ -311,7 +309,7 @@ class OneFile(EncodedSet):
         return self.path.read_bytes()
 
 
-class OneRegion(RegionSet):
+class OneRegion(DetectionDataset):
     classes, channels, with_masks, entries = Classes.of(["a"]), 1, False, [0, 0]
     source, encoded = OneFile.source, OneFile.encoded
 
@@ -328,16 +326,16 @@ class OneRegion(RegionSet):
 @pytest.mark.parametrize("kind", [OneFile, OneRegion])
 def test_a_set_reads_as_it_is_told_and_so_do_its_parts(kind: type[OneFile] | type[OneRegion], tmp_path: Path) -> None:
     Image.fromarray(camera(235)).save(tmp_path / "a.tif")
-    pictures = kind(tmp_path / "a.tif")
-    assert np.asarray(pictures.read(0)[0]).max() == pictures.read_tensor(0)[0].max() == 0, "as published models were"
-    pictures.reading = Reading("stretch")
-    part = Subset(pictures, [1]) if isinstance(pictures, OneFile) else pictures.part([1])
-    for each in (pictures, part):
+    images = kind(tmp_path / "a.tif")
+    assert np.asarray(images.read(0)[0]).max() == images.read_tensor(0)[0].max() == 0, "as published models were"
+    images.reading = Reading("stretch")
+    part = Subset(images, [1]) if isinstance(images, OneFile) else images.part([1])
+    for each in (images, part):
         assert each.reading == Reading("stretch")
         assert np.asarray(each.read(0)[0]).max() == each.read_tensor(0)[0].max() == 255
     if isinstance(part, Subset):
         part.reading = Reading("shift")
-        assert pictures.reading == Reading("shift")
+        assert images.reading == Reading("shift")
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
@@ -361,7 +359,7 @@ def test_every_ending_can_be_read(suffix: str, tmp_path: Path) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(InputError) as caught:
-        read_picture(path)
+        read_image(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}: ")
@@ -374,13 +372,13 @@ def test_truncated(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(noise).save(tmp_path / f"a.{suffix}")
     whole = (tmp_path / f"a.{suffix}").read_bytes()
     (tmp_path / f"a.{suffix}").write_bytes(whole[: len(whole) // 2])
-    assert refusal(tmp_path / f"a.{suffix}").startswith(("broken picture (", "not a picture"))
+    assert refusal(tmp_path / f"a.{suffix}").startswith(("broken image (", "not an image"))
 
 
 @pytest.mark.parametrize("content", [b"", b"this is text", b"\xff\xd8\xff garbage", b"\x89PNG\r\n\x1a\n"])
-def test_no_picture(content: bytes, tmp_path: Path) -> None:
+def test_no_image(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(content)
-    assert refusal(tmp_path / "a.png").startswith("not a picture that can be read")
+    assert refusal(tmp_path / "a.png").startswith("not an image that can be read")
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -402,7 +400,7 @@ def test_damaged_bytes_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
             data[rng.integers(0, min(len(data), 200), 4)] = rng.integers(0, 256, 4)
             (tmp_path / "a.png").write_bytes(data.tobytes())
             try:
-                read_picture(tmp_path / "a.png")
+                read_image(tmp_path / "a.png")
             except InputError as error:
                 refused.append(str(error))
     assert len(refused) > 50
@@ -429,11 +427,11 @@ def test_the_limit_of_pixels_is_the_readers_own(suffix: str, tmp_path: Path, mon
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)  # Pillow's, for whatever else a program opens
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_picture(tmp_path / f"15.{suffix}", reading=Reading(max_pixels=225)).size == (15, 15)
+        assert read_image(tmp_path / f"15.{suffix}", reading=Reading(max_pixels=225)).size == (15, 15)
     with pytest.raises(
         InputError, match=r"refused, too many pixels \(16 x 16, at most 225\): raise --max-pixels to 256"
     ):
-        read_picture(tmp_path / f"16.{suffix}", reading=Reading(max_pixels=225))
+        read_image(tmp_path / f"16.{suffix}", reading=Reading(max_pixels=225))
     assert Image.MAX_IMAGE_PIXELS == 7
 
 
@@ -446,21 +444,21 @@ def test_pixels_beyond_all_reason(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a.png").startswith("refused, too many pixels")
 
 
-def test_find_pictures(tmp_path: Path) -> None:
+def test_find_images(tmp_path: Path) -> None:
     names = ["b.PNG", "a.jpg", "sub/c.JPEG", "sub/deeper/d.webp", "10.png", "9.png"]
     others = [".hidden.png", ".cache/e.png", "sub/.thumbs/f.jpg", "notes.txt", "g.png.txt", "sub/h"]
     for name in names + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    found = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
+    found = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
     assert found == ["10.png", "9.png", "a.jpg", "b.PNG", "sub/c.JPEG", "sub/deeper/d.webp"]
 
 
 def test_a_hidden_folder_that_is_named_itself_is_searched(tmp_path: Path) -> None:
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "a.png").touch()
-    assert len(find_pictures(tmp_path / ".data")) == 1
+    assert len(find_images(tmp_path / ".data")) == 1
 
 
 def test_mode_of() -> None:

@@ -13,7 +13,7 @@ import fishnet
 from fishnet.data.files import upright_size
 from fishnet.errors import InputError
 from fishnet.images import opening
-from fishnet.images.decoding import EXTENSIONS, decode_picture, read_picture
+from fishnet.images.decoding import EXTENSIONS, decode_image, read_image
 from fishnet.images.opening import FORMATS, UnknownImageError, open_image, turned_by_exif
 from fishnet.images.reading import MAX_PIXELS, Reading
 from tests.hostile.images import EPS, FITS, PSD, noise, saved, scans
@@ -40,7 +40,7 @@ def test_formats_that_are_read(form: str, as_bytes: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "named"),
     [(EPS, "PostScript"), (PSD, "Photoshop"), (FITS, "FITS"), (saved(noise(16, 16), "ICO"), "ICO"),
-     (saved(noise(), "PCX"), "PCX"), (saved(noise(), "TGA"), "not a picture"), (saved(noise(), "DDS"), "DDS"),
+     (saved(noise(), "PCX"), "PCX"), (saved(noise(), "TGA"), "not an image"), (saved(noise(), "DDS"), "DDS"),
      (saved(noise(), "SGI"), "SGI"), (saved(noise(16, 16), "ICNS"), "ICNS"), (b"", "empty")],
 )  # fmt: skip
 def test_formats_that_are_not(content: bytes, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ def test_endings_that_users_have(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     form = {".jpe": "JPEG", ".jfif": "JPEG", ".avif": "AVIF", ".tif": "TIFF", ".pnm": "PPM"}.get(suffix, "JPEG2000")
     path.write_bytes(saved(Image.new("RGB", (32, 24), (200, 100, 50)), form))
-    found = np.asarray(read_picture(path)).reshape(-1, 3).mean(0)
+    found = np.asarray(read_image(path)).reshape(-1, 3).mean(0)
     np.testing.assert_allclose(found, (200, 100, 50), atol=4)  # what the lossy ones change
 
 
@@ -105,9 +105,9 @@ class TestBounds:
         assert limits == {89_478_485}
 
     def test_scans(self) -> None:
-        assert decode_picture(scans(20), 3).size == (64, 64)
+        assert decode_image(scans(20), 3).size == (64, 64)
         with pytest.raises(InputError, match="JPEG of more than 256 scans"):
-            decode_picture(scans(300), 3)
+            decode_image(scans(300), 3)
 
 
 def turned(form: str, orientation: int) -> bytes:
@@ -123,7 +123,7 @@ def test_orientation_by_exif(form: str, orientation: int, tmp_path: Path) -> Non
     content = turned(form, orientation)
     assert turned_by_exif(content) == (orientation != 1)
     (tmp_path / "a").write_bytes(content)
-    image = decode_picture(content, 3)
+    image = decode_image(content, 3)
     assert image.size == ((20, 30) if orientation >= 5 else (30, 20))
     assert upright_size(tmp_path / "a", 3) == (image.height, image.width)
 
@@ -146,13 +146,13 @@ def test_strips_give_what_the_whole_gives(mode: str, channels: int, monkeypatch:
             image.putalpha(Image.fromarray((grey // 256).astype(np.uint8)))
         content = saved(image, "TIFF" if mode == "CMYK" else "PNG", **({"transparency": 3} if mode == "P" else {}))
     for policy in ("shift", "stretch"):
-        whole = decode_picture(content, channels, reading=Reading(policy))
+        whole = decode_image(content, channels, reading=Reading(policy))
         with monkeypatch.context() as patch:
             patch.setattr("fishnet.images.decoding.STRIP", 300)
             patch.setattr(
                 "fishnet.images.depth.strips", lambda array: (slice(i, i + 7) for i in range(0, len(array), 7))
             )
-            strips = decode_picture(content, channels, reading=Reading(policy))
+            strips = decode_image(content, channels, reading=Reading(policy))
         np.testing.assert_array_equal(np.asarray(strips), np.asarray(whole))
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from fishnet.data.classification.transforms import EvalTransform, Normalise
+from fishnet.data.classification.transforms import EvalTransform, Normalize
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 
@@ -17,7 +17,7 @@ GREY = {"mean": (0.45,), "std": (0.22,)}
 
 
 def ramp(width: int, height: int, across: float = 2.0, down: float = 1.5) -> Image.Image:
-    """A picture that brightens by ``across`` a pixel to the right and ``down`` a pixel downwards, not beyond 255."""
+    """An image that brightens by ``across`` a pixel to the right and ``down`` a pixel downwards, not beyond 255."""
     scale = min(1.0, 250 / (across * width + down * height))
     values = scale * (across * np.arange(width)[None] + down * np.arange(height)[:, None])
     return Image.fromarray(np.stack([values, 250 - values, values / 2], -1).round().astype(np.uint8))
@@ -38,7 +38,7 @@ def test_against_torchvision(shape: tuple[int, int], size: int, crop_pct: float,
     ours = np.asarray(Preprocess((size, size), crop_pct, interpolation).crop(image)).astype(int)
     theirs = torchvision_crop(image, size, crop_pct, interpolation)
     assert ours.shape == theirs.shape
-    # The longer side and the crop's edge are each rounded to whole pixels of the resized picture, in another way: at
+    # The longer side and the crop's edge are each rounded to whole pixels of the resized image, in another way: at
     # most one pixel of it, which on a ramp is its slope, plus 2 for the rounding of both to whole grey values.
     step = max(np.abs(np.diff(theirs, axis=0)).max(), np.abs(np.diff(theirs, axis=1)).max())
     assert np.abs(ours - theirs).max() <= step + 2
@@ -57,16 +57,16 @@ def test_equals_torchvision_where_nothing_is_rounded(interpolation: str) -> None
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 2), (1, 30_000), (30_000, 1), (224, 224), (31, 997)])
 @pytest.mark.parametrize("size", [(224, 224), (64, 96), (33, 7)])
-def test_the_size_is_exact_whatever_the_picture(size: tuple[int, int], shape: tuple[int, int], channels: int) -> None:
+def test_the_size_is_exact_whatever_the_image(size: tuple[int, int], shape: tuple[int, int], channels: int) -> None:
     preprocess = Preprocess(size, **(GREY if channels == 1 else {}))
     pixels = preprocess.pixels(Image.new("RGB", shape, (200, 200, 200)))
     assert pixels.shape == (channels, *size)
     assert pixels.dtype == np.uint8
     assert pixels.flags["C_CONTIGUOUS"]
-    assert (pixels == 200).all(), "nothing from beyond the picture's edge"
+    assert (pixels == 200).all(), "nothing from beyond the image's edge"
 
 
-def test_a_very_long_picture_makes_no_very_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_image_makes_no_very_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
@@ -100,8 +100,8 @@ def test_grey_and_colour_inputs_meet_the_model() -> None:
 def test_one_arithmetic_for_numpy_and_torch(options: dict[str, Any]) -> None:
     preprocess = Preprocess((8, 8), **options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, preprocess.channels, 8, 8), dtype=np.uint8)
-    ours = preprocess.normalise(pixels)
-    theirs = Normalise(preprocess)(torch.from_numpy(pixels)).numpy()
+    ours = preprocess.normalize(pixels)
+    theirs = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
     assert ours.dtype == theirs.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=1e-6)  # values reach 3, float32 keeps 24 bits, in another order
     expected = (pixels / 255 - np.array(preprocess.mean)[:, None, None]) / np.array(preprocess.std)[:, None, None]

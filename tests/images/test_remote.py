@@ -18,9 +18,9 @@ from fishnet.images.remote import download, is_address
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.sources import find_sources
 from tests.hostile.images import EPS, saved
-from tests.makers import picture
+from tests.makers import image
 
-RED = saved(picture("red", 0), "PNG")
+RED = saved(image("red", 0), "PNG")
 
 
 class Answers(BaseHTTPRequestHandler):

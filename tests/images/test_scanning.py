@@ -8,20 +8,20 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.folder import ImageFolder, split_folders
-from fishnet.data.classification.open import open_labelled
-from fishnet.data.detection.open import open_regions
+from fishnet.data.classification.open import open_classification
+from fishnet.data.detection.open import open_detection
 from fishnet.data.plausibility import note_lines, plausibility, skipped_in
 from fishnet.data.quick import quick_findings
 from fishnet.errors import InputError
-from fishnet.images.scanning import find_pictures, scan, skipped_line
-from tests.makers import CLASSES, image_folder, picture, split_folder
-from tests.region_makers import voc_folder
+from fishnet.images.scanning import find_images, scan, skipped_line
+from tests.detection_makers import voc_folder
+from tests.makers import CLASSES, image, image_folder, split_folder
 
 NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))  # type: ignore[arg-type]
 
 
 def opened(data: Path) -> dict[str, object]:
-    return dict(open_labelled(str(data), 3, val_fraction=0.25, seed=0, whole=True))
+    return dict(open_classification(str(data), 3, val_fraction=0.25, seed=0, whole=True))
 
 
 def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
@@ -30,14 +30,14 @@ def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
         (root / "red" / name).write_text("text")
     for name in ("@eaDir", ".ipynb_checkpoints", "__MACOSX", "lost+found", "$RECYCLE.BIN"):  # of systems
         (root / "red" / name).mkdir()
-        picture("red", 1).save(root / "red" / name / "0.png")
+        image("red", 1).save(root / "red" / name / "0.png")
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
         (root / "red" / name).write_text("text")
     found = ImageFolder(root)
     assert len(found) == 15
     assert found.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no ending": 1}
     skipped: dict[str, int] = {}
-    assert len(find_pictures(root)) == 15
+    assert len(find_images(root)) == 15
     line = "skipped 5 files: 2 .heic, 1 .txt, 1 no ending, 1 .gz"
     sets = {"all": found}
     assert sorted(skipped_line(found.skipped)) == sorted(line)
@@ -49,7 +49,7 @@ def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
 def test_few_skipped_files_are_a_note(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 40)
     (root / "red" / "readme.txt").touch()
-    sets = open_labelled(str(root), 3, val_fraction=0.25, seed=0)
+    sets = open_classification(str(root), 3, val_fraction=0.25, seed=0)
     assert skipped_in(sets) == {".txt": 1}, "what was held out is the same folder"
     assert note_lines(sets) == ["skipped 1 file: 1 .txt"]
 
@@ -59,7 +59,7 @@ def test_files_beside_annotated_images(tmp_path: Path) -> None:
     images = data / "JPEGImages"
     for name in ("a.heic", "b.HEIC", "notes.txt", "Thumbs.db"):
         (images / name).touch()
-    sets = open_regions(str(data), 3, val_fraction=0.25, seed=0, whole=True)
+    sets = open_detection(str(data), 3, val_fraction=0.25, seed=0, whole=True)
     assert skipped_in(sets) == {".heic": 2}
     assert "file-skipped-share" in [finding.code for finding in quick_findings(sets)]
 
@@ -76,7 +76,7 @@ def test_system_folders_are_no_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"])
 def test_images_without_ending_are_known_by_their_bytes(kind: str, tmp_path: Path) -> None:
-    picture("red", 0).save(tmp_path / "4711", kind)
+    image("red", 0).save(tmp_path / "4711", kind)
     (tmp_path / "README").write_text("BM is how bitmaps begin")
     found = scan(tmp_path)
     assert ([path.name for path in found.images], found.skipped) == (["4711"], {"no ending": 1})
@@ -93,7 +93,7 @@ def test_an_empty_class_says_what_is_in_its_folder(tmp_path: Path) -> None:
 def test_images_beside_the_class_folders_are_said(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 5)
     for i in range(2):
-        picture("red", i).save(root / f"{i}.png")
+        image("red", i).save(root / f"{i}.png")
     [finding] = plausibility({"all": ImageFolder(root)})
     assert (finding.code, finding.count) == ("image-without-class", 2)
 

@@ -1,4 +1,4 @@
-"""Pictures with other numbers of channels than 1 and 3, from file to the network's input, and arrays of any kind."""
+"""Images with other numbers of channels than 1 and 3, from file to the network's input, and arrays of any kind."""
 
 import struct
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from PIL import Image, TiffImagePlugin
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.folder import ImageFolder
-from fishnet.data.classification.transforms import EvalTransform, Normalise
+from fishnet.data.classification.transforms import EvalTransform, Normalize
 from fishnet.data.decode import to_tensor
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError
-from fishnet.images.decoding import as_view, read_picture
+from fishnet.images.decoding import as_view, read_image
 from fishnet.images.preprocess import Preprocess
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 from fishnet.images.stacks import to_pixels
 from fishnet.prediction.predictor import Predictor
 
@@ -70,7 +70,7 @@ def pages(path: Path, arrays: Sequence[NDArray[Any]], **more: Any) -> None:
 def test_pages_are_channels(channels: int, compression: str | None, tmp_path: Path) -> None:
     array = noise(9, 7, channels)
     pages(tmp_path / "a.tif", [array[..., c] for c in range(channels)], compression=compression)
-    found = read_picture(tmp_path / "a.tif", channels)
+    found = read_image(tmp_path / "a.tif", channels)
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, array)
@@ -80,7 +80,7 @@ def test_pages_are_channels(channels: int, compression: str | None, tmp_path: Pa
 def test_pages_keep_their_precision(dtype: Any, divisor: int, tmp_path: Path) -> None:
     array = noise(6, 8, 4, dtype=dtype)
     pages(tmp_path / "a.tif", [array[..., c] for c in range(4)])
-    found = read_picture(tmp_path / "a.tif", 4)
+    found = read_image(tmp_path / "a.tif", 4)
     assert isinstance(found, np.ndarray)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, array.astype(np.float32) / divisor)
@@ -89,9 +89,9 @@ def test_pages_keep_their_precision(dtype: Any, divisor: int, tmp_path: Path) ->
 def test_pages_of_several_channels_and_kinds(tmp_path: Path) -> None:
     rgb, grey, deep = noise(5, 6, 3), noise(5, 6, 3, seed=1), noise(5, 6, dtype=np.uint16)
     pages(tmp_path / "a.tif", [rgb, grey])
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", 6), np.concatenate([rgb, grey], -1))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 6), np.concatenate([rgb, grey], -1))
     pages(tmp_path / "b.tif", [noise(5, 6), deep])
-    both = np.asarray(read_picture(tmp_path / "b.tif", 2))
+    both = np.asarray(read_image(tmp_path / "b.tif", 2))
     np.testing.assert_array_equal(both, np.stack([noise(5, 6), deep / 256], -1).astype(np.float32))
 
 
@@ -99,10 +99,10 @@ def test_pages_of_several_channels_and_kinds(tmp_path: Path) -> None:
 def test_the_raw_channels_of_one_page(mode: str, tmp_path: Path) -> None:
     array = noise(4, 5, len(mode))
     Image.fromarray(array, mode if mode == "CMYK" else None).save(tmp_path / "a.tif")
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", len(mode)), array)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", len(mode)), array)
     if mode != "CMYK":
         Image.fromarray(array).save(tmp_path / "a.png")
-        np.testing.assert_array_equal(read_picture(tmp_path / "a.png", len(mode)), array)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png", len(mode)), array)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -111,7 +111,7 @@ def test_the_raw_channels_of_one_page(mode: str, tmp_path: Path) -> None:
 def test_samples_that_pillow_does_not_read(dtype: Any, planar: bool, order: str, tmp_path: Path) -> None:
     array = noise(6, 5, 7, dtype=dtype)
     plain_tiff(tmp_path / "a.tif", array, planar=planar, order=order)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", 7), to_pixels(array))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 7), to_pixels(array))
 
 
 def test_samples_in_a_form_that_pillow_reads_in_part(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_samples_in_a_form_that_pillow_reads_in_part(tmp_path: Path) -> None:
 
     for compression in ("tiff_lzw", None):
         save(compression)
-        np.testing.assert_array_equal(read_picture(tmp_path / "a.tif", 4), noise(6, 5, 4))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 4), noise(6, 5, 4))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -134,8 +134,8 @@ def test_colour_of_16_bits_keeps_its_upper_half(channels: int, tmp_path: Path) -
     plain_tiff(tmp_path / "a.tif", array, photometric=2)
     Image.fromarray((array >> 8).astype(np.uint8)).save(tmp_path / "a.png")
     for suffix in ("tif", "png"):
-        found = read_picture(tmp_path / f"a.{suffix}", channels)
-        np.testing.assert_array_equal(found, read_picture(tmp_path / "a.png", channels))
+        found = read_image(tmp_path / f"a.{suffix}", channels)
+        np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", channels))
 
 
 def test_orientation_of_pages(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_orientation_of_pages(tmp_path: Path) -> None:
     info[274] = 3  # upside down
     array = noise(4, 5, 2)
     pages(tmp_path / "a.tif", [array[..., 0], array[..., 1]], tiffinfo=info)
-    found = np.asarray(read_picture(tmp_path / "a.tif", 2))
+    found = np.asarray(read_image(tmp_path / "a.tif", 2))
     np.testing.assert_array_equal(found[..., 0], array[::-1, ::-1, 0])
 
 
@@ -154,7 +154,7 @@ def test_orientation_of_pages(tmp_path: Path) -> None:
 def test_the_axis_of_an_array(shape: tuple[int, ...], channels: int, axis: int, tmp_path: Path) -> None:
     array = noise(*shape)
     np.save(tmp_path / "a.npy", array)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.npy", channels), np.moveaxis(array, axis, -1))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", channels), np.moveaxis(array, axis, -1))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_axis_of_an_array(shape: tuple[int, ...], channels: int, axis: int, 
 def test_numbers_of_an_array(dtype: str, expected: str, tmp_path: Path) -> None:
     values = noise(4, 6, 5, seed=3) % (2 if dtype == "bool" else 200)
     np.save(tmp_path / "a.npy", np.asfortranarray(values.astype(dtype)))
-    found = read_picture(tmp_path / "a.npy", 5)
+    found = read_image(tmp_path / "a.npy", 5)
     assert isinstance(found, np.ndarray)
     assert found.dtype == expected
     np.testing.assert_array_equal(found, values * {"bool": 255, ">u2": 1 / 256}.get(dtype, 1))
@@ -177,10 +177,10 @@ def test_arrays_for_grey_and_colour(shape: tuple[int, ...], channels: int, tmp_p
     deep = noise(*shape, dtype=np.uint16)
     values = np.moveaxis(deep, 0, -1) if shape[0] in (1, 3) else deep
     Image.fromarray((values >> 8).astype(np.uint8).squeeze()).save(tmp_path / "a.png")
-    expected = read_picture(tmp_path / "a.png", channels)
+    expected = read_image(tmp_path / "a.png", channels)
     for array in (deep, (deep >> 8).astype(np.uint8)):
         np.save(tmp_path / "a.npy", array)
-        found = read_picture(tmp_path / "a.npy", channels)
+        found = read_image(tmp_path / "a.npy", channels)
         assert isinstance(found, Image.Image)
         assert found.tobytes() == expected.tobytes()  # type: ignore[union-attr]
 
@@ -205,7 +205,7 @@ def test_arrays_for_grey_and_colour(shape: tuple[int, ...], channels: int, tmp_p
 def test_arrays_that_do_not_fit(array: NDArray[Any], channels: int, words: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError) as caught:
-        read_picture(tmp_path / "a.npy", channels)
+        read_image(tmp_path / "a.npy", channels)
     assert str(caught.value).startswith(f"{tmp_path / 'a.npy'}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -221,7 +221,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         ("c.tif", 2, "pages differ (4 x 5 and 5 x 4"),
     ):
         with pytest.raises(InputError) as caught:
-            read_picture(tmp_path / name, channels)
+            read_image(tmp_path / name, channels)
         assert words in str(caught.value)
 
 
@@ -243,7 +243,7 @@ def test_damaged_files_are_refused_or_read_and_never_crash(
         data[rng.integers(0, min(len(data), 200), 3)] = rng.integers(0, 256, 3)
         path.write_bytes(data.tobytes() if i % 2 else whole[: rng.integers(0, len(whole))])
         try:
-            read_picture(path, 5)
+            read_image(path, 5)
         except InputError as error:
             refused.append(str(error))
     assert len(refused) > 50
@@ -254,7 +254,7 @@ def test_damaged_files_are_refused_or_read_and_never_crash(
 def test_arrays_are_found_in_folders(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", noise(3, 4, 5))
     (tmp_path / "b.npz").touch()
-    assert [path.name for path in find_pictures(tmp_path)] == ["a.npy"]
+    assert [path.name for path in find_images(tmp_path)] == ["a.npy"]
 
 
 # on their way to the network
@@ -274,18 +274,18 @@ def stacks(tmp_path: Path) -> Path:
 def test_a_folder_of_stacks(stacks: Path) -> None:
     found = ImageFolder(stacks, 5)
     for index, dtype in ((0, torch.uint8), (3, torch.float32)):
-        picture, target = found.read(index)
+        image, target = found.read(index)
         tensor, same = found.read_tensor(index)
-        assert isinstance(picture, np.ndarray)
+        assert isinstance(image, np.ndarray)
         assert (tensor.shape, tensor.dtype, same) == ((5, 20, 24), dtype, target)
-        np.testing.assert_array_equal(tensor.numpy(), picture.transpose(2, 0, 1))
+        np.testing.assert_array_equal(tensor.numpy(), image.transpose(2, 0, 1))
         assert found[index][0].shape == (5, 20, 24)
     with pytest.raises(InputError, match="holds 5 channels, the model takes 4"):
         ImageFolder(stacks, 4).read(0)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_channels_are_resized_as_pictures_are(interpolation: str) -> None:
+def test_channels_are_resized_as_images_are(interpolation: str) -> None:
     array = noise(50, 70, 6) // 2 + np.uint8(60)  # bytes would be cut off where the filters overshoot
     many = Preprocess((32, 24), 0.9, interpolation, (0.5,) * 6, (0.25,) * 6)
     one = Preprocess((32, 24), 0.9, interpolation, (0.5,), (0.25,))
@@ -311,8 +311,8 @@ def test_16_bits_keep_what_8_bits_lose() -> None:
 def test_one_arithmetic_for_numpy_and_torch(dtype: Any) -> None:
     preprocess = Preprocess((8, 8), mean=(0.1, 0.2, 0.3, 0.4), std=(0.2, 0.3, 0.4, 0.5))
     pixels = noise(2, 4, 8, 8).astype(dtype)
-    theirs = Normalise(preprocess)(torch.from_numpy(pixels)).numpy()
-    np.testing.assert_allclose(preprocess.normalise(pixels), theirs, atol=1e-6)  # float32, in another order
+    theirs = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(preprocess.normalize(pixels), theirs, atol=1e-6)  # float32, in another order
     tensor, _ = EvalTransform(preprocess)(noise(12, 14, 4).astype(dtype), 0)  # type: ignore[arg-type]
     assert (tensor.shape, tensor.numpy().dtype) == ((4, 8, 8), dtype)
 
@@ -363,7 +363,7 @@ def test_a_view_for_people() -> None:
 def test_statistics_of_the_channels(stacks: Path) -> None:
     found = ImageFolder(stacks, 5)
     mean, std = channel_statistics(found)
-    # every picture has the same size, so that all pixels together are the same as the pictures' mean
+    # every image has the same size, so that all pixels together are the same as the images' mean
     every = np.stack([np.asarray(found.read(i)[0], np.float64) for i in range(len(found))]).reshape(-1, 5) / 255
     np.testing.assert_allclose(mean, every.mean(0), rtol=1e-9)
     np.testing.assert_allclose(std, every.std(0), rtol=1e-9)
@@ -372,7 +372,7 @@ def test_statistics_of_the_channels(stacks: Path) -> None:
     assert few == channel_statistics(found, 3) != (mean, std)
 
 
-def test_statistics_of_flat_and_broken_pictures(tmp_path: Path) -> None:
+def test_statistics_of_flat_and_broken_images(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "0.npy", np.stack([np.full((4, 4), 0.1), np.zeros((4, 4))], -1))
@@ -383,7 +383,7 @@ def test_statistics_of_flat_and_broken_pictures(tmp_path: Path) -> None:
     assert std == (1, 1)
     for name in "ab":
         (tmp_path / name / "0.npy").write_bytes(b"")
-    with pytest.raises(InputError, match=r"no picture could be read .*\.npy: not a picture"):
+    with pytest.raises(InputError, match=r"no image could be read .*\.npy: not an image"):
         channel_statistics(found)
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from fishnet.errors import InputError
-from fishnet.images.decoding import decode_picture
+from fishnet.images.decoding import decode_image
 from fishnet.images.reading import Reading
 from fishnet.images.tiff import check_layout, directories, no_data_of
 from tests.hostile.images import floats, giant_tile, overlapping, saved, short_tiff
@@ -65,7 +65,7 @@ def test_pages_in_a_circle_end() -> None:
 def test_dishonest_layouts(content: bytes, words: str) -> None:
     for channels in (1, 3, 5):
         with pytest.raises(InputError, match=words):
-            decode_picture(content, channels)
+            decode_image(content, channels)
 
 
 @pytest.mark.parametrize(
@@ -98,29 +98,29 @@ class TestBandsThatPillowDoesNotRead:
         separate = options.get("planarconfig") == "separate"
         stored = np.moveaxis(array, -1, 0) if separate else array
         content = written(stored, photometric="minisblack", **{"planarconfig": "contig", **options})
-        found = np.asarray(decode_picture(content, count))
+        found = np.asarray(decode_image(content, count))
         np.testing.assert_array_equal(found, array / np.float32(256) if dtype == "uint16" else array)
 
     @pytest.mark.parametrize("compression", [None, "lzw"])
     def test_three_bands_of_floats(self, compression: str | None) -> None:
         array = bands(3, "float32") / np.float32(250)
         content = written(array, photometric="rgb", compression=compression)
-        found = np.asarray(decode_picture(content, 3, reading=Reading("stretch", (0.0, 1.0))))
+        found = np.asarray(decode_image(content, 3, reading=Reading("stretch", (0.0, 1.0))))
         assert np.abs(found.astype(float) - array * 255).max() <= 0.51  # rounding
         with pytest.raises(InputError, match=r"float32.*--sixteen-bit stretch"):
-            decode_picture(content, 3)
+            decode_image(content, 3)
 
     def test_missing_packages_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         content = written(bands(5), photometric="minisblack", compression="zlib", planarconfig="contig")
         monkeypatch.setitem(sys.modules, "tifffile", None)
         with pytest.raises(InputError, match=r"a\.tif: .* tifffile is missing: pip install 'fishnet-vision\[data\]'"):
-            decode_picture(content, 5, "a.tif")
+            decode_image(content, 5, "a.tif")
 
     def test_broken(self) -> None:
         content = written(bands(5), photometric="minisblack", compression="lzw", planarconfig="contig")
         for end in range(100, len(content), len(content) // 7):
             with pytest.raises(InputError):
-                decode_picture(content[:end], 5)
+                decode_image(content[:end], 5)
 
     def test_declared_sizes_are_bounded(self) -> None:
         content = written(
@@ -138,7 +138,7 @@ class TestBandsThatPillowDoesNotRead:
                 (12_000).to_bytes(4, "little"),
             )
         with pytest.raises(InputError, match="GB to decode"):
-            decode_picture(bytes(big), 5)
+            decode_image(bytes(big), 5)
 
 
 @pytest.mark.parametrize("stand_in", [-9999.0, np.nan])
@@ -149,7 +149,7 @@ def test_no_data_of_many_bands_is_the_smallest_other_value(stand_in: float, tmp_
     content = written(
         array, photometric="minisblack", planarconfig="contig", extratags=[(42113, 2, len(text) + 1, text, True)]
     )
-    found = np.asarray(decode_picture(content, 4))
+    found = np.asarray(decode_image(content, 4))
     assert found.min() >= 0
     for band in range(4):
         assert (found[:9, :9, band] == found[9:, :, band].min()).all() or found[:9, :9, band].max() <= 1

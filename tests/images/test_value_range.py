@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.plausibility_depth import plausibility
 from fishnet.errors import InputError
-from fishnet.images.decoding import read_picture
+from fishnet.images.decoding import read_image
 from fishnet.images.depth import percentiles, stretched
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -117,11 +117,11 @@ def test_declared_no_data_does_not_count(kind: str, corner: float, tag: str, tmp
     assert span[0] >= low
     assert span[1] == pytest.approx(high, abs=0.003 * (high - low))
     for reading in (Reading("stretch", span), Reading("stretch-each")):
-        pixels = np.asarray(read_picture(images.source(0), 1, reading))
+        pixels = np.asarray(read_image(images.source(0), 1, reading))
         assert (pixels[:20, :20] == 0).all()
         assert pixels[-1, -1] == 255
         assert 60 < pixels[30, 50] < 180, "the middle of the ramp is grey, not white"
-    shifted = np.asarray(read_picture(images.source(0), 1))
+    shifted = np.asarray(read_image(images.source(0), 1))
     assert (shifted[:20, :20] == 0).all()
 
 

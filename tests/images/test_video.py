@@ -49,7 +49,7 @@ def test_sizes_become_even_and_stay_the_first(tmp_path: Path) -> None:
     assert np.asarray(shown[1])[30:].mean() < 25
 
 
-def test_no_picture_no_video(tmp_path: Path) -> None:
+def test_no_image_no_video(tmp_path: Path) -> None:
     VideoWriter(tmp_path / "a.mp4", Fraction(5)).close()
     assert list(tmp_path.iterdir()) == []
 
@@ -66,7 +66,7 @@ def test_what_is_no_video(kind: str, tmp_path: Path) -> None:
             container.mux(stream.encode())
     elif kind != "missing":
         path.write_text("no video" if kind == "text" else "")
-    words = {"missing": "no such file", "sound": "holds no pictures"}.get(kind, "not a video that can be read")
+    words = {"missing": "no such file", "sound": "holds no images"}.get(kind, "not a video that can be read")
     with pytest.raises(InputError, match=words) as caught:
         list(frames(path))
     assert str(path) in str(caught.value)

@@ -1,4 +1,4 @@
-"""The Predictor over a region model: sizes of pictures, thresholds, tiles and videos."""
+"""The Predictor over a region model: sizes of images, thresholds, tiles and videos."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -34,22 +34,22 @@ def found(result: Any, *rectangles: tuple[Rectangle, str], atol: float = 0.01) -
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("size", [32, 64, 128, 192])
-def test_objects_in_px_of_the_picture(size: int, masks: bool) -> None:
+def test_objects_in_px_of_the_image(size: int, masks: bool) -> None:
     result = bright(size, masks).predict(scene(70, 64, *PAIR))
-    found(result, *PAIR, atol=1 if size < 64 else 0.6)  # the network's px is half a px of the picture, or two
+    found(result, *PAIR, atol=1 if size < 64 else 0.6)  # the network's px is half a px of the image, or two
     assert isinstance(result, Detections)
     assert (result.size, result.to_dict()["task"]) == ((64, 70), "instances" if masks else "detect")
 
 
-def test_pictures_of_any_size_do_not_change_each_other() -> None:
+def test_images_of_any_size_do_not_change_each_other() -> None:
     sizes = [(70, 64), (64, 90), (70, 64), (200, 64), (64, 64), (64, 90)]
-    pictures = [scene(width, height, *PAIR[: 1 + i % 2]) for i, (width, height) in enumerate(sizes)]
+    images = [scene(width, height, *PAIR[: 1 + i % 2]) for i, (width, height) in enumerate(sizes)]
     predictor = bright()
-    together = predictor.predict(pictures)
+    together = predictor.predict(images)
     assert sorted(shapes(predictor)) == [(1, 3, 64, 64), (1, 3, 64, 224), (2, 3, 64, 96), (2, 3, 96, 64)]
-    for i, (picture, result) in enumerate(zip(pictures, together, strict=True)):
+    for i, (image, result) in enumerate(zip(images, together, strict=True)):
         found(result, *PAIR[: 1 + i % 2])
-        assert result.to_dict() == bright().predict(picture).to_dict()
+        assert result.to_dict() == bright().predict(image).to_dict()
 
 
 def test_large_input_goes_through_in_small_steps() -> None:
@@ -73,15 +73,17 @@ def test_large_input_goes_through_in_small_steps() -> None:
 )
 @pytest.mark.parametrize("tile", [None, 40])
 def test_threshold(thresholds: dict[str, float], given: float | None, count: int, tile: int | None) -> None:
-    picture = scene(64, 64, ((5, 5, 20, 20), "red"), ((40, 40, 60, 60), "dim"))
-    result = bright(thresholds=thresholds).predict(picture, threshold=given, tile=tile)
+    image = scene(64, 64, ((5, 5, 20, 20), "red"), ((40, 40, 60, 60), "dim"))
+    result = bright(thresholds=thresholds).predict(image, threshold=given, tile=tile)
     assert isinstance(result, Detections)
     assert len(result) == count
 
 
 @pytest.mark.parametrize("tile", [None, 40])
 def test_most(tile: int | None) -> None:
-    result = bright().predict(scene(64, 64, ((40, 40, 60, 60), "dim"), ((5, 5, 20, 20), "red")), most=1, tile=tile)
+    result = bright().predict(
+        scene(64, 64, ((40, 40, 60, 60), "dim"), ((5, 5, 20, 20), "red")), max_detections=1, tile=tile
+    )
     found(result, ((5, 5, 20, 20), "red"))
 
 
@@ -110,7 +112,7 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
 # tiles
 
 
-# a picture of 300x200 px in tiles of 100: these begin at 0, 67, 133 and 200 across, at 0, 50 and 100 down
+# an image of 300x200 px in tiles of 100: these begin at 0, 67, 133 and 200 across, at 0, 50 and 100 down
 ON_SEAMS: tuple[tuple[Rectangle, str], ...] = (
     ((5, 5, 25, 25), "red"),  # on none
     ((90, 10, 110, 25), "red"),  # across the end of the first tile
@@ -122,18 +124,18 @@ ON_SEAMS: tuple[tuple[Rectangle, str], ...] = (
     ((160, 42, 290, 60), "red"),  # and its neighbour
     ((195, 120, 205, 130), "red"),
     ((195, 120, 205, 130), "green"),  # in one place, of another class
-    ((210, 150, 300, 200), "red"),  # at the picture's corner
+    ((210, 150, 300, 200), "red"),  # at the image's corner
 )
 
 
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize(("tile", "overlap"), [(100, None), (100, 0.5), (120, 0.0), (80, 0.2), (64, 0.4), (1000, None)])
 def test_an_object_on_a_seam_is_found_once(tile: int, overlap: float | None, masks: bool) -> None:
-    picture = np.maximum(*(
+    image = np.maximum(*(
         np.asarray(scene(300, 200, *(pair for pair in ON_SEAMS if pair[1] == colour))) for colour in ("red", "green")
     ))  # fmt: skip
     predictor = bright(min(tile, 200), masks)
-    result = predictor.predict(picture, tile=tile, overlap=overlap)
+    result = predictor.predict(image, tile=tile, overlap=overlap)
     found(result, *ON_SEAMS)
     assert isinstance(result, Detections)
     if masks:
@@ -144,24 +146,24 @@ def test_an_object_on_a_seam_is_found_once(tile: int, overlap: float | None, mas
         assert len({shape[1:] for shape in shapes(predictor)}) == 1, "all tiles are of one size"
 
 
-def test_tiles_are_preprocessed_like_pictures_and_see_more() -> None:
+def test_tiles_are_preprocessed_like_images_and_see_more() -> None:
     small: tuple[tuple[Rectangle, str], ...] = tuple(((x, 100, x + 2, 102), "red") for x in range(1, 400, 41))
-    picture = scene(400, 400, *small)
+    image = scene(400, 400, *small)
     predictor = bright(64)
-    whole, tiled = predictor.predict(picture), predictor.predict(picture, tile=64)
+    whole, tiled = predictor.predict(image), predictor.predict(image, tile=64)
     assert isinstance(whole, Detections)
     assert len(whole) < 8, "at a sixth of its size most are gone"
     found(tiled, *small)
 
 
-def test_grey_levels_are_stretched_over_the_picture_and_not_over_each_tile() -> None:
+def test_grey_levels_are_stretched_over_the_image_and_not_over_each_tile() -> None:
     from dataclasses import replace
 
     predictor = bright(64)
     preprocess = replace(predictor.bundle.preprocess, sixteen_bit="stretch")
     predictor = Predictor(replace(predictor.bundle, preprocess=preprocess), predictor.engine)
     array = np.full((64, 200), 1000, np.uint16)
-    array[10:30, 5:15] = 4000  # bright in its tile, dark in the picture
+    array[10:30, 5:15] = 4000  # bright in its tile, dark in the image
     array[10:60, 150:190] = 40_000
     for tile in (None, 64):
         result = predictor.predict(array, tile=tile)
@@ -169,9 +171,9 @@ def test_grey_levels_are_stretched_over_the_picture_and_not_over_each_tile() -> 
         assert {tuple(box) for box in result.boxes.round().tolist()} == {(150, 10, 190, 60)}
 
 
-def test_a_stream_of_tiled_pictures_keeps_order(tmp_path: Path) -> None:
+def test_a_stream_of_tiled_images_keeps_order(tmp_path: Path) -> None:
     scene(300, 200, *ON_SEAMS[:3]).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "b.png").write_text("no image")
     sources = [str(tmp_path / name) for name in ("b.png", "a.png", "b.png", "b.png", "a.png")]
     predictor = bright()
     results = list(predictor.stream(sources, 4, tile=100))
@@ -181,7 +183,7 @@ def test_a_stream_of_tiled_pictures_keeps_order(tmp_path: Path) -> None:
     assert {shape[0] for shape in shapes(predictor)} == {4}, "twelve tiles in steps of four"
 
 
-def test_embeddings_are_of_whole_pictures() -> None:
+def test_embeddings_are_of_whole_images() -> None:
     with pytest.raises(InputError, match="leave out tile"):
         bright().stream([], tile=100, embedding=lambda *_: None)
 

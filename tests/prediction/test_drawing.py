@@ -23,7 +23,7 @@ from fishnet.prediction.drawing.labels import count_labels
 from fishnet.prediction.drawing.objects import _label
 from fishnet.prediction.drawing.panels import _BAR
 from fishnet.prediction.drawing.text import fitted, in_rows
-from fishnet.prediction.results import Cutout
+from fishnet.prediction.results import CroppedMask
 
 SIZE = (400, 100)
 
@@ -51,13 +51,13 @@ def test_each_row_has_its_bar() -> None:
     assert lengths == [round(399 * score) + 1 for score in (0.7, 0.2, 0.1)]
 
 
-def test_the_picture_is_above_the_panel_as_it_was() -> None:
+def test_the_image_is_above_the_panel_as_it_was() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (100, 400, 3), dtype=np.uint8)
     panel = np.asarray(score_panel(Image.fromarray(noise), [("a", 0.5)]))
     np.testing.assert_array_equal(panel[:100], noise)
 
 
-def test_small_pictures_are_enlarged_with_their_pixels_kept() -> None:
+def test_small_images_are_enlarged_with_their_pixels_kept() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     panel = np.asarray(score_panel(Image.fromarray(noise), [("a", 0.5)]))
     assert panel.shape[1] == 9 * 28
@@ -129,7 +129,7 @@ def test_sheet(count: int, columns: int, rows: int) -> None:
         ((130, 90), (130, 90)),
     ],
 )
-def test_a_card_fits_its_picture_into_a_square(size: tuple[int, int], shown: tuple[int, int]) -> None:
+def test_a_card_fits_its_image_into_a_square(size: tuple[int, int], shown: tuple[int, int]) -> None:
     page = np.asarray(card(Image.new("RGB", size, (255, 0, 0)), [("left", "right", (0, 0, 0)), ("x", "", (0, 0, 0))]))
     red = (page == (255, 0, 0)).all(-1)
     rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
@@ -168,7 +168,7 @@ def test_a_box_is_drawn_inside_its_edges() -> None:
 def test_a_mask_is_tinted_and_outlined_where_it_is() -> None:
     bits = np.zeros((60, 100), bool)
     bits[10:50, 20:70] = True
-    page = marked(ONE, ["x"], [0], cutouts=[Cutout(100, 120, bits)])
+    page = marked(ONE, ["x"], [0], cropped_masks=[CroppedMask(100, 120, bits)])
     outline = (page[120:180, 100:200] == colour_of(0)).all(-1)
     assert outline[10, 20:70].all()
     assert outline[10:50, 69].all()
@@ -177,9 +177,11 @@ def test_a_mask_is_tinted_and_outlined_where_it_is() -> None:
     np.testing.assert_allclose(inner, 0.6 * 90 + 0.4 * np.array(colour_of(0)), atol=1)  # whole numbers
 
 
-def test_a_small_picture_is_enlarged_with_its_mask() -> None:
+def test_a_small_image_is_enlarged_with_its_mask() -> None:
     bits = np.ones((3, 4), bool)
-    page = marked(np.array([[2, 5, 6, 8]]), ["x"], [0], cutouts=[Cutout(2, 5, bits)], image=Image.new("L", (60, 40)))
+    page = marked(
+        np.array([[2, 5, 6, 8]]), ["x"], [0], cropped_masks=[CroppedMask(2, 5, bits)], image=Image.new("L", (60, 40))
+    )
     assert page.shape[1] == 480
     rows, columns = np.nonzero((page[:320] == colour_of(0)).all(-1) & (np.arange(480) < 100))
     assert (rows.max() + 1, columns.min()) == (8 * 8, 8 * 2)
@@ -187,8 +189,8 @@ def test_a_small_picture_is_enlarged_with_its_mask() -> None:
 
 def test_objects_without_numbers_differ_in_colour_from_their_neighbours() -> None:
     boxes = np.array([[x, y, x + 40, y + 40] for y in range(0, 200, 40) for x in range(0, 600, 40)], np.float64)
-    cutouts = [Cutout(int(x), int(y), np.ones((40, 40), bool)) for x, y, *_ in boxes]
-    page = marked(boxes, ["n"] * 75, None, cutouts=cutouts)
+    cropped_masks = [CroppedMask(int(x), int(y), np.ones((40, 40), bool)) for x, y, *_ in boxes]
+    page = marked(boxes, ["n"] * 75, None, cropped_masks=cropped_masks)
     centres = page[20:200:40, 20:600:40].astype(int)
     assert (np.abs(np.diff(centres, axis=0)).sum(-1) > 0).all()
     assert (np.abs(np.diff(centres, axis=1)).sum(-1) > 0).all()
@@ -289,7 +291,7 @@ def test_shares_are_of_what_has_a_class() -> None:
     np.testing.assert_array_equal(np.asarray(draw_labels(COLOURED, labels, NAMES)), half)
 
 
-def test_a_picture_is_drawn_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_drawn_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.random.default_rng(0).integers(0, 3, (20, 30), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
     whole = np.asarray(draw_labels(COLOURED, labels, NAMES))
     counts = count_labels(labels)
@@ -300,14 +302,14 @@ def test_a_picture_is_drawn_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     assert counts.tolist() == np.bincount(labels.ravel(), minlength=256).tolist()
 
 
-def test_a_large_picture_is_drawn_in_little_memory() -> None:
+def test_a_large_image_is_drawn_in_little_memory() -> None:
     labels = np.random.default_rng(0).integers(0, 3, (30, 40), dtype=np.uint8).repeat(100, 0).repeat(100, 1)
     image = Image.new("RGB", (4000, 3000), "red")
     tracemalloc.start()
     draw_labels(image, labels, NAMES)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # of a block of 2 million px some 70 MB; the picture in full, as floats, would be 144 MB
+    # of a block of 2 million px some 70 MB; the image in full, as floats, would be 144 MB
     assert peak < 110e6
 
 
@@ -322,7 +324,7 @@ def test_label_maps_of_any_size_and_mode(size: tuple[int, int], mode: str) -> No
     assert draw_labels(Image.new(mode, size), np.full_like(labels, 255), NAMES).width == page.width
 
 
-def test_a_small_label_map_is_enlarged_with_its_picture() -> None:
+def test_a_small_label_map_is_enlarged_with_its_image() -> None:
     labels = np.zeros((40, 60), np.uint8)
     labels[5:10, 20:40] = 1
     page = np.asarray(draw_labels(Image.new("RGB", (60, 40)), labels, NAMES))[:320]

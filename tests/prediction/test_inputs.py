@@ -18,7 +18,7 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.predictor import Predictor
 from tests.hostile.images import saved
 from tests.hostile.tiny import tiny
-from tests.makers import picture
+from tests.makers import image
 
 
 def predictor(channels: int = 3) -> Predictor:
@@ -28,7 +28,7 @@ def predictor(channels: int = 3) -> Predictor:
     return Predictor(bundle, lambda batch: batch.mean((2, 3)))
 
 
-IMAGE = picture("green", 0)
+IMAGE = image("green", 0)
 CONTENT = saved(IMAGE, "PNG")
 PIXELS = np.array(IMAGE)
 CHANNELS_FIRST = torch.from_numpy(PIXELS.transpose(2, 0, 1).copy())
@@ -76,11 +76,11 @@ def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [(b"no image", "the image: not a picture"), (b"", "the image: not a picture that can be read: the file is empty"),
+    [(b"no image", "the image: not an image"), (b"", "the image: not an image that can be read: the file is empty"),
      (io.StringIO("text"), "open it with mode 'rb'"), (torch.zeros((3, 8, 8)), "float32"),
      (torch.zeros(8, dtype=torch.uint8), r"shape \(8,\)"), (torch.zeros((3, 8, 8), dtype=torch.bfloat16), "bfloat16"),
-     (torch.zeros((4, 8, 8), dtype=torch.uint8), "uint8 and shape"), (7, "int is no picture: give a path, an address"),
-     (None, "NoneType is no picture"), ([3.5], "float is no picture")],
+     (torch.zeros((4, 8, 8), dtype=torch.uint8), "uint8 and shape"), (7, "int is no image: give a path, an address"),
+     (None, "NoneType is no image"), ([3.5], "float is no image")],
 )  # fmt: skip
 def test_what_is_no_image(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -114,7 +114,7 @@ class TestGeoreference:
     @pytest.mark.parametrize("tags", [GEO, MATRIX])
     @pytest.mark.parametrize("values", [np.eye(40, 60, dtype=np.uint8), np.full((40, 60), 700, np.uint16)])
     def test_written_and_read(self, tags: dict[int, Any], values: np.ndarray, tmp_path: Path) -> None:
-        source = georeference(geotiff(tmp_path / "a.tif", picture("red", 0, (60, 40)), tags))
+        source = georeference(geotiff(tmp_path / "a.tif", image("red", 0, (60, 40)), tags))
         assert source is not None
         assert source.keys() == tags.keys()
         assert source.keys() <= set(TAGS)
@@ -129,16 +129,16 @@ class TestGeoreference:
                 assert written.tag_v2[tag] == value  # type: ignore[attr-defined]
 
     def test_files_without(self, tmp_path: Path) -> None:
-        picture("red", 0).save(tmp_path / "a.png")
-        picture("red", 0).save(tmp_path / "a.tif")
+        image("red", 0).save(tmp_path / "a.png")
+        image("red", 0).save(tmp_path / "a.tif")
         assert georeference(tmp_path / "a.png") is None
         assert georeference(tmp_path / "a.tif") is None
 
     @pytest.mark.parametrize("flags", [[], ["--tile", "64"]])
     def test_by_the_command_line(self, flags: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-        field_file = geotiff(tmp_path / "field.tif", picture("red", 3, (150, 100)))
-        picture("blue", 4, (150, 100)).save(tmp_path / "plain.tif")
-        turned = geotiff(tmp_path / "turned.tif", picture("red", 3, (150, 100)), {**GEO, 274: (3, 3)})
+        field_file = geotiff(tmp_path / "field.tif", image("red", 3, (150, 100)))
+        image("blue", 4, (150, 100)).save(tmp_path / "plain.tif")
+        turned = geotiff(tmp_path / "turned.tif", image("red", 3, (150, 100)), {**GEO, 274: (3, 3)})
         out = tmp_path / "out"
         sources = [str(field_file), str(tmp_path / "plain.tif"), str(turned)]
         assert main(["predict", tiny(tmp_path, "segment"), *sources, "--out", str(out), *flags]) == 0

@@ -21,7 +21,7 @@ from fishnet.prediction.results import Classification
 from fishnet.prediction.sources import Failure, find_sources
 from fishnet.tasks.loading import load
 from fishnet.tasks.store import build_from, save_weights
-from tests.makers import picture
+from tests.makers import image
 
 COLOURS = Classes(("red", "green", "blue"), (30, 10, 20))
 BUNDLE = Bundle.single("classify", "fishnet_nano", COLOURS, Preprocess((32, 32)))
@@ -54,13 +54,13 @@ def names(results: Sequence[Any]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Paths of a red, a green, a blue and another red picture."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Paths of a red, a green, a blue and another red image."""
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for i, colour in enumerate(("red", "green", "blue", "red")):
         paths.append(str(folder / f"{i}.png"))
-        picture(colour, i).save(paths[-1])
+        image(colour, i).save(paths[-1])
     return paths
 
 
@@ -73,35 +73,35 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# pictures
+# images
 
 
-def test_every_way_to_give_a_picture(predictor: Predictor, pictures: list[str]) -> None:
-    image = Image.open(pictures[1])
-    expected = predictor.predict(pictures[1]).to_dict()
+def test_every_way_to_give_a_image(predictor: Predictor, images: list[str]) -> None:
+    image = Image.open(images[1])
+    expected = predictor.predict(images[1]).to_dict()
     assert expected["predictions"][0]["id"] == 10
-    for given in (Path(pictures[1]), image, np.asarray(image)):
+    for given in (Path(images[1]), image, np.asarray(image)):
         assert predictor.predict(given).to_dict() == expected
     assert set(shapes(predictor)) == {(1, 3, 32, 32)}
 
 
-def test_a_list_is_one_batch_in_order(predictor: Predictor, pictures: list[str]) -> None:
-    results = predictor.predict(pictures)
+def test_a_list_is_one_batch_in_order(predictor: Predictor, images: list[str]) -> None:
+    results = predictor.predict(images)
     assert names(results) == ["red", "green", "blue", "red"]
     assert shapes(predictor) == [(4, 3, 32, 32)]
-    mixed = predictor.predict((Path(pictures[2]), Image.open(pictures[0]), np.asarray(Image.open(pictures[1]))))
+    mixed = predictor.predict((Path(images[2]), Image.open(images[0]), np.asarray(Image.open(images[1]))))
     assert names(mixed) == ["blue", "red", "green"]
     assert predictor.predict([]) == []
 
 
-def test_options_of_the_task(predictor: Predictor, pictures: list[str]) -> None:
-    assert len(predictor.predict(pictures[0], k=2).rows()) == 2
+def test_options_of_the_task(predictor: Predictor, images: list[str]) -> None:
+    assert len(predictor.predict(images[0], k=2).rows()) == 2
 
 
-def test_a_batch_equals_single_pictures(real: Path, pictures: list[str]) -> None:
+def test_a_batch_equals_single_images(real: Path, images: list[str]) -> None:
     predictor = load(real, "cpu")
-    batch = predictor.predict(pictures)
-    for path, result in zip(pictures, batch, strict=True):
+    batch = predictor.predict(images)
+    for path, result in zip(images, batch, strict=True):
         single = predictor.predict(path)
         assert isinstance(single, Classification)
         assert isinstance(result, Classification)
@@ -140,10 +140,10 @@ def test_a_grey_array_and_a_grey_model(predictor: Predictor) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_picture(array: Any, words: str, predictor: Predictor) -> None:
+def test_what_is_no_image(array: Any, words: str, predictor: Predictor) -> None:
     for given in (array, [array]):
         if given is array and not isinstance(array, np.ndarray):
-            continue  # neither a picture nor a sequence of pictures
+            continue  # neither an image nor a sequence of images
         with pytest.raises(InputError) as caught:
             predictor.predict(given)
         assert words in str(caught.value)
@@ -151,9 +151,9 @@ def test_what_is_no_picture(array: Any, words: str, predictor: Predictor) -> Non
         assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read(predictor: Predictor, pictures: list[str], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(predictor: Predictor, images: list[str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing\.png: no such file"):
-        predictor.predict([pictures[0], str(tmp_path / "missing.png")])
+        predictor.predict([images[0], str(tmp_path / "missing.png")])
 
 
 # streams
@@ -161,27 +161,27 @@ def test_a_file_that_cannot_be_read(predictor: Predictor, pictures: list[str], t
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
 def test_a_stream_keeps_order_and_goes_on_after_failures(
-    batch_size: int, predictor: Predictor, pictures: list[str], tmp_path: Path
+    batch_size: int, predictor: Predictor, images: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     bad = [str(tmp_path / "text.png"), str(tmp_path / "missing.png")]
-    sources = [bad[0], pictures[0], pictures[1], bad[1], pictures[2], bad[0], bad[1], pictures[3], pictures[3]]
+    sources = [bad[0], images[0], images[1], bad[1], images[2], bad[0], bad[1], images[3], images[3]]
     found = list(predictor.stream(iter(sources), batch_size))
     assert [source for source, _ in found] == sources
     assert names([result for _, result in found]) == ["", "red", "green", "", "blue", "", "", "red", "red"]
     failures = [result for _, result in found if isinstance(result, Failure)]
-    assert failures[0] == Failure(bad[0], f"{bad[0]}: not a picture that can be read")
+    assert failures[0] == Failure(bad[0], f"{bad[0]}: not an image that can be read")
     assert failures[1].reason == f"{bad[1]}: no such file"
     assert all(shape[0] <= batch_size for shape in shapes(predictor))
 
 
-def test_a_stream_reads_no_further_than_its_batch(predictor: Predictor, pictures: list[str]) -> None:
+def test_a_stream_reads_no_further_than_its_batch(predictor: Predictor, images: list[str]) -> None:
     def sources() -> Any:
-        yield from pictures
+        yield from images
         raise AssertionError("read too far")
 
     stream = predictor.stream(sources(), 2)
-    assert [next(stream)[0] for _ in range(4)] == pictures
+    assert [next(stream)[0] for _ in range(4)] == images
 
 
 def test_an_empty_stream(predictor: Predictor) -> None:
@@ -224,9 +224,9 @@ def test_sources(sources: list[str], found: list[str], tree: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "words"), [("empty", "empty: no pictures in this folder"), ("*.bmp", "no file matches")]
+    ("source", "words"), [("empty", "empty: no images in this folder"), ("*.bmp", "no file matches")]
 )
-def test_sources_without_a_picture(source: str, words: str, tree: Path) -> None:
+def test_sources_without_a_image(source: str, words: str, tree: Path) -> None:
     with pytest.raises(InputError, match=words):
         find_sources(["b.png", source])
 
@@ -258,7 +258,7 @@ def test_an_unknown_device(real: Path) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_outputs_that_are_not_finite_are_no_result(pictures: list[str], value: float, batch_size: int) -> None:
+def test_outputs_that_are_not_finite_are_no_result(images: list[str], value: float, batch_size: int) -> None:
     """The image is named, and the others of its batch are predicted."""
 
     def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -267,23 +267,23 @@ def test_outputs_that_are_not_finite_are_no_result(pictures: list[str], value: f
         return logits
 
     predictor = Predictor(BUNDLE, engine)
-    found = dict(predictor.stream(pictures, batch_size))
+    found = dict(predictor.stream(images, batch_size))
     assert [isinstance(result, Failure) for result in found.values()] == [False, False, True, False]
-    failure = found[pictures[2]]
+    failure = found[images[2]]
     assert isinstance(failure, Failure)
-    assert failure.reason.startswith(f"{pictures[2]}: ")
+    assert failure.reason.startswith(f"{images[2]}: ")
     assert "not finite" in failure.reason
     with pytest.raises(WorkError, match="not finite"):
-        predictor.predict(pictures)
-    assert names(predictor.predict(pictures[:2])) == ["red", "green"]
+        predictor.predict(images)
+    assert names(predictor.predict(images[:2])) == ["red", "green"]
 
 
-def test_an_engine_that_refuses_a_batch_is_asked_for_each_image(pictures: list[str]) -> None:
+def test_an_engine_that_refuses_a_batch_is_asked_for_each_image(images: list[str]) -> None:
     def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = batch.mean((2, 3))
         if (logits.argmax(1) == 2).any():
             raise NotFiniteError
         return logits
 
-    found = dict(Predictor(BUNDLE, engine).stream(pictures))
+    found = dict(Predictor(BUNDLE, engine).stream(images))
     assert [isinstance(result, Failure) for result in found.values()] == [False, False, True, False]

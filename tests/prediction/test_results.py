@@ -68,7 +68,7 @@ def test_the_panel_has_the_best_three() -> None:
     heights = {k: of(3.0, 1.0, 2.0, 0.0).draw(image, k).height for k in (1, 2, 3)}
     assert heights[2] - heights[1] == heights[3] - heights[2] > 0
     assert of(3.0, 1.0, 2.0, 0.0).draw(image).height == heights[3]
-    assert image.size == (300, 200), "the picture itself stays as it is"
+    assert image.size == (300, 200), "the image itself stays as it is"
 
 
 def test_a_classification_is_a_result() -> None:
@@ -78,7 +78,7 @@ def test_a_classification_is_a_result() -> None:
 
 # detections
 
-PLACE = Placement((100, 200), (200, 400), (224, 416))  # a picture of 200x100 px at twice its size
+PLACE = Placement((100, 200), (200, 400), (224, 416))  # an image of 200x100 px at twice its size
 
 
 def raw(*objects: tuple[list[float], int, float], masks: Any = None) -> dict[str, NDArray[Any]]:
@@ -94,7 +94,7 @@ def raw(*objects: tuple[list[float], int, float], masks: Any = None) -> dict[str
 THREE = (([20, 40, 60, 80], 1, 0.9), ([380, 180, 416, 224], 0, 0.6), ([0, 0, 10, 10], 3, 0.3))
 
 
-def test_boxes_in_px_of_the_picture_best_first() -> None:
+def test_boxes_in_px_of_the_image_best_first() -> None:
     found = Detections.from_raw(raw(*THREE[::-1]), TABLE, PLACE)
     np.testing.assert_array_equal(found.boxes, [[10, 20, 30, 40], [190, 90, 200, 100], [0, 0, 5, 5]])
     assert found.names == ["bee", "ant", "dog"]
@@ -102,12 +102,12 @@ def test_boxes_in_px_of_the_picture_best_first() -> None:
 
 
 @pytest.mark.parametrize(("threshold", "most", "count"), [(0.0, None, 3), (0.5, None, 2), (0.0, 1, 1), (0.95, 5, 0)])
-def test_threshold_and_most(threshold: float, most: int | None, count: int) -> None:
-    found = Detections.from_raw(raw(*THREE), TABLE, PLACE, threshold=threshold, most=most)
+def test_threshold_and_most(threshold: float, max_detections: int | None, count: int) -> None:
+    found = Detections.from_raw(raw(*THREE), TABLE, PLACE, threshold=threshold, max_detections=max_detections)
     assert found.names == ["bee", "ant", "dog"][:count]
 
 
-def test_what_lies_beside_the_picture_is_left_out() -> None:
+def test_what_lies_beside_the_image_is_left_out() -> None:
     beside = ([402, 10, 416, 50], 0, 0.9), ([10, 205, 50, 220], 0, 0.9), ([50, 50, 50, 70], 0, 0.9)
     assert len(Detections.from_raw(raw(*beside, THREE[0]), TABLE, PLACE)) == 1
 
@@ -159,19 +159,19 @@ def test_a_mask_fills_its_box_like_the_shape_it_is(box: list[float]) -> None:
 def test_a_full_mask_is_its_box_to_a_px(box: list[float]) -> None:
     given = np.array(box) * 2
     found = Detections.from_raw(raw((given.tolist(), 0, 0.9), masks=np.ones((1, 28, 28))), TABLE, PLACE)
-    assert found.cutouts is not None
-    bits, cutout = found.masks[0], found.cutouts[0]
+    assert found.cropped_masks is not None
+    bits, cropped_mask = found.masks[0], found.cropped_masks[0]
     y, x = np.mgrid[:100, :200] + 0.5
     inside = (x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])
     big = min(box[2] - box[0], box[3] - box[1]) > 1
     assert not big or (bits == inside).mean() > 0.995
-    assert cutout.bits.shape <= (np.ceil(box[3]) - np.floor(box[1]), np.ceil(box[2]) - np.floor(box[0]))
+    assert cropped_mask.bits.shape <= (np.ceil(box[3]) - np.floor(box[1]), np.ceil(box[2]) - np.floor(box[0]))
 
 
-def test_a_mask_that_reaches_beyond_the_picture_is_cut_off_and_not_squeezed() -> None:
+def test_a_mask_that_reaches_beyond_the_image_is_cut_off_and_not_squeezed() -> None:
     mask = np.zeros((28, 28))
     mask[:, 14:] = 1  # the right half
-    box = [-40.0, 20, 40, 60]  # in the input: half of it left of the picture
+    box = [-40.0, 20, 40, 60]  # in the input: half of it left of the image
     found = Detections.from_raw(raw((box, 0, 0.9), masks=[mask]), TABLE, PLACE)
     bits = found.masks[0]
     np.testing.assert_array_equal(found.boxes, [[0, 10, 20, 30]])
@@ -194,17 +194,17 @@ def test_boxes_alone_have_no_masks() -> None:
         _ = Detections.from_raw(raw(*THREE), TABLE, PLACE).masks
 
 
-def test_drawing_takes_the_same_picture() -> None:
+def test_drawing_takes_the_same_image() -> None:
     found = Detections.from_raw(raw(*THREE), TABLE, PLACE)
     assert found.draw(Image.new("L", (200, 100))).size > (200, 100)
     turned = Image.new("RGB", (100, 200))
     turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
     assert found.draw(turned).size == found.draw(Image.new("RGB", (200, 100))).size
-    with pytest.raises(InputError, match="in a picture of 200x100 px, to be drawn on one of 100x200"):
+    with pytest.raises(InputError, match="in an image of 200x100 px, to be drawn on one of 100x200"):
         found.draw(Image.new("RGB", (100, 200)))
 
 
-def test_hundreds_of_masks_of_a_large_picture_take_little_memory() -> None:
+def test_hundreds_of_masks_of_a_large_image_take_little_memory() -> None:
     place = Preprocess((800, 1333), fit="whole").place(4000, 6000)
     corner = np.random.default_rng(0).uniform(0, 750, (500, 2))
     boxes = np.hstack([corner, corner + 40])
@@ -214,15 +214,15 @@ def test_hundreds_of_masks_of_a_large_picture_take_little_memory() -> None:
     assert len(found.coco(1)) == len(found.rows()) == 500
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # one mask in full is 24 MB; 500 cutouts of 200x200 px are 20 MB
+    # one mask in full is 24 MB; 500 cropped_masks of 200x200 px are 20 MB
     assert peak < 80e6
 
 
 def test_taking_some() -> None:
     found = Detections.from_raw(raw(*THREE, masks=np.ones((3, 28, 28))), TABLE, PLACE).take(np.array([2, 0]))
     assert found.names == ["dog", "bee"]
-    assert found.cutouts is not None
-    assert [cutout.left for cutout in found.cutouts] == [0, 10]
+    assert found.cropped_masks is not None
+    assert [cropped_mask.left for cropped_mask in found.cropped_masks] == [0, 10]
 
 
 # label maps
@@ -241,7 +241,7 @@ def whole(height: int, width: int) -> Placement:
     return Placement((height, width), (height, width), (height, width))
 
 
-def test_the_likeliest_class_of_each_px_in_px_of_the_picture() -> None:
+def test_the_likeliest_class_of_each_px_in_px_of_the_image() -> None:
     place = Placement((3, 6), (3, 6), (6, 8))  # padded right and below
     result = Segmentation.from_logits(logits_of((0, 0, 2), (2, 5, 1), (5, 7, 3), (3, 0, 3)), TABLE, placement=place)
     expected = np.zeros((3, 6), np.uint8)
@@ -307,7 +307,7 @@ def test_a_summary_of_many_classes() -> None:
     ("ids", "mode", "values"),
     [((11, 7, 90, 1), "P", [7, 1]), ((0, 255, 1, 2), "P", [255, 2]), ((0, 256, 1, 65535), "I;16", [256, 65535])],
 )
-def test_original_ids_as_a_picture(ids: tuple[int, ...], mode: str, values: list[int], tmp_path: Path) -> None:
+def test_original_ids_as_a_image(ids: tuple[int, ...], mode: str, values: list[int], tmp_path: Path) -> None:
     Segmentation(SEGMENTED.labels, Classes(TABLE.names, ids)).index_image().save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.mode == mode
@@ -323,17 +323,17 @@ def test_ids_that_no_png_holds(ids: tuple[int, ...]) -> None:
         Segmentation(SEGMENTED.labels, Classes(TABLE.names, ids)).index_image()
 
 
-def test_a_label_map_is_drawn_on_the_same_picture() -> None:
+def test_a_label_map_is_drawn_on_the_same_image() -> None:
     labels = np.zeros((100, 200), np.uint8)
     page = Segmentation(labels, TABLE).draw(Image.new("L", (200, 100)))
     turned = Image.new("L", (100, 200))
     turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
     np.testing.assert_array_equal(np.asarray(Segmentation(labels, TABLE).draw(turned)), np.asarray(page))
-    with pytest.raises(InputError, match="in a picture of 200x100 px, to be drawn on one of 100x200"):
+    with pytest.raises(InputError, match="in an image of 200x100 px, to be drawn on one of 100x200"):
         Segmentation(labels, TABLE).draw(Image.new("RGB", (100, 200)))
 
 
-def test_a_label_map_of_a_large_picture_takes_little_memory() -> None:
+def test_a_label_map_of_a_large_image_takes_little_memory() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 64, 96)).astype(np.float32)
     place = Placement((4000, 6000), (64, 96), (64, 96))
     tracemalloc.start()

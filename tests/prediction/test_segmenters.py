@@ -57,23 +57,23 @@ class Blurred(Pixelwise):
 
 @pytest.mark.parametrize("size", [(70, 64), (64, 150), (33, 200), (64, 64)])
 @pytest.mark.parametrize("fit", ["whole", "native"])
-def test_labels_in_px_of_the_picture(fit: str, size: tuple[int, int]) -> None:
-    picture, expected = scene(*size, *SOME), truth(*size, *SOME)
-    result = pixelwise(64, fit).predict(picture)
+def test_labels_in_px_of_the_image(fit: str, size: tuple[int, int]) -> None:
+    image, expected = scene(*size, *SOME), truth(*size, *SOME)
+    result = pixelwise(64, fit).predict(image)
     assert isinstance(result, Segmentation)
     assert (result.size, result.labels.dtype) == (size[::-1], np.uint8)
-    # within 2 px of an edge resizing decides, which is nearly half of the narrow picture's edges
+    # within 2 px of an edge resizing decides, which is nearly half of the narrow image's edges
     assert (result.labels == expected).mean() > (0.93 if fit == "whole" else 0.9999)
 
 
-def test_pictures_of_any_size_do_not_change_each_other() -> None:
+def test_images_of_any_size_do_not_change_each_other() -> None:
     sizes = [(70, 64), (64, 90), (70, 64), (200, 64), (64, 64), (64, 90)]
-    pictures = [noise(width, height, i) for i, (width, height) in enumerate(sizes)]
+    images = [noise(width, height, i) for i, (width, height) in enumerate(sizes)]
     predictor = pixelwise(engine=Blurred())
-    together = predictor.predict(pictures)
+    together = predictor.predict(images)
     assert sorted(shapes(predictor)) == [(1, 3, 64, 64), (1, 3, 64, 224), (2, 3, 64, 96), (2, 3, 96, 64)]
-    for picture, result in zip(pictures, together, strict=True):
-        np.testing.assert_array_equal(labels_of(result), labels_of(pixelwise(engine=Blurred()).predict(picture)))
+    for image, result in zip(images, together, strict=True):
+        np.testing.assert_array_equal(labels_of(result), labels_of(pixelwise(engine=Blurred()).predict(image)))
 
 
 # tiles
@@ -82,9 +82,7 @@ def test_pictures_of_any_size_do_not_change_each_other() -> None:
 @pytest.mark.parametrize("tta", [False, True])
 @pytest.mark.parametrize("size", [(150, 128), (128, 150), (97, 41), (64, 64), (700, 640)])
 @pytest.mark.parametrize("fit", ["whole", "native"])
-def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
-    fit: str, size: tuple[int, int], tta: bool
-) -> None:
+def test_a_tile_that_covers_the_image_gives_the_whole_images_labels(fit: str, size: tuple[int, int], tta: bool) -> None:
     predictor = pixelwise(64, fit, Blurred())
     whole = labels_of(predictor.predict(noise(*size), tta=tta))
     assert len(np.unique(whole)) == 3
@@ -93,7 +91,7 @@ def test_a_tile_that_covers_the_picture_gives_the_whole_pictures_labels(
 
 
 @pytest.mark.parametrize("fit", ["whole", "native"])
-def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -> None:
+def test_a_network_by_tiles_and_by_the_whole_image(fit: Any, tmp_path: Path) -> None:
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
     from fishnet.tasks.loading import load
@@ -104,30 +102,30 @@ def test_a_network_by_tiles_and_by_the_whole_picture(fit: Any, tmp_path: Path) -
     preprocess = Preprocess((64, 256), fit=fit)
     bundle = Bundle.single("segment", "fishnet_nano", CLASSES, preprocess, head="body", head_args=args)
     write_bundle(tmp_path, bundle, lambda path: save_weights(build_from(bundle), path))
-    predictor, picture = load(tmp_path, "cpu"), noise(150, 90)
-    whole = labels_of(predictor.predict(picture))
+    predictor, image = load(tmp_path, "cpu"), noise(150, 90)
+    whole = labels_of(predictor.predict(image))
     assert whole.shape == (90, 150)
-    np.testing.assert_array_equal(labels_of(predictor.predict(picture, tile=150)), whole)
-    assert labels_of(predictor.predict(picture, tile=64, tta=True)).shape == (90, 150)
+    np.testing.assert_array_equal(labels_of(predictor.predict(image, tile=150)), whole)
+    assert labels_of(predictor.predict(image, tile=64, tta=True)).shape == (90, 150)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, None), (64, 0.0), (50, 0.5), (33, 0.9), (32, 0.3), (140, None)])
 @pytest.mark.parametrize("size", [(150, 128), (97, 41), (32, 300)])
-def test_tiles_of_a_net_that_looks_at_single_pixels_give_the_whole_pictures_labels(
+def test_tiles_of_a_net_that_looks_at_single_pixels_give_the_whole_images_labels(
     tile: int, overlap: float | None, size: tuple[int, int]
 ) -> None:
     predictor = pixelwise(64, "native")
-    picture = noise(*size)
-    whole, tiled = predictor.predict(picture), predictor.predict(picture, tile=tile, overlap=overlap)
+    image = noise(*size)
+    whole, tiled = predictor.predict(image), predictor.predict(image, tile=tile, overlap=overlap)
     np.testing.assert_array_equal(labels_of(tiled), labels_of(whole))
     assert max(max(shape[2:]) for shape in shapes(predictor)[1:]) <= max(64, -(-tile // 32) * 32)
 
 
 def test_tiles_are_of_one_scale_and_see_more() -> None:
     small: tuple[tuple[Rectangle, str], ...] = tuple(((x, 100, x + 2, 102), "red") for x in range(1, 400, 41))
-    picture, predictor = scene(400, 400, *small), pixelwise(64)
-    assert labels_of(predictor.predict(picture)).max() == 0, "at a sixth of its size they are gone"
-    np.testing.assert_array_equal(labels_of(predictor.predict(picture, tile=64)), truth(400, 400, *small))
+    image, predictor = scene(400, 400, *small), pixelwise(64)
+    assert labels_of(predictor.predict(image)).max() == 0, "at a sixth of its size they are gone"
+    np.testing.assert_array_equal(labels_of(predictor.predict(image, tile=64)), truth(400, 400, *small))
     assert {shape[1:] for shape in shapes(predictor)} == {(3, 64, 64)}
 
 
@@ -138,7 +136,7 @@ def says(number: int, size: tuple[int, int] = (1, 1), share: float = 0.9) -> NDA
     return likely
 
 
-def test_a_tile_counts_less_towards_its_edges_within_the_picture() -> None:
+def test_a_tile_counts_less_towards_its_edges_within_the_image() -> None:
     mosaic = Mosaic((100, 160), 3)
     for place, number in zip(tiles(100, 160, 100, 0.4), (1, 2), strict=True):
         mosaic.add(place, says(number))
@@ -183,14 +181,14 @@ def test_no_more_than_a_band_of_a_mosaic_is_kept() -> None:
 
 
 @pytest.mark.parametrize("tile", [None, 64])
-def test_a_large_picture_in_its_own_size_is_tiled_by_itself(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_in_its_own_size_is_tiled_by_itself(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
     monkeypatch.setattr("fishnet.prediction.predictor._TILE", 96)
     predictor = pixelwise(64, "native", Pixelwise())
     for size, largest in (((200, 200), 224), ((250, 200), 256)):
-        picture = noise(*size)
+        image = noise(*size)
         shapes(predictor).clear()
-        assert labels_of(predictor.predict(picture, tile=tile)).shape == size[::-1]
+        assert labels_of(predictor.predict(image, tile=tile)).shape == size[::-1]
         sides = {max(shape[2:]) for shape in shapes(predictor)}
         assert sides == {64 if tile else largest if size == (200, 200) else 256}, "tiles of the bundle's longer side"
     shapes(predictor).clear()
@@ -198,7 +196,7 @@ def test_a_large_picture_in_its_own_size_is_tiled_by_itself(tile: int | None, mo
     assert shapes(predictor) == [(1, 3, 64, 64)]
 
 
-def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embeddings_are_of_every_image_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Embedding(Pixelwise):
         def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
             return self(batch), batch.mean((2, 3))
@@ -213,7 +211,7 @@ def test_embeddings_are_of_every_picture_in_one_pass(tmp_path: Path, monkeypatch
     assert [shape[2:] for shape in shapes(predictor)] == [(64, 64), (224, 224)]
 
 
-def test_many_classes_make_a_picture_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_classes_make_a_image_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     from fishnet.bundle.classes import Classes
 
     monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
@@ -240,19 +238,19 @@ class LeftIsRed:
         return np.log(likely)
 
 
-def test_averages_are_over_mirrored_pictures_and_three_scales() -> None:
+def test_averages_are_over_mirrored_images_and_three_scales() -> None:
     engine = LeftIsRed()
     predictor = pixelwise(128, engine=engine)
-    picture = Image.new("RGB", (160, 128))
-    assert set(np.unique(labels_of(predictor.predict(picture)))) == {0, 1}
+    image = Image.new("RGB", (160, 128))
+    assert set(np.unique(labels_of(predictor.predict(image)))) == {0, 1}
     # each px: (0.9 + 0.2) / 2 for red, (0.05 + 0.6) / 2 for background
-    assert (labels_of(predictor.predict(picture, tta=True)) == 1).all()
+    assert (labels_of(predictor.predict(image, tta=True)) == 1).all()
     assert engine.shapes[1:] == [(1, 3, 128, 160)] * 2 + [(1, 3, 96, 128)] * 2 + [(1, 3, 160, 224)] * 2
 
 
 @pytest.mark.parametrize("tile", [None, 100])
 @pytest.mark.parametrize("fit", ["whole", "native"])
-def test_averages_are_where_the_picture_is(fit: str, tile: int | None) -> None:
+def test_averages_are_where_the_image_is(fit: str, tile: int | None) -> None:
     size = (171, 130)
     result = labels_of(pixelwise(130, fit).predict(scene(*size, *SOME), tta=True, tile=tile))
     differing = result != truth(*size, *SOME)
@@ -274,7 +272,7 @@ def test_tiles_and_averages_go_together() -> None:
 # memory, order, options
 
 
-def test_large_pictures_in_their_own_size_go_through_in_small_steps() -> None:
+def test_large_images_in_their_own_size_go_through_in_small_steps() -> None:
     predictor = pixelwise(64, "native")
     predictor.predict([noise(512, 512)] * 7)
     assert [shape[0] for shape in shapes(predictor)] == [6, 1], "six of 512 x 512 are 32 of 224 x 224"
@@ -302,7 +300,7 @@ def test_scores_are_let_go_before_the_next_are_computed() -> None:
 @pytest.mark.parametrize("batch_size", [1, 3, None])
 def test_a_stream_keeps_order(batch_size: int | None, options: dict[str, Any], tmp_path: Path) -> None:
     scene(150, 128, *SOME).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "b.png").write_text("no image")
     sources = [str(tmp_path / name) for name in ("b.png", "a.png", "b.png", "b.png", "a.png")]
     predictor = pixelwise(128)
     results = list(predictor.stream(sources, batch_size, **options))
@@ -333,7 +331,7 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"tile": 64}, {"tta": True}])
-def test_embeddings_are_of_one_pass_over_whole_pictures(options: dict[str, Any]) -> None:
+def test_embeddings_are_of_one_pass_over_whole_images(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="leave out tile and tta"):
         pixelwise().stream([], embedding=lambda *_: None, **options)
 

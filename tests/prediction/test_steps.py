@@ -14,7 +14,7 @@ import fishnet
 from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
 from tests.bright import bright
-from tests.makers import picture
+from tests.makers import image
 
 THREADS, TIMES = 8, 5
 
@@ -25,7 +25,7 @@ def scores(result: Any) -> dict[str, float]:
 
 def test_the_steps_give_what_predict_gives(bundle: Path) -> None:
     predictor = fishnet.load(bundle, "cpu")
-    photos = [picture(name, i, size) for i, (name, size) in enumerate([("red", (40, 60)), ("blue", (70, 50))] * 3)]
+    photos = [image(name, i, size) for i, (name, size) in enumerate([("red", (40, 60)), ("blue", (70, 50))] * 3)]
     inputs = [predictor.preprocess(photo) for photo in photos]
     outputs = predictor.compute(inputs)
     assert len(outputs) == len(photos)
@@ -74,7 +74,7 @@ def test_one_lock_around_an_engine_that_is_not_thread_safe(safe: bool, bundle: P
     engine = Counting(safe)
     predictor = Predictor(fishnet.load(bundle, "cpu").bundle, engine)
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda _: predictor.predict(picture("red", 0)), range(THREADS * TIMES)))
+        list(pool.map(lambda _: predictor.predict(image("red", 0)), range(THREADS * TIMES)))
     assert (engine.most > 1) == safe
 
 
@@ -86,7 +86,7 @@ def test_eight_threads_get_what_one_gets(to: str, bundle: Path, tmp_path: Path) 
         suffix = {"onnx": ".onnx", "openvino": ".xml"}[to]
         model = fishnet.export(bundle, to=to, out=tmp_path / f"model{suffix}").path  # type: ignore[arg-type]
     predictor = fishnet.load(model, "cpu")
-    photos = [picture(name, i, (40 + i, 60)) for i, name in enumerate(["red", "green", "blue"] * 4)]
+    photos = [image(name, i, (40 + i, 60)) for i, name in enumerate(["red", "green", "blue"] * 4)]
     alone = [scores(predictor.predict(photo, k=3)) for photo in photos]
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda i: scores(predictor.predict(photos[i % 12], k=3)), range(12 * TIMES)))

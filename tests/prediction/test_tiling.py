@@ -1,4 +1,4 @@
-"""Tiles cover a picture, and what is found in them is found once in the whole."""
+"""Tiles cover an image, and what is found in them is found once in the whole."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.prediction.tiling import Tile, merge, tiles
 
 TABLE = Classes.of(["cell", "tree", "car"])
@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]
 
 @pytest.mark.parametrize("overlap", [0.0, 0.2, 0.5, 0.9])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (100, 100), (101, 100), (99, 350), (640, 479), (1000, 37)])
-def test_tiles_cover_the_picture_evenly(height: int, width: int, overlap: float) -> None:
+def test_tiles_cover_the_image_evenly(height: int, width: int, overlap: float) -> None:
     found = tiles(height, width, 100, overlap)
     seen = np.zeros((height, width), int)
     for top, left, bottom, right in found:
@@ -71,27 +71,27 @@ def view(
     seen = np.flatnonzero(((part[:, 2:] - part[:, :2]) >= least).all(1))
     given = part[seen] + rng.uniform(-noise, noise, (len(seen), 4))
     given = given.clip(0, (right - left, bottom - top) * 2)
-    cutouts = None
+    cropped_masks = None
     if masks:
-        cutouts = tuple(ellipse(tile, whole[i]) for i in seen)
+        cropped_masks = tuple(ellipse(tile, whole[i]) for i in seen)
     return Detections(
         given.astype(np.float32),
         np.array(labels or [0] * len(boxes), np.int64)[seen],
         np.array(scores or [0.9] * len(boxes), np.float32)[seen],
         TABLE,
         (bottom - top, right - left),
-        cutouts,
+        cropped_masks,
     )
 
 
-def ellipse(tile: Tile, box: NDArray[np.float64]) -> Cutout:
+def ellipse(tile: Tile, box: NDArray[np.float64]) -> CroppedMask:
     """The part of an ellipse in a tile, in px of that."""
     top, left, bottom, right = tile
     x1, y1, x2, y2 = (int(v) for v in box)
     x1, x2, y1, y2 = max(x1, left), min(x2, right), max(y1, top), min(y2, bottom)
     y, x = np.mgrid[y1:y2, x1:x2] + 0.5
     across, down = (x - (box[0] + box[2]) / 2) / (box[2] - box[0]), (y - (box[1] + box[3]) / 2) / (box[3] - box[1])
-    return Cutout(x1 - left, y1 - top, np.hypot(across, down) <= 0.5)
+    return CroppedMask(x1 - left, y1 - top, np.hypot(across, down) <= 0.5)
 
 
 def merged(boxes: list[Box], *arguments: list[int] | list[float], **more: bool | float) -> Detections:
@@ -117,8 +117,8 @@ ONE: dict[str, Box] = {
     "larger than the overlap down": (10, 50, 40, 115),
     "larger than a tile across": (20, 20, 380, 50),
     "larger than a tile in both directions": (30, 30, 360, 270),
-    "the whole picture": (0, 0, 400, 300),
-    "at the picture's edge": (0, 60, 20, 110),
+    "the whole image": (0, 0, 400, 300),
+    "at the image's edge": (0, 60, 20, 110),
     "thin": (90, 30, 300, 34),
     "a sliver in the next tile": (76, 10, 102, 50),
 }
@@ -226,7 +226,7 @@ def test_an_object_that_only_one_tile_sees_stays_also_cut_off() -> None:
 @pytest.mark.parametrize("masks", [False, True])
 def test_nothing_found(masks: bool) -> None:
     found = merged([], masks=masks)
-    assert (len(found), found.boxes.shape, found.cutouts) == (0, (0, 4), () if masks else None)
+    assert (len(found), found.boxes.shape, found.cropped_masks) == (0, (0, 4), () if masks else None)
 
 
 def test_one_tile_changes_nothing() -> None:

@@ -23,7 +23,8 @@ OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
     "trunk_norm": "group", "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "head_norm": "none",
     "decoder_channels": 64, "edges": True, "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32,
-    "anchors": "auto", "proposals": 300, "samples": 64, "detections": 300, "nms": 0.6, "floor": 0.01, "threshold": 0.3,
+    "anchors": "auto", "proposals": 300, "roi_samples": 64, "max_detections": 300, "nms_iou": 0.6,
+    "score_threshold": 0.01, "threshold": 0.3,
     "size": 64, "max_size": 96, "native": True, "crop_size": 96,
     "classes": ("ground", "tall grass"), "fold": 2, "ignore": (0, 254), "void": ("sky", "ego vehicle"),
     "threshold_masks": 128, "difficult": "use",
@@ -113,10 +114,10 @@ def test_every_key_is_a_key_of_the_yaml(task: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "other", "key"),
     [
-        ("classify", "detect", "nms"),
+        ("classify", "detect", "nms_iou"),
         ("detect", "classify", "mixup"),
         ("segment", "classify", "mixup"),
-        ("segment", "instances", "nms"),
+        ("segment", "instances", "nms_iou"),
         ("instances", "segment", "boundary"),
         ("classify", "segment", "auxiliary"),
     ],
@@ -254,11 +255,11 @@ def test_wrong_types(values: dict[str, Any], words: str) -> None:
         ("mixup", (0.0, 0.2), (-0.1, math.inf)),
         ("cutmix", (0.0, 1.0), (-0.1,)),
         ("jitter", ((0.05, 0.05), (1.0, 20.0)), ((0.0, 1.0), (2.0, 1.0), (1.0, 21.0))),
-        ("nms", (0.0, 1.0), (-0.1, 1.1)),
-        ("floor", (0.0, 1.0), (-0.1, 1.1)),
+        ("nms_iou", (0.0, 1.0), (-0.1, 1.1)),
+        ("score_threshold", (0.0, 1.0), (-0.1, 1.1)),
         ("threshold", (0.0, 1.0), (-0.1, 1.1)),
         ("proposals", (1, 5000), (0,)),
-        ("detections", (1, 5000), (0,)),
+        ("max_detections", (1, 5000), (0,)),
         ("fpn_channels", (8, 256), (7,)),
         ("repeats", (1, 100), (0,)),
         ("milestones", ((), (1,), (3, 8)), ((0, 3), (8, 3), (3, 3))),
@@ -300,7 +301,7 @@ def test_class_weights_by_name(value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "channels"), [("lighting", 1), ("lighting", 4), ("rand_augment_ops", 4)])
-def test_colours_are_for_pictures_that_have_them(name: str, channels: int) -> None:
+def test_colours_are_for_images_that_have_them(name: str, channels: int) -> None:
     with pytest.raises(InputError, match=f"{name}=.* does not go with channels={channels}"):
         Recipe().replace({name: OTHER[name], "channels": channels})
 
@@ -316,7 +317,7 @@ def test_what_only_cross_entropy_knows_needs_one(value: dict[str, Any]) -> None:
         assert getattr(Recipe().replace({"loss": "dice", **more, **value}), name) == value[name]
 
 
-def test_pictures_in_their_own_size_have_no_largest(tmp_path: Path) -> None:
+def test_images_in_their_own_size_have_no_largest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="max_size=640: does not go with native"):
         Recipe(native=True, max_size=640)
     (tmp_path / "mine.yaml").write_text("native: true\n")

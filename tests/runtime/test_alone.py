@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fishnet
-from tests.exporting.files import pictures, store
+from tests.exporting.files import images, store
 
 ROOT = Path(__file__).parents[2]
 KINDS = (("classify", "default"), ("detect", "retinanet"), ("segment", "body"))
@@ -52,8 +52,8 @@ def test_predicting_without_torch(python: Path, tmp_path: Path) -> None:
     for task, head in KINDS:
         path = files(task, head).path("onnx")
         given = [tmp_path / f"{task}-{i}.png" for i in range(2)]
-        for name, picture in zip(given, pictures(task), strict=False):
-            picture.save(name)
+        for name, image in zip(given, images(task), strict=False):
+            image.save(name)
         out = tmp_path / f"out-{task}"
         printed = lines(python, "-m", "fishnet", "predict", path, *given, "--out", out, "--overlay", "--json")
         ours = [json.loads(line) for line in printed.splitlines()]
@@ -61,7 +61,7 @@ def test_predicting_without_torch(python: Path, tmp_path: Path) -> None:
             agree(one, json.loads(json.dumps(expected.to_dict())))
         assert list(out.rglob("*.png"))
     info = lines(python, "-m", "fishnet", "info", files("classify", "default").path("onnx"))
-    assert "any number of pictures" in info
+    assert "any number of images" in info
 
 
 def agree(one: Any, other: Any) -> None:

@@ -16,12 +16,12 @@ from fishnet.errors import InputError
 from fishnet.exporting.graphs import Raw
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
-from fishnet.tasks.detection.heads import DetectorSpec, Fcos, OneStage, Retina, default_anchors
+from fishnet.tasks.detection.heads import FCOS, DetectorSpec, OneStage, RetinaNet, default_anchors
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import build_from
 
-HEADS = {"retinanet": Retina, "fcos": Fcos}
+HEADS = {"retinanet": RetinaNet, "fcos": FCOS}
 SIZES_OF_INPUT = [(64, 64), (96, 160), (256, 192)]  # with coarsest maps of one px, and steps that are no strides
 OWN = Anchors(((7.0, 11.3), (20.5, 31.0), (40.0, 55.5), (80.0, 101.0), (150.0, 222.2)), (0.6, 1.0, 1.45, 2.5))
 
@@ -50,7 +50,7 @@ def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, Model
 
 @torch.no_grad()
 def both(bundle: Bundle, model: Model, size: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What torch finds in a picture, and what numpy makes of the same raw outputs."""
+    """What torch finds in an image, and what numpy makes of the same raw outputs."""
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(size[0]))
     raw = Raw(model)
     names = raw.names()
@@ -73,17 +73,17 @@ def same(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> None
     ("head", "numbers"),
     [
         ("retinanet", {}),
-        ("retinanet", {"anchors": OWN, "nms": 0.3}),
-        ("retinanet", {"floor": 0.3, "detections": 17}),
+        ("retinanet", {"anchors": OWN, "nms_iou": 0.3}),
+        ("retinanet", {"score_threshold": 0.3, "max_detections": 17}),
         ("fcos", {}),
-        ("fcos", {"nms": 0.7, "floor": 0.4, "detections": 300}),
-        ("fcos", {"floor": 0.0}),
+        ("fcos", {"nms_iou": 0.7, "score_threshold": 0.4, "max_detections": 300}),
+        ("fcos", {"score_threshold": 0.0}),
     ],
 )
 def test_as_torchvision(head: str, numbers: dict[str, Any], size: tuple[int, int]) -> None:
     bundle, model = detector(head, **numbers)
     theirs, ours = both(bundle, model, size)
-    assert len(theirs["scores"]) >= min(15, bundle.head_args["detections"])
+    assert len(theirs["scores"]) >= min(15, bundle.head_args["max_detections"])
     assert len(set(theirs["labels"].tolist())) > 1
     same(ours, theirs)
 
@@ -100,14 +100,14 @@ def test_sides_grow_only_so_far(head: str) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_nothing_found(head: str) -> None:
-    bundle, model = detector(head, floor=0.999)
+    bundle, model = detector(head, score_threshold=0.999)
     theirs, ours = both(bundle, model, (64, 96))
     assert {name: values.shape for name, values in ours.items()} == {"boxes": (0, 4), "scores": (0,), "labels": (0,)}
     same(ours, theirs)
 
 
 def test_numbers_of_a_head_that_says_nothing() -> None:
-    spec, theirs = DetectorSpec(), default_anchors(Retina.anchors_per_level)
+    spec, theirs = DetectorSpec(), default_anchors(RetinaNet.anchors_per_level)
     assert {name: getattr(spec, name) for name in NUMBERS} == NUMBERS
     assert theirs.ratios == RATIOS
     np.testing.assert_allclose(SIZES, theirs.sizes, rtol=1e-7)

@@ -23,9 +23,9 @@ from fishnet.runtime.decode import RAW
 from fishnet.runtime.engines import RuntimeEngine, open_engine, read_exported
 from fishnet.runtime.exported import Exported
 from fishnet.tasks.detection.heads import OneStage
-from tests import makers, pixel_makers, region_makers
+from tests import detection_makers, makers, segmentation_makers
 from tests.conftest import Run
-from tests.exporting.files import Store, assert_alike, pictures, store
+from tests.exporting.files import Store, assert_alike, images, store
 from tests.exporting.models import HEADS
 from tests.test_imports import heavy_after
 
@@ -49,7 +49,7 @@ def cases() -> list[Any]:
     return [pytest.param(*case, marks=marks(*case)) for case in every]
 
 
-def marks(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
+def fingerprint(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
     if (task, head) in FAST and (head, form) != ("retinanet", "pt2"):
         return []
     return [pytest.mark.slow]
@@ -61,7 +61,7 @@ def test_as_torch(files: Store, task: str, head: str, form: str) -> None:
     predictor = fishnet.load(it.path(form), trust=True)
     assert predictor.bundle == it.bundle
     assert predictor.batch_size == it.torch.batch_size
-    some = pictures(task)
+    some = images(task)
     ours, theirs = predictor.predict(some), it.torch.predict(some)
     for one, other in zip(ours, theirs, strict=True):
         assert_alike(one, other)
@@ -109,12 +109,12 @@ def test_raw_outputs_in_onnx_are_decoded(files: Store, head: str, tmp_path: Path
     predictor = fishnet.load(path)
     assert isinstance(predictor.engine, RuntimeEngine)
     assert predictor.engine.exported.outputs == RAW[head]
-    for one, other in zip(predictor.predict(pictures("detect")), it.torch.predict(pictures("detect")), strict=True):
+    for one, other in zip(predictor.predict(images("detect")), it.torch.predict(images("detect")), strict=True):
         assert_alike(one, other)
 
 
 @pytest.mark.parametrize("form", ["onnx", "xml", pytest.param("pt2", marks=pytest.mark.slow)])
-def test_a_detectors_pictures_go_one_by_one(files: Store, form: str) -> None:
+def test_a_detectors_images_go_one_by_one(files: Store, form: str) -> None:
     """The results of one do not change with those that come after it."""
     it = files("detect", "retinanet")
     engine = fishnet.load(it.path(form), trust=True).engine
@@ -132,13 +132,13 @@ def test_a_detectors_pictures_go_one_by_one(files: Store, form: str) -> None:
 @pytest.mark.parametrize("options", [{"tile": 64}, {"tta": True}, {"tile": 64, "overlap": 0.4, "tta": True}])
 def test_label_maps_in_tiles_and_averages(files: Store, form: str, options: dict[str, Any]) -> None:
     it = files("segment", "body")
-    picture = pixel_makers.scene(3, (150, 110)).picture
+    image = segmentation_makers.scene(3, (150, 110)).image
     theirs, ours = (
-        it.torch.predict(picture, **options),
-        fishnet.load(it.path(form), trust=True).predict(picture, **options),
+        it.torch.predict(image, **options),
+        fishnet.load(it.path(form), trust=True).predict(image, **options),
     )
     assert_alike(ours, theirs)
-    whole = it.torch.predict(picture)
+    whole = it.torch.predict(image)
     assert isinstance(whole, Segmentation)
     assert isinstance(theirs, Segmentation)
     assert (whole.labels != theirs.labels).any()
@@ -146,9 +146,9 @@ def test_label_maps_in_tiles_and_averages(files: Store, form: str, options: dict
 
 def test_objects_in_tiles(files: Store) -> None:
     it = files("detect", "retinanet")
-    picture = region_makers.scene(3, (150, 110)).picture
-    theirs = it.torch.predict(picture, tile=64, threshold=0.4)
-    assert_alike(fishnet.load(it.path("onnx")).predict(picture, tile=64, threshold=0.4), theirs)
+    image = detection_makers.scene(3, (150, 110)).image
+    theirs = it.torch.predict(image, tile=64, threshold=0.4)
+    assert_alike(fishnet.load(it.path("onnx")).predict(image, tile=64, threshold=0.4), theirs)
     assert isinstance(theirs, Detections)
     assert len(theirs) > 3
 
@@ -156,7 +156,7 @@ def test_objects_in_tiles(files: Store) -> None:
 def test_files_give_no_embeddings(files: Store) -> None:
     predictor = fishnet.load(files("classify", "default").path("onnx"))
     with pytest.raises(InputError, match="this engine gives no embeddings: use the bundle"):
-        predictor.embed(pictures("classify"))
+        predictor.embed(images("classify"))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts this process's threads as Linux tells them")
@@ -207,7 +207,7 @@ def test_a_file_of_one_size(files: Store, tmp_path: Path) -> None:
     path = shutil.copy(it.path("onnx"), tmp_path / "fixed.onnx")
     rewrite(path, replace(read_exported(path), size=(96, 96)))
     predictor = fishnet.load(path)
-    assert_alike(predictor.predict(pictures("classify")[0]), it.torch.predict(pictures("classify")[0]))
+    assert_alike(predictor.predict(images("classify")[0]), it.torch.predict(images("classify")[0]))
     with pytest.raises(InputError, match="128 x 96 px: this file takes 96 x 96 px alone"):
         predictor.engine(np.zeros((1, 3, 128, 96), np.float32))
 
@@ -323,8 +323,8 @@ def test_a_folder_named_like_a_file(files: Store, tmp_path: Path) -> None:
 
 DATA = {
     "classify": lambda root: makers.image_folder(root, 3),
-    "detect": lambda root: region_makers.coco_folder(root, layout="file", val=4),
-    "segment": lambda root: pixel_makers.mask_folder(root, layout="whole", val=4),
+    "detect": lambda root: detection_makers.coco_folder(root, layout="file", val=4),
+    "segment": lambda root: segmentation_makers.mask_folder(root, layout="whole", val=4),
 }
 
 
@@ -334,7 +334,7 @@ def test_measured_as_torch(files: Store, task: str, head: str, form: str, tmp_pa
     it, data = files(task, head), str(DATA[task](tmp_path / "data"))
     ours = evaluate(fishnet.load(it.path(form), trust=True), data, workers=0)
     theirs = evaluate(it.torch, data, workers=0)
-    assert ours.pictures == theirs.pictures > 0
+    assert ours.images == theirs.images > 0
     assert ours.weights == theirs.weights == it.bundle.sha256
     assert any(theirs.metrics.values())
     assert ours.metrics == pytest.approx(theirs.metrics, abs=0.05)  # percent
@@ -343,8 +343,8 @@ def test_measured_as_torch(files: Store, task: str, head: str, form: str, tmp_pa
 def saved(folder: Path, task: str) -> list[str]:
     folder.mkdir(exist_ok=True)
     paths = [str(folder / f"{i}.png") for i in range(2)]
-    for path, picture in zip(paths, pictures(task), strict=False):
-        picture.save(path)
+    for path, image in zip(paths, images(task), strict=False):
+        image.save(path)
     return paths
 
 
@@ -379,11 +379,11 @@ def test_commands(files: Store, form: str, run: Run, tmp_path: Path) -> None:
     shutil.copy(it.path(form), path)
     if form == "xml":
         shutil.copy(it.path(form).with_suffix(".bin"), tmp_path)
-    (picture,) = saved(tmp_path, "classify")[:1]
+    (image,) = saved(tmp_path, "classify")[:1]
     trust = ["--trust"] if form == "pt2" else []
-    code, out, err = run("predict", path, picture, "--json", *trust)
+    code, out, err = run("predict", path, image, "--json", *trust)
     assert (code, err) == (0, "")
-    expected = it.torch.predict(Image.open(picture))
+    expected = it.torch.predict(Image.open(image))
     assert isinstance(expected, Classification)
     given = json.loads(out)["predictions"]
     assert [row["name"] for row in given] == [row["name"] for row in expected.rows()]
@@ -391,14 +391,14 @@ def test_commands(files: Store, form: str, run: Run, tmp_path: Path) -> None:
     data = makers.image_folder(tmp_path / "data", 2)
     code, out, err = run("val", path, data, "--workers", 0, "--json", *trust)
     assert (code, err) == (0, "")
-    assert json.loads(out)["pictures"] == 6
+    assert json.loads(out)["images"] == 6
     assert (tmp_path / f"model.{form}-val-all" / "metrics.json").is_file()
     code, out, err = run("info", path, "--json")
     assert (code, err) == (0, "")
     facts = json.loads(out)
     assert facts["format"] == {"onnx": "onnx", "xml": "openvino", "pt2": "pt2"}[form]
     assert (facts["task"], facts["precision"], facts["classes"]) == ("classify", "fp32", list(makers.CLASSES))
-    assert facts["takes"] == "any number of pictures, any size from 64 px"
+    assert facts["takes"] == "any number of images, any size from 64 px"
     weights = path.with_suffix(".bin") if form == "xml" else path
     assert facts["bytes"] == weights.stat().st_size
     code, out, err = run("info", path)

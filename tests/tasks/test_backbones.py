@@ -16,7 +16,7 @@ from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.trunk import Level, Trunk, Wants, build_backbone, pyramid
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import picture
+from tests.makers import image
 from tests.tasks.single import Single
 
 STRIDES = (4, 8, 16, 32)
@@ -72,7 +72,7 @@ def test_trained_kept_and_used(name: str, folder: Path, tmp_path: Path, run: Run
     bundle = read_bundle(tmp_path / "out")
     assert (bundle.backbone, bundle.preprocess.size) == (name, (SIZE, SIZE))
     predictor = fishnet.load(tmp_path / "out", "cpu")
-    result: Any = predictor.predict(picture("red", 7), k=3)
+    result: Any = predictor.predict(image("red", 7), k=3)
     assert {row["name"] for row in result.rows()} == set(CLASSES.names)
     code, out, err = run("predict", tmp_path / "out", folder / "red/0.png", "--device", "cpu", "--json")
     assert (code, err) == (0, "")

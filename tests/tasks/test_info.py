@@ -15,7 +15,7 @@ from fishnet.tasks.base import Task
 from fishnet.tasks.classification.task import Classify
 from fishnet.tasks.info import _INFOS, TaskInfo, register, resolve
 from fishnet.training.fit import fit
-from tests.makers import CLASSES, picture
+from tests.makers import CLASSES, image
 
 SOURCE = Path(fishnet.__file__).parent
 
@@ -59,8 +59,8 @@ def test_a_new_task_trains_validates_and_predicts(sort: TaskInfo, folder: Path, 
     assert fitted.epoch == 1
     predictor = fishnet.load(tmp_path / "run", "cpu")
     assert (predictor.bundle.task, predictor.options) == ("sort", ("k",))
-    assert evaluate(predictor, str(folder), workers=0).pictures > 0
-    result = predictor.predict(picture("red", 1), k=3)
+    assert evaluate(predictor, str(folder), workers=0).images > 0
+    result = predictor.predict(image("red", 1), k=3)
     assert {row["name"] for row in result.rows()} == set(CLASSES)
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from fishnet.bundle.bundle import Bundle, HeadConfig, read_bundle, write_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.data.segmentation.base import PixelTarget
+from fishnet.data.segmentation.base import SegmentationTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.classification.losses import CrossEntropy
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.segmentation.losses import PixelLoss
+from fishnet.tasks.segmentation.losses import SegmentationLoss
 from fishnet.tasks.store import load_model, save_weights
 from fishnet.tasks.trunk import Trunk, Wants, build_backbone
 from tests.backbone.helpers import filled
@@ -82,12 +82,12 @@ def test_the_trunk_runs_once_and_both_gradients_reach_the_stem() -> None:
     runs: list[Any] = []
     model.trunk.backbone.stem.register_forward_hook(lambda *_: runs.append(1))  # type: ignore[union-attr]
     labels = torch.tensor([0, 2])
-    masks = [PixelTarget(torch.randint(0, 2, (64, 96), dtype=torch.uint8)) for _ in range(2)]
+    masks = [SegmentationTarget(torch.randint(0, 2, (64, 96), dtype=torch.uint8)) for _ in range(2)]
     outputs = model(images(), {"classify": labels, "segment": masks})
     assert runs == [1]
     losses = (
         CrossEntropy(0.0, None)(outputs["classify"], labels)["cross_entropy"],
-        PixelLoss({"cross-entropy": 1.0})(outputs["segment"], masks)["cross-entropy"],
+        SegmentationLoss({"cross-entropy": 1.0})(outputs["segment"], masks)["cross-entropy"],
     )
     stem = next(model.trunk.backbone.stem.parameters())  # type: ignore[union-attr]
     gradients = [torch.autograd.grad(loss, stem, retain_graph=True)[0] for loss in losses]

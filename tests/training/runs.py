@@ -20,10 +20,10 @@ from fishnet.bundle.bundle import read_bundle
 from fishnet.cli import main
 from fishnet.training.checkpoints import BundleWriter
 from fishnet.training.history import read_history
-from fishnet.training.module import Training
+from fishnet.training.module import TrainingModule
 
 ROOT = Path(__file__).parents[2]
-EPOCHS, STEPS = 4, 2  # 21 training pictures in whole batches of 8
+EPOCHS, STEPS = 4, 2  # 21 training images in whole batches of 8
 
 
 def last(out: Path, name: str = "last") -> dict[str, Any]:
@@ -119,27 +119,27 @@ def die() -> None:
 
 def die_at_step(step: int) -> None:
     """Lets this process be killed within a training step, before the update that would make it step + 1."""
-    training_step = Training.training_step
+    training_step = TrainingModule.training_step
 
-    def call(self: Training, batch: Any, batch_idx: int) -> Any:
+    def call(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         loss = training_step(self, batch, batch_idx)
         if self.global_step == step:
             die()
         return loss
 
-    Training.training_step = call  # type: ignore[method-assign]
+    TrainingModule.training_step = call  # type: ignore[method-assign]
 
 
 def die_in_validation(epoch: int) -> None:
     """Lets this process be killed at an epoch's first validation batch."""
 
-    def call(self: Training, batch: Any, batch_idx: int) -> None:
+    def call(self: TrainingModule, batch: Any, batch_idx: int) -> None:
         if self.current_epoch == epoch:
             die()
         validation_step(self, batch, batch_idx)
 
-    validation_step = Training.validation_step
-    Training.validation_step = call  # type: ignore[method-assign]
+    validation_step = TrainingModule.validation_step
+    TrainingModule.validation_step = call  # type: ignore[method-assign]
 
 
 def die_in_checkpoint(call: int) -> None:

@@ -30,7 +30,7 @@ FLAGS.remove("--quiet")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """36 pictures to train with, 15 to validate. Not to be changed by a test."""
+    """36 images to train with, 15 to validate. Not to be changed by a test."""
     return split_folder(tmp_path_factory.mktemp("data") / "colours", train=12, val=VAL // 3)
 
 
@@ -49,7 +49,7 @@ Train = Callable[..., Two]
 
 @pytest.fixture(scope="module")
 def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
-    """Trains in two processes: the folder, the output, and the pictures that each process measured in each epoch."""
+    """Trains in two processes: the folder, the output, and the images that each process measured in each epoch."""
 
     def train(*more: object, die_at: int = -1, out: Path | None = None, code: int = 0) -> Two:
         where = ["--resume", out, "--quiet"] if out else ["--out", tmp_path_factory.mktemp("two") / "run", *FLAGS]
@@ -102,7 +102,7 @@ def test_the_same_loss_curve_as_in_one_process(strategy: str, one: Path, request
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "sharded"])
-def test_each_picture_is_measured_once(strategy: str, one: Path, request: pytest.FixtureRequest) -> None:
+def test_each_image_is_measured_once(strategy: str, one: Path, request: pytest.FixtureRequest) -> None:
     out, _, counts = request.getfixturevalue(strategy)
     assert [sum(epoch) for epoch in zip(*counts, strict=True)] == [VAL] * 6
     for row, other in zip(read_history(one / "history.csv"), read_history(out / "history.csv"), strict=True):
@@ -117,8 +117,8 @@ def test_the_bundle_of_two_processes_predicts_as_that_of_one(
 ) -> None:
     out = request.getfixturevalue(strategy)[0]
     assert read_bundle(out).metrics["loss"] == pytest.approx(read_bundle(one).metrics["loss"], rel=GROWN)
-    pictures = sorted((data / "val").rglob("*.*"))
-    expected, found = (fishnet.load(folder).predict(pictures) for folder in (one, out))
+    images = sorted((data / "val").rglob("*.*"))
+    expected, found = (fishnet.load(folder).predict(images) for folder in (one, out))
     for a, b in zip(expected, found, strict=True):
         assert dict(zip(b.labels, b.scores, strict=True)) == pytest.approx(
             dict(zip(a.labels, a.scores, strict=True)), abs=GROWN
@@ -147,21 +147,21 @@ def test_a_sharded_training_that_was_killed_goes_on(sharded: Two, two: Train) ->
 
 
 @pytest.mark.slow
-def test_lightning_starts_the_second_process_and_broken_pictures_are_skipped(tmp_path: Path) -> None:
+def test_lightning_starts_the_second_process_and_broken_images_are_skipped(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=4, val=3)
     broken = [data / "train" / "red" / "0.png", data / "train" / "blue" / "1.png", data / "val" / "green" / "1.png"]
     for path in broken:
-        path.write_text("no picture")
+        path.write_text("no image")
     flags = fast("--devices", 2, "--batch-size", 2, "--backbone", "convnext_atto", "--on-error", "skip", "--epochs", 2)
     done = python("fishnet", "train", "classify", data, "--out", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
     named = [line for line in done.stderr.splitlines() if line.startswith("skipped: ")]
     assert len(named) == len(broken)
     assert all(any(str(path) in line for line in named) for path in broken)
-    assert "3 pictures could not be read and were skipped" in done.stdout
+    assert "3 images could not be read and were skipped" in done.stdout
     assert done.stdout.count("best epoch") == 1
     accuracy = read_bundle(tmp_path / "run").metrics["acc@1"] / 100 * 8
-    assert accuracy == pytest.approx(round(accuracy), abs=1e-3), "of the eight pictures that could be read"
+    assert accuracy == pytest.approx(round(accuracy), abs=1e-3), "of the eight images that could be read"
 
 
 # what two processes refuse, and how they are found

@@ -14,8 +14,8 @@ from fishnet.training import findings
 from fishnet.training.findings import report_findings
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
+from tests.detection_makers import coco_folder
 from tests.makers import image_folder
-from tests.region_makers import coco_folder
 
 _RULES = {
     rule.code: rule

@@ -27,11 +27,11 @@ from fishnet.tasks.store import load_model
 from fishnet.training import fit as fitting
 from fishnet.training.batches import preprocess_of
 from fishnet.training.history import read_history
-from fishnet.training.module import Training
+from fishnet.training.module import TrainingModule
 from fishnet.training.optimise import schedule_of
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import image_folder, picture
+from tests.makers import image, image_folder
 from tests.training.runs import EPOCHS, STEPS, last, spied
 
 SMOOTH = ["--weight-decay", 0, "--warmup-epochs", 0, "--schedule", "constant", "--momentum", 0.5]
@@ -122,10 +122,10 @@ def test_threads_are_the_recipe_s(folder: Path, tmp_path: Path, run: Run, monkey
 def test_the_average_follows_the_weights(train: Train, folder: Path) -> None:
     seen: list[dict[str, Tensor]] = []
 
-    def copy(module: Training, *_: Any) -> None:
+    def copy(module: TrainingModule, *_: Any) -> None:
         seen.append({name: value.detach().clone() for name, value in module.model.state_dict().items()})
 
-    with spied(Training, "on_train_start", copy), spied(Training, "optimizer_step", copy):
+    with spied(TrainingModule, "on_train_start", copy), spied(TrainingModule, "optimizer_step", copy):
         out, _ = train("--ema", 0.9, "--epochs", 3, "--lr", 0.05)
     expected, *rest = seen
     assert len(rest) == 3 * STEPS
@@ -197,9 +197,9 @@ def test_label_smoothing_and_class_weights() -> None:
 def test_balanced_classes_count_alike(tmp_path: Path, train: Train) -> None:
     data = image_folder(tmp_path / "data", 3)
     for i in range(3, 12):
-        picture("red", 900 + i).save(data / "red" / f"{i}.png")
+        image("red", 900 + i).save(data / "red" / f"{i}.png")
     seen: list[Tensor] = []
-    with spied(Training, "on_train_start", lambda module: seen.append(module.criterion.weights)):
+    with spied(TrainingModule, "on_train_start", lambda module: seen.append(module.criterion.weights)):
         train("--class-weights", "balanced", "--batch-size", 4, data=data)
     counts = torch.tensor([2.0, 2.0, 11.0])  # of blue, green and red: one of each is held out
     assert seen[0] == pytest.approx(counts.sum() / (3 * counts))
@@ -215,7 +215,7 @@ def test_gradients_add_up_over_batches(train: Train) -> None:
     ]  # fmt: skip
     whole, _ = train("--batch-size", 8, *flags)
     halves, _ = train("--batch-size", 4, "--accumulate", 2, *flags)
-    # 21 pictures: 2 whole batches of 8, and 5 of 4, of which the last is an update of its own
+    # 21 images: 2 whole batches of 8, and 5 of 4, of which the last is an update of its own
     assert [int(row["step"]) for row in read_history(whole / "history.csv")] == [1, 2, 2]
     assert [int(row["step"]) for row in read_history(halves / "history.csv")] == [1, 2, 3, 3]
     assert [float(row["epoch"]) for row in read_history(halves / "history.csv")] == pytest.approx(
@@ -235,10 +235,10 @@ def test_two_batches_for_an_update_are_one_of_twice_the_size(way: tuple[object, 
 def test_gradients_are_clipped(clip: float, train: Train) -> None:
     before: dict[str, Tensor] = {}
 
-    def remember(module: Training) -> None:
+    def remember(module: TrainingModule) -> None:
         before.update({name: value.detach().clone() for name, value in module.model.named_parameters()})
 
-    with spied(Training, "on_train_start", remember):
+    with spied(TrainingModule, "on_train_start", remember):
         out, _ = train("--batch-size", 64, "--lr", 1, *SMOOTH, "--clip-grad", clip)
     assert last(out)["global_step"] == 1
     after = weights(out)
@@ -282,10 +282,10 @@ def test_half_precision(train: Train) -> None:
 def test_what_is_frozen_stays_as_it_was(what: str, still: tuple[str, ...], train: Train) -> None:
     before: dict[str, Tensor] = {}
 
-    def remember(module: Training) -> None:
+    def remember(module: TrainingModule) -> None:
         before.update({name: value.detach().clone() for name, value in module.model.state_dict().items()})
 
-    with spied(Training, "on_train_start", remember):
+    with spied(TrainingModule, "on_train_start", remember):
         out, _ = train("--freeze", what)
     after = weights(out)
     changed = {name.split(".")[2] for name, value in before.items() if not torch.equal(after[name], value)}
@@ -338,7 +338,7 @@ def test_a_bundle_brings_its_network(train: Train, folder: Path, tmp_path: Path,
 
 def test_validation_may_have_a_size_of_its_own(train: Train, folder: Path) -> None:
     seen: list[tuple[int, ...]] = []
-    with spied(Training, "validation_step", lambda module, batch, _: seen.append(tuple(batch.images.shape[2:]))):
+    with spied(TrainingModule, "validation_step", lambda module, batch, _: seen.append(tuple(batch.images.shape[2:]))):
         out, _ = train("--size", 32, "--val-size", 48)
     assert set(seen) == {(48, 48)}
     assert read_bundle(out).preprocess.size == (48, 48)
@@ -385,10 +385,10 @@ def test_a_dry_run_saves_no_batch(folder: Path, tmp_path: Path, run: Run, monkey
 def test_checkpoints_within_an_epoch(every: int, train: Train) -> None:
     saved: list[tuple[int, int, int]] = []
 
-    def see(module: Training, _: Any) -> None:
+    def see(module: TrainingModule, _: Any) -> None:
         saved.append((module.position.epoch, module.position.batches, module.position.step))
 
-    with spied(Training, "on_save_checkpoint", see):
+    with spied(TrainingModule, "on_save_checkpoint", see):
         train("--epochs", 2, "--batch-size", 4, "--checkpoint-steps", every)
     within = {0: [], 1: [1, 2, 3, 4, 6, 7, 8, 9], 3: [3, 6, 9]}[every]
     assert saved == sorted([(step // 5, step % 5, step) for step in within] + [(1, 0, 5), (2, 0, 10)])

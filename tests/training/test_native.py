@@ -1,4 +1,4 @@
-"""Segmenters of pictures in their own size, and of pictures that are not there: what a training meets of sizes."""
+"""Segmenters of images in their own size, and of images that are not there: what a training meets of sizes."""
 
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,28 @@ from PIL import Image
 
 from fishnet.bundle.bundle import read_bundle
 from fishnet.evaluation.evaluate import evaluate
-from fishnet.training.module import Training
+from fishnet.training.module import TrainingModule
 from tests.conftest import Run
-from tests.pixel_makers import mask_folder, save_mask, scene
+from tests.segmentation_makers import mask_folder, save_mask, scene
 from tests.training.runs import spied
 from tests.training.test_pixels import small, trains
 
 
 @pytest.fixture
 def uneven(tmp_path: Path) -> Path:
-    """Eight pictures to train with; three to validate with, of three sizes."""
+    """Eight images to train with; three to validate with, of three sizes."""
     data = mask_folder(tmp_path / "scenes", train=8, val=3)
     for number, size in enumerate(((96, 80), (200, 64), (64, 150))):
         it = scene(50 + number, size)
-        it.picture.save(data / "val/images" / f"{number:03}.png")
+        it.image.save(data / "val/images" / f"{number:03}.png")
         save_mask(data / "val/masks" / f"{number:03}.png", it.labels, "index")
     return data
 
 
 def test_training_validates_as_val_does(uneven: Path, run: Run, tmp_path: Path) -> None:
-    """One picture at a time: none is padded to another's size, and the figures agree exactly."""
+    """One image at a time: none is padded to another's size, and the figures agree exactly."""
     shapes: list[tuple[int, ...]] = []
-    with spied(Training, "validation_step", lambda self, batch, number: shapes.append(tuple(batch.images.shape))):
+    with spied(TrainingModule, "validation_step", lambda self, batch, number: shapes.append(tuple(batch.images.shape))):
         trains(run, uneven, tmp_path / "out", "--native")
     assert shapes == [(1, 3, 96, 96), (1, 3, 64, 224), (1, 3, 160, 64)]
     import fishnet
@@ -47,24 +47,24 @@ def test_training_validates_as_val_does(uneven: Path, run: Run, tmp_path: Path) 
     assert together == pytest.approx(measured, abs=1e-3)
 
 
-def test_a_picture_too_large_to_validate_whole(
+def test_a_image_too_large_to_validate_whole(
     uneven: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fishnet.tasks.segmentation.task.LARGEST", 100 * 100)
     code, _, err = run("train", "segment", uneven, "--out", tmp_path / "out", *small("--native"))
     assert code == 2
     assert err.count("\n") == 1
-    assert "val/images/001.png: is 200x64 px: training validates pictures whole" in err
+    assert "val/images/001.png: is 200x64 px: training validates images whole" in err
     assert not (tmp_path / "out").exists()
     code, _, err = run("train", "segment", uneven, "--out", tmp_path / "out", *small("--epochs", 1))
     assert code == 0, err  # resized, it is not too large
 
 
 @pytest.mark.parametrize("head", ["upernet", "deeplabv3plus"])
-def test_a_broken_picture_leaves_one_where_two_are_needed(head: str, run: Run, tmp_path: Path) -> None:
-    """Batch norms of pooled features have nothing to learn from one picture: that step is left out."""
+def test_a_broken_image_leaves_one_where_two_are_needed(head: str, run: Run, tmp_path: Path) -> None:
+    """Batch norms of pooled features have nothing to learn from one image: that step is left out."""
     data = mask_folder(tmp_path / "scenes", train=4, val=2)
-    (data / "train/images/001.png").write_bytes(b"no picture")
+    (data / "train/images/001.png").write_bytes(b"no image")
     said = trains(
         run, data, tmp_path / "out", "--head", head, "--head-norm", "batch", "--batch-size", 2, "--on-error", "skip"
     )
@@ -82,7 +82,7 @@ def test_scores_that_are_no_numbers(run: Run, tmp_path: Path) -> None:
 
     predictor: Any = fishnet.load(tmp_path / "out", "cpu")
     predictor.engine.model.only_head[1].scores.bias.data[1] = torch.nan
-    picture = np.asarray(Image.open(data / "val/images/000.png"))
+    image = np.asarray(Image.open(data / "val/images/000.png"))
     for options in ({}, {"tta": True}, {"tile": 64}):
         with pytest.raises(WorkError, match="not finite"):
-            predictor.predict(picture, **options)
+            predictor.predict(image, **options)

@@ -23,12 +23,12 @@ from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec
-from fishnet.tasks.segmentation.report import PixelReport
+from fishnet.tasks.segmentation.report import SegmentationReport
 from fishnet.tasks.store import load_model
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
-from tests.pixel_makers import KINDS, SIZE, mask_folder, save_mask, scene, scenes
+from tests.segmentation_makers import KINDS, SIZE, mask_folder, save_mask, scene, scenes
 from tests.training.runs import die_at_step, ended, falls, last, same_training, torchrun
 
 COUNTS = {"train": 8, "val": 5}
@@ -51,7 +51,7 @@ def small(*more: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed by a test. The first five of train's pictures are of all classes but the last, of ground."""
+    """Not to be changed by a test. The first five of train's images are of all classes but the last, of ground."""
     return mask_folder(tmp_path_factory.mktemp("data") / "scenes", ids=IDS, **COUNTS)
 
 
@@ -90,7 +90,7 @@ def test_it_has_learnt(trained: Path) -> None:
 
 
 def test_val_agrees_with_the_training(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
-    """The training's own validation of the kept epoch, and `fishnet val`: all pictures have one size."""
+    """The training's own validation of the kept epoch, and `fishnet val`: all images have one size."""
     code, out, err = run("val", trained, data, "--json", "--out", tmp_path, "--device", "cpu")
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -100,7 +100,7 @@ def test_val_agrees_with_the_training(trained: Path, data: Path, run: Run, tmp_p
     assert [row["class"] for row in found["per_class"]] == list(KINDS)
     assert [row["id"] for row in found["per_class"]] == list(IDS)
     assert np.mean([row["IoU"] for row in found["per_class"]]) == pytest.approx(found["metrics"]["mIoU"], abs=0.01)
-    assert found["pictures"] == COUNTS["val"]
+    assert found["images"] == COUNTS["val"]
 
 
 def untrained(**preprocess: Any) -> Predictor:
@@ -113,12 +113,12 @@ def untrained(**preprocess: Any) -> Predictor:
 
 @pytest.mark.parametrize("fit", ["whole", "native"])
 def test_val_computes_what_prediction_does(fit: str, tmp_path: Path) -> None:
-    """Also of pictures of many sizes, however many are computed at once: none is padded to another's size."""
+    """Also of images of many sizes, however many are computed at once: none is padded to another's size."""
     sizes = [(96, 80), (80, 160), (200, 100), (96, 80), (33, 47)]
     for i, size in enumerate(sizes):
         shown = scene(i, size)
         (tmp_path / "images").mkdir(exist_ok=True)
-        shown.picture.save(tmp_path / "images" / f"{i}.png")
+        shown.image.save(tmp_path / "images" / f"{i}.png")
         save_mask(tmp_path / "masks" / f"{i}.png", np.asarray(IDS)[shown.labels], "index")
     (tmp_path / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in zip(IDS, KINDS, strict=True)))
     predictor = untrained(fit=fit)
@@ -129,13 +129,13 @@ def test_val_computes_what_prediction_does(fit: str, tmp_path: Path) -> None:
         right += int((alone.labels == scene(i, size).labels).sum())
         everything += alone.labels.size
     found = evaluate(predictor, str(tmp_path), split="all", batch_size=4, workers=0)
-    assert isinstance(found.report, PixelReport)
+    assert isinstance(found.report, SegmentationReport)
     # float32 in another order: a px between two classes may be of either
     assert found.metrics["aAcc"] == pytest.approx(100 * right / everything, abs=0.1)
 
 
 def test_val_in_tiles_and_averaged(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
-    """One tile that holds a whole picture changes nothing; smaller ones, and averages over scales, do."""
+    """One tile that holds a whole image changes nothing; smaller ones, and averages over scales, do."""
     figures = []
     for flags in ([], ["--tile", 128], ["--tile", 64], ["--tta"]):
         code, out, err = run("val", trained, data, "--json", "--out", tmp_path, "--device", "cpu", *flags)
@@ -163,11 +163,11 @@ def test_val_refuses_what_predict_refuses(option: dict[str, Any], words: str, da
 
 
 def test_predictions_come_back_with_the_datas_own_ids(trained: Path, data: Path, run: Run) -> None:
-    pictures = sorted((data / "val" / "images").iterdir())
-    code, out, err = run("predict", trained, *pictures, "--json", "--device", "cpu")
+    images = sorted((data / "val" / "images").iterdir())
+    code, out, err = run("predict", trained, *images, "--json", "--device", "cpu")
     assert (code, err) == (0, "")
     rows = [json.loads(line) for line in out.splitlines()]
-    assert len(rows) == len(pictures)
+    assert len(rows) == len(images)
     seen = set()
     for row in rows:
         assert row["size"] == [SIZE[1], SIZE[0]]
@@ -176,13 +176,13 @@ def test_predictions_come_back_with_the_datas_own_ids(trained: Path, data: Path,
     assert seen == set(zip(IDS, KINDS, strict=True))
 
 
-def test_load_predicts_a_picture_as_in_a_batch(trained: Path, data: Path) -> None:
+def test_load_predicts_a_image_as_in_a_batch(trained: Path, data: Path) -> None:
     predictor = fishnet.load(trained, "cpu")
-    pictures = [Image.open(path).convert("RGB") for path in sorted((data / "val" / "images").iterdir())]
-    together: Any = predictor.predict(pictures)
+    images = [Image.open(path).convert("RGB") for path in sorted((data / "val" / "images").iterdir())]
+    together: Any = predictor.predict(images)
     truths, right = [one.labels for one in scenes("val", COUNTS["val"])], []
-    for picture, one, truth in zip(pictures, together, truths, strict=True):
-        alone: Any = predictor.predict(picture)
+    for image, one, truth in zip(images, together, truths, strict=True):
+        alone: Any = predictor.predict(image)
         assert isinstance(alone, Segmentation)
         assert (alone.labels != one.labels).mean() < 0.001  # float32's sums depend on the batch
         right.append((alone.labels == truth).mean())
@@ -286,7 +286,7 @@ def test_killed_and_resumed_bit_for_bit(head: str, data: Path, tmp_path: Path) -
 @pytest.mark.parametrize("head", ["body", "upernet"])
 @pytest.mark.parametrize("strategy", ["ddp", "sharded"])
 def test_two_processes(strategy: str, head: str, data: Path, tmp_path: Path) -> None:
-    """Two processes train on and measure every picture once. Five val pictures are shared out as three and two."""
+    """Two processes train on and measure every image once. Five val images are shared out as three and two."""
     out = tmp_path / "run"
     flags = small(
         "--epochs", 2, "--strategy", strategy, "--head", head, "--auxiliary", 0.4, "--threads", 1, "--log-steps", 1
@@ -299,18 +299,18 @@ def test_two_processes(strategy: str, head: str, data: Path, tmp_path: Path) -> 
     assert all(np.isfinite(float(row["train/loss"])) for row in rows if row["train/loss"])
     kept = read_bundle(out)
     assert kept.task == "segment"
-    found = evaluate(fishnet.load(out, "cpu"), str(data), workers=0)  # all pictures, in one process
+    found = evaluate(fishnet.load(out, "cpu"), str(data), workers=0)  # all images, in one process
     for name in get_task("segment").watched:
         assert kept.metrics[name] == pytest.approx(found.metrics[name], abs=0.01), name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "sharded"])
-def test_a_process_without_a_readable_picture_keeps_step(strategy: str, tmp_path: Path) -> None:
+def test_a_process_without_a_readable_image_keeps_step(strategy: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", **COUNTS)
     for part, count in (("train", 5), ("val", 4)):
         for path in sorted((data / part / "images").iterdir())[:count]:
-            path.write_bytes(b"no picture")
+            path.write_bytes(b"no image")
     flags = small(
         "--epochs", 2, "--batch-size", 2, "--threads", 1, "--on-error", "skip", "--auxiliary", 0.4, "--strategy",
         strategy,
@@ -338,7 +338,7 @@ def test_every_form_trains(name: str, run: Run, tmp_path: Path) -> None:
     trains(run, data, tmp_path / "out")
     code, out, err = run("val", tmp_path / "out", data, "--json", "--device", "cpu", "--out", tmp_path / "val")
     assert code == 0, err
-    assert json.loads(out)["pictures"] == (1 if name == "without parts" else 3)
+    assert json.loads(out)["images"] == (1 if name == "without parts" else 3)
 
 
 @pytest.mark.parametrize("head", HEADS[1:])
@@ -440,7 +440,7 @@ def test_nan_is_one_line_with_the_batch_kept(data: Path, run: Run, tmp_path: Pat
     assert kept["targets"][0]["labels"].shape == (64, 64)
 
 
-def _corrupt_picture(data: Path) -> None:
+def _corrupt_image(data: Path) -> None:
     (data / "train" / "images" / "001.png").write_bytes(b"\x89PNG\r\n\x1a\n garbage")
 
 
@@ -462,7 +462,7 @@ def _unnamed_id(data: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
-    "picture": (_corrupt_picture, ("images/001.png",)),
+    "image": (_corrupt_image, ("images/001.png",)),
     "mask": (_corrupt_mask, ("masks/001.png",)),
     "cut mask": (_cut_mask, ("masks/001.png",)),
     "size": (_wrong_size, ("001.png: is 96x80 px, but its mask 50x40", "masks/001.png")),
@@ -472,7 +472,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("flags", [(), ("--class-weights", "median")])
-def test_a_broken_picture(kind: str, flags: tuple[object, ...], run: Run, tmp_path: Path) -> None:
+def test_a_broken_image(kind: str, flags: tuple[object, ...], run: Run, tmp_path: Path) -> None:
     """Says what and where and ends, or is left out and counted; also where all masks are read for the weights."""
     data = mask_folder(tmp_path / "data", **COUNTS)
     spoil, words = BROKEN[kind]
@@ -482,17 +482,17 @@ def test_a_broken_picture(kind: str, flags: tuple[object, ...], run: Run, tmp_pa
         2, *words, "--on-error skip" if kind == "id" else "mend or remove it, or train with --on-error skip",
     )  # fmt: skip
     said = trains(run, data, tmp_path / "skipping", "--on-error", "skip", *flags)
-    assert "1 pictures could not be read and were skipped" in said
+    assert "1 images could not be read and were skipped" in said
     assert all(word in said for word in words)
 
 
-def test_no_readable_picture_at_all(run: Run, tmp_path: Path) -> None:
+def test_no_readable_image_at_all(run: Run, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
     for path in (data / "train" / "masks").iterdir():
         path.write_bytes(b"nothing")
     flags = small("--on-error", "skip", "--class-weights", "balanced")
     says(
-        run("train", "segment", data, "--out", tmp_path / "out", *flags), 2, "000.png", "not a picture that can be read"
+        run("train", "segment", data, "--out", tmp_path / "out", *flags), 2, "000.png", "not an image that can be read"
     )
 
 
@@ -530,5 +530,5 @@ def test_a_recipes_key_of_another_task(data: Path, run: Run, tmp_path: Path) -> 
     recipe.write_text("nms: 0.2\n")
     says(
         run("train", "segment", data, "--recipe", recipe, "--out", tmp_path / "out"),
-        2, "nms", "detect and instances", "not for segment",
+        2, "nms_iou", "detect and instances", "not for segment",
     )  # fmt: skip

@@ -22,15 +22,15 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Detections
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks import get_task
-from fishnet.tasks.detection.report import RegionReport
+from fishnet.tasks.detection.report import DetectionReport
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import load_model
 from fishnet.training.history import read_history
-from fishnet.training.module import Training
+from fishnet.training.module import TrainingModule
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
-from tests.region_makers import (
+from tests.detection_makers import (
     KINDS,
     SIZE,
     coco_dict,
@@ -53,7 +53,7 @@ def small(*more: object) -> list[str]:
     """Flags that make a training take some seconds; flags given here win over them."""
     flags = {
         "--backbone": "fishnet_nano", "--size": 64, "--max-size": 96, "--batch-size": 4, "--workers": 0, "--epochs": 2,
-        "--device": "cpu", "--fpn-channels": 32, "--box-width": 32, "--proposals": 60, "--samples": 32,
+        "--device": "cpu", "--fpn-channels": 32, "--box-width": 32, "--proposals": 60, "--roi-samples": 32,
         "--warmup-epochs": 0.5, "--lr": 0.002, "--ema": 0,
     }  # fmt: skip
     words = [str(word) for word in more]
@@ -77,10 +77,10 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=TASKS)
 def trained(request: pytest.FixtureRequest, coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Trained for some time on pictures of which every fifth has no objects; it gives detections of any score."""
+    """Trained for some time on images of which every fifth has no objects; it gives detections of any score."""
     out = tmp_path_factory.mktemp("run") / request.param
     flags = small(
-        "--epochs", 40, "--ema", 0.9, "--floor", 0, *(["--mask-width", 32] if out.name == "instances" else [])
+        "--epochs", 40, "--ema", 0.9, "--score-threshold", 0, *(["--mask-width", 32] if out.name == "instances" else [])
     )
     assert main(["train", request.param, str(coco), "--out", str(out), *flags]) == 0
     return Trained(request.param, coco, out)
@@ -104,7 +104,7 @@ def test_bundle_says_what_it_is(trained: Trained) -> None:
 
 
 def test_val_agrees_with_the_training(trained: Trained, run: Run, tmp_path: Path) -> None:
-    """The training's own validation of the kept epoch, and `fishnet val`: all pictures have one size."""
+    """The training's own validation of the kept epoch, and `fishnet val`: all images have one size."""
     code, out, err = run("val", trained.out, trained.data, "--json", "--out", tmp_path, "--device", "cpu")
     assert (code, err) == (0, "")
     found = json.loads(out)
@@ -115,19 +115,19 @@ def test_val_agrees_with_the_training(trained: Trained, run: Run, tmp_path: Path
     assert [row["class"] for row in found["per_class"]] == list(KINDS)
     assert [row["id"] for row in found["per_class"]] == list(IDS)
     assert (tmp_path / "precision_recall.png").is_file()
-    assert found["pictures"] == COUNTS["val"]
+    assert found["images"] == COUNTS["val"]
 
 
 def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
-    """Also of pictures of many sizes, however many are computed at once: none is padded to another's size."""
+    """Also of images of many sizes, however many are computed at once: none is padded to another's size."""
     shown = [scene(i, size) for i, size in enumerate([(96, 80), (80, 160), (200, 100), (96, 80)])]
     names = [f"{i}.png" for i in range(len(shown))]
     data = write_json(tmp_path / "objects.json", coco_dict(shown, names))
     for one, name in zip(shown, names, strict=True):
-        one.picture.save(tmp_path / name)
+        one.image.save(tmp_path / name)
     predictor = untrained()
     found = evaluate(predictor, str(data), split="all", batch_size=4, workers=0).report
-    assert isinstance(found, RegionReport)
+    assert isinstance(found, DetectionReport)
     for pair, name in zip(found.pairs, names, strict=True):
         alone: Any = predictor.predict(tmp_path / name)
         np.testing.assert_allclose(pair.found.boxes, alone.boxes, atol=1e-3)  # px; float32 in another order
@@ -140,7 +140,7 @@ def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
         ({"overlap": 0.3}, "overlap is of tiles: give tile too"),
         ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
         ({"threshold": 7.0}, "threshold=7.0: must be a number, 0 to 1"),
-        ({"most": 0}, "most=0: must be a whole number, 1 or more"),
+        ({"max_detections": 0}, "max_detections=0: must be a whole number, 1 or more"),
         ({"batch_size": 0}, "batch_size=0: must be 1 or more"),
     ],
 )
@@ -151,7 +151,7 @@ def test_val_refuses_what_predict_refuses(option: dict[str, Any], words: str, co
 
 def untrained() -> Predictor:
     torch.manual_seed(0)
-    head = {"width": 16, "box_width": 16, "proposals": 20, "floor": 0.0}
+    head = {"width": 16, "box_width": 16, "proposals": 20, "score_threshold": 0.0}
     preprocess = Preprocess((64, 96), fit="whole")
     bundle = Bundle.single("detect", "fishnet_nano", Classes(KINDS, IDS), preprocess, head_args=head)
     model = Model.build(ModelSpec(bundle.backbone, bundle.heads))
@@ -173,7 +173,7 @@ def test_val_says_what_it_does_not_count(tmp_path: Path) -> None:
 
 
 def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:
-    """One tile that holds a whole picture changes nothing; smaller ones do."""
+    """One tile that holds a whole image changes nothing; smaller ones do."""
     figures = []
     for tile in ([], ["--tile", 128], ["--tile", 64]):
         code, out, err = run("val", trained.out, trained.data, "--json", "--out", tmp_path, "--device", "cpu", *tile)
@@ -184,12 +184,12 @@ def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:
 
 
 def test_predictions_come_back_with_the_datas_own_ids(trained: Trained, run: Run) -> None:
-    pictures = sorted((trained.data / "val2017").iterdir())
-    code, out, err = run("predict", trained.out, *pictures, "--json", "--device", "cpu", "--threshold", 0)
+    images = sorted((trained.data / "val2017").iterdir())
+    code, out, err = run("predict", trained.out, *images, "--json", "--device", "cpu", "--threshold", 0)
     assert (code, err) == (0, "")
     rows = [json.loads(line) for line in out.splitlines()]
     objects = [one for row in rows for one in row["objects"]]
-    assert len(rows) == len(pictures)
+    assert len(rows) == len(images)
     assert objects
     for one in objects:
         assert (one["id"], one["name"]) in zip(IDS, KINDS, strict=True)
@@ -200,17 +200,17 @@ def test_predictions_come_back_with_the_datas_own_ids(trained: Trained, run: Run
         assert ("segmentation" in one) == (trained.task == "instances")
 
 
-def test_load_predicts_a_picture_as_in_a_batch(trained: Trained) -> None:
+def test_load_predicts_a_image_as_in_a_batch(trained: Trained) -> None:
     predictor = fishnet.load(trained.out, "cpu")
-    pictures = [Image.open(path).convert("RGB") for path in sorted((trained.data / "val2017").iterdir())]
-    together: Any = predictor.predict(pictures, threshold=0.05)
-    for picture, one in zip(pictures, together, strict=True):
-        alone: Any = predictor.predict(picture, threshold=0.05)
+    images = [Image.open(path).convert("RGB") for path in sorted((trained.data / "val2017").iterdir())]
+    together: Any = predictor.predict(images, threshold=0.05)
+    for image, one in zip(images, together, strict=True):
+        alone: Any = predictor.predict(image, threshold=0.05)
         assert isinstance(alone, Detections)
         # float32's sums depend on the batch; a score near the threshold may fall on either side of it
         near = min(len(alone.scores), len(one.scores), 5)
         assert np.allclose(alone.scores[:near], one.scores[:near], atol=1e-3)
-    default: Any = predictor.predict(pictures[0])
+    default: Any = predictor.predict(images[0])
     assert (default.scores >= 0.5).all()
 
 
@@ -304,8 +304,8 @@ def test_killed_and_resumed_bit_for_bit(task: str, coco: Path, run: Run, tmp_pat
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("strategy", ["ddp", "sharded"])
 def test_two_processes(task: str, strategy: str, coco: Path, tmp_path: Path) -> None:
-    """Two processes train on and measure every picture once. The losses are not those of one process: the second stage
-    draws its proposals by process. Five val pictures are shared out as three and two."""
+    """Two processes train on and measure every image once. The losses are not those of one process: the second stage
+    draws its proposals by process. Five val images are shared out as three and two."""
     out = tmp_path / "run"
     flags = small("--epochs", 2, "--strategy", strategy, "--threads", 1, "--log-steps", 1)
     done = torchrun(-1, tmp_path, "train", task, coco, "--out", out, *flags, module="tests.training.watched")
@@ -320,10 +320,10 @@ def test_two_processes(task: str, strategy: str, coco: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_a_process_without_a_readable_picture_keeps_step(task: str, tmp_path: Path) -> None:
+def test_a_process_without_a_readable_image_keeps_step(task: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "coco", **COUNTS)
     for path in sorted((data / "train2017").iterdir())[:5]:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     flags = small("--epochs", 2, "--batch-size", 2, "--threads", 1, "--on-error", "skip", "--mosaic", 0)
     done = torchrun("train", task, data, "--out", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
@@ -350,7 +350,7 @@ def test_every_format_trains(name: str, task: str, run: Run, tmp_path: Path) -> 
     assert code == 0, err
     code, out, err = run("val", tmp_path / "out", data, "--json", "--device", "cpu", "--out", tmp_path / "val")
     assert code == 0, err
-    assert json.loads(out)["pictures"] > 0
+    assert json.loads(out)["images"] > 0
 
 
 HEADS = [(task, head) for task in TASKS for head in get_task(task).heads[1:]]
@@ -406,7 +406,7 @@ def test_mixed_precision(task: str, coco: Path, run: Run, tmp_path: Path) -> Non
     assert get_task(task).monitor in read_bundle(tmp_path / "out").metrics
 
 
-def test_grey_pictures(tmp_path: Path, run: Run) -> None:
+def test_grey_images(tmp_path: Path, run: Run) -> None:
     data = mask_folder(tmp_path / "data")
     code, _, err = run("train", "detect", data, "--out", tmp_path / "out", *small("--epochs", 1, "--channels", 1))
     assert code == 0, err
@@ -480,13 +480,13 @@ def test_a_recipes_key_of_another_task(coco: Path, run: Run, tmp_path: Path) -> 
 def test_milestones_divide_the_rate_at_their_epochs(coco: Path, tmp_path: Path) -> None:
     """Exactly at an epoch's first update, whatever the warm-up."""
     rates: list[tuple[int, float]] = []
-    step = Training.training_step
+    step = TrainingModule.training_step
 
-    def watched(self: Training, batch: Any, batch_idx: int) -> Any:
+    def watched(self: TrainingModule, batch: Any, batch_idx: int) -> Any:
         rates.append((self.current_epoch, self.trainer.optimizers[0].param_groups[0]["lr"]))
         return step(self, batch, batch_idx)
 
-    Training.training_step = watched  # type: ignore[method-assign]
+    TrainingModule.training_step = watched  # type: ignore[method-assign]
     try:
         flags = small(
             "--epochs", 5, "--schedule", "milestones", "--milestones", 2, 4, "--warmup-epochs", 0.5, "--lr", 0.001,
@@ -494,7 +494,7 @@ def test_milestones_divide_the_rate_at_their_epochs(coco: Path, tmp_path: Path) 
         )  # fmt: skip
         assert main(["train", "detect", str(coco), "--out", str(tmp_path / "out"), *flags]) == 0
     finally:
-        Training.training_step = step  # type: ignore[method-assign]
+        TrainingModule.training_step = step  # type: ignore[method-assign]
     after = [(epoch, rate) for epoch, rate in rates if epoch > 0]
     wanted = {1: 1e-3, 2: 1e-4, 3: 1e-4, 4: 1e-5}
     assert all(rate == pytest.approx(wanted[epoch]) for epoch, rate in after)
@@ -505,11 +505,11 @@ def test_a_pretrained_trunk_arrives(bundle: Path, coco: Path, run: Run, tmp_path
     """Its tensors are in the detector before the first step. Whether they help, benchmarks/pretrained.py measures."""
     pretrained, seen = load_model(bundle)[1].state_dict(), dict[str, torch.Tensor]()
 
-    def look(self: Training, *_: Any) -> None:
+    def look(self: TrainingModule, *_: Any) -> None:
         if not seen:
             seen.update({key: value.clone() for key, value in self.model.state_dict().items()})
 
-    with spied(Training, "on_train_start", look):
+    with spied(TrainingModule, "on_train_start", look):
         words = small("--epochs", 1, "--weights", bundle)
         code, _, err = run("train", "detect", coco, "--out", tmp_path / "out", *words)
     assert code == 0, err

@@ -17,7 +17,7 @@ from fishnet.cli import main
 from fishnet.tasks.store import load_model
 from fishnet.training.checkpoints import read_position
 from fishnet.training.history import read_history
-from fishnet.training.module import Position, Training
+from fishnet.training.module import Position, TrainingModule
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
 from tests.training.runs import (
@@ -58,14 +58,14 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def at_step(step: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
     """Lets something happen within a training step."""
-    training_step = Training.training_step
+    training_step = TrainingModule.training_step
 
-    def call(self: Training, batch: Any, batch_idx: int) -> Tensor | None:
+    def call(self: TrainingModule, batch: Any, batch_idx: int) -> Tensor | None:
         if self.global_step == step:
             do()
         return training_step(self, batch, batch_idx)
 
-    monkeypatch.setattr(Training, "training_step", call)
+    monkeypatch.setattr(TrainingModule, "training_step", call)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_another_seed_is_another_training(whole: Path, folder: Path, tmp_path: P
 # SIGKILL, with everything on that draws a random number or carries something over
 
 EVERY = 3  # steps between checkpoints
-BATCHES = 10  # an epoch: 21 training pictures, 2 a batch
+BATCHES = 10  # an epoch: 21 training images, 2 a batch
 
 
 def everything(accumulate: int, workers: int) -> list[str]:

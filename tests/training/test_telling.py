@@ -16,7 +16,7 @@ from tests.conftest import Run, fast
 from tests.training.runs import ROOT, python
 
 SPEAKING = [flag for flag in fast("--epochs", 2) if flag != "--quiet"]
-LINE = re.compile(r"epoch (\d)/2  loss \d+\.\d{4}  val loss \d+\.\d{4}  acc@1 \d+\.\d\d  [\d,]+ pictures/s(  best)?")
+LINE = re.compile(r"epoch (\d)/2  loss \d+\.\d{4}  val loss \d+\.\d{4}  acc@1 \d+\.\d\d  [\d,]+ images/s(  best)?")
 
 
 def test_a_line_for_each_epoch(folder: Path, tmp_path: Path, run: Run) -> None:
@@ -60,7 +60,7 @@ def test_a_terminal_gets_a_bar(folder: Path, tmp_path: Path) -> None:
     text = found.decode()
     assert process.returncode == 0, text
     assert "\x1b[" in text
-    assert re.search(r"epoch \d/2.*━.*\d/4.*pictures/s.*loss", text)
+    assert re.search(r"epoch \d/2.*━.*\d/4.*images/s.*loss", text)
     assert len(LINE.findall(text)) == 2
 
 
@@ -100,7 +100,7 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
     comments = [line for line in text.splitlines() if line.startswith("# ")]
     assert re.match("# steps: 5 an epoch.*, 9 updates in all", comments[0]), "the fifth batch is an update of its own"
     assert re.match(
-        r"# timed on cpu with 4 pictures a step: [\d.]+ ms a picture to train, [\d.]+ to validate", comments[1]
+        r"# timed on cpu with 4 images a step: [\d.]+ ms an image to train, [\d.]+ to validate", comments[1]
     )
     assert re.match(r"# estimated time: [\d.]+ (seconds|minutes)", comments[2])
     assert comments[3] == "# dry run: nothing was written"

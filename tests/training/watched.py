@@ -1,7 +1,7 @@
 """``python -m tests.training.watched DIE_AT COUNTS WORDS...``: ``fishnet``, in a process that torchrun starts.
 
 DIE_AT is the step within which the first process is killed, or -1; into the folder COUNTS each process writes how many
-pictures of each validation it has measured.
+images of each validation it has measured.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fishnet.cli import run
-from fishnet.training.module import Training
+from fishnet.training.module import TrainingModule
 from tests.training.runs import die_at_step, spied
 
 
@@ -20,11 +20,11 @@ def watched(die_at: int, counts: Path, words: list[str]) -> NoReturn:
     if die_at >= 0 and rank == "0":
         die_at_step(die_at)
 
-    def count(module: Training) -> None:
+    def count(module: TrainingModule) -> None:
         with (counts / f"{rank}.txt").open("a") as file:
             file.write(f"{module.read}\n")
 
-    with spied(Training, "on_validation_epoch_end", count):
+    with spied(TrainingModule, "on_validation_epoch_end", count):
         run(words)
 
 

@@ -1,7 +1,7 @@
 """The parts a FishNet is made of: refining unit, bridge and score layer (paper section 3.2, arXiv 1901.03495).
 
 All parts take and give maps of shape (batch, channels, height, width). Every convolution is pre-activated:
-normalise, activate, convolve. Attribute names are this project's checkpoint keys.
+normalize, activate, convolve. Attribute names are this project's checkpoint keys.
 """
 
 import functools
@@ -201,7 +201,7 @@ class Score(nn.Module):
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms normalise by the batch as usual, but leave their running statistics alone.
+    """Batch norms normalize by the batch as usual, but leave their running statistics alone.
 
     They must still save the same tensors for the backward pass, so they go on tracking: with momentum 0, and counting
     on a copy of the counter.

@@ -186,7 +186,7 @@ def _act_layer(wanted: str | LayerFn) -> LayerFn:
 class FishNet(nn.Module):
     """The trunk, with its score layer, to timm's model contract.
 
-    Input is (batch, in_chans, height, width), any float range (the published nets expect ImageNet-normalised
+    Input is (batch, in_chans, height, width), any float range (the published nets expect ImageNet-normalized
     pixels), of any size from 32 x 32 up. Sizes need not be multiples of 32: pooling rounds down, and in the body a
     map is resized by nearest neighbour to the exact size of the branch it meets. Where the size is a multiple of 32
     that is the paper's plain doubling, bit for bit.

@@ -76,7 +76,7 @@ def any_size_args(name: str) -> dict[str, Any]:
             timm.create_model(name, **args)
     except TypeError:
         raise InputError(
-            f"{name} takes pictures of one size only: choose another backbone, e.g. fishnet99, resnet50, "
+            f"{name} takes images of one size only: choose another backbone, e.g. fishnet99, resnet50, "
             "swin_tiny_patch4_window7_224"
         ) from None
     return args

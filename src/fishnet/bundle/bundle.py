@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fishnet.bundle.classes import Classes
+from fishnet.bundle.renamed import with_current_keys
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import MIB, is_regular, open_regular, read_bytes
@@ -80,8 +81,9 @@ class HeadConfig:
         mapping(values.get("thresholds", {}), f"{where}: thresholds")
         for key, value in values.get("thresholds", {}).items():
             real(value, f"{where}: thresholds: {key}", 0, 1)
-        plain(mapping(values.get("head_args", {}), "head_args"), "head_args", _LARGEST, _ARGUMENTS)
-        _check_head(values.get("head_args", {}))
+        values["head_args"] = with_current_keys(mapping(values.get("head_args", {}), "head_args"), "head_args")
+        plain(values["head_args"], "head_args", _LARGEST, _ARGUMENTS)
+        _check_head(values["head_args"])
         values["classes"] = _classes(values["classes"])
         return cls(**values)
 
@@ -191,6 +193,10 @@ class Bundle:
                 head = {key: values.pop(key) for key in _OF_HEAD if key in values}
                 values["heads"] = {text(head["task"], "task", 1000): head}
             _check_values(values)
+            if "recipe" in values:
+                values["recipe"] = with_current_keys(values["recipe"], "recipe")
+            if "images" not in (data := values.get("data", {})) and "images" in data:
+                values["data"] = {"images" if name == "images" else name: value for name, value in data.items()}
             check_backbone(values["backbone"], values.get("backbone_args", {}))
             values["heads"] = {name: HeadConfig.from_dict(head, name) for name, head in values["heads"].items()}
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
@@ -224,10 +230,10 @@ def _check_values(values: dict[str, Any]) -> None:
 
 
 _WHOLE = {
-    "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000, "samples": 100_000,
-    "detections": 100_000,
+    "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000,
+    "roi_samples": 100_000, "max_detections": 100_000,
 }  # fmt: skip  # numbers of heads and the most that each may be
-_SHARES = ("nms", "floor", "drop_rate")
+_SHARES = ("nms_iou", "score_threshold", "drop_rate")
 _LEVELS, _SHAPES = 5, 32  # of anchors
 
 

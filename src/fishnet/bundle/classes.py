@@ -110,7 +110,7 @@ def labelling(
     numbers, their ids. Names are compared in Unicode's composed form.
 
     Args:
-        labels: one per picture.
+        labels: one per image.
         where: the place of a label, for messages.
         classes: the classes that are known.
 
@@ -171,7 +171,7 @@ def named(
 
     Args:
         names: of all classes of the data.
-        labels: whole numbers, one per picture.
+        labels: whole numbers, one per image.
         where: the place of a label, for messages.
         classes: the classes that are known, matched by name; by default those of ``names``.
 

@@ -164,7 +164,7 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
     it, names = bundle.preprocess, bundle.classes.names
     some = ", ".join(f"`{name}`" for name in names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
     figures = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
-    own = "the pictures that training held out or was given for validation" if bundle.data else "its author's data"
+    own = "the images that training held out or was given for validation" if bundle.data else "its author's data"
     recipe = yaml.safe_dump(bundle.recipe, sort_keys=False, default_flow_style=None, allow_unicode=True)
     parts = [
         f"# {repo.rpartition('/')[2]}",
@@ -192,7 +192,7 @@ def _fitting(it: Preprocess) -> str:
     height, width = it.size
     if it.fit == "whole":
         return (
-            f"The whole picture, its shorter side to {height} px as far as the longer does not pass {width} px "
+            f"The whole image, its shorter side to {height} px as far as the longer does not pass {width} px "
             f"({it.interpolation})"
         )
     wide = round(min(it.size) / it.crop_pct)

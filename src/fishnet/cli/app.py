@@ -28,7 +28,7 @@ EXTRAS = {
 VERBS = {
     "train": ("fishnet.cli.train:app", "Train a model on your data; leaves a bundle."),
     "val": ("fishnet.cli.val:val", "Measure a bundle: metrics, every class, figures, the worst mistakes."),
-    "predict": ("fishnet.cli.predict:predict", "Predict pictures and videos: files, folders, patterns."),
+    "predict": ("fishnet.cli.predict:predict", "Predict images and videos: files, folders, patterns."),
     "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, compared with it."),
     "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
     "benchmark": ("fishnet.cli.benchmark:benchmark", "How fast models are here, by every engine that runs them."),
@@ -36,7 +36,7 @@ VERBS = {
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
     "data": ("fishnet.cli.data:app", "Check data, and look at what a network sees of it."),
     "push": ("fishnet.cli.push:push", "Send a bundle to Hugging Face's hub, with a model card."),
-    "quickstart": ("fishnet.cli.quickstart:quickstart", "A small FishNet on Fashion-MNIST, from data to pictures."),
+    "quickstart": ("fishnet.cli.quickstart:quickstart", "A small FishNet on Fashion-MNIST, from data to images."),
 }
 
 

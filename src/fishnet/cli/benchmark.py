@@ -46,7 +46,7 @@ def benchmark(
     size
         Side of the input, px. Default: 224, with objects or label maps 640; a classifier's bundle has its own.
     batch
-        Pictures at once.
+        Images at once.
     threads
         Of every engine. Default: the machine's cores.
     rounds

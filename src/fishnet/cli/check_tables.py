@@ -11,38 +11,38 @@ from fishnet.files.text import printable
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.check import PicturesCheck
+    from fishnet.data.check import ImagesCheck
 
 CLASSES = 40  # of the table of classes
 LINES = 20  # of each code, and of the smallest classes
 COUNT, SIDE, COLUMNS = 12, 360, 4  # images of the contact sheet, px of each, and in a row
 
 
-def pictures_table(
+def images_table(
     data: str, parts: Mapping[str, Any], more: Sequence[tuple[str, Callable[[Any], str]]] = ()
 ) -> list[str]:
     """How many images the data has, and a table of each split's.
 
     Args:
         data: its name.
-        parts: a :class:`~fishnet.data.check.PicturesCheck` each, by name.
+        parts: a :class:`~fishnet.data.check.ImagesCheck` each, by name.
         more: columns of one level alone: a head, and what stands below it for a split.
     """
     head = ["split", "images", "unreadable", "repeated", *(title for title, _ in more), "smallest", "median", "largest"]
     rows = [
         [
-            name, f"{part.pictures:,}", f"{part.corrupt:,}", f"{part.repeated:,}",
+            name, f"{part.images:,}", f"{part.corrupt:,}", f"{part.repeated:,}",
             *(cell(part) for _, cell in more),
             *("-" if size is None else f"{size[0]}x{size[1]}" for size in (part.smallest, part.median, part.largest)),
             _kinds(part),
         ]
         for name, part in parts.items()
     ]  # fmt: skip
-    total = sum(part.pictures for part in parts.values())
+    total = sum(part.images for part in parts.values())
     return [f"{data}: {total:,} images", "", *aligned([[*head, "formats"], *rows])]
 
 
-def _kinds(part: "PicturesCheck") -> str:
+def _kinds(part: "ImagesCheck") -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in part.kinds.items()) or "-"
 
 
@@ -112,7 +112,7 @@ def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], 
     """Draws some images of all splits, evenly chosen, on one sheet; returns how many there are.
 
     Args:
-        parts: :class:`~fishnet.data.base.PictureSet` by name.
+        parts: :class:`~fishnet.data.base.ImageDataset` by name.
         out: the file; its folder is made.
         draw: of a set the image by index, with its target; InputError leaves it out.
     """
@@ -120,7 +120,7 @@ def draw_sheet(parts: Mapping[str, Any], out: Path, draw: "Callable[[Any, int], 
     from fishnet.prediction.drawing import card, sheet
     from fishnet.prediction.drawing.text import DARK
 
-    every = [(name, index) for name, pictures in parts.items() for index in range(len(pictures))]
+    every = [(name, index) for name, images in parts.items() for index in range(len(images))]
     cards = []
     for name, index in every[:: max(1, -(-len(every) // COUNT))]:
         try:

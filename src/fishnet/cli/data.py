@@ -16,8 +16,8 @@ from fishnet.tasks.info import TaskInfo, task_info
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.base import PictureSet
-    from fishnet.data.check import DataCheck, PartCheck
+    from fishnet.data.base import ImageDataset
+    from fishnet.data.check import DataCheck, SplitCheck
     from fishnet.data.findings import Finding
 
 app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
@@ -57,7 +57,7 @@ def check(
     data
         As for training.
     channels
-        That pictures are read with: 3 (RGB), 1 (grey), or what the files hold.
+        That images are read with: 3 (RGB), 1 (grey), or what the files hold.
     task
         What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
         pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
@@ -72,7 +72,7 @@ def check(
     threshold_masks
         Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
     sheet
-        Draw some pictures with their boxes or labels into this file (not of classify).
+        Draw some images with their boxes or labels into this file (not of classify).
     only
         Codes of the findings to report, with commas between; all others are passed over.
     skip
@@ -128,7 +128,7 @@ class _Level(NamedTuple):
         draw: of a split the image by index, as annotated; None where there is nothing to be drawn.
     """
 
-    parts: "Mapping[str, PictureSet]"
+    parts: "Mapping[str, ImageDataset]"
     problems: "list[Finding]"
     check: "Callable[..., DataCheck[Any]]"
     tables: Callable[[str, Any], list[str]]
@@ -140,34 +140,34 @@ def _level(info: TaskInfo, data: str, channels: int, only: tuple[str, ...], mask
     problems: list[Finding] = []
     if info.level == "classification":
         from fishnet.data.check import check as check_parts
-        from fishnet.data.classification.open import open_labelled
+        from fishnet.data.classification.open import open_classification
 
-        return _Level(open_labelled(data, channels, **whole), problems, check_parts, _tables)
+        return _Level(open_classification(data, channels, **whole), problems, check_parts, _tables)
     if info.level == "segmentation":
-        from fishnet.cli import pixel_check
-        from fishnet.data.segmentation.check import check_pixels
-        from fishnet.data.segmentation.open import open_pixels
+        from fishnet.cli import segmentation_check
+        from fishnet.data.segmentation.check import check_segmentation
+        from fishnet.data.segmentation.open import open_segmentation
 
-        maps = open_pixels(data, channels, **whole, **masks, problems=problems)
-        return _Level(maps, problems, check_pixels, pixel_check.tables, pixel_check.draw)
-    from fishnet.cli import region_check
-    from fishnet.data.detection.check import check_regions
-    from fishnet.data.detection.open import open_regions
+        maps = open_segmentation(data, channels, **whole, **masks, problems=problems)
+        return _Level(maps, problems, check_segmentation, segmentation_check.tables, segmentation_check.draw)
+    from fishnet.cli import detection_check
+    from fishnet.data.detection.check import check_detection
+    from fishnet.data.detection.open import open_detection
 
-    sets = open_regions(data, channels, **whole, masks=info.masks, problems=problems)
-    return _Level(sets, problems, check_regions, region_check.tables, region_check.draw)
+    sets = open_detection(data, channels, **whole, masks=info.masks, problems=problems)
+    return _Level(sets, problems, check_detection, detection_check.tables, detection_check.draw)
 
 
-def _tables(data: str, parts: "Mapping[str, PartCheck]") -> list[str]:
+def _tables(data: str, parts: "Mapping[str, SplitCheck]") -> list[str]:
     """The lines for people."""
-    from fishnet.cli.check_tables import classes_table, pictures_table
+    from fishnet.cli.check_tables import classes_table, images_table
 
-    def imbalance(part: "PartCheck") -> str:
+    def imbalance(part: "SplitCheck") -> str:
         return f"{part.imbalance:.2f}"
 
     names = list(next(iter(parts.values())).per_class)
     return [
-        *pictures_table(data, parts, [("imbalance", imbalance)]),
+        *images_table(data, parts, [("imbalance", imbalance)]),
         *classes_table("", parts, names, lambda part, name: part.per_class.get(name, 0)),
     ]
 
@@ -187,7 +187,7 @@ def show(
     out: Path = Path("sheet.png"),
     flags: Annotated[_Flags, Parameter(name="*")] = _Flags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Draw what the network sees: pictures after the recipe's augmentation, with their targets, on one sheet.
+    """Draw what the network sees: images after the recipe's augmentation, with their targets, on one sheet.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def show(
     split
         train is shown as it is trained on, val and test as they are validated.
     count
-        How many pictures, drawn anew by another --seed.
+        How many images, drawn anew by another --seed.
     out
         The sheet.
     """
@@ -217,13 +217,13 @@ def show(
     from fishnet.tasks import get_task
     from fishnet.training.batches import shown
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         print(f"fishnet: left out: {line}", file=sys.stderr)
 
-    pictures = shown(settings, get_task(task), data, split, count, tell)
+    images = shown(settings, get_task(task), data, split, count, log)
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(pictures, columns=6).save(out)
-    print(f"{len(pictures)} pictures of {data} ({split}): {out}")
+    sheet(images, columns=6).save(out)
+    print(f"{len(images)} images of {data} ({split}): {out}")
 
 
 @app.command
@@ -267,10 +267,10 @@ def convert(
 
 def _task_of(data: str) -> str:
     """What data is for where it is not said."""
-    from fishnet.data.detection.open import looks_like_regions
-    from fishnet.data.segmentation.open import looks_like_pixels
+    from fishnet.data.detection.open import looks_like_detection
+    from fishnet.data.segmentation.open import looks_like_segmentation
 
-    # Pictures and masks beside a list of classes are both: the list says that the masks are of classes, not of objects.
-    if looks_like_pixels(data):
+    # Images and masks beside a list of classes are both: the list says that the masks are of classes, not of objects.
+    if looks_like_segmentation(data):
         return "segment"
-    return "detect" if looks_like_regions(data) else "classify"
+    return "detect" if looks_like_detection(data) else "classify"

@@ -16,7 +16,7 @@ ENDINGS = (".npy", ".parquet")
 class EmbeddingFile:
     """Collects embeddings and writes them at the end, whole or not at all.
 
-    ``.npy``: float32 of shape (pictures, dims), and the sources one a line in ``FILE.npy.txt``. ``.parquet``: columns
+    ``.npy``: float32 of shape (images, dims), and the sources one a line in ``FILE.npy.txt``. ``.parquet``: columns
     ``source`` and ``embedding``, a list of fixed size. Rows in the order they were added.
 
     Args:
@@ -44,7 +44,7 @@ class EmbeddingFile:
             probe.unlink()
 
     def add(self, source: str, vector: NDArray[np.float32]) -> None:
-        """One picture's."""
+        """One image's."""
         self.sources.append(source.encode(errors="backslashreplace").decode().replace("\n", "\\n"))
         self.vectors.append(vector)
 
@@ -62,7 +62,7 @@ class EmbeddingFile:
         if kind is not None:
             return
         if not self.vectors:
-            raise WorkError(f"{self.path}: not written: no picture could be read")
+            raise WorkError(f"{self.path}: not written: no image could be read")
         vectors = np.stack(self.vectors).astype(np.float32)
         with whole(self.path) as partial:
             if self.path.suffix == ".npy":

@@ -65,7 +65,7 @@ def _exported(path: Path) -> dict[str, Any]:
     else:
         from fishnet.runtime.engines import read_exported as read
     it = read(path)
-    many = "any number of pictures" if it.many else "one picture at a time"
+    many = "any number of images" if it.many else "one image at a time"
     weights = path.with_suffix(".bin") if form == "openvino" else path
     step = ", in multiples of 32" if task_info(it.bundle.task).any_size else ""
     size = f"any size from {it.least} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"

@@ -38,7 +38,7 @@ def predict(
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
 ) -> int:
-    """Predict pictures and videos: files, folders, glob patterns, http(s) addresses of images, or - for a list of these
+    """Predict images and videos: files, folders, glob patterns, http(s) addresses of images, or - for a list of these
     on standard input.
 
     Files that cannot be read are reported at the end and the rest is finished; the exit code is then 1. A video's
@@ -56,32 +56,32 @@ def predict(
         masks/NAME.png, the classes' ids as pixels (for a GeoTIFF NAME.tif with its
         georeference). Default: print only.
     overlay
-        Save each picture, or video, with its result drawn on it, into --out or else into predictions/.
+        Save each image, or video, with its result drawn on it, into --out or else into predictions/.
     as_
         How to print: table, jsonl (one JSON object a line) or csv.
     as_json
         The same as --as jsonl.
     embed
-        File for the pictures' embeddings (what the network knows of each before its last layer): .npy, float32 of shape
-        (pictures, dims) with the sources in FILE.npy.txt, or .parquet with the columns source and embedding.
+        File for the images' embeddings (what the network knows of each before its last layer): .npy, float32 of shape
+        (images, dims) with the sources in FILE.npy.txt, or .parquet with the columns source and embedding.
     top
-        Classify: how many classes to give per picture. Default: 5.
+        Classify: how many classes to give per image. Default: 5.
     threshold
         Detect, instances: the least score, 0 to 1. Default: the bundle's.
     tile
-        Detect, instances, segment: predict large pictures in squares of this side, px of the picture, and merge what
+        Detect, instances, segment: predict large images in squares of this side, px of the image, and merge what
         lies on their seams, or blend it.
     overlap
         Of tiles, the share that the next one sees too, 0 to 0.9. Default: 0.2.
     tta
         Segment: average over three scales, each also mirrored: six passes instead of one.
     ids
-        A COCO file, such as the annotations: coco_results.json takes the image ids of the pictures named there.
+        A COCO file, such as the annotations: coco_results.json takes the image ids of the images named there.
     max_pixels
         Largest image, px; larger ones are refused. Set it for large files that you trust, with --tile where images are
         far larger than those of the training. Default: 178956970, and no more than 1 GB to decode.
     batch_size
-        Pictures a step, or tiles. Default: 32, or of whole pictures as many as have as many pixels.
+        Images a step, or tiles. Default: 32, or of whole images as many as have as many pixels.
     device
         Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
     trust

@@ -20,7 +20,7 @@ def push(
     """Send a bundle to Hugging Face's hub, with a model card; hf-hub:USER/NAME then stands for the folder.
 
     Sent are config.json, model.safetensors, README.md (the bundle's own, else one is written) and curves.png: no
-    checkpoint, no log, no picture. Log in before: `hf auth login`, or HF_TOKEN.
+    checkpoint, no log, no image. Log in before: `hf auth login`, or HF_TOKEN.
 
     Parameters
     ----------
@@ -56,4 +56,4 @@ def push(
     for name, size in sizes.items():
         print(f"  {name} ({size:,} bytes)")
     if not dry_run:
-        print(f"use it: fishnet predict hf-hub:{upload.repo} PICTURES")
+        print(f"use it: fishnet predict hf-hub:{upload.repo} IMAGES")

@@ -6,7 +6,7 @@ SHOWN = 12
 
 
 def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, quiet: bool = False) -> None:
-    """A small FishNet on Fashion-MNIST, from data to pictures, in minutes on two cores.
+    """A small FishNet on Fashion-MNIST, from data to images, in minutes on two cores.
 
     Trains with the recipe `quickstart`, validates on all 10,000 test photos, predicts some of them, and says where
     everything is. Run again, it makes a new folder beside the first.
@@ -61,9 +61,9 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
 
     metrics = "  ".join(f"{name} {value:.2f} %" for name, value in result.metrics.items())
     print(
-        f"\n{metrics} on {result.pictures:,} test photos, after {seconds:.0f} s of training\n"
-        f"bundle    {fitted.bundle}\ncurves    {fitted.curves}\npictures  {out / 'overlays.png'} (each in {overlays})\n"
-        f"next      fishnet predict {fitted.bundle} YOUR_PICTURE, fishnet train classify YOUR_FOLDER"
+        f"\n{metrics} on {result.images:,} test photos, after {seconds:.0f} s of training\n"
+        f"bundle    {fitted.bundle}\ncurves    {fitted.curves}\nimages  {out / 'overlays.png'} (each in {overlays})\n"
+        f"next      fishnet predict {fitted.bundle} YOUR_IMAGE, fishnet train classify YOUR_FOLDER"
     )
 
 

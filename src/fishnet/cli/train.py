@@ -73,7 +73,7 @@ def classify(
     options: _Options = Options(),
     flags: Annotated[_ClassifyFlags, Parameter(name="*")] = _ClassifyFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Train a classifier: one label per picture.
+    """Train a classifier: one label per image.
 
     Recipes: small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart.
 
@@ -123,7 +123,7 @@ def instances(
     Parameters
     ----------
     data
-        As for detect, with polygons, run-length encodings or mask pictures.
+        As for detect, with polygons, run-length encodings or mask images.
     """
     _train("instances", data, options, given_of(flags))
 
@@ -152,13 +152,13 @@ def segment(
 def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
     from fishnet.training.train import train
 
-    def tell(line: str) -> None:
+    def log(line: str) -> None:
         print(line, file=sys.stderr if options.as_json else sys.stdout, flush=True)
 
     trained = train(
         task, data, recipe=options.recipe, weights=options.weights, out=options.out, resume=options.resume,
         dry_run=options.dry_run, skip_findings=parse_codes(options.skip_findings, "--skip-findings"),
-        quiet=options.quiet or options.as_json, tell=tell, **given,
+        quiet=options.quiet or options.as_json, log=log, **given,
     )  # fmt: skip
     from fishnet.training.processes import find_processes
 
@@ -172,7 +172,7 @@ def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> Non
     if options.dry_run:
         return
     if trained.skipped:
-        print(f"{len(trained.skipped)} pictures could not be read and were skipped")
+        print(f"{len(trained.skipped)} images could not be read and were skipped")
     print(
         f"best epoch: {trained.epoch}  " + "  ".join(f"{name} {value:.2f}" for name, value in trained.metrics.items())
     )

@@ -21,7 +21,7 @@ def val(
     batch_size: int | None = None,
     workers: int = 1,
     threshold: float | None = None,
-    most: int | None = None,
+    max_detections: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
     tile: int | None = None,
     overlap: float | None = None,
@@ -40,7 +40,7 @@ def val(
 
     Writes metrics.json and per_class.csv; of a classifier confusion.csv and .png, reliability.png, most_wrong.csv and
     .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png; of a
-    segmenter confusion.csv and .png, errors.csv and worst.png. Pictures that cannot be read are named and left out; the
+    segmenter confusion.csv and .png, errors.csv and worst.png. Images that cannot be read are named and left out; the
     exit code is then 1.
 
     Parameters
@@ -58,22 +58,22 @@ def val(
     classes
         Names of the classes to measure on, where the bundle knows more; by default all that it knows.
     batch_size
-        Pictures computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
+        Images computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
         --tta, which take them one by one.
     workers
-        Processes that read pictures. Does not matter with --tile or --tta.
+        Processes that read images. Does not matter with --tile or --tta.
     threshold
         Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
-    most
-        Detectors: objects of a class and picture that count, the best ones. Default: COCO's 100; more for crowds.
+    max_detections
+        Detectors: objects of a class and image that count, the best ones. Default: COCO's 100; more for crowds.
     difficult
         Detectors: whether Pascal VOC's objects that are marked difficult count. Default: as in training.
     tile
-        Detectors and segmenters: predict pictures in squares of this side, px of the picture, and merge or blend.
+        Detectors and segmenters: predict images in squares of this side, px of the image, and merge or blend.
     overlap
         Of the tiles, 0 to 0.9. Default: 0.2.
     tta
-        Segmenters: the mean over flips and scales of each picture, several times as slow.
+        Segmenters: the mean over flips and scales of each image, several times as slow.
     max_pixels
         Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
         more than 1 GB to decode.
@@ -108,12 +108,12 @@ def val(
     with bar("validating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
-            overlap=overlap, tta=tta, threshold=threshold, most=most, difficult=difficult, ignore=ignore,
-            threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
+            overlap=overlap, tta=tta, threshold=threshold, max_detections=max_detections, difficult=difficult,
+            ignore=ignore, threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     if split is None and result.split == "all" and predictor.bundle.data:
         print(
-            f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (pictures that "
+            f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (images that "
             "were trained on would flatter the figures)",
             file=sys.stderr,
         )
@@ -122,7 +122,7 @@ def val(
     for line in result.broken:
         print(f"fishnet: left out: {line}", file=sys.stderr)
     if not as_json:
-        print(f"{bundle} on {result.pictures:,} pictures of {data} ({result.split}):")
+        print(f"{bundle} on {result.images:,} images of {data} ({result.split}):")
         for name, value in result.metrics.items():
             print(f"  {name:<14} {value:6.2f} %")
         if result.report is not None:

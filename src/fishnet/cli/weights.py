@@ -89,7 +89,7 @@ def convert(
     crop_pct
         Share of the shorter side that the centre crop keeps, 0 to 1. Default: the network's.
     interpolation
-        How pictures are resized. Default: the network's.
+        How images are resized. Default: the network's.
     force
         Overwrite.
     """

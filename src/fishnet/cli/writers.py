@@ -1,4 +1,4 @@
-"""Where predictions go: to the screen, into files of results, onto the pictures."""
+"""Where predictions go: to the screen, into files of results, onto the images."""
 
 import csv
 import json
@@ -41,7 +41,7 @@ class Writer:
         self.started = False
 
     def add(self, source: str, result: Result) -> None:
-        """One picture's result."""
+        """One image's result."""
         if self.form == "csv":
             rows = [
                 {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
@@ -74,7 +74,7 @@ class Writer:
 
 
 class FreeNames:
-    """A free file name in a folder for each result: never that of a picture being predicted, never one twice."""
+    """A free file name in a folder for each result: never that of an image being predicted, never one twice."""
 
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
@@ -90,14 +90,14 @@ class FreeNames:
 
 
 class Overlays:
-    """Each picture with its result drawn on it, as PNG, and the frames of a video as a video.
+    """Each image with its result drawn on it, as PNG, and the frames of a video as a video.
 
     A video is read a second time for this, frame by frame beside the prediction, so that no frames are kept.
 
     Args:
         folder: where they go.
         sources: all that is predicted: none of them is overwritten.
-        preprocess: of the model: how it reads pictures.
+        preprocess: of the model: how it reads images.
         max_pixels: of an image.
     """
 
@@ -112,7 +112,7 @@ class Overlays:
     reading: tuple[str, Iterator[Image.Image]]
 
     def add(self, source: str, result: Result) -> None:
-        """One picture's result, or a frame's, in order."""
+        """One image's result, or a frame's, in order."""
         frame = frame_of(source)
         if frame is None:
             self.close()
@@ -144,18 +144,18 @@ class Overlays:
 
 
 def _view(source: str, channels: int, reading: Reading) -> Image.Image:
-    """A picture to draw on: in colour where it has any, also for a model of grey input."""
-    from fishnet.images.decoding import as_view, decode_picture
+    """An image to draw on: in colour where it has any, also for a model of grey input."""
+    from fishnet.images.decoding import as_view, decode_image
     from fishnet.prediction.inputs import content_of
 
     encoded = content_of(source)
     with suppress(InputError):  # of other channels than 1 and 3
-        return decode_picture(encoded, 3, source, reading=reading)
-    return as_view(decode_picture(encoded, channels, source, reading=reading))
+        return decode_image(encoded, 3, source, reading=reading)
+    return as_view(decode_image(encoded, channels, source, reading=reading))
 
 
 class Masks:
-    """Each picture's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
+    """Each image's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
 
     Of a georeferenced TIFF file as ``masks/NAME.tif``, which has the same georeference.
 
@@ -174,7 +174,7 @@ class Masks:
         self.names.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, source: str, result: Result) -> None:
-        """One picture's labels, as the classes' original ids."""
+        """One image's labels, as the classes' original ids."""
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
@@ -194,7 +194,7 @@ class Masks:
 
 
 class ImageIds:
-    """The image ids of a COCO file, by the pictures' names.
+    """The image ids of a COCO file, by the images' names.
 
     Args:
         path: annotations, or any COCO file with images.
@@ -218,7 +218,7 @@ class ImageIds:
             raise InputError(f"{path}: no images in it: give a COCO file of annotations")
 
     def of(self, source: str) -> dict[str, Any]:
-        """``{"id", "file_name"}`` of the picture whose name agrees with most of a path's last parts.
+        """``{"id", "file_name"}`` of the image whose name agrees with most of a path's last parts.
 
         Raises:
             InputError: none, or several.
@@ -231,7 +231,7 @@ class ImageIds:
             names = ", ".join(f"{image['file_name']} (id {image['id']})" for image in found[:3])
             raise InputError(
                 f"{source}: "
-                + (f"may be any of {names} in {self.path}" if found else f"no picture of {self.path}: has no image id")
+                + (f"may be any of {names} in {self.path}" if found else f"no image of {self.path}: has no image id")
             )
         return found[0]
 
@@ -244,7 +244,7 @@ def _alike(path: Sequence[str], name: Sequence[str]) -> tuple[int, bool]:
 
 
 class CocoFiles:
-    """A COCO results file, and one that says which picture and which category its ids are.
+    """A COCO results file, and one that says which image and which category its ids are.
 
     ``coco_results.json`` is a list as :meth:`Detections.coco` gives it; ``coco_images.json`` has ``images`` (id,
     file_name, width, height) and ``categories`` (id, name). Both appear at the end. If the work is broken off, the
@@ -253,7 +253,7 @@ class CocoFiles:
     Args:
         folder: where they go; it is there.
         classes: of the model.
-        ids: of the pictures; by default these are numbered 1, 2, ... in order.
+        ids: of the images; by default these are numbered 1, 2, ... in order.
     """
 
     def __init__(self, folder: Path, classes: Classes, ids: ImageIds | None = None) -> None:
@@ -264,7 +264,7 @@ class CocoFiles:
         self.separator = "["
 
     def add(self, source: str, result: Result) -> None:
-        """One picture's objects."""
+        """One image's objects."""
         assert isinstance(result, Detections)
         image: dict[str, Any] = (
             {"id": len(self.images) + 1, "file_name": source} if self.ids is None else self.ids.of(source)
@@ -289,12 +289,12 @@ class CocoFiles:
 
 
 def check_ids(ids: ImageIds, sources: Sequence[str]) -> None:
-    """Whether every picture has an image id.
+    """Whether every image has an image id.
 
     Raises:
         InputError: naming one that has none.
     """
     for source in sources:
         if is_video(source):
-            raise InputError(f"{source}: is a video: image ids are of pictures")
+            raise InputError(f"{source}: is a video: image ids are of images")
         ids.of(source)

@@ -1,1 +1,1 @@
-"""On-disk formats, pictures and class tables. Importing this package imports no torch."""
+"""On-disk formats, images and class tables. Importing this package imports no torch."""

@@ -1,4 +1,4 @@
-"""What training does to whole pictures, whatever their targets: scale jitter, mirroring, distortion of colours."""
+"""What training does to whole images, whatever their targets: scale jitter, mirroring, distortion of colours."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 
 
-class WholePictures:
-    """Draws scales and mirrorings, and lays views of pictures on a page: the pixels are resized once.
+class WholeImages:
+    """Draws scales and mirrorings, and lays views of images on a page: the pixels are resized once.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
@@ -54,7 +54,7 @@ class WholePictures:
         self.interpolation = InterpolationMode("nearest-exact" if exact else preprocess.interpolation)
 
     def scale(self, height: int, width: int) -> float:
-        """From px of a picture of that size to px of the input, jittered evenly in the logarithm."""
+        """From px of an image of that size to px of the input, jittered evenly in the logarithm."""
         low, high = self.jitter
         return self.preprocess.scale(height, width) * math.exp(uniform(math.log(low), math.log(high)))
 
@@ -62,17 +62,17 @@ class WholePictures:
         """Whether to mirror left to right, and upside down."""
         return happens(self.flip[0]), happens(self.flip[1])
 
-    def page(self, pictures: Sequence[Tensor], views: Sequence[View]) -> Tensor:
-        """What views show of pictures (channels, height, width), on one page of the mean colour.
+    def page(self, images: Sequence[Tensor], views: Sequence[View]) -> Tensor:
+        """What views show of images (channels, height, width), on one page of the mean colour.
 
         Returns:
-            (channels, *page), of the pictures' number type, channels last in memory.
+            (channels, *page), of the images' number type, channels last in memory.
         """
-        kind = reduce(torch.promote_types, (picture.dtype for picture in pictures))
+        kind = reduce(torch.promote_types, (image.dtype for image in images))
         fill = torch.tensor(self.preprocess.mean_colour, dtype=kind)
         page = fill.expand(*views[0].page, len(fill)).contiguous().permute(2, 0, 1)
-        for view, picture in zip(views, pictures, strict=True):
-            part = view.pixels(picture, self.interpolation)
+        for view, image in zip(views, images, strict=True):
+            part = view.pixels(image, self.interpolation)
             view.paste(distort(part, self.photometric) if self.photometric else part, page)
         return page
 
@@ -80,4 +80,4 @@ class WholePictures:
 def check_whole(preprocess: Preprocess) -> None:
     """Raises InputError for preprocessing that crops."""
     if preprocess.fit == "crop":
-        raise InputError("fit 'crop': objects and label maps need whole pictures, fit 'whole' or 'native'")
+        raise InputError("fit 'crop': objects and label maps need whole images, fit 'whole' or 'native'")

@@ -1,4 +1,4 @@
-"""The shape of every data set, and its way into batches that can be reproduced picture by picture."""
+"""The shape of every data set, and its way into batches that can be reproduced image by image."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -21,21 +21,21 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
-from fishnet.images.decoding import ImageLike, decode_picture
+from fishnet.images.decoding import ImageLike, decode_image
 from fishnet.images.reading import DEFAULT, Reading
 
 Key = tuple[int, int]
 
 
-class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
-    """One on-disk format: pictures with targets, and the classes read from the data.
+class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
+    """One on-disk format: images with targets, and the classes read from the data.
 
     ``self[i]`` is (image of shape (channels, height, width), target): uint8, or float32 for files of other numbers of
     channels than 1 and 3 that hold floats or 16 bits. Classification targets are class indices.
 
     Attributes:
         classes: names and original ids.
-        channels: that pictures are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
+        channels: that images are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
         reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
             it, before it is read.
         skipped: how many files beside the images were not read, by their ending.
@@ -55,18 +55,18 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
     @abstractmethod
     def read(self, index: int) -> tuple[ImageLike, Any]:
-        """The picture and its target. Raises InputError for an unreadable one.
+        """The image and its target. Raises InputError for an unreadable one.
 
-        The picture is an upright 8-bit PIL image; for other numbers of channels than 1 and 3 an array of shape (height,
+        The image is an upright 8-bit PIL image; for other numbers of channels than 1 and 3 an array of shape (height,
         width, channels), uint8 or float32.
         """
 
     @abstractmethod
     def source(self, index: int) -> str:
-        """Where the picture comes from, for messages: a path, or a name and number."""
+        """Where the image comes from, for messages: a path, or a name and number."""
 
     def key(self, index: int) -> str:
-        """The picture's name within its set, the same wherever the set lies and whatever else is added to it.
+        """The image's name within its set, the same wherever the set lies and whatever else is added to it.
 
         Decides what is held out. By default its number, which suits only a set that never changes.
         """
@@ -77,51 +77,51 @@ class PictureSet(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
         It may come smaller, neither side below ``least`` px, where that is faster; 0 keeps its size.
         """
-        picture, target = self.read(index)
-        return to_tensor(picture), target
+        image, target = self.read(index)
+        return to_tensor(image), target
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, Any]:
         image, target = self.read_tensor(index)
         return tv_tensors.Image(image), target
 
 
-class LabelledSet(PictureSet):
-    """A picture set whose targets are class indices, known without reading the pictures."""
+class LabelledDataset(ImageDataset):
+    """An image set whose targets are class indices, known without reading the images."""
 
     labels: Sequence[int]
 
 
-class EncodedSet(LabelledSet):
-    """A labelled set of picture files, on disk or inside others: all that a format adds is where their bytes are."""
+class EncodedDataset(LabelledDataset):
+    """A labelled set of image files, on disk or inside others: all that a format adds is where their bytes are."""
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
-        """The picture file's content. Raises InputError where it cannot be had."""
+        """The image file's content. Raises InputError where it cannot be had."""
 
     def read(self, index: int) -> tuple[ImageLike, int]:
-        """See :class:`PictureSet`."""
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
-        return picture, self.labels[index]
+        """See :class:`ImageDataset`."""
+        image = decode_image(self.encoded(index), self.channels, self.source(index), reading=self.reading)
+        return image, self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
-        """See :class:`PictureSet`."""
+        """See :class:`ImageDataset`."""
         image = decode_tensor(self.encoded(index), self.channels, self.source(index), least, reading=self.reading)
         return image, self.labels[index]
 
 
-class Subset(LabelledSet):
-    """Some pictures of a labelled set, by index.
+class Subset(LabelledDataset):
+    """Some images of a labelled set, by index.
 
     Args:
         whole: the set.
-        indices: of the pictures.
+        indices: of the images.
         classes: a table that counts them otherwise; by default the whole set's.
-        labels: the class index of each picture in it; by default the whole set's.
+        labels: the class index of each image in it; by default the whole set's.
     """
 
     def __init__(
         self,
-        whole: LabelledSet,
+        whole: LabelledDataset,
         indices: Sequence[int],
         classes: Classes | None = None,
         labels: Sequence[int] | None = None,
@@ -144,27 +144,27 @@ class Subset(LabelledSet):
         return len(self.indices)
 
     def read(self, index: int) -> tuple[ImageLike, Any]:
-        """See :class:`PictureSet`."""
+        """See :class:`ImageDataset`."""
         return self.whole.read(self.indices[index])[0], self.labels[index]
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
-        """See :class:`PictureSet`."""
+        """See :class:`ImageDataset`."""
         return self.whole.read_tensor(self.indices[index], least)[0], self.labels[index]
 
     def source(self, index: int) -> str:
-        """See :class:`PictureSet`."""
+        """See :class:`ImageDataset`."""
         return self.whole.source(self.indices[index])
 
     def key(self, index: int) -> str:
-        """See :class:`PictureSet`."""
+        """See :class:`ImageDataset`."""
         return self.whole.key(self.indices[index])
 
 
-def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Subset]:
+def hold_out(whole: LabelledDataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
     """Splits off a stratified share of a labelled set, the same one for the same seed.
 
-    Every class with two pictures or more gives at least one to the held-out part and keeps at least one. Which ones
-    depends on their keys, so that pictures added later hardly move the others.
+    Every class with two images or more gives at least one to the held-out part and keeps at least one. Which ones
+    depends on their keys, so that images added later hardly move the others.
 
     Args:
         whole: the set.
@@ -179,13 +179,13 @@ def hold_out(whole: LabelledSet, fraction: float, seed: int) -> tuple[Subset, Su
         by_class.setdefault(int(label), []).append(i)
     held: list[int] = []
     for members in by_class.values():
-        drawn = sorted(members, key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
+        drawn = sorted(members, key=lambda i: derive_seed(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
         held += drawn[: min(max(1, round(fraction * len(members))), len(members) - 1)]
     out = set(held)
     return Subset(whole, [i for i in range(len(whole)) if i not in out]), Subset(whole, sorted(out))
 
 
-def mix(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """One 63-bit seed from several numbers, well spread and the same on every machine."""
     digest = hashlib.blake2b(b"".join(n.to_bytes(8, "little", signed=True) for n in numbers), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
@@ -195,7 +195,7 @@ def mix(*numbers: int) -> int:
 def drawn_from(seed: int) -> Iterator[None]:
     """Torch's global CPU generator seeded inside, and as it was afterwards.
 
-    ``torch.random.fork_rng`` does the same for every device, at a hundred times the cost for one picture.
+    ``torch.random.fork_rng`` does the same for every device, at a hundred times the cost for one image.
     """
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)
@@ -210,10 +210,10 @@ class Batch:
     """What a loader yields.
 
     Attributes:
-        images: (batch, channels, height, width) uint8; see :func:`collate` for pictures of unequal size.
-        targets: (batch,) int64 class indices, or a list with whatever else each picture's target is.
-        indices: of the pictures in their set.
-        broken: one line for each picture that could not be read and is therefore missing.
+        images: (batch, channels, height, width) uint8; see :func:`collate` for images of unequal size.
+        targets: (batch,) int64 class indices, or a list with whatever else each image's target is.
+        indices: of the images in their set.
+        broken: one line for each image that could not be read and is therefore missing.
     """
 
     images: Tensor
@@ -232,27 +232,27 @@ class Batch:
 
 
 Sample = tuple[Tensor, Any, int] | str | None
-NOTHING = -1  # an index without a picture, that fills up a process's share
+NOTHING = -1  # an index without an image, that fills up a process's share
 _PARTNERS = 1  # tells the draw of a sample's partners from the draws of its transform
 
 
 class Transform(Protocol):
-    """What :class:`Seeded` applies to a picture.
+    """What :class:`Seeded` applies to an image.
 
     Attributes:
-        least: None for what :meth:`PictureSet.read` gives; a number for what ``read_tensor`` gives, faster: the px that
-            either side must have, 0 for the picture's own size.
+        least: None for what :meth:`ImageDataset.read` gives; a number for what ``read_tensor`` gives, faster: the px
+            that either side must have, 0 for the image's own size.
     """
 
     least: int | None
 
     def __call__(self, image: Any, target: Any, /) -> tuple[Tensor, Any]:
-        """The picture as a tensor of shape (channels, height, width), and the target."""
+        """The image as a tensor of shape (channels, height, width), and the target."""
 
 
 @runtime_checkable
 class MixingTransform(Transform, Protocol):
-    """A transform that may want other pictures of the set beside the one at hand, to make one of all of them."""
+    """A transform that may want other images of the set beside the one at hand, to make one of all of them."""
 
     def partners(self, length: int, /) -> list[int]:
         """Which others this sample is made with, of a set of so many; drawn from torch's global generator."""
@@ -262,47 +262,47 @@ class MixingTransform(Transform, Protocol):
 
 
 class Seeded(Dataset[Sample]):
-    """A picture set under a transform whose randomness depends on (seed, epoch, index) alone.
+    """An image set under a transform whose randomness depends on (seed, epoch, index) alone.
 
     Neither the number of workers nor what was read before changes a sample, which is what makes resuming exact. Indices
     beyond the set begin it again, under a randomness of their own.
 
     Args:
-        pictures: the set.
-        transform: (picture, target) to (tensor, target), drawing from torch's global generator.
+        images: the set.
+        transform: (image, target) to (tensor, target), drawing from torch's global generator.
         seed: the training's.
     """
 
-    def __init__(self, pictures: PictureSet, transform: Transform, seed: int = 0) -> None:
-        self.pictures, self.transform, self.seed = pictures, transform, seed
+    def __init__(self, images: ImageDataset, transform: Transform, seed: int = 0) -> None:
+        self.images, self.transform, self.seed = images, transform, seed
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
         if index == NOTHING:
             return None
-        number = index % len(self.pictures)
+        number = index % len(self.images)
         try:
             image, target = self._read(number)
         except InputError as error:
             return str(error)
         others = self._partners(epoch, index)
-        with drawn_from(mix(self.seed, epoch, index)):
+        with drawn_from(derive_seed(self.seed, epoch, index)):
             tensor, target = self.transform(image, target, *others)
         return tensor, target, number
 
     def _read(self, index: int) -> tuple[Any, Any]:
         least = self.transform.least
-        return self.pictures.read(index) if least is None else self.pictures.read_tensor(index, least)
+        return self.images.read(index) if least is None else self.images.read_tensor(index, least)
 
     def _partners(self, epoch: int, index: int) -> list[tuple[Any, Any]]:
-        """The other pictures of a sample; none where one of them cannot be read, which is said in its own turn."""
+        """The other images of a sample; none where one of them cannot be read, which is said in its own turn."""
         if not isinstance(self.transform, MixingTransform):
             return []
-        with drawn_from(mix(self.seed, epoch, index, _PARTNERS)):
-            drawn = self.transform.partners(len(self.pictures))
+        with drawn_from(derive_seed(self.seed, epoch, index, _PARTNERS)):
+            drawn = self.transform.partners(len(self.images))
         try:
             return [self._read(i) for i in drawn]
         except InputError:
@@ -312,16 +312,16 @@ class Seeded(Dataset[Sample]):
 class EpochSampler(Sampler[Key]):
     """Yields (epoch, index): shuffled by (seed, epoch), shared among processes without overlap.
 
-    When shuffling, every process gets the same number of pictures (at most processes - 1 are left out of an epoch, not
-    always the same). In order, every picture comes once; processes that would get one fewer are given ``NOTHING``, so
+    When shuffling, every process gets the same number of images (at most processes - 1 are left out of an epoch, not
+    always the same). In order, every image comes once; processes that would get one fewer are given ``NOTHING``, so
     that all make equally many steps.
 
     Args:
-        length: pictures in the set.
+        length: images in the set.
         shuffle: whether to shuffle.
         seed: the training's.
         rank, world: this process and their number.
-        begin: an epoch, and how many of this process's pictures of that epoch are done already.
+        begin: an epoch, and how many of this process's images of that epoch are done already.
     """
 
     def __init__(
@@ -346,7 +346,7 @@ class EpochSampler(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         if self.shuffle:
-            generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
             order = torch.randperm(self.length, generator=generator).tolist()
             order = order[: len(self) * self.world]
         else:
@@ -371,14 +371,14 @@ def _stack(images: Sequence[Tensor], fill: Sequence[float]) -> Tensor:
 
 
 def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
-    """Stacks samples, channels last in memory; pictures that could not be read become lines in ``broken``.
+    """Stacks samples, channels last in memory; images that could not be read become lines in ``broken``.
 
-    Pictures of unequal size are padded right and below to the highest and the widest. Class indices become a tensor,
+    Images of unequal size are padded right and below to the highest and the widest. Class indices become a tensor,
     targets of any other kind a list; nothing is padded in these.
 
     Args:
         samples: what :class:`Seeded` gives.
-        fill: colour of what is added, one value a channel or one for all, in the pictures' own 0..255.
+        fill: colour of what is added, one value a channel or one for all, in the images' own 0..255.
     """
     good = [sample for sample in samples if isinstance(sample, tuple)]
     targets = [target for _, target, _ in good]

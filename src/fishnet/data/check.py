@@ -12,24 +12,24 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from fishnet.data.base import EncodedSet, LabelledSet, PictureSet, Subset
-from fishnet.data.entries import EntrySet
+from fishnet.data.base import EncodedDataset, ImageDataset, LabelledDataset, Subset
+from fishnet.data.entries import EntryDataset
 from fishnet.data.findings import Finding, count_by_severity, in_order
 from fishnet.data.quick import TRAINED, quick_findings, shared_code
 from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
-from fishnet.images.decoding import ImageLike, decode_picture
+from fishnet.images.decoding import ImageLike, decode_image
 from fishnet.images.opening import open_image
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PicturesCheck:
+class ImagesCheck:
     """The images of one split.
 
     Attributes:
-        pictures: how many, readable or not.
+        images: how many, readable or not.
         smallest, median, largest: width and height of the images in these places by area, px; None where none could
             be read.
         kinds: images of each file format and mode, such as ``JPEG RGB``.
@@ -37,7 +37,7 @@ class PicturesCheck:
         corrupt: images that could not be read.
     """
 
-    pictures: int
+    images: int
     smallest: Size | None
     median: Size | None
     largest: Size | None
@@ -47,7 +47,7 @@ class PicturesCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartCheck(PicturesCheck):
+class SplitCheck(ImagesCheck):
     """One split of a data set of classes.
 
     Attributes:
@@ -59,8 +59,8 @@ class PartCheck(PicturesCheck):
     imbalance: float
 
 
-Part = TypeVar("Part", bound=PicturesCheck)
-Part_co = TypeVar("Part_co", bound=PicturesCheck, covariant=True)
+Part = TypeVar("Part", bound=ImagesCheck)
+Part_co = TypeVar("Part_co", bound=ImagesCheck, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ class Facts:
 class Inspected(Dataset[Any]):
     """The facts of each image of a set, and what its annotation says; a line for either that cannot be read."""
 
-    def __init__(self, pictures: PictureSet) -> None:
-        self.pictures = pictures
+    def __init__(self, images: ImageDataset) -> None:
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Facts | str, Any]:
         facts = self.facts(index)
@@ -128,22 +128,22 @@ class Inspected(Dataset[Any]):
 
     def facts(self, index: int) -> Facts | str:
         """Of one image."""
-        pictures = self.pictures
-        while isinstance(pictures, Subset):
-            index, pictures = pictures.indices[index], pictures.whole
+        images = self.images
+        while isinstance(images, Subset):
+            index, images = images.indices[index], images.whole
         encoded = b""
         try:
-            if isinstance(pictures, EncodedSet | EntrySet):
-                encoded = pictures.encoded(index)
-                picture = decode_picture(encoded, pictures.channels, pictures.source(index), reading=pictures.reading)
+            if isinstance(images, EncodedDataset | EntryDataset):
+                encoded = images.encoded(index)
+                image = decode_image(encoded, images.channels, images.source(index), reading=images.reading)
             else:
-                picture = pictures.read(index)[0]
+                image = images.read(index)[0]
         except InputError as error:
             return str(error)
-        pixels = np.ascontiguousarray(picture)
+        pixels = np.ascontiguousarray(image)
         digest = hashlib.blake2b(f"{pixels.dtype}{pixels.shape}".encode(), digest_size=16)
         digest.update(pixels.data)
-        return Facts((pixels.shape[1], pixels.shape[0]), _kind(encoded, picture), digest.digest())
+        return Facts((pixels.shape[1], pixels.shape[0]), _kind(encoded, image), digest.digest())
 
 
 class Tally:
@@ -164,10 +164,10 @@ class Tally:
             self.kinds[facts.kind] += 1
 
     def fields(self) -> dict[str, Any]:
-        """Those of :class:`PicturesCheck`."""
+        """Those of :class:`ImagesCheck`."""
         sizes = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         return {
-            "pictures": len(self.sizes) + self.corrupt,
+            "images": len(self.sizes) + self.corrupt,
             "smallest": sizes[0] if sizes else None,
             "median": sizes[len(sizes) // 2] if sizes else None,
             "largest": sizes[-1] if sizes else None,
@@ -188,7 +188,7 @@ class Gathering(Protocol[Part_co]):
     findings: list[Finding]
     covered: ClassVar[frozenset[str]]
 
-    def __init__(self, split: str, pictures: Any) -> None: ...
+    def __init__(self, split: str, images: Any) -> None: ...
 
     def add(self, index: int, facts: Facts | str, annotation: Any, /) -> None:
         """Adds those of an image."""
@@ -226,12 +226,12 @@ def _as_list(batch: list[Any]) -> list[Any]:
 
 
 def check(
-    parts: Mapping[str, LabelledSet],
+    parts: Mapping[str, LabelledDataset],
     problems: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DataCheck[PartCheck]:
+) -> DataCheck[SplitCheck]:
     """Reads every image of a data set of classes. See :func:`check_all` for the arguments."""
     return check_all(parts, Inspected, _Labels, problems, workers, progress)
 
@@ -241,19 +241,19 @@ class _Labels:
 
     covered: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, split: str, pictures: LabelledSet) -> None:
-        self.pictures = pictures
+    def __init__(self, split: str, images: LabelledDataset) -> None:
+        self.images = images
         self.findings: list[Finding] = []
 
     def add(self, index: int, facts: Facts | str, annotation: None) -> None:
         """Nothing is to be gathered."""
 
-    def summary(self, tally: Tally) -> PartCheck:
+    def summary(self, tally: Tally) -> SplitCheck:
         """All of it."""
-        counts = Counter(int(label) for label in self.pictures.labels)
+        counts = Counter(int(label) for label in self.images.labels)
         some = [count for count in counts.values() if count]
-        return PartCheck(
-            per_class={name: counts[i] for i, name in enumerate(self.pictures.classes.names)},
+        return SplitCheck(
+            per_class={name: counts[i] for i, name in enumerate(self.images.classes.names)},
             imbalance=max(some) / min(some) if some else 1.0,
             **tally.fields(),
         )
@@ -284,12 +284,12 @@ def check_all(
     firsts = Firsts()
     checks: dict[str, Part] = {}
     findings = [*problems, *(one for one in quick_findings(parts) if one.code not in gathering.covered)]
-    for split, rows in _inspect({name: inspected(pictures) for name, pictures in parts.items()}, workers, progress):
-        pictures, tally, gathered = parts[split], Tally(), gathering(split, parts[split])
+    for split, rows in _inspect({name: inspected(images) for name, images in parts.items()}, workers, progress):
+        images, tally, gathered = parts[split], Tally(), gathering(split, parts[split])
         for index, (facts, annotation) in enumerate(rows):
             tally.add(facts)
             if isinstance(facts, str):
-                findings.append(Finding("image-unreadable", facts, split, pictures.source(index)))
+                findings.append(Finding("image-unreadable", facts, split, images.source(index)))
             else:
                 before = firsts.before(split, index, facts.digest)
                 tally.repeated += split in before
@@ -322,18 +322,18 @@ def _inspect(
     """The name of each split, and what its images and annotations are, in order."""
     total, done = sum(map(len, parts.values())), 0
 
-    def counted(pictures: Inspected) -> Iterator[Any]:
+    def counted(images: Inspected) -> Iterator[Any]:
         nonlocal done
         reader = DataLoader(
-            pictures, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
+            images, batch_size=64, num_workers=workers, collate_fn=_as_list, worker_init_fn=prepare_worker
         )
         for row in chain.from_iterable(reader):
             done += 1
             progress(done, total)
             yield row
 
-    for name, pictures in parts.items():
-        yield name, counted(pictures)
+    for name, images in parts.items():
+        yield name, counted(images)
 
 
 def _repeats(parts: Mapping[str, Any], before: Mapping[str, int], place: tuple[str, int]) -> Iterator[Finding]:
@@ -358,6 +358,6 @@ def _repeats(parts: Mapping[str, Any], before: Mapping[str, int], place: tuple[s
         yield Finding(code, line, split, source)
 
 
-def _label(pictures: PictureSet, index: int) -> str:
+def _label(images: ImageDataset, index: int) -> str:
     """The class of an image, behind a comma; nothing for other targets."""
-    return f", {pictures.classes.names[int(pictures.labels[index])]}" if isinstance(pictures, LabelledSet) else ""
+    return f", {images.classes.names[int(images.labels[index])]}" if isinstance(images, LabelledDataset) else ""

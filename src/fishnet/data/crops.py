@@ -1,9 +1,9 @@
-"""Windows of pictures drawn at random. Draws from torch's global generator."""
+"""Windows of images drawn at random. Draws from torch's global generator."""
 
 import torch
 
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom in px of a picture: whole numbers, right and bottom outside."""
+"""Left, top, right, bottom in px of an image: whole numbers, right and bottom outside."""
 
 
 def happens(probability: float) -> bool:

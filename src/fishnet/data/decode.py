@@ -1,4 +1,4 @@
-"""Picture files as tensors, by the fastest way that gives what :mod:`fishnet.images.decoding` gives."""
+"""Image files as tensors, by the fastest way that gives what :mod:`fishnet.images.decoding` gives."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.images.decoding import ImageLike, decode_picture
+from fishnet.images.decoding import ImageLike, decode_image
 from fishnet.images.opening import too_many, too_many_scans
 from fishnet.images.reading import DEFAULT, Reading
 
@@ -28,33 +28,33 @@ def decode_tensor(
     *,
     reading: Reading = DEFAULT,
 ) -> Tensor:
-    """A picture file's content as a tensor: the pixels of :func:`~fishnet.images.decoding.decode_picture`.
+    """An image file's content as a tensor: the pixels of :func:`~fishnet.images.decoding.decode_image`.
 
     Plain JPEG files go through torchvision's decoder, which is quicker than Pillow; everything else, every file that it
-    refuses, and large photos that need not be decoded at their own size go through ``decode_picture``. Both use
+    refuses, and large photos that need not be decoded at their own size go through ``decode_image``. Both use
     libjpeg-turbo, and agree bit for bit.
 
     Args:
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        least, reading: see :func:`~fishnet.images.decoding.decode_picture`.
+        least, reading: see :func:`~fishnet.images.decoding.decode_image`.
 
     Returns:
         (channels, height, width), uint8 0..255, or float32 for arrays of floats. Often channels last in memory.
 
     Raises:
-        InputError: not a picture, truncated, unreasonably large, or with another number of channels.
+        InputError: not an image, truncated, unreasonably large, or with another number of channels.
     """
     plain = _decode_plain(encoded, channels, least, reading.max_pixels) if encoded.startswith(_JPEG) else None
     if plain is not None:
         return plain
-    return to_tensor(decode_picture(encoded, channels, source, least, reading=reading))
+    return to_tensor(decode_image(encoded, channels, source, least, reading=reading))
 
 
-def to_tensor(picture: ImageLike) -> Tensor:
-    """A decoded picture as a tensor of shape (channels, height, width), uint8 or float32, channels last in memory."""
-    array = np.array(picture, order="C")
+def to_tensor(image: ImageLike) -> Tensor:
+    """A decoded image as a tensor of shape (channels, height, width), uint8 or float32, channels last in memory."""
+    array = np.array(image, order="C")
     return torch.from_numpy(array if array.ndim == 3 else array[..., None]).permute(2, 0, 1)
 
 
@@ -72,7 +72,7 @@ def _decode_plain(encoded: bytes, channels: int, least: int, max_pixels: int | N
             warnings.simplefilter("ignore")  # that the decoder is deprecated, and that bytes cannot be written to
             pixels: Tensor = decode_jpeg(torch.frombuffer(encoded, dtype=torch.uint8))
             return pixels
-    except RuntimeError:  # whatever is wrong with it, decode_picture says so
+    except RuntimeError:  # whatever is wrong with it, decode_image says so
         return None
 
 
@@ -80,8 +80,8 @@ def _upright_shape(encoded: bytes) -> tuple[int, int, int] | None:
     """Components, height and width from a JPEG file's header; None where only Pillow knows how it lies.
 
     The header is a row of segments (ITU-T T.81, annex B): a marker of two bytes, a length of two that counts itself,
-    and the content, up to the frame's (SOF). A segment of EXIF, which may turn the picture, ends the search, and so
-    does one of several pictures (MPF).
+    and the content, up to the frame's (SOF). A segment of EXIF, which may turn the image, ends the search, and so
+    does one of several images (MPF).
     """
     place = 2
     while place + 10 <= len(encoded) and encoded[place] == 0xFF:

@@ -1,4 +1,4 @@
-"""Sets of annotated picture files, and the targets of such pictures, which are more than a number."""
+"""Sets of annotated image files, and the targets of such images, which are more than a number."""
 
 import copy
 from abc import abstractmethod
@@ -9,16 +9,16 @@ from zlib import crc32
 
 from torch import Tensor
 
-from fishnet.data.base import PictureSet, mix
+from fishnet.data.base import ImageDataset, derive_seed
 from fishnet.data.decode import decode_tensor
-from fishnet.images.decoding import ImageLike, decode_picture, size_of
+from fishnet.images.decoding import ImageLike, decode_image, size_of
 
 
-class EntrySet(PictureSet):
-    """A picture set of annotated files: a format fills in ``entries``, one record of its own kind a picture.
+class EntryDataset(ImageDataset):
+    """An image set of annotated files: a format fills in ``entries``, one record of its own kind an image.
 
     Attributes:
-        entries: one a picture.
+        entries: one an image.
     """
 
     entries: Sequence[Any]
@@ -28,43 +28,45 @@ class EntrySet(PictureSet):
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
-        """The picture file's content. Raises InputError where it cannot be had."""
+        """The image file's content. Raises InputError where it cannot be had."""
 
     @abstractmethod
     def _fitting(self, index: int, size: tuple[int, int]) -> Any:
-        """The target of a picture of that height and width. Raises InputError where it is none, or of another size."""
+        """The target of an image of that height and width. Raises InputError where it is none, or of another size."""
 
     def read(self, index: int) -> tuple[ImageLike, Any]:
-        """The picture and its target.
+        """The image and its target.
 
         Raises:
             InputError: either cannot be read, or they are of different sizes.
         """
-        picture = decode_picture(self.encoded(index), self.channels, self.source(index), reading=self.reading)
-        return picture, self._fitting(index, size_of(picture))
+        image = decode_image(self.encoded(index), self.channels, self.source(index), reading=self.reading)
+        return image, self._fitting(index, size_of(image))
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
-        """See :class:`~fishnet.data.base.PictureSet`; the picture always comes in its own size."""
+        """See :class:`~fishnet.data.base.ImageDataset`; the image always comes in its own size."""
         image = decode_tensor(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return image, self._fitting(index, (image.shape[1], image.shape[2]))
 
     def part(self, indices: Sequence[int]) -> Self:
-        """Some of the pictures, by index."""
+        """Some of the images, by index."""
         other = copy.copy(self)
         other.entries = [self.entries[i] for i in indices]
         return other
 
 
-Entries = TypeVar("Entries", bound=EntrySet)
+Entries = TypeVar("Entries", bound=EntryDataset)
 
 
 def hold_out_some(whole: Entries, fraction: float, seed: int) -> tuple[Entries, Entries]:
-    """Splits off a share of a set, at least one picture and never all; which ones depends on their keys and the seed.
+    """Splits off a share of a set, at least one image and never all; which ones depends on their keys and the seed.
 
     Returns:
         (rest, held out).
     """
-    order = sorted(range(len(whole)), key=lambda i: mix(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
+    order = sorted(
+        range(len(whole)), key=lambda i: derive_seed(seed, crc32(whole.key(i).encode(errors="surrogateescape")))
+    )
     count = min(max(1, round(fraction * len(whole))), len(whole) - 1)
     return whole.part(sorted(order[count:])), whole.part(sorted(order[:count]))
 

@@ -1,4 +1,4 @@
-"""What formats of picture files share: the files themselves, folders by their usual names, lists."""
+"""What formats of image files share: the files themselves, folders by their usual names, lists."""
 
 import os
 import warnings
@@ -7,44 +7,44 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from fishnet.data.entries import EntrySet
+from fishnet.data.entries import EntryDataset
 from fishnet.data.findings import Finding
 from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular, read_text
-from fishnet.images.decoding import EXTENSIONS, decode_picture, read_file, size_of
+from fishnet.images.decoding import EXTENSIONS, decode_image, read_file, size_of
 from fishnet.images.opening import open_image
 from fishnet.images.opening import upright_size as header_size
 from fishnet.images.reading import DEFAULT, Reading
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 
 class MaskEntry(NamedTuple):
-    """A picture, its mask, and where a list names it; "" without a list."""
+    """An image, its mask, and where a list names it; "" without a list."""
 
     path: Path
     mask: Path
     place: str = ""
 
 
-class FileSet(EntrySet):
-    """A set of picture files: each entry has a ``path``.
+class FileDataset(EntryDataset):
+    """A set of image files: each entry has a ``path``.
 
     Attributes:
-        folder: keys are the pictures' paths below it.
-        left_out: pictures beside the others that have no annotation.
+        folder: keys are the images' paths below it.
+        left_out: images beside the others that have no annotation.
     """
 
     folder: Path
     left_out: tuple[str, ...] = ()
 
     def named_in(self, index: int) -> str:
-        """Where the picture is named, for messages: an annotation, a list; empty where its folder is all that says."""
+        """Where the image is named, for messages: an annotation, a list; empty where its folder is all that says."""
         return ""
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.entries.EntrySet`."""
+        """See :class:`~fishnet.data.entries.EntryDataset`."""
         try:
             return read_file(self.entries[index].path)
         except InputError as error:
@@ -52,15 +52,15 @@ class FileSet(EntrySet):
             raise InputError(f"{error} ({where})" if where else str(error)) from None
 
     def source(self, index: int) -> str:
-        """The picture's path."""
+        """The image's path."""
         return str(self.entries[index].path)
 
     def key(self, index: int) -> str:
-        """The picture's path below the folder."""
+        """The image's path below the folder."""
         return Path(os.path.relpath(self.entries[index].path, self.folder)).as_posix()
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of the picture itself, px; mostly from the file's header alone.
+        """Height and width of the image itself, px; mostly from the file's header alone.
 
         Raises:
             InputError: it cannot be read.
@@ -69,10 +69,10 @@ class FileSet(EntrySet):
 
 
 def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple[int, int]:
-    """Height and width of a picture file, upright, mostly from its header alone.
+    """Height and width of an image file, upright, mostly from its header alone.
 
     Raises:
-        InputError: see :func:`~fishnet.images.decoding.decode_picture`.
+        InputError: see :func:`~fishnet.images.decoding.decode_image`.
     """
     try:
         with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple
             with open_regular(path, "image") as file, open_image(file, reading.max_pixels) as image:
                 return header_size(image)
     except (OSError, ValueError, SyntaxError):
-        return size_of(decode_picture(read_file(path), channels, str(path), reading=reading))
+        return size_of(decode_image(read_file(path), channels, str(path), reading=reading))
 
 
 def child(folder: Path, *names: str) -> Path | None:
@@ -111,13 +111,13 @@ def part_folders(folder: Path) -> dict[str, Path]:
 
 
 def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
-    """The pictures in a folder and below it by their path without ending.
+    """The images in a folder and below it by their path without ending.
 
     Raises:
         InputError: two of one name; ``problems``, unless None, collects that instead.
     """
     found: dict[str, Path] = {}
-    for path in find_pictures(folder) if folder.is_dir() else ():  # a split may lack its folder
+    for path in find_images(folder) if folder.is_dir() else ():  # a split may lack its folder
         name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
@@ -126,7 +126,7 @@ def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
 
 
 def by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The pictures in a folder (not below it) by their names without ending, sorted."""
+    """The images in a folder (not below it) by their names without ending, sorted."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):

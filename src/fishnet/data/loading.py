@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import Batch, EpochSampler, PictureSet, Seeded, Transform, collate
+from fishnet.data.base import Batch, EpochSampler, ImageDataset, Seeded, Transform, collate
 from fishnet.data.workers import prepare_worker
 
 
 def batches(
-    pictures: PictureSet,
+    images: ImageDataset,
     transform: Transform,
     *,
     batch_size: int,
@@ -27,7 +27,7 @@ def batches(
     """A process's batches of a data set; the last, smaller one of an epoch is left out when shuffling.
 
     Args:
-        pictures: the set.
+        images: the set.
         transform: of each image.
         batch_size: images of this process's batches.
         workers: processes that read.
@@ -39,7 +39,7 @@ def batches(
         begin: an epoch, and how many batches of it are done already.
     """
     sampler = EpochSampler(
-        len(pictures) * repeats,
+        len(images) * repeats,
         shuffle=shuffle,
         seed=seed,
         rank=rank,
@@ -47,7 +47,7 @@ def batches(
         begin=(begin[0], begin[1] * batch_size),
     )
     return DataLoader(
-        Seeded(pictures, transform, seed),  # type: ignore[arg-type]
+        Seeded(images, transform, seed),  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
-from fishnet.data.base import LabelledSet, PictureSet
-from fishnet.data.entries import EntrySet
+from fishnet.data.base import ImageDataset, LabelledDataset
+from fishnet.data.entries import EntryDataset
 from fishnet.data.findings import Finding
 from fishnet.images.scanning import beside, skipped_line
 
@@ -18,7 +18,7 @@ SAME_NAMES = 0.5  # share of a split's images whose names are those of images in
 SHOWN = 5  # names in a message
 
 
-def plausibility(sets: Mapping[str, LabelledSet]) -> list[Finding]:
+def plausibility(sets: Mapping[str, LabelledDataset]) -> list[Finding]:
     """What is doubtful in classification data.
 
     Args:
@@ -35,13 +35,13 @@ def plausibility(sets: Mapping[str, LabelledSet]) -> list[Finding]:
     ]
 
 
-def files_beside(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+def files_beside(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
     yield from files_skipped(sets)
     yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
 
 
-def files_skipped(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+def files_skipped(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Files that were not read, and links that were not followed; of any level."""
     total = sum(len(part) for part in sets.values())
     skipped = skipped_in(sets)
@@ -53,9 +53,9 @@ def files_skipped(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
         yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
 
 
-def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
+def skipped_in(sets: Mapping[str, ImageDataset]) -> Counter[str]:
     """How many files beside the images of all splits were not read, by ending."""
-    annotated = [part for part in sets.values() if isinstance(part, EntrySet)]
+    annotated = [part for part in sets.values() if isinstance(part, EntryDataset)]
     paths = [
         entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
     ]
@@ -65,13 +65,13 @@ def skipped_in(sets: Mapping[str, PictureSet]) -> Counter[str]:
     return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
 
 
-def note_lines(sets: Mapping[str, PictureSet]) -> list[str]:
+def note_lines(sets: Mapping[str, ImageDataset]) -> list[str]:
     """The notes of the opening that a training says: what was skipped, left out or found in another place."""
     findings = [one for one in files_beside(sets) if one.severity == "note"]
     return [one.message for one in findings]
 
 
-def class_names(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+def class_names(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Classes whose names differ in case and spaces alone; of any level."""
     names = next(iter(sets.values())).classes.names if sets else ()
     alike: dict[str, list[str]] = {}
@@ -83,7 +83,7 @@ def class_names(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
             yield Finding("class-alike", f"the classes {shown} differ in case or spaces alone", count=len(group))
 
 
-def _class_counts(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+def _class_counts(sets: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
     split = "train" if "train" in sets else "all" if "all" in sets else ""
     if not split:
         return
@@ -106,7 +106,7 @@ def _class_counts(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
             yield Finding("class-unvalidated", message, "val", count=len(lacking))
 
 
-def _same_names(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
+def _same_names(sets: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
     if "train" not in sets:
         return
     train = {(sets["train"].labels[i], _base(sets["train"], i)) for i in range(len(sets["train"]))}
@@ -120,7 +120,7 @@ def _same_names(sets: Mapping[str, LabelledSet]) -> Iterator[Finding]:
             yield Finding("image-same-name", f"{message} ({part.source(same[0])})", split, count=len(same))
 
 
-def _base(part: LabelledSet, index: int) -> str:
+def _base(part: LabelledDataset, index: int) -> str:
     return PurePath(part.key(index)).name
 
 

@@ -11,7 +11,7 @@ def plausibility(sets: Mapping[str, Any]) -> list[Finding]:
     """Findings about the depth of a dataset's images; some images of each part are decoded.
 
     Args:
-        sets: the parts (:class:`~fishnet.data.base.PictureSet`) by name, with the reading that training would use.
+        sets: the parts (:class:`~fishnet.data.base.ImageDataset`) by name, with the reading that training would use.
     """
     findings: list[Finding] = []
     for split, images in sets.items():

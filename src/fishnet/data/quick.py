@@ -6,13 +6,13 @@ from typing import Any
 
 from fishnet.data import plausibility as labelled
 from fishnet.data import plausibility_depth
-from fishnet.data.base import LabelledSet, PictureSet
+from fishnet.data.base import ImageDataset, LabelledDataset
 from fishnet.data.detection import plausibility as regions
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation import plausibility as pixels
-from fishnet.data.segmentation.base import PixelSet
-from fishnet.data.segmentation.files import FilePixels
+from fishnet.data.segmentation.base import SegmentationDataset
+from fishnet.data.segmentation.files import FileSegmentation
 
 TRAINED = ("train", "all")  # the splits that are trained on
 _ORPHANS = 0.01  # share of files without their other half from which data is taken to be paired wrongly
@@ -30,10 +30,10 @@ def quick_findings(sets: Mapping[str, Any], repairs: bool = False) -> list[Findi
         read, as for YOLO, or masks.
     """
     some = next(iter(sets.values()), None)
-    if isinstance(some, RegionSet):
+    if isinstance(some, DetectionDataset):
         of_level = regions.plausibility(sets, repairs)
     else:
-        of_level = (pixels if isinstance(some, PixelSet) else labelled).plausibility(sets)
+        of_level = (pixels if isinstance(some, SegmentationDataset) else labelled).plausibility(sets)
     findings = (
         *_orphans(sets),
         *_named_twice(sets),
@@ -54,7 +54,9 @@ def _orphans(sets: Mapping[str, Any]) -> Iterator[Finding]:
     """Images without mask and masks without image, which are left out; objects' formats say theirs when opened."""
     seen: set[str] = set()  # what was held out for validation has the same as the rest
     for split, samples in sets.items():
-        left_out = [line for line in samples.left_out if line not in seen] if isinstance(samples, FilePixels) else []
+        left_out = (
+            [line for line in samples.left_out if line not in seen] if isinstance(samples, FileSegmentation) else []
+        )
         seen.update(left_out)
         kept_back = split == "test" and not len(samples)  # a test split whose annotations nobody has
         many = len(left_out) > _ORPHANS * (len(left_out) + len(samples)) and not kept_back
@@ -67,7 +69,7 @@ def shared_code(one: str, other: str) -> str:
     return "image-in-two-splits" if {one, other} & set(TRAINED) else "image-in-val-and-test"
 
 
-def _named_twice(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
+def _named_twice(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Files that stand for more than one sample."""
     firsts: dict[str, tuple[str, int]] = {}
     for split, samples in sets.items():
@@ -76,9 +78,11 @@ def _named_twice(sets: Mapping[str, PictureSet]) -> Iterator[Finding]:
             before, first = firsts.setdefault(source, (split, index))
             if before != split:
                 yield Finding(shared_code(before, split), f"{source}: in {before} and in {split}", split, source)
-            elif first == index or isinstance(samples, RegionSet):  # plausibility says it of entries with objects
+            elif first == index or isinstance(
+                samples, DetectionDataset
+            ):  # plausibility says it of entries with objects
                 continue
-            elif isinstance(samples, LabelledSet) and samples.labels[first] != samples.labels[index]:
+            elif isinstance(samples, LabelledDataset) and samples.labels[first] != samples.labels[index]:
                 names = [samples.classes.names[int(samples.labels[i])] for i in (first, index)]
                 line = f"{source}: under the classes {names[0]} and {names[1]}"
                 yield Finding("image-in-two-classes", line, split, source)

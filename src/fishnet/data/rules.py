@@ -322,10 +322,10 @@ _ALL = (
         "object-crowded",
         "warning",
         "Images have more objects of a class than are found and counted.",
-        "Raise --detections in training and --most in validation.",
+        "Raise --max-detections in training and --max-detections in validation.",
     ),
     Rule(
-        "box-normalised",
+        "box-normalized",
         "error",
         "All boxes lie within 0..1, like shares of the image's sides.",
         "Write the boxes in px of the image.",

@@ -1,33 +1,33 @@
-"""What the pixels of a data set are like: the numbers that inputs are normalised by."""
+"""What the pixels of a data set are like: the numbers that inputs are normalized by."""
 
 import numpy as np
 import torch
 
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError
 
 
-def channel_statistics(pictures: PictureSet, limit: int = 200) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, over the pixels of some pictures, each picture counting the same.
+def channel_statistics(images: ImageDataset, limit: int = 200) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, over the pixels of some images, each image counting the same.
 
     Args:
-        pictures: the set; those that cannot be read are passed over.
-        limit: how many pictures to read, chosen by a fixed seed.
+        images: the set; those that cannot be read are passed over.
+        limit: how many images to read, chosen by a fixed seed.
 
     Returns:
         (mean, std), one number a channel, of pixel values divided by 255, as
         :class:`~fishnet.images.preprocess.Preprocess` takes them. A channel without any variation has a std of 1.
 
     Raises:
-        InputError: no picture could be read.
+        InputError: no image could be read.
     """
-    order = np.random.default_rng(0).permutation(len(pictures))
+    order = np.random.default_rng(0).permutation(len(images))
     means: list[torch.Tensor] = []
     squares: list[torch.Tensor] = []
     problem = "there are none"
     for index in sorted(order[:limit].tolist()):
         try:
-            pixels, _ = pictures.read_tensor(index)
+            pixels, _ = images.read_tensor(index)
         except InputError as error:
             problem = str(error)
             continue
@@ -35,7 +35,7 @@ def channel_statistics(pictures: PictureSet, limit: int = 200) -> tuple[tuple[fl
         means.append(flat.mean(1))
         squares.append(flat.square().mean(1))
     if not means:
-        raise InputError(f"no picture could be read to measure the channels by: {problem}")
+        raise InputError(f"no image could be read to measure the channels by: {problem}")
     mean = torch.stack(means).mean(0)
     std = (torch.stack(squares).mean(0) - mean.square()).clamp_min(0).sqrt()
     flat_channels = std <= 1e-6 * mean.abs()  # below what the difference of two such numbers can tell

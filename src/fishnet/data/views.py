@@ -1,4 +1,4 @@
-"""A window of a picture and where it comes to lie in the model's input: the geometry of every transform."""
+"""A window of an image and where it comes to lie in the model's input: the geometry of every transform."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,10 @@ from torchvision.transforms.v2 import functional as tv
 
 @dataclass(frozen=True)
 class View:
-    """A window of a picture, resized, mirrored and laid on a page.
+    """A window of an image, resized, mirrored and laid on a page.
 
     Attributes:
-        window: left, top, right, bottom in px of the picture: whole numbers, right and bottom outside.
+        window: left, top, right, bottom in px of the image: whole numbers, right and bottom outside.
         inner: height and width that it is resized to, px of the page.
         corner: where its left and top edge lie on the page, px.
         page: height and width of the page, px.
@@ -29,7 +29,7 @@ class View:
     flip: tuple[bool, bool] = (False, False)
 
     def pixels(self, image: Tensor, interpolation: InterpolationMode) -> Tensor:
-        """The window of a picture (channels, height, width), resized and mirrored: (channels, *inner)."""
+        """The window of an image (channels, height, width), resized and mirrored: (channels, *inner)."""
         left, top, right, bottom = self.window
         # With the channels side by side in memory before and after, resizing is twice as fast.
         part = image[:, top:bottom, left:right].permute(1, 2, 0).contiguous().permute(2, 0, 1)
@@ -44,7 +44,7 @@ class View:
         page[:, y : y + self.inner[0], x : x + self.inner[1]] = part
 
     def sampled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The px of the picture at the centre of each px of the window's place: (height,) rows and (width,) columns.
+        """The px of the image at the centre of each px of the window's place: (height,) rows and (width,) columns.
 
         They are those of what :meth:`mirrored` gives.
         """
@@ -61,7 +61,7 @@ class View:
         return part[..., :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
 
     def labels(self, map_: NDArray[Any], beyond: int) -> NDArray[Any]:
-        """A map of numbers (height, width) in the page: each px that of the picture at its centre, else ``beyond``."""
+        """A map of numbers (height, width) in the page: each px that of the image at its centre, else ``beyond``."""
         found = np.full(self.page, beyond, map_.dtype)
         rows, columns = self.sampled()
         self.mirrored(found)[:] = map_[rows[:, None], columns]

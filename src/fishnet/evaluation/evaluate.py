@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.data.base import Batch, PictureSet, Transform
-from fishnet.data.classification.open import marks
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.base import Batch, ImageDataset, Transform
+from fishnet.data.classification.open import fingerprint
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.loading import batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
@@ -44,22 +44,22 @@ class Evaluation:
     Attributes:
         metrics: in percent.
         split: the part: ``train``, ``val``, ``test`` or ``all``.
-        pictures: how many were counted.
-        broken: one line for each picture that could not be read, and was left out.
+        images: how many were counted.
+        broken: one line for each image that could not be read, and was left out.
         data: what was named as the data.
         weights: SHA-256 of the model's weights.
-        part: the pictures.
+        part: the images.
         report: class by class; None where the task has none.
         remarks: what was found while opening the data, and what the metrics do not show, one line each.
     """
 
     metrics: dict[str, float]
     split: str
-    pictures: int
+    images: int
     broken: tuple[str, ...]
     data: str
     weights: str
-    part: PictureSet
+    part: ImageDataset
     report: Report | None
     remarks: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Evaluation:
             "data": self.data,
             "split": self.split,
             "weights": self.weights,
-            "pictures": self.pictures,
+            "images": self.images,
             "metrics": self.metrics,
             "broken": list(self.broken),
             "remarks": list(self.remarks),
@@ -100,7 +100,7 @@ def evaluate(
     overlap: float | None = None,
     tta: bool = False,
     threshold: float | None = None,
-    most: int | None = None,
+    max_detections: int | None = None,
     ignore: Sequence[int | str] | None = None,
     threshold_masks: int | None = None,
     difficult: Literal["ignore", "use"] | None = None,
@@ -118,16 +118,16 @@ def evaluate(
         split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
             without parts that the training did not use) and ``train``.
         classes: names of the classes to measure on; by default all that the model knows.
-        batch_size: pictures computed at once; by default the predictor's.
+        batch_size: images computed at once; by default the predictor's.
         workers: of the loader.
         tile, overlap, tta: as for :meth:`~fishnet.prediction.predictor.Predictor.predict`, for tasks that know them.
         threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
-        most: objects of a class and picture that count, for tasks that know it; by default COCO's 100.
+        max_detections: objects of a class and image that count, for tasks that know it; by default COCO's 100.
         ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
             training read them.
         difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
-        progress: called with pictures done and in all.
+        progress: called with images done and in all.
         device, trust: as for :func:`~fishnet.tasks.loading.load`, of a model that is not loaded yet.
 
     Raises:
@@ -139,7 +139,15 @@ def evaluate(
     predictor, data = model if isinstance(model, Predictor) else load(model, device, trust=trust), str(data)
     bundle = predictor.bundle
     task = get_task(bundle.task)
-    _check(predictor, batch_size, tile=tile, overlap=overlap, tta=tta or None, threshold=threshold, most=most)
+    _check(
+        predictor,
+        batch_size,
+        tile=tile,
+        overlap=overlap,
+        tta=tta or None,
+        threshold=threshold,
+        max_detections=max_detections,
+    )
     reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
     reading = {name: value for name, value in reading.items() if value is not None}
     for name in reading:
@@ -152,7 +160,10 @@ def evaluate(
     split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
     if split not in sets:
         raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    metrics, report = task.metrics(bundle.classes, most), task.report(bundle.classes, threshold, most)
+    metrics, report = (
+        task.metrics(bundle.classes, max_detections),
+        task.report(bundle.classes, threshold, max_detections),
+    )
     broken: list[str] = []
     done = 0
     transform = task.eval_transform(bundle.preprocess)
@@ -171,7 +182,7 @@ def evaluate(
             done += len(indices)
             progress(done + len(broken), len(sets[split]))
     if not done:
-        raise InputError(f"{data}: no picture of {split} could be read; first: {broken[0] if broken else 'none there'}")
+        raise InputError(f"{data}: no image of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
@@ -210,7 +221,7 @@ def open_parts(
     task, channels = get_task(bundle.task), bundle.preprocess.channels
     recipe = _recipe(bundle).replace(reading or {}, where="val")
     sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
-    if split != "all" and "val" not in sets and set(marks(data, sets).items()) & set(bundle.data.items()):
+    if split != "all" and "val" not in sets and set(fingerprint(data, sets).items()) & set(bundle.data.items()):
         sets = task.open_data(data, channels, recipe, bundle.classes)
     for images in sets.values():
         images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
@@ -223,10 +234,12 @@ def _recipe(bundle: Bundle) -> Recipe:
     return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
 
 
-def _notes(part: PictureSet) -> list[str]:
+def _notes(part: ImageDataset) -> list[str]:
     """How a split's annotations were read, and what was left out of it."""
     notes = [finding.message for finding in part.notes]
-    alone: Sequence[str] = () if isinstance(part, RegionSet) else getattr(part, "left_out", ())  # theirs are notes
+    alone: Sequence[str] = (
+        () if isinstance(part, DetectionDataset) else getattr(part, "left_out", ())
+    )  # theirs are notes
     left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
     return [*getattr(part, "conclusions", ()), *notes, *left_out]
 
@@ -239,10 +252,10 @@ def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None
 
 
 _Pass = tuple[Any, Any, list[int], list[str]]
-"""Outputs and targets of some pictures, their numbers, and a line for each that could not be read."""
+"""Outputs and targets of some images, their numbers, and a line for each that could not be read."""
 
 
-def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
+def _in_batches(predictor: Predictor, part: ImageDataset, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
     fill = predictor.bundle.preprocess.mean_colour
     for batch in batches(
         part, transform, batch_size=recipe.batch_size, workers=recipe.workers, seed=recipe.seed, fill=fill
@@ -252,14 +265,14 @@ def _in_batches(predictor: Predictor, part: PictureSet, transform: Transform, re
         yield outputs, batch.targets, batch.indices, batch.broken
 
 
-def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
+def _outputs(predictor: Predictor, part: ImageDataset, batch: Batch) -> Any:
     """The outputs for a batch, as prediction computes them.
 
-    No whole picture is padded to another's size, and those that are too large for one pass go through in tiles.
+    No whole image is padded to another's size, and those that are too large for one pass go through in tiles.
     """
     images, preprocess = batch.images.numpy(), predictor.bundle.preprocess
     if preprocess.fit == "crop":
-        return predictor.run_engine(preprocess.normalise(images))
+        return predictor.run_engine(preprocess.normalize(images))
     outputs: list[Any] = [None] * len(images)
     alike: dict[tuple[int, int], list[int]] = {}
     for i, target in enumerate(batch.targets):
@@ -270,22 +283,22 @@ def _outputs(predictor: Predictor, part: PictureSet, batch: Batch) -> Any:
     for (height, width), indices in alike.items():
         step = predictor.count(height, width)
         for some in (indices[start : start + step] for start in range(0, len(indices), step)):
-            inputs = preprocess.normalise(images[some, :, :height, :width])
+            inputs = preprocess.normalize(images[some, :, :height, :width])
             for i, output in zip(some, predictor.run_engine(inputs), strict=True):
                 outputs[i] = output
     return outputs
 
 
 def _one_by_one(
-    predictor: Predictor, part: PictureSet, transform: Transform, options: dict[str, Any]
+    predictor: Predictor, part: ImageDataset, transform: Transform, options: dict[str, Any]
 ) -> Iterator[_Pass]:
     if "threshold" in predictor.options:  # every object counts
         options = {**options, "threshold": 0.0}
     for index in range(len(part)):
         try:
-            picture, target = part.read(index)
+            image, target = part.read(index)
         except InputError as error:
             yield None, None, [], [str(error)]
             continue
-        result = predictor.predict(picture, **options)
-        yield [result], [transform(picture, target)[1]], [index], []
+        result = predictor.predict(image, **options)
+        yield [result], [transform(image, target)[1]], [index], []

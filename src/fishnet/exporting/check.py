@@ -1,7 +1,7 @@
-"""Whether an exported file says what the bundle says, on real pictures, at three sizes.
+"""Whether an exported file says what the bundle says, on real images, at three sizes.
 
-Both engines start from the files' bytes: each picture is decoded, resized and normalised for each of them anew. What is
-compared is what the user gets: a classifier's and a segmenter's scores, and a detector's objects in px of the picture.
+Both engines start from the files' bytes: each image is decoded, resized and normalized for each of them anew. What is
+compared is what the user gets: a classifier's and a segmenter's scores, and a detector's objects in px of the image.
 """
 
 import math
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
-from fishnet.prediction.inputs import Input, open_picture, to_input
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.inputs import Input, open_image, to_input
+from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.prediction.sources import Source
 from fishnet.runtime.exported import Exported, Precision
 from fishnet.tasks.detection.heads import DetectorSpec
@@ -36,7 +36,7 @@ class Limits:
 
     Attributes:
         outputs: of logits, as a share of their range.
-        box: px of the picture.
+        box: px of the image.
         score: 0..1. An object within so much of the least score, or of the last one kept, may be found by one alone.
         mask: share of the px of the object's box.
         lone: share of the objects that one engine alone may have found.
@@ -62,7 +62,7 @@ class Check:
 
     Attributes:
         limits: what was let pass.
-        pictures: how many.
+        images: how many.
         inputs: height and width of each input, px.
         objects: how many were compared; None for a task without.
         lone: objects that one engine alone has found.
@@ -72,7 +72,7 @@ class Check:
     """
 
     limits: Limits
-    pictures: int = 0
+    images: int = 0
     inputs: list[tuple[int, int]] = field(default_factory=list)
     objects: int | None = None
     lone: int = 0
@@ -109,7 +109,7 @@ class Check:
         """For people."""
         sizes = sorted(set(self.inputs))
         shown = ", ".join(f"{width}x{height}" for height, width in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        counts = f"{_some(self.pictures, 'picture')}, {_some(len(self.inputs), 'input')}"
+        counts = f"{_some(self.images, 'image')}, {_some(len(self.inputs), 'input')}"
         head = f"compared with the bundle on {counts} ({shown} px)"
         if self.objects is None:
             return [f"{head}: largest difference {self.outputs or 0:.2g} of the outputs' range"]
@@ -121,34 +121,34 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        names = ("pictures", "objects", "lone", "outputs", "box", "score", "mask", "not_finite")
+        names = ("images", "objects", "lone", "outputs", "box", "score", "mask", "not_finite")
         values = {name: getattr(self, name) for name in names}
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
 
-def compare(it: Exported, one: Engine, other: Engine, pictures: Sequence[Source], limits: Limits) -> Check:
+def compare(it: Exported, one: Engine, other: Engine, images: Sequence[Source], limits: Limits) -> Check:
     """Compares two engines.
 
     Args:
-        it: what the file says of itself; where it takes one size only, the pictures come at that one alone.
+        it: what the file says of itself; where it takes one size only, the images come at that one alone.
         one, other: see :class:`~fishnet.prediction.predictor.Predictor`; the first one is right.
-        pictures: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded
+        images: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded
             for each.
         limits: see there.
 
     Raises:
-        InputError: a picture that cannot be read.
+        InputError: an image that cannot be read.
     """
-    found, bundle = Check(limits, pictures=len(pictures)), it.bundle
+    found, bundle = Check(limits, images=len(images)), it.bundle
     smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.least
     scales = SCALES if smaller else _LARGER
-    for picture in pictures:
+    for image in images:
         for scale in scales if it.size is None else scales[:1]:
-            mine, theirs = (_input(bundle, picture, scale, it.least) for _ in range(2))
+            mine, theirs = (_input(bundle, image, scale, it.least) for _ in range(2))
             found.inputs.append((mine.pixels.shape[1], mine.pixels.shape[2]))
             try:
                 a, b = (
-                    engine(bundle.preprocess.normalise(given.pixels[None]))[0]
+                    engine(bundle.preprocess.normalize(given.pixels[None]))[0]
                     for engine, given in ((one, mine), (other, theirs))
                 )
             except NotFiniteError:
@@ -169,13 +169,13 @@ def _some(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _input(bundle: Bundle, picture: Source, scale: float, least: int) -> Input:
-    """A picture as input; of crops the size is another, of whole pictures the scale."""
+def _input(bundle: Bundle, image: Source, scale: float, least: int) -> Input:
+    """An image as input; of crops the size is another, of whole images the scale."""
     preprocess = bundle.preprocess
     if preprocess.fit == "crop":
         height, width = (max(least, round(scale * side)) for side in preprocess.size)
         preprocess, scale = replace(preprocess, size=(height, width)), 1.0
-    return to_input(preprocess, open_picture(picture, preprocess), scale)
+    return to_input(preprocess, open_image(image, preprocess), scale)
 
 
 def _outputs(found: Check, a: NDArray[Any], b: NDArray[Any]) -> None:
@@ -195,11 +195,11 @@ def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: d
     for i, j in pairs:
         found.note("box", float(np.abs(first.boxes[i] - second.boxes[j]).max()))
         found.note("score", abs(float(first.scores[i] - second.scores[j])))
-        if first.cutouts is not None and second.cutouts is not None:
-            found.note("mask", _apart(first.cutouts[i], second.cutouts[j]))
+        if first.cropped_masks is not None and second.cropped_masks is not None:
+            found.note("mask", _apart(first.cropped_masks[i], second.cropped_masks[j]))
     for each, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
-        last = float(each.scores.min()) if len(each) == spec.detections else 0.0  # those beyond were cut off
-        edge = max(SHOWN, spec.floor, last) + found.limits.score
+        last = float(each.scores.min()) if len(each) == spec.max_detections else 0.0  # those beyond were cut off
+        edge = max(SHOWN, spec.score_threshold, last) + found.limits.score
         found.lone += sum(float(each.scores[i]) > edge for i in range(len(each)) if i not in paired)
 
 
@@ -223,15 +223,15 @@ def _pairs(first: Detections, second: Detections) -> Iterator[tuple[int, int]]:
             yield i, j
 
 
-def _apart(one: Cutout, other: Cutout) -> float:
+def _apart(one: CroppedMask, other: CroppedMask) -> float:
     """Share of the px of the box around both masks in which these differ."""
     left, top = min(one.left, other.left), min(one.top, other.top)
-    right = max(cutout.left + cutout.bits.shape[1] for cutout in (one, other))
-    bottom = max(cutout.top + cutout.bits.shape[0] for cutout in (one, other))
+    right = max(cropped_mask.left + cropped_mask.bits.shape[1] for cropped_mask in (one, other))
+    bottom = max(cropped_mask.top + cropped_mask.bits.shape[0] for cropped_mask in (one, other))
     pages = []
-    for cutout in (one, other):
+    for cropped_mask in (one, other):
         page = np.zeros((bottom - top, right - left), bool)
-        y, x = cutout.top - top, cutout.left - left
-        page[y : y + cutout.bits.shape[0], x : x + cutout.bits.shape[1]] = cutout.bits
+        y, x = cropped_mask.top - top, cropped_mask.left - left
+        page[y : y + cropped_mask.bits.shape[0], x : x + cropped_mask.bits.shape[1]] = cropped_mask.bits
         pages.append(page)
     return float((pages[0] != pages[1]).mean()) if pages[0].size else 0.0

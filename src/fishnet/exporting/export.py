@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.hub import is_remote, local
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.exporting.check import LIMITS, Check, compare
 from fishnet.exporting.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
 from fishnet.images.decoding import size_of
-from fishnet.prediction.inputs import cut, open_picture, to_input
+from fishnet.prediction.inputs import cut, open_image, to_input
 from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import tiles
 from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision
@@ -32,8 +32,8 @@ NEEDED: dict[Format, tuple[str, ...]] = {
     "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
     "pt2": (),
 }
-PICTURES = 8  # compared at most, of many
-CALIBRATION = 128  # pictures that int8 is fitted to
+IMAGES = 8  # compared at most, of many
+CALIBRATION = 128  # images that int8 is fitted to
 _FREE = 4  # times the weights' bytes: what writing takes of a disk at the most
 
 
@@ -50,7 +50,7 @@ class ExportConfig:
         data: labelled data, as for training: what int8 is fitted to and measured on.
         split: the part to measure int8 on; by default ``val`` where there is one, else as in validation.
         max_drop: percentage points of the task's metric that int8 may cost.
-        calibration: pictures that int8 is fitted to.
+        calibration: images that int8 is fitted to.
     """
 
     to: Format = "onnx"
@@ -107,7 +107,7 @@ def export(
     split: str | None = None,
     max_drop: float = 1.0,
     calibration: int = CALIBRATION,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> ExportResult:
     """Exports a bundle, compares the file with it, and keeps the file if it agrees.
 
@@ -128,10 +128,10 @@ def export(
         max_drop, calibration,
     )  # fmt: skip
     _check_config(config)
-    return _export(str(bundle), config, tell)
+    return _export(str(bundle), config, log)
 
 
-def _export(source: str, config: ExportConfig, tell: Callable[[str], None]) -> ExportResult:
+def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> ExportResult:
     from fishnet.tasks.store import load_model
 
     folder = local(source)
@@ -140,14 +140,14 @@ def _export(source: str, config: ExportConfig, tell: Callable[[str], None]) -> E
         refuse_pt2(model, bundle)
     path = _place(source, folder, config)
     sets = None if config.data is None else _opened(bundle, config.data, config.split)
-    pictures = _pictures(bundle, config, sets, tell)
+    images = _images(bundle, config, sets, log)
     calibration = _Calibration.of(bundle, config, sets) if sets and config.precision == "int8" else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
         work = Path(place) / path.name
-        it, agreed = _agreeing(bundle, model, config, work, pictures, tell)
+        it, agreed = _agreeing(bundle, model, config, work, images, log)
         check: Check | None = agreed
         if calibration is not None:
-            it, check = _quantised(bundle, it, config, work, calibration, tell), None
+            it, check = _quantised(bundle, it, config, work, calibration, log), None
         size = sum(file.stat().st_size for file in _files(work))
         for file in reversed(_files(work)):  # the .bin first: an .xml has its weights beside it
             file.replace(path.parent / file.name)
@@ -162,7 +162,7 @@ def _check_config(config: ExportConfig) -> None:
     if config.to == "pt2" and config.precision != "fp32":
         raise InputError(f"--precision {config.precision}: pt2 is written in fp32 only: choose onnx or openvino")
     if config.precision == "int8" and config.data is None:
-        raise InputError("--precision int8 is fitted to your pictures and measured on them: name your data with --data")
+        raise InputError("--precision int8 is fitted to your images and measured on them: name your data with --data")
     if not config.max_drop >= 0 or config.calibration < 1:
         raise InputError(
             f"--max-drop {config.max_drop:g}, --calibration {config.calibration}: must be 0 or more, 1 or more"
@@ -193,7 +193,7 @@ def _files(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def _pictures(bundle: Bundle, config: ExportConfig, sets: Parts | None, tell: Callable[[str], None]) -> list[Source]:
+def _images(bundle: Bundle, config: ExportConfig, sets: Parts | None, log: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
     from fishnet.images.video import is_video
     from fishnet.prediction.sources import find_sources
@@ -201,42 +201,42 @@ def _pictures(bundle: Bundle, config: ExportConfig, sets: Parts | None, tell: Ca
     if config.images:
         files = [file for file in find_sources(config.images) if not is_video(file)]
         if not files:
-            raise InputError("--pictures: videos alone: name some pictures")
-        return [_piece(bundle, Path(file)) for file in _spread(files, PICTURES)]
+            raise InputError("--images: videos alone: name some images")
+        return [_piece(bundle, Path(file)) for file in _spread(files, IMAGES)]
     if sets is not None:
-        part: PictureSet = sets.get("val") or sets.get("test") or next(iter(sets.values()))
-        pictures, broken = list[Source](), ""
-        for i in _spread(range(len(part)), PICTURES):
+        part: ImageDataset = sets.get("val") or sets.get("test") or next(iter(sets.values()))
+        images, broken = list[Source](), ""
+        for i in _spread(range(len(part)), IMAGES):
             try:
-                pictures.append(_piece(bundle, part.read(i)[0]))
+                images.append(_piece(bundle, part.read(i)[0]))
             except InputError as error:  # as in validation, the others count
                 broken = str(error)
-        if not pictures:
+        if not images:
             raise InputError(f"{config.data}: nothing to compare on: {broken}")
-        return pictures
+        return images
     photo = _photo(bundle)
-    tell("compared on a photo that matplotlib carries: --pictures FOLDER compares on yours")
+    log("compared on a photo that matplotlib carries: --images FOLDER compares on yours")
     return [_piece(bundle, photo)]
 
 
 def _piece(bundle: Bundle, source: Source) -> Source:
-    """A picture as it is, or one tile of a picture that is predicted in tiles. Raises InputError where unreadable."""
+    """An image as it is, or one tile of an image that is predicted in tiles. Raises InputError where unreadable."""
     from fishnet.prediction.predictor import Predictor
 
-    picture = open_picture(source, bundle.preprocess)
-    size = size_of(picture)
+    image = open_image(source, bundle.preprocess)
+    size = size_of(image)
     tiling = Predictor(bundle, lambda batch: batch).own_tiling(size)
     if tiling is None:
         return source
     places = tiles(*size, *tiling)
-    return cut(picture, places[len(places) // 2])
+    return cut(image, places[len(places) // 2])
 
 
 def _photo(bundle: Bundle) -> Path:
     spec = find_spec("matplotlib")
     file = Path(spec.origin or "").parent / "mpl-data" / "sample_data" / "grace_hopper.jpg" if spec else Path()
     if bundle.preprocess.channels not in (1, 3) or not file.is_file():
-        raise InputError("nothing to compare the export on: name some pictures with --pictures FOLDER")
+        raise InputError("nothing to compare the export on: name some images with --images FOLDER")
     return file
 
 
@@ -261,8 +261,8 @@ def _agreeing(
     model: Model,
     config: ExportConfig,
     work: Path,
-    pictures: Sequence[Source],
-    tell: Callable[[str], None],
+    images: Sequence[Source],
+    log: Callable[[str], None],
 ) -> tuple[Exported, Check]:
     """Writes the file, by the first way that agrees with the bundle."""
     from fishnet.tasks.engine import TorchEngine
@@ -277,7 +277,7 @@ def _agreeing(
             failures.append(str(error))
             continue
         try:
-            check = compare(it, reference, _engine(work), pictures, LIMITS[precision])
+            check = compare(it, reference, _engine(work), images, LIMITS[precision])
         except (OSError, MemoryError):
             raise
         except Exception as error:  # each engine has its own kinds
@@ -285,12 +285,12 @@ def _agreeing(
             continue
         if check.objects == 0 and not check.lone:
             raise InputError(
-                "nothing to compare: the model finds no object above 0.05 in these pictures: name some with objects "
-                "with --pictures"
+                "nothing to compare: the model finds no object above 0.05 in these images: name some with objects "
+                "with --images"
             )
         if not check.faults:
             for line in check.lines():
-                tell(line)
+                log(line)
             return it, check
         failures.append("; ".join([*check.lines(), *check.faults]))
     raise WorkError(f"the {config.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
@@ -336,42 +336,42 @@ def _engine(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class _Calibration:
-    """Pictures that int8 is fitted to."""
+    """Images that int8 is fitted to."""
 
     bundle: Bundle
-    part: PictureSet
+    part: ImageDataset
     indices: list[int]
     split: str | None
 
     @classmethod
     def of(cls, bundle: Bundle, config: ExportConfig, sets: Parts) -> "_Calibration":
         """From the data's training part where it has one; to measure on its validation part where it has that."""
-        part: PictureSet = sets.get("train") or next(iter(sets.values()))
+        part: ImageDataset = sets.get("train") or next(iter(sets.values()))
         split = config.split or ("val" if "val" in sets else None)
         return cls(bundle, part, _spread(range(len(part)), config.calibration), split)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        """(1, channels, height, width) each; pictures that cannot be read are left out."""
+        """(1, channels, height, width) each; images that cannot be read are left out."""
         preprocess = self.bundle.preprocess
         for index in self.indices:
             try:
-                picture = open_picture(_piece(self.bundle, self.part.read(index)[0]), preprocess)
+                image = open_image(_piece(self.bundle, self.part.read(index)[0]), preprocess)
             except InputError:
                 continue
-            yield preprocess.normalise(to_input(preprocess, picture).pixels[None])
+            yield preprocess.normalize(to_input(preprocess, image).pixels[None])
 
 
 def _quantised(
-    bundle: Bundle, it: Exported, config: ExportConfig, work: Path, pictures: _Calibration, tell: Callable[[str], None]
+    bundle: Bundle, it: Exported, config: ExportConfig, work: Path, images: _Calibration, log: Callable[[str], None]
 ) -> Exported:
     """Turns an fp32 file into an int8 one, if the metric allows."""
     from fishnet.exporting.quantize import quantize_onnx, quantize_openvino
     from fishnet.tasks import get_task
 
     small = work.with_name(f".small-{work.name}")
-    tell(f"fitting int8 to {len(pictures.indices)} pictures of {config.data}")
-    (quantize_onnx if config.to == "onnx" else quantize_openvino)(work, small, pictures)
-    before, after = (_measured(bundle, file, config.data or "", pictures.split) for file in (work, small))
+    log(f"fitting int8 to {len(images.indices)} images of {config.data}")
+    (quantize_onnx if config.to == "onnx" else quantize_openvino)(work, small, images)
+    before, after = (_measured(bundle, file, config.data or "", images.split) for file in (work, small))
     it = replace(it, precision="int8", metrics={"fp32": before, "int8": after})
     watched = get_task(bundle.task).monitor
     if not all(watched in values and math.isfinite(values[watched]) for values in (before, after)):
@@ -379,11 +379,11 @@ def _quantised(
             f"int8: {watched} could not be measured on {config.data} (not a finite number): nothing was kept"
         )
     drop = before[watched] - after[watched]
-    tell(f"{watched}: {before[watched]:.2f} % in fp32, {after[watched]:.2f} % in int8")
+    log(f"{watched}: {before[watched]:.2f} % in fp32, {after[watched]:.2f} % in int8")
     if drop > config.max_drop:
         raise WorkError(
             f"int8 costs {drop:.2f} points of {watched} (limit {config.max_drop:g}) and was not kept: allow more with "
-            "--max-drop, calibrate on more pictures (--calibration), or stay with fp32 or fp16"
+            "--max-drop, calibrate on more images (--calibration), or stay with fp32 or fp16"
         )
     return _taken(small, work, it)
 

@@ -1,9 +1,9 @@
 """From a model in memory to a file of another program: ONNX, OpenVINO, torch.export. Nothing is checked here.
 
-Pictures are resized, padded and normalised outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`: what
+Images are resized, padded and normalized outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`: what
 an exporter does not see, it cannot get wrong. Two of torch's exporters write ONNX. The newer one follows the program
 and takes classifiers and segmenters at any size and batch. torchvision's detectors count what they find as they run,
-which it cannot follow, and the older one, which follows a picture, can: for one picture at a time, of any size.
+which it cannot follow, and the older one, which follows an image, can: for one image at a time, of any size.
 """
 
 import copy
@@ -43,7 +43,7 @@ class Raw(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(1, channels, height, width), normalised -> the head's outputs."""
+        """(1, channels, height, width), normalized -> the head's outputs."""
         _, head = self.model.only_head
         maps = head.pyramid(self.model.features(image))
         outputs: dict[str, Tensor] = head.net.head(list(maps.values()))
@@ -59,14 +59,14 @@ class Raw(nn.Module):
 
 
 class Objects(nn.Module):
-    """A detector's objects in the one picture of a batch: boxes, scores, labels and perhaps masks."""
+    """A detector's objects in the one image of a batch: boxes, scores, labels and perhaps masks."""
 
     def __init__(self, model: Model, names: tuple[str, ...]) -> None:
         super().__init__()
         self.model, self.names = model, names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(1, channels, height, width), normalised -> see :class:`~fishnet.runtime.exported.Exported`."""
+        """(1, channels, height, width), normalized -> see :class:`~fishnet.runtime.exported.Exported`."""
         name, _ = self.model.only_head
         (found,) = self.model(image)[name]
         return tuple(found[name] for name in self.names)
@@ -80,7 +80,7 @@ class Logits(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        """(batch, channels, height, width), normalised -> logits of the only head."""
+        """(batch, channels, height, width), normalized -> logits of the only head."""
         name, _ = self.model.only_head
         logits: Tensor = self.model(image)[name]
         return logits
@@ -191,7 +191,7 @@ def _side(name: str, it: Exported) -> Any:
 
 
 def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
-    """By the exporter that follows a picture."""
+    """By the exporter that follows an image."""
     batch, height, width = _TRACED
     height, width = it.size or (height, width)
     axes: dict[str, dict[int, str]] = {"image": {} if it.size else {2: "height", 3: "width"}}

@@ -1,6 +1,6 @@
 """Convolutions whose weights lie as the processor's library wants them: the same module, faster on a CPU.
 
-By itself torch puts a convolution's weights into that order at every call, which for one picture at a time is much of
+By itself torch puts a convolution's weights into that order at every call, which for one image at a time is much of
 the work where maps are small and channels many.
 """
 

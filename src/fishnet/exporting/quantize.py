@@ -29,7 +29,7 @@ from fishnet.exporting.net import branches
 from fishnet.runtime.engines import full_instruction_set
 
 Batches = Iterable[NDArray[np.float32]]
-"""(n, channels, height, width) each, normalised; sizes may differ."""
+"""(n, channels, height, width) each, normalized; sizes may differ."""
 
 _LAYERS = "Conv", "Gemm", "MatMul"  # that onnxruntime has in 8 bits
 _OPENVINO_LAYERS = "Convolution", "GroupConvolution", "MatMul"
@@ -47,8 +47,8 @@ def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
     Args:
         source: an ONNX file in float32, its weights inside.
         target: the file to write; an old one is replaced. May be the source.
-        batches: what is typical of the pictures to come; gone through once, one batch in memory at a time. For
-            detectors one picture each, some with objects.
+        batches: what is typical of the images to come; gone through once, one batch in memory at a time. For
+            detectors one image each, some with objects.
 
     Raises:
         InputError: no batch, or one with values that are no numbers; no layer to quantise.
@@ -142,7 +142,7 @@ class _Fed:
             yield given
             given.clear()  # the quantiser still holds it
         if not self.count:
-            raise InputError("no picture to fit int8 to: none was given, or none could be read")
+            raise InputError("no image to fit int8 to: none was given, or none could be read")
 
 
 class _Reader:

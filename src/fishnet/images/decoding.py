@@ -1,4 +1,4 @@
-"""Reading pictures: files to upright pictures, with one clear line for those that cannot be read."""
+"""Reading images: files to upright images, with one clear line for those that cannot be read."""
 
 import ctypes
 import functools
@@ -29,21 +29,21 @@ ImageLike = Image.Image | NDArray[Any]
 width, channels), uint8 or float32."""
 
 
-def size_of(picture: ImageLike) -> tuple[int, int]:
+def size_of(image: ImageLike) -> tuple[int, int]:
     """Height and width, px."""
-    if isinstance(picture, Image.Image):
-        return picture.height, picture.width
-    return picture.shape[0], picture.shape[1]
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    return image.shape[0], image.shape[1]
 
 
 def mode_of(channels: int) -> Mode:
-    """The picture mode for a number of input channels.
+    """The image mode for a number of input channels.
 
     Raises:
         InputError: for anything but 1 (grey) and 3 (RGB).
     """
     if channels not in (1, 3):
-        raise InputError(f"{channels} input channels: pictures give 1 (grey) or 3 (RGB)")
+        raise InputError(f"{channels} input channels: images give 1 (grey) or 3 (RGB)")
     return "L" if channels == 1 else "RGB"
 
 
@@ -112,23 +112,23 @@ def _shifted(image: Image.Image, no_data: float | None) -> Image.Image:
     return Image.fromarray(scaled.astype(np.uint8))
 
 
-def to_input(picture: ImageLike, channels: int, reading: Reading = DEFAULT) -> ImageLike:
+def to_input(image: ImageLike, channels: int, reading: Reading = DEFAULT) -> ImageLike:
     """What a model with so many channels takes of an image that is open already.
 
     Args:
-        picture: any PIL image, or an array of shape (height, width, channels) of whole numbers or floats.
+        image: any PIL image, or an array of shape (height, width, channels) of whole numbers or floats.
         channels: of the model.
         reading: what becomes of more than 8 bits, for 1 and 3 channels.
 
     Raises:
         InputError: another number of channels (1 and 3 are made of each other), or an array that is no image.
     """
-    if isinstance(picture, np.ndarray):
-        if picture.ndim != 3 or picture.shape[2] != channels or not picture.size:
-            shape = "empty" if not picture.size else f"of shape {picture.shape}"
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != channels or not image.size:
+            shape = "empty" if not image.size else f"of shape {image.shape}"
             raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
-        return _from_array(picture, channels, reading)
-    return to_channels(picture, channels, reading) if channels in (1, 3) else from_image(picture, channels)
+        return _from_array(image, channels, reading)
+    return to_channels(image, channels, reading) if channels in (1, 3) else from_image(image, channels)
 
 
 def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: float | None = None) -> ImageLike:
@@ -151,14 +151,14 @@ def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: f
     return to_channels(Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)), channels)
 
 
-def as_view(picture: ImageLike) -> Image.Image:
-    """A picture for people to look at: RGB; of many channels the first three (of two, the first in grey).
+def as_view(image: ImageLike) -> Image.Image:
+    """An image for people to look at: RGB; of many channels the first three (of two, the first in grey).
 
     Arrays of floats are stretched from their smallest to their largest value.
     """
-    if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
-    shown = picture[..., :3] if picture.shape[2] >= 3 else picture[..., 0]
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., 0]
     if shown.dtype != np.uint8:
         low, high = float(shown.min()), float(shown.max())
         shown = ((shown - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)
@@ -175,20 +175,20 @@ def read_file(path: str | Path) -> bytes:
 
 
 @overload
-def read_picture(path: str | Path, channels: Literal[1, 3] = 3, reading: Reading = DEFAULT) -> Image.Image: ...
+def read_image(path: str | Path, channels: Literal[1, 3] = 3, reading: Reading = DEFAULT) -> Image.Image: ...
 
 
 @overload
-def read_picture(path: str | Path, channels: int, reading: Reading = DEFAULT) -> ImageLike: ...
+def read_image(path: str | Path, channels: int, reading: Reading = DEFAULT) -> ImageLike: ...
 
 
-def read_picture(path: str | Path, channels: int = 3, reading: Reading = DEFAULT) -> ImageLike:
+def read_image(path: str | Path, channels: int = 3, reading: Reading = DEFAULT) -> ImageLike:
     """An image file, fully decoded. Errors as in the functions it is made of."""
-    return decode_picture(read_file(path), channels, str(path), reading=reading)
+    return decode_image(read_file(path), channels, str(path), reading=reading)
 
 
 @overload
-def decode_picture(
+def decode_image(
     encoded: bytes,
     channels: Literal[1, 3] = 3,
     source: str = "image",
@@ -199,7 +199,7 @@ def decode_picture(
 
 
 @overload
-def decode_picture(
+def decode_image(
     encoded: bytes,
     channels: int,
     source: str = "image",
@@ -209,7 +209,7 @@ def decode_picture(
 ) -> ImageLike: ...
 
 
-def decode_picture(
+def decode_image(
     encoded: bytes,
     channels: int = 3,
     source: str = "image",
@@ -242,7 +242,7 @@ def decode_picture(
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
-        raise InputError(f"{source}: broken picture ({first_line(error)})") from None
+        raise InputError(f"{source}: broken image ({first_line(error)})") from None
 
 
 def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> ImageLike:

@@ -256,8 +256,8 @@ def _head(file: BinaryIO) -> bytes:
 def _what_else(head: bytes) -> str:
     """What a file is that is no image of the formats that are read."""
     if not head:
-        return "not a picture that can be read: the file is empty"
+        return "not an image that can be read: the file is empty"
     text: Any = next((name for at, begin, name in _OTHERS if head.startswith(begin, at)), None)
     if text is None:
-        return "not a picture that can be read"
-    return f"not a picture that can be read: it is {text}, which is not opened: save it as PNG, TIFF or JPEG"
+        return "not an image that can be read"
+    return f"not an image that can be read: it is {text}, which is not opened: save it as PNG, TIFF or JPEG"

@@ -1,4 +1,4 @@
-"""From a picture to the model's input. Torch-free: training's validation and every engine share it."""
+"""From an image to the model's input. Torch-free: training's validation and every engine share it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -21,25 +21,25 @@ _FILTERS = {
 }
 
 
-LONGEST = 5 / 3  # most of the longer side of a whole picture, of the shorter, by default: COCO's 1333 px to 800
-LARGEST = 4096 * 4096  # px of a picture in its own size that goes through a network in one piece
+LONGEST = 5 / 3  # most of the longer side of a whole image, of the shorter, by default: COCO's 1333 px to 800
+LARGEST = 4096 * 4096  # px of an image in its own size that goes through a network in one piece
 SIDE, AREA = 16384, 8192 * 8192  # px, the most of an input: what a recipe can ask for
 CHANNELS = 1024  # the most of an input
 LARGE = 1e12  # of means and deviations: float32 divides these by each other and stays finite
-DIVISOR = 32  # whole pictures are padded to a multiple of this: a trunk's coarsest stride
+DIVISOR = 32  # whole images are padded to a multiple of this: a trunk's coarsest stride
 
 
 def padded(side: int) -> int:
-    """A side of a whole picture, px, with what is added to it."""
+    """A side of a whole image, px, with what is added to it."""
     return max(2, -(-side // DIVISOR)) * DIVISOR
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a whole picture lies in the input: resized, its corner at the input's corner, padded right and below.
+    """How a whole image lies in the input: resized, its corner at the input's corner, padded right and below.
 
     Attributes:
-        size: height and width of the picture, px.
+        size: height and width of the image, px.
         inner: height and width of its part of the input, px.
         outer: height and width of the input, px.
     """
@@ -49,11 +49,11 @@ class Placement:
     outer: tuple[int, int]
 
     def to_input(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 in px of the picture -> in px of the input."""
+        """(n, 4) x1, y1, x2, y2 in px of the image -> in px of the input."""
         return (boxes * self._factors()).astype(np.float32)
 
-    def to_picture(self, boxes: NDArray[Any], cut: bool = True) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the picture, as a rule cut off at its edges."""
+    def to_image(self, boxes: NDArray[Any], cut: bool = True) -> NDArray[np.float32]:
+        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the image, as a rule cut off at its edges."""
         height, width = self.size
         edges = np.array([width, height, width, height], np.float32)
         whole = (boxes / self._factors()).astype(np.float32)
@@ -66,12 +66,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How pictures become input.
+    """How images become input.
 
     ``fit`` says which way: ``crop``, shorter side to ``size / crop_pct``, then the centre of ``size``; ``whole``, the
-    picture resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at most ``size[1]``,
-    and padded with the mean colour right and below to a multiple of 32; ``native``, the picture in its own size, padded
-    likewise. All then normalise.
+    image resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at most ``size[1]``,
+    and padded with the mean colour right and below to a multiple of 32; ``native``, the image in its own size, padded
+    likewise. All then normalize.
 
     Attributes:
         size: height and width of the input, px; for ``whole`` the shorter side, and the most of the longer; for
@@ -136,21 +136,21 @@ class Preprocess:
         return tuple(round(255 * value) for value in self.mean)
 
     def scale(self, height: int, width: int) -> float:
-        """The factor by which a whole picture of this size, px, is resized."""
+        """The factor by which a whole image of this size, px, is resized."""
         if self.fit == "native":
             return 1.0
         return min(self.size[0] / min(height, width), self.size[1] / max(height, width))
 
     def place(self, height: int, width: int) -> Placement:
-        """Where a whole picture of this size, px, comes to lie."""
+        """Where a whole image of this size, px, comes to lie."""
         scale = self.scale(height, width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         return Placement((height, width), inner, (padded(inner[0]), padded(inner[1])))
 
     def crop(self, image: ImageLike) -> ImageLike:
-        """The resized and cropped, or padded, picture that the network sees.
+        """The resized and cropped, or padded, image that the network sees.
 
-        Of a crop only the part that it keeps is ever computed, so that a picture of 1 x 30,000 costs no more than
+        Of a crop only the part that it keeps is ever computed, so that an image of 1 x 30,000 costs no more than
         another.
 
         Args:
@@ -190,7 +190,7 @@ class Preprocess:
         array = np.array(self.crop(image))
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
-    def normalise(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+    def normalize(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """(batch, channels, height, width) of 0..255, or of floats as they are, to float32 input of the same shape."""
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         std = np.asarray(self.std, np.float32)[:, None, None]

@@ -72,7 +72,7 @@ def scan(folder: Path, within: Path | None = None) -> Scan:
     return result
 
 
-def find_pictures(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
+def find_images(folder: Path, skipped: Counter[str] | None = None) -> list[Path]:
     """All image files below a folder, sorted; see :func:`scan`.
 
     Args:

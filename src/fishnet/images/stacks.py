@@ -1,4 +1,4 @@
-"""Pictures with any number of channels as NumPy arrays: stacks of TIFF pages, RGBA and the like, and ``.npy`` files."""
+"""Images with any number of channels as NumPy arrays: stacks of TIFF pages, RGBA and the like, and ``.npy`` files."""
 
 import io
 from typing import Any
@@ -89,7 +89,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
     """An array of (height, width), (height, width, channels) or (channels, height, width), channels last.
 
     The axis is found by its length: the last where it has as many as asked, else the first. For 1 and 3 channels, an
-    array with 3 and 1 is taken too, as a colour or grey picture would be.
+    array with 3 and 1 is taken too, as a colour or grey image would be.
 
     Raises:
         InputError: no such shape, or another number of channels.
@@ -108,7 +108,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
 
 
 def another(found: int, channels: int) -> InputError:
-    """The error for a picture with another number of channels than the model's."""
+    """The error for an image with another number of channels than the model's."""
     return InputError(
         f"holds {found} channel{'s' * (found != 1)}, the model takes {channels}: train with --channels {found}"
     )

@@ -58,7 +58,7 @@ def measure(images: Any, limit: int = IMAGES) -> ValueRange:
     """Measures a sample of a set, the same one each time.
 
     Args:
-        images: a :class:`~fishnet.data.base.PictureSet`; of one that does not consist of files nothing is known.
+        images: a :class:`~fishnet.data.base.ImageDataset`; of one that does not consist of files nothing is known.
         limit: images to look at. Those that cannot be read are passed over.
     """
     values: list[NDArray[Any]] = []

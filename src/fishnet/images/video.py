@@ -1,4 +1,4 @@
-"""Videos, by PyAV: their frames as pictures, and pictures as a video. Torch-free; PyAV is imported where it is used."""
+"""Videos, by PyAV: their frames as images, and images as a video. Torch-free; PyAV is imported where it is used."""
 
 import re
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def frame_of(name: str) -> tuple[str, int] | None:
 
 
 def frames(path: str | Path) -> Iterator[Image.Image]:
-    """The frames of a video's first picture track one by one, upright, in RGB.
+    """The frames of a video's first image track one by one, upright, in RGB.
 
     Raises:
         InputError: no such file, no video, or one that breaks off: after the frames that can be read.
@@ -48,7 +48,7 @@ def frames(path: str | Path) -> Iterator[Image.Image]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InputError(f"{path}: holds no pictures: not a video")
+                raise InputError(f"{path}: holds no images: not a video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -74,9 +74,9 @@ def rate_of(path: str | Path) -> Fraction:
 
 
 class VideoWriter:
-    """Pictures as an mp4 video, H.264 or else MPEG-4, at a constant rate. The file appears when it is closed.
+    """Images as an mp4 video, H.264 or else MPEG-4, at a constant rate. The file appears when it is closed.
 
-    The first picture decides the size, made even; others are cut off or filled up on the right and below.
+    The first image decides the size, made even; others are cut off or filled up on the right and below.
 
     Args:
         path: the file.
@@ -95,10 +95,10 @@ class VideoWriter:
         self.rate, self.size = float(rate), (0, 0)
 
     def add(self, image: Image.Image) -> None:
-        """The next picture.
+        """The next image.
 
         Raises:
-            WorkError: the encoder takes it not, as for a picture of 1 px or a huge one.
+            WorkError: the encoder takes it not, as for an image of 1 px or a huge one.
         """
         import av
 

@@ -1,7 +1,7 @@
-"""Label maps of large pictures, from overlapping tiles. Torch-free.
+"""Label maps of large images, from overlapping tiles. Torch-free.
 
 Where tiles overlap their probabilities are averaged, with weights that fall linearly across a tile towards those of its
-edges that lie within the picture: what a model says near an edge, it says without seeing what is beyond.
+edges that lie within the image: what a model says near an edge, it says without seeing what is beyond.
 """
 
 import numpy as np
@@ -12,12 +12,12 @@ from fishnet.prediction.tiling import Tile
 
 
 class Mosaic:
-    """The likeliest class of each pixel of a picture, whose tiles come row by row.
+    """The likeliest class of each pixel of an image, whose tiles come row by row.
 
     Probabilities are kept for as many rows of pixels as a tile is high, and only the labels of the rows above.
 
     Args:
-        size: height and width of the picture, px.
+        size: height and width of the image, px.
         classes: how many.
     """
 

@@ -1,4 +1,4 @@
-"""From pictures of any kind to a model's inputs. Torch-free."""
+"""From images of any kind to a model's inputs. Torch-free."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +10,8 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
-from fishnet.images import decoding as pictures
-from fishnet.images.decoding import ImageLike, decode_picture, read_file, size_of
+from fishnet.images import decoding as images
+from fishnet.images.decoding import ImageLike, decode_image, read_file, size_of
 from fishnet.images.depth import stretched
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
@@ -24,22 +24,22 @@ KINDS = "a path, an address, a file's bytes, an open file, a PIL image, a uint8 
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """A picture on its way into the network.
+    """An image on its way into the network.
 
     Attributes:
-        pixels: (channels, height, width), not yet normalised.
-        placement: how the picture lies in it; None where it was cropped.
+        pixels: (channels, height, width), not yet normalized.
+        placement: how the image lies in it; None where it was cropped.
     """
 
     pixels: NDArray[Any]
     placement: Placement | None
 
 
-def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
+def open_image(image: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
     """An upright image of the model's channels, in its own size.
 
     Args:
-        picture: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
+        image: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
         preprocess: of the model.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
@@ -47,20 +47,20 @@ def open_picture(picture: Source, preprocess: Preprocess, max_pixels: int | None
         InputError: one that cannot be read, or an array of another type or shape.
     """
     channels, reading = preprocess.channels, replace(preprocess.reading, max_pixels=max_pixels)
-    if isinstance(picture, str | Path):
-        return decode_picture(content_of(picture), channels, str(picture), reading=reading)
-    if is_content(picture):
-        return decode_picture(_bytes_of(picture), channels, "the image", reading=reading)
-    if is_tensor(picture):
-        picture = _from_tensor(picture)
-    if not isinstance(picture, Image.Image | np.ndarray):
-        raise InputError(f"{type(picture).__name__} is no picture: give {KINDS}")
-    if isinstance(picture, np.ndarray) and channels in (1, 3):
-        picture = _from_array(picture, reading)
+    if isinstance(image, str | Path):
+        return decode_image(content_of(image), channels, str(image), reading=reading)
+    if is_content(image):
+        return decode_image(_bytes_of(image), channels, "the image", reading=reading)
+    if is_tensor(image):
+        image = _from_tensor(image)
+    if not isinstance(image, Image.Image | np.ndarray):
+        raise InputError(f"{type(image).__name__} is no image: give {KINDS}")
+    if isinstance(image, np.ndarray) and channels in (1, 3):
+        image = _from_array(image, reading)
     try:
-        return pictures.to_input(picture, channels, reading)
+        return images.to_input(image, channels, reading)
     except OSError as error:  # an image that was opened but not yet decoded
-        raise InputError(f"broken picture ({error})") from error
+        raise InputError(f"broken image ({error})") from error
 
 
 def content_of(source: str | Path) -> bytes:
@@ -72,22 +72,22 @@ def content_of(source: str | Path) -> bytes:
     return download(source) if isinstance(source, str) and is_address(source) else read_file(source)
 
 
-def is_single(picture: Any) -> bool:
+def is_single(image: Any) -> bool:
     """Whether this is one image, rather than several."""
-    return isinstance(picture, str | Path | Image.Image | np.ndarray) or is_content(picture) or is_tensor(picture)
+    return isinstance(image, str | Path | Image.Image | np.ndarray) or is_content(image) or is_tensor(image)
 
 
-def is_content(picture: Any) -> bool:
+def is_content(image: Any) -> bool:
     """Whether this is an image file's content: bytes, or a file that is open for reading."""
-    return isinstance(picture, bytes | bytearray | memoryview) or callable(getattr(picture, "read", None))
+    return isinstance(image, bytes | bytearray | memoryview) or callable(getattr(image, "read", None))
 
 
-def is_tensor(picture: Any) -> bool:
+def is_tensor(image: Any) -> bool:
     """Whether this is one image as a tensor of torch, which need not be imported here."""
     return (
-        type(picture).__module__.partition(".")[0] in ("torch", "torchvision")
-        and hasattr(picture, "detach")
-        and getattr(picture, "ndim", 0) != 4  # a batch is several images
+        type(image).__module__.partition(".")[0] in ("torch", "torchvision")
+        and hasattr(image, "detach")
+        and getattr(image, "ndim", 0) != 4  # a batch is several images
     )
 
 
@@ -113,11 +113,11 @@ def _bytes_of(content: Any) -> bytes:
 def _from_tensor(tensor: Any) -> NDArray[Any]:
     """(channels, height, width) as an array of (height, width, channels); of two axes as it is."""
     if tensor.ndim not in (2, 3):
-        raise InputError(f"a tensor of shape {tuple(tensor.shape)} is no picture: give (channels, height, width)")
+        raise InputError(f"a tensor of shape {tuple(tensor.shape)} is no image: give (channels, height, width)")
     try:
         array: NDArray[Any] = tensor.detach().cpu().numpy()
     except (TypeError, RuntimeError) as error:  # types without a counterpart in NumPy, sparse tensors
-        raise InputError(f"a tensor of {tensor.dtype} is no picture: give uint8, 0..255") from error
+        raise InputError(f"a tensor of {tensor.dtype} is no image: give uint8, 0..255") from error
     if array.ndim == 2:
         return array
     array = np.moveaxis(array, 0, -1)
@@ -130,39 +130,39 @@ def _from_array(array: NDArray[Any], reading: Reading) -> Image.Image:
     grey_or_rgb = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not grey_or_rgb or not array.size:
         raise InputError(
-            f"an array of {array.dtype} and shape {array.shape} is no picture: give uint8 (0..255) of shape "
+            f"an array of {array.dtype} and shape {array.shape} is no image: give uint8 (0..255) of shape "
             "(height, width) or (height, width, 3), or a list of these"
         )
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def to_input(preprocess: Preprocess, picture: ImageLike, scale: float = 1.0, mirrored: bool = False) -> Input:
-    """The model's input; the picture is let go, so that many fit in memory.
+def to_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, mirrored: bool = False) -> Input:
+    """The model's input; the image is let go, so that many fit in memory.
 
     Args:
         preprocess: of the model.
-        picture: upright, of the model's channels.
-        scale: by which the input is to be larger than by itself; for whole pictures.
-        mirrored: left to right; for whole pictures.
+        image: upright, of the model's channels.
+        scale: by which the input is to be larger than by itself; for whole images.
+        mirrored: left to right; for whole images.
     """
     if preprocess.fit == "crop":
-        return Input(preprocess.pixels(picture), None)
-    size = size_of(picture)
+        return Input(preprocess.pixels(image), None)
+    size = size_of(image)
     if scale != 1:
         shorter, longer = sorted(max(1, round(scale * side)) for side in preprocess.place(*size).inner)
         preprocess = replace(preprocess, fit="whole", size=(shorter, longer))
-    placement, pixels = preprocess.place(*size), preprocess.pixels(picture)
+    placement, pixels = preprocess.place(*size), preprocess.pixels(image)
     if mirrored:
         part = pixels[:, : placement.inner[0], : placement.inner[1]]
         part[:] = part[..., ::-1].copy()
     return Input(pixels, placement)
 
 
-def cut(picture: ImageLike, place: Tile) -> ImageLike:
-    """A tile of a picture."""
+def cut(image: ImageLike, place: Tile) -> ImageLike:
+    """A tile of an image."""
     top, left, bottom, right = place
-    if (top, left, bottom, right) == (0, 0, *size_of(picture)):
-        return picture
-    if isinstance(picture, Image.Image):
-        return picture.crop((left, top, right, bottom))
-    return picture[top:bottom, left:right]
+    if (top, left, bottom, right) == (0, 0, *size_of(image)):
+        return image
+    if isinstance(image, Image.Image):
+        return image.crop((left, top, right, bottom))
+    return image[top:bottom, left:right]

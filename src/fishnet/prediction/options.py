@@ -13,20 +13,20 @@ OVERLAP = 0.2
 _NUMBERS: dict[str, tuple[Any, float, float]] = {
     "k": (Integral, 1, inf),
     "threshold": (Real, 0, 1),
-    "most": (Integral, 1, inf),
+    "max_detections": (Integral, 1, inf),
     "tile": (Integral, 32, inf),
     "overlap": (Real, 0, 0.9),
 }
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was asked for beside the pictures.
+class PredictOptions:
+    """What was asked for beside the images.
 
     Attributes:
         result: the options of the task's result.
         tiling: the tiles' size, px, and overlap, where there are to be any.
-        tta: whether to average over scales and mirrored pictures.
+        tta: whether to average over scales and mirrored images.
         whole: never to tile where no tiling was asked for.
     """
 
@@ -36,7 +36,7 @@ class Asked:
     whole: bool = False
 
     @classmethod
-    def of(cls, bundle: Bundle, options: dict[str, Any]) -> "Asked":
+    def of(cls, bundle: Bundle, options: dict[str, Any]) -> "PredictOptions":
         """Options by name; None for the task's own value.
 
         Raises:
@@ -49,7 +49,7 @@ class Asked:
                 raise InputError(f"{name}: no option of {bundle.task}, which has {', '.join(known)}")
             _check(name, value)
         if "overlap" in given and "tile" not in given:
-            raise InputError("overlap is of tiles: give tile too, their side in px of the picture")
+            raise InputError("overlap is of tiles: give tile too, their side in px of the image")
         tile, overlap, tta = given.pop("tile", None), given.pop("overlap", OVERLAP), given.pop("tta", False)
         if "threshold" in known and "score" in bundle.thresholds:
             given.setdefault("threshold", bundle.thresholds["score"])

@@ -14,21 +14,21 @@ from fishnet.files.numbers import is_finite
 from fishnet.images.decoding import ImageLike, size_of
 from fishnet.images.preprocess import LARGEST
 from fishnet.prediction.blending import Mosaic
-from fishnet.prediction.inputs import KINDS, Input, cut, is_single, open_picture, to_input
-from fishnet.prediction.options import OVERLAP, Asked
+from fishnet.prediction.inputs import KINDS, Input, cut, is_single, open_image, to_input
+from fishnet.prediction.options import OVERLAP, PredictOptions
 from fishnet.prediction.results import Detections, Result, Segmentation
 from fishnet.prediction.results.segmentation import probabilities, resized
-from fishnet.prediction.sources import Failure, Source, each_picture
+from fishnet.prediction.sources import Failure, Source, each_image
 from fishnet.prediction.tiling import Tile, merge, tiles
 from fishnet.tasks.info import task_info
 
 Engine = Callable[[NDArray[np.float32]], Any]
 Embedding = Callable[[str, NDArray[np.float32]], None]
 
-_STEP = 32  # pictures at once, if they are of _USUAL px
+_STEP = 32  # images at once, if they are of _USUAL px
 _USUAL = 224 * 224
 _USUAL_CLASSES = 32  # with more, less than LARGEST goes through in one piece
-_TILE = 1024  # px, of tiles of larger pictures, where the training's size is not larger still, as far as a row of
+_TILE = 1024  # px, of tiles of larger images, where the training's size is not larger still, as far as a row of
 _HELD = 1 << 30  # such tiles has so many bytes of probabilities,
 _LEAST = 256  # px, and the least in any case
 _SCALES = (1.0, 0.75, 1.25)  # of the input, the own size first
@@ -42,7 +42,7 @@ class Predictor:
 
     Args:
         bundle: what the model is.
-        engine: computes the task's raw outputs from (batch, channels, height, width) normalised float32: a sequence
+        engine: computes the task's raw outputs from (batch, channels, height, width) normalized float32: a sequence
             with one item an image. One thread at a time calls it, unless its attribute ``thread_safe`` is true.
 
     Attributes:
@@ -64,8 +64,8 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Pictures computed at once where nothing else is said: 32, or as many whole ones as have as many pixels; of
-        pictures in their own size, which may be any, one.
+        """Images computed at once where nothing else is said: 32, or as many whole ones as have as many pixels; of
+        images in their own size, which may be any, one.
         """
         preprocess = self.bundle.preprocess
         if preprocess.fit != "whole":
@@ -78,40 +78,40 @@ class Predictor:
         return task_info(self.bundle.task).options
 
     @overload
-    def predict(self, pictures: Source, **options: Any) -> Result: ...
+    def predict(self, images: Source, **options: Any) -> Result: ...
 
     @overload
-    def predict(self, pictures: Sequence[Source], **options: Any) -> list[Result]: ...
+    def predict(self, images: Sequence[Source], **options: Any) -> list[Result]: ...
 
-    def predict(self, pictures: Source | Sequence[Source], **options: Any) -> Result | list[Result]:
-        """Predicts one picture, or several: :attr:`batch_size` at once, those of one size of input together.
+    def predict(self, images: Source | Sequence[Source], **options: Any) -> Result | list[Result]:
+        """Predicts one image, or several: :attr:`batch_size` at once, those of one size of input together.
 
         Args:
-            pictures: a path; an http or https address of an image; an image file's bytes, or such a file open for
+            images: a path; an http or https address of an image; an image file's bytes, or such a file open for
                 reading; a PIL image; a uint8 array of shape (height, width) or (height, width, 3); a uint8 tensor of
                 torch of shape (channels, height, width); for a model with another number of channels than 1 and 3, an
                 array of shape (height, width, channels), or a tensor with its channels first, of uint8, uint16 or
                 floats; or a sequence of these, such as a batch of tensors.
             **options: of the task; None for its own value. classify: ``k``, how many classes to give (5). detect and
-                instances: ``threshold``, the least score, 0 to 1 (the bundle's), ``most``, the most objects (all).
-                These and segment: ``tile``, px of the picture: predict in squares of this side and merge or blend
+                instances: ``threshold``, the least score, 0 to 1 (the bundle's), ``max_detections`` (all).
+                These and segment: ``tile``, px of the image: predict in squares of this side and merge or blend
                 (whole), ``overlap`` of these, 0 to 0.9 (0.2). segment: ``tta``, average over three scales and mirrored
-                pictures (False).
+                images (False).
 
         Returns:
             A result, or for a sequence a list of results in the same order.
 
         Raises:
-            InputError: a picture that cannot be read, an array of another type or shape, or an option that the task
+            InputError: an image that cannot be read, an array of another type or shape, or an option that the task
                 does not have or of another range.
             WorkError: outputs that are not finite numbers.
         """
-        asked = Asked.of(self.bundle, options)
-        if is_single(pictures):
-            return self._predict([cast("Source", pictures)], asked)[0]
-        if not isinstance(pictures, Iterable):
-            raise InputError(f"{type(pictures).__name__} is no picture: give {KINDS}")
-        return self._predict(cast("Iterable[Source]", pictures), asked)
+        asked = PredictOptions.of(self.bundle, options)
+        if is_single(images):
+            return self._predict([cast("Source", images)], asked)[0]
+        if not isinstance(images, Iterable):
+            raise InputError(f"{type(images).__name__} is no image: give {KINDS}")
+        return self._predict(cast("Iterable[Source]", images), asked)
 
     def preprocess(self, image: Source) -> Input:
         """The first step of a prediction: an image, of any kind that :meth:`predict` takes -> the model's input.
@@ -120,7 +120,7 @@ class Predictor:
             InputError: an image that cannot be read, an array of another type or shape, or an image so large that
                 :meth:`predict` takes it in tiles.
         """
-        opened = open_picture(image, self.bundle.preprocess, self.max_pixels)
+        opened = open_image(image, self.bundle.preprocess, self.max_pixels)
         if self.own_tiling(size_of(opened)):
             raise InputError("this image takes several passes through the network: use predict")
         return to_input(self.bundle.preprocess, opened)
@@ -147,13 +147,13 @@ class Predictor:
         Raises:
             InputError: an option that the task does not have or of another range.
         """
-        asked = Asked.of(self.bundle, options)
+        asked = PredictOptions.of(self.bundle, options)
         if asked.tiling or asked.tta:
             raise InputError("tile and tta take several passes through the network: use predict")
         return self._result(given, output, asked.result)
 
     def run_engine(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs, as the engine gives them.
+        """(batch, channels, height, width), normalized -> the task's raw outputs, as the engine gives them.
 
         One thread at a time, where the engine needs it.
         """
@@ -164,31 +164,30 @@ class Predictor:
         result: Result = info.make_result(output, self.bundle.classes, placement=given.placement, **options)
         return result
 
-    def _predict(self, pictures: Iterable[Source], asked: Asked) -> list[Result]:
+    def _predict(self, images: Iterable[Source], asked: PredictOptions) -> list[Result]:
         ready = [
-            self._ready(open_picture(picture, self.bundle.preprocess, self.max_pixels), asked, None)
-            for picture in pictures
+            self._ready(open_image(image, self.bundle.preprocess, self.max_pixels), asked, None) for image in images
         ]
         results = iter(self._run([item for item in ready if isinstance(item, Input)], asked.result, None))
         return [_sure(next(results)) if isinstance(item, Input) else item for item in ready]
 
-    def embed(self, pictures: Sequence[Source]) -> NDArray[np.float32]:
-        """The pictures' embeddings: what the model knows of each before its last layer, for search and clustering.
+    def embed(self, images: Sequence[Source]) -> NDArray[np.float32]:
+        """The images' embeddings: what the model knows of each before its last layer, for search and clustering.
 
         Args:
-            pictures: one or more, as :meth:`predict` takes them.
+            images: one or more, as :meth:`predict` takes them.
 
         Returns:
-            (pictures, dims).
+            (images, dims).
 
         Raises:
-            InputError: as for :meth:`predict`; no picture, or a model or an engine that has no embeddings.
+            InputError: as for :meth:`predict`; no image, or a model or an engine that has no embeddings.
         """
-        if is_single(pictures) or not len(pictures):
-            raise InputError("embed takes a list of one picture or more")
+        if is_single(images) or not len(images):
+            raise InputError("embed takes a list of one image or more")
         inputs = [
-            to_input(self.bundle.preprocess, open_picture(picture, self.bundle.preprocess, self.max_pixels))
-            for picture in pictures
+            to_input(self.bundle.preprocess, open_image(image, self.bundle.preprocess, self.max_pixels))
+            for image in images
         ]
         vectors = {i: _sure(pair)[1] for i, pair in self._outputs(inputs, None, self._embedding_engine())}
         return np.stack([vectors[i] for i in range(len(inputs))])
@@ -205,8 +204,8 @@ class Predictor:
 
         Args:
             sources: the files; a video gives its frames, each as a source ``clip.mp4#12``.
-            batch_size: pictures a step, or tiles; by default :attr:`batch_size`.
-            embedding: is given each readable picture's source and (dims,) embedding, from the same pass, before its
+            batch_size: images a step, or tiles; by default :attr:`batch_size`.
+            embedding: is given each readable image's source and (dims,) embedding, from the same pass, before its
                 result comes.
             **options: as for :meth:`predict`.
 
@@ -215,19 +214,19 @@ class Predictor:
                 :meth:`predict`.
             ModuleNotFoundError: a video without PyAV.
         """
-        asked = Asked.of(self.bundle, options)
+        asked = PredictOptions.of(self.bundle, options)
         if embedding:
             if asked.tiling or asked.tta:
-                raise InputError("embeddings are of whole pictures, in one pass: leave out tile and tta")
+                raise InputError("embeddings are of whole images, in one pass: leave out tile and tta")
             asked = replace(asked, whole=True)
         return self._stream(sources, batch_size, embedding, asked)
 
     def _stream(
-        self, sources: Iterable[str], step: int | None, embedding: Embedding | None, asked: Asked
+        self, sources: Iterable[str], step: int | None, embedding: Embedding | None, asked: PredictOptions
     ) -> Iterator[tuple[str, Result | Failure]]:
         waiting: list[tuple[str, Input | Result | Failure]] = []
-        for name, picture in each_picture(sources):
-            waiting.append((name, self._try(name, picture, asked, step)))
+        for name, image in each_image(sources):
+            waiting.append((name, self._try(name, image, asked, step)))
             if not isinstance(waiting[-1][1], Input | Failure) or len(waiting) == (step or self.batch_size):
                 yield from self._finish(waiting, step, embedding, asked)
                 waiting = []
@@ -238,7 +237,7 @@ class Predictor:
         waiting: Sequence[tuple[str, Input | Result | Failure]],
         step: int | None,
         embedding: Embedding | None,
-        asked: Asked,
+        asked: PredictOptions,
     ) -> Iterator[tuple[str, Result | Failure]]:
         inputs = [item for _, item in waiting if isinstance(item, Input)]
         if embedding is not None and inputs:
@@ -255,31 +254,33 @@ class Predictor:
 
     def check(self, **options: Any) -> None:
         """Raises InputError where :meth:`predict` would for these options."""
-        Asked.of(self.bundle, options)
+        PredictOptions.of(self.bundle, options)
 
-    def _try(self, name: str, picture: Source | Failure, asked: Asked, step: int | None) -> Input | Result | Failure:
-        if isinstance(picture, Failure):
-            return picture
+    def _try(
+        self, name: str, image: Source | Failure, asked: PredictOptions, step: int | None
+    ) -> Input | Result | Failure:
+        if isinstance(image, Failure):
+            return image
         try:
-            return self._ready(open_picture(picture, self.bundle.preprocess, self.max_pixels), asked, step)
+            return self._ready(open_image(image, self.bundle.preprocess, self.max_pixels), asked, step)
         except InputError as error:
-            return Failure(name, str(error) if isinstance(picture, str) else f"{name}: {error}")
+            return Failure(name, str(error) if isinstance(image, str) else f"{name}: {error}")
         except NotFiniteError as error:
             return Failure(name, f"{name}: {error}")
 
-    def _ready(self, picture: ImageLike, asked: Asked, step: int | None) -> Input | Result:
-        """What goes through the network together with other pictures; of one that needs several passes, the result."""
-        tiling = asked.tiling or (None if asked.whole else self.own_tiling(size_of(picture)))
+    def _ready(self, image: ImageLike, asked: PredictOptions, step: int | None) -> Input | Result:
+        """What goes through the network together with other images; of one that needs several passes, the result."""
+        tiling = asked.tiling or (None if asked.whole else self.own_tiling(size_of(image)))
         if (tiling or asked.tta) and task_info(self.bundle.task).output == "label map":
-            return self._blended(picture, tiling, asked.tta, step)
+            return self._blended(image, tiling, asked.tta, step)
         if tiling:
-            return self._merged(picture, tiling, asked.result, step)
-        return to_input(self.bundle.preprocess, picture)
+            return self._merged(image, tiling, asked.result, step)
+        return to_input(self.bundle.preprocess, image)
 
     def own_tiling(self, size: tuple[int, int]) -> tuple[int, float] | None:
-        """Side and overlap of the tiles that a picture of this height and width is predicted in without being asked.
+        """Side and overlap of the tiles that an image of this height and width is predicted in without being asked.
 
-        None but for native pictures whose label map is too much for one pass.
+        None but for native images whose label map is too much for one pass.
         """
         preprocess, classes = self.bundle.preprocess, len(self.bundle.classes)
         if preprocess.fit != "native" or task_info(self.bundle.task).output != "label map":
@@ -289,25 +290,25 @@ class Predictor:
         held = _HELD // (4 * classes * size[1])  # rows of px whose probabilities take so much
         return min(max(_TILE, *preprocess.size), max(_LEAST, held)), OVERLAP
 
-    def _merged(self, picture: ImageLike, tiling: tuple[int, float], options: dict[str, Any], step: int | None) -> Result:
-        """The objects of a picture's tiles."""
-        size = size_of(picture)
-        every = {name: value for name, value in options.items() if name != "most"}
+    def _merged(self, image: ImageLike, tiling: tuple[int, float], options: dict[str, Any], step: int | None) -> Result:
+        """The objects of an image's tiles."""
+        size = size_of(image)
+        every = {name: value for name, value in options.items() if name != "max_detections"}
         parts: list[tuple[Tile, Detections]] = []
         for some in self._steps(tiles(*size, *tiling), step):
-            found = self._run([to_input(self.bundle.preprocess, cut(picture, place)) for place in some], every, step)
+            found = self._run([to_input(self.bundle.preprocess, cut(image, place)) for place in some], every, step)
             parts += [(place, part) for place, part in zip(some, found, strict=True) if isinstance(part, Detections)]
         whole = merge(parts, size)
-        return whole.take(np.arange(len(whole))[: options.get("most")])
+        return whole.take(np.arange(len(whole))[: options.get("max_detections")])
 
-    def _blended(self, picture: ImageLike, tiling: tuple[int, float] | None, tta: bool, step: int | None) -> Segmentation:
-        """The label map of a picture's tiles, or of the averages of a whole picture."""
-        size, classes = size_of(picture), self.bundle.classes
+    def _blended(self, image: ImageLike, tiling: tuple[int, float] | None, tta: bool, step: int | None) -> Segmentation:
+        """The label map of an image's tiles, or of the averages of a whole image."""
+        size, classes = size_of(image), self.bundle.classes
         if tiling is None:
-            return Segmentation.from_probabilities(self._likely([picture], tta, step)[0], classes, size)
+            return Segmentation.from_probabilities(self._likely([image], tta, step)[0], classes, size)
         mosaic = Mosaic(size, len(classes))
         for some in self._steps(tiles(*size, *tiling), step):
-            parts = self._likely([cut(picture, place) for place in some], tta, step)
+            parts = self._likely([cut(image, place) for place in some], tta, step)
             for place, part in zip(some, parts, strict=True):
                 mosaic.add(place, part)
         return Segmentation(mosaic.labels(), classes)
@@ -321,13 +322,13 @@ class Predictor:
         """How many inputs of this size, px, are computed at once."""
         return _as_many(height * width) if self.bundle.preprocess.fit == "native" else self.batch_size
 
-    def _likely(self, pictures: Sequence[ImageLike], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
-        """(classes, height, width) probabilities of each picture, of its part of the input; with ``tta`` the mean over
-        scales of the input and mirrored pictures, each brought to the size that the input has by itself."""
+    def _likely(self, images: Sequence[ImageLike], tta: bool, step: int | None) -> list[NDArray[np.float32]]:
+        """(classes, height, width) probabilities of each image, of its part of the input; with ``tta`` the mean over
+        scales of the input and mirrored images, each brought to the size that the input has by itself."""
         ways = [(scale, mirrored) for scale in _SCALES for mirrored in (False, True)] if tta else [(1.0, False)]
         sums: dict[int, NDArray[np.float32]] = {}
         for scale, mirrored in ways:
-            inputs = [to_input(self.bundle.preprocess, picture, scale, mirrored) for picture in pictures]
+            inputs = [to_input(self.bundle.preprocess, image, scale, mirrored) for image in images]
             for i, output in self._outputs(inputs, step, self.engine):
                 place, logits = inputs[i].placement, _sure(output)
                 assert place is not None
@@ -340,7 +341,7 @@ class Predictor:
                 height, width = sums[i].shape[1:]
                 for plane, more in zip(sums[i], likely, strict=True):
                     np.add(plane, resized(more, (height, width), slice(0, height)), out=plane)
-        return [np.divide(sums[i], len(ways), out=sums[i]) for i in range(len(pictures))]
+        return [np.divide(sums[i], len(ways), out=sums[i]) for i in range(len(images))]
 
     def _run(
         self,
@@ -375,7 +376,7 @@ class Predictor:
             count = step or self.count(shape[1], shape[2])
             for start in range(0, len(indices), count):
                 some = indices[start : start + count]
-                batch = self.bundle.preprocess.normalise(np.stack([inputs[i].pixels for i in some]))
+                batch = self.bundle.preprocess.normalize(np.stack([inputs[i].pixels for i in some]))
                 yield from zip(some, _finite(self._one_at_a_time(engine), batch), strict=True)
 
     def _one_at_a_time(self, engine: Engine) -> Engine:

@@ -1,4 +1,4 @@
-"""What is named on a command line, as files and pictures. Torch-free."""
+"""What is named on a command line, as files and images. Torch-free."""
 
 import glob
 import sys
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 from fishnet.errors import InputError
 from fishnet.images.decoding import EXTENSIONS, ImageLike
 from fishnet.images.remote import is_address
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 from fishnet.images.video import VIDEOS, frame_name, frames, is_video
 
 
@@ -27,7 +27,7 @@ Source = str | Path | ImageLike | bytes | BinaryIO | Tensor
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be read.
+    """An image that could not be read.
 
     Attributes:
         source: where it was.
@@ -39,13 +39,13 @@ class Failure:
 
 
 def find_sources(sources: Sequence[str]) -> list[str]:
-    """Files named by the user, pictures and videos: files, folders (searched below), glob patterns,
+    """Files named by the user, images and videos: files, folders (searched below), glob patterns,
     ``-`` for a list on standard input; or addresses of images on the web.
 
     Files that are named themselves are taken whatever their ending, so that a bad one is reported and not dropped.
 
     Raises:
-        InputError: a folder or pattern without a picture.
+        InputError: a folder or pattern without an image.
     """
     found: list[str] = []
     for source in sources:
@@ -59,9 +59,9 @@ def find_sources(sources: Sequence[str]) -> list[str]:
         elif source == "-":
             found += [line.strip() for line in sys.stdin if line.strip()]
         elif path.is_dir():
-            inside = sorted([*find_pictures(path), *_find_videos(path)])
+            inside = sorted([*find_images(path), *_find_videos(path)])
             if not inside:
-                raise InputError(f"{source}: no pictures in this folder ({' '.join((*EXTENSIONS, *VIDEOS))})")
+                raise InputError(f"{source}: no images in this folder ({' '.join((*EXTENSIONS, *VIDEOS))})")
             found += map(str, inside)
         elif not path.exists() and glob.has_magic(source):
             matches = sorted(m for m in glob.glob(source, recursive=True) if Path(m).is_file())  # noqa: PTH207 (absolute patterns)
@@ -79,7 +79,7 @@ def _find_videos(folder: Path) -> list[Path]:
     return [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
-def each_picture(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
+def each_image(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
     """Each source, of videos each frame, with its name; a video that cannot be read gives a :class:`Failure`."""
     for source in sources:
         if is_address(source) or not is_video(source):

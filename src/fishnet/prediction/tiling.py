@@ -1,4 +1,4 @@
-"""Large pictures in overlapping tiles: where these lie, and how their objects become the picture's. Torch-free.
+"""Large images in overlapping tiles: where these lie, and how their objects become the image's. Torch-free.
 
 An object on a seam is seen by several tiles, by some of them only in part. Which boxes are one object is decided
 between boxes of one class from different tiles (within one tile the model's own suppression has decided), in three
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.results import CroppedMask, Detections
 
 Tile = tuple[int, int, int, int]
-"""Top, left, bottom and right, px of the picture."""
+"""Top, left, bottom and right, px of the image."""
 
 _SAME = 0.5  # IoU of two boxes that are one object, and of two pieces where both tiles see
 _PART = 0.5  # share of a cut box within another, of which it is then a part
@@ -31,10 +31,10 @@ _NEAR_SHARE = 0.05  # of its side: boxes of parts of objects are not exact
 
 
 def tiles(height: int, width: int, size: int, overlap: float = 0.2) -> list[Tile]:
-    """Squares that cover a picture, evenly spaced, the last ones flush with its edges; row by row.
+    """Squares that cover an image, evenly spaced, the last ones flush with its edges; row by row.
 
     Args:
-        height, width: of the picture, px; a side that is shorter than a tile makes tiles as short.
+        height, width: of the image, px; a side that is shorter than a tile makes tiles as short.
         size: a tile's side, px.
         overlap: the least share of a tile that the next one sees too, 0 to 0.9.
 
@@ -54,11 +54,11 @@ def _starts(side: int, size: int, step: int) -> list[int]:
 
 
 def merge(parts: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> Detections:
-    """The objects of a picture's tiles as the picture's, each once, best first.
+    """The objects of an image's tiles as the image's, each once, best first.
 
     Args:
         parts: each tile and what was found in it, in px of the tile; one at least.
-        size: height and width of the picture.
+        size: height and width of the image.
     """
     found = _Found.of(parts, size)
     found = found.take(np.flatnonzero(~_parts_of_whole_ones(found)))
@@ -66,17 +66,19 @@ def merge(parts: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> De
     found = found.take(_without_doubles(found))
     best = np.argsort(-found.scores, kind="stable")
     kept = found.take(best)
-    return Detections(kept.boxes.astype(np.float32), kept.labels, kept.scores, parts[0][1].classes, size, kept.cutouts)
+    return Detections(
+        kept.boxes.astype(np.float32), kept.labels, kept.scores, parts[0][1].classes, size, kept.cropped_masks
+    )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Boxes in px of the picture.
+    """Boxes in px of the image.
 
     Attributes:
         boxes: (n, 4).
-        labels, scores, cutouts: as in Detections.
-        cut: (n, 4) bool: left, top, right, bottom lie at an edge of the box's tile within the picture.
+        labels, scores, cropped_masks: as in Detections.
+        cut: (n, 4) bool: left, top, right, bottom lie at an edge of the box's tile within the image.
         views: (n, 4) left, top, right, bottom of the tile; of united ones the smallest box around theirs.
         tiles: (n) which tiles found it.
     """
@@ -84,7 +86,7 @@ class _Found:
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     scores: NDArray[np.float32]
-    cutouts: tuple[Cutout, ...] | None
+    cropped_masks: tuple[CroppedMask, ...] | None
     cut: NDArray[np.bool_]
     views: NDArray[np.float64]
     tiles: tuple[frozenset[int], ...]
@@ -98,18 +100,18 @@ class _Found:
         boxes = np.concatenate([found.boxes for _, found in parts]).astype(np.float64) + views[:, [0, 1, 0, 1]]
         near = _NEAR + _NEAR_SHARE * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         inner = views != np.array([0, 0, size[1], size[0]])
-        cutouts = None
-        if all(found.cutouts is not None for _, found in parts):
-            cutouts = tuple(
-                Cutout(cutout.left + left, cutout.top + top, cutout.bits)
+        cropped_masks = None
+        if all(found.cropped_masks is not None for _, found in parts):
+            cropped_masks = tuple(
+                CroppedMask(cropped_mask.left + left, cropped_mask.top + top, cropped_mask.bits)
                 for (top, left, _, _), found in parts
-                for cutout in found.cutouts or ()
+                for cropped_mask in found.cropped_masks or ()
             )
         return cls(
             boxes,
             np.concatenate([found.labels for _, found in parts]),
             np.concatenate([found.scores for _, found in parts]),
-            cutouts,
+            cropped_masks,
             inner & (np.abs(boxes - views) <= near),
             views,
             tuple(frozenset([i]) for i in number.tolist()),
@@ -121,7 +123,7 @@ class _Found:
             self.boxes[which],
             self.labels[which],
             self.scores[which],
-            None if self.cutouts is None else tuple(self.cutouts[i] for i in which.tolist()),
+            None if self.cropped_masks is None else tuple(self.cropped_masks[i] for i in which.tolist()),
             self.cut[which],
             self.views[which],
             tuple(self.tiles[i] for i in which.tolist()),
@@ -207,7 +209,7 @@ def _goes_on(found: _Found, one: NDArray[np.int64], two: NDArray[np.int64]) -> N
 
 
 def _agreement(found: _Found, one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(pairs,) 0..1: how alike the pair's boxes are in the part of the picture that both tiles see.
+    """(pairs,) 0..1: how alike the pair's boxes are in the part of the image that both tiles see.
 
     The smaller of the IoUs of their widths and of their heights there; tiles that only touch see the boxes end in one
     line, of which the other direction says nothing.
@@ -229,7 +231,7 @@ def _joined(found: _Found, groups: Sequence[list[int]]) -> _Found:
     """One box for each group: around its pieces, cut off where its outermost piece is."""
     single = found.take(np.array([group[0] for group in groups], np.int64))
     boxes, scores, cut, views = single.boxes.copy(), single.scores.copy(), single.cut.copy(), single.views.copy()
-    seen, cutouts = list(single.tiles), list(single.cutouts or ())
+    seen, cropped_masks = list(single.tiles), list(single.cropped_masks or ())
     for k, group in enumerate(groups):
         if len(group) == 1:
             continue
@@ -240,14 +242,20 @@ def _joined(found: _Found, groups: Sequence[list[int]]) -> _Found:
         views[k] = np.concatenate([around[:, :2].min(0), around[:, 2:].max(0)])
         scores[k] = found.scores[group].max()
         seen[k] = frozenset().union(*(found.tiles[i] for i in group))
-        if found.cutouts is not None:
-            cutouts[k] = _all_of(found.cutouts[i] for i in group)
+        if found.cropped_masks is not None:
+            cropped_masks[k] = _all_of(found.cropped_masks[i] for i in group)
     return _Found(
-        boxes, single.labels, scores, None if found.cutouts is None else tuple(cutouts), cut, views, tuple(seen)
+        boxes,
+        single.labels,
+        scores,
+        None if found.cropped_masks is None else tuple(cropped_masks),
+        cut,
+        views,
+        tuple(seen),
     )
 
 
-def _all_of(pieces: Iterable[Cutout]) -> Cutout:
+def _all_of(pieces: Iterable[CroppedMask]) -> CroppedMask:
     """One mask of several."""
     pieces = list(pieces)
     left, top = min(piece.left for piece in pieces), min(piece.top for piece in pieces)
@@ -258,7 +266,7 @@ def _all_of(pieces: Iterable[Cutout]) -> Cutout:
         height, width = piece.bits.shape
         y, x = piece.top - top, piece.left - left
         bits[y : y + height, x : x + width] |= piece.bits
-    return Cutout(left, top, bits)
+    return CroppedMask(left, top, bits)
 
 
 def _without_doubles(found: _Found) -> NDArray[np.int64]:

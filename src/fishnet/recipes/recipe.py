@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from fishnet.bundle.renamed import with_current_keys
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
@@ -62,16 +63,18 @@ class Recipe:
     anchors: Literal["default", "auto"] = _model(
         "default", "Anchor sizes: published (32 to 512 px), or auto: fitted to the training part's boxes.", REGION
     )
-    proposals: int = _model(1000, "Two-stage heads: proposals a picture.", REGION)
-    samples: int = _model(512, "Two-stage heads: proposals a picture that the second stage learns from.", REGION)
-    detections: int = _model(100, "Objects found in a picture, at most.", REGION)
-    nms: float = _model(0.5, "Overlap (IoU) from which the lower-scored of two boxes of a class goes, 0 to 1.", REGION)
-    floor: float = _model(0.05, "Scores below it are never given, 0 to 1.", REGION)
+    proposals: int = _model(1000, "Two-stage heads: proposals an image.", REGION)
+    roi_samples: int = _model(512, "Two-stage heads: proposals an image that the second stage learns from.", REGION)
+    max_detections: int = _model(100, "Objects found in an image, at most.", REGION)
+    nms_iou: float = _model(
+        0.5, "Overlap (IoU) from which the lower-scored of two boxes of a class goes, 0 to 1.", REGION
+    )
+    score_threshold: float = _model(0.05, "Scores below it are never given, 0 to 1.", REGION)
     threshold: float = _model(0.5, "Score from which fishnet predict shows an object, 0 to 1.", REGION)
-    size: int = _input(224, "Side of the square input, px; of detectors and segmenters the picture's shorter side.")
+    size: int = _input(224, "Side of the square input, px; of detectors and segmenters the image's shorter side.")
     max_size: int = _input(0, "Longest side of the input, px; 0: 5/3 of the shorter.", (*REGION, *PIXEL))
     native: bool = _input(
-        False, "Pictures keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
+        False, "Images keep their own size (maps, microscopy); size is then only what training cuts out.", PIXEL
     )
     crop_size: int = _input(0, "Side of the square that training cuts out, px of the input; 0: as size.", PIXEL)
     classes: tuple[str, ...] = _input(
@@ -103,8 +106,8 @@ class Recipe:
     max_pixels: int = _input(0, "Largest image, px, for large files that you trust; 0: 178956970, and 1 GB to decode.")
     crop_pct: float = _input(0.875, "Validation: share of the shorter side that the centre crop keeps, 0 to 1.", IMAGE)
     interpolation: str = _input("bilinear", "Resizing: nearest, bilinear, bicubic or lanczos.")
-    val_fraction: float = _input(0.1, "Share of the training pictures held out where the data has no val part.")
-    on_error: Literal["stop", "skip"] = _input("stop", "What to do about pictures that cannot be read.")
+    val_fraction: float = _input(0.1, "Share of the training images held out where the data has no val part.")
+    on_error: Literal["stop", "skip"] = _input("stop", "What to do about images that cannot be read.")
     crop_scale: tuple[float, float] = _augment((0.25, 1.0), "Smallest and largest share of the area in a crop.", IMAGE)
     crop_ratio: tuple[float, float] = _augment((0.75, 1.3333), "Narrowest and widest crop, width / height.", IMAGE)
     flip: float = _augment(0.5, "Probability of mirroring.")
@@ -113,7 +116,7 @@ class Recipe:
         (1.0, 1.0), "Smallest and largest scale, relative to the validation's.", (*REGION, *PIXEL)
     )
     canvas: bool = _augment(
-        False, "Cut out of, or padded to, one fixed size (large-scale jitter), instead of whole pictures.", REGION
+        False, "Cut out of, or padded to, one fixed size (large-scale jitter), instead of whole images.", REGION
     )
     crop: float = _augment(0.0, "Probability of a crop that keeps objects.", REGION)
     photometric: float = _augment(
@@ -122,11 +125,11 @@ class Recipe:
     single_class: float = _augment(
         1.0, "Largest share of one class in a crop, 0 to 1: other crops are drawn up to ten times.", PIXEL
     )
-    mosaic: float = _augment(0.0, "Probability of putting four pictures together; needs canvas.", REGION)
+    mosaic: float = _augment(0.0, "Probability of putting four images together; needs canvas.", REGION)
     color_jitter: float = _augment(
         0.0, "Largest relative change of brightness, contrast and saturation, 0 to 1.", IMAGE
     )
-    rand_augment_ops: int = _augment(0, "RandAugment's operations a picture; 0 leaves it out.", IMAGE)
+    rand_augment_ops: int = _augment(0, "RandAugment's operations an image; 0 leaves it out.", IMAGE)
     rand_augment_magnitude: int = _augment(9, "RandAugment's magnitude, 0 to 30.", IMAGE)
     erase: float = _augment(0.0, "Probability of erasing a rectangle.", IMAGE)
     lighting: float = _augment(0.0, "PCA lighting's standard deviation (0.1 as published); 0 leaves it out.")
@@ -134,9 +137,9 @@ class Recipe:
         0.0, "Alpha of mixup; 0 leaves it out. With cutmix too, each step draws one of them.", IMAGE
     )
     cutmix: float = _augment(0.0, "Alpha of cutmix; 0 leaves it out.", IMAGE)
-    epochs: int = key(30, "Passes over the training pictures.")
-    repeats: int = key(1, "Passes over few training pictures that make one epoch, each augmented anew.")
-    batch_size: int = key(32, "Pictures a step, of all processes together.")
+    epochs: int = key(30, "Passes over the training images.")
+    repeats: int = key(1, "Passes over few training images that make one epoch, each augmented anew.")
+    batch_size: int = key(32, "Images a step, of all processes together.")
     accumulate: int = key(1, "Batches whose gradients are added up for one update.")
     optimizer: str = key("sgd", "Any of timm's: sgd (Nesterov momentum), adamw, lamb ...")
     lr: float = key(0.05, "Peak learning rate.")
@@ -160,7 +163,7 @@ class Recipe:
     label_smoothing: float = key(0.0, "Cross-entropy's label smoothing, 0 to 1.", (*IMAGE, *PIXEL))
     class_weights: Literal["none", "balanced", "median"] = key(
         "none",
-        "balanced: each class counts alike, however many pictures or pixels; median: by the median frequency over its "
+        "balanced: each class counts alike, however many images or pixels; median: by the median frequency over its "
         "own.",
         (*IMAGE, *PIXEL),
     )
@@ -171,7 +174,7 @@ class Recipe:
     checkpoint_steps: int = _run(0, "Steps between checkpoints, besides one at each epoch's end; 0: only those.")
     log_steps: int = _run(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
     precision: Literal["32", "bf16", "16"] = _run("32", "Arithmetic: 32-bit, or mixed with bf16 or 16-bit.")
-    workers: int = _run(1, "Processes that read pictures; 0 reads in the training process.")
+    workers: int = _run(1, "Processes that read images; 0 reads in the training process.")
     threads: int = _run(0, "CPU threads of the training process; 0 leaves the choice to torch.")
     device: Literal["auto", "cpu", "cuda", "mps"] = _run("auto", "Where to compute.")
     devices: int = _run(0, "Processes on each machine, one a GPU; 0: as torchrun or SLURM say, else 1.")
@@ -179,7 +182,7 @@ class Recipe:
     strategy: Literal["ddp", "sharded"] = _run(
         "ddp", "Several processes: whole models (ddp), or parameters shared out."
     )
-    sync_bn: bool = _run(False, "Batch norms over all processes' pictures; on GPUs only.")
+    sync_bn: bool = _run(False, "Batch norms over all processes' images; on GPUs only.")
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
@@ -198,7 +201,7 @@ class Recipe:
                 f"max_size={self.max_size}: the longest side cannot be below the shorter, size={self.size}"
             )
         if self.mosaic and not self.canvas:
-            raise InputError(f"mosaic={self.mosaic}: four pictures need a fixed size: set canvas, too")
+            raise InputError(f"mosaic={self.mosaic}: four images need a fixed size: set canvas, too")
         if list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
             raise InputError(f"milestones={list(self.milestones)}: must be rising numbers of epochs")
         for name in ("lighting", "rand_augment_ops"):
@@ -221,7 +224,7 @@ class Recipe:
     def _check_in_vain(self) -> None:
         """Raises InputError for keys that others make of no use."""
         if self.native and self.max_size:
-            raise InputError(f"max_size={self.max_size}: does not go with native: pictures keep their own size")
+            raise InputError(f"max_size={self.max_size}: does not go with native: images keep their own size")
         if "cross-entropy" in self.loss or self.boundary or self.auxiliary:
             return
         for name in ("class_weights", "label_smoothing"):
@@ -233,7 +236,7 @@ class Recipe:
 
     @property
     def longest(self) -> int:
-        """Longest side of the input, px, where pictures keep their proportions; ``size`` where they keep their size."""
+        """Longest side of the input, px, where images keep their proportions; ``size`` where they keep their size."""
         return self.size if self.native else self.max_size or round(LONGEST * self.size)
 
     def to_dict(self, task: str) -> dict[str, Any]:
@@ -270,8 +273,9 @@ _RANGES = (
     ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
     ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
     ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),
-    ("box_convs", 0, 16), ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("samples", 1, 100_000),
-    ("detections", 1, 100_000), ("nms", 0, 1), ("floor", 0, 1), ("threshold", 0, 1), ("max_size", 0, 16384),
+    ("box_convs", 0, 16), ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("roi_samples", 1, 100_000),
+    ("max_detections", 1, 100_000), ("nms_iou", 0, 1), ("score_threshold", 0, 1),
+    ("threshold", 0, 1), ("max_size", 0, 16384),
     ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
     ("decoder_channels", 8, 4096), ("crop_size", 0, 8192), ("single_class", 0, 1), ("boundary", 0, 1000),
     ("auxiliary", 0, 1000), ("threshold_masks", 0, 65_535),
@@ -372,6 +376,7 @@ def load_recipe(
     values = parse_yaml(text, name) or {}
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe is a list of KEY: VALUE lines")
+    values = with_current_keys(values, name)
     _check_keys(task, values, name)
     _check_keys(task, overrides or {}, "command line")
     kept = {key: value for key, value in (brought or {}).items() if name in names or key not in values}

@@ -23,7 +23,7 @@ LOGITS, DELTAS, CENTRES = RAW["fcos"]
 STRIDES = (8, 16, 32, 64, 128)  # of the maps that the heads look at
 RATIOS = (0.5, 1.0, 2.0)  # of RetinaNet's own anchors: height / width
 SIZES = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)  # and their sizes, px
-NUMBERS = {"floor": 0.05, "nms": 0.5, "detections": 100}  # of a head, where a bundle says nothing
+NUMBERS = {"score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}  # of a head, where a bundle says nothing
 BEST = 1000  # boxes of a level that are looked at
 _LONGEST = math.log(1000 / 16)  # the most that a side grows by, as a logarithm
 
@@ -36,11 +36,11 @@ def is_raw(outputs: tuple[str, ...]) -> bool:
 
 
 def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """The objects in one picture, best first.
+    """The objects in one image, best first.
 
     Args:
         raw: by name, (anchors, values) each.
-        bundle: its head, and ``head_args``: ``anchors``, ``floor``, ``nms`` and ``detections``.
+        bundle: its head, and ``head_args``: ``anchors``, ``score_threshold``, ``nms`` and ``detections``.
         size: height and width of the input, px, multiples of 32.
 
     Returns:
@@ -61,25 +61,29 @@ def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int
     start = 0
     for anchors in levels:
         here = slice(start, start + len(anchors))
-        parts.append(_level({name: raw[name][here] for name in RAW[bundle.head]}, anchors, float(numbers["floor"])))
+        parts.append(
+            _level({name: raw[name][here] for name in RAW[bundle.head]}, anchors, float(numbers["score_threshold"]))
+        )
         start = here.stop
     boxes, scores, labels = (np.concatenate(some) for some in zip(*parts, strict=True))
     boxes = boxes.clip(0, np.array([size[1], size[0]] * 2, np.float32))
-    kept = suppress(boxes, scores, labels, float(numbers["nms"]), int(numbers["detections"]))
+    kept = suppress(boxes, scores, labels, float(numbers["nms_iou"]), int(numbers["max_detections"]))
     return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 
 
-def _level(raw: Mapping[str, NDArray[Any]], anchors: Floats, floor: float) -> tuple[Floats, Floats, NDArray[np.int64]]:
+def _level(
+    raw: Mapping[str, NDArray[Any]], anchors: Floats, score_threshold: float
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Boxes, scores and labels of a level's best, best first."""
     logits = raw[LOGITS].astype(np.float32, copy=False)
     centres = raw[CENTRES].astype(np.float32, copy=False) if CENTRES in raw else None
     # what is below this even in the middle of an object needs no sigmoid: most of many classes and places
-    likely = np.flatnonzero(logits >= _logit(floor if centres is None else floor * floor))
+    likely = np.flatnonzero(logits >= _logit(score_threshold if centres is None else score_threshold * score_threshold))
     places, labels = np.divmod(likely, logits.shape[1])
     scores = _sigmoid(logits.ravel()[likely])
     if centres is not None:
         scores = np.sqrt(scores * _sigmoid(centres[places, 0]))
-    good = np.flatnonzero(scores > floor)
+    good = np.flatnonzero(scores > score_threshold)
     if len(good) > BEST:  # before all are sorted
         good = good[scores[good] >= np.partition(scores[good], -BEST)[-BEST]]
     best = good[np.argsort(-scores[good], kind="stable")[:BEST]]
@@ -138,15 +142,17 @@ def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, s
     return (places + shapes).reshape(-1, 4).astype(np.float32, copy=False)
 
 
-def suppress(boxes: Floats, scores: Floats, labels: NDArray[np.int64], overlap: float, most: int) -> NDArray[np.int64]:
+def suppress(
+    boxes: Floats, scores: Floats, labels: NDArray[np.int64], nms_iou: float, max_detections: int
+) -> NDArray[np.int64]:
     """Non-maximum suppression class by class: of two boxes of a class that overlap too much, the better one stays.
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2.
         scores: (n,).
         labels: (n,).
-        overlap: IoU above which they do, 0..1.
-        most: boxes that are kept.
+        nms_iou: IoU above which they do, 0..1.
+        max_detections: boxes that are kept.
 
     Returns:
         The kept boxes' numbers, best first; of equal scores the first one first.
@@ -154,7 +160,7 @@ def suppress(boxes: Floats, scores: Floats, labels: NDArray[np.int64], overlap: 
     left: NDArray[np.int64] = np.argsort(-scores, kind="stable")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept: list[int] = []
-    while len(left) and len(kept) < most:
+    while len(left) and len(kept) < max_detections:
         first, left = int(left[0]), left[1:]
         kept.append(first)
         box, others = boxes[first], boxes[left]
@@ -162,5 +168,5 @@ def suppress(boxes: Floats, scores: Floats, labels: NDArray[np.int64], overlap: 
         common = sides.clip(0, None).prod(1)
         with np.errstate(invalid="ignore"):  # two boxes without an area do not overlap
             shares = (common / (areas[first] + areas[left] - common)).astype(np.float64)
-        left = left[~((shares > overlap) & (labels[left] == labels[first]))]
+        left = left[~((shares > nms_iou) & (labels[left] == labels[first]))]
     return np.array(kept, np.int64)

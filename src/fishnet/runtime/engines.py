@@ -31,7 +31,7 @@ Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 
 
 class RuntimeEngine:
-    """Runs an exported file: normalised float32 in, raw outputs as numpy out.
+    """Runs an exported file: normalized float32 in, raw outputs as numpy out.
 
     Attributes:
         exported: what the file says of itself.
@@ -45,10 +45,10 @@ class RuntimeEngine:
         self.thread_safe = thread_safe
 
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
+        """(batch, channels, height, width), normalized -> the task's raw outputs, one item an image.
 
         Of classifiers (batch, classes) and of segmenters (batch, classes, height, width) logits, float32; of detectors
-        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one picture is
+        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one image is
         run once for each.
 
         Raises:
@@ -75,9 +75,9 @@ class RuntimeEngine:
             raise InputError(f"{self.name}: gives logits of {logits.shape} for an input of {batch.shape}")
         return outputs
 
-    def _objects(self, picture: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        outputs = self._outputs(picture)
-        height, width = picture.shape[2:]
+    def _objects(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        outputs = self._outputs(image)
+        height, width = image.shape[2:]
         if is_raw(self.exported.outputs):
             if not is_finite(outputs):
                 raise NotFiniteError

@@ -22,7 +22,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 KEY = "fishnet"  # under which the text stands in a file
 SCHEMA = 1
-LEAST = 64  # px, the least side of an input, but for classifiers of smaller pictures
+LEAST = 64  # px, the least side of an input, but for classifiers of smaller images
 
 RAW = {  # a one-stage detector's raw outputs, by head; see fishnet.runtime.decode
     "retinanet": ("cls_logits", "bbox_regression"),
@@ -36,7 +36,7 @@ BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "mas
 class Exported:
     """An exported model, without its weights.
 
-    The graph has one input, ``image``: (batch, channels, height, width) float32, normalised as the bundle's
+    The graph has one input, ``image``: (batch, channels, height, width) float32, normalized as the bundle's
     preprocessing says. Heights and widths are any from ``least`` up for classifiers, multiples of 32 for all others.
 
     Attributes:
@@ -44,10 +44,10 @@ class Exported:
         to: the format.
         precision: of the weights, and for ``int8`` of the arithmetic.
         outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
-            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one picture, as
+            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one image, as
             :class:`~fishnet.prediction.results.Detections` takes them. Other names are a one-stage detector's raw ones,
             see :mod:`fishnet.runtime.decode`.
-        many: whether it takes any number of pictures at once; else one.
+        many: whether it takes any number of images at once; else one.
         size: height and width where it takes only these; None for any.
         least: px, the least side.
         metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``).

@@ -89,7 +89,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _module(program: Any) -> Any:
-    """What runs a program. Without torch's guards of sizes, where it has these: some hold for the followed picture
+    """What runs a program. Without torch's guards of sizes, where it has these: some hold for the followed image
     alone (a coarsest map of more than one px), though the program's results do not depend on it; the sizes that it
     does take are checked before it is run, see :func:`~fishnet.runtime.engines.check_size`.
     """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet, Transform
+from fishnet.data.base import ImageDataset, Transform
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 Parts = dict[str, Any]
-"""The parts of a data set by name, each a :class:`~fishnet.data.base.PictureSet` of the task's own kind."""
+"""The parts of a data set by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ class Head(nn.Module, ABC):
 
 
 class Report(ABC):
-    """What there is to say of a model beyond its metrics. Fed batch by batch; keeps only what it needs of a picture."""
+    """What there is to say of a model beyond its metrics. Fed batch by batch; keeps only what it needs of an image."""
 
     @abstractmethod
     def update(self, outputs: Any, targets: Any, indices: Sequence[int]) -> None:
-        """Takes a batch: raw outputs and targets as numpy arrays, and the pictures' numbers in their set."""
+        """Takes a batch: raw outputs and targets as numpy arrays, and the images' numbers in their set."""
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
@@ -146,7 +146,7 @@ class Report(ABC):
         """A table for people."""
 
     @abstractmethod
-    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+    def write(self, folder: Path, images: ImageDataset) -> list[Path]:
         """Writes tables and figures into a folder that is there, and says which; the set is what the indices number."""
 
 
@@ -158,7 +158,7 @@ class Task(ABC):
         head_classes: by name, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
         watched: the metrics that a training logs and keeps after each epoch; empty for all.
-        any_size: its pictures keep their proportions, so that the trunk must take inputs of any size.
+        any_size: its images keep their proportions, so that the trunk must take inputs of any size.
     """
 
     name: ClassVar[str]
@@ -202,7 +202,7 @@ class Task(ABC):
     ) -> Parts:
         """What :meth:`open_data` opens, by the formats of the level."""
 
-    def settle(self, recipe: "Recipe", sets: Parts, tell: Callable[[str], None]) -> "Recipe":
+    def settle(self, recipe: "Recipe", sets: Parts, log: Callable[[str], None]) -> "Recipe":
         """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
 
         Args:
@@ -214,26 +214,26 @@ class Task(ABC):
 
     @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """How pictures become input in validation and use, with these statistics of the channels, 0..1."""
+        """How images become input in validation and use, with these statistics of the channels, 0..1."""
 
     @abstractmethod
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """What happens to a picture by itself in training."""
+        """What happens to an image by itself in training."""
 
     @abstractmethod
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """What happens to a picture in validation."""
+        """What happens to an image in validation."""
 
     def head_args(
-        self, recipe: "Recipe", pictures: PictureSet, preprocess: Preprocess, tell: Callable[[str], None]
+        self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: Callable[[str], None]
     ) -> dict[str, Any]:
-        """The task head's numbers, from the recipe and perhaps the training pictures: plain values for the bundle.
+        """The task head's numbers, from the recipe and perhaps the training images: plain values for the bundle.
 
         Args:
             recipe: the settings.
-            pictures: the training part.
+            images: the training part.
             preprocess: how they become input.
-            tell: receives a line for each number that was fitted to the pictures.
+            tell: receives a line for each number that was fitted to the images.
         """
         return {}
 
@@ -242,7 +242,7 @@ class Task(ABC):
         return {}
 
     def check(self, sets: Parts, preprocess: Preprocess) -> None:
-        """Raises InputError for pictures that a training could not take; by default it takes all."""
+        """Raises InputError for images that a training could not take; by default it takes all."""
         return
 
     def head_class(self, head: str) -> type[Head]:
@@ -250,13 +250,13 @@ class Task(ABC):
         return self.head_classes[self.head_named(head)]
 
     @abstractmethod
-    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> nn.Module:
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> nn.Module:
         """What training minimises: a module from what :meth:`Head.decode` gives with targets, and the targets, to
         named losses, which are summed.
 
         Args:
             recipe: the settings.
-            pictures: the training part.
+            images: the training part.
         """
 
     @abstractmethod
@@ -264,7 +264,7 @@ class Task(ABC):
         """Targets of one empty image: what a process without a readable one keeps step with the others by."""
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
-        """What mixes a batch's normalised images and targets with each other in training; None for nothing.
+        """What mixes a batch's normalized images and targets with each other in training; None for nothing.
 
         Raises:
             InputError: the recipe asks for mixing and the level knows none.
@@ -274,23 +274,25 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def portray(self, picture: "Image.Image", target: Any, classes: Classes) -> "Image.Image":
-        """A picture as the network sees it, with its target drawn on it or said below it."""
+    def visualize(self, image: "Image.Image", target: Any, classes: Classes) -> "Image.Image":
+        """An image as the network sees it, with its target drawn on it or said below it."""
 
     @abstractmethod
-    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
-        """Fresh metrics, fed with ``update(outputs, targets)``, of values from 0 to 1; ``most``: see :meth:`report`."""
+    def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
+        """New metrics, 0 to 1, fed with ``update(outputs, targets)``; ``max_detections``: see :meth:`report`."""
 
-    def remarks(self, pictures: PictureSet) -> list[str]:
-        """What the metrics of these annotated pictures do not show, one line each."""
+    def remarks(self, images: ImageDataset) -> list[str]:
+        """What the metrics of these annotated images do not show, one line each."""
         return []
 
-    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report | None:
+    def report(
+        self, classes: Classes, threshold: float | None = None, max_detections: int | None = None
+    ) -> Report | None:
         """A fresh report; None where the level has none.
 
         Args:
             classes: of the model's outputs.
             threshold: of the scores, where the level knows one.
-            most: objects of a picture that count, where the level knows any.
+            max_detections: objects of an image that count, where the level knows any.
         """
         return None

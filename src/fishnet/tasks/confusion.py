@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fishnet.tasks.report_files import save, short, write_csv
 
 _NAMED, _NUMBERED, _CELLS = 40, 20, 1000  # classes: axes with names, cells with numbers, cells a side at most
-Unit = Literal["pictures", "pixels"]
+Unit = Literal["images", "pixels"]
 
 
 def write_confusion(
@@ -19,7 +19,7 @@ def write_confusion(
     true: NDArray[np.int64],
     said: NDArray[np.int64],
     counts: NDArray[np.int64],
-    unit: Unit = "pictures",
+    unit: Unit = "images",
 ) -> Path:
     """Writes the cells of a confusion matrix as a CSV file; see :func:`draw_confusion`."""
     cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
@@ -33,7 +33,7 @@ def draw_confusion(
     true: NDArray[np.int64],
     said: NDArray[np.int64],
     counts: NDArray[np.int64],
-    unit: Unit = "pictures",
+    unit: Unit = "images",
 ) -> Path:
     """Draws a confusion matrix over the classes that occur, coloured by the share of each true class.
 
@@ -83,9 +83,9 @@ def draw_confusion(
         axis.set_yticks(places, labels)
         axis.set(xlabel="class said (number of the output)", ylabel="true class (number of the output)")
     if len(kept) <= _NUMBERED:
-        for r, c in np.argwhere(matrix > 0 if unit == "pictures" else shares >= 0.0005).tolist():
+        for r, c in np.argwhere(matrix > 0 if unit == "images" else shares >= 0.0005).tolist():
             colour = "white" if shares[r, c] > 0.55 else "black"
-            text = f"{int(matrix[r, c]):,}" if unit == "pictures" else f"{100 * shares[r, c]:.1f}"
+            text = f"{int(matrix[r, c]):,}" if unit == "images" else f"{100 * shares[r, c]:.1f}"
             axis.text(c, r, text, ha="center", va="center", fontsize=8, color=colour)
     absent = len(names) - len(kept)
     title = f"{int(counts.sum()):,} {unit}, {len(kept):,} classes"

@@ -174,7 +174,7 @@ def _preprocess(
     """The network's own preprocessing, as timm has it, with what the user wants otherwise."""
     from timm.data import resolve_model_data_config
 
-    mode_of(channels)  # raises where pictures cannot be its input
+    mode_of(channels)  # raises where images cannot be its input
     own: dict[str, Any] = resolve_model_data_config(model)
     height, width = own["input_size"][1:]
     if size is not None and size != height and config.get("fixed_input_size"):

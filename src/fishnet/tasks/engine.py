@@ -17,7 +17,7 @@ from fishnet.tasks.store import load_model
 
 
 class TorchEngine:
-    """Runs a model with one head: normalised float32 in, the head's raw outputs as numpy out.
+    """Runs a model with one head: normalized float32 in, the head's raw outputs as numpy out.
 
     Raises:
         InputError: a model with several heads.
@@ -36,7 +36,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalised -> the task's raw outputs, one item a picture.
+        """(batch, channels, height, width), normalized -> the task's raw outputs, one item an image.
 
         Raises:
             NotFiniteError: a detector whose maps or scores are not finite: what it finds would be nothing.

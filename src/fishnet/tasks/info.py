@@ -48,7 +48,7 @@ class TaskInfo:
         return resolve(self.result)(*args, **options)
 
 
-_OF_OBJECTS = ("threshold", "most", "tile", "overlap")
+_OF_OBJECTS = ("threshold", "max_detections", "tile", "overlap")
 _RESULTS = "fishnet.prediction.results"
 _INFOS: dict[str, TaskInfo] = {}
 

@@ -101,7 +101,7 @@ class Model(nn.Module):
         return {name: _head(head).class_rows(f"heads.{name}.", self.trunk) for name, head in self.heads.items()}
 
     def features(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalised -> what the heads want.
+        """(batch, channels, height, width), normalized -> what the heads want.
 
         Raises:
             InputError: in training, fewer images than one of the heads needs.
@@ -117,7 +117,7 @@ class Model(nn.Module):
         return {name: head(features, (targets or {}).get(name)) for name, head in self.heads.items()}
 
     def forward(self, images: Tensor, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """(batch, channels, height, width), normalised -> the raw outputs of every head by name."""
+        """(batch, channels, height, width), normalized -> the raw outputs of every head by name."""
         return self.decode(self.features(images), targets)
 
 

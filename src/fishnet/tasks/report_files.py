@@ -1,4 +1,4 @@
-"""What reports share: the table of classes for people, CSV files, the sheet of the worst pictures, figures."""
+"""What reports share: the table of classes for people, CSV files, the sheet of the worst images, figures."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError
 from fishnet.files.text import cell, printable
 from fishnet.files.writing import whole, write_bytes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHOWN = 20  # rows of a printed table
-WORST, SIDE = 6, 480  # pictures on the sheet, where each has more than one card, and px of a card
+WORST, SIDE = 6, 480  # images on the sheet, where each has more than one card, and px of a card
 BLUE, RED = "#4895ef", "#c1292e"  # of figures
 WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: what the model says, what is true
 
@@ -98,18 +98,18 @@ def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]
 
 def worst_sheet(
     page: Path,
-    pictures: PictureSet,
+    images: ImageDataset,
     worst: Iterable[tuple[int, T]],
     cards: Callable[[Image.Image, Any, str, T], Iterable[Image.Image]],
     columns: int = 4,
 ) -> list[Path]:
-    """Draws the worst pictures on a sheet. Where there are none, a sheet that an earlier measurement left goes.
+    """Draws the worst images on a sheet. Where there are none, a sheet that an earlier measurement left goes.
 
     Args:
         page: the PNG.
-        pictures: the set.
+        images: the set.
         worst: of each its index in the set, and what is known of it.
-        cards: a picture as RGB, its target, its file's name and what is known of it -> what the sheet shows.
+        cards: an image as RGB, its target, its file's name and what is known of it -> what the sheet shows.
         columns: cards in a row.
 
     Returns:
@@ -118,10 +118,10 @@ def worst_sheet(
     drawn: list[Image.Image] = []
     for index, known in worst:
         try:
-            picture, target = pictures.read(index)
+            image, target = images.read(index)
         except InputError:  # gone since it was measured
             continue
-        drawn += cards(as_view(picture), target, Path(pictures.source(index)).name, known)
+        drawn += cards(as_view(image), target, Path(images.source(index)).name, known)
     if not drawn:
         page.unlink(missing_ok=True)
         return []

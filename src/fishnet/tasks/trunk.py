@@ -170,7 +170,7 @@ class Trunk(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalised -> the wanted features."""
+        """(batch, channels, height, width), normalized -> the wanted features."""
         height, width = images.shape[-2:]
         if self.wants.padding:
             right, below = padded(width) - width, padded(height) - height

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, PictureSet, Transform
-from fishnet.data.classification.transforms import Lighting, Normalise
+from fishnet.data.base import Batch, ImageDataset, Transform
+from fishnet.data.classification.transforms import Lighting, Normalize
 from fishnet.data.loading import batches
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError, nearest
@@ -26,12 +26,12 @@ _GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statisti
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def preprocess_of(task: Task, recipe: Recipe, pictures: PictureSet, start: Preprocess | None = None) -> Preprocess:
+def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Preprocess | None = None) -> Preprocess:
     """The preprocessing that a recipe asks for, in validation and use.
 
     Means and deviations are those of ``start``, the bundle that training starts from, where its channels are the
     recipe's; else those that published weights were trained with; else ImageNet's; for channels that are neither RGB
-    nor grey they are measured on the pictures.
+    nor grey they are measured on the images.
     """
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -41,10 +41,10 @@ def preprocess_of(task: Task, recipe: Recipe, pictures: PictureSet, start: Prepr
     elif config is not None:
         mean, std = config.mean, config.std
     elif recipe.channels not in (1, 3):
-        mean, std = channel_statistics(pictures)
+        mean, std = channel_statistics(images)
     else:
         mean, std = _RGB if recipe.channels == 3 else _GREY
-    return replace(task.preprocess(recipe, mean, std), value_range=pictures.reading.value_range)
+    return replace(task.preprocess(recipe, mean, std), value_range=images.reading.value_range)
 
 
 class Prepare(nn.Module):
@@ -55,19 +55,19 @@ class Prepare(nn.Module):
 
     def __init__(self, task: Task, recipe: Recipe, preprocess: Preprocess, classes: Classes) -> None:
         super().__init__()
-        self.normalise = Normalise(preprocess)
+        self.normalize = Normalize(preprocess)
         self.lighting = Lighting(recipe.lighting) if recipe.lighting else None
         self.mixing = task.mixing(recipe, classes)
 
     def forward(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        """Pixels (batch, channels, height, width), 0..255 -> normalised images and targets for training."""
+        """Pixels (batch, channels, height, width), 0..255 -> normalized images and targets for training."""
         light = None if self.lighting is None else self.lighting.draw(len(images)).to(images.device)
-        images = self.normalise(images, light)
+        images = self.normalize(images, light)
         return (images, targets) if self.mixing is None or len(images) < 2 else self.mixing(images, targets)
 
 
 def loader(
-    pictures: PictureSet,
+    images: ImageDataset,
     transform: Transform,
     recipe: Recipe,
     preprocess: Preprocess,
@@ -76,13 +76,13 @@ def loader(
     processes: Processes = Processes(),  # noqa: B008
     begin: tuple[int, int] = (0, 0),
 ) -> DataLoader[Batch]:
-    """This process's batches of a picture set; the last, smaller one of an epoch is left out when shuffling.
+    """This process's batches of an image set; the last, smaller one of an epoch is left out when shuffling.
 
     Args:
-        pictures: the set.
-        transform: of each picture.
+        images: the set.
+        transform: of each image.
         recipe: batch size, workers and seed.
-        preprocess: whose mean colour fills up pictures of a batch that are smaller than its largest.
+        preprocess: whose mean colour fills up images of a batch that are smaller than its largest.
         shuffle: another order in each epoch, and the recipe's repeats.
         processes: who shares a batch.
         begin: an epoch, and how many batches of it are done already.
@@ -91,7 +91,7 @@ def loader(
         InputError: the processes cannot share the batches equally.
     """
     return batches(
-        pictures,
+        images,
         transform,
         batch_size=processes.share(recipe.batch_size),
         workers=recipe.workers,
@@ -105,21 +105,21 @@ def loader(
     )
 
 
-_TOGETHER = 4  # pictures that are mixed by one draw in :func:`shown`: a batch's one draw would not show the range
+_TOGETHER = 4  # images that are mixed by one draw in :func:`shown`: a batch's one draw would not show the range
 
 
 def shown(
-    recipe: Recipe, task: Task, data: str, split: str, count: int, tell: Callable[[str], None] = print
+    recipe: Recipe, task: Task, data: str, split: str, count: int, log: Callable[[str], None] = print
 ) -> list[Image.Image]:
-    """Pictures as the network sees them in training, with their targets.
+    """Images as the network sees them in training, with their targets.
 
     Args:
         recipe: the settings.
-        task: whose pictures.
+        task: whose images.
         data: as for training.
         split: ``train``, ``val`` or ``test``; ``train`` is shown augmented, the others as they are validated.
-        count: how many pictures.
-        tell: receives a line for each picture that could not be read and is left out.
+        count: how many images.
+        tell: receives a line for each image that could not be read and is left out.
 
     Raises:
         InputError: bad data, or no such part.
@@ -134,9 +134,9 @@ def shown(
     transform = task.train_transform(recipe, preprocess) if train else task.eval_transform(preprocess)
     batch = next(iter(loader(dataset, transform, recipe, preprocess, shuffle=True)))
     if not batch.indices:
-        raise InputError(f"{data}: no picture of {split} could be read; first: {batch.broken[0]}")
+        raise InputError(f"{data}: no image of {split} could be read; first: {batch.broken[0]}")
     for line in batch.broken:
-        tell(line)
+        log(line)
     prepare = Prepare(task, recipe, preprocess, classes)
     torch.manual_seed(recipe.seed)
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
@@ -144,7 +144,7 @@ def shown(
     for first in range(0, len(batch.indices), _TOGETHER):
         some = slice(first, first + _TOGETHER)
         images, targets = batch.images[some], batch.targets[some]
-        ready, named = prepare(images, targets) if train else (prepare.normalise(images), targets)
+        ready, named = prepare(images, targets) if train else (prepare.normalize(images), targets)
         pixels = ((ready * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        found += [task.portray(as_view(array), target, classes) for array, target in zip(pixels, named, strict=True)]
+        found += [task.visualize(as_view(array), target, classes) for array, target in zip(pixels, named, strict=True)]
     return found

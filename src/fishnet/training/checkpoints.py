@@ -22,7 +22,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, WorkError
 from fishnet.files.values import integer
 from fishnet.tasks.store import save_state
-from fishnet.training.module import Position, Training
+from fishnet.training.module import Position, TrainingModule
 
 CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged: nothing to resume from"
@@ -99,7 +99,7 @@ class BundleWriter(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compares and writes."""
-        assert isinstance(pl_module, Training)
+        assert isinstance(pl_module, TrainingModule)
         value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
         if trainer.sanity_checking or (self.best is not None and value <= self.best):
             return
@@ -170,7 +170,7 @@ class Checkpoints(Checkpoint):
                 _same_file(best, self.path)
 
     def _save(self, trainer: pl.Trainer, module: pl.LightningModule, position: Position, path: Path) -> None:
-        assert isinstance(module, Training)
+        assert isinstance(module, TrainingModule)
         module.position = position
         trainer.save_checkpoint(path)
         self.saved = position.step

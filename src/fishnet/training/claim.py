@@ -20,7 +20,7 @@ _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 
 @contextmanager
-def claimed(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def claimed(out: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Holds a folder for this process's training; makes it if missing, and removes it again if nothing was written.
 
     The claim is a POSIX record lock on a file in the folder. The system drops it with the process, however that ends,
@@ -35,7 +35,7 @@ def claimed(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
         WorkError: the folder cannot be made or written to.
     """
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    lock = _locked(out, tell)
+    lock = _locked(out, log)
     try:
         yield
     finally:
@@ -47,7 +47,7 @@ def claimed(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _locked(out: Path, tell: Callable[[str], None]) -> IO[str]:
+def _locked(out: Path, log: Callable[[str], None]) -> IO[str]:
     """The open lock file of a folder, with this process's number in it."""
     path = out / LOCK
     while True:
@@ -60,7 +60,7 @@ def _locked(out: Path, tell: Callable[[str], None]) -> IO[str]:
                 lock = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="ascii", errors="replace")  # noqa: SIM115, PTH123
             except FileNotFoundError:  # another training has just ended and removed its empty folder
                 continue
-        if not _lock(lock, out, tell):
+        if not _lock(lock, out, log):
             holder = lock.read(20).strip()
             lock.close()
             raise InputError(
@@ -76,7 +76,7 @@ def _locked(out: Path, tell: Callable[[str], None]) -> IO[str]:
         lock.close()  # the training that had it has ended in between, and removed the file
 
 
-def _lock(lock: IO[str], out: Path, tell: Callable[[str], None]) -> bool:
+def _lock(lock: IO[str], out: Path, log: Callable[[str], None]) -> bool:
     """Takes the lock; False where another process has it."""
     try:
         if fcntl is None:
@@ -85,7 +85,7 @@ def _lock(lock: IO[str], out: Path, tell: Callable[[str], None]) -> bool:
     except OSError as error:
         if error.errno in _TAKEN:
             return False
-        tell(f"{out}: no file locks there ({error.strerror}): a second training in this folder would not be noticed")
+        log(f"{out}: no file locks there ({error.strerror}): a second training in this folder would not be noticed")
     return True
 
 

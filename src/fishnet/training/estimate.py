@@ -13,7 +13,7 @@ from fishnet.data.base import Batch
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.engine import pick_device
-from fishnet.training.module import Training, moved, total
+from fishnet.training.module import TrainingModule, moved, total
 
 _MACS = 100e9  # of one timed forward pass: some seconds on a slow CPU
 _STEPS = 3
@@ -25,10 +25,10 @@ class Estimate:
     """Timed parts of a training, in one process.
 
     Attributes:
-        tried: pictures in each timed step.
-        step: seconds of a training step, per picture.
-        check: seconds of a validation step, per picture.
-        read: seconds of reading and augmenting, per picture and reading process.
+        tried: images in each timed step.
+        step: seconds of a training step, per image.
+        check: seconds of a validation step, per image.
+        read: seconds of reading and augmenting, per image and reading process.
     """
 
     tried: int
@@ -36,24 +36,24 @@ class Estimate:
     check: float
     read: float
 
-    def seconds(self, recipe: Recipe, pictures: int, val_pictures: int, world: int) -> float:
+    def seconds(self, recipe: Recipe, images: int, val_images: int, world: int) -> float:
         """Of the whole training, where reading and computing overlap."""
         readers = max(1, recipe.workers)
         train = max(self.step, self.read / readers) if recipe.workers else self.step + self.read
         check = max(self.check, self.read / readers) if recipe.workers else self.check + self.read
-        return recipe.epochs * (pictures * train + val_pictures * check) / world
+        return recipe.epochs * (images * train + val_images * check) / world
 
 
-def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch], macs: int) -> Estimate:
-    """Times a few steps of as many pictures as are cheap; a step's time is taken to grow with its pictures.
+def estimate(module: TrainingModule, train: DataLoader[Batch], val: DataLoader[Batch], macs: int) -> Estimate:
+    """Times a few steps of as many images as are cheap; a step's time is taken to grow with its images.
 
     Args:
         module: the training; its weights change.
-        train, val: the loaders; some pictures of each are read in this process.
-        macs: of the model for one picture.
+        train, val: the loaders; some images of each are read in this process.
+        macs: of the model for one image.
 
     Raises:
-        InputError: a picture that cannot be read (unless these are skipped), or none that can among those tried.
+        InputError: an image that cannot be read (unless these are skipped), or none that can among those tried.
         WorkError: the loss is not finite.
     """
     recipe = module.recipe
@@ -66,7 +66,7 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
         module.account(tried)
         if not tried.indices:
             raise InputError(
-                f"none of the first {len(tried.broken)} pictures of the {part} part can be read: nothing to time the "
+                f"none of the first {len(tried.broken)} images of the {part} part can be read: nothing to time the "
                 f"steps with; first: {tried.broken[0]}"
             )
     optimizer = module.configure_optimizers()["optimizer"]
@@ -88,20 +88,20 @@ def estimate(module: Training, train: DataLoader[Batch], val: DataLoader[Batch],
     module.eval()
     start = time.perf_counter()
     with torch.no_grad(), precision:
-        images = module.prepare.normalise(checked.images.to(device))
-        module.outputs(module.judged, images, moved(checked.targets, device))
+        images = module.prepare.normalize(checked.images.to(device))
+        module.outputs(module.eval_model, images, moved(checked.targets, device))
     _wait(device)
     check = (time.perf_counter() - start) / len(checked.indices)
     return Estimate(len(batch.indices), min(times[1:]) / len(batch.indices), check, read)
 
 
 def _timed_read(loader: DataLoader[Batch], count: int) -> tuple[Batch, float]:
-    """The loader's first pictures, and the seconds that one of them takes."""
+    """The loader's first images, and the seconds that one of them takes."""
     keys = list(islice(loader.sampler, count))
-    pictures: Any = loader.dataset
+    images: Any = loader.dataset
     start = time.perf_counter()
     collate: Any = loader.collate_fn
-    batch: Batch = collate([pictures[key] for key in keys])
+    batch: Batch = collate([images[key] for key in keys])
     return batch, (time.perf_counter() - start) / len(keys)
 
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from itertools import groupby
 
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.data.findings import Finding, in_order
 from fishnet.data.quick import training_findings
 from fishnet.errors import InputError
@@ -13,8 +13,8 @@ from fishnet.errors import InputError
 def report_findings(
     task: str,
     data: str,
-    sets: Mapping[str, PictureSet],
-    tell: Callable[[str], None],
+    sets: Mapping[str, ImageDataset],
+    log: Callable[[str], None],
     *,
     skip: Collection[str] = (),
     stop: bool = True,
@@ -41,7 +41,7 @@ def report_findings(
     fatal = [group for group in groups if stop and _is_fatal(group[0], skip_broken)]
     for group in groups:
         if not fatal or group is not fatal[0]:
-            tell(_line(group))
+            log(_line(group))
     if fatal:
         more = len(fatal) - 1
         rest = f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""

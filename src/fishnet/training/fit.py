@@ -14,8 +14,8 @@ import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fishnet.bundle.bundle import Bundle, is_bundle
-from fishnet.data.base import PictureSet
-from fishnet.data.classification.open import class_grounds
+from fishnet.data.base import ImageDataset
+from fishnet.data.classification.open import class_folders
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.recipes.recipe import Recipe
@@ -37,13 +37,13 @@ from fishnet.training.history import History, draw_curves
 from fishnet.training.module import Position
 from fishnet.training.plan import Plan, make_plan
 from fishnet.training.processes import find_processes, strategy_of
-from fishnet.training.telling import Telling
+from fishnet.training.progress_log import ProgressLog
 
 RECIPE = "recipe.yaml"
 _NOTHING_KEPT = "before the first checkpoint: nothing is kept"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Trained:
         bundle: the folder.
         metrics: of the best epoch on the validation part, in percent, and its ``loss``; empty after a dry run.
         epoch: the best epoch, counted from 1; 0 after a dry run.
-        curves: the picture of the training's course.
-        skipped: one line for each picture that could not be read.
+        curves: the image of the training's course.
+        skipped: one line for each image that could not be read.
         recipe: the settings.
     """
 
@@ -87,13 +87,13 @@ def fit(
     dry_run: bool = False,
     quiet: bool = False,
     skip_findings: Collection[str] = (),
-    tell: Tell = print,
+    log: Log = print,
 ) -> Trained:
     """Trains a task's model and leaves a bundle.
 
     Args:
         task_name: ``classify`` ...
-        data: see :func:`~fishnet.data.classification.open.open_labelled`.
+        data: see :func:`~fishnet.data.classification.open.open_classification`.
         recipe: the settings.
         out: the bundle's folder; checkpoints and logs go inside it.
         weights: a checkpoint file or a bundle to start from.
@@ -112,35 +112,35 @@ def fit(
     _silence_lightning()
     processes = find_processes(recipe)
     if processes.rank:
-        tell = _say_nothing
+        log = _say_nothing
     writes = not processes.rank and not dry_run
     # A folder that the claim makes within the data could be taken for a class: it has to wait for what is said of that.
     late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
     with ExitStack() as claim:
         if writes and not late:
-            claim.enter_context(claimed(out, tell))
+            claim.enter_context(claimed(out, log))
         if not processes.rank:
             _check_out(out, resume)
         position = read_position(last_of(out)) if resume else Position()
         comment = "# " if dry_run else ""  # what a dry run tells is a recipe
         plan = make_plan(
             task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
-            lambda line: tell(f"{comment}{line}"),
+            lambda line: log(f"{comment}{line}"),
         )  # fmt: skip
         if dry_run:
-            _tell_estimate(plan, tell)
+            _log_estimate(plan, log)
             return Trained(out, {}, 0, None, tuple(sorted(plan.module.broken)), plan.recipe)
         if resume:
-            tell(_check_resume(data, plan.bundle, recipe, out, position, tell))
+            log(_check_resume(data, plan.bundle, recipe, out, position, log))
         else:
             _check_apart(data, plan.sets, out)
         if writes and late:
-            claim.enter_context(claimed(out, tell))
+            claim.enter_context(claimed(out, log))
             _check_out(out, resume)
-        return _run(plan, data, out, resume, quiet, tell)
+        return _run(plan, data, out, resume, quiet, log)
 
 
-def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell) -> Trained:
+def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) -> Trained:
     """Trains, and draws the curves at the end."""
     recipe, processes = plan.recipe, plan.processes
     if not processes.rank:
@@ -153,7 +153,7 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell
     if recipe.patience:
         callbacks.append(Patience(recipe.patience, writer))
     if not quiet:
-        callbacks.append(Telling(recipe.epochs, recipe.batch_size, every, writer, tell))
+        callbacks.append(ProgressLog(recipe.epochs, recipe.batch_size, every, writer, log))
     trainer = pl.Trainer(
         accelerator=_ACCELERATORS[pick_device(recipe.device)],
         devices=processes.devices,
@@ -190,32 +190,32 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, tell: Tell
             ) from error
         raise
     if trainer.should_stop:
-        tell(f"stopped early: {recipe.patience} epochs without a better one")
+        log(f"stopped early: {recipe.patience} epochs without a better one")
     if not processes.rank:
         for line in plan.task.remarks(plan.sets["val"]):
-            tell(line)
+            log(line)
     curves = None if processes.rank else draw_curves(out)
     skipped = tuple(sorted(plan.module.broken))
     return Trained(out, writer.metrics, writer.epoch + 1, curves, skipped, recipe)
 
 
-def _tell_estimate(plan: Plan, tell: Tell) -> None:
+def _log_estimate(plan: Plan, log: Log) -> None:
     """Tells the resolved recipe and what the training would cost, as one YAML text."""
     recipe = plan.recipe
     found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
     updates = plan.module.updates_per_epoch * recipe.epochs
-    pictures = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]) * recipe.repeats)
-    seconds = found.seconds(recipe, pictures, len(plan.sets["val"]), plan.processes.world)
-    tell(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
+    images = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]) * recipe.repeats)
+    seconds = found.seconds(recipe, images, len(plan.sets["val"]), plan.processes.world)
+    log(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
     for line in (
         f"steps: {len(plan.train):,} an epoch, {updates:,} updates in all",
-        f"timed on {plan.module.device} with {found.tried} pictures a step: {1e3 * found.step:.1f} ms a picture "
+        f"timed on {plan.module.device} with {found.tried} images a step: {1e3 * found.step:.1f} ms an image "
         f"to train, {1e3 * found.check:.1f} to validate, {1e3 * found.read:.1f} to read",
         f"estimated time: {_duration(seconds)} (processes: {plan.processes.world}, each with {recipe.workers} to read "
-        "for it; a step's time taken to grow with its pictures)",
+        "for it; a step's time taken to grow with its images)",
         "dry run: nothing was written",
     ):
-        tell(f"# {line}")
+        log(f"# {line}")
 
 
 def _duration(seconds: float) -> str:
@@ -225,16 +225,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position: Position, tell: Tell) -> str:
+def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position: Position, log: Log) -> str:
     """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
     if position.epoch > recipe.epochs:
         raise InputError(f"--epochs {recipe.epochs}: {out} has {position.epoch} epochs behind it")
-    known, known_marks = read_data(last_of(out)) or (bundle.classes, bundle.data)
+    known, known_fingerprint = read_data(last_of(out)) or (bundle.classes, bundle.data)
     if known != bundle.classes:
         raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
-    if known_marks.get("pictures") != bundle.data.get("pictures"):
-        tell(
-            f"{data}: not the pictures that {out} began with: their order is another, and some that are validated with "
+    if known_fingerprint.get("images") != bundle.data.get("images"):
+        log(
+            f"{data}: not the images that {out} began with: their order is another, and some that are validated with "
             "may have been trained on"
         )
     if position.epoch == recipe.epochs:
@@ -257,10 +257,10 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: is a file: --out must be a folder")
 
 
-def _check_apart(data: str, sets: dict[str, PictureSet], out: Path) -> None:
-    """Raises InputError for a place where what the training leaves would be taken for a class or its pictures."""
+def _check_apart(data: str, sets: dict[str, ImageDataset], out: Path) -> None:
+    """Raises InputError for a place where what the training leaves would be taken for a class or its images."""
     place = out.resolve()
-    for ground in class_grounds(data, sets):
+    for ground in class_folders(data, sets):
         inside = place.relative_to(ground).parts if place.is_relative_to(ground) else None
         if inside is not None and not any(part.startswith(".") for part in inside):
             raise InputError(f"{out}: lies in {ground}, whose folders are classes: choose an --out elsewhere")

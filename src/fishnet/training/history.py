@@ -1,4 +1,4 @@
-"""The training's log, history.csv, and its curves as a picture."""
+"""The training's log, history.csv, and its curves as an image."""
 
 import csv
 import io
@@ -89,7 +89,7 @@ def draw_curves(folder: Path) -> Path | None:
     """Draws ``curves.png`` from ``history.csv``: losses, metrics and learning rate over epochs.
 
     Returns:
-        The picture's path; None where there is no history yet.
+        The image's path; None where there is no history yet.
 
     Raises:
         WorkError: a full disk, or a place that cannot be written to.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, mix
+from fishnet.data.base import Batch, derive_seed
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import whole
 from fishnet.recipes.recipe import Recipe
@@ -42,7 +42,7 @@ class Position:
     step: int = 0
 
 
-class Training(pl.LightningModule):
+class TrainingModule(pl.LightningModule):
     """One task's model under one recipe.
 
     Args:
@@ -74,10 +74,10 @@ class Training(pl.LightningModule):
         self.val_loss = MeanMetric(nan_strategy=float("inf"))  # its "warn" leaves them out, "disable" forgets weights
         self.position = Position()
         self.broken: set[str] = set()
-        self.read = 0  # pictures of the running pass, over the training or the validation part
+        self.read = 0  # images of the running pass, over the training or the validation part
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The model that is validated and kept: the average of the weights where there is one."""
         return self.model if self.ema is None else self.ema.module
 
@@ -105,10 +105,10 @@ class Training(pl.LightningModule):
     def whole_state(self) -> dict[str, Tensor]:
         """The tensors of the judged model, put together where they are shared out. To be called by all processes."""
         if not self._sharded:
-            return self.judged.state_dict()
+            return self.eval_model.state_dict()
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-        return get_model_state_dict(self.judged, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
+        return get_model_state_dict(self.eval_model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds where the training stands."""
@@ -130,12 +130,12 @@ class Training(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """What is drawn for a batch (mixing, dropout) depends on (seed, epoch, batch): a resumed run repeats it."""
-        torch.manual_seed(mix(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
+        torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
         for part in self.frozen:
             part.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """One step's loss; nothing to learn from in a batch without a readable picture, or with fewer than it takes."""
+        """One step's loss; nothing to learn from in a batch without a readable image, or with fewer than it takes."""
         self.account(batch)
         if not batch.indices or (batch.broken and len(batch.indices) < self.model.min_batch_size):
             return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
@@ -145,14 +145,14 @@ class Training(pl.LightningModule):
         return self._told(loss, len(batch.indices))
 
     def _told(self, loss: Tensor, count: int) -> Tensor:
-        """Logs the mean loss of all processes' pictures; to be called by each process, also one without a picture."""
-        mean, pictures = loss.detach(), count
+        """Logs the mean loss of all processes' images; to be called by each process, also one without an image."""
+        mean, images = loss.detach(), count
         if self.trainer.world_size > 1:
             sums = torch.stack([mean * count, torch.full_like(mean, count)])
             sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-            mean, pictures = sums[0] / sums[1], int(sums[1])
-        if pictures:
-            self.log("train/loss", mean, batch_size=pictures)
+            mean, images = sums[0] / sums[1], int(sums[1])
+        if images:
+            self.log("train/loss", mean, batch_size=images)
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -174,17 +174,17 @@ class Training(pl.LightningModule):
         return torch.zeros(1, self.recipe.channels, side, side, device=self.device)
 
     def account(self, batch: Batch) -> None:
-        """Counts a batch's pictures. Raises InputError for one that could not be read, unless these are skipped."""
+        """Counts a batch's images. Raises InputError for one that could not be read, unless these are skipped."""
         if batch.broken and self.recipe.on_error == "stop":
             raise InputError(f"{batch.broken[0]}; mend or remove it, or train with --on-error skip")
         self.broken.update(batch.broken)
         self.read += len(batch.indices)
 
     def _check_read(self, part: str) -> None:
-        """Raises InputError where no picture of a whole pass could be read."""
+        """Raises InputError where no image of a whole pass could be read."""
         read = self.trainer.strategy.reduce(torch.tensor(float(self.read), device=self.device), reduce_op="sum")
         if not read:
-            raise InputError(f"no picture of the {part} part could be read; first: {min(self.broken, default='none')}")
+            raise InputError(f"no image of the {part} part could be read; first: {min(self.broken, default='none')}")
 
     def check_finite(self, loss: Tensor, batch: Batch | None = None) -> None:
         """Raises WorkError where a loss is not finite, with the batch saved for a look."""
@@ -211,7 +211,7 @@ class Training(pl.LightningModule):
         self._check_read("train")
         self.read = 0
         if self.trainer.world_size > 1:  # one set of running statistics for all, the one that is kept
-            for buffer in self.judged.buffers():
+            for buffer in self.eval_model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -219,10 +219,10 @@ class Training(pl.LightningModule):
         self.account(batch)
         if not batch.indices:
             if self._sharded:
-                self.outputs(self.judged, self._blank(), moved(self.task.empty_targets(), self.device))
+                self.outputs(self.eval_model, self._blank(), moved(self.task.empty_targets(), self.device))
             return
-        torch.manual_seed(mix(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
-        outputs = self.outputs(self.judged, self.prepare.normalise(batch.images), batch.targets)
+        torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
+        outputs = self.outputs(self.eval_model, self.prepare.normalize(batch.images), batch.targets)
         self.metrics.update(outputs, batch.targets)
         self.val_loss.update(total(self.criterion(outputs, batch.targets)), weight=len(batch.indices))
 
@@ -243,7 +243,7 @@ class Training(pl.LightningModule):
         self.val_loss.reset()
 
     def on_train_end(self) -> None:
-        """Every process knows all pictures that could not be read."""
+        """Every process knows all images that could not be read."""
         if self.trainer.world_size > 1:
             found: list[set[str]] = [set()] * self.trainer.world_size
             torch.distributed.all_gather_object(found, self.broken)

@@ -13,8 +13,8 @@ from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
 from fishnet.bundle.hub import local
-from fishnet.data.base import Batch, PictureSet
-from fishnet.data.classification.open import marks
+from fishnet.data.base import Batch, ImageDataset
+from fishnet.data.classification.open import fingerprint
 from fishnet.data.plausibility import note_lines
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
@@ -26,11 +26,11 @@ from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import start_from, versions
 from fishnet.training.batches import Prepare, loader, preprocess_of
 from fishnet.training.findings import report_findings
-from fishnet.training.module import Position, Training
+from fishnet.training.module import Position, TrainingModule
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
 from fishnet.training.processes import Processes
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 _PASSING = ("drop_rate", "drop_path_rate")  # arguments of the backbone that matter in training only
 Batches = torch.utils.data.DataLoader[Batch]
 
@@ -56,10 +56,10 @@ class Plan:
     recipe: Recipe
     processes: Processes
     position: Position
-    sets: dict[str, PictureSet]
+    sets: dict[str, ImageDataset]
     model: Model
     cost: Cost
-    module: Training
+    module: TrainingModule
     train: Batches
     val: Batches
     bundle: Bundle
@@ -73,7 +73,7 @@ def make_plan(
     position: Position,
     weights: str | None,
     skip_findings: Collection[str] | None,
-    tell: Tell,
+    log: Log,
 ) -> Plan:
     """Opens the data and builds the model, its optimisation and the loaders.
 
@@ -89,16 +89,16 @@ def make_plan(
     """
     _prepare_torch(recipe)
     task = get_task(task_name)
-    recipe, sets = open_data(task, data, recipe, processes, skip_findings, tell)
+    recipe, sets = open_data(task, data, recipe, processes, skip_findings, log)
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
     preprocess = preprocess_of(task, recipe, sets["train"], start)
     task.check(sets, preprocess)
-    spec = _spec_of(task, recipe, sets["train"], preprocess, tell)
-    model, its_cost, frozen = build_model(spec, recipe, weights, tell)
-    _tell_model(task, recipe, its_cost, sets, tell)
+    spec = _spec_of(task, recipe, sets["train"], preprocess, log)
+    model, its_cost, frozen = build_model(spec, recipe, weights, log)
+    _log_model(task, recipe, its_cost, sets, log)
     train, val = build_loaders(task, recipe, sets, preprocess, processes, position)
     classes = sets["train"].classes
-    module = Training(
+    module = TrainingModule(
         task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
         recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
     )  # fmt: skip
@@ -108,7 +108,7 @@ def make_plan(
         preprocess,
         backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _PASSING},
         recipe=recipe.to_dict(task_name),
-        data=marks(data, sets),
+        data=fingerprint(data, sets),
         versions=versions(),
     )
     return Plan(task, recipe, processes, position, sets, model, its_cost, module, train, val, bundle)
@@ -132,8 +132,8 @@ def open_data(
     recipe: Recipe,
     processes: Processes,
     skip_findings: Collection[str] | None,
-    tell: Tell,
-) -> tuple[Recipe, dict[str, PictureSet]]:
+    log: Log,
+) -> tuple[Recipe, dict[str, ImageDataset]]:
     """The splits of the data, after their findings were told, and the recipe with what was concluded from them.
 
     Raises:
@@ -142,24 +142,22 @@ def open_data(
     sets = task.open_data(data, recipe.channels, recipe)
     if not processes.rank:
         report_findings(
-            task.name, data, sets, tell, skip=skip_findings or (), stop=skip_findings is not None,
+            task.name, data, sets, log, skip=skip_findings or (), stop=skip_findings is not None,
             skip_broken=recipe.on_error == "skip",
         )  # fmt: skip
-    return task.settle(recipe, sets, tell), sets
+    return task.settle(recipe, sets, log), sets
 
 
-def _spec_of(task: Task, recipe: Recipe, pictures: PictureSet, preprocess: Preprocess, tell: Tell) -> ModelSpec:
+def _spec_of(task: Task, recipe: Recipe, images: ImageDataset, preprocess: Preprocess, log: Log) -> ModelSpec:
     """The model that a recipe asks for."""
     args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
-    head_args = task.head_args(recipe, pictures, preprocess, tell)
-    heads = {task.name: HeadConfig(task.name, pictures.classes, head, head_args, task.thresholds(recipe))}
+    head_args = task.head_args(recipe, images, preprocess, log)
+    heads = {task.name: HeadConfig(task.name, images.classes, head, head_args, task.thresholds(recipe))}
     backbone_args = {**_passing_args(recipe), **args}
     return ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
 
 
-def build_model(
-    spec: ModelSpec, recipe: Recipe, weights: str | None, tell: Tell
-) -> tuple[Model, Cost, list[nn.Module]]:
+def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) -> tuple[Model, Cost, list[nn.Module]]:
     """The model with the weights that it starts from, its cost, and its parts that are not trained.
 
     Raises:
@@ -167,7 +165,7 @@ def build_model(
     """
     model = Model.build(spec).to(memory_format=torch.channels_last)
     for note in start_from(model, weights, spec) if weights else []:
-        tell(note)
+        log(note)
     its_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
     if recipe.grad_checkpointing:
         _checkpoint(model, recipe.backbone)
@@ -177,20 +175,20 @@ def build_model(
     return model, its_cost, frozen
 
 
-def _tell_model(task: Task, recipe: Recipe, its_cost: Cost, sets: dict[str, PictureSet], tell: Tell) -> None:
-    counts = ", ".join(f"{len(pictures):,} {name}" for name, pictures in sets.items())
-    tell(
+def _log_model(task: Task, recipe: Recipe, its_cost: Cost, sets: dict[str, ImageDataset], log: Log) -> None:
+    counts = ", ".join(f"{len(images):,} {name}" for name, images in sets.items())
+    log(
         f"{task.name}: {recipe.backbone}, {its_cost.parameters / 1e6:.2f} M parameters, {its_cost.macs / 1e6:,.1f} "
-        f"MMACs at {recipe.size} px; {len(sets['train'].classes)} classes; pictures: {counts}"
+        f"MMACs at {recipe.size} px; {len(sets['train'].classes)} classes; images: {counts}"
     )
     for line in note_lines(sets):
-        tell(line)
+        log(line)
 
 
 def build_loaders(
     task: Task,
     recipe: Recipe,
-    sets: dict[str, PictureSet],
+    sets: dict[str, ImageDataset],
     preprocess: Preprocess,
     processes: Processes,
     position: Position,

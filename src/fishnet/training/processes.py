@@ -32,7 +32,7 @@ class Processes:
         return self.world // self.nodes
 
     def share(self, batch_size: int) -> int:
-        """This process's pictures of a batch.
+        """This process's images of a batch.
 
         Raises:
             InputError: the processes cannot get equally many.

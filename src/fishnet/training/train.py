@@ -22,8 +22,8 @@ RESUMABLE = (
     "checkpoint_steps", "log_steps",
 )  # fmt: skip
 _HEAD_KEYS = (  # what a head is: the shapes of its tensors, and how it makes results of them
-    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "samples",
-    "detections", "nms", "floor", "decoder_channels", "edges", "auxiliary",
+    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
+    "max_detections", "nms_iou", "score_threshold", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def train(
     dry_run: bool = False,
     skip_findings: Collection[str] = (),
     quiet: bool = False,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     **settings: Any,
 ) -> "Trained":
     """Trains a model and leaves a bundle: what ``fishnet train`` does.
@@ -91,7 +91,7 @@ def train(
     with nullcontext(out or _free_folder(task)) if out or dry_run else _new_folder(task) as place:
         return fit(
             task, str(data), loaded, place, weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet,
-            skip_findings=skip_findings, tell=tell,
+            skip_findings=skip_findings, log=log,
         )  # fmt: skip
 
 

@@ -7,13 +7,13 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.folder import ImageFolder, class_folders, split_folders
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.open import open_classification
 from fishnet.errors import InputError
-from tests.makers import CLASSES, image_folder, picture, split_folder
+from tests.makers import CLASSES, image, image_folder, split_folder
 
 
 def opened(data: Path, classes: Classes | None = None) -> dict[str, int]:
-    sets = open_labelled(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
+    sets = open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
     return {name: len(part) for name, part in sets.items()}
 
 
@@ -29,11 +29,11 @@ def test_classes_are_the_sorted_folders(folder: Path) -> None:
     assert (tensor.shape, target) == ((3, 36, 40), 1)
 
 
-def test_pictures_in_folders_below_a_class(tmp_path: Path) -> None:
+def test_images_in_folders_below_a_class(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 2)
     deep = root / "red" / "more" / "again"
     deep.mkdir(parents=True)
-    picture("red", 7).save(deep / "z.PNG")
+    image("red", 7).save(deep / "z.PNG")
     found = ImageFolder(root)
     assert found.classes.names == CLASSES
     assert [found.labels[i] for i, path in enumerate(found.paths) if path.name == "z.PNG"] == [2]
@@ -44,7 +44,7 @@ def test_hidden_folders_and_stray_files_are_no_classes(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 2)
     (root / ".cache").mkdir()
     (root / "notes.txt").touch()
-    picture("red", 1).save(root / "stray.png")
+    image("red", 1).save(root / "stray.png")
     assert tuple(class_folders(root)) == CLASSES
     assert len(ImageFolder(root)) == 6
 
@@ -76,7 +76,7 @@ def test_split_names(train: str, val: str, tmp_path: Path) -> None:
     assert opened(data) == {"train": 12, "val": 6, "test": 3}
 
 
-def test_without_a_val_part_some_training_pictures_are_held_out(tmp_path: Path) -> None:
+def test_without_a_val_part_some_training_images_are_held_out(tmp_path: Path) -> None:
     assert opened(split_folder(tmp_path / "a", train=4, test=1)) == {"train": 9, "val": 3, "test": 3}
     assert opened(image_folder(tmp_path / "b", 8)) == {"train": 18, "val": 6}
 
@@ -110,7 +110,7 @@ def test_other_folders_beside_the_parts(tmp_path: Path) -> None:
     (data / "annotations").mkdir()
     (data / "annotations" / "all.xml").touch()
     (data / "test").mkdir()
-    picture("red", 1).save(data / "test" / "0.png")  # a test part without classes, as a contest's
+    image("red", 1).save(data / "test" / "0.png")  # a test part without classes, as a contest's
     assert split_folders(data) == {"train": data / "train"}
     image_folder(data / "val", 1)
     image_folder(data / "unlabelled", 1)
@@ -126,7 +126,7 @@ def test_two_folders_for_one_part(tmp_path: Path) -> None:
 def test_a_part_with_fewer_classes_keeps_the_numbers(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2)
     image_folder(data / "val", 1, ("red",))
-    sets = open_labelled(str(data), 3, val_fraction=0.1, seed=0)
+    sets = open_classification(str(data), 3, val_fraction=0.1, seed=0)
     assert list(sets["val"].labels) == [2]
     assert sets["val"].classes == sets["train"].classes
 
@@ -140,7 +140,7 @@ def test_a_part_with_a_class_that_training_lacks(tmp_path: Path) -> None:
 
 
 def test_nothing_left_to_validate_with(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data: one picture a class .* add pictures"):
+    with pytest.raises(InputError, match=r"data: one image a class .* add images"):
         opened(image_folder(tmp_path / "data", 1))
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet
-from fishnet.data.classification.open import marks, open_labelled
+from fishnet.data.base import LabelledDataset
+from fishnet.data.classification.open import fingerprint, open_classification
 from fishnet.errors import InputError, WorkError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import CLASSES, image_folder, picture, split_folder
+from tests.makers import CLASSES, image, image_folder, split_folder
 
 datasets = pytest.importorskip("datasets")
 
@@ -21,20 +21,20 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledSet]:
-    return open_labelled(f"hfds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledDataset]:
+    return open_classification(f"hfds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
 
 
 def parquet(
     root: Path, names: tuple[str, ...] | None = CLASSES, label: str = "label", splits: tuple[str, ...] = ("train",)
 ) -> Path:
-    """A folder of Parquet files as the hub has them: six pictures a split, labels 0, 1, 2 in turn."""
+    """A folder of Parquet files as the hub has them: six images a split, labels 0, 1, 2 in turn."""
     kind = datasets.ClassLabel(names=list(names)) if names else datasets.Value("string")
     features = datasets.Features({"picture": datasets.Image(), label: kind, "other": datasets.Value("int32")})
     (root / "data").mkdir(parents=True)
     for split in splits:
         rows = {
-            "picture": [picture(CLASSES[i % 3], i) for i in range(6)],
+            "picture": [image(CLASSES[i % 3], i) for i in range(6)],
             label: [i % 3 if names else CLASSES[i % 3] for i in range(6)],
             "other": list(range(6)),
         }
@@ -45,7 +45,7 @@ def parquet(
     return root
 
 
-def test_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_images(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "colours", train=4, validation=2, test=1)
     sets = opened(data)
     assert {name: len(part) for name, part in sets.items()} == {"train": 12, "val": 6, "test": 3}
@@ -54,7 +54,7 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert sets["val"].classes == train.classes
     assert (train.key(5), train.source(5)) == ("green/1.png", f"hfds/{data}/train[5]")
     decoded, label = train.read(5)
-    assert decoded.tobytes() == picture("green", 101).tobytes()  # type: ignore[union-attr]
+    assert decoded.tobytes() == image("green", 101).tobytes()  # type: ignore[union-attr]
     assert label == 1
     assert list(opened(data, whole=False)) == ["train", "val", "test"]
 
@@ -68,7 +68,7 @@ def test_parquet_files(names: tuple[str, ...] | None, label: str, tmp_path: Path
     for part in sets.values():
         assert (part.classes, list(part.labels)) == (Classes.of(CLASSES), [0, 1, 2, 0, 1, 2])
         for i in range(6):
-            assert part.read(i)[0].tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+            assert part.read(i)[0].tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("struct", [True, False])
@@ -100,7 +100,7 @@ def test_holding_out_and_finding_it_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 4)
     sets = opened(data, whole=False)
     assert {name: len(part) for name, part in sets.items()} == {"train": 9, "val": 3}
-    assert marks(f"hfds/{data}", sets) == marks(f"hfds/{data}/", opened(data))
+    assert fingerprint(f"hfds/{data}", sets) == fingerprint(f"hfds/{data}/", opened(data))
 
 
 def test_known_classes_go_by_name(tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_a_test_part_with_secret_labels_is_left_out(tmp_path: Path) -> None:
         opened(data)
 
 
-def test_a_missing_picture_is_named(tmp_path: Path) -> None:
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 2)
     train = opened(data)["train"]
     (data / "green" / "1.png").unlink()
-    with pytest.raises(InputError, match=r"colours/train\[3\]: no picture can be read"):
+    with pytest.raises(InputError, match=r"colours/train\[3\]: no image can be read"):
         train.read(3)
 
 
@@ -139,7 +139,7 @@ def test_what_is_no_dataset(tmp_path: Path, run: Run) -> None:
     for data, words in (
         (tmp_path / "nowhere", "no such folder"),
         (empty, "cannot be loaded"),
-        (rows, "no column of pictures among text, label"),
+        (rows, "no column of images among text, label"),
     ):
         says(run("train", "classify", f"hfds/{data}", "--out", tmp_path / "run", *fast()), 2, f"hfds/{data}", words)
 
@@ -166,7 +166,7 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     data = tmp_path / "rows"
     (data / "data").mkdir(parents=True)
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Sequence(datasets.Value("string"))})
-    rows = {"image": [picture("red", i) for i in range(4)], "label": [["cat"], ["cat", "dog"], ["dog"], ["cat"]]}
+    rows = {"image": [image("red", i) for i in range(4)], "label": [["cat"], ["cat", "dog"], ["dog"], ["cat"]]}
     content = datasets.Dataset.from_dict(rows, features=features)
     content.to_parquet(str(data / "data" / "train-00000-of-00001.parquet"))
     with pytest.raises(InputError, match="several labels an image are not supported yet"):

@@ -15,7 +15,7 @@ import torchvision
 from fishnet.bundle.classes import Classes
 from fishnet.cli import main
 from fishnet.data.classification import samples
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.samples import FashionMNIST, cache_folder, fashion_mnist_root
 from fishnet.errors import InputError, WorkError
 
@@ -171,11 +171,11 @@ def test_labels_follow_a_models_own_order(cache: Path) -> None:
     fake_files(raw(cache), zipped=False)
     names = FashionMNIST(train=False).classes.names
     model = Classes.of([*reversed(names), "Hat"])
-    sets = open_labelled("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=model)
+    sets = open_classification("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=model)
     assert sets["test"].classes == model
     assert list(sets["test"].labels)[:10] == list(range(9, -1, -1))
     with pytest.raises(InputError, match="does not know: Trouser"):
-        open_labelled("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=Classes.of(set(names) - {"Trouser"}))
+        open_classification("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=Classes.of(set(names) - {"Trouser"}))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is missing: apt-get install dataset-fashion-mnist")

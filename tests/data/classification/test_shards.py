@@ -14,21 +14,21 @@ import pytest
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import EpochSampler, LabelledSet, Seeded, collate
+from fishnet.data.base import EpochSampler, LabelledDataset, Seeded, collate
 from fishnet.data.classification.braces import expand_braces
-from fishnet.data.classification.open import marks, open_labelled
-from fishnet.data.classification.shards import ShardSet, read_index
+from fishnet.data.classification.open import fingerprint, open_classification
+from fishnet.data.classification.shards import ShardDataset, read_index
 from fishnet.data.classification.transforms import EvalTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import CLASSES, picture
+from tests.makers import CLASSES, image
 
 
 def encoded(name: str, seed: int, kind: str = "png") -> bytes:
     stream = io.BytesIO()
-    picture(name, seed).save(stream, {"jpg": "jpeg"}.get(kind, kind))
+    image(name, seed).save(stream, {"jpg": "jpeg"}.get(kind, kind))
     return stream.getvalue()
 
 
@@ -43,7 +43,7 @@ def shard(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
 
 
 def samples(begin: int, count: int, kind: str = "png") -> dict[str, bytes]:
-    """Pictures in turn of the classes 0, 1 and 2, with their labels."""
+    """Images in turn of the classes 0, 1 and 2, with their labels."""
     files = {}
     for i in range(begin, begin + count):
         files[f"{i:04d}.{kind}"] = encoded(CLASSES[i % 3], i, kind)
@@ -51,13 +51,13 @@ def samples(begin: int, count: int, kind: str = "png") -> dict[str, bytes]:
     return files
 
 
-def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledSet]:
-    return open_labelled(f"wds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledDataset]:
+    return open_classification(f"wds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
 
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """Two shards of training and one of validation, 6 pictures each."""
+    """Two shards of training and one of validation, 6 images each."""
     for i, name in enumerate(("colours-train-0000", "colours-train-0001", "colours-validation-0000")):
         shard(tmp_path / "shards" / f"{name}.tar", samples(6 * i, 6))
     return tmp_path / "shards"
@@ -73,7 +73,7 @@ def test_parts_by_name(shards: Path) -> None:
     assert train.source(7) == f"{shards / 'colours-train-0001.tar'}: 0007.png"
     for i in range(12):
         decoded, label = train.read(i)
-        assert decoded.tobytes() == picture(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+        assert decoded.tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
         assert label == i % 3
     assert list(opened(shards, whole=False)) == ["train", "val"]
 
@@ -82,14 +82,12 @@ def test_as_webdataset_writes_them(tmp_path: Path) -> None:
     wds = pytest.importorskip("webdataset")
     with wds.ShardWriter(str(tmp_path / "a-%04d.tar"), maxcount=4, verbose=0) as writer:
         for i in range(10):
-            writer.write(
-                {"__key__": f"deep/{i:03d}", "jpg": picture(CLASSES[i % 3], i), "cls": i % 3, "json": {"x": 1}}
-            )
+            writer.write({"__key__": f"deep/{i:03d}", "jpg": image(CLASSES[i % 3], i), "cls": i % 3, "json": {"x": 1}})
     assert len(list(tmp_path.glob("*.tar"))) == 3
     found = opened(tmp_path)["all"]
     assert found.labels == [i % 3 for i in range(10)]
     streamed = list(wds.WebDataset(sorted(map(str, tmp_path.glob("*.tar"))), shardshuffle=False, empty_check=False))
-    assert isinstance(found, ShardSet)
+    assert isinstance(found, ShardDataset)
     assert [found.encoded(i) for i in range(10)] == [sample["jpg"] for sample in streamed]
     assert [member.name for member in found.members] == [f"{sample['__key__']}.jpg" for sample in streamed]
 
@@ -102,8 +100,8 @@ def test_as_timm_reads_them(shards: Path) -> None:
     ours = opened(shards)["train"]
     theirs = list(reader)
     assert [label for _, label in theirs] == ours.labels
-    for i, (image, _) in enumerate(theirs):
-        assert image.tobytes() == ours.read(i)[0].tobytes()  # type: ignore[union-attr]
+    for i, (decoded, _) in enumerate(theirs):
+        assert decoded.tobytes() == ours.read(i)[0].tobytes()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["_info.json", "info.json"])
@@ -141,7 +139,7 @@ def test_labels_from_json_and_names(tmp_path: Path) -> None:
         "a.json": b'{"label": "red", "other": 5}', "a.jpg": encoded("red", 0, "jpg"),
         "b.c.png": encoded("blue", 1), "b.cls": b"blue\n", "b.txt": b"a caption",
         "sub.d/e.webp": encoded("red", 2, "webp"), "sub.d/e.json": b'{"label": "red"}',
-        "__meta__": b"", "README": b"none of these", "f.txt": b"no picture", "f.cls": b"3",
+        "__meta__": b"", "README": b"none of these", "f.txt": b"no image", "f.cls": b"3",
     }  # fmt: skip
     found = opened(shard(tmp_path / "a.tar", files))["all"]
     assert (found.classes.names, found.labels) == (("blue", "red"), [1, 0, 1])
@@ -163,7 +161,7 @@ def test_arrays_in_shards(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (5, 6, 7), np.uint8)
     np.save(stream, array)
     place = shard(tmp_path / "0.tar", {"a.npy": stream.getvalue(), "a.cls": b"1", "b.npy": b"", "b.cls": b"0"})
-    found = open_labelled(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
+    found = open_classification(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
     np.testing.assert_array_equal(found.read(0)[0], array)
 
 
@@ -178,7 +176,11 @@ def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
     (shards / "colours-validation-0000.tar").unlink()
     one, two = opened(shards, whole=False), opened(shards, whole=False)
     assert [one["val"].key(i) for i in range(3)] == [two["val"].key(i) for i in range(3)]
-    assert marks(f"wds/{shards}", one) == marks(f"wds/{shards}", opened(shards)) == marks(f"wds/{shards}/", two)
+    assert (
+        fingerprint(f"wds/{shards}", one)
+        == fingerprint(f"wds/{shards}", opened(shards))
+        == fingerprint(f"wds/{shards}/", two)
+    )
     preprocess = Preprocess((16, 16))
 
     def epoch(workers: int) -> list[bytes]:
@@ -234,8 +236,8 @@ def test_remote_shards_are_refused(place: str, tmp_path: Path, run: Run) -> None
         ({"a.png": b"", "a.json": bytes(2 << 20)}, ("a.json", "too many for a label")),
         ({"a.png": b"", "a.cls": b"cat|dog", "b.png": b"", "b.cls": b"dog"}, ("'cat|dog' looks like several labels",)),
         ({"a.png": b"", "a.json": b'{"class": 1}'}, ("a.png", "no label")),
-        ({"a.txt": b"", "a.cls": b"1"}, ("0.tar: no pictures inside",)),
-        ({}, ("0.tar: no pictures inside",)),
+        ({"a.txt": b"", "a.cls": b"1"}, ("0.tar: no images inside",)),
+        ({}, ("0.tar: no images inside",)),
         ({"a.png": b"", "a.cls": b"1"}, ("one class only (1)",)),
     ],
 )
@@ -325,7 +327,7 @@ def test_no_patterns(pattern: str) -> None:
 
 def test_shards_without_their_prefix(shards: Path) -> None:
     with pytest.raises(InputError, match=f"no class folders .* give wds/{shards}"):
-        open_labelled(str(shards), 3, val_fraction=0.1, seed=0)
+        open_classification(str(shards), 3, val_fraction=0.1, seed=0)
 
 
 def test_bad_places(shards: Path, tmp_path: Path) -> None:
@@ -356,11 +358,11 @@ def test_bad_descriptions(text: str, words: str, shards: Path) -> None:
     refuses(shards, "_info.json", words)
 
 
-def test_broken_pictures_are_named(shards: Path) -> None:
+def test_broken_images_are_named(shards: Path) -> None:
     files = samples(0, 6) | {"0003.png": b"text"}
     place = shard(shards / "colours-train-0000.tar", files)
     train = opened(shards)["train"]
-    with pytest.raises(InputError, match=r"train-0000\.tar: 0003\.png: not a picture"):
+    with pytest.raises(InputError, match=r"train-0000\.tar: 0003\.png: not an image"):
         train.read(3)
     place.write_bytes(place.read_bytes()[:3000])
     with pytest.raises(InputError, match="the shard has become shorter"):
@@ -370,7 +372,7 @@ def test_broken_pictures_are_named(shards: Path) -> None:
         train.read(0)
 
 
-def test_an_index_reads_no_picture(tmp_path: Path) -> None:
+def test_an_index_reads_no_image(tmp_path: Path) -> None:
     place = shard(tmp_path / "0.tar", {"a.png": bytes(10**6), "a.cls": b"1"})
     [member] = read_index(place)
     assert (member.name, member.size, member.label) == ("a.png", 10**6, "1")

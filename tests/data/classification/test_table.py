@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet
-from fishnet.data.classification.open import marks, open_labelled
-from fishnet.data.classification.table import LABEL, PATH, TableSet
+from fishnet.data.base import LabelledDataset
+from fishnet.data.classification.open import fingerprint, open_classification
+from fishnet.data.classification.table import LABEL, PATH, TableDataset
 from fishnet.data.classification.table_files import SPLIT
 from fishnet.errors import InputError
 from tests.cli.test_bad_input import says
@@ -23,19 +23,19 @@ ROWS = "path,label\nred/0.png,red\ngreen/1.png,green\nred/2.jpg,red\nblue/3.png,
 
 def opened(
     data: Path | str, classes: Classes | None = None, channels: int = 3, *, whole: bool = True
-) -> dict[str, LabelledSet]:
-    return open_labelled(str(data), channels, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+) -> dict[str, LabelledDataset]:
+    return open_classification(str(data), channels, val_fraction=0.25, seed=0, classes=classes, whole=whole)
 
 
 @pytest.fixture
-def pictures(folder: Path, tmp_path: Path) -> Path:
+def images(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "colours"))
 
 
-def written(pictures: Path, text: str, name: str = "data.csv", encoding: str = "utf-8") -> Path:
-    """A table in the folder of the pictures."""
-    (pictures / name).write_bytes(text.encode(encoding))
-    return pictures / name
+def written(images: Path, text: str, name: str = "data.csv", encoding: str = "utf-8") -> Path:
+    """A table in the folder of the images."""
+    (images / name).write_bytes(text.encode(encoding))
+    return images / name
 
 
 # what is read
@@ -57,13 +57,13 @@ def written(pictures: Path, text: str, name: str = "data.csv", encoding: str = "
         )),
     ],
 )  # fmt: skip
-def test_texts(name: str, text: str, pictures: Path) -> None:
-    sets = opened(written(pictures, text, name))
+def test_texts(name: str, text: str, images: Path) -> None:
+    sets = opened(written(images, text, name))
     assert list(sets) == ["all"]
     found = sets["all"]
     assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
     assert found.labels == [2, 1, 2, 0]
-    assert found.source(1) == str(pictures / "green" / "1.png")
+    assert found.source(1) == str(images / "green" / "1.png")
     assert found.key(1) == "green/1.png"
     image, label = found.read(0)
     assert (image.size, label) == ((40, 36), 2)  # type: ignore[union-attr]
@@ -72,70 +72,70 @@ def test_texts(name: str, text: str, pictures: Path) -> None:
 
 @pytest.mark.parametrize("path", PATH)
 @pytest.mark.parametrize("label", [LABEL[0], LABEL[-1]])
-def test_names_of_columns(path: str, label: str, pictures: Path) -> None:
-    assert len(opened(written(pictures, ROWS.replace("path,label", f"{path},{label}")))["all"]) == 4
+def test_names_of_columns(path: str, label: str, images: Path) -> None:
+    assert len(opened(written(images, ROWS.replace("path,label", f"{path},{label}")))["all"]) == 4
 
 
 @pytest.mark.parametrize("column", SPLIT)
 @pytest.mark.parametrize(
     "spelled", [("train", "val", "test"), ("Training", "valid", "TEST"), ("train", "dev", "testing")]
 )
-def test_splits(column: str, spelled: tuple[str, str, str], pictures: Path) -> None:
+def test_splits(column: str, spelled: tuple[str, str, str], images: Path) -> None:
     lines = [f"red/{i}.png,red,{spelled[i % 3]}\nblue/{i}.png,blue,{spelled[i % 3]}\n" for i in range(6)]
-    sets = opened(written(pictures, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
+    sets = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
     assert list(sets) == ["train", "val", "test"], "train is first, whatever is first in the table"
     assert [len(part) for part in sets.values()] == [4, 4, 4]
     assert sets["val"].classes == sets["train"].classes
     assert sets["val"].key(0) == "red/4.png"
 
 
-def test_absolute_paths_and_names_that_are_not_ascii(pictures: Path) -> None:
-    (pictures / "red" / "0.png").rename(pictures / "grün, 1.png")
-    text = f'path,label\n{pictures / "red" / "1.png"},röt\n"grün, 1.png",blau\n'
-    found = opened(written(pictures, text))["all"]
+def test_absolute_paths_and_names_that_are_not_ascii(images: Path) -> None:
+    (images / "red" / "0.png").rename(images / "grün, 1.png")
+    text = f'path,label\n{images / "red" / "1.png"},röt\n"grün, 1.png",blau\n'
+    found = opened(written(images, text))["all"]
     assert found.classes.names == ("blau", "röt")
     assert [found.read(i)[1] for i in range(2)] == [1, 0]
 
 
-def test_holding_out_finds_the_same_pictures_whatever_the_order(pictures: Path) -> None:
+def test_holding_out_finds_the_same_images_whatever_the_order(images: Path) -> None:
     head, *rows = [f"{name}/{i}.png,{name}" for i in (0, 1, 3, 4, 6, 7) for name in ("red", "blue")]
-    one = opened(written(pictures, "\n".join(["path,label", head, *rows])), whole=False)
-    two = opened(written(pictures, "\n".join(["path,label", *reversed(rows), head]), "b.csv"), whole=False)
+    one = opened(written(images, "\n".join(["path,label", head, *rows])), whole=False)
+    two = opened(written(images, "\n".join(["path,label", *reversed(rows), head]), "b.csv"), whole=False)
     assert sorted(map(one["val"].key, range(4))) == sorted(map(two["val"].key, range(4)))
-    kept, again = marks(str(pictures / "data.csv"), one), marks(str(pictures / "b.csv"), two)
-    assert kept["pictures"] == again["pictures"]
+    kept, again = fingerprint(str(images / "data.csv"), one), fingerprint(str(images / "b.csv"), two)
+    assert kept["images"] == again["images"]
     assert kept["place"] != again["place"]
 
 
 # labels
 
 
-def numbered(pictures: Path, *labels: object) -> Path:
+def numbered(images: Path, *labels: object) -> Path:
     rows = [f"red/{i}.png,{label}" for i, label in enumerate(labels)]
-    return written(pictures, "\n".join(["path,label", *rows]))
+    return written(images, "\n".join(["path,label", *rows]))
 
 
-def test_numbers_make_classes_named_by_number(pictures: Path) -> None:
-    found = opened(numbered(pictures, 10, 2, 10, 7))["all"]
+def test_numbers_make_classes_named_by_number(images: Path) -> None:
+    found = opened(numbered(images, 10, 2, 10, 7))["all"]
     assert (found.classes.names, found.classes.ids) == (("2", "7", "10"), (2, 7, 10))
     assert found.labels == [2, 0, 2, 1]
 
 
-def test_whole_numbers_may_have_a_fraction_of_zeros(pictures: Path) -> None:
-    found = opened(numbered(pictures, "1.0", 2, 1, "2.00"))["all"]
+def test_whole_numbers_may_have_a_fraction_of_zeros(images: Path) -> None:
+    found = opened(numbered(images, "1.0", 2, 1, "2.00"))["all"]
     assert (found.classes, found.labels) == (Classes(("1", "2"), (1, 2)), [0, 1, 0, 1])
-    assert opened(numbered(pictures, "1.0", "0.0"), KNOWN)["all"].labels == [1, 0]
+    assert opened(numbered(images, "1.0", "0.0"), KNOWN)["all"].labels == [1, 0]
     old = Classes.of(["1.0", "2.0"])
-    assert opened(numbered(pictures, "1.0", "2.0"), old)["all"].labels == [0, 1]
+    assert opened(numbered(images, "1.0", "2.0"), old)["all"].labels == [0, 1]
 
 
-def test_measurements_are_no_classes(pictures: Path) -> None:
-    refuses(numbered(pictures, *(i / 8 for i in range(40))), "40 different numbers with fractions", "measurements")
+def test_measurements_are_no_classes(images: Path) -> None:
+    refuses(numbered(images, *(i / 8 for i in range(40))), "40 different numbers with fractions", "measurements")
 
 
 @pytest.mark.parametrize("labels", [("01", "2"), ("1", "b"), ("1.5", "2"), ("True", "False"), ("9" * 5000, "1")])
-def test_other_labels_are_names(labels: tuple[str, str], pictures: Path) -> None:
-    assert opened(numbered(pictures, *labels))["all"].classes == Classes.of(sorted(labels))
+def test_other_labels_are_names(labels: tuple[str, str], images: Path) -> None:
+    assert opened(numbered(images, *labels))["all"].classes == Classes.of(sorted(labels))
 
 
 KNOWN = Classes(("tench", "goldfish", "shark"), (0, 1, 20))
@@ -152,9 +152,9 @@ KNOWN = Classes(("tench", "goldfish", "shark"), (0, 1, 20))
     ],
 )
 def test_known_classes_by_name_and_then_by_id(
-    labels: tuple[object, ...], classes: Classes, expected: list[int], pictures: Path
+    labels: tuple[object, ...], classes: Classes, expected: list[int], images: Path
 ) -> None:
-    found = opened(numbered(pictures, *labels), classes)["all"]
+    found = opened(numbered(images, *labels), classes)["all"]
     assert found.labels == expected
     assert found.classes is classes
 
@@ -170,14 +170,14 @@ def test_known_classes_by_name_and_then_by_id(
     ],
 )
 def test_classes_that_do_not_fit(
-    labels: tuple[object, ...], classes: Classes | None, words: tuple[str, ...], pictures: Path
+    labels: tuple[object, ...], classes: Classes | None, words: tuple[str, ...], images: Path
 ) -> None:
-    refuses(numbered(pictures, *labels), *words, classes=classes)
+    refuses(numbered(images, *labels), *words, classes=classes)
 
 
-def test_a_part_with_a_class_that_training_lacks(pictures: Path) -> None:
+def test_a_part_with_a_class_that_training_lacks(images: Path) -> None:
     text = "path,label,split\nred/0.png,red,train\nblue/1.png,blue,train\nred/1.png,crimson,val\n"
-    refuses(written(pictures, text), "line 4", "'crimson'")
+    refuses(written(images, text), "line 4", "'crimson'")
 
 
 # what is wrong
@@ -212,13 +212,13 @@ def refuses(data: Path, *words: str, classes: Classes | None = None) -> None:
         ("path,label\nred/0.png," + "x" * 140_000, ("line 2", "cannot be read")),
     ],
 )  # fmt: skip
-def test_bad_texts(text: str, words: tuple[str, ...], pictures: Path) -> None:
-    refuses(written(pictures, text), *words)
+def test_bad_texts(text: str, words: tuple[str, ...], images: Path) -> None:
+    refuses(written(images, text), *words)
 
 
-def test_other_encodings_are_named_with_the_line(pictures: Path) -> None:
-    refuses(written(pictures, ROWS + "red/1.png,röt\n", encoding="latin-1"), "line 6", "not UTF-8")
-    refuses(written(pictures, ROWS, encoding="utf-16"), "line 1", "not UTF-8")
+def test_other_encodings_are_named_with_the_line(images: Path) -> None:
+    refuses(written(images, ROWS + "red/1.png,röt\n", encoding="latin-1"), "line 6", "not UTF-8")
+    refuses(written(images, ROWS, encoding="utf-16"), "line 1", "not UTF-8")
 
 
 def test_no_table(tmp_path: Path) -> None:
@@ -226,20 +226,20 @@ def test_no_table(tmp_path: Path) -> None:
         refuses(tmp_path / name, "no such table")
 
 
-def test_a_missing_or_broken_picture_is_named_when_it_is_read(pictures: Path) -> None:
-    (pictures / "green" / "1.png").unlink()
-    (pictures / "blue" / "3.png").write_text("text")
-    found = opened(written(pictures, ROWS))["all"]
+def test_a_missing_or_broken_image_is_named_when_it_is_read(images: Path) -> None:
+    (images / "green" / "1.png").unlink()
+    (images / "blue" / "3.png").write_text("text")
+    found = opened(written(images, ROWS))["all"]
     with pytest.raises(InputError, match=r"green/1\.png: no such file \(data\.csv line 3\)$"):
         found.read(1)
-    with pytest.raises(InputError, match=r"blue/3\.png: not a picture"):
+    with pytest.raises(InputError, match=r"blue/3\.png: not an image"):
         found.read(3)
 
 
-def test_without_a_train_part(pictures: Path) -> None:
+def test_without_a_train_part(images: Path) -> None:
     text = "path,label,split\nred/0.png,red,test\nblue/0.png,blue,test\n"
     with pytest.raises(InputError, match="has no train part, only test"):
-        opened(written(pictures, text), whole=False)
+        opened(written(images, text), whole=False)
 
 
 # Parquet
@@ -248,27 +248,27 @@ def test_without_a_train_part(pictures: Path) -> None:
 Columns = dict[str, object]
 
 
-def parquet(pictures: Path, columns: Columns, metadata: dict[str, str] | None = None) -> Path:
+def parquet(images: Path, columns: Columns, metadata: dict[str, str] | None = None) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
     content = pyarrow.table(columns).replace_schema_metadata(metadata)
-    pq.write_table(content, pictures / "data.parquet", row_group_size=2)
-    return pictures / "data.parquet"
+    pq.write_table(content, images / "data.parquet", row_group_size=2)
+    return images / "data.parquet"
 
 
 NAMES = ["red/0.png", "green/1.png", "red/2.jpg", "blue/3.png"]
 COLOURS = ["red", "green", "red", "blue"]
 
 
-def structs(pictures: Path) -> list[object]:
-    return [{"bytes": (pictures / name).read_bytes(), "path": name} for name in NAMES]
+def structs(images: Path) -> list[object]:
+    return [{"bytes": (images / name).read_bytes(), "path": name} for name in NAMES]
 
 
-def bare(pictures: Path) -> list[object]:
-    return [(pictures / name).read_bytes() for name in NAMES]
+def bare(images: Path) -> list[object]:
+    return [(images / name).read_bytes() for name in NAMES]
 
 
-def linked(pictures: Path) -> list[object]:
+def linked(images: Path) -> list[object]:
     return [{"bytes": None, "path": name} for name in NAMES]
 
 
@@ -277,35 +277,35 @@ def paths(_: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("column", [paths, structs, bare, linked])
-def test_parquet(column: Callable[[Path], list[object]], pictures: Path) -> None:
-    data = parquet(pictures, {"label": COLOURS, "image": column(pictures), "size": [1, 2, 3, 4]})
+def test_parquet(column: Callable[[Path], list[object]], images: Path) -> None:
+    data = parquet(images, {"label": COLOURS, "image": column(images), "size": [1, 2, 3, 4]})
     found = opened(data)["all"]
     assert (found.classes.names, found.labels) == (CLASSES, [2, 1, 2, 0])
     assert found.key(1) == ("1" if column is bare else "green/1.png")
-    assert found.source(1) == (str(pictures / "green/1.png") if column is paths else f"{data} row 1")
-    expected = opened(written(pictures, ROWS))["all"]
+    assert found.source(1) == (str(images / "green/1.png") if column is paths else f"{data} row 1")
+    expected = opened(written(images, ROWS))["all"]
     copied = pickle.loads(pickle.dumps(found))  # how a set reaches a worker that is not forked
     for i in range(4):
         assert copied.read(i)[0].tobytes() == expected.read(i)[0].tobytes()  # type: ignore[union-attr]
 
 
-def test_parquet_with_numbers_and_splits(pictures: Path) -> None:
+def test_parquet_with_numbers_and_splits(images: Path) -> None:
     splits = ["validation", "train", "train", "train"]
-    sets = opened(parquet(pictures, {"path": NAMES, "label": [5, 9, 5, 9], "split": splits}))
+    sets = opened(parquet(images, {"path": NAMES, "label": [5, 9, 5, 9], "split": splits}))
     assert {name: len(part) for name, part in sets.items()} == {"train": 3, "val": 1}
     assert sets["train"].classes == Classes(("5", "9"), (5, 9))
     assert sets["val"].key(0) == "red/0.png"
 
 
-def test_names_of_hugging_faces_numbers(pictures: Path) -> None:
+def test_names_of_hugging_faces_numbers(images: Path) -> None:
     names = '{"info": {"features": {"label": {"names": ["green", "red", "violet", "blue"], "_type": "ClassLabel"}}}}'
-    data = parquet(pictures, {"image": structs(pictures), "label": [1, 0, 1, 3]}, {"huggingface": names})
+    data = parquet(images, {"image": structs(images), "label": [1, 0, 1, 3]}, {"huggingface": names})
     found = opened(data)["all"]
     assert (found.classes, found.labels) == (Classes.of(["green", "red", "violet", "blue"]), [1, 0, 1, 3])
     known = Classes(("blue", "green", "red"), (7, 8, 9))
     assert opened(data, known)["all"].labels == [2, 1, 2, 0]
     refuses(data, "does not know: blue", classes=Classes.of(["red", "green"]))
-    wrong = parquet(pictures, {"image": structs(pictures), "label": [1, 0, 4, 3]}, {"huggingface": names})
+    wrong = parquet(images, {"image": structs(images), "label": [1, 0, 4, 3]}, {"huggingface": names})
     refuses(wrong, "row 2", "4")
 
 
@@ -321,16 +321,16 @@ def test_names_of_hugging_faces_numbers(pictures: Path) -> None:
         ({"path": [], "label": []}, ("no rows",)),
     ],
 )
-def test_bad_parquet(columns: Columns, words: tuple[str, ...], pictures: Path) -> None:
-    refuses(parquet(pictures, columns), *words)
+def test_bad_parquet(columns: Columns, words: tuple[str, ...], images: Path) -> None:
+    refuses(parquet(images, columns), *words)
 
 
-def test_pictures_that_are_not_in_parquet_after_all(pictures: Path) -> None:
-    column = [*structs(pictures)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
-    found = opened(parquet(pictures, {"image": column, "label": COLOURS}))["all"]
-    with pytest.raises(InputError, match=r"data\.parquet row 2: no picture"):
+def test_images_that_are_not_in_parquet_after_all(images: Path) -> None:
+    column = [*structs(images)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
+    found = opened(parquet(images, {"image": column, "label": COLOURS}))["all"]
+    with pytest.raises(InputError, match=r"data\.parquet row 2: no image"):
         found.read(2)
-    with pytest.raises(InputError, match=r"data\.parquet row 3: not a picture"):
+    with pytest.raises(InputError, match=r"data\.parquet row 3: not an image"):
         found.read(3)
 
 
@@ -341,26 +341,24 @@ def test_no_parquet(content: bytes, tmp_path: Path) -> None:
     refuses(tmp_path / "data.parquet", "not a Parquet file")
 
 
-def test_sets_of_a_table_are_tables(pictures: Path) -> None:
-    assert isinstance(opened(written(pictures, ROWS))["all"], TableSet)
+def test_sets_of_a_table_are_tables(images: Path) -> None:
+    assert isinstance(opened(written(images, ROWS))["all"], TableDataset)
 
 
 # from the command line
 
 
-def test_without_pyarrow_one_line_says_what_to_install(
-    pictures: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = parquet(pictures, {"path": NAMES, "label": COLOURS})
+def test_without_pyarrow_one_line_says_what_to_install(images: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = parquet(images, {"path": NAMES, "label": COLOURS})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    says(run("train", "classify", data, "--out", pictures / "run", *fast()), 2, "pip install 'fishnet-vision[data]'")
+    says(run("train", "classify", data, "--out", images / "run", *fast()), 2, "pip install 'fishnet-vision[data]'")
 
 
-def test_a_bundle_is_measured_on_a_table(bundle: Path, pictures: Path, run: Run) -> None:
+def test_a_bundle_is_measured_on_a_table(bundle: Path, images: Path, run: Run) -> None:
     rows = [f"{name}/{i}.png,{c}" for c, name in enumerate(CLASSES) for i in (0, 1, 3)]
-    (pictures / "red" / "3.png").unlink()
-    data = written(pictures, "\n".join(["path,label", *rows]))
+    (images / "red" / "3.png").unlink()
+    data = written(images, "\n".join(["path,label", *rows]))
     code, out, err = run("val", bundle, data, "--json", "--workers", 0, "--device", "cpu")
-    assert code == 1, "a picture is missing"
+    assert code == 1, "an image is missing"
     assert "red/3.png: no such file (data.csv line 10)" in err
-    assert '"pictures": 8' in out
+    assert '"images": 8' in out

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.base import LabelledDataset
+from fishnet.data.classification.open import open_classification
 from fishnet.data.plausibility import note_lines, plausibility
 from fishnet.errors import InputError
 from tests.makers import image_folder
@@ -16,8 +16,10 @@ from tests.makers import image_folder
 LABELS = ("red", "blue")
 
 
-def opened(data: Path, *, whole: bool = True, fold: int = -1, classes: Classes | None = None) -> dict[str, LabelledSet]:
-    return open_labelled(str(data), 3, val_fraction=0.25, seed=0, whole=whole, fold=fold, classes=classes)
+def opened(
+    data: Path, *, whole: bool = True, fold: int = -1, classes: Classes | None = None
+) -> dict[str, LabelledDataset]:
+    return open_classification(str(data), 3, val_fraction=0.25, seed=0, whole=whole, fold=fold, classes=classes)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def table(images: Path, head: str, *columns: str, name: str = "data.csv") -> Pat
     return images / name
 
 
-def codes(sets: dict[str, LabelledSet]) -> list[str]:
+def codes(sets: dict[str, LabelledDataset]) -> list[str]:
     return [finding.code for finding in plausibility(sets) if not finding.code.startswith("class-")]
 
 

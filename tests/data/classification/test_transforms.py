@@ -1,4 +1,4 @@
-"""Training's random transforms, of a picture and of a batch."""
+"""Training's random transforms, of an image and of a batch."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, PictureSet, Seeded, collate, drawn_from
-from fishnet.data.classification.transforms import EvalTransform, Lighting, Normalise, TrainTransform
+from fishnet.data.base import Batch, ImageDataset, Seeded, collate, drawn_from
+from fishnet.data.classification.transforms import EvalTransform, Lighting, Normalize, TrainTransform
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
-from tests.makers import picture
+from tests.makers import image
 
 ALL = {"rand_augment_ops": 2, "rand_augment_magnitude": 9, "color_jitter": 0.4, "erase": 1.0}
 EACH = ("rand_augment_ops", "color_jitter", "erase")
@@ -56,7 +56,7 @@ def test_crop_and_mirroring_are_torchvisions(interpolation: str) -> None:
         (16, 24), ours.boxes.scale, ours.boxes.ratio, interpolation=v2.InterpolationMode(interpolation), antialias=True
     )
     theirs = v2.Compose([crop, v2.RandomHorizontalFlip(ours.flip)])
-    pixels = tv.pil_to_tensor(picture("red", 0, (90, 70)))
+    pixels = tv.pil_to_tensor(image("red", 0, (90, 70)))
     for seed in range(5):
         with drawn_from(seed):
             found, _ = ours(pixels, 0)
@@ -67,7 +67,7 @@ def test_crop_and_mirroring_are_torchvisions(interpolation: str) -> None:
 @pytest.mark.parametrize("options", [{key: ALL[key]} for key in EACH] + [ALL], ids=[*EACH, "all"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_options(channels: int, options: dict[str, Any]) -> None:
-    pixels = tv.pil_to_tensor(picture("red", 0).convert("RGB" if channels == 3 else "L"))
+    pixels = tv.pil_to_tensor(image("red", 0).convert("RGB" if channels == 3 else "L"))
     before = pixels.clone()
     changed = 0
     for seed in range(20):
@@ -80,21 +80,21 @@ def test_options(channels: int, options: dict[str, Any]) -> None:
         assert (tuple(ours.shape), ours.dtype) == ((channels, 16, 24), torch.uint8)
         assert torch.equal(ours, again), "depends on torch's generator alone"
         changed += not torch.equal(plain, ours)
-    assert torch.equal(pixels, before), "the picture is left as it was"
+    assert torch.equal(pixels, before), "the image is left as it was"
     assert changed >= 10
 
 
 def test_erasing_leaves_what_is_zero_to_the_network() -> None:
     preprocess = Preprocess((32, 32))
     whole = TrainTransform(preprocess, crop_scale=(1, 1), crop_ratio=(1, 1), flip=0, erase=1.0)
-    pixels = Normalise(preprocess)(whole(Image.new("RGB", (32, 32), "white"), 0)[0][None])
+    pixels = Normalize(preprocess)(whole(Image.new("RGB", (32, 32), "white"), 0)[0][None])
     erased = pixels[0, 0] < 1
     assert 0.02 * 0.8 <= erased.float().mean() <= 0.33 * 1.2
     assert pixels[:, :, erased].abs().max() < 0.5 / 255 / 0.2
 
 
 def test_a_larger_magnitude_changes_more() -> None:
-    decoded = picture("blue", 1, (60, 60))
+    decoded = image("blue", 1, (60, 60))
 
     def moved(magnitude: int) -> float:
         torch.manual_seed(0)
@@ -125,14 +125,14 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize("channels", [2, 5])
 def test_many_channels(channels: int, dtype: type) -> None:
     array = np.random.default_rng(0).integers(0, 256, (40, 30, channels)).astype(dtype)
-    for image in (array, torch.from_numpy(array).permute(2, 0, 1)):
-        pixels, _ = transform(channels=channels, erase=1.0)(image, 0)
+    for source in (array, torch.from_numpy(array).permute(2, 0, 1)):
+        pixels, _ = transform(channels=channels, erase=1.0)(source, 0)
         assert tuple(pixels.shape) == (channels, 16, 24)
         assert pixels.numpy().dtype == dtype
 
 
-class Constant(PictureSet):
-    """Pictures of one colour each, that count how they are read."""
+class Constant(ImageDataset):
+    """Images of one colour each, that count how they are read."""
 
     channels, classes = 3, Classes.of(["a", "b"])
 
@@ -155,10 +155,10 @@ class Constant(PictureSet):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_samples_become_batches_with_channels_side_by_side(training: bool) -> None:
-    pictures = Constant()
-    seeded = Seeded(pictures, transform() if training else EvalTransform(Preprocess((16, 24))))
+    images = Constant()
+    seeded = Seeded(images, transform() if training else EvalTransform(Preprocess((16, 24))))
     batch: Batch = collate([seeded[0, i] for i in range(4)])
-    assert pictures.tensors == (4 if training else 0), "training reads tensors, validation pictures"
+    assert images.tensors == (4 if training else 0), "training reads tensors, validation images"
     assert tuple(batch.images.shape) == (4, 3, 16, 24)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.images[:, 0].flatten(1).float().mean(1).tolist() == [0, 10, 20, 30]
@@ -176,14 +176,14 @@ def test_normalise(dtype: torch.dtype, layout: torch.memory_format, channels: in
     )
     images = torch.randint(0, 256, (4, channels, 8, 6)).to(dtype).contiguous(memory_format=layout)
     before, light = images.clone(), torch.randn(4, channels) / 10
-    normalise = Normalise(preprocess)
-    found = normalise(images)
+    normalize = Normalize(preprocess)
+    found = normalize(images)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before), "the batch is left as it was"
     # values reach 5 here, float32 keeps 24 bits, and the operations come in another order
-    np.testing.assert_allclose(found.numpy(), preprocess.normalise(images.numpy()), atol=1e-6)
-    lit = preprocess.normalise((images + 255 * light[:, :, None, None]).numpy())
-    np.testing.assert_allclose(normalise(images, light).numpy(), lit, atol=2e-6)
+    np.testing.assert_allclose(found.numpy(), preprocess.normalize(images.numpy()), atol=1e-6)
+    lit = preprocess.normalize((images + 255 * light[:, :, None, None]).numpy())
+    np.testing.assert_allclose(normalize(images, light).numpy(), lit, atol=2e-6)
 
 
 def test_lighting_is_mostly_brightness() -> None:
@@ -217,7 +217,7 @@ def test_lighting_of_images() -> None:
     torch.testing.assert_close(lit, images + shift[:, :, None, None])
     torch.manual_seed(3)
     assert torch.equal(lighting(images), lit), "by default torch's global generator"
-    assert not torch.equal(shift[0], shift[1]), "each picture gets its own"
+    assert not torch.equal(shift[0], shift[1]), "each image gets its own"
     assert not lighting.state_dict()
     assert torch.equal(Lighting(0.0)(images), images)
 
@@ -234,11 +234,11 @@ def test_lighting_is_for_rgb(shape: tuple[int, ...]) -> None:
 def test_the_least_side_is_enough_for_every_crop(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     ours = TrainTransform(Preprocess((64, 64)), crop_scale=scale, crop_ratio=ratio, flip=0.5)
     assert ours.least is not None
-    picture = torch.empty(3, ours.least, ours.least)
+    image = torch.empty(3, ours.least, ours.least)
     sides = [
         side
         for _ in range(500)
-        for name, side in ours.boxes.make_params([picture]).items()
+        for name, side in ours.boxes.make_params([image]).items()
         if name in ("height", "width")
     ]
     assert min(sides) >= 63, "torchvision rounds a crop's sides"

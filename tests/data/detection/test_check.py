@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from fishnet.data.check import DataCheck
-from fishnet.data.detection.check import RegionPart, check_regions
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.check import DetectionSplit, check_detection
+from fishnet.data.detection.open import open_detection
 from fishnet.data.findings import Finding
-from tests.region_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
+from tests.detection_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 
-def checked(data: Path, masks: bool = False, **options: Any) -> DataCheck[RegionPart]:
+def checked(data: Path, masks: bool = False, **options: Any) -> DataCheck[DetectionSplit]:
     problems: list[Finding] = []
-    parts = open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
-    return check_regions(parts, problems, **options)
+    parts = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
+    return check_detection(parts, problems, **options)
 
 
 MAKERS: dict[str, Callable[..., Path]] = {"coco": coco_folder, "voc": voc_folder, "yolo": yolo_folder}
@@ -34,9 +34,9 @@ def test_clean_data(name: str, workers: int, tmp_path: Path) -> None:
         labels = [one.labels.tolist() for one in scenes(part, count)]
         check = found.parts[part]
         every = [label for some in labels for label in some]
-        assert (check.pictures, check.objects, check.crowds) == (count, len(every), 0)
+        assert (check.images, check.objects, check.crowds) == (count, len(every), 0)
         assert check.objects_per_class == {kind: every.count(i) for i, kind in enumerate(KINDS)}
-        assert check.pictures_per_class == {kind: sum(i in some for some in labels) for i, kind in enumerate(KINDS)}
+        assert check.images_per_class == {kind: sum(i in some for some in labels) for i, kind in enumerate(KINDS)}
         assert check.without_objects == sum(not some for some in labels)
         assert sum(check.by_size.values()) == len(every)
         assert (check.smallest, check.largest, check.corrupt, check.repeated) == ((96, 80), (96, 80), 0, 0)
@@ -105,10 +105,10 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         content["annotations"][2]["iscrowd"] = 1
 
     change(data, spoil)
-    pictures = data / "train2017"
-    (pictures / "train_001.png").unlink()
-    (pictures / "train_003.png").write_bytes(b"no picture")
-    scenes("train", 1)[0].picture.save(data / "val2017" / "val_001.png")
+    images = data / "train2017"
+    (images / "train_001.png").unlink()
+    (images / "train_003.png").write_bytes(b"no image")
+    scenes("train", 1)[0].image.save(data / "val2017" / "val_001.png")
     found = checked(data)
     train = found.parts["train"]
     assert not found.ok
@@ -118,17 +118,17 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         ("image-size-differs", ("train_002.png: is 96x80 px, but annotated as 300x80",)),
     ):
         assert [word in one.message for word, one in zip(words, found.of(code), strict=True)] == [True] * len(words)
-    assert (train.crowds, train.pictures, train.repeated) == (1, 6, 0)
+    assert (train.crowds, train.images, train.repeated) == (1, 6, 0)
     assert [one.message for one in found.of("image-in-two-splits")] == [
-        f"{pictures / 'train_000.png'} (train) = {data / 'val2017' / 'val_001.png'} (val)"
+        f"{images / 'train_000.png'} (train) = {data / 'val2017' / 'val_001.png'} (val)"
     ]
 
 
 def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", all=4)
-    (data / "masks" / "000.png").write_bytes(b"no picture")
+    (data / "masks" / "000.png").write_bytes(b"no image")
     Image.fromarray(np.ones((9, 9), np.uint8)).save(data / "masks" / "001.png")
-    scene(1000).picture.save(data / "images" / "more.png")
+    scene(1000).image.save(data / "images" / "more.png")
     found = checked(data, masks=True)
     assert not found.ok
     unpaired, broken = found.of("annotation-unreadable")

@@ -19,7 +19,7 @@ from fishnet.data.detection.coco_stream import read_entries
 from fishnet.data.detection.coco_table import KEYS, CocoTable
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, coco_dict, coco_folder, scene, scenes, write_json
+from tests.detection_makers import KINDS, coco_dict, coco_folder, scene, scenes, write_json
 
 Content = dict[str, Any]
 
@@ -38,8 +38,8 @@ def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
     for part, shown in truth.items():
         assert len(sets[part]) == len(shown)
         for i, one in enumerate(shown):
-            picture, objects = sets[part].read(i)
-            assert np.array_equal(np.asarray(picture), np.asarray(one.picture))
+            image, objects = sets[part].read(i)
+            assert np.array_equal(np.asarray(image), np.asarray(one.image))
             assert np.array_equal(objects.boxes, one.boxes)
             assert np.array_equal(objects.labels, one.labels)
             assert np.array_equal(objects.areas, one.masks.sum((1, 2)))
@@ -51,15 +51,15 @@ def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["images/train2017", "images/train", "train", "Images", "."])
-def test_where_pictures_are_looked_for(place: str, tmp_path: Path) -> None:
+def test_where_images_are_looked_for(place: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=2)
-    (data / "train2017").rename(tmp_path / "pictures")
+    (data / "train2017").rename(tmp_path / "images")
     (data / place).parent.mkdir(parents=True, exist_ok=True)
     if place == ".":
-        for path in (tmp_path / "pictures").iterdir():
+        for path in (tmp_path / "images").iterdir():
             path.rename(data / path.name)
     else:
-        (tmp_path / "pictures").rename(data / place)
+        (tmp_path / "images").rename(data / place)
     train = opened(data)["train"]
     assert train.read(1)[0].size == (96, 80)
     assert train.key(1) == "train_001.png"
@@ -204,7 +204,7 @@ FAULTS: list[tuple[Callable[[Content], None], bool, str]] = [
     (
         put("annotations", 1, segmentation={"size": [8, 8], "counts": [10, 20, 34]}),
         True,
-        r"line 10: annotations\[1\]: a mask of 8x8 px in a picture of 96x80",
+        r"line 10: annotations\[1\]: a mask of 8x8 px in an image of 96x80",
     ),
     (put("images", 1, id=0), False, r"line 4: images\[1\]: id 0 belongs to images\[0\] \(line 3\) already"),
     (put("images", 1, file_name=None), False, r"line 4: images\[1\]: no file_name"),
@@ -232,7 +232,7 @@ def test_polygons_of_two_points_do_not_matter_to_boxes(tmp_path: Path) -> None:
     assert np.array_equal(train.objects(0).boxes, scenes("train", 1)[0].boxes)
 
 
-def test_a_size_that_is_not_the_pictures(tmp_path: Path) -> None:
+def test_a_size_that_is_not_the_images(tmp_path: Path) -> None:
     train = changed(tmp_path, put("images", 1, width=50))["train"]
     with pytest.raises(InputError, match=r"train_001.png: is 96x80 px, but annotated as 50x80 \(.*json line"):
         train.read(1)
@@ -243,7 +243,7 @@ def without_sizes(content: Content) -> None:
         del image["height"], image["width"]
 
 
-def test_masks_of_another_size_than_a_picture_that_states_none(tmp_path: Path) -> None:
+def test_masks_of_another_size_than_a_image_that_states_none(tmp_path: Path) -> None:
     small = {"size": [8, 8], "counts": [10, 20, 34]}
 
     def one(content: Content) -> None:
@@ -257,11 +257,11 @@ def test_masks_of_another_size_than_a_picture_that_states_none(tmp_path: Path) -
 
     with pytest.raises(InputError, match=r"train_000.png: is 96x80 px, but annotated as 8x8 \(.*json line 9"):
         changed(tmp_path / "one", one, masks=True)["train"].read(0)
-    with pytest.raises(InputError, match=r"line 10: annotations\[1\]: a mask of 8x8 px in a picture of 96x80"):
+    with pytest.raises(InputError, match=r"line 10: annotations\[1\]: a mask of 8x8 px in an image of 96x80"):
         changed(tmp_path / "two", two, masks=True)
 
 
-def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
+def test_a_file_whose_images_are_all_wrong(tmp_path: Path) -> None:
     def change(content: Content) -> None:
         for image in content["images"]:
             del image["file_name"]
@@ -271,7 +271,7 @@ def test_a_file_whose_pictures_are_all_wrong(tmp_path: Path) -> None:
     assert "images[0]: no file_name" in problems[0].message
 
 
-def test_missing_pictures(tmp_path: Path) -> None:
+def test_missing_images(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=3)
     (data / "train2017" / "train_001.png").unlink()
     with pytest.raises(InputError, match=r"1 of 3 images of .* train_001.png \(.*line 4: images\[1\]\): add them"):
@@ -279,7 +279,7 @@ def test_missing_pictures(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train_001.png: no such file \(.*train2017.json line 4: images\[1\]\)"):
         opened(data, problems=[])["train"].read(1)
     (data / "train2017").rename(tmp_path / "away")
-    with pytest.raises(InputError, match=r"none of its pictures found: train_000.png is not in .*data"):
+    with pytest.raises(InputError, match=r"none of its images found: train_000.png is not in .*data"):
         opened(data)
 
 
@@ -394,7 +394,7 @@ def test_memory(masks: bool, share: float, tmp_path: Path) -> None:
         "before = peak()\n"
         f"table = CocoTable(pathlib.Path(sys.argv[1]), {masks})\n"
         "assert 'torch' not in sys.modules\n"
-        "print(peak() - before, len(table.pictures))"
+        "print(peak() - before, len(table.images))"
     )
     done = subprocess.run([sys.executable, "-c", program, path], check=True, capture_output=True, text=True)
     peak, photos = map(int, done.stdout.split())

@@ -1,4 +1,4 @@
-"""Pictures paired with masks of numbered objects."""
+"""Images paired with masks of numbered objects."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.detection.idmasks import find_masks, open_masks, read_ids
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
-from tests.region_makers import mask_folder, scenes
+from tests.detection_makers import mask_folder, scenes
 
 
 def opened(data: Path, **options: Any) -> Any:
@@ -85,7 +85,7 @@ def test_places(tmp_path: Path) -> None:
     assert every.key(0) == "000.png"
 
 
-def test_pictures_without_a_mask(tmp_path: Path) -> None:
+def test_images_without_a_mask(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", all=4)
     (data / "masks" / "001.png").unlink()
     (data / "masks" / "002.png").unlink()
@@ -105,7 +105,7 @@ def test_faults(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", all=3)
     Image.new("L", (50, 40)).save(data / "masks" / "000.png")
     Image.new("RGB", (96, 80)).save(data / "masks" / "001.png")
-    (data / "masks" / "002.png").write_bytes(b"no picture")
+    (data / "masks" / "002.png").write_bytes(b"no image")
     every = opened(data)["all"]
     for index, words in enumerate(
         [

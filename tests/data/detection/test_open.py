@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import class_grounds, marks
-from fishnet.data.detection.open import looks_like_regions, open_regions
+from fishnet.data.classification.open import class_folders, fingerprint
+from fishnet.data.detection.open import looks_like_detection, open_detection
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from tests.makers import split_folder
-from tests.region_makers import (
+from tests.detection_makers import (
     KINDS,
     box_table,
     coco_folder,
@@ -28,6 +27,7 @@ from tests.region_makers import (
     voc_folder,
     yolo_folder,
 )  # fmt: skip
+from tests.makers import split_folder
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "coco": coco_folder,
@@ -55,17 +55,17 @@ WHOLE: dict[str, Callable[..., Path]] = {
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_regions(str(data), 3, **{"val_fraction": 0.25, "seed": 0, **options}))
+    return dict(open_detection(str(data), 3, **{"val_fraction": 0.25, "seed": 0, **options}))
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(pictures) for part, pictures in opened(data, **options).items()}
+    return {part: len(images) for part, images in opened(data, **options).items()}
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_parts(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", test=2, val=3, train=6)
-    assert looks_like_regions(str(data))
+    assert looks_like_detection(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3), ("test", 2)]
     assert counts(data, whole=True) == counts(data)
 
@@ -83,7 +83,7 @@ def test_boxes_in_px_of_the_input(name: str, masks: bool, tmp_path: Path) -> Non
     if masks and name in BOXES_ONLY:
         return
     data = MAKERS[name](tmp_path / "data", train=4, val=1)
-    if name == "coco":  # sizes need not be stated: the pictures have them
+    if name == "coco":  # sizes need not be stated: the images have them
         path = data / "annotations" / "instances_train2017.json"
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "images": [drop(image, "width") for image in content["images"]]}))
@@ -172,12 +172,12 @@ def test_known_classes_by_name(name: str, tmp_path: Path) -> None:
 
 def test_marks(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data")
-    found = marks(str(data), opened(data))
+    found = fingerprint(str(data), opened(data))
     (tmp_path / "data").rename(tmp_path / "moved")
-    moved = marks(str(tmp_path / "moved"), opened(tmp_path / "moved"))
-    assert found["pictures"] == moved["pictures"]
+    moved = fingerprint(str(tmp_path / "moved"), opened(tmp_path / "moved"))
+    assert found["images"] == moved["images"]
     assert found["place"] != moved["place"]
-    assert class_grounds(str(data), opened(tmp_path / "moved")) == []
+    assert class_folders(str(data), opened(tmp_path / "moved")) == []
 
 
 @pytest.mark.parametrize(
@@ -193,8 +193,8 @@ def test_marks(tmp_path: Path) -> None:
         ),
         (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: COCO"),
         (lambda root: voc_folder(root / "data", test=2), "data: has no train part, only test"),
-        (lambda root: voc_folder(root / "data", layout="flat", train=1), "one picture leaves none to validate with"),
-        (lambda root: mask_folder(root / "data", train=0), "data: no picture in its part 'train'"),
+        (lambda root: voc_folder(root / "data", layout="flat", train=1), "one image leaves none to validate with"),
+        (lambda root: mask_folder(root / "data", train=0), "data: no image in its part 'train'"),
     ],
 )
 def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> No
 
 def test_an_empty_name() -> None:
     with pytest.raises(InputError, match="name is empty"):
-        open_regions("", 3, val_fraction=0.1, seed=0)
-    assert not looks_like_regions("")
+        open_detection("", 3, val_fraction=0.1, seed=0)
+    assert not looks_like_detection("")
 
 
 def test_two_folders_for_one_part(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_two_folders_for_one_part(tmp_path: Path) -> None:
 
 
 def test_classes_are_no_regions(tmp_path: Path) -> None:
-    assert not looks_like_regions(str(split_folder(tmp_path / "data", train=2, val=1)))
+    assert not looks_like_detection(str(split_folder(tmp_path / "data", train=2, val=1)))
 
 
 BCCD = Path("/work/shared/data/bccd/BCCD")

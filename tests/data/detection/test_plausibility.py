@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import beyond_cap, plausibility, repaired
 from fishnet.data.findings import Finding
-from tests.region_makers import coco_folder, mask_folder, voc_folder, write_json, yolo_folder
+from tests.detection_makers import coco_folder, mask_folder, voc_folder, write_json, yolo_folder
 
 Content = dict[str, Any]
 SETTINGS: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
 
 
 def sets_of(data: Path, **options: Any) -> Any:
-    return open_regions(str(data), 3, **{**SETTINGS, **options})
+    return open_detection(str(data), 3, **{**SETTINGS, **options})
 
 
 def changed(folder: Path, change: Callable[[Content], None]) -> Any:
@@ -68,7 +68,7 @@ def crowded(content: Content) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (boxes(lambda box: [box[0] / 96, box[1] / 80, box[2] / 96, box[3] / 80]), "box-normalised", "lie within 0..1"),
+        (boxes(lambda box: [box[0] / 96, box[1] / 80, box[2] / 96, box[3] / 80]), "box-normalized", "lie within 0..1"),
         (boxes(lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]]), "box-xyxy", "fit as x1, y1, x2, y2"),
         (every(iscrowd=1), "object-all-crowd", "objects are crowds"),
         (boxes(lambda box: [box[0], box[1], 2.0, 2.0]), "box-tiny", "smaller than 3 x 3 px"),
@@ -149,8 +149,8 @@ def test_the_cap(counts: list[int], words: str) -> None:
     assert line.startswith(words)
     assert bool(line) == bool(words)
     if words:
-        assert f"--most {max(counts)}" in line
-        assert f"--detections {max(counts)}" in line
+        assert f"--max-detections {max(counts)}" in line
+        assert f"--max-detections {max(counts)}" in line
 
 
 def test_stated_objects_are_those_of_the_annotation(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.detection.labelme import LabelmeRegions
-from fishnet.data.detection.open import open_regions
-from fishnet.data.segmentation.open import open_pixels
+from fishnet.data.detection.labelme import LabelmeDetection
+from fishnet.data.detection.open import open_detection
+from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
-from tests.region_makers import (
+from tests.detection_makers import (
     bitmap_text,
     box_table,
     darknet_folder,
@@ -32,7 +32,7 @@ SIZE = (40, 30)
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_regions(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_detection(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 def image(path: Path, size: tuple[int, int] = SIZE) -> Path:
@@ -124,12 +124,12 @@ class TestLabelme:
     def test_the_image_in_the_file(self, tmp_path: Path) -> None:
         shown = scene(3)
         buffer = io.BytesIO()
-        shown.picture.save(buffer, "PNG")
+        shown.image.save(buffer, "PNG")
         text = base64.b64encode(buffer.getvalue()).decode()
         for name in ("a", "b"):
             (tmp_path / f"{name}.json").write_text(json.dumps(labelme_json(shown, "gone.png", imageData=text)))
         found = opened(tmp_path)["all"]
-        assert np.array_equal(np.asarray(found.read(0)[0]), np.asarray(shown.picture))
+        assert np.array_equal(np.asarray(found.read(0)[0]), np.asarray(shown.image))
         assert found.size(1) == (80, 96)
         image(tmp_path / "gone.png", (96, 80))  # the file beside goes first
         with pytest.raises(InputError, match=r"b\.json: its image .*gone.png is that of .*a\.json already"):
@@ -167,7 +167,7 @@ class TestLabelme:
             shape("wheel", inner),
             shape("__ignore__", [[20, 20], [30, 20], [30, 25], [20, 25]]),
         )
-        found = open_pixels(str(data), 3, val_fraction=0, seed=0, whole=True)["all"]
+        found = open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"]
         labels = found.label_map(0)
         assert found.classes.names == ("background", "car", "wheel")
         assert (labels[0, 0], labels[4, 3], labels[7, 6], labels[22, 25]) == (0, 1, 2, 255)
@@ -206,11 +206,11 @@ class TestLabelme:
             with pytest.raises(InputError, match="is 40x30 px, but annotated as 4000000x3000000"):
                 opened(data, masks=masks)["all"].read(0)
         with pytest.raises(InputError, match="annotated as 4000000x3000000"):
-            open_pixels(str(data), 3, val_fraction=0, seed=0, whole=True)["all"].label_map(0)
+            open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"].label_map(0)
 
     def test_classes_of_others_are_not_labelme(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text("{}")
-        assert not isinstance(next(iter(self._opened_or_none(tmp_path)), None), LabelmeRegions)
+        assert not isinstance(next(iter(self._opened_or_none(tmp_path)), None), LabelmeDetection)
 
     @staticmethod
     def _opened_or_none(data: Path) -> list[Any]:
@@ -252,7 +252,7 @@ class TestSupervisely:
 
     def test_label_maps(self, tmp_path: Path) -> None:
         data = supervisely_folder(tmp_path / "data")
-        found = open_pixels(str(data), 3, val_fraction=0, seed=0)["train"]
+        found = open_segmentation(str(data), 3, val_fraction=0, seed=0)["train"]
         assert found.classes.names == ("background", "berry", "leaf", "stone")
         truth = scene(0)
         painted = np.zeros((80, 96), int)
@@ -440,11 +440,11 @@ class TestObjectFiles:
             opened(data)
 
     def test_label_maps(self, tmp_path: Path) -> None:
-        found = open_pixels(str(object_files(tmp_path / "data")), 3, val_fraction=0, seed=0)["train"]
+        found = open_segmentation(str(object_files(tmp_path / "data")), 3, val_fraction=0, seed=0)["train"]
         assert found.classes.names == ("background", "object")
         assert np.array_equal(found.label_map(0) == 1, scene(0).masks.any(0))
 
 
 def test_labelme_is_found_before_coco(tmp_path: Path) -> None:
     data = labelme_folder(tmp_path / "data" / "annotations", train=2)
-    assert isinstance(opened(data.parent)["train"], LabelmeRegions)
+    assert isinstance(opened(data.parent)["train"], LabelmeDetection)

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishnet.data.detection.base import RegionSet
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.base import DetectionDataset
+from fishnet.data.detection.open import open_detection
 from fishnet.data.findings import Finding
-from tests.region_makers import KINDS, Scene, coco_dict, voc_xml, write_json, yolo_rows
+from tests.detection_makers import KINDS, Scene, coco_dict, voc_xml, write_json, yolo_rows
 
 ROOT = Path(__file__).parents[3]
 BCCD = ROOT.parent / "shared" / "data" / "bccd" / "BCCD"
@@ -30,8 +30,8 @@ def package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def opened(data: Path, masks: bool = False, problems: list[Finding] | None = None) -> dict[str, RegionSet]:
-    return open_regions(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
+def opened(data: Path, masks: bool = False, problems: list[Finding] | None = None) -> dict[str, DetectionDataset]:
+    return open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
@@ -69,7 +69,7 @@ def test_trees() -> None:
 
 
 def write_nuclei(folder: Path) -> None:
-    """What benchmarks/nuclei.py makes of stardist's picture."""
+    """What benchmarks/nuclei.py makes of stardist's image."""
     spec = spec_from_file_location("nuclei", ROOT / "benchmarks" / "nuclei.py")
     assert spec is not None
     assert spec.loader is not None
@@ -88,8 +88,8 @@ def test_nuclei(tmp_path: Path) -> None:
     total = 0
     for part in (parts["train"], parts["test"]):
         for index in range(len(part)):
-            picture, objects = part.read(index)
-            assert objects.size == picture.size[::-1] == (256, 256)
+            image, objects = part.read(index)
+            assert objects.size == image.size[::-1] == (256, 256)
             row, column = map(int, Path(part.source(index)).stem.removeprefix("quadrant-"))
             ids = whole[256 * row : 256 * row + 256, 256 * column : 256 * column + 256]
             numbers = np.unique(ids[ids > 0])
@@ -113,23 +113,23 @@ def numbered(shown: Scene) -> Image.Image:
 def as_voc(root: Path, shown: Scene) -> Path:
     for folder in ("JPEGImages", "Annotations", "SegmentationObject"):
         (root / folder).mkdir(parents=True)
-    shown.picture.save(root / "JPEGImages" / "street.jpg")
+    shown.image.save(root / "JPEGImages" / "street.jpg")
     (root / "Annotations" / "street.xml").write_text(voc_xml("street.jpg", shown))
     numbered(shown).save(root / "SegmentationObject" / "street.png")
     return root
 
 
 def as_masks(root: Path, shown: Scene) -> Path:
-    for folder, picture in (("images", shown.picture), ("masks", numbered(shown))):
+    for folder, image in (("images", shown.image), ("masks", numbered(shown))):
         (root / folder).mkdir(parents=True)
-        picture.save(root / folder / "street.png")
+        image.save(root / folder / "street.png")
     return root
 
 
 def as_coco(form: str) -> Callable[[Path, Scene], Path]:
     def write(root: Path, shown: Scene) -> Path:
         path = write_json(root / "street.json", coco_dict([shown], ["street.png"], form=form))
-        shown.picture.save(root / "street.png")
+        shown.image.save(root / "street.png")
         return path
 
     return write
@@ -138,7 +138,7 @@ def as_coco(form: str) -> Callable[[Path, Scene], Path]:
 def as_yolo(root: Path, shown: Scene) -> Path:
     for folder in ("images", "labels"):
         (root / folder / "train").mkdir(parents=True)
-    shown.picture.save(root / "images" / "train" / "street.png")
+    shown.image.save(root / "images" / "train" / "street.png")
     (root / "labels" / "train" / "street.txt").write_text("\n".join(yolo_rows(shown)) + "\n")
     (root / "data.yaml").write_text(f"train: images/train\nnames: [{', '.join(KINDS)}]\n")
     return root
@@ -163,8 +163,8 @@ def test_a_street_in_every_format(
 ) -> None:
     shown = street()
     (part,) = opened(write(tmp_path, shown), masks=masks).values()
-    picture, found = part.read(0)
-    assert found.size == picture.size[::-1] == (375, 500)
+    image, found = part.read(0)
+    assert found.size == image.size[::-1] == (375, 500)
     assert len(found) == 19
     here, there = (in_order(one.boxes, one.labels * classes) for one in (found, shown))
     # YOLO's six digits of 500 px: a two-thousandth of a px

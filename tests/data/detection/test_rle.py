@@ -17,7 +17,7 @@ def expected(mask: np.ndarray) -> str:
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
-def test_any_part_of_any_picture(data: st.DataObject) -> None:
+def test_any_part_of_any_image(data: st.DataObject) -> None:
     height, width = data.draw(st.tuples(st.integers(1, 70), st.integers(1, 70)))
     top, left = data.draw(st.tuples(st.integers(0, height - 1), st.integers(0, width - 1)))
     h, w = data.draw(st.tuples(st.integers(0, height - top), st.integers(0, width - left)))

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.base import RegionSet
-from fishnet.data.detection.open import open_regions
+from fishnet.data.detection.base import DetectionDataset
+from fishnet.data.detection.open import open_detection
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, coco_folder, voc_folder, yolo_folder
+from tests.detection_makers import KINDS, coco_folder, voc_folder, yolo_folder
 
 CHOSEN = (KINDS[0], KINDS[2])
 
 
 def opened(
     data: Path, *only: str, classes: Classes | None = None, whole: bool = True, masks: bool = False
-) -> dict[str, RegionSet]:
-    return open_regions(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only, masks=masks)
+) -> dict[str, DetectionDataset]:
+    return open_detection(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only, masks=masks)
 
 
 @pytest.mark.parametrize("maker", [coco_folder, voc_folder, yolo_folder])

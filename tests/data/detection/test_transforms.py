@@ -1,4 +1,4 @@
-"""Boxes and masks stay on their objects, whatever happens to a picture on its way into a batch."""
+"""Boxes and masks stay on their objects, whatever happens to an image on its way into a batch."""
 
 import dataclasses
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
-from fishnet.data.detection.base import RegionSet, RegionTarget
+from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.objects import Objects
-from fishnet.data.detection.transforms import RegionEvalTransform, RegionTrainTransform
+from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
 from fishnet.data.detection.views import VISIBLE
 from fishnet.data.photometric import distort
 from fishnet.errors import InputError
@@ -53,7 +53,7 @@ def colour(number: int) -> tuple[int, int, int]:
 def painted(
     boxes: list[tuple[int, int, int, int]], size: tuple[int, int], first: int = 0, round_: bool = False
 ) -> tuple[Image.Image, Objects]:
-    """A picture of (height, width) with each object in a colour of its own, its number also its label.
+    """An image of (height, width) with each object in a colour of its own, its number also its label.
 
     Objects are rectangles; ``round_``: octagons, drawn from their very masks.
     """
@@ -72,8 +72,8 @@ def painted(
 APART = [(5, 8, 45, 60), (60, 10, 110, 30), (130, 20, 190, 100), (20, 80, 50, 130), (70, 60, 120, 140)]
 
 
-def transform(preprocess: Preprocess = PREPROCESS, **options: Any) -> RegionTrainTransform:
-    return RegionTrainTransform(preprocess, **PLAIN | options)
+def transform(preprocess: Preprocess = PREPROCESS, **options: Any) -> DetectionTrainTransform:
+    return DetectionTrainTransform(preprocess, **PLAIN | options)
 
 
 def extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -86,13 +86,13 @@ def where(page: Tensor, label: int) -> NDArray[np.bool_]:
     return (page.permute(1, 2, 0).numpy() == colour(label)).all(-1)
 
 
-def check(page: Tensor, target: RegionTarget, slack: float = 1.01) -> None:
+def check(page: Tensor, target: DetectionTarget, slack: float = 1.01) -> None:
     """Every box is around its object's colour, and every mask is just that colour.
 
     Args:
         page: the input.
         target: what is said of it.
-        slack: a px that is seen or not by where its centre lies moves an edge by up to half a px of the picture and
+        slack: a px that is seen or not by where its centre lies moves an edge by up to half a px of the image and
             half a px of the input: 1 where neither is enlarged much.
     """
     height, width = page.shape[1:]
@@ -104,7 +104,7 @@ def check(page: Tensor, target: RegionTarget, slack: float = 1.01) -> None:
         assert (box >= 0).all()
         assert (box <= [width, height, width, height]).all()
         if target.masks is not None:
-            # a row or column whose centre lies just between two px of the picture may show either of them
+            # a row or column whose centre lies just between two px of the image may show either of them
             assert (target.masks[i].numpy().astype(bool) ^ place).sum() <= max(0.03 * place.sum(), 2)
 
 
@@ -127,7 +127,7 @@ def test_boxes_and_masks_stay_on_their_objects(way: str, round_: bool) -> None:
             assert (target.masks.dtype, target.masks.shape) == (torch.uint8, (len(target), *page.shape[1:]))
         else:
             assert target.masks is None
-        # An edge moves by up to half a px of the input and half a px of the picture; with octagons by as much again, as
+        # An edge moves by up to half a px of the input and half a px of the image; with octagons by as much again, as
         # COCO's filling in takes a corner's px or not.
         options = WAYS[way]
         px = 128 / 200 * options.get("jitter", (1, 1))[1] / (0.3 if "crop" in options else 1)
@@ -147,7 +147,7 @@ def test_nothing_is_lost_where_nothing_is_cut() -> None:
 def test_what_is_cut_stays_while_enough_of_it_is_seen(round_: bool) -> None:
     image, objects = painted(APART, (150, 200), round_=round_)
     ours = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125))
-    ours.with_masks = round_  # one px of the input is one of the picture: its colours can be counted
+    ours.with_masks = round_  # one px of the input is one of the image: its colours can be counted
     cut = dropped = 0
     for seed in range(SEEDS):
         with drawn_from(seed):
@@ -204,7 +204,7 @@ def test_a_crop_on_a_canvas_keeps_it_too() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_pictures_without_objects(way: str, with_masks: bool) -> None:
+def test_images_without_objects(way: str, with_masks: bool) -> None:
     image, objects = painted([], (50, 80))
     for others in (0, 3):
         page, target = transform(with_masks=with_masks, **WAYS[way])(image, objects, *[(image, objects)] * others)
@@ -216,7 +216,7 @@ def test_pictures_without_objects(way: str, with_masks: bool) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (1, 1), (2, 3)])
-def test_pictures_of_any_shape(way: str, shape: tuple[int, int]) -> None:
+def test_images_of_any_shape(way: str, shape: tuple[int, int]) -> None:
     height, width = shape
     image = Image.new("RGB", (width, height), (255, 10, 0))
     objects = Objects.of(
@@ -259,7 +259,7 @@ def test_crowds() -> None:
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_a_mosaic_has_four_pictures_with_their_objects(with_masks: bool) -> None:
+def test_a_mosaic_has_four_images_with_their_objects(with_masks: bool) -> None:
     parts = [painted([(10, 10, 90, 90)], (100, 100), number, round_=with_masks) for number in range(4)]
     ours = transform(Preprocess((128, 128), interpolation="nearest", fit="whole"), mosaic=1.0, with_masks=with_masks)
     ours.jitter, ours.flip = (0.8, 1.2), (0.5, 0.5)
@@ -340,10 +340,10 @@ def test_other_numbers_of_channels(channels: int) -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
+    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
         transform(Preprocess((64, 64)))
-    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
-        RegionEvalTransform(Preprocess((64, 64)), False)
+    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
+        DetectionEvalTransform(Preprocess((64, 64)), False)
     with pytest.raises(InputError, match=r"jitter \(2, 1\): must be"):
         transform(jitter=(2, 1))
     with pytest.raises(InputError, match=r"jitter \(0, 1\): must be"):
@@ -363,12 +363,12 @@ def test_the_canvas(size: tuple[int, int], canvas: int) -> None:
 def test_validation_sees_what_prediction_sees(size: tuple[int, int], interpolation: str) -> None:
     preprocess = Preprocess(size, interpolation=interpolation, fit="whole")
     image, objects = painted(APART, (150, 200), round_=True)
-    page, target = RegionEvalTransform(preprocess, True)(image, objects)
+    page, target = DetectionEvalTransform(preprocess, True)(image, objects)
     np.testing.assert_array_equal(page.numpy(), preprocess.pixels(image))
     assert target.truth is objects
     assert target.placement == preprocess.place(150, 200)
     assert target.placement is not None
-    np.testing.assert_allclose(target.placement.to_picture(target.boxes.numpy()), objects.boxes, atol=1e-4)
+    np.testing.assert_allclose(target.placement.to_image(target.boxes.numpy()), objects.boxes, atol=1e-4)
     assert target.masks is not None
     assert target.masks.shape == (5, *target.placement.outer)
     if interpolation == "nearest":
@@ -378,19 +378,19 @@ def test_validation_sees_what_prediction_sees(size: tuple[int, int], interpolati
 def test_validation_keeps_every_object() -> None:
     image, objects = painted([(10, 20, 11, 21), (0, 0, 400, 300)], (300, 400))
     objects = dataclasses.replace(objects, crowd=np.array([False, True]))
-    _, target = RegionEvalTransform(Preprocess((32, 32), fit="whole"), True)(image, objects)
+    _, target = DetectionEvalTransform(Preprocess((32, 32), fit="whole"), True)(image, objects)
     assert len(target) == 2
     assert target.crowd.tolist() == [False, True]
-    assert RegionEvalTransform(Preprocess((32, 32), fit="whole"), False)(image, objects)[1].masks is None
+    assert DetectionEvalTransform(Preprocess((32, 32), fit="whole"), False)(image, objects)[1].masks is None
     none = painted([], (30, 40))
-    assert RegionEvalTransform(Preprocess((32, 32), fit="whole"), True)(*none)[1].boxes.shape == (0, 4)
+    assert DetectionEvalTransform(Preprocess((32, 32), fit="whole"), True)(*none)[1].boxes.shape == (0, 4)
 
 
 # in samples and batches
 
 
-class Painted(RegionSet):
-    """Pictures with one object each; those named as broken cannot be read."""
+class Painted(DetectionDataset):
+    """Images with one object each; those named as broken cannot be read."""
 
     channels, with_masks, classes = 3, True, Classes.of(f"c{i}" for i in range(9))
 
@@ -402,7 +402,7 @@ class Painted(RegionSet):
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Objects]:
         if self.entries[index] in self.broken:
-            raise InputError(f"{self.source(index)}: broken picture")
+            raise InputError(f"{self.source(index)}: broken image")
         torch.rand(3)  # a reader that draws random numbers of its own
         image, objects = painted([(10, 10, 90, 70)], (80 + 10 * index, 100), self.entries[index])
         return to_tensor(image), objects
@@ -420,7 +420,7 @@ class Painted(RegionSet):
 SEEDED: dict[str, Any] = {"mosaic": 0.5, "jitter": (0.8, 1.2), "flip": 0.5, "crop": 0.2, "with_masks": True}
 
 
-def same(a: RegionTarget, b: RegionTarget) -> bool:
+def same(a: DetectionTarget, b: DetectionTarget) -> bool:
     pairs = [(a.boxes, b.boxes), (a.labels, b.labels), (a.crowd, b.crowd)]
     assert a.masks is not None
     assert b.masks is not None
@@ -455,7 +455,7 @@ def test_a_partner_that_cannot_be_read_makes_no_mosaic() -> None:
         counts.add(len(sample[1]))
         check(sample[0], sample[1]) if len(sample[1]) == 1 else None
     assert counts == {1, 4}, "four where the drawn ones are good ones by chance"
-    assert with_broken[0, 1] == "painted[1]: broken picture"
+    assert with_broken[0, 1] == "painted[1]: broken image"
 
 
 def test_partners() -> None:
@@ -466,7 +466,7 @@ def test_partners() -> None:
     assert transform(mosaic=1.0).partners(1) == [0, 0, 0]
 
 
-def test_a_batch_of_unequal_pictures() -> None:
+def test_a_batch_of_unequal_images() -> None:
     data = Seeded(Painted(4), transform(), 0)
     samples = [data[0, index] for index in range(4)]
     batch = collate([*samples, "x: broken"], fill=(1, 2, 3))
@@ -499,7 +499,7 @@ def test_batches_pin_what_can_be_pinned() -> None:
 
 def test_targets_move_with_all_they_hold() -> None:
     image, objects = painted(APART, (150, 200))
-    _, target = RegionEvalTransform(PREPROCESS, True)(image, objects)
+    _, target = DetectionEvalTransform(PREPROCESS, True)(image, objects)
     moved = target.to("meta")
     assert moved.masks is not None
     assert {part.device.type for part in (moved.boxes, moved.labels, moved.crowd, moved.masks)} == {"meta"}

@@ -13,7 +13,7 @@ from fishnet.data.detection.voc import find_voc, open_voc
 from fishnet.data.detection.voc_xml import read_xml
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, scenes, voc_folder
+from tests.detection_makers import KINDS, scenes, voc_folder
 
 
 def opened(data: Path, **options: Any) -> Any:
@@ -21,7 +21,7 @@ def opened(data: Path, **options: Any) -> Any:
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(pictures) for part, pictures in opened(data, **options).items()}
+    return {part: len(images) for part, images in opened(data, **options).items()}
 
 
 @pytest.mark.parametrize("layout", ["lists", "flat", "parts"])
@@ -34,19 +34,19 @@ def test_layouts(layout: str, tmp_path: Path) -> None:
         assert sets[part].classes == Classes.of(KINDS)
         assert len(sets[part]) == len(several)
         for i, one in enumerate(several):
-            picture, objects = sets[part].read(i)
-            assert picture.size == one.picture.size
+            image, objects = sets[part].read(i)
+            assert image.size == one.image.size
             assert np.array_equal(objects.boxes, one.boxes)  # the numbers of the file, as they are
             assert np.array_equal(objects.labels, one.labels)
 
 
-@pytest.mark.parametrize("pictures", ["images", "PNGImages", "Annotations", "."])
-def test_where_pictures_are(pictures: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("images", ["images", "PNGImages", "Annotations", "."])
+def test_where_images_are(images: str, tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", train=2)
     (data / "ImageSets" / "Main" / "train.txt").unlink()
     for path in (data / "JPEGImages").iterdir():
-        (data / pictures).mkdir(exist_ok=True)
-        path.rename(data / ("." if pictures == "Annotations" else pictures) / path.name)
+        (data / images).mkdir(exist_ok=True)
+        path.rename(data / ("." if images == "Annotations" else images) / path.name)
     (data / "JPEGImages").rmdir()
     found = opened(data)
     assert list(found) == ["all"]
@@ -77,10 +77,10 @@ def test_lists_of_segmentation_come_first_with_masks(tmp_path: Path) -> None:
     assert (counts(data), counts(data, masks=True)) == ({"train": 3}, {"train": 1})
 
 
-def test_a_picture_without_annotation_is_left_out(tmp_path: Path) -> None:
+def test_a_image_without_annotation_is_left_out(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=3)
     (data / "train_001.xml").unlink()
-    (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside a picture
+    (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside an image
     problems: list[Finding] = []
     every = opened(data, problems=problems)["all"]
     assert [every.key(i) for i in range(len(every))] == ["train_000.jpg", "train_002.jpg"]
@@ -90,9 +90,9 @@ def test_a_picture_without_annotation_is_left_out(tmp_path: Path) -> None:
         opened(data)
 
 
-def test_which_of_two_pictures_of_a_name(tmp_path: Path) -> None:
+def test_which_of_two_images_of_a_name(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=1)
-    scenes("train", 1)[0].picture.save(data / "train_000.png")
+    scenes("train", 1)[0].image.save(data / "train_000.png")
     assert opened(data)["all"].key(0) == "train_000.jpg"
     xml = data / "train_000.xml"
     xml.write_text(xml.read_text().replace("train_000.jpg", "train_000.png"))
@@ -223,7 +223,7 @@ def test_no_objects(tmp_path: Path) -> None:
     assert len(opened(data, classes=Classes.of(["leaf"]))["all"].read(0)[1]) == 0
 
 
-def test_a_picture_without_annotation_among_many_is_a_note(tmp_path: Path) -> None:
+def test_a_image_without_annotation_among_many_is_a_note(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=2)
     text = (data / "train_000.xml").read_text()
     for i in range(150):
@@ -234,7 +234,7 @@ def test_a_picture_without_annotation_among_many_is_a_note(tmp_path: Path) -> No
     assert [(finding.code, finding.count) for finding in every.notes] == [("image-left-out", 1)]
 
 
-def test_annotations_without_a_picture(tmp_path: Path) -> None:
+def test_annotations_without_a_image(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", train=3)
     (data / "JPEGImages" / "train_001.jpg").unlink()
     with pytest.raises(InputError, match=r"1 of 3 annotation files of .*Annotations have no image: .*train_001.xml"):
@@ -273,7 +273,7 @@ def test_spellings_of_lists(tmp_path: Path) -> None:
     (main / "leaf_train.txt").write_text("train_000 1\n")
     (main / "default.txt").write_text("train_000\n")
     sets = opened(data)
-    assert {part: len(pictures) for part, pictures in sets.items()} == {"train": 4, "val": 2}
+    assert {part: len(images) for part, images in sets.items()} == {"train": 4, "val": 2}
     assert [finding.code for finding in sets["train"].notes] == ["split-unnamed"]
     assert "default.txt" in sets["train"].notes[0].message
     (main / "val.txt").write_text("val_000\n")
@@ -287,7 +287,7 @@ def test_years(kit: str, tmp_path: Path) -> None:
     assert counts(tmp_path) == {"train": 3, "test": 1}
     voc_folder(tmp_path / kit / "VOC2012", train=2, val=2)
     sets = opened(tmp_path)
-    assert {part: len(pictures) for part, pictures in sets.items()} == {"train": 5, "val": 2, "test": 1}
+    assert {part: len(images) for part, images in sets.items()} == {"train": 5, "val": 2, "test": 1}
     assert [sets["train"].key(i) for i in (0, 4)] == [
         "VOC2007/JPEGImages/train_000.jpg", "VOC2012/JPEGImages/train_001.jpg"
     ]  # fmt: skip

@@ -11,9 +11,9 @@ from PIL import Image
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.yolo import find_yolo, open_yolo, read_yaml
 from fishnet.data.findings import Finding
-from fishnet.data.segmentation.open import looks_like_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, scenes, yolo_folder
+from tests.detection_makers import KINDS, scenes, yolo_folder
 
 
 def opened(data: Path, **options: Any) -> Any:
@@ -60,7 +60,7 @@ NAMES = "names: [berry, leaf, stone]\n"
         "path: {here}\ntrain: train.txt\nval: {here}/images/val\n",
     ],
 )
-def test_where_pictures_are(text: str, tmp_path: Path) -> None:
+def test_where_images_are(text: str, tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data")
     (data / "train.txt").write_text("".join(f"./images/train/{i:03d}.png\n" for i in range(5)) + "images/train/005.png")
     sets = opened(yaml(data, text.format(here=data) + NAMES))
@@ -144,8 +144,8 @@ def test_values_a_little_outside(tmp_path: Path) -> None:
         (NAMES, "names no part"),
         (NAMES + "train: 3\n", "train must be a folder"),
         (NAMES + "train: images/nowhere\n", "train: no such folder or list: .*images/nowhere"),
-        (NAMES + "train: empty\n", "train: no picture in .*empty"),
-        (NAMES + "train: bare\n", "no picture of train has a label file: .*bare/0.txt is not there"),
+        (NAMES + "train: empty\n", "train: no image in .*empty"),
+        (NAMES + "train: bare\n", "no image of train has a label file: .*bare/0.txt is not there"),
         (NAMES + "\ntrain: [\n", "line 4: not YAML"),
         ("[1, 2]", "expected the keys names, train and val"),
     ],
@@ -308,11 +308,11 @@ def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
         for kind in ("images", "labels"):
             (data / part / kind).mkdir(parents=True)
         for i, one in enumerate(scenes(part, count)):
-            one.picture.save(data / part / "images" / f"{i}.png")
+            one.image.save(data / part / "images" / f"{i}.png")
             (data / part / "labels" / f"{i}.txt").write_text("0 .5 .5 .2 .2\n")
     shutil.rmtree(data / "test" / "labels")
     yaml(data, "train: train/images\nval: val/images\ntest: test/images\n" + NAMES)
-    assert not looks_like_pixels(str(data)), "labels/ might hold masks, and one split has none"
+    assert not looks_like_segmentation(str(data)), "labels/ might hold masks, and one split has none"
     sets = opened(data)
     assert list(sets) == ["train", "val"]
     (note,) = sets["train"].notes

@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
-from tests.pixel_makers import ade_folder, outlined, save_mask, scenes
+from tests.segmentation_makers import ade_folder, outlined, save_mask, scenes
 
 ROWS = [(i, f"thing {i}, thing") for i in range(1, 151)]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 @pytest.mark.parametrize("above", [False, True])
 def test_labels(above: bool, tmp_path: Path) -> None:
     data = tmp_path / "data"
     ade_folder(data / "ADEChallengeData2016" if above else data, train=4, val=2)
-    assert looks_like_pixels(str(data))
+    assert looks_like_segmentation(str(data))
     sets = opened(data)
     assert {part: len(found) for part, found in sets.items()} == {"train": 4, "val": 2}
     for part, found in sets.items():
@@ -76,7 +76,7 @@ def test_no_folder_of_masks_in_a_part(tmp_path: Path) -> None:
     shutil.copytree(data / "images" / "validation", data / "images" / "testing")
     assert {part: len(found) for part, found in opened(data).items()} == {"train": 2, "val": 2}
     (data / "annotations" / "validation").rename(data / "annotations" / "validaton")
-    words = r"no picture with a mask in its part 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
+    words = r"no image with a mask in its part 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
     with pytest.raises(InputError, match=words):
         opened(data)
     left_out = {part: len(found.left_out) for part, found in opened(data, problems=[]).items()}
@@ -95,5 +95,5 @@ def test_the_same_folders_of_others(tmp_path: Path) -> None:
     data = ade_folder(tmp_path / "data")
     for path in [*data.rglob("*.jpg"), *data.rglob("*.png")]:
         path.rename(path.with_name(path.name.replace("ADE_", "")))
-    assert not looks_like_pixels(str(data))
+    assert not looks_like_segmentation(str(data))
     assert opened(data)["train"].classes.ids == (0, 1, 2, 3)  # found in the masks, of which none is ignored

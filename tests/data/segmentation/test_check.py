@@ -11,20 +11,22 @@ from PIL import Image
 
 from fishnet.data.check import DataCheck
 from fishnet.data.findings import Finding
-from fishnet.data.segmentation.check import PixelPart, check_pixels
-from fishnet.data.segmentation.open import open_pixels
-from tests.pixel_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
-from tests.region_makers import coco_folder
+from fishnet.data.segmentation.check import SegmentationSplit, check_segmentation
+from fishnet.data.segmentation.open import open_segmentation
+from tests.detection_makers import coco_folder
+from tests.segmentation_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
 
 PX = SIZE[0] * SIZE[1]
 
 
 def checked(
     data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
-) -> DataCheck[PixelPart]:
+) -> DataCheck[SegmentationSplit]:
     problems: list[Finding] = []
-    parts = open_pixels(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems)
-    return check_pixels(parts, problems, **options)
+    parts = open_segmentation(
+        str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems
+    )
+    return check_segmentation(parts, problems, **options)
 
 
 def colours(root: Path, **counts: int) -> Path:
@@ -41,12 +43,12 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
     for part, count in {"train": 6, "val": 3}.items():
         maps = [one.labels[first_row:] for one in scenes(part, count)]
         check = found.parts[part]
-        assert (check.pictures, check.pixels, check.ignored) == (count, count * PX, count * first_row * SIZE[0])
+        assert (check.images, check.pixels, check.ignored) == (count, count * PX, count * first_row * SIZE[0])
         present = [np.bincount(map_.ravel(), minlength=len(KINDS)) for map_ in maps]
         counts = [value for value in check.pixels_per_class.values() if value]
-        pictures = [value for value in check.pictures_per_class.values() if value]
+        images = [value for value in check.images_per_class.values() if value]
         assert sorted(counts) == sorted(np.sum(present, 0).tolist())
-        assert sorted(pictures) == sorted((np.stack(present) > 0).sum(0).tolist())
+        assert sorted(images) == sorted((np.stack(present) > 0).sum(0).tolist())
         assert (check.smallest, check.largest, check.corrupt, check.repeated) == (SIZE, SIZE, 0, 0)
         assert check.all_ignored == 0
     assert {finding.severity for finding in found.findings} <= {"note"}
@@ -66,17 +68,17 @@ def test_objects_as_label_maps(tmp_path: Path) -> None:
     found = checked(coco_folder(tmp_path / "data", train=5, form="rle"))
     part = found.parts["train"]
     assert found.ok
-    assert part.pictures_per_class["background"] == 5
+    assert part.images_per_class["background"] == 5
     assert part.pixels == sum(part.pixels_per_class.values()) == 5 * PX
 
 
 def test_everything_wrong_at_once(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=8, val=2)
-    pictures, masks = data / "train" / "images", data / "train" / "masks"
-    (pictures / "000.png").write_bytes(b"no picture")
+    images, masks = data / "train" / "images", data / "train" / "masks"
+    (images / "000.png").write_bytes(b"no image")
     (masks / "001.png").write_bytes(b"no mask")
     (masks / "002.png").unlink()
-    (pictures / "003.png").unlink()
+    (images / "003.png").unlink()
     save_mask(masks / "004.png", np.zeros((9, 7), np.uint8), "index")
     save_mask(masks / "005.png", np.full(SIZE[::-1], 255, np.uint8), "index")
     labels = np.array(Image.open(masks / "006.png"))
@@ -84,20 +86,20 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     save_mask(masks / "006.png", labels, "index")
     labels[1, :3] = 0
     save_mask(masks / "007.png", labels, "index")
-    scene(6).picture.save(data / "val" / "images" / "001.png")
+    scene(6).image.save(data / "val" / "images" / "001.png")
     found = checked(data)
     part = found.parts["train"]
     assert not found.ok
-    assert [one.file for one in found.of("image-unreadable")] == [str(pictures / "000.png")]
+    assert [one.file for one in found.of("image-unreadable")] == [str(images / "000.png")]
     assert [one.file for one in found.of("mask-unreadable")] == [str(masks / "001.png")]
     assert sorted(one.message for one in found.of("files-unpaired")) == [
-        f"{pictures / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no picture in {pictures}",
+        f"{images / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no image in {images}",
     ]  # fmt: skip
     assert [one.message for one in found.of("mask-size-differs")] == [
-        f"{pictures / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
+        f"{images / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
         "mend or remove one of them"
     ]
-    assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(pictures / "005.png")]
+    assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(images / "005.png")]
     assert [(one.message, one.file, one.count) for one in found.of("mask-id-unnamed")] == [
         (f"9: 10 px in 2 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 2),
         (f"40: 3 px in 1 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 1),
@@ -106,16 +108,16 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     assert part.pixels == 4 * PX + 9 * 7
     assert sum(part.pixels_per_class.values()) == part.pixels - part.ignored - 13
     assert [one.message for one in found.of("image-in-two-splits")] == [
-        f"{pictures / '006.png'} (train) = {data / 'val' / 'images' / '001.png'} (val)"
+        f"{images / '006.png'} (train) = {data / 'val' / 'images' / '001.png'} (val)"
     ]
 
 
 FAULTS: dict[str, Callable[[Path, Path], object]] = {
-    "image-unreadable": lambda picture, mask: picture.write_bytes(b"x"),
-    "mask-unreadable": lambda picture, mask: mask.write_bytes(b"x"),
-    "files-unpaired": lambda picture, mask: mask.unlink(),
-    "mask-size-differs": lambda picture, mask: save_mask(mask, np.zeros((3, 3), np.uint8), "index"),
-    "mask-id-unnamed": lambda picture, mask: save_mask(mask, np.full(SIZE[::-1], 7, np.uint8), "index"),
+    "image-unreadable": lambda image, mask: image.write_bytes(b"x"),
+    "mask-unreadable": lambda image, mask: mask.write_bytes(b"x"),
+    "files-unpaired": lambda image, mask: mask.unlink(),
+    "mask-size-differs": lambda image, mask: save_mask(mask, np.zeros((3, 3), np.uint8), "index"),
+    "mask-id-unnamed": lambda image, mask: save_mask(mask, np.full(SIZE[::-1], 7, np.uint8), "index"),
 }
 
 
@@ -170,7 +172,7 @@ def test_a_part_without_masks(part: str, ok: bool, tmp_path: Path) -> None:
         (data / part / "masks" / f"00{i}.png").unlink()
     found = checked(data)
     code = "file-unpaired" if ok else "files-unpaired"
-    assert (found.parts[part].pictures, len(found.of(code)), found.ok) == (0, 2, ok)
+    assert (found.parts[part].images, len(found.of(code)), found.ok) == (0, 2, ok)
 
 
 @pytest.mark.parametrize("layout", ["parts", "inner", "camvid"])
@@ -183,11 +185,11 @@ def test_a_part_without_a_folder_of_masks(layout: str, tmp_path: Path) -> None:
     assert [one.message.split(": ")[1] for one in found.of("files-unpaired")] == [f"has no mask in {masks}"] * 2
 
 
-def test_a_picture_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
+def test_a_image_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=2)
     path = data / "annotations" / "instances_train2017.json"
     path.write_text(path.read_text().replace('"width": 96, "height": 80', '"width": 0'))
-    (data / "train2017" / "train_001.png").write_bytes(b"no picture")
+    (data / "train2017" / "train_001.png").write_bytes(b"no image")
     found = checked(data)
     assert found.parts["train"].corrupt == len(found.of("image-unreadable")) == 1
     assert found.of("mask-unreadable") == []

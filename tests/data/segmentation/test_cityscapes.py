@@ -8,19 +8,19 @@ import pytest
 from PIL import Image
 
 from fishnet.data.segmentation.cityscapes import CLASSES
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
-from tests.pixel_makers import CITYSCAPES_IDS, cityscapes_folder, outlined, save_mask, scenes
+from tests.segmentation_makers import CITYSCAPES_IDS, cityscapes_folder, outlined, save_mask, scenes
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 @pytest.mark.parametrize("train_ids", [False, True])
 def test_ids(train_ids: bool, tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=train_ids, train=4, val=2)
-    assert looks_like_pixels(str(data))
+    assert looks_like_segmentation(str(data))
     sets = opened(data)
     assert {part: len(found) for part, found in sets.items()} == {"train": 4, "val": 2}
     shown = {found.key(i): found.label_map(i) for found in sets.values() for i in range(len(found))}
@@ -28,7 +28,7 @@ def test_ids(train_ids: bool, tmp_path: Path) -> None:
         for i, one in enumerate(scenes(part, count)):
             city = ("ulm", "bochum")[i % 2]
             if part == "train" and i < 2:
-                continue  # val has pictures of the same names
+                continue  # val has images of the same names
             labels = shown[f"{city}/{city}_{i:06d}_000019_leftImg8bit.png"]
             ids = np.array([*CLASSES.ids, *[0] * 236, 255])[labels]
             assert np.array_equal(ids, outlined(np.array(CITYSCAPES_IDS)[one.labels], 255))

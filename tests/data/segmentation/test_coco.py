@@ -12,17 +12,17 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.detection.coco import find_coco
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE
-from fishnet.data.segmentation.coco import CocoPixels, open_coco
+from fishnet.data.segmentation.coco import CocoSegmentation, open_coco
 from fishnet.data.segmentation.deciding import Choices
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
-from tests.region_makers import KINDS, coco_folder, run_lengths, scenes, write_json
+from tests.detection_makers import KINDS, coco_folder, run_lengths, scenes, write_json
 
 SIDE = 20
 CATEGORIES = {4: "road", 9: "car"}
 
 
-def opened(data: Path, **options: Any) -> dict[str, CocoPixels]:
+def opened(data: Path, **options: Any) -> dict[str, CocoSegmentation]:
     kept = {key: options.pop(key) for key in ("ignore", "void", "only") if key in options}
     return open_coco(find_coco(data), 3, choices=Choices.of(**kept), **options)
 
@@ -37,7 +37,7 @@ def box(category: int, x1: int, y1: int, x2: int, y2: int, **more: Any) -> dict[
 
 
 def street(root: Path, *objects: dict[str, Any], categories: dict[int, str] = CATEGORIES, **stated: int) -> Path:
-    """One picture with objects, in ``objects.json``."""
+    """One image with objects, in ``objects.json``."""
     root.mkdir(exist_ok=True)
     Image.new("RGB", (SIDE, SIDE)).save(root / "0.png")
     content = {
@@ -51,13 +51,13 @@ def street(root: Path, *objects: dict[str, Any], categories: dict[int, str] = CA
 @pytest.mark.parametrize("form", ["rle", "compressed", "polygon"])
 def test_maps_are_of_the_objects(form: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", form=form)
-    sets = open_pixels(str(data), 3, val_fraction=0.1, seed=0)
+    sets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0)
     assert list(sets) == ["train", "val"]
     for part, count in (("train", 6), ("val", 3)):
         assert sets[part].classes == Classes(("background", *KINDS), (0, 3, 7, 11))
         for i, one in enumerate(scenes(part, count)):
-            picture, labels = sets[part].read(i)
-            assert np.array_equal(np.asarray(picture), np.asarray(one.picture))
+            image, labels = sets[part].read(i)
+            assert np.array_equal(np.asarray(image), np.asarray(one.image))
             wanted = np.zeros_like(labels)
             for label, mask in zip(one.labels.tolist(), one.masks, strict=True):
                 wanted[mask == 1] = label + 1
@@ -152,7 +152,7 @@ def test_sizes_that_are_not_stated_are_read_and_wrong_ones_said(tmp_path: Path) 
         found.read(0)
 
 
-def test_pictures_without_objects_are_background(tmp_path: Path) -> None:
+def test_images_without_objects_are_background(tmp_path: Path) -> None:
     found = opened(street(tmp_path / "data"))["all"]
     assert found.classes.names == ("background", "road", "car")
     assert not found.label_map(0).any()
@@ -200,4 +200,4 @@ def test_faults_are_collected(tmp_path: Path) -> None:
 
 
 def test_coco_is_for_detection_unless_it_is_said(tmp_path: Path) -> None:
-    assert not looks_like_pixels(str(coco_folder(tmp_path / "data", train=2)))
+    assert not looks_like_segmentation(str(coco_folder(tmp_path / "data", train=2)))

@@ -12,15 +12,15 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.segmentation.open import open_pixels
+from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
-from tests.pixel_makers import mask_folder, save_mask, scenes, voc_folder
+from tests.segmentation_makers import mask_folder, save_mask, scenes, voc_folder
 
 Labels = NDArray[np.uint8]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 def written(

@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: layouts, pairs, lists, what masks hold, and what is left out."""
+"""Folders of images and masks: layouts, pairs, lists, what masks hold, and what is left out."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,17 +11,17 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.findings import Finding
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
-from tests.pixel_makers import COLOURS, KINDS, mask_folder, save_mask, scenes
+from tests.segmentation_makers import COLOURS, KINDS, mask_folder, save_mask, scenes
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
-def keys(pictures: Any) -> list[str]:
-    return [pictures.key(i) for i in range(len(pictures))]
+def keys(images: Any) -> list[str]:
+    return [images.key(i) for i in range(len(images))]
 
 
 @pytest.mark.parametrize("form", ["index", "palette", "deep", "colour", "array"])
@@ -33,18 +33,18 @@ def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
     truth = scenes("train", 3) + scenes("val", 2)
     read = [part.read(i) for part in sets.values() for i in range(len(part))]
     assert len(read) == len(truth)
-    for one, (picture, labels) in zip(truth, read, strict=True):
-        assert np.array_equal(np.asarray(picture), np.asarray(one.picture))
+    for one, (image, labels) in zip(truth, read, strict=True):
+        assert np.array_equal(np.asarray(image), np.asarray(one.image))
         assert np.array_equal(labels, one.labels)
     assert all(part.classes == Classes.of(KINDS) for part in sets.values())
     assert all(part.left_out == () for part in sets.values())
-    assert looks_like_pixels(str(data))
+    assert looks_like_segmentation(str(data))
 
 
 @pytest.mark.parametrize("layout", ["parts", "inner", "whole"])
 def test_masks_without_names_may_be_of_objects(layout: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, names=None)
-    assert not looks_like_pixels(str(data))
+    assert not looks_like_segmentation(str(data))
     assert opened(data)
 
 
@@ -71,10 +71,10 @@ def test_ends_of_stems(ends: tuple[str, str], where: str, tmp_path: Path) -> Non
             path.rename(folder / path.name)
         (data / "images").rmdir()
         (data / "masks").rmdir()
-    pictures = opened(data)["train" if where == "parts" else "all"]
-    assert keys(pictures) == [f"train_{i:03d}{ends[0]}.png" for i in range(2)]
-    assert all(np.array_equal(pictures.label_map(i), one.labels) for i, one in enumerate(scenes("train", 2)))
-    assert pictures.left_out == ()
+    images = opened(data)["train" if where == "parts" else "all"]
+    assert keys(images) == [f"train_{i:03d}{ends[0]}.png" for i in range(2)]
+    assert all(np.array_equal(images.label_map(i), one.labels) for i, one in enumerate(scenes("train", 2)))
+    assert images.left_out == ()
 
 
 def test_folders_below(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_is_in_no_list_is_trained_on_whatever_its_name(row: str, tmp_path: 
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
-        ("images", r"train\.txt line 2: no such picture in .*images: train_001"),
+        ("images", r"train\.txt line 2: no such image in .*images: train_001"),
         ("masks", r"train\.txt line 2: .*train_001\.png has no mask in .*masks"),
     ],
 )
@@ -173,7 +173,7 @@ def test_left_out(tmp_path: Path) -> None:
     assert keys(train) == ["000.png", "003.png"]
     assert train.left_out == (
         f"{data}/train/images/002.png: has no mask in {data}/train/masks",
-        f"{data}/train/masks/001.png: has no picture in {data}/train/images",
+        f"{data}/train/masks/001.png: has no image in {data}/train/images",
     )
 
 
@@ -181,7 +181,7 @@ def test_no_pairs(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="whole", train=2)
     for path in list((data / "masks").iterdir()):
         path.rename(path.with_stem(f"other{path.stem}"))
-    with pytest.raises(InputError, match=r"images: no picture has a mask of its name in .*masks \(such as train_000\)"):
+    with pytest.raises(InputError, match=r"images: no image has a mask of its name in .*masks \(such as train_000\)"):
         opened(data)
 
 
@@ -206,9 +206,9 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
             read(0)
 
 
-def test_no_pictures_in_a_part(tmp_path: Path) -> None:
+def test_no_images_in_a_part(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2, val=0)
-    with pytest.raises(InputError, match=r"data: no picture with a mask in its part 'val'$"):
+    with pytest.raises(InputError, match=r"data: no image with a mask in its part 'val'$"):
         opened(data)
     save_mask(data / "val" / "images" / "1.png", np.zeros((4, 4)), "index")
     with pytest.raises(InputError, match=r"its part 'val' \(.*images/1\.png: has no mask in .*val/masks\)$"):
@@ -216,7 +216,7 @@ def test_no_pictures_in_a_part(tmp_path: Path) -> None:
 
 
 def missing(data: Path, folder: str, part: str, form: str) -> str:
-    """Does away with a part's folder of pictures or of masks; its name, from the data on."""
+    """Does away with a part's folder of images or of masks; its name, from the data on."""
     names = {"parts": f"{part}/{folder}", "inner": f"{folder}/{part}", "camvid": f"{part}_labels", "beside": part}
     if form == "beside":
         for path in (data / part).glob("*_mask.png"):
@@ -244,7 +244,7 @@ def laid_out(data: Path, form: str) -> Path:
 def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
     name = missing(data, "masks", part, form)
-    with pytest.raises(InputError, match=rf"000\.png.*{name}|{name}: no picture has a mask of its name"):
+    with pytest.raises(InputError, match=rf"000\.png.*{name}|{name}: no image has a mask of its name"):
         opened(data)
     found = opened(data, problems=[])
     assert {name: (len(pairs), len(pairs.left_out)) for name, pairs in found.items()} == {
@@ -253,10 +253,10 @@ def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("form", ["parts", "inner"])
-def test_no_folder_of_pictures_in_a_part(form: str, tmp_path: Path) -> None:
+def test_no_folder_of_images_in_a_part(form: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
     name = missing(data, "images", "val", form)
-    with pytest.raises(InputError, match=rf"no picture with a mask in its part 'val' \(.*: has no picture in .*{name}"):
+    with pytest.raises(InputError, match=rf"no image with a mask in its part 'val' \(.*: has no image in .*{name}"):
         opened(data)
     assert len(opened(data, problems=[])["val"].left_out) == 2
 

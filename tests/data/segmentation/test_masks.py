@@ -13,7 +13,7 @@ from fishnet.data.maskfiles import Mask, open_mask, packed, read_numbers
 from fishnet.data.segmentation.masks import BINARY, Coding
 from fishnet.data.segmentation.names import LARGEST, Legend
 from fishnet.errors import InputError
-from tests.pixel_makers import COLOURS, save_mask
+from tests.segmentation_makers import COLOURS, save_mask
 
 IDS = np.array([[0, 1, 2, 255], [7, 7, 200, 0]])
 PAINTED = np.array([[0, 1, 2], [2, 1, 0]])
@@ -73,7 +73,7 @@ def test_colours(mode: str, tmp_path: Path) -> None:
     ("make", "words"),
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.write_bytes(b"no picture"), "not a picture that can be read"),
+        (lambda path: path.write_bytes(b"no image"), "not an image that can be read"),
         (lambda path: Image.new("L", (8, 8)).save(path, "JPEG"), "JPEG changes pixels"),
         (lambda path: Image.new("F", (8, 8)).save(path, "TIFF"), r"holds F: a mask is one"),
         (lambda path: Image.new("CMYK", (8, 8)).save(path, "TIFF"), r"holds CMYK: a mask is one"),

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import marks
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.classification.open import fingerprint
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
+from tests.detection_makers import mask_folder as object_folder
+from tests.detection_makers import voc_folder as object_voc
+from tests.detection_makers import yolo_folder
 from tests.makers import split_folder
-from tests.pixel_makers import KINDS, ade_folder, cityscapes_folder, mask_folder, voc_folder
-from tests.region_makers import mask_folder as object_folder
-from tests.region_makers import voc_folder as object_voc
-from tests.region_makers import yolo_folder
+from tests.segmentation_makers import KINDS, ade_folder, cityscapes_folder, mask_folder, voc_folder
 
 MAKERS: dict[str, Callable[..., Path]] = {
     "folder": mask_folder,
@@ -27,17 +27,17 @@ MAKERS: dict[str, Callable[..., Path]] = {
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, **options}))
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(pictures) for part, pictures in opened(data, **options).items()}
+    return {part: len(images) for part, images in opened(data, **options).items()}
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_parts(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", val=3, train=6)
-    assert looks_like_pixels(str(data))
+    assert looks_like_segmentation(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3)]
     assert counts(data, whole=True) == counts(data)
 
@@ -67,16 +67,16 @@ def test_data_without_parts(tmp_path: Path) -> None:
 
 def test_marks(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
-    found = marks(str(data), opened(data))
+    found = fingerprint(str(data), opened(data))
     data.rename(tmp_path / "moved")
-    moved = marks(str(tmp_path / "moved"), opened(tmp_path / "moved"))
-    assert found["pictures"] == moved["pictures"]
+    moved = fingerprint(str(tmp_path / "moved"), opened(tmp_path / "moved"))
+    assert found["images"] == moved["images"]
     assert found["place"] != moved["place"]
 
 
 def test_channels(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
-    train = open_pixels(str(data), 1, val_fraction=0.1, seed=0)["train"]
+    train = open_segmentation(str(data), 1, val_fraction=0.1, seed=0)["train"]
     assert train[0][0].shape == (1, 80, 96)
     assert train.classes == Classes.of(KINDS)
 
@@ -95,7 +95,7 @@ def test_channels(tmp_path: Path) -> None:
     ids=["classes", "masks of objects", "yolo", "voc", "voc with masks", "nowhere", "a file"],
 )
 def test_what_does_not_look_like_it(make: Callable[[Path], Path], tmp_path: Path) -> None:
-    assert not looks_like_pixels(str(make(tmp_path / "data")))
+    assert not looks_like_segmentation(str(make(tmp_path / "data")))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_does_not_look_like_it(make: Callable[[Path], Path], tmp_path: Path
         (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: "),
         (lambda root: yolo_folder(root / "data"), "data: holds no masks of a known form: it holds "),
         (lambda root: mask_folder(root / "data", test=2), "data: has no train part, only test"),
-        (lambda root: mask_folder(root / "data", layout="whole", train=1), "one picture leaves none to validate with"),
+        (lambda root: mask_folder(root / "data", layout="whole", train=1), "one image leaves none to validate with"),
     ],
 )
 def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> No
 
 def test_an_empty_name() -> None:
     with pytest.raises(InputError, match="name is empty"):
-        open_pixels("", 3, val_fraction=0.1, seed=0)
-    assert not looks_like_pixels("")
+        open_segmentation("", 3, val_fraction=0.1, seed=0)
+    assert not looks_like_segmentation("")
 
 
 def test_two_folders_for_one_part(tmp_path: Path) -> None:

@@ -11,16 +11,16 @@ from PIL import Image
 from fishnet.data.entries import hold_out_some
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation import survey
-from fishnet.data.segmentation.open import open_pixels
+from fishnet.data.segmentation.open import open_segmentation
 from fishnet.data.segmentation.plausibility import plausibility, split_counts
 from fishnet.errors import InputError
-from tests.pixel_makers import KINDS, SIZE, mask_folder, save_mask, scenes, voc_folder
+from tests.segmentation_makers import KINDS, SIZE, mask_folder, save_mask, scenes, voc_folder
 
 PX = SIZE[0] * SIZE[1]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 def found(data: Path, **options: Any) -> dict[str, list[Finding]]:

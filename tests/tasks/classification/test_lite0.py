@@ -70,7 +70,7 @@ def test_lite0_on_photos(lite0: Path, photos: dict[Path, int], tmp_path: Path, r
     code, out, err = run("val", lite0, folder, "--json", "--workers", 0, "--device", "cpu", "--out", tmp_path / "val")
     assert (code, err) == (0, "")
     values = json.loads(out)
-    assert values["pictures"] == 20
+    assert values["images"] == 20
     assert values["metrics"] == pytest.approx({**values["metrics"], "acc@1": 85, "acc@5": 100})
 
 
@@ -82,7 +82,7 @@ def test_lite0_on_a_table_of_indices(lite0: Path, photos: dict[Path, int], tmp_p
     code, out, err = run("val", lite0, table, "--json", "--workers", 0, "--device", "cpu", "--out", tmp_path / "val")
     assert (code, err) == (0, "")
     values = json.loads(out)
-    assert values["pictures"] == 20
+    assert values["images"] == 20
     assert values["metrics"] == pytest.approx({**values["metrics"], "acc@1": 85, "acc@5": 100})
 
 

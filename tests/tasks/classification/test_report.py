@@ -17,13 +17,13 @@ from torchmetrics.functional.classification import (
 )
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError, WorkError
-from fishnet.tasks.classification.report import ImageReport
+from fishnet.tasks.classification.report import ClassificationReport
 
 
-class Painted(PictureSet):
-    """Plain pictures of different shapes; number 3 cannot be read."""
+class Painted(ImageDataset):
+    """Plain images of different shapes; number 3 cannot be read."""
 
     classes, channels = Classes.of(["a"]), 3
 
@@ -39,17 +39,19 @@ class Painted(PictureSet):
         return f"p{index}"
 
 
-def drawn(classes: int, pictures: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def drawn(classes: int, images: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Random logits that often are right."""
     random = np.random.default_rng(seed)
-    targets = random.integers(0, classes, pictures)
-    logits = random.normal(size=(pictures, classes)).astype(np.float32)
-    logits[np.arange(pictures), targets] += 2
+    targets = random.integers(0, classes, images)
+    logits = random.normal(size=(images, classes)).astype(np.float32)
+    logits[np.arange(images), targets] += 2
     return logits, targets
 
 
-def filled(names: list[str], logits: NDArray[np.float32], targets: NDArray[np.int64], batch: int = 17) -> ImageReport:
-    report = ImageReport(Classes.of(names))
+def filled(
+    names: list[str], logits: NDArray[np.float32], targets: NDArray[np.int64], batch: int = 17
+) -> ClassificationReport:
+    report = ClassificationReport(Classes.of(names))
     for i in range(0, len(targets), batch):
         stop = min(i + batch, len(targets))
         report.update(logits[i:stop], targets[i:stop], range(i, stop))
@@ -61,9 +63,9 @@ def rows_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-@pytest.mark.parametrize(("classes", "pictures"), [(2, 50), (7, 400), (300, 900)])
-def test_numbers_agree_with_torchmetrics(classes: int, pictures: int) -> None:
-    logits, targets = drawn(classes, pictures)
+@pytest.mark.parametrize(("classes", "images"), [(2, 50), (7, 400), (300, 900)])
+def test_numbers_agree_with_torchmetrics(classes: int, images: int) -> None:
+    logits, targets = drawn(classes, images)
     report = filled([f"c{i}" for i in range(classes)], logits, targets)
     scores, labels = torch.from_numpy(logits).softmax(1), torch.from_numpy(targets)
     expected = float(multiclass_calibration_error(scores, labels, classes, n_bins=15))
@@ -77,7 +79,7 @@ def test_numbers_agree_with_torchmetrics(classes: int, pictures: int) -> None:
     recall = multiclass_recall(scores, labels, classes, average=None).numpy()
     precision = multiclass_precision(scores, labels, classes, average=None).numpy()
     for i, row in enumerate(report.rows()):
-        assert row["pictures"] == matrix[i].sum()
+        assert row["images"] == matrix[i].sum()
         if matrix[i].sum():
             assert row["recall"] == pytest.approx(100 * recall[i], abs=1e-3)
         else:
@@ -105,12 +107,12 @@ def test_by_hand(tmp_path: Path) -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.05, 0.9, 0.05]], np.float32))
     report = filled(["cat", "dog", "none"], logits, np.array([0, 1, 1, 0]), batch=2)
     assert report.rows() == [
-        {"class": "cat", "id": 0, "pictures": 2, "recall": 50, "precision": 50, "taken_for": "dog", "taken": 1},
-        {"class": "dog", "id": 1, "pictures": 2, "recall": 50, "precision": 50, "taken_for": "cat", "taken": 1},
-        {"class": "none", "id": 2, "pictures": 0, "recall": None, "precision": None, "taken_for": None, "taken": 0},
+        {"class": "cat", "id": 0, "images": 2, "recall": 50, "precision": 50, "taken_for": "dog", "taken": 1},
+        {"class": "dog", "id": 1, "images": 2, "recall": 50, "precision": 50, "taken_for": "cat", "taken": 1},
+        {"class": "none", "id": 2, "images": 0, "recall": None, "precision": None, "taken_for": None, "taken": 0},
     ]
     assert [line.split() for line in report.lines()] == [
-        ["class", "pictures", "recall", "precision", "most", "often", "taken", "for"],
+        ["class", "images", "recall", "precision", "most", "often", "taken", "for"],
         ["cat", "2", "50.00", "50.00", "dog", "(1)"],
         ["dog", "2", "50.00", "50.00", "cat", "(1)"],
         ["none", "0", "-", "-", "-"],
@@ -131,7 +133,7 @@ def test_by_hand(tmp_path: Path) -> None:
         ["none", "2", "0", "", "", "", "0"],
     ]
     pairs = [["cat", "cat"], ["cat", "dog"], ["dog", "cat"], ["dog", "dog"]]
-    assert rows_of(tmp_path / "confusion.csv") == [["true", "said", "pictures"], *([*pair, "1"] for pair in pairs)]
+    assert rows_of(tmp_path / "confusion.csv") == [["true", "said", "images"], *([*pair, "1"] for pair in pairs)]
     assert [row[0] for row in rows_of(tmp_path / "most_wrong.csv")] == ["source", "p3", "p1"]
 
 
@@ -168,12 +170,12 @@ def test_figures_of_any_number_of_classes(classes: int, tmp_path: Path) -> None:
             assert 200 < image.height < 2200
 
 
-def test_beyond_twenty_classes_the_worst_that_have_pictures_are_printed() -> None:
+def test_beyond_twenty_classes_the_worst_that_have_images_are_printed() -> None:
     logits, targets = drawn(30, 400)
     targets %= 25
     report = filled([f"c{i}" for i in range(30)], logits, targets)
     title, _, *lines = report.lines()
-    assert title == "the 20 worst of 25 classes with pictures (the model knows 30):"
+    assert title == "the 20 worst of 25 classes with images (the model knows 30):"
     shown = [float(line.split()[2]) for line in lines]
     assert len(shown) == 20
     assert shown == sorted(shown)
@@ -183,7 +185,7 @@ def test_beyond_twenty_classes_the_worst_that_have_pictures_are_printed() -> Non
 
 def test_no_scores_are_kept() -> None:
     logits, targets = drawn(2000, 64)
-    report = ImageReport(Classes.of([str(i) for i in range(2000)]))
+    report = ClassificationReport(Classes.of([str(i) for i in range(2000)]))
     for i in range(20):
         report.update(logits, targets, range(64 * i, 64 * i + 64))
     assert len(report._kept) == 20 * 64 * 40

@@ -13,17 +13,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.images.preprocess import Placement
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.results import CroppedMask, Detections
 
 Numbers = np.random.Generator
 
 
 @dataclass(frozen=True)
 class Set:
-    """Annotated and found objects of some pictures."""
+    """Annotated and found objects of some images."""
 
     truths: list[Objects]
     found: list[Detections]
@@ -31,22 +31,28 @@ class Set:
 
 
 def simulated(
-    seed: int, pictures: int = 12, classes: int = 4, most: int = 20, *, masks: bool = False, coarse: bool = False
+    seed: int,
+    images: int = 12,
+    classes: int = 4,
+    max_detections: int = 20,
+    *,
+    masks: bool = False,
+    coarse: bool = False,
 ) -> Set:
     """Objects of all sizes, some in crowds, and detections that are near them, doubled, elsewhere or of another class.
 
-    Every fourth picture has no objects, every fifth no detections, and the last class neither. With ``coarse`` boxes
+    Every fourth image has no objects, every fifth no detections, and the last class neither. With ``coarse`` boxes
     lie on a grid and scores are tenths, so that many overlaps and scores are equal.
     """
     random = np.random.default_rng(seed)
     names = Classes(tuple(f"c{k}" for k in range(classes)), tuple(10 * k + 3 for k in range(classes)))
     truths, found = [], []
-    for i in range(pictures):
+    for i in range(images):
         size = int(random.integers(90, 160)), int(random.integers(100, 200))
         count = 0 if i % 4 == 1 else int(random.integers(1, 12))
         objects = _objects(random, count, max(1, classes - 1), size, masks=masks, coarse=coarse)
         truths.append(objects)
-        found.append(_found(random, objects, 0 if i % 5 == 2 else most, names, coarse=coarse))
+        found.append(_found(random, objects, 0 if i % 5 == 2 else max_detections, names, coarse=coarse))
     return Set(truths, found, names)
 
 
@@ -85,39 +91,43 @@ def _shape(random: Numbers, number: int, box: NDArray[Any], size: tuple[int, int
     return {"size": list(size), "counts": np.diff(places, prepend=0, append=flat.size).tolist()}
 
 
-def _found(random: Numbers, objects: Objects, most: int, classes: Classes, *, coarse: bool) -> Detections:
-    near = np.arange(len(objects)).repeat(random.integers(0, 3, len(objects)))[:most]
+def _found(random: Numbers, objects: Objects, max_detections: int, classes: Classes, *, coarse: bool) -> Detections:
+    near = np.arange(len(objects)).repeat(random.integers(0, 3, len(objects)))[:max_detections]
     sides = np.tile(objects.boxes[near, 2:] - objects.boxes[near, :2], 2)
     boxes = objects.boxes[near] + random.normal(0, 0.06, (len(near), 4)) * sides
-    boxes = np.concatenate([boxes, _boxes(random, most - len(near), objects.size, coarse=False)])
+    boxes = np.concatenate([boxes, _boxes(random, max_detections - len(near), objects.size, coarse=False)])
     if coarse:
         boxes = (boxes / 16).round() * 16
     height, width = objects.size
     boxes = boxes.clip(0, [width, height, width, height])
-    labels = np.concatenate([objects.labels[near], random.integers(0, max(1, len(classes) - 1), most - len(near))])
-    scores = random.uniform(0.02, 1, most)
+    labels = np.concatenate(
+        [objects.labels[near], random.integers(0, max(1, len(classes) - 1), max_detections - len(near))]
+    )
+    scores = random.uniform(0.02, 1, max_detections)
     kept = ((boxes[:, 2:] - boxes[:, :2]) > 1).all(1)
     order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
     if coarse:
         scores = scores.round(1)
     boxes, labels, scores = boxes[order].astype(np.float32), labels[order], scores[order].astype(np.float32)
-    cutouts = None
+    cropped_masks = None
     if objects.segmentations is not None:
-        cutouts = tuple(_cutout(random, box) for box in boxes)
-    return Detections(boxes, labels.astype(np.int64), scores, classes, objects.size, cutouts)
+        cropped_masks = tuple(_cutout(random, box) for box in boxes)
+    return Detections(boxes, labels.astype(np.int64), scores, classes, objects.size, cropped_masks)
 
 
-def _cutout(random: Numbers, box: NDArray[Any]) -> Cutout:
+def _cutout(random: Numbers, box: NDArray[Any]) -> CroppedMask:
     left, top, right, bottom = (int(value) for value in (*np.floor(box[:2]), *np.ceil(box[2:])))
     y, x = np.mgrid[-1 : 1 : (bottom - top) * 1j, -1 : 1 : (right - left) * 1j]
-    return Cutout(left, top, x**2 + y**2 < random.uniform(0.7, 1))
+    return CroppedMask(left, top, x**2 + y**2 < random.uniform(0.7, 1))
 
 
-def full(cutout: Cutout, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A cutout's whole mask."""
+def full(cropped_mask: CroppedMask, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A cropped_mask's whole mask."""
     page = np.zeros(size, np.uint8)
-    height, width = cutout.bits.shape
-    page[cutout.top : cutout.top + height, cutout.left : cutout.left + width] = cutout.bits
+    height, width = cropped_mask.bits.shape
+    page[cropped_mask.top : cropped_mask.top + height, cropped_mask.left : cropped_mask.left + width] = (
+        cropped_mask.bits
+    )
     return page
 
 
@@ -135,8 +145,8 @@ def by_pycocotools(them: Set, kind: str) -> COCOeval:
         for j in range(len(found.boxes)):
             result = {"image_id": i, "category_id": int(found.labels[j]) + 1, "score": float(found.scores[j])}
             if kind == "mask":
-                assert found.cutouts is not None
-                page = np.asfortranarray(full(found.cutouts[j], found.size))
+                assert found.cropped_masks is not None
+                page = np.asfortranarray(full(found.cropped_masks[j], found.size))
                 results.append({**result, "segmentation": pycoco.encode(page)})
             else:
                 results.append({**result, "bbox": _xywh(found.boxes[j])})
@@ -163,8 +173,8 @@ def _xywh(box: NDArray[Any]) -> list[float]:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], list[RegionTarget]]:
-    """Raw outputs and validation's targets, as if each picture had been doubled in size and padded."""
+def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], list[DetectionTarget]]:
+    """Raw outputs and validation's targets, as if each image had been doubled in size and padded."""
     import torch
 
     random = np.random.default_rng(seed)
@@ -177,14 +187,14 @@ def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], l
             "scores": found.scores,
             "labels": found.labels,
         }
-        if found.cutouts is not None:
+        if found.cropped_masks is not None:
             y, x = np.mgrid[-1:1:14j, -1:1:14j]
             blurs = random.uniform(0.7, 1.1, (len(found.boxes), 1, 1)) - (x**2 + y**2)
             raw["masks"] = (0.5 + 2 * blurs).clip(0, 1).astype(np.float32)
         boxes = torch.from_numpy(placement.to_input(truth.boxes))
         labels, crowd = torch.from_numpy(truth.labels), torch.from_numpy(truth.crowd)
         outputs.append(raw)
-        targets.append(RegionTarget(boxes, labels, crowd, None, truth, placement))
+        targets.append(DetectionTarget(boxes, labels, crowd, None, truth, placement))
     return outputs, targets
 
 

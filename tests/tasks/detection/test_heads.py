@@ -12,18 +12,18 @@ from torchvision.models.detection.image_list import ImageList
 from fishnet.analysis.profile import cost
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.anchors import Anchors
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.detection.cascade import STAGES
-from fishnet.tasks.detection.heads import Detector, DetectorSpec, ExactAnchors, default_anchors
+from fishnet.tasks.detection.heads import Detector, DetectorSpec, Float32Anchors, default_anchors
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.norms import group_norm
 from fishnet.training.optimise import freeze_norms
 from tests.tasks.single import Single
 
 CLASSES = Classes(("cell", "dot", "rod"), (7, 0, 90))
-SMALL = DetectorSpec(width=64, box_width=32, mask_width=32, proposals=50, samples=32, floor=0.0)
+SMALL = DetectorSpec(width=64, box_width=32, mask_width=32, proposals=50, roi_samples=32, score_threshold=0.0)
 HEADS = [(name, head) for name in ("detect", "instances") for head in get_task(name).heads]
 HEIGHT, WIDTH = 64, 96
 
@@ -36,12 +36,12 @@ def build(task: str, head: str, backbone: str = "fishnet_nano", spec: DetectorSp
     return built
 
 
-def target(boxes: list[list[float]], labels: list[int], crowd: list[bool] | None = None) -> RegionTarget:
+def target(boxes: list[list[float]], labels: list[int], crowd: list[bool] | None = None) -> DetectionTarget:
     masks = torch.zeros(len(boxes), HEIGHT, WIDTH, dtype=torch.uint8)
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         mask[int(top) : int(bottom), int(left) : int(right)] = 1
     crowd = crowd or [False] * len(boxes)
-    return RegionTarget(
+    return DetectionTarget(
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(labels, dtype=torch.int64),
         torch.tensor(crowd, dtype=torch.bool),
@@ -49,8 +49,8 @@ def target(boxes: list[list[float]], labels: list[int], crowd: list[bool] | None
     )
 
 
-def batch(seed: int = 0) -> tuple[Tensor, list[RegionTarget]]:
-    """Two pictures, the second without an object."""
+def batch(seed: int = 0) -> tuple[Tensor, list[DetectionTarget]]:
+    """Two images, the second without an object."""
     images = torch.randn(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed))
     return images, [target([[4, 4, 30, 30], [50, 20, 90, 60]], [0, 2]), target([], [])]
 
@@ -66,7 +66,7 @@ def known(model: Single, images: Tensor) -> list[dict[str, Tensor]]:
 
 
 def test_anchors_do_not_depend_on_the_maps_arithmetic() -> None:
-    anchors = ExactAnchors(((20.0,),), ((0.5, 1.0),))
+    anchors = Float32Anchors(((20.0,),), ((0.5, 1.0),))
     images = ImageList(torch.empty(1, 1, 800, 800, device="meta"), [(800, 800)])
     maps = torch.zeros(1, 4, 100, 100)
     expected = anchors(images, [maps])[0]
@@ -138,8 +138,8 @@ class TestHead:
             assert all(torch.equal(one[name], other[name]) for name in other)
         assert torch.isfinite(total(outputs["losses"]))
 
-    def test_overfits_one_picture(self, task: str, head: str) -> None:
-        """Some steps on one picture lower the loss by far: gradients point where they should."""
+    def test_overfits_one_image(self, task: str, head: str) -> None:
+        """Some steps on one image lower the loss by far: gradients point where they should."""
         model = build(task, head).train()
         images, targets = batch()
         optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
@@ -198,7 +198,7 @@ def test_labels_count_from_zero_in_every_head(backbone: str) -> None:
             optimizer.zero_grad()
             total(model(images[:1], targets)["losses"]).backward()
             optimizer.step()
-        # Running statistics of so few steps are not the pictures': batch norms judge by the batch here.
+        # Running statistics of so few steps are not the images': batch norms judge by the batch here.
         model.eval()
         for part in model.backbone.modules():
             part.training = isinstance(part, torch.nn.BatchNorm2d)
@@ -227,8 +227,8 @@ def test_cascade_rises() -> None:
     assert all(stage.has_mask() for stage in model.head.roi_heads.stages)
 
 
-def test_a_shared_batch_changes_no_picture() -> None:
-    """Two pictures of one size give what each gives alone; float32's rounding may differ with the batch."""
+def test_a_shared_batch_changes_no_image() -> None:
+    """Two images of one size give what each gives alone; float32's rounding may differ with the batch."""
     for task, head in HEADS:
         model = build(task, head)
         images, _ = batch()

@@ -17,7 +17,7 @@ from PIL import Image
 from torchmetrics import MetricCollection
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.voc import find_voc, open_voc
 from fishnet.errors import WorkError
@@ -55,18 +55,18 @@ def test_equal_to_pycocotools(seed: int, coarse: bool, kind: Any) -> None:
 
 
 def test_equal_beyond_a_hundred_detections_of_a_class() -> None:
-    them = simulated(7, pictures=4, classes=2, most=260)
+    them = simulated(7, images=4, classes=2, max_detections=260)
     assert max(len(found.boxes) for found in them.found) > 200
     same(coco_table(them.truths, them.found, them.classes, "box"), by_pycocotools(them, "box"))
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
-@pytest.mark.parametrize("part", ["nothing found", "one picture", "one class", "crowds alone"])
+@pytest.mark.parametrize("part", ["nothing found", "one image", "one class", "crowds alone"])
 def test_equal_at_the_edges(part: str, kind: Any) -> None:
     them = simulated(3, classes=1 if part == "one class" else 3, masks=True)
     if part == "nothing found":
         them = without_found(them)
-    elif part == "one picture":
+    elif part == "one image":
         them = Set(them.truths[:1], them.found[:1], them.classes)
     elif part == "crowds alone":
         them = Set([truth.take(truth.crowd | (truth.labels > 0)) for truth in them.truths], them.found, them.classes)
@@ -165,7 +165,9 @@ def test_tensors_as_arrays_and_alone_as_with_losses(masks: bool) -> None:
 def test_boxes_alone_of_a_model_with_masks() -> None:
     them = simulated(4, masks=True)
     bare = [replace(truth, segmentations=None) for truth in them.truths]
-    expected = coco_table(bare, [replace(found, cutouts=None) for found in them.found], them.classes, "box").metrics()
+    expected = coco_table(
+        bare, [replace(found, cropped_masks=None) for found in them.found], them.classes, "box"
+    ).metrics()
     values = {name: float(value) for name, value in fed(them).compute().items()}
     assert values == pytest.approx(expected, abs=1e-6)
 
@@ -199,7 +201,7 @@ def test_what_training_monitors_is_always_there(masks: bool) -> None:
 def test_masks_are_kept_small() -> None:
     them = simulated(5, masks=True)
     metric = fed(them, masks=True)["coco"]
-    assert all(pair.found.cutouts is None for pair in metric.pairs)
+    assert all(pair.found.cropped_masks is None for pair in metric.pairs)
     shapes = [shape for pair in metric.pairs for shape in pair.masks]
     assert all(set(shape) == {"size", "counts"} for shape in shapes)
     assert all(isinstance(shape["counts"], bytes) for shape in shapes)
@@ -225,9 +227,9 @@ def test_outputs_in_16_bits() -> None:
     metrics = [CocoMetric(them.classes, masks=True) for _ in range(2)]
     for metric, given in zip(metrics, (outputs, half), strict=True):
         metric.update(given, targets)
-    exact, rough = (metric.compute() for metric in metrics)
-    assert rough.keys() == exact.keys()
-    assert float(rough["mask_AP"]) == pytest.approx(float(exact["mask_AP"]), abs=0.05)
+    force_float32, rough = (metric.compute() for metric in metrics)
+    assert rough.keys() == force_float32.keys()
+    assert float(rough["mask_AP"]) == pytest.approx(float(force_float32["mask_AP"]), abs=0.05)
 
 
 class Module(pl.LightningModule):
@@ -237,7 +239,7 @@ class Module(pl.LightningModule):
         super().__init__()
         self.metrics = MetricCollection({"coco": CocoMetric(them.classes, masks=True)})
 
-    def validation_step(self, batch: tuple[list[dict[str, Any]], list[RegionTarget]], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[list[dict[str, Any]], list[DetectionTarget]], batch_idx: int) -> None:
         self.metrics.update(*batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -247,8 +249,8 @@ class Module(pl.LightningModule):
 
 def test_within_lightning(tmp_path: Path) -> None:
     them = simulated(8, masks=True)
-    pictures = [([raw], [target]) for raw, target in zip(*as_batch(them), strict=True)]
-    batches = torch.utils.data.DataLoader(pictures, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+    images = [([raw], [target]) for raw, target in zip(*as_batch(them), strict=True)]
+    batches = torch.utils.data.DataLoader(images, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False
     )
@@ -259,38 +261,38 @@ def test_within_lightning(tmp_path: Path) -> None:
     assert logged == pytest.approx(expected, abs=1e-6)  # float32
 
 
-SIZES = (1, 11)  # with one picture the second process has none
+SIZES = (1, 11)  # with one image the second process has none
 
 
-def shared(pictures: int) -> Set:
-    return simulated(9, pictures=pictures, masks=True, coarse=True)
+def shared(images: int) -> Set:
+    return simulated(9, images=images, masks=True, coarse=True)
 
 
 def measure(rank: int, world: int, folder: Path) -> None:
     """One process's share of a set, and what it then says of the whole."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
-    for pictures in SIZES:
-        outputs, targets = as_batch(shared(pictures))
-        metrics = MetricCollection({"coco": CocoMetric(shared(pictures).classes, masks=True)})
+    for images in SIZES:
+        outputs, targets = as_batch(shared(images))
+        metrics = MetricCollection({"coco": CocoMetric(shared(images).classes, masks=True)})
         if targets[rank::world]:
             metrics.update(outputs[rank::world], targets[rank::world])
         values = {name: float(value) for name, value in metrics.compute().items()}
         assert len(metrics["coco"].pairs) == len(targets[rank::world])
-        (folder / f"{rank}-{pictures}.json").write_text(json.dumps(values))
+        (folder / f"{rank}-{images}.json").write_text(json.dumps(values))
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_say_what_one_does(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(measure, (2, tmp_path), nprocs=2)
-    for pictures in SIZES:
-        expected = {name: float(value) for name, value in fed(shared(pictures), masks=True).compute().items()}
+    for images in SIZES:
+        expected = {name: float(value) for name, value in fed(shared(images), masks=True).compute().items()}
         for rank in range(2):  # exactly: also the order among equal scores is that of one process
-            assert json.loads((tmp_path / f"{rank}-{pictures}.json").read_text()) == expected
+            assert json.loads((tmp_path / f"{rank}-{images}.json").read_text()) == expected
 
 
-def test_crowded_pictures_count_more_than_a_hundred() -> None:
-    """COCO counts the 100 best of a class and picture: 150 objects, all found, are then found by two thirds."""
+def test_crowded_images_count_more_than_a_hundred() -> None:
+    """COCO counts the 100 best of a class and image: 150 objects, all found, are then found by two thirds."""
     corners = 12 * np.array([[i % 15, i // 15] for i in range(150)], np.float32)
     boxes = np.concatenate([corners, corners + 10], 1)
     classes, size = Classes.of(("dot",)), (130, 190)

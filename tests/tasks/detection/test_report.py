@@ -11,18 +11,18 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError, WorkError
 from fishnet.prediction.results import Detections
 from fishnet.tasks.detection.matches import THRESHOLDS, Matches, matched
 from fishnet.tasks.detection.metrics import Compared, coco_table, table_of
-from fishnet.tasks.detection.report import RegionReport
+from fishnet.tasks.detection.report import DetectionReport
 from tests.tasks.detection.regions import Set, as_batch, simulated, without_found, without_objects
 
 
-class Painted(PictureSet):
-    """Plain pictures in the sizes that the set's objects lie in; number ``gone`` cannot be read."""
+class Painted(ImageDataset):
+    """Plain images in the sizes that the set's objects lie in; number ``gone`` cannot be read."""
 
     classes, channels = Classes.of(["a"]), 3
 
@@ -41,8 +41,8 @@ class Painted(PictureSet):
         return f"folder/p{index}"
 
 
-def filled(them: Set, masks: bool = False, threshold: float | None = None, batch: int = 5) -> RegionReport:
-    report = RegionReport(them.classes, masks, threshold)
+def filled(them: Set, masks: bool = False, threshold: float | None = None, batch: int = 5) -> DetectionReport:
+    report = DetectionReport(them.classes, masks, threshold)
     outputs, targets = as_batch(them)
     for i in range(0, len(targets), batch):
         stop = min(i + batch, len(targets))
@@ -56,7 +56,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 def by_hand() -> Set:
-    """Two pictures, two classes of which one is there, and a group."""
+    """Two images, two classes of which one is there, and a group."""
     classes, size = Classes(("cat", "dog"), (7, 3)), (100, 100)
     truths = [
         Objects.of([[0, 0, 20, 20], [40, 40, 60, 60], [60, 0, 100, 40]], [0, 0, 0], size, crowd=[False, False, True]),
@@ -111,7 +111,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert {file.name for file in files} == {"per_class.csv", "errors.csv", "precision_recall.png", "worst.png"}
     assert {file.name for file in files} == {path.name for path in tmp_path.iterdir()}
     assert rows_of(tmp_path / "errors.csv") == [
-        ["picture", "objects", "found", "missed", "false"],
+        ["image", "objects", "found", "missed", "false"],
         ["folder/p0", "2", "2", "0", "2"],
         ["folder/p1", "1", "0", "1", "1"],
     ]
@@ -124,12 +124,12 @@ def test_the_best_threshold_by_hand() -> None:
     report = filled(by_hand())
     assert report.threshold == 0.56  # the middle of 0.51 to 0.60
     assert report.metrics()["F1"] == pytest.approx(4 / 7)
-    assert "at a score of 0.56 and more, which makes F1 best on these pictures" in report.lines()[0]
+    assert "at a score of 0.56 and more, which makes F1 best on these images" in report.lines()[0]
     assert report.rows()[0]["best_threshold"] == 0.38  # of cats alone the dog's 0.50 is none: 0.16 to 0.60
 
 
 def greedy(truth: Objects, found: Detections, threshold: float) -> tuple[int, int]:
-    """Found and false objects of one picture, box by box in plain Python."""
+    """Found and false objects of one image, box by box in plain Python."""
     order = sorted(range(len(found.boxes)), key=lambda i: -found.scores[i])
     taken: set[int] = set()
     false = 0
@@ -160,7 +160,7 @@ def greedy(truth: Objects, found: Detections, threshold: float) -> tuple[int, in
 def test_counts_as_a_plain_search_finds_them(seed: int, threshold: float) -> None:
     them = simulated(seed, coarse=seed % 2 == 1)
     pairs = [Compared.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
-    counts = Matches.of(pairs, "box").counts(threshold, "picture", len(pairs))
+    counts = Matches.of(pairs, "box").counts(threshold, "image", len(pairs))
     expected = [greedy(truth, found, threshold) for truth, found in zip(them.truths, them.found, strict=True)]
     assert list(zip(counts.found.tolist(), counts.false.tolist(), strict=True)) == expected
     assert counts.objects.tolist() == [int((~truth.crowd).sum()) for truth in them.truths]
@@ -173,7 +173,7 @@ def test_all_that_coco_finds_is_found(seed: int, kind: Any) -> None:
     them = simulated(seed, masks=True, coarse=seed % 2 == 1)
     pairs = [Compared.of(truth, found, True) for truth, found in zip(them.truths, them.found, strict=True)]
     counts = Matches.of(pairs, kind).counts(0, "label", len(them.classes))
-    recall = table_of(pairs, them.classes, kind).recall[0, :, 0, 2]  # IoU 0.5, all sizes, no class over 100 a picture
+    recall = table_of(pairs, them.classes, kind).recall[0, :, 0, 2]  # IoU 0.5, all sizes, no class over 100 an image
     np.testing.assert_allclose(counts.found[:3] / counts.objects[:3], recall[:3], atol=1e-12)
 
 
@@ -229,7 +229,7 @@ def test_sets_with_nothing_in_them(part: str, masks: bool, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("classes", [2, 11, 12, 200])
 def test_figures_of_any_number_of_classes(classes: int, tmp_path: Path) -> None:
-    them = simulated(0, classes=classes, pictures=8)
+    them = simulated(0, classes=classes, images=8)
     names = tuple(f"{['plain', '$5 off', '人_人', 'x' * 200][i % 4]} {i}" for i in range(classes))
     named = Classes(names, them.classes.ids)
     found = [Detections(it.boxes, it.labels, it.scores, named, it.size) for it in them.found]
@@ -244,7 +244,7 @@ def test_figures_of_any_number_of_classes(classes: int, tmp_path: Path) -> None:
 
 
 def test_beyond_twenty_classes_the_worst_that_have_objects_are_printed() -> None:
-    them = simulated(0, classes=60, pictures=40)
+    them = simulated(0, classes=60, images=40)
     report = filled(them)
     _, title, _, *lines = report.lines()
     there = [row for row in report.rows() if row["objects"]]
@@ -261,10 +261,10 @@ def test_outputs_that_are_no_numbers() -> None:
     outputs, targets = as_batch(them)
     outputs[0]["scores"] = np.full_like(outputs[0]["scores"], np.inf)
     with pytest.raises(WorkError, match="not finite"):
-        RegionReport(them.classes).update(outputs, targets, range(len(targets)))
+        DetectionReport(them.classes).update(outputs, targets, range(len(targets)))
 
 
-def test_more_pictures_change_what_was_said() -> None:
+def test_more_images_change_what_was_said() -> None:
     them = simulated(1)
     report = filled(them, threshold=0.3)
     before = report.metrics()
@@ -281,19 +281,19 @@ def test_an_object_is_found_once() -> None:
 
 
 @pytest.mark.parametrize(("count", "most", "said"), [(196, 100, True), (196, 196, False), (100, 100, False)])
-def test_more_objects_than_are_counted_are_said(count: int, most: int, said: bool) -> None:
+def test_more_objects_than_are_counted_are_said(count: int, max_detections: int, said: bool) -> None:
     corners = 12 * np.array([[i % 15, i // 15] for i in range(count)], np.float32)
     boxes = np.concatenate([corners, corners + 10], 1)
     classes, size = Classes.of(("dot",)), (180, 190)
     truth = Objects.of(boxes, np.zeros(count, int), size)
     found = Detections(boxes, np.zeros(count, np.int64), np.ones(count, np.float32), classes, size)
     outputs, targets = as_batch(Set([truth], [found], classes))
-    report = RegionReport(classes, most=most)
+    report = DetectionReport(classes, max_detections=max_detections)
     report.update(outputs, targets, [0])
     assert bool(report.remarks()) == said
     if said:
         assert "more than 100 objects of a class (up to 196)" in report.remarks()[0]
-        assert "--most 196" in report.remarks()[0]
+        assert "--max-detections 196" in report.remarks()[0]
 
 
 def test_images_without_any_object_are_said() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fishnet.data.segmentation.base import IGNORE, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.images.preprocess import Placement
 
 Labels = NDArray[np.uint8]
@@ -23,11 +23,13 @@ def blobs(seed: int, size: tuple[int, int], classes: int, ignored: float = 0.1) 
     return labels
 
 
-def target(truth: Labels, placement: Placement | None = None) -> PixelTarget:
-    """A picture's target in validation; by default of a picture that is the input, padded to a multiple of 32."""
+def target(truth: Labels, placement: Placement | None = None) -> SegmentationTarget:
+    """An image's target in validation; by default of an image that is the input, padded to a multiple of 32."""
     height, width = truth.shape
     outer = -(-height // 32) * 32, -(-width // 32) * 32
-    return PixelTarget(torch.from_numpy(truth), truth, placement or Placement((height, width), (height, width), outer))
+    return SegmentationTarget(
+        torch.from_numpy(truth), truth, placement or Placement((height, width), (height, width), outer)
+    )
 
 
 def logits_of(said: Labels, classes: int, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -15,11 +15,11 @@ from fishnet.analysis.profile import cost
 from fishnet.backbone import STAGES
 from fishnet.backbone.registry import any_size_args
 from fishnet.bundle.classes import Classes
-from fishnet.data.segmentation.base import IGNORE, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
-from fishnet.tasks.segmentation.losses import PixelLoss
+from fishnet.tasks.segmentation.losses import SegmentationLoss
 from fishnet.training.optimise import freeze
 from tests.tasks.single import Single
 
@@ -50,18 +50,18 @@ def images(count: int, size: tuple[int, int], channels: int = 3) -> Tensor:
     return torch.randn(count, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
-def targets(count: int, size: tuple[int, int]) -> list[PixelTarget]:
+def targets(count: int, size: tuple[int, int]) -> list[SegmentationTarget]:
     """Random labels, a tenth of them ignored."""
     random = torch.Generator().manual_seed(1)
     labels = torch.randint(0, len(CLASSES), (count, *size), generator=random, dtype=torch.uint8)
     labels[torch.rand(labels.shape, generator=random) < 0.1] = IGNORE
-    return [PixelTarget(one) for one in labels]
+    return [SegmentationTarget(one) for one in labels]
 
 
 def step(model: Single, count: int = 2, size: tuple[int, int] = (64, 64), channels: int = 3) -> dict[str, Tensor]:
     """One training step's outputs, with all gradients computed."""
     outputs: dict[str, Tensor] = model.train()(images(count, size, channels), wanted := targets(count, size))
-    total(PixelLoss({"cross-entropy": 1.0}, auxiliary=0.4)(outputs, wanted)).backward()
+    total(SegmentationLoss({"cross-entropy": 1.0}, auxiliary=0.4)(outputs, wanted)).backward()
     return outputs
 
 
@@ -75,8 +75,8 @@ def without_gradient(model: Single) -> list[str]:
 
 
 @torch.no_grad()
-def scored(model: Single, pictures: Tensor) -> Tensor:
-    found: Tensor = model.eval()(pictures)
+def scored(model: Single, images: Tensor) -> Tensor:
+    found: Tensor = model.eval()(images)
     return found
 
 
@@ -105,10 +105,10 @@ class TestHead:
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.backbone.stem.parameters())
 
     def test_a_batch_without_a_label_still_reaches_every_parameter(self, head: str) -> None:
-        """As a process without a readable picture has it; in evaluation mode, since it is one picture."""
+        """As a process without a readable image has it; in evaluation mode, since it is one image."""
         model = build(head).eval()
-        nothing = [PixelTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
-        loss = total(PixelLoss({"dice": 1.0}, auxiliary=0.4)(model(images(1, (64, 64)), nothing), nothing))
+        nothing = [SegmentationTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
+        loss = total(SegmentationLoss({"dice": 1.0}, auxiliary=0.4)(model(images(1, (64, 64)), nothing), nothing))
         loss.backward()
         assert loss == 0
         assert without_gradient(model) == []
@@ -129,7 +129,7 @@ class TestHead:
         step(model)
         assert without_gradient(model) == []
 
-    def test_grey_pictures(self, head: str) -> None:
+    def test_grey_images(self, head: str) -> None:
         model = build(head, channels=1)
         assert step(model, channels=1)["logits"].shape == (2, len(CLASSES), 64, 64)
         assert without_gradient(model) == []
@@ -142,13 +142,15 @@ class TestHead:
         for values in found.values():
             assert values.dtype == torch.float32
             assert (values == values.bfloat16()).float().mean() < 0.5
-        exact = scored(model, images(1, (64, 96)))
-        assert (found["logits"] - exact).abs().max() < 0.05 * exact.abs().max()  # some layers of 3 digits each
+        force_float32 = scored(model, images(1, (64, 96)))
+        assert (
+            found["logits"] - force_float32
+        ).abs().max() < 0.05 * force_float32.abs().max()  # some layers of 3 digits each
         with torch.autocast("cpu", torch.bfloat16):
             step(model)
         assert without_gradient(model) == []
 
-    def test_one_picture_a_step(self, head: str) -> None:
+    def test_one_image_a_step(self, head: str) -> None:
         if head not in POOLED:
             step(build(head), count=1)
         else:
@@ -162,7 +164,7 @@ class TestHead:
             step(model, count=1)
             assert without_gradient(model) == []
 
-    def test_a_shared_batch_changes_no_picture(self, head: str) -> None:
+    def test_a_shared_batch_changes_no_image(self, head: str) -> None:
         model = build(head)
         together = scored(model, images(2, (64, 96)))
         for i in range(2):  # float32 in another order
@@ -175,13 +177,13 @@ class TestHead:
         assert by_hand.shape[-2:] == (96, 96)
         assert torch.equal(scored(model, photo), by_hand[..., :70, :90])
 
-    def test_overfits_two_pictures(self, head: str) -> None:
-        """Some steps on two pictures lower the loss by far: gradients point where they should."""
+    def test_overfits_two_images(self, head: str) -> None:
+        """Some steps on two images lower the loss by far: gradients point where they should."""
         model = build(head, spec=replace(SMALL, auxiliary=False)).train()
         blocks = np.kron(np.random.default_rng(0).integers(0, 3, (2, 4, 4)), np.ones((16, 16))).astype(np.uint8)
-        wanted = [PixelTarget(torch.from_numpy(one)) for one in blocks]
+        wanted = [SegmentationTarget(torch.from_numpy(one)) for one in blocks]
         inputs = F.one_hot(torch.from_numpy(blocks).long(), 3).permute(0, 3, 1, 2).float() + 0.1 * images(2, (64, 64))
-        criterion, losses = PixelLoss({"cross-entropy": 1.0}), []
+        criterion, losses = SegmentationLoss({"cross-entropy": 1.0}), []
         optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
         for _ in range(30):
             loss = total(criterion(model(inputs, wanted), wanted))

@@ -10,9 +10,9 @@ from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from fishnet.data.segmentation.base import IGNORE, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError
-from fishnet.tasks.segmentation.losses import LOSSES, NEAR, PixelLoss, near_boundary, parse_losses, stacked
+from fishnet.tasks.segmentation.losses import LOSSES, NEAR, SegmentationLoss, near_boundary, parse_losses, stacked
 
 CLASSES, SIZE = 4, (12, 17)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 7.0])
@@ -28,11 +28,13 @@ def drawn(seed: int = 0, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
     return logits.requires_grad_(), labels
 
 
-def targets(labels: Tensor) -> list[PixelTarget]:
-    return [PixelTarget(one.to(torch.uint8)) for one in labels]
+def targets(labels: Tensor) -> list[SegmentationTarget]:
+    return [SegmentationTarget(one.to(torch.uint8)) for one in labels]
 
 
-def losses(criterion: PixelLoss, logits: Tensor, labels: Tensor, auxiliary: Tensor | None = None) -> dict[str, Tensor]:
+def losses(
+    criterion: SegmentationLoss, logits: Tensor, labels: Tensor, auxiliary: Tensor | None = None
+) -> dict[str, Tensor]:
     outputs = {"logits": logits} if auxiliary is None else {"logits": logits, "auxiliary": auxiliary}
     found: dict[str, Tensor] = criterion(outputs, targets(labels))
     return found
@@ -46,7 +48,7 @@ def losses(criterion: PixelLoss, logits: Tensor, labels: Tensor, auxiliary: Tens
 @pytest.mark.parametrize("ignored", [0.0, 0.2])
 def test_cross_entropy_is_torchs(weights: Tensor | None, smoothing: float, ignored: float) -> None:
     logits, labels = drawn(ignored=ignored)
-    criterion = PixelLoss({"cross-entropy": 1.0}, smoothing=smoothing, class_weights=weights)
+    criterion = SegmentationLoss({"cross-entropy": 1.0}, smoothing=smoothing, class_weights=weights)
     found = losses(criterion, logits, labels)
     wanted = F.cross_entropy(logits, labels, weights, ignore_index=IGNORE, label_smoothing=smoothing)
     assert list(found) == ["cross-entropy"]
@@ -60,7 +62,7 @@ def test_cross_entropy_is_torchs(weights: Tensor | None, smoothing: float, ignor
 @pytest.mark.parametrize("ignored", [0.0, 0.2])
 def test_the_other_losses_are_smps(name: str, ignored: float) -> None:
     logits, labels = drawn(ignored=ignored)
-    found = losses(PixelLoss({name: 1.0}), logits, labels)
+    found = losses(SegmentationLoss({name: 1.0}), logits, labels)
     wanted = THEIRS[name]("multiclass", ignore_index=IGNORE)(logits, labels)
     assert list(found) == [name]
     torch.testing.assert_close(found[name], wanted)
@@ -73,7 +75,7 @@ def test_the_other_losses_are_smps(name: str, ignored: float) -> None:
 def test_the_right_answer_costs_next_to_nothing(name: str) -> None:
     _, labels = drawn()
     sure = 40 * (F.one_hot(labels.clamp(max=CLASSES - 1), CLASSES).permute(0, 3, 1, 2).float() - 0.5)
-    right, wrong = (losses(PixelLoss({name: 1.0}), logits, labels)[name] for logits in (sure, sure.roll(1, 1)))
+    right, wrong = (losses(SegmentationLoss({name: 1.0}), logits, labels)[name] for logits in (sure, sure.roll(1, 1)))
     assert right < 1e-6
     assert wrong > 0.5
 
@@ -83,7 +85,7 @@ def test_dice_by_hand() -> None:
     logits = torch.tensor([[[[1.0, -2.0]], [[0.0, 0.0]]]])
     p = logits.softmax(1)[0, :, 0]
     wanted = 1 - torch.stack([2 * p[0, 0] / (p[0].sum() + 1), 2 * p[1, 1] / (p[1].sum() + 1)]).mean()
-    found = losses(PixelLoss({"dice": 1.0}), logits, torch.tensor([[[0, 1]]]))["dice"]
+    found = losses(SegmentationLoss({"dice": 1.0}), logits, torch.tensor([[[0, 1]]]))["dice"]
     torch.testing.assert_close(found, wanted)
 
 
@@ -91,8 +93,8 @@ def test_sums_are_weighted() -> None:
     logits, labels = drawn()
     auxiliary = drawn(1)[0]
     weights = {"cross-entropy": 1.5, "dice": 0.5, "focal": 20.0, "lovasz": 0.25}
-    alone = {name: losses(PixelLoss({name: 1.0}), logits, labels)[name] for name in weights}
-    found = losses(PixelLoss(weights, boundary=0.3, auxiliary=0.4), logits, labels, auxiliary)
+    alone = {name: losses(SegmentationLoss({name: 1.0}), logits, labels)[name] for name in weights}
+    found = losses(SegmentationLoss(weights, boundary=0.3, auxiliary=0.4), logits, labels, auxiliary)
     assert list(found) == [*weights, "boundary", "auxiliary"]
     for name, weight in weights.items():
         torch.testing.assert_close(found[name], weight * alone[name])
@@ -106,7 +108,9 @@ def test_the_boundary_term_has_the_classes_weights() -> None:
     logits, labels = drawn()
     labels = labels.clone()
     labels[:, :, :8] = 0  # a wide ground, whose inner px are not near a boundary
-    criterion = PixelLoss({"cross-entropy": 1.0}, class_weights=WEIGHTS, smoothing=0.1, boundary=1.0, auxiliary=1.0)
+    criterion = SegmentationLoss(
+        {"cross-entropy": 1.0}, class_weights=WEIGHTS, smoothing=0.1, boundary=1.0, auxiliary=1.0
+    )
     found = losses(criterion, logits, labels, logits)
     near = torch.where(near_boundary(labels), labels, IGNORE)
     assert ((near == IGNORE) & (labels != IGNORE)).any()
@@ -118,7 +122,7 @@ def test_the_boundary_term_has_the_classes_weights() -> None:
 def test_one_class_has_no_boundary() -> None:
     logits, labels = drawn()
     labels = torch.where(labels == IGNORE, labels, 2)
-    found = losses(PixelLoss({"cross-entropy": 1.0}, boundary=1.0), logits, labels)
+    found = losses(SegmentationLoss({"cross-entropy": 1.0}, boundary=1.0), logits, labels)
     assert found["boundary"] == 0
     torch.stack(list(found.values())).sum().backward()
     assert logits.grad is not None
@@ -127,24 +131,24 @@ def test_one_class_has_no_boundary() -> None:
 
 def test_no_auxiliary_scores_no_auxiliary_loss() -> None:
     logits, labels = drawn()
-    assert list(losses(PixelLoss({"dice": 1.0}, auxiliary=1.0), logits, labels)) == ["dice"]
-    assert list(losses(PixelLoss({"dice": 1.0}), logits, labels, logits)) == ["dice"]
+    assert list(losses(SegmentationLoss({"dice": 1.0}, auxiliary=1.0), logits, labels)) == ["dice"]
+    assert list(losses(SegmentationLoss({"dice": 1.0}), logits, labels, logits)) == ["dice"]
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("ignored", ["all", "one picture"])
+@pytest.mark.parametrize("ignored", ["all", "one image"])
 def test_nothing_to_learn_from(name: str, ignored: str) -> None:
     logits, labels = drawn()
     auxiliary = drawn(1)[0]
-    labels[0 if ignored == "one picture" else slice(None)] = IGNORE
-    criterion = PixelLoss({name: 1.0}, class_weights=WEIGHTS, boundary=1.0, auxiliary=1.0)
+    labels[0 if ignored == "one image" else slice(None)] = IGNORE
+    criterion = SegmentationLoss({name: 1.0}, class_weights=WEIGHTS, boundary=1.0, auxiliary=1.0)
     total = torch.stack(list(losses(criterion, logits, labels, auxiliary).values())).sum()
     total.backward()
     for scores in (logits, auxiliary):
         assert scores.grad is not None, "as many processes expect"
         assert scores.grad.isfinite().all()
         assert not scores.grad[0].any()
-        assert scores.grad[1].any() == (ignored == "one picture")
+        assert scores.grad[1].any() == (ignored == "one image")
     assert (total == 0) == (ignored == "all")
 
 
@@ -153,7 +157,7 @@ def test_classes_without_a_px_and_without_weight(name: str) -> None:
     """Weights of 0 alone, and classes that do not occur, give no nan."""
     logits, labels = drawn()
     labels = torch.where(labels == IGNORE, labels, 1)
-    criterion = PixelLoss({name: 1.0}, class_weights=torch.tensor([1.0, 0.0, 1.0, 1.0]), boundary=1.0)
+    criterion = SegmentationLoss({name: 1.0}, class_weights=torch.tensor([1.0, 0.0, 1.0, 1.0]), boundary=1.0)
     found = torch.stack(list(losses(criterion, logits, labels).values())).sum()
     found.backward()
     assert found.isfinite()
@@ -164,34 +168,34 @@ def test_classes_without_a_px_and_without_weight(name: str) -> None:
 
 def test_logits_of_16_bits_are_summed_in_32() -> None:
     logits, labels = drawn()
-    found = losses(PixelLoss(dict.fromkeys(LOSSES, 1.0)), logits.bfloat16(), labels)
-    wanted = losses(PixelLoss(dict.fromkeys(LOSSES, 1.0)), logits.bfloat16().float(), labels)
+    found = losses(SegmentationLoss(dict.fromkeys(LOSSES, 1.0)), logits.bfloat16(), labels)
+    wanted = losses(SegmentationLoss(dict.fromkeys(LOSSES, 1.0)), logits.bfloat16().float(), labels)
     for name, value in found.items():
         assert value.dtype == torch.float32
         assert torch.equal(value, wanted[name])
 
 
 def test_class_weights_move_with_the_model_and_are_no_part_of_it() -> None:
-    criterion = PixelLoss({"cross-entropy": 1.0}, class_weights=WEIGHTS)
+    criterion = SegmentationLoss({"cross-entropy": 1.0}, class_weights=WEIGHTS)
     assert criterion.to("meta").class_weights.device.type == "meta"  # type: ignore[union-attr]
     assert not criterion.state_dict()
 
 
-# --- labels of pictures of unequal size -------------------------------------------------------------------------------
+# --- labels of images of unequal size -------------------------------------------------------------------------------
 
 
-def test_pictures_smaller_than_their_batch() -> None:
-    """What lies beyond a picture is ignored: the loss is that of the pictures' own px."""
+def test_images_smaller_than_their_batch() -> None:
+    """What lies beyond an image is ignored: the loss is that of the images' own px."""
     logits, _ = drawn()
     sizes = [(12, 10), (7, 17)]
     random = torch.Generator().manual_seed(3)
     own = [torch.randint(0, CLASSES, size, generator=random, dtype=torch.uint8) for size in sizes]
-    labels = stacked([PixelTarget(one) for one in own], SIZE, "cpu")
+    labels = stacked([SegmentationTarget(one) for one in own], SIZE, "cpu")
     assert (labels.shape, labels.dtype) == ((2, *SIZE), torch.int64)
     for page, one in zip(labels, own, strict=True):
         assert torch.equal(page[: one.shape[0], : one.shape[1]], one.long())
         assert (page == IGNORE).sum() == page.numel() - one.numel()
-    found = PixelLoss({"cross-entropy": 1.0})({"logits": logits}, [PixelTarget(one) for one in own])
+    found = SegmentationLoss({"cross-entropy": 1.0})({"logits": logits}, [SegmentationTarget(one) for one in own])
     there = [logits[i, :, :h, :w].flatten(1).T for i, (h, w) in enumerate(sizes)]
     wanted = F.cross_entropy(torch.cat(there), torch.cat([one.flatten() for one in own]).long())
     torch.testing.assert_close(found["cross-entropy"], wanted)
@@ -199,7 +203,7 @@ def test_pictures_smaller_than_their_batch() -> None:
 
 def test_labels_beyond_the_scores_are_cut() -> None:
     labels = torch.arange(6, dtype=torch.uint8).reshape(2, 3)
-    assert stacked([PixelTarget(labels)], (1, 4), "cpu").tolist() == [[[0, 1, 2, IGNORE]]]
+    assert stacked([SegmentationTarget(labels)], (1, 4), "cpu").tolist() == [[[0, 1, 2, IGNORE]]]
 
 
 # --- boundaries -------------------------------------------------------------------------------------------------------
@@ -276,11 +280,13 @@ def test_wrong_sums(text: str, words: str) -> None:
 
 def test_pixels_of_classes_that_weigh_nothing() -> None:
     """A batch of nothing but these, as a validation may have it, has a loss of 0, also with label smoothing."""
-    loss = PixelLoss(
+    loss = SegmentationLoss(
         {"cross-entropy": 1.0}, smoothing=0.1, class_weights=torch.tensor([1.0, 1.0, 0.0]), boundary=1.0, auxiliary=0.4
     )
     logits = torch.randn(1, 3, 8, 8, requires_grad=True)
-    found = loss({"logits": logits, "auxiliary": logits}, [PixelTarget(torch.full((8, 8), 2, dtype=torch.uint8))])
+    found = loss(
+        {"logits": logits, "auxiliary": logits}, [SegmentationTarget(torch.full((8, 8), 2, dtype=torch.uint8))]
+    )
     assert {name: float(value.detach()) for name, value in found.items()} == {
         "cross-entropy": 0.0, "boundary": 0.0, "auxiliary": 0.0,
     }  # fmt: skip

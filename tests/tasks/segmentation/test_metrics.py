@@ -14,7 +14,7 @@ from fishnet.images.preprocess import Placement
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.segmentation.boundaries import boundary_f1
-from fishnet.tasks.segmentation.metrics import PixelMetric, label_map_of
+from fishnet.tasks.segmentation.metrics import SegmentationMetric, label_map_of
 from tests.tasks.segmentation.pixels import Labels, blobs, logits_of, target
 
 SIZES = ((40, 50), (33, 7), (64, 64), (1, 90), (21, 21))
@@ -22,7 +22,7 @@ FIVE = Classes(tuple("abcde"), (3, 0, 70, 9, 4))
 
 
 def pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
-    """True and said label maps of pictures of different sizes; of ``FIVE`` the last class is nowhere."""
+    """True and said label maps of images of different sizes; of ``FIVE`` the last class is nowhere."""
     return [
         (blobs(100 * seed + i, size, classes), blobs(100 * seed + i + 50, size, classes, 0))
         for i, size in enumerate(SIZES)
@@ -48,21 +48,21 @@ def by_hand(them: list[tuple[Labels, Labels]], classes: int) -> dict[str, float]
     }
 
 
-def computed(metric: PixelMetric) -> dict[str, float]:
+def computed(metric: SegmentationMetric) -> dict[str, float]:
     return {name: float(value) for name, value in metric.compute().items()}
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_values_are_those_of_counting(seed: int) -> None:
     them = pairs(seed)
-    metric = PixelMetric(FIVE)
+    metric = SegmentationMetric(FIVE)
     metric.update([Segmentation(said, FIVE) for _, said in them], [target(truth) for truth, _ in them])
     assert computed(metric) == pytest.approx(by_hand(them, 5), abs=1e-6)  # float32 of values up to 1
 
 
 def test_a_class_that_is_only_said_counts_for_iou_alone() -> None:
     truth, said = np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
-    metric = PixelMetric(FIVE)
+    metric = SegmentationMetric(FIVE)
     metric.update([Segmentation(said, FIVE)], [target(truth)])
     assert computed(metric) == pytest.approx({"mIoU": (3 / 4 + 0) / 2, "mAcc": 3 / 4, "aAcc": 3 / 4})
 
@@ -75,12 +75,12 @@ def test_kinds_of_outputs_agree() -> None:
     batch = torch.from_numpy(np.stack([logits_of(said, 5, (most[0], most[1])) for _, said in them]))
     each = [logits_of(said, 5, it.placement.outer) for (_, said), it in zip(them, targets, strict=True) if it.placement]
     for outputs in ({"logits": batch}, {"logits": batch.bfloat16(), "auxiliary": batch}, each):
-        metric = PixelMetric(FIVE)
+        metric = SegmentationMetric(FIVE)
         metric.update(outputs, targets)
         assert computed(metric) == pytest.approx(by_hand(them, 5), abs=1e-6)
 
 
-def test_what_is_said_of_a_resized_picture_is_measured_in_its_own_px() -> None:
+def test_what_is_said_of_a_resized_image_is_measured_in_its_own_px() -> None:
     said = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 16, 0), 16, 1)
     truth = said.repeat(3, 0).repeat(3, 1)
     placement = Placement((96, 96), (32, 32), (32, 64))
@@ -93,7 +93,7 @@ def test_what_is_said_of_a_resized_picture_is_measured_in_its_own_px() -> None:
 
 def test_several_updates_are_one_and_all_processes_are_one() -> None:
     them = pairs(1)
-    whole, parts, one, other = (PixelMetric(FIVE) for _ in range(4))
+    whole, parts, one, other = (SegmentationMetric(FIVE) for _ in range(4))
     results = [Segmentation(said, FIVE) for _, said in them]
     targets = [target(truth) for truth, _ in them]
     whole.update(results, targets)
@@ -110,8 +110,8 @@ def test_several_updates_are_one_and_all_processes_are_one() -> None:
     assert not whole.confusion.any()
 
 
-def test_pictures_without_a_label_add_nothing() -> None:
-    metric = PixelMetric(FIVE)
+def test_images_without_a_label_add_nothing() -> None:
+    metric = SegmentationMetric(FIVE)
     nothing = np.full((20, 30), IGNORE, np.uint8)
     metric.update([Segmentation(np.ones_like(nothing), FIVE)], [target(nothing)])
     assert computed(metric) == {"mIoU": 0, "mAcc": 0, "aAcc": 0}
@@ -125,7 +125,7 @@ def test_as_many_classes_as_there_may_be() -> None:
     truth = np.arange(255, dtype=np.uint8).repeat(2).reshape(30, 17)
     said = truth.copy()
     said[truth == 254] = 0
-    metric = PixelMetric(classes)
+    metric = SegmentationMetric(classes)
     metric.update([Segmentation(said, classes)], [target(truth)])
     assert computed(metric) == pytest.approx(
         {"mIoU": (253 + 2 / 4) / 255, "mAcc": 254 / 255, "aAcc": 254 / 255}, abs=1e-6
@@ -136,11 +136,11 @@ def test_as_many_classes_as_there_may_be() -> None:
 def test_scores_that_are_no_numbers(value: float) -> None:
     truth = np.zeros((32, 32), np.uint8)
     logits = logits_of(truth, 5, (32, 64))
-    logits[1, 3, 40] = value  # beyond the picture's own input: another picture's affair
+    logits[1, 3, 40] = value  # beyond the image's own input: another image's affair
     label_map_of(logits, target(truth), FIVE)
     logits[1, 3, 4] = value
     with pytest.raises(WorkError, match="not finite"):
-        PixelMetric(FIVE).update([logits], [target(truth)])
+        SegmentationMetric(FIVE).update([logits], [target(truth)])
 
 
 def test_the_level_logs_them() -> None:

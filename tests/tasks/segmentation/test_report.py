@@ -11,21 +11,21 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.errors import InputError, WorkError
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks.report_files import WRONG
 from fishnet.tasks.segmentation.boundaries import boundary_f1
-from fishnet.tasks.segmentation.metrics import PixelMetric
-from fishnet.tasks.segmentation.report import PixelReport
+from fishnet.tasks.segmentation.metrics import SegmentationMetric
+from fishnet.tasks.segmentation.report import SegmentationReport
 from tests.tasks.segmentation.pixels import Labels, blobs, logits_of, target
 
 Pair = tuple[Labels, Labels]
 
 
-class Painted(PictureSet):
-    """Plain pictures for label maps; number ``gone`` cannot be read."""
+class Painted(ImageDataset):
+    """Plain images for label maps; number ``gone`` cannot be read."""
 
     classes, channels = Classes.of(["a"]), 3
 
@@ -45,15 +45,15 @@ class Painted(PictureSet):
         return f"folder/p{index}"
 
 
-def filled(classes: Classes, them: Sequence[Pair]) -> PixelReport:
-    report = PixelReport(classes)
+def filled(classes: Classes, them: Sequence[Pair]) -> SegmentationReport:
+    report = SegmentationReport(classes)
     for index, (truth, said) in enumerate(them):
         report.update([Segmentation(said, classes)], [target(truth)], [index])
     return report
 
 
 def simulated(count: int, classes: int = 4, size: tuple[int, int] = (60, 80)) -> list[Pair]:
-    """Maps, and the same with a part that is another's: in the first picture nothing is wrong, in later ones more."""
+    """Maps, and the same with a part that is another's: in the first image nothing is wrong, in later ones more."""
     them = []
     for i in range(count):
         truth, other = blobs(i, size, classes), blobs(i + 500, size, classes, 0)
@@ -116,17 +116,17 @@ def test_by_hand(tmp_path: Path) -> None:
         ["corn", "corn", "60"],
     ]  # fmt: skip
     assert rows_of(tmp_path / "errors.csv") == [
-        ["picture", "pixels", "right", "mIoU"],
+        ["image", "pixels", "right", "mIoU"],
         ["folder/p1", "100", "0.0", "0.0"],
         ["folder/p0", "200", "80.0", str(round(50 * (100 / 140 + 0.6), 4))],
         ["folder/p2", "0", "", ""],
     ]
 
 
-def test_it_agrees_with_the_metric_and_the_boundaries_of_each_picture() -> None:
+def test_it_agrees_with_the_metric_and_the_boundaries_of_each_image() -> None:
     classes = Classes.of("abcde")
     them = simulated(9)
-    report, metric = PixelReport(classes), PixelMetric(classes)
+    report, metric = SegmentationReport(classes), SegmentationMetric(classes)
     targets = [target(truth) for truth, _ in them]
     outputs = [
         logits_of(said, 5, it.placement.outer) for (_, said), it in zip(them, targets, strict=True) if it.placement
@@ -155,9 +155,9 @@ def test_the_worst_six_are_shown_as_they_were_said(order: str, tmp_path: Path, m
     report = filled(classes, them)
     shown: dict[str, Pair] = {}
 
-    def draw(picture: Image.Image, truth: Labels, said: Labels, names: Sequence[str], name: str) -> list[Image.Image]:
+    def draw(image: Image.Image, truth: Labels, said: Labels, names: Sequence[str], name: str) -> list[Image.Image]:
         shown[name] = truth, said
-        return [picture]
+        return [image]
 
     monkeypatch.setattr("fishnet.tasks.segmentation.report.truth_said_and_wrong", draw)
     report.write(tmp_path, Painted(them))
@@ -169,11 +169,11 @@ def test_the_worst_six_are_shown_as_they_were_said(order: str, tmp_path: Path, m
         for drawn, given in zip(shown[f"p{i}"], them[i], strict=True):
             np.testing.assert_array_equal(drawn, given)
     rows = report.errors(Painted(them))
-    assert [row["picture"] for row in rows[:6]] == [f"folder/p{i}" for i in worst]
+    assert [row["image"] for row in rows[:6]] == [f"folder/p{i}" for i in worst]
     assert [row["right"] for row in rows] == sorted(row["right"] for row in rows)
 
 
-def test_memory_does_not_grow_with_the_pictures() -> None:
+def test_memory_does_not_grow_with_the_images() -> None:
     truth = blobs(1, (300, 300), 4)
     report = filled(Classes.of("abcd"), [(truth, np.full_like(truth, i % 4)) for i in range(40)])
     assert len(report._worst) == 6
@@ -194,7 +194,7 @@ def test_nothing_wrong_and_nothing_of_a_former_report(tmp_path: Path) -> None:
     assert {file.name for file in files} == {path.name for path in tmp_path.iterdir()}
 
 
-def test_pictures_without_a_label(tmp_path: Path) -> None:
+def test_images_without_a_label(tmp_path: Path) -> None:
     truth = np.full((40, 50), IGNORE, np.uint8)
     them = [(truth, np.zeros_like(truth))]
     report = filled(Classes.of("ab"), them)
@@ -254,4 +254,4 @@ def test_beyond_twenty_classes_the_worst_that_are_there_are_printed() -> None:
 def test_outputs_that_are_no_numbers() -> None:
     truth = np.zeros((32, 32), np.uint8)
     with pytest.raises(WorkError, match="not finite"):
-        PixelReport(Classes.of("ab")).update([np.full((2, 32, 32), np.nan, np.float32)], [target(truth)], [0])
+        SegmentationReport(Classes.of("ab")).update([np.full((2, 32, 32), np.nan, np.float32)], [target(truth)], [0])

@@ -1,4 +1,4 @@
-"""The picture of a benchmark: a bar a row, with its spread."""
+"""The image of a benchmark: a bar a row, with its spread."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

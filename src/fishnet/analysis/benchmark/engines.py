@@ -126,5 +126,5 @@ def theirs(it: Subject) -> Any:
     torch.manual_seed(0)
     net = models[it.model]()
     if (it.height, it.width) != (224, 224) and hasattr(net.features, "final_pool"):
-        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own is of the size of a 224 px picture's map
+        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own is of the size of a 224 px image's map
     return net.eval()

@@ -12,7 +12,7 @@ import numpy as np
 from fishnet.analysis.benchmark.drawing import draw
 from fishnet.analysis.benchmark.plan import Plan, Subject, short
 
-RESULTS, PICTURE = "results.json", "benchmark.png"
+RESULTS, IMAGE = "results.json", "benchmark.png"
 _HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "GMACs", "of peak")
 
 
@@ -27,7 +27,7 @@ class Row:
         starts: of its turns, in seconds since the first turn of all.
         passes: in each turn; ``seconds`` are their mean.
         peak: largest resident set of its process, bytes; None where the system does not tell.
-        macs: of one picture, counted.
+        macs: of one image, counted.
         ratio: how much faster than the row that it is compared with, by medians.
         share: of the machine's sgemm peak, 0..1: 2 MACs a second over its floating-point operations.
     """
@@ -141,7 +141,7 @@ class Benchmark:
         folder.mkdir(parents=True, exist_ok=True)
         results = folder / RESULTS
         results.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        return [results, draw(self, folder / PICTURE)]
+        return [results, draw(self, folder / IMAGE)]
 
 
 def _cells(row: Row) -> Sequence[str]:

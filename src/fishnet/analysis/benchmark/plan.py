@@ -43,7 +43,7 @@ class Plan:
         task: of the named networks; a bundle has its own.
         head: the task head of the named networks.
         size: px, side of the input; None for the task's (224, with objects or label maps 640), or a bundle's own.
-        batch: pictures at once.
+        batch: images at once.
         threads: for every engine.
         rounds: that are counted: in each, every process takes one turn.
         warm_up: rounds before these, which are not.
@@ -95,7 +95,7 @@ class Subject:
         head: its task head.
         height, width: px, of the input.
         channels: of the input.
-        batch: pictures at once.
+        batch: images at once.
     """
 
     model: str
@@ -137,12 +137,12 @@ class Subject:
             Classes.of(map(str, range(info.benchmark_classes or _ONE_STAGE.get(self.head, 1)))),
             Preprocess((self.height, self.width), fit="whole" if info.any_size else "crop"),
             self.head,
-            {"floor": 0.0} if info.output == "objects" else {},
+            {"score_threshold": 0.0} if info.output == "objects" else {},
             backbone_args=any_size_args(self.model) if info.any_size else size_args(self.model, self.height),
         )
 
     def images(self) -> NDArray[np.float32]:
-        """(batch, channels, height, width): normalised input with large and small patches as a picture has them."""
+        """(batch, channels, height, width): normalized input with large and small patches as an image has them."""
         random = np.random.default_rng(0)
         images = np.zeros((self.batch, self.channels, self.height, self.width), np.float32)
         for side in (64, 16, 4, 1):  # px of a patch

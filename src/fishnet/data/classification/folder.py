@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes, composed
-from fishnet.data.base import EncodedSet
+from fishnet.data.base import EncodedDataset
 from fishnet.data.findings import Finding
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -15,7 +15,7 @@ from fishnet.images.decoding import EXTENSIONS, read_file
 from fishnet.images.scanning import scan, skipped_line
 
 
-class ImageFolder(EncodedSet):
+class ImageFolder(EncodedDataset):
     """``FOLDER/<class>/**/<image>``: classes are the sub-folders' names in NFC, sorted.
 
     Two folders whose names are the same text in other Unicode forms are one class.
@@ -68,15 +68,15 @@ class ImageFolder(EncodedSet):
         return len(self.paths)
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.base.EncodedSet`."""
+        """See :class:`~fishnet.data.base.EncodedDataset`."""
         return read_file(self.paths[index])
 
     def source(self, index: int) -> str:
-        """The picture's path."""
+        """The image's path."""
         return str(self.paths[index])
 
     def key(self, index: int) -> str:
-        """The picture's path below the folder."""
+        """The image's path below the folder."""
         return self.paths[index].relative_to(self.folder).as_posix()
 
 
@@ -93,7 +93,7 @@ def class_folders(folder: Path, root: Path | None = None) -> Sequence[str]:
     names = [entry.name for entry in _folders_in(folder, root or folder)]
     if not names:
         shards = f"; for WebDataset shards give wds/{folder}" if any(folder.glob("*.tar")) else ""
-        raise InputError(f"{folder}: no class folders inside: expected {folder / '<class>' / '<picture>'}{shards}")
+        raise InputError(f"{folder}: no class folders inside: expected {folder / '<class>' / '<image>'}{shards}")
     return names
 
 
@@ -101,7 +101,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     """The train / val / test folders inside a folder, by their usual names, as far as they hold class folders.
 
     Empty where the folder's sub-folders are classes themselves. One of these may be called train: it is a class where
-    it is the only part and stands beside other folders of pictures.
+    it is the only part and stands beside other folders of images.
 
     Raises:
         InputError: two folders for the same part, or one that is a link to a place outside of the folder.
@@ -111,7 +111,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     others = [entry for entry in within if split_named(entry.name) is None]
     parts = {split for split, _ in splits}
     if "train" in parts:
-        if parts == {"train"} and any(_has_pictures(entry) for entry in others):
+        if parts == {"train"} and any(_has_images(entry) for entry in others):
             return {}
     elif len(splits) < len(within):
         return {}
@@ -165,7 +165,7 @@ def _has_folders(folder: Path) -> bool:
     return any(entry.is_dir() and not is_system(entry.name) for entry in folder.iterdir())
 
 
-def _has_pictures(folder: Path) -> bool:
+def _has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in EXTENSIONS for path in walk(folder))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.classes import Classes, labelling, named
-from fishnet.data.base import EncodedSet
+from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.several import REFUSED, refuse_several
 from fishnet.data.classification.table_files import LABEL, PATH
 from fishnet.data.splits import in_order, split_named
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from timm.data.readers.reader_hfds import ReaderHfds
 
 
-class HubSet(EncodedSet):
+class HubDataset(EncodedDataset):
     """One split of a Hugging Face dataset.
 
     Args:
@@ -31,7 +31,7 @@ class HubSet(EncodedSet):
         classes: the known classes; by default the dataset's own.
 
     Raises:
-        InputError: a picture without a label, or a class that is not known.
+        InputError: an image without a label, or a class that is not known.
     """
 
     def __init__(
@@ -63,35 +63,35 @@ class HubSet(EncodedSet):
         return len(self.labels)
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.base.EncodedSet`."""
+        """See :class:`~fishnet.data.base.EncodedDataset`."""
         try:
             stream, *_ = self.reader[index]
             with stream:
                 content: bytes = stream.read()
                 return content
         except (OSError, AssertionError, TypeError) as error:
-            raise InputError(f"{self.source(index)}: no picture can be read ({first_line(error)})") from None
+            raise InputError(f"{self.source(index)}: no image can be read ({first_line(error)})") from None
 
     def source(self, index: int) -> str:
         """Such as ``hfds/cifar10/train[7]``."""
         return f"hfds/{self.name}/{self.split}[{index}]"
 
     def key(self, index: int) -> str:
-        """The class and the picture's file name, or its number where it has none."""
+        """The class and the image's file name, or its number where it has none."""
         path = self.paths[index]
         return f"{self.classes.names[self.labels[index]]}/{path}" if path else str(index)
 
 
-def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[str, HubSet]:
+def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[str, HubDataset]:
     """The parts of a Hugging Face dataset: its splits train, validation and test, as far as they have labels.
 
     Args:
-        name: ``user/name`` on the hub, or a local folder (of pictures, Parquet files ...).
+        name: ``user/name`` on the hub, or a local folder (of images, Parquet files ...).
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes.
 
     Raises:
-        InputError: no such dataset, no split of these, or no columns of pictures and labels.
+        InputError: no such dataset, no split of these, or no columns of images and labels.
         WorkError: the hub could not be reached.
         ModuleNotFoundError: ``datasets`` is not installed.
     """
@@ -107,14 +107,14 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         with nullcontext() if Path(name).is_dir() else _reached():
             found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
             splits = {split: found[split] for split in in_order(str(split) for split in found if split)}
-            sets: dict[str, HubSet] = {}
+            sets: dict[str, HubDataset] = {}
             for split, own in splits.items():
                 whole = datasets.load_dataset(name, split=own)
                 keys = _keys(name, whole.features)
                 if split == "test" and sets and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
                     continue  # a contest's test part
                 reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
-                sets[split] = HubSet(name, own, reader, channels, classes)
+                sets[split] = HubDataset(name, own, reader, channels, classes)
                 classes = sets[split].classes
     except ConnectionError as error:
         raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
@@ -162,21 +162,21 @@ def _all_secret(labels: Iterable[Any]) -> bool:
 
 
 def _keys(name: str, features: Any) -> tuple[str, str]:
-    """The columns of the pictures and of the labels."""
+    """The columns of the images and of the labels."""
     import datasets
 
     def bare(kind: Any) -> bool:
         return (isinstance(kind, dict) and "bytes" in kind) or getattr(kind, "dtype", "") in ("binary", "large_binary")
 
-    pictures = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
-    pictures = pictures or [key for key, kind in features.items() if bare(kind)]
-    pictures = sorted(pictures, key=lambda key: PATH.index(key) if key in PATH else len(PATH))
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    images = images or [key for key, kind in features.items() if bare(kind)]
+    images = sorted(images, key=lambda key: PATH.index(key) if key in PATH else len(PATH))
     numbered = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels = [*sorted(numbered, key=lambda key: key not in LABEL), *(key for key in LABEL if key in features)]
-    if not pictures or not labels:
-        what = "pictures" if not pictures else "labels"
+    if not images or not labels:
+        what = "images" if not images else "labels"
         raise InputError(f"hfds/{name}: no column of {what} among {', '.join(features)}")
-    return pictures[0], labels[0]
+    return images[0], labels[0]
 
 
 def _paths(column: Any) -> list[str | None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet, PictureSet, Subset, hold_out
+from fishnet.data.base import ImageDataset, LabelledDataset, Subset, hold_out
 from fishnet.data.classification import table
 from fishnet.data.classification.folder import ImageFolder, beside_splits, split_folders
 from fishnet.data.classification.hub import open_hub
@@ -18,7 +18,7 @@ from fishnet.data.nearest_layout import NEAREST, nearest_layout
 from fishnet.data.splits import in_order
 from fishnet.errors import InputError
 
-Set = TypeVar("Set", bound=PictureSet)
+Set = TypeVar("Set", bound=ImageDataset)
 Found = TypeVar("Found")
 _TABLES = ", ".join(table.SUFFIXES)
 _REFUSED = {
@@ -28,7 +28,7 @@ _REFUSED = {
 }
 
 
-def open_labelled(
+def open_classification(
     data: str,
     channels: int,
     *,
@@ -38,7 +38,7 @@ def open_labelled(
     whole: bool = False,
     only: Sequence[str] = (),
     fold: int = -1,
-) -> dict[str, LabelledSet]:
+) -> dict[str, LabelledDataset]:
     """Opens classification data.
 
     Args:
@@ -46,11 +46,11 @@ def open_labelled(
             .tsv, .parquet); ``wds/FOLDER`` with WebDataset shards; ``hfds/NAME`` or ``hfds/FOLDER``, a Hugging Face
             dataset; or ``fashion-mnist``. docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        val_fraction: share of the training pictures held out for validation where the data has no val part.
+        val_fraction: share of the training images held out for validation where the data has no val part.
         seed: of that split.
         classes: the classes a model knows; the data may then have fewer.
         whole: hold nothing out.
-        only: names of the classes that are wanted; pictures of others are left out. Empty for all.
+        only: names of the classes that are wanted; images of others are left out. Empty for all.
         fold: of tables with a column of folds the one to validate with; -1 for none. ``whole`` holds none out.
 
     Returns:
@@ -89,8 +89,8 @@ def as_trained(data: str, sets: dict[str, Set], split: Callable[[Set], tuple[Set
     if "val" not in sets:
         sets["train"], sets["val"] = split(sets["train"])
         if not len(sets["val"]):
-            few = "one picture a class" if isinstance(sets["train"], LabelledSet) else "one picture"
-            raise InputError(f"{data}: {few} leaves none to validate with: add pictures, or a val part")
+            few = "one image a class" if isinstance(sets["train"], LabelledDataset) else "one image"
+            raise InputError(f"{data}: {few} leaves none to validate with: add images, or a val part")
     return {name: sets[name] for name in in_order(sets)}
 
 
@@ -127,15 +127,15 @@ def parts_of(
     Args:
         data: its name, for messages.
         sets: the parts that the data has.
-        val_fraction, seed, whole: see :func:`open_labelled`.
-        empty: whether a part may be without pictures.
+        val_fraction, seed, whole: see :func:`open_classification`.
+        empty: whether a part may be without images.
 
     Raises:
-        InputError: a part without pictures; see :func:`as_trained`.
+        InputError: a part without images; see :func:`as_trained`.
     """
     without = next((name for name, part in sets.items() if not len(part)), None)
     if without is not None and not empty:
-        raise InputError(f"{data}: no picture in its part {without!r}")
+        raise InputError(f"{data}: no image in its part {without!r}")
     return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
 
 
@@ -146,9 +146,9 @@ def _explained(data: str, error: InputError) -> InputError:
 
 
 def choose(
-    data: str, sets: Mapping[str, LabelledSet], only: Sequence[str], classes: Classes | None
-) -> dict[str, LabelledSet]:
-    """Some of the classes of labelled data; pictures of others are left out, and this is noted.
+    data: str, sets: Mapping[str, LabelledDataset], only: Sequence[str], classes: Classes | None
+) -> dict[str, LabelledDataset]:
+    """Some of the classes of labelled data; images of others are left out, and this is noted.
 
     Args:
         data: its name, for messages.
@@ -157,7 +157,7 @@ def choose(
         classes: those that a model knows; by default the data's, of which the chosen ones then remain.
 
     Raises:
-        InputError: a name that is no class, none of whose pictures are there; fewer than two classes for a new model.
+        InputError: a name that is no class, none of whose images are there; fewer than two classes for a new model.
     """
     own = next(iter(sets.values())).classes
     chosen = (classes or own).only(only)
@@ -165,12 +165,12 @@ def choose(
     if len(known) < 2:
         raise InputError(f"--classes: one class only ({known.names[0]}): a classifier needs two or more")
     places = {name: known.names.index(name) for name in chosen.names}
-    result: dict[str, LabelledSet] = {}
+    result: dict[str, LabelledDataset] = {}
     for name, part in sets.items():
         names = [part.classes.names[label] for label in part.labels]
         kept = [i for i, label in enumerate(names) if label in places]
         if not kept:
-            raise InputError(f"{data}: no picture in its part {name!r} is of the classes {', '.join(chosen.names[:5])}")
+            raise InputError(f"{data}: no image in its part {name!r} is of the classes {', '.join(chosen.names[:5])}")
         result[name] = Subset(part, kept, known, [places[names[i]] for i in kept])
         left = {label for label in names if label not in places}
         if left:
@@ -181,7 +181,7 @@ def choose(
     return result
 
 
-def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict[str, LabelledSet]:
+def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict[str, LabelledDataset]:
     if not data:
         raise InputError("the data's name is empty: give a folder, a table or a sample (. is the current folder)")
     if Path(data).suffix.lower() in table.SUFFIXES and not Path(data).is_dir():
@@ -207,7 +207,7 @@ def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict
     parts = split_folders(folder)
     if not parts:
         return {"all": ImageFolder(folder, channels, classes)}
-    sets: dict[str, LabelledSet] = {}
+    sets: dict[str, LabelledDataset] = {}
     for name, part in parts.items():  # train comes first, and says what the classes are
         sets[name] = ImageFolder(part, channels, classes, folder)
         classes = sets[name].classes
@@ -216,16 +216,16 @@ def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict
     return sets
 
 
-def marks(data: str, sets: Mapping[str, PictureSet]) -> dict[str, str]:
-    """What a training's data is recognised by later: its place, and its pictures' names, both as hashes."""
+def fingerprint(data: str, sets: Mapping[str, ImageDataset]) -> dict[str, str]:
+    """What a training's data is recognised by later: its place, and its images' names, both as hashes."""
     names = sorted(part.key(i) for name, part in sets.items() if name != "test" for i in range(len(part)))
     prefix, name = _prefix(data)
     named = data == FASHION_MNIST or (prefix == "hfds" and not Path(name).exists())
     place = data if named else str(Path(name).resolve())
-    return {"place": _hash(place), "pictures": _hash("\n".join(names))}
+    return {"place": _hash(place), "images": _hash("\n".join(names))}
 
 
-def class_grounds(data: str, sets: Mapping[str, PictureSet]) -> list[Path]:
+def class_folders(data: str, sets: Mapping[str, ImageDataset]) -> list[Path]:
     """The folders, resolved, in which another folder would be taken for a class; none for data of other forms."""
     wholes = [_whole(part) for part in sets.values()]
     folders = {part.folder.resolve() for part in wholes if isinstance(part, ImageFolder)}
@@ -233,7 +233,7 @@ def class_grounds(data: str, sets: Mapping[str, PictureSet]) -> list[Path]:
     return sorted(folders) if len(folders) != 1 else [Path(data).resolve()]
 
 
-def _whole(part: PictureSet) -> PictureSet:
+def _whole(part: ImageDataset) -> ImageDataset:
     while isinstance(part, Subset):
         part = part.whole
     return part

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet
+from fishnet.data.base import LabelledDataset
 from fishnet.errors import InputError, WorkError
 from fishnet.files.reading import read_bytes
 from fishnet.images.decoding import mode_of
@@ -28,7 +28,7 @@ _DEBIAN_PACKAGE = "dataset-fashion-mnist"
 _DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 
 
-class FashionMNIST(LabelledSet):
+class FashionMNIST(LabelledDataset):
     """Fashion-MNIST, from Debian's package or torchvision's download.
 
     Args:
@@ -60,7 +60,7 @@ class FashionMNIST(LabelledSet):
         return len(self.labels)
 
     def read(self, index: int) -> tuple[Image.Image, int]:
-        """See :class:`~fishnet.data.base.PictureSet`."""
+        """See :class:`~fishnet.data.base.ImageDataset`."""
         return Image.fromarray(self.pixels[index]).convert(mode_of(self.channels)), self.labels[index]
 
     def source(self, index: int) -> str:

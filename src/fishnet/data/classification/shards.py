@@ -1,7 +1,7 @@
 """WebDataset shards: tar files of key.jpg and key.cls, read by index so that shuffling and resuming stay exact.
 
 timm's and webdataset's own readers stream shards: the order of a stream depends on buffers and workers, and cannot be
-taken up again in the middle. Here the headers are read once, and each picture by its place in its shard.
+taken up again in the middle. Here the headers are read once, and each image by its place in its shard.
 Naming follows timm's reader (timm.data.readers.reader_wds): ``_info.json``, or the split in the shards' names.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from fishnet.bundle.classes import Classes, Label, labelling
-from fishnet.data.base import EncodedSet
+from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.braces import expand_braces
 from fishnet.data.classification.several import REFUSED, refuse_several
 from fishnet.data.splits import in_order, split_named
@@ -30,11 +30,11 @@ INFO = ("_info.json", "info.json")
 
 @dataclass(frozen=True)
 class Member:
-    """A picture inside a shard.
+    """An image inside a shard.
 
     Attributes:
         shard: the tar file.
-        name: of the picture's file inside.
+        name: of the image's file inside.
         offset, size: of its bytes in the shard.
         label: as the shard has it.
     """
@@ -46,17 +46,17 @@ class Member:
     label: Label
 
 
-class ShardSet(EncodedSet):
-    """The pictures of some shards.
+class ShardDataset(EncodedDataset):
+    """The images of some shards.
 
     Args:
         shards: tar files, in order.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes; by default those of these shards.
-        field: of ``key.json``, for the label of pictures without ``key.cls``.
+        field: of ``key.json``, for the label of images without ``key.cls``.
 
     Raises:
-        InputError: a shard that is damaged, compressed or missing; a picture without a label; see also
+        InputError: a shard that is damaged, compressed or missing; an image without a label; see also
             :func:`~fishnet.bundle.classes.labelling`.
     """
 
@@ -68,7 +68,7 @@ class ShardSet(EncodedSet):
         self.members = [member for shard in shards for member in read_index(shard, field, skipped)]
         self.skipped = skipped
         if not self.members:
-            raise InputError(f"{shards[0]}: no pictures inside (expected key.jpg and key.cls)")
+            raise InputError(f"{shards[0]}: no images inside (expected key.jpg and key.cls)")
         refuse_several((str(member.label) for member in self.members), str(shards[0].parent))
         try:
             self.classes, self.labels = labelling([member.label for member in self.members], self.source, classes)
@@ -79,7 +79,7 @@ class ShardSet(EncodedSet):
         return len(self.members)
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.base.EncodedSet`. The shard is opened anew: nothing is shared between workers."""
+        """See :class:`~fishnet.data.base.EncodedDataset`. Opens the shard anew: workers share nothing."""
         member = self.members[index]
         try:
             with open_regular(member.shard, "shard") as stream:
@@ -92,17 +92,17 @@ class ShardSet(EncodedSet):
         return content
 
     def source(self, index: int) -> str:
-        """The shard and the picture inside."""
+        """The shard and the image inside."""
         member = self.members[index]
         return f"{member.shard}: {member.name}"
 
     def key(self, index: int) -> str:
-        """The shard's name and the picture's inside it."""
+        """The shard's name and the image's inside it."""
         member = self.members[index]
         return f"{member.shard.name}/{member.name}"
 
 
-def open_shards(place: str, channels: int, classes: Classes | None = None) -> dict[str, ShardSet]:
+def open_shards(place: str, channels: int, classes: Classes | None = None) -> dict[str, ShardDataset]:
     """The parts of a folder of shards, or of the shards that a pattern such as ``train-{0000..0003}.tar`` names.
 
     Raises:
@@ -113,11 +113,11 @@ def open_shards(place: str, channels: int, classes: Classes | None = None) -> di
             f"wds/{place}: shards are read from disk only, as a stream's order cannot be resumed exactly: "
             "download them into a folder and give wds/FOLDER"
         )
-    sets: dict[str, ShardSet] = {}
+    sets: dict[str, ShardDataset] = {}
     parts = find_shards(place)
     for split in in_order(parts):
         shards, field = parts[split]
-        sets[split] = ShardSet(shards, channels, classes, field)
+        sets[split] = ShardDataset(shards, channels, classes, field)
         classes = sets[split].classes
     return sets
 
@@ -183,19 +183,19 @@ def _below(name: str, info: Path) -> str:
 
 
 def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None = None) -> list[Member]:
-    """The pictures of one shard with their labels; no picture is read.
+    """The images of one shard with their labels; no image is read.
 
-    Files that follow each other and have the same name up to the first dot are one sample: its first picture, and its
-    label from ``.cls`` or from a field of ``.json``. A sample without a picture is passed over.
+    Files that follow each other and have the same name up to the first dot are one sample: its first image, and its
+    label from ``.cls`` or from a field of ``.json``. A sample without an image is passed over.
 
     Args:
         shard: the tar file.
-        field: of ``key.json``, for the label of pictures without ``key.cls``.
+        field: of ``key.json``, for the label of images without ``key.cls``.
         skipped: counts the samples that are passed over, by the ending of their first file, links, and further images
             of a sample.
 
     Raises:
-        InputError: a shard that is damaged, compressed or missing; a picture without a label; two files of one name in
+        InputError: a shard that is damaged, compressed or missing; an image without a label; two files of one name in
             a sample.
     """
     skipped = Counter() if skipped is None else skipped
@@ -215,10 +215,10 @@ def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None =
         kind = ending.rpartition(".")[2].lower()
         if f".{kind}" not in EXTENSIONS:
             sample.setdefault(kind, content_or_size)
-        elif "picture" in sample:
+        elif "image" in sample:
             skipped[f"second image (.{ending.lower()})"] += 1
         else:
-            sample["picture"] = (name, offset, content_or_size)
+            sample["image"] = (name, offset, content_or_size)
     return members + _member(shard, sample, field, skipped)
 
 
@@ -269,7 +269,7 @@ def _label_or_size(shard: Path, stream: BinaryIO, entry: tarfile.TarInfo) -> byt
     label = entry.name.lower().endswith((".cls", ".json"))
     if entry.size > (MIB if label else GIB):
         raise InputError(
-            f"{shard}: {entry.name}: {entry.size:,} bytes are too many for {'a label' if label else 'a picture'}"
+            f"{shard}: {entry.name}: {entry.size:,} bytes are too many for {'a label' if label else 'an image'}"
         )
     if not label:
         return entry.size
@@ -285,11 +285,11 @@ def _kind(entry: tarfile.TarInfo) -> str:
 
 
 def _member(shard: Path, sample: dict[str, Any], field: str, skipped: Counter[str]) -> list[Member]:
-    if "picture" not in sample:
+    if "image" not in sample:
         if sample:
             skipped[f".{next((kind for kind in sample if kind not in ('cls', 'json')), next(iter(sample)))}"] += 1
         return []
-    name, offset, size = sample["picture"]
+    name, offset, size = sample["image"]
     where = f"{shard}: {name}"
     label: Any = None
     try:

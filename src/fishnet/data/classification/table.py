@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fishnet.bundle.classes import Classes, labelling, named
-from fishnet.data.base import EncodedSet
+from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.several import REFUSED, refuse_several
 from fishnet.data.classification.table_files import FOLD, LABEL, PATH, SUFFIXES, VALID, Rows, read_rows
 from fishnet.data.findings import Finding
@@ -15,7 +15,7 @@ from fishnet.data.splits import SPELLED, in_order, split_named
 from fishnet.errors import InputError
 from fishnet.images.decoding import read_file
 
-__all__ = ["LABEL", "PATH", "SUFFIXES", "TableSet", "open_table"]
+__all__ = ["LABEL", "PATH", "SUFFIXES", "TableDataset", "open_table"]
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 _OFTEN = 0.1  # share of the images with several labels, from which on that is meant
 
@@ -57,7 +57,7 @@ class Located:
         return path
 
 
-class TableSet(EncodedSet):
+class TableDataset(EncodedDataset):
     """Some rows of a table: images by path (relative to the table's folder, or absolute) or in the table.
 
     Args:
@@ -98,19 +98,19 @@ class TableSet(EncodedSet):
         return len(self.members)
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.base.EncodedSet`."""
+        """See :class:`~fishnet.data.base.EncodedDataset`."""
         row = self.members[index]
         if self.rows.images is not None and (content := _content(self.rows.images[row].as_py())) is not None:
             return content
         if not self.rows.paths[row]:
-            raise InputError(f"{self.rows.where(row)}: no picture in this row")
+            raise InputError(f"{self.rows.where(row)}: no image in this row")
         try:
             return read_file(self.located.find(self.rows, row))
         except InputError as error:
             raise InputError(f"{error} ({self.rows.file.name} {self.rows.unit} {self.rows.numbers[row]})") from None
 
     def source(self, index: int) -> str:
-        """The picture's path; for pictures in the table, the table and row."""
+        """The image's path; for images in the table, the table and row."""
         row = self.members[index]
         name = self.rows.paths[row]
         if self.rows.images is not None or name is None:
@@ -126,7 +126,7 @@ class TableSet(EncodedSet):
         return name or str(row)
 
 
-def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableSet]:
+def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableDataset]:
     """The parts of a table: ``all``, or those that its columns name.
 
     Args:
@@ -157,9 +157,9 @@ def open_table(file: Path, channels: int, classes: Classes | None = None, fold: 
         _hold_out(rows, members, fold)
     located = Located(rows)
     _refuse_several_rows(rows, located)
-    sets: dict[str, TableSet] = {}
+    sets: dict[str, TableDataset] = {}
     for split in in_order(members):
-        sets[split] = TableSet(rows, members[split], channels, classes, located)
+        sets[split] = TableDataset(rows, members[split], channels, classes, located)
         classes = sets[split].classes
     next(iter(sets.values())).notes = list(_notes(rows, located, fold))
     return sets
@@ -239,6 +239,6 @@ def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
 
 
 def _content(value: Any) -> bytes | None:
-    """The bytes of a picture in a table; None where the table has its path only."""
+    """The bytes of an image in a table; None where the table has its path only."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return content if isinstance(content, bytes) else None

@@ -1,4 +1,4 @@
-"""What happens to a picture between its file and the batch, in training and in validation."""
+"""What happens to an image between its file and the batch, in training and in validation."""
 
 import math
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ class TrainTransform:
 
     Args:
         preprocess: size, interpolation and mean of the input.
-        crop_scale: smallest and largest share of the picture's area that a crop takes, in (0, 1].
+        crop_scale: smallest and largest share of the image's area that a crop takes, in (0, 1].
         crop_ratio: smallest and largest width / height of a crop.
         flip: probability of mirroring, 0..1.
-        rand_augment_ops: operations that RandAugment (arXiv 1909.13719) applies to a picture; 0 leaves it out.
+        rand_augment_ops: operations that RandAugment (arXiv 1909.13719) applies to an image; 0 leaves it out.
         rand_augment_magnitude: their strength on torchvision's scale, a whole number of 0..30 (timm's m9 is 27 here).
-            Where they move the picture, the mean colour comes in from beyond its edge.
+            Where they move the image, the mean colour comes in from beyond its edge.
         color_jitter: largest relative change of brightness, contrast and saturation, 0..1; 0 leaves it out.
         erase: probability of erasing a rectangle (arXiv 1708.04896), 0..1. It is filled with the mean colour, which is
-            zero to the network: pixels are not normalised yet, and noise of their own range is not to be had on uint8.
+            zero to the network: pixels are not normalized yet, and noise of their own range is not to be had on uint8.
 
     Raises:
         InputError: RandAugment or colour jitter for another number of channels than 1 (grey) and 3 (RGB), or a
@@ -51,7 +51,7 @@ class TrainTransform:
     ) -> None:
         mean_colour = [float(round(255 * value)) for value in preprocess.mean]
         self.size, self.flip = list(preprocess.size), flip
-        # A picture with these sides gives every crop, down to the smallest, enough pixels for the input.
+        # An image with these sides gives every crop, down to the smallest, enough pixels for the input.
         narrowest = min(1, crop_ratio[0], 1 / crop_ratio[1])
         self.least: int | None = math.ceil(max(preprocess.size) / math.sqrt(min(crop_scale) * narrowest))
         self.interpolation = InterpolationMode(preprocess.interpolation)
@@ -78,9 +78,9 @@ class TrainTransform:
         self.steps = v2.Compose(steps) if steps else None
 
     def __call__(self, image: ImageLike | Tensor, target: Any) -> tuple[Tensor, Any]:
-        """A picture, or a tensor of shape (channels, height, width), to one of (channels, *size); and the target.
+        """An image, or a tensor of shape (channels, height, width), to one of (channels, *size); and the target.
 
-        The result has the picture's number type: uint8, or float32 for arrays of floats.
+        The result has the image's number type: uint8, or float32 for arrays of floats.
         """
         whole = image if isinstance(image, Tensor) else to_tensor(image)
         box = self.boxes.make_params([whole])
@@ -105,8 +105,8 @@ class EvalTransform:
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
-class Normalise(nn.Module):
-    """Batches of pixels (0..255) to normalised float batches, on whatever device they are."""
+class Normalize(nn.Module):
+    """Batches of pixels (0..255) to normalized float batches, on whatever device they are."""
 
     mean: Tensor
     std: Tensor
@@ -119,12 +119,12 @@ class Normalise(nn.Module):
     def forward(self, images: Tensor, light: Tensor | None = None) -> Tensor:
         """Subtracts the mean and divides by the standard deviation of each channel.
 
-        Agrees with :meth:`~fishnet.images.preprocess.Preprocess.normalise` to float32's rounding (1e-6): here it is one
+        Agrees with :meth:`~fishnet.images.preprocess.Preprocess.normalize` to float32's rounding (1e-6): here it is one
         multiplication and one addition in a single pass.
 
         Args:
             images: (batch, channels, height, width), 0..255.
-            light: (batch, channels), added to the pixels of each picture, in units of 255; see :class:`Lighting`.
+            light: (batch, channels), added to the pixels of each image, in units of 255; see :class:`Lighting`.
 
         Returns:
             float32 of the same shape, channels last in memory.
@@ -142,7 +142,7 @@ class Normalise(nn.Module):
 class Lighting(nn.Module):
     """PCA lighting: brightness and tint vary along the principal axes of ImageNet's colours.
 
-    Each picture gets ``E @ (alpha * l)`` added to all its pixels: E has the eigenvectors of the covariance of
+    Each image gets ``E @ (alpha * l)`` added to all its pixels: E has the eigenvectors of the covariance of
     ImageNet's RGB values as columns, the first of which is brightness, l their eigenvalues, and alpha three draws from
     N(0, std). Krizhevsky, Sutskever, Hinton: "ImageNet Classification with Deep Convolutional Neural Networks",
     NeurIPS 2012, section 4.1.
@@ -165,9 +165,9 @@ class Lighting(nn.Module):
         self.register_buffer("values", torch.tensor([0.2175, 0.0188, 0.0045]), persistent=False)
 
     def draw(self, batch: int, generator: Generator | None = None) -> Tensor:
-        """What is to be added to the red, green and blue of each picture: (batch, 3), in units of the pixels' range.
+        """What is to be added to the red, green and blue of each image: (batch, 3), in units of the pixels' range.
 
-        Drawn on the CPU, from the generator or torch's global one, and the same for a picture on every device.
+        Drawn on the CPU, from the generator or torch's global one, and the same for an image on every device.
         """
         alpha = self.std * torch.randn(batch, 3, generator=generator)
         return (alpha.to(self.values.device) * self.values) @ self.vectors.T

@@ -1,1 +1,1 @@
-"""Pictures with objects: annotations, one module a format, and their way into batches. Imports no torch by itself."""
+"""Images with objects: annotations, one module a format, and their way into batches. Imports no torch by itself."""

@@ -1,4 +1,4 @@
-"""Picture sets whose targets are objects: the shape of every detection format, and their way into batches."""
+"""Image sets whose targets are objects: the shape of every detection format, and their way into batches."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -11,32 +11,32 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from fishnet.data.detection.objects import Objects
-from fishnet.data.entries import EntrySet, TensorTarget
+from fishnet.data.entries import EntryDataset, TensorTarget
 from fishnet.errors import InputError
 from fishnet.images.decoding import size_of
 from fishnet.images.preprocess import Placement, Preprocess
 
 
-class RegionSet(EntrySet):
-    """One on-disk format of pictures with objects.
+class DetectionDataset(EntryDataset):
+    """One on-disk format of images with objects.
 
-    Targets are :class:`~fishnet.data.detection.objects.Objects`, cut off at the picture's edges, those without area
+    Targets are :class:`~fishnet.data.detection.objects.Objects`, cut off at the image's edges, those without area
     left out.
 
-    A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
+    A format fills in ``entries``, one record of its own kind an image, and says how to read one of them.
 
     Attributes:
         classes: read from the data, with their original ids.
-        channels: that pictures are read with.
+        channels: that images are read with.
         with_masks: whether objects come with segmentations.
-        entries: one a picture, also for pictures without objects, which are negatives.
+        entries: one an image, also for images without objects, which are negatives.
     """
 
     with_masks: bool
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
-        """The picture's objects exactly as annotated, also bad ones, without reading the picture where that can be.
+        """The image's objects exactly as annotated, also bad ones, without reading the image where that can be.
 
         Raises:
             InputError: an annotation that cannot be read; the message says file and line.
@@ -44,7 +44,7 @@ class RegionSet(EntrySet):
 
     @abstractmethod
     def place(self, index: int, number: int) -> str:
-        """Where the ``number``-th object of a picture, or with -1 the picture itself, is annotated, for messages: file
+        """Where the ``number``-th object of an image, or with -1 the image itself, is annotated, for messages: file
         and line as far as known."""
 
     def stated(self, index: int) -> Objects | None:
@@ -62,22 +62,22 @@ class RegionSet(EntrySet):
         if found.size not in ((0, 0), size):
             raise InputError(
                 f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {found.size[1]}x{found.size[0]} "
-                f"({self.place(index, 0)}): its boxes would lie elsewhere; mend the annotation or the picture"
+                f"({self.place(index, 0)}): its boxes would lie elsewhere; mend the annotation or the image"
             )
         return found.clean(size)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of the picture itself, px. Raises InputError where it cannot be read."""
+        """Height and width of the image itself, px. Raises InputError where it cannot be read."""
         return size_of(self.read(index)[0])
 
     def boxes_in(self, preprocess: Preprocess) -> NDArray[np.float32]:
-        """The boxes of all pictures that can be read, (n, 4), in px of the input; crowds left out."""
+        """The boxes of all images that can be read, (n, 4), in px of the input; crowds left out."""
         found = [np.zeros((0, 4), np.float32)]
         for index in range(len(self)):
             try:
                 objects = self.objects(index)
                 size = objects.size if min(objects.size) else self.size(index)
-            except InputError:  # is said, or skipped, when the picture's turn comes
+            except InputError:  # is said, or skipped, when the image's turn comes
                 continue
             clean = objects.clean(size)
             found.append(preprocess.place(*size).to_input(clean.boxes[~clean.crowd]))
@@ -106,16 +106,16 @@ def as_tensors(objects: Objects) -> dict[str, Any]:
 
 
 @dataclass(eq=False)
-class RegionTarget(TensorTarget):
-    """One picture's objects in a batch, in px of the model's input.
+class DetectionTarget(TensorTarget):
+    """One image's objects in a batch, in px of the model's input.
 
     Attributes:
         boxes: (n, 4) float32 x1, y1, x2, y2.
         labels: (n,) int64, from 0.
         crowd: (n,) bool.
-        masks: (n, height, width) uint8 over the picture's part of the input; None where the task has none.
-        truth: in validation the objects in px of the picture itself; None in training.
-        placement: in validation how the picture lies in the input.
+        masks: (n, height, width) uint8 over the image's part of the input; None where the task has none.
+        truth: in validation the objects in px of the image itself; None in training.
+        placement: in validation how the image lies in the input.
     """
 
     boxes: Tensor

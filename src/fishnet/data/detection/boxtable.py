@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
@@ -50,7 +50,7 @@ class BoxEntry(NamedTuple):
     row: int
 
 
-class BoxRegions(FileRegions):
+class BoxTableDetection(FileDetection):
     """The images of one split of a table of boxes.
 
     Args:
@@ -91,7 +91,7 @@ class BoxRegions(FileRegions):
         self.entries = [BoxEntry(paths[row], row) for row in members]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; for shares the image's header is read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; for shares the image's header is read."""
         entry: BoxEntry = self.entries[index]
         chosen = self._of(entry.row)
         boxes, size = self.boxes[chosen], self.rows.sizes[entry.row]
@@ -179,7 +179,7 @@ def open_box_tables(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, BoxRegions]:
+) -> dict[str, BoxTableDetection]:
     """Opens what :func:`find_box_tables` found; the first split says what the classes are.
 
     Raises:
@@ -188,7 +188,7 @@ def open_box_tables(
     """
     if masks:
         raise InputError(f"{found[0].path}: has boxes only: use train detect")
-    sets: dict[str, BoxRegions] = {}
+    sets: dict[str, BoxTableDetection] = {}
     for table in found:
         rows = BoxRows(table.path, table.columns, problems)
         if not rows.images:
@@ -205,7 +205,7 @@ def open_box_tables(
             kept = [row for row in members[split] if paths[row] is not None]
             classes = classes or _classes(rows, members[split], names, ids, problems)
             places = [path or table.root for path in paths]
-            sets[split] = BoxRegions(rows, kept, places, table.root, channels, names, classes, problems)
+            sets[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes, problems)
     return {split: sets[split] for split in in_order(sets)}
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.check import DataCheck, Facts, ImagesCheck, Inspected, Tally, check_all, untrained
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.data.findings import Finding, in_order, located
 
@@ -20,14 +20,14 @@ _BOXES = {  # of the image's height and width
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionPart(PicturesCheck):
+class DetectionSplit(ImagesCheck):
     """One split of a data set of objects.
 
     Attributes:
         objects: how many, without crowds.
         crowds: groups whose members are not told apart.
         by_size: objects that are small, medium and large by COCO's areas (below 32 x 32 px, below 96 x 96, larger).
-        objects_per_class, pictures_per_class: objects of each class, and images with any.
+        objects_per_class, images_per_class: objects of each class, and images with any.
         without_objects: images that are negatives.
     """
 
@@ -35,36 +35,36 @@ class RegionPart(PicturesCheck):
     crowds: int
     by_size: dict[str, int]
     objects_per_class: dict[str, int]
-    pictures_per_class: dict[str, int]
+    images_per_class: dict[str, int]
     without_objects: int
 
 
-class _InspectedRegions(Inspected):
+class _InspectedDetection(Inspected):
     """The facts of each image, and its objects without their masks."""
 
-    pictures: RegionSet
+    images: DetectionDataset
 
     def annotation(self, index: int) -> Objects:
-        return replace(self.pictures.objects(index), segmentations=None)
+        return replace(self.images.objects(index), segmentations=None)
 
 
-def check_regions(
-    parts: Mapping[str, RegionSet],
+def check_detection(
+    parts: Mapping[str, DetectionDataset],
     problems: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DataCheck[RegionPart]:
+) -> DataCheck[DetectionSplit]:
     """Reads every image and every annotation of a data set.
 
     Args:
         parts: see :func:`~fishnet.data.check.check_all`, also for the last two.
-        problems: what the opener collected, see :func:`~fishnet.data.detection.open.open_regions`.
+        problems: what the opener collected, see :func:`~fishnet.data.detection.open.open_detection`.
         workers: processes that read; 0 reads in this one.
         progress: called with images done and in all.
     """
-    check = check_all(parts, _InspectedRegions, _Gathered, problems, workers, progress)
-    image_counts = {split: part.pictures_per_class for split, part in check.parts.items()}
+    check = check_all(parts, _InspectedDetection, _Gathered, problems, workers, progress)
+    image_counts = {split: part.images_per_class for split, part in check.parts.items()}
     return replace(check, findings=tuple(in_order((*check.findings, *untrained(image_counts)))))
 
 
@@ -73,8 +73,8 @@ class _Gathered:
 
     covered: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, split: str, pictures: RegionSet) -> None:
-        self.split, self.pictures = split, pictures
+    def __init__(self, split: str, images: DetectionDataset) -> None:
+        self.split, self.images = split, images
         self.findings: list[Finding] = []
         self.objects: Counter[int] = Counter()
         self.image_counts: Counter[int] = Counter()
@@ -86,36 +86,36 @@ class _Gathered:
         size = None if isinstance(facts, str) else facts.size[::-1]
         if isinstance(objects, str):
             if size is not None:  # else it was said of the image
-                self._say("annotation-unreadable", objects, self.pictures.place(index, -1))
+                self._say("annotation-unreadable", objects, self.images.place(index, -1))
             return
         single = objects.take(~objects.crowd)
         self.crowds += len(objects) - len(single)
         self.objects.update(single.labels.tolist())
         self.image_counts.update(set(single.labels.tolist()))
         self.sizes.update(_size_of(area) for area in single.areas.tolist())
-        source = self.pictures.source(index)
+        source = self.images.source(index)
         if not len(objects):
             self.empty += 1
             self.findings.append(Finding("image-without-objects", source, self.split, source))
         if size is not None and objects.size not in ((0, 0), size):
             stated, actual = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
-            place = self.pictures.place(index, -1)
+            place = self.images.place(index, -1)
             self._say("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
         size = size or objects.size
         for number, code in _bad_boxes(objects, size) if min(size) else ():
-            place = self.pictures.place(index, number)
+            place = self.images.place(index, number)
             numbers = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
             self._say(code, f"{place}: {_BOXES[code].format(*size)} ({numbers}: x1 y1 x2 y2)", place)
 
-    def summary(self, tally: Tally) -> RegionPart:
+    def summary(self, tally: Tally) -> DetectionSplit:
         """All of it."""
-        names = self.pictures.classes.names
-        return RegionPart(
+        names = self.images.classes.names
+        return DetectionSplit(
             objects=self.objects.total(),
             crowds=self.crowds,
             by_size={name: self.sizes[name] for name in SIZES},
             objects_per_class={name: self.objects[i] for i, name in enumerate(names)},
-            pictures_per_class={name: self.image_counts[i] for i, name in enumerate(names)},
+            images_per_class={name: self.image_counts[i] for i, name in enumerate(names)},
             without_objects=self.empty,
             **tally.fields(),
         )

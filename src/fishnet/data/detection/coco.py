@@ -1,4 +1,4 @@
-"""COCO: annotation files of JSON, with their pictures in the usual places."""
+"""COCO: annotation files of JSON, with their images in the usual places."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.coco_files import Listed, Located, locate
 from fishnet.data.detection.coco_table import CocoTable
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.files import child, part_folders
@@ -26,28 +26,28 @@ _APART = ("annotations", "annotation", "json", "labels")  # folders of annotatio
 
 
 class CocoEntry(NamedTuple):
-    """A picture: its path, and its place in the table."""
+    """An image: its path, and its place in the table."""
 
     path: str
     row: int
 
 
-class CocoRegions(FileRegions):
+class CocoDetection(FileDetection):
     """One COCO annotation file.
 
     Args:
         path: of the JSON file.
-        places: folders that ``file_name`` may start from; the first that holds one of the first pictures counts.
-            Pictures that are not there are looked for by the end of their name in the folders around, see
+        places: folders that ``file_name`` may start from; the first that holds one of the first images counts.
+            Images that are not there are looked for by the end of their name in the folders around, see
             :func:`~fishnet.data.detection.coco_files.locate`.
-        channels: that pictures are read with.
+        channels: that images are read with.
         classes: the classes that are known, matched by name; by default the file's categories, in the order of their
             ids, which are kept.
         masks: whether objects come with segmentations.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: see :class:`~fishnet.data.detection.coco_table.CocoTable`; no picture in any place, or a class that
+        InputError: see :class:`~fishnet.data.detection.coco_table.CocoTable`; no image in any place, or a class that
             ``classes`` lacks.
     """
 
@@ -68,7 +68,7 @@ class CocoRegions(FileRegions):
         self.notes = self.table.notes
         self.classes = classes or self.table.classes
         self.labels = self._labels(problems)
-        names = [picture.file_name for picture in self.table.pictures]
+        names = [image.file_name for image in self.table.images]
         located = locate(names, places, [_around(path)])
         self._report(names, places, located, problems)
         self.folder = located.folder
@@ -83,7 +83,7 @@ class CocoRegions(FileRegions):
             complain(f"{place}: {what}", problems, "image-missing", file=str(self.path))
         if names and len(located.missing) == len(names):  # without any, what is wrong with each was said already
             looked = ", ".join(str(place) for place in places)
-            complain(f"{self.path}: none of its pictures found: {names[0]} is not in {looked}", problems)
+            complain(f"{self.path}: none of its images found: {names[0]} is not in {looked}", problems)
         elif problems is None:  # a check reads each of them
             missing = [f"{names[row]} ({self.table.place(row, self.labels, -1)})" for row in located.missing]
             what = f"images of {self.path} are not in {located.folder} nor around"
@@ -107,20 +107,20 @@ class CocoRegions(FileRegions):
         return {id_: index[name] for name, id_ in zip(mine.names, mine.ids, strict=True) if name in index}
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.table.objects(self.entries[index].row, self.labels)
 
     def stated(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.table.objects(self.entries[index].row, self.labels, masks=False)
 
     def place(self, index: int, number: int) -> str:
-        """The annotation's file, line and place in its list; the picture's where there is no such object."""
+        """The annotation's file, line and place in its list; the image's where there is no such object."""
         return self.table.place(self.entries[index].row, self.labels, number)
 
 
 class CocoFile(NamedTuple):
-    """An annotation file and where its pictures may be.
+    """An annotation file and where its images may be.
 
     Attributes:
         path: of the file.
@@ -164,11 +164,11 @@ def open_coco(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, CocoRegions]:
+) -> dict[str, CocoDetection]:
     """Opens what :func:`find_coco` found; the first part says what the classes are. Raises InputError, see there."""
-    sets: dict[str, CocoRegions] = {}
+    sets: dict[str, CocoDetection] = {}
     for part, file in found.items():
-        sets[part] = CocoRegions(file.path, file.places, channels, classes, masks=masks, problems=problems)
+        sets[part] = CocoDetection(file.path, file.places, channels, classes, masks=masks, problems=problems)
         classes = sets[part].classes
     left_out = next((file.left_out for file in found.values()), ())
     for path in left_out:
@@ -178,7 +178,7 @@ def open_coco(
     return sets
 
 
-def _find_unnamed(sets: dict[str, CocoRegions]) -> None:
+def _find_unnamed(sets: dict[str, CocoDetection]) -> None:
     """Notes the images beside the annotated ones that no file names."""
     named = {Path(os.path.normpath(entry.path)): one for one in sets.values() for entry in one.entries}
     for folder, one in {path.parent: one for path, one in named.items()}.items():
@@ -234,7 +234,7 @@ def _by_part(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
 
 
 def _places(data: Path, path: Path, part: str = "all") -> Iterator[Path]:
-    """Where a file's pictures may start, the likeliest first."""
+    """Where a file's images may start, the likeliest first."""
     word = next((word for word in path.stem.lower().split("_") if split_named(re.sub(r"\d+$", "", word))), "")
     seen: set[Path] = set()
     for base in (path.parent, data, path.parent.parent):

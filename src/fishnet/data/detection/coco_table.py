@@ -1,4 +1,4 @@
-"""A COCO annotation file in little memory: its pictures, categories and annotations as arrays. Torch-free."""
+"""A COCO annotation file in little memory: its images, categories and annotations as arrays. Torch-free."""
 
 import re
 import unicodedata
@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 KEYS = ("images", "annotations", "categories")
 
 
-class CocoPicture(NamedTuple):
+class CocoImage(NamedTuple):
     """An entry of ``images``.
 
     Attributes:
@@ -65,7 +65,7 @@ class CocoTable:
         problems: collects what is wrong, an entry left out for each; None raises at the first.
 
     Attributes:
-        pictures: in the file's order.
+        images: in the file's order.
         classes: of ``categories``, in the order of their ids, without one that only groups the others.
         notes: what was found and is no fault.
 
@@ -76,10 +76,10 @@ class CocoTable:
 
     def __init__(self, path: Path, masks: bool = False, problems: list[Finding] | None = None) -> None:
         self.path, self.masks, self.problems = path, masks, problems
-        self.pictures: list[CocoPicture] = []
+        self.images: list[CocoImage] = []
         self.notes: list[Finding] = []
         self._texts: dict[str, int] = {}  # ids that are texts -> the numbers that stand for them
-        self._picture_of: dict[int | str, int] = {}  # image id -> its place in pictures
+        self._image_of: dict[int | str, int] = {}  # image id -> its place in images
         self._categories: dict[int, _Category] = {}
         self._ids: dict[str, int] = {}  # ids of annotations that are texts
         self._named: dict[int | str, int] = {}  # image id -> its number among those that annotations name
@@ -88,7 +88,7 @@ class CocoTable:
         self._box, self._area, self._crowd = array("f"), array("d"), array("b")
         self._shapes, self._sides = Shapes(), array("i")
         self._differing = array("q")  # annotations whose box is not that of their segmentation
-        read = {"images": self._add_picture, "annotations": self._add, "categories": self._add_category}
+        read = {"images": self._add_image, "annotations": self._add, "categories": self._add_category}
         seen = set()
         for entry in read_entries(path, KEYS):
             seen.add(entry.key)
@@ -104,31 +104,31 @@ class CocoTable:
             raise InputError(f"{path}: no entries in {' and '.join(missing)}: not a COCO annotation file of objects")
         self._settle()
 
-    def objects(self, picture: int, labels: dict[int, int], masks: bool = True) -> Objects:
-        """A picture's objects.
+    def objects(self, image: int, labels: dict[int, int], masks: bool = True) -> Objects:
+        """An image's objects.
 
         Args:
-            picture: its place in ``pictures``.
+            image: its place in ``images``.
             labels: class index of each category id; others are left out.
             masks: whether they come with segmentations, if the table has them.
         """
-        rows = [row for row in self._rows(picture).tolist() if self._category[row] in labels]
+        rows = [row for row in self._rows(image).tolist() if self._category[row] in labels]
         shapes: list[Segmentation] | None = [self._shapes[row] for row in rows] if self.masks and masks else None
         return Objects.of(
             self._boxes[rows],
             [labels[self._category[row]] for row in rows],
-            self.pictures[picture].size,
+            self.images[image].size,
             crowd=[bool(self._crowd[row]) for row in rows],
             areas=[self._area[row] for row in rows],
             segmentations=shapes,
         )
 
-    def place(self, picture: int, labels: dict[int, int], number: int) -> str:
-        """Where the ``number``-th of these objects is; -1, or a number beyond, for the picture's own entry."""
-        rows = [row for row in self._rows(picture).tolist() if self._category[row] in labels]
+    def place(self, image: int, labels: dict[int, int], number: int) -> str:
+        """Where the ``number``-th of these objects is; -1, or a number beyond, for the image's own entry."""
+        rows = [row for row in self._rows(image).tolist() if self._category[row] in labels]
         if 0 <= number < len(rows):
             return self._place(rows[number])
-        entry = self.pictures[picture]
+        entry = self.images[image]
         return f"{self.path} line {entry.line}: images[{entry.number}]"
 
     def used(self) -> Classes:
@@ -136,23 +136,23 @@ class CocoTable:
         some = set(np.unique(np.asarray(self._category)[self._order]).tolist())
         return self._classes_of([id_ for id_ in self.classes.ids if id_ in some])
 
-    def _rows(self, picture: int) -> NDArray[np.int64]:
-        return self._order[self._starts[picture] : self._starts[picture + 1]]
+    def _rows(self, image: int) -> NDArray[np.int64]:
+        return self._order[self._starts[image] : self._starts[image + 1]]
 
     def _place(self, row: int) -> str:
         return f"{self.path} line {self._line[row]}: annotations[{self._number[row]}]"
 
-    def _add_picture(self, entry: Entry) -> None:
+    def _add_image(self, entry: Entry) -> None:
         id_, name = _id_of(entry.value, "id"), entry.value.get("file_name")
         if not isinstance(name, str) or not name:
             raise InputError("no file_name")
-        if id_ in self._picture_of:
-            before = self.pictures[self._picture_of[id_]]
+        if id_ in self._image_of:
+            before = self.images[self._image_of[id_]]
             raise InputError(f"id {id_} belongs to images[{before.number}] (line {before.line}) already")
         height, width = (_side(entry.value, key) for key in ("height", "width"))
-        self._picture_of[id_] = len(self.pictures)
+        self._image_of[id_] = len(self.images)
         size = (height, width) if height and width else (0, 0)
-        self.pictures.append(CocoPicture(name, size, entry.line, entry.number))
+        self.images.append(CocoImage(name, size, entry.line, entry.number))
 
     def _add_category(self, entry: Entry) -> None:
         id_, name = self._number_of(_id_of(entry.value, "id")), entry.value.get("name")
@@ -211,7 +211,7 @@ class CocoTable:
         return None
 
     def _settle(self) -> None:
-        """Sorts the annotations by picture, without those that have none, and looks at what can be seen only now."""
+        """Sorts the annotations by image, without those that have none, and looks at what can be seen only now."""
         self._boxes = np.asarray(self._box).reshape(-1, 4)
         self._number_texts()
         if count := len(self._differing):
@@ -219,7 +219,7 @@ class CocoTable:
             what = f"{share} boxes do not fit their segmentations, first annotations[{self._number[first]}]"
             self._note("mask-box-differs", f"{what} (line {self._line[first]})", count)
         categories = np.asarray(self._category)
-        places = np.array([self._picture_of.get(image, -1) for image in self._named], np.int64)
+        places = np.array([self._image_of.get(image, -1) for image in self._named], np.int64)
         image_index = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
         bad = image_index < 0
         images = list(self._named)
@@ -235,14 +235,14 @@ class CocoTable:
         bad |= ~known
         for row in self._misfits(image_index):
             height, width = self._sides[2 * row], self._sides[2 * row + 1]
-            stated = self.pictures[image_index[row]].size
-            self._wrong(row, f"a mask of {width}x{height} px in a picture of {stated[1]}x{stated[0]}")
+            stated = self.images[image_index[row]].size
+            self._wrong(row, f"a mask of {width}x{height} px in an image of {stated[1]}x{stated[0]}")
             bad[row] = True
         order = np.argsort(image_index, kind="stable")
         self._order = order[~bad[order]]
-        counts = np.bincount(image_index[self._order], minlength=len(self.pictures))
+        counts = np.bincount(image_index[self._order], minlength=len(self.images))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        del self._id, self._ids, self._image, self._named, self._picture_of  # what only this needed
+        del self._id, self._ids, self._image, self._named, self._image_of  # what only this needed
         used = set(categories[self._order].tolist())
         self._drop_root(used)
         self.classes = self._classes_of(self._distinct(used))
@@ -274,15 +274,15 @@ class CocoTable:
     def _spelled(self, id_: int) -> str:
         return next((repr(text) for text, number in self._texts.items() if number == id_), str(id_))
 
-    def _misfits(self, picture: NDArray[np.int64]) -> Iterator[int]:
-        """The run-length encoded masks that are of another size than their picture, or where that states none, than
-        its first one: the picture is then taken to be of that size.
+    def _misfits(self, image: NDArray[np.int64]) -> Iterator[int]:
+        """The run-length encoded masks that are of another size than their image, or where that states none, than
+        its first one: the image is then taken to be of that size.
         """
         sides = np.asarray(self._sides).reshape(-1, 2)
-        for row in np.flatnonzero(sides.any(1) & (picture[: len(sides)] >= 0)).tolist():
-            stated, size = self.pictures[picture[row]], (int(sides[row, 0]), int(sides[row, 1]))
+        for row in np.flatnonzero(sides.any(1) & (image[: len(sides)] >= 0)).tolist():
+            stated, size = self.images[image[row]], (int(sides[row, 0]), int(sides[row, 1]))
             if stated.size == (0, 0):
-                self.pictures[picture[row]] = stated._replace(size=size)
+                self.images[image[row]] = stated._replace(size=size)
             elif stated.size != size:
                 yield row
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.yolo import YoloRegions
+from fishnet.data.detection.yolo import YoloDetection
 from fishnet.data.detection.yolo_yaml import YoloFile
 from fishnet.data.files import child, lines_of, part_folders
 from fishnet.data.findings import Finding
@@ -151,6 +151,6 @@ def open_darknet(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, YoloRegions]:
-    """Opens what :func:`find_darknet` found. Raises InputError, see :class:`YoloRegions`."""
-    return {part: YoloRegions(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}
+) -> dict[str, YoloDetection]:
+    """Opens what :func:`find_darknet` found. Raises InputError, see :class:`YoloDetection`."""
+    return {part: YoloDetection(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}

@@ -1,16 +1,16 @@
-"""What the formats with objects share beside their picture files."""
+"""What the formats with objects share beside their image files."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.detection.base import RegionSet
-from fishnet.data.files import FileSet
+from fishnet.data.detection.base import DetectionDataset
+from fishnet.data.files import FileDataset
 
 
-class FileRegions(FileSet, RegionSet):
-    """A region set of picture files: each entry has a ``path``."""
+class FileDetection(FileDataset, DetectionDataset):
+    """A region set of image files: each entry has a ``path``."""
 
     def named_in(self, index: int) -> str:
         """Where it is annotated."""

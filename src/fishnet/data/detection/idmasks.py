@@ -1,4 +1,4 @@
-"""Pictures and masks paired by name: each number but 0 in a mask is one object."""
+"""Images and masks paired by name: each number but 0 in a mask is one object."""
 
 import warnings
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
@@ -26,7 +26,7 @@ ONLY = Classes.of(["object"])
 class MaskPart(NamedTuple):
     """The two folders of a part."""
 
-    pictures: Path
+    images: Path
     masks: Path
 
 
@@ -36,7 +36,7 @@ def read_ids(path: Path) -> NDArray[Any]:
     A palette's numbers count, not its colours; PNG, TIFF (the first page) or ``.npy``, of 1, 8, 16 or 32 bits.
 
     Raises:
-        InputError: no such file, not a picture, or something else than one channel of whole numbers.
+        InputError: no such file, not an image, or something else than one channel of whole numbers.
     """
     content = read_file(path)
     try:
@@ -57,18 +57,18 @@ def read_ids(path: Path) -> NDArray[Any]:
     return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids.astype(ids.dtype.newbyteorder("="))
 
 
-class MaskRegions(FileRegions):
-    """Pictures with masks of numbered objects, all of one class, ``object``.
+class MaskDetection(FileDetection):
+    """Images with masks of numbered objects, all of one class, ``object``.
 
     Args:
-        part: the two folders; masks may have another ending than their pictures, and pictures may lie in folders below.
-        channels: that pictures are read with.
+        part: the two folders; masks may have another ending than their images, and images may lie in folders below.
+        channels: that images are read with.
         classes: the classes that are known; ``object`` must be one.
         masks: whether objects come with segmentations; boxes are those of the masks either way.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: pictures or masks without their other half, or two with one name.
+        InputError: images or masks without their other half, or two with one name.
     """
 
     def __init__(
@@ -80,24 +80,24 @@ class MaskRegions(FileRegions):
         masks: bool = False,
         problems: list[Finding] | None = None,
     ) -> None:
-        self.folder, self.channels, self.with_masks = part.pictures, channels, masks
+        self.folder, self.channels, self.with_masks = part.images, channels, masks
         self.classes = classes or ONLY
         try:
             self.label = ONLY.indices_in(self.classes)[0]
         except InputError as error:
             raise InputError(f"{part.masks}: {error}") from None
-        pictures, found = by_name(part.pictures, problems), by_name(part.masks, problems)
-        for some, others, folder in ((pictures, found, part.masks), (found, pictures, part.pictures)):
+        images, found = by_name(part.images, problems), by_name(part.masks, problems)
+        for some, others, folder in ((images, found, part.masks), (found, images, part.images)):
             alone = [path for name, path in some.items() if name not in others]
             if problems is None and alone:
                 more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
                 raise InputError(f"{alone[0]}: nothing in {folder} has its name{more}")
             for path in alone:
                 complain(f"{path}: nothing in {folder} has its name", problems)
-        self.entries = [MaskEntry(path, found[name]) for name, path in pictures.items() if name in found]
+        self.entries = [MaskEntry(path, found[name]) for name, path in images.items() if name in found]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; the mask is read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; the mask is read."""
         mask = self.entries[index].mask
         ids = read_ids(mask)
         try:
@@ -113,7 +113,7 @@ class MaskRegions(FileRegions):
         )
 
     def stated(self, index: int) -> None:
-        """See :class:`~fishnet.data.detection.base.RegionSet`: objects are in the masks."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`: objects are in the masks."""
         return
 
     def place(self, index: int, number: int) -> str:
@@ -124,7 +124,7 @@ class MaskRegions(FileRegions):
 
 
 def find_masks(data: Path) -> dict[str, MaskPart]:
-    """The parts of a folder of pictures and masks; ``all`` without parts, nothing where it is none.
+    """The parts of a folder of images and masks; ``all`` without parts, nothing where it is none.
 
     Args:
         data: a folder with ``images/`` and ``masks/``, with or without train, valid and test folders in both; or of
@@ -133,20 +133,20 @@ def find_masks(data: Path) -> dict[str, MaskPart]:
     Raises:
         InputError: two folders for a part, or a part in one of the two folders only.
     """
-    pictures, masks = child(data, "images"), child(data, "masks")
-    if pictures and masks:
-        inside, beside = part_folders(pictures), part_folders(masks)
+    images, masks = child(data, "images"), child(data, "masks")
+    if images and masks:
+        inside, beside = part_folders(images), part_folders(masks)
         if inside.keys() != beside.keys():
             odd = next(iter(inside.keys() ^ beside.keys()))
             raise InputError(f"{data}: images and masks must have the same parts: {odd} is in one of them only")
-        return {part: MaskPart(inside[part], beside[part]) for part in inside} or {"all": MaskPart(pictures, masks)}
+        return {part: MaskPart(inside[part], beside[part]) for part in inside} or {"all": MaskPart(images, masks)}
     found: dict[str, MaskPart] = {}
     halves: list[Path] = []
     for part, folder in part_folders(data).items():
-        pictures, masks = child(folder, "images"), child(folder, "masks")
-        if pictures and masks:
-            found[part] = MaskPart(pictures, masks)
-        elif part != "test" and (pictures or masks):
+        images, masks = child(folder, "images"), child(folder, "masks")
+        if images and masks:
+            found[part] = MaskPart(images, masks)
+        elif part != "test" and (images or masks):
             halves.append(folder)
     if found and halves:
         raise InputError(f"{halves[0]}: has only one of images and masks: add the other, or remove it")
@@ -160,6 +160,8 @@ def open_masks(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, MaskRegions]:
-    """Opens what :func:`find_masks` found. Raises InputError, see :class:`MaskRegions`."""
-    return {name: MaskRegions(part, channels, classes, masks=masks, problems=problems) for name, part in found.items()}
+) -> dict[str, MaskDetection]:
+    """Opens what :func:`find_masks` found. Raises InputError, see :class:`MaskDetection`."""
+    return {
+        name: MaskDetection(part, channels, classes, masks=masks, problems=problems) for name, part in found.items()
+    }

@@ -14,14 +14,14 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.outlines import Bits, Outline, circle, points, rectangle
-from fishnet.data.detection.shapes import Shape, ShapeEntry, ShapeRegions, by_split, once
+from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, once
 from fishnet.data.findings import Finding
 from fishnet.data.problems import because, complain
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import is_system, walk
-from fishnet.images.decoding import EXTENSIONS, decode_picture, size_of
+from fishnet.images.decoding import EXTENSIONS, decode_image, size_of
 
 LAYOUTS = "labelme (a .json beside each image)"
 IGNORED = "__ignore__"
@@ -58,7 +58,7 @@ class LabelmePart(NamedTuple):
     files: tuple[Path, ...]
 
 
-class LabelmeRegions(ShapeRegions):
+class LabelmeDetection(ShapeDetection):
     """Images annotated with labelme: rectangles, polygons, circles and bitmaps.
 
     Shapes of one group and one label are one object. Points and lines have no area and are counted as ignored; so are
@@ -74,7 +74,7 @@ class LabelmeRegions(ShapeRegions):
 
     Raises:
         InputError: a file that is none of labelme's, a shape that cannot be read, no image where it names one, no
-            objects at all; see also :class:`~fishnet.data.detection.shapes.ShapeRegions`.
+            objects at all; see also :class:`~fishnet.data.detection.shapes.ShapeDetection`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class LabelmeRegions(ShapeRegions):
         """Height and width of the image itself, px."""
         if not self.entries[index].embedded:
             return super().size(index)
-        return size_of(decode_picture(self.encoded(index), self.channels, self.source(index)))
+        return size_of(decode_image(self.encoded(index), self.channels, self.source(index)))
 
 
 def _read(file: Path, places: ImagePlaces, problems: list[Finding] | None) -> LabelmeFile | None:
@@ -299,10 +299,12 @@ def open_labelme(
     masks: bool = False,
     problems: list[Finding] | None = None,
     with_ignored: bool = False,
-) -> dict[str, LabelmeRegions]:
+) -> dict[str, LabelmeDetection]:
     """Opens what :func:`find_labelme` found; the first split says what the classes are. Raises InputError."""
-    sets: dict[str, LabelmeRegions] = {}
+    sets: dict[str, LabelmeDetection] = {}
     for name, part in found.items():
-        sets[name] = LabelmeRegions(part, channels, classes, masks=masks, problems=problems, with_ignored=with_ignored)
+        sets[name] = LabelmeDetection(
+            part, channels, classes, masks=masks, problems=problems, with_ignored=with_ignored
+        )
         classes = sets[name].classes
     return sets

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmasks import ONLY, read_ids
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Bits, Outline
@@ -32,7 +32,7 @@ class ObjectFiles(NamedTuple):
     masks: tuple[Path, ...]
 
 
-class ObjectFileRegions(FileRegions):
+class ObjectFileDetection(FileDetection):
     """Images with one mask file for each object, all of one class, ``object``.
 
     A mask is 0 outside of its object and has one other value inside. An empty one is a box without area.
@@ -77,7 +77,7 @@ class ObjectFileRegions(FileRegions):
         self.left_out = tuple(left_out)
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; all mask files are read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; all mask files are read."""
         masks = self.entries[index].masks
         sizes, outlines = [], []
         for path in masks:
@@ -167,9 +167,9 @@ def open_object_files(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, ObjectFileRegions]:
-    """Opens what :func:`find_object_files` found. Raises InputError, see :class:`ObjectFileRegions`."""
+) -> dict[str, ObjectFileDetection]:
+    """Opens what :func:`find_object_files` found. Raises InputError, see :class:`ObjectFileDetection`."""
     return {
-        name: ObjectFileRegions(folder, channels, classes, masks=masks, problems=problems)
+        name: ObjectFileDetection(folder, channels, classes, masks=masks, problems=problems)
         for name, folder in found.items()
     }

@@ -1,4 +1,4 @@
-"""The annotated objects of a picture, whatever format they came from. Torch-free."""
+"""The annotated objects of an image, whatever format they came from. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ width], "counts": [...]}``, its counts a list of whole numbers or COCO's compres
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one picture, as annotated, in px of the upright picture.
+    """The objects of one image, as annotated, in px of the upright image.
 
     Attributes:
         boxes: (n, 4) float32, x1, y1, x2, y2.
@@ -74,10 +74,10 @@ class Objects:
         )
 
     def clean(self, size: tuple[int, int]) -> "Objects":
-        """What is trained on and measured: boxes cut off at the picture's edges, those with no area left out.
+        """What is trained on and measured: boxes cut off at the image's edges, those with no area left out.
 
         Args:
-            size: height and width of the picture.
+            size: height and width of the image.
         """
         height, width = size
         boxes = self.boxes.clip(0, np.array([width, height, width, height], np.float32))
@@ -103,7 +103,7 @@ class Objects:
     def bits(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
         """A mask's own extent, of 0 and 1 (height, width), and its left and top, px; of an empty mask (0, 0).
 
-        Only its columns are filled in: of a large picture's many small objects that is hardly anything.
+        Only its columns are filled in: of a large image's many small objects that is hardly anything.
         """
         assert self.segmentations is not None  # only asked for where the task has masks
         height, _ = self.size
@@ -119,7 +119,7 @@ def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
 
     Args:
         shape: polygons, or an encoding in either form.
-        size: height and width of the picture.
+        size: height and width of the image.
 
     Raises:
         ValueError: an encoding of another size.
@@ -131,7 +131,7 @@ def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
         found: dict[str, Any] = coco.merge(coco.frPyObjects(shape, height, width))
         return found
     if list(shape["size"]) != [height, width]:
-        raise ValueError(f"a mask of {shape['size'][1]}x{shape['size'][0]} px in a picture of {width}x{height}")
+        raise ValueError(f"a mask of {shape['size'][1]}x{shape['size'][0]} px in an image of {width}x{height}")
     if isinstance(shape["counts"], list):
         found = coco.frPyObjects(shape, height, width)
         return found

@@ -7,17 +7,17 @@ from pathlib import Path
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.open import found_in, parts_of
 from fishnet.data.detection import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.selection import choose
 from fishnet.data.findings import Finding
 from fishnet.data.nearest_layout import is_foreign
 
 FORMATS = (coco, yolo, darknet, voc, labelme, supervisely, boxtable, idmasks, objectfiles)
 LAYOUTS = "; ".join(one.LAYOUTS for one in FORMATS)
-Opener = Callable[..., Mapping[str, RegionSet]]
+Opener = Callable[..., Mapping[str, DetectionDataset]]
 
 
-def open_regions(
+def open_detection(
     data: str,
     channels: int,
     *,
@@ -29,13 +29,13 @@ def open_regions(
     only: Sequence[str] = (),
     problems: list[Finding] | None = None,
     difficult: voc.Difficult = "ignore",
-) -> dict[str, RegionSet]:
+) -> dict[str, DetectionDataset]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
     Args:
         data: of one of the ``FORMATS``; docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        val_fraction: share of the training pictures held out for validation where the data has no val part.
+        val_fraction: share of the training images held out for validation where the data has no val part.
         seed: of that split.
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
@@ -43,7 +43,7 @@ def open_regions(
         only: names of the classes that are wanted; objects of others are left out. Empty for all.
         problems: collects what is wrong with single annotations, which are left out; None raises at the first.
         difficult: what becomes of Pascal VOC's objects that are marked so: see
-            :class:`~fishnet.data.detection.voc.VocRegions`.
+            :class:`~fishnet.data.detection.voc.VocDetection`.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
@@ -61,7 +61,7 @@ def open_regions(
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
-def looks_like_regions(data: str) -> bool:
+def looks_like_detection(data: str) -> bool:
     """Whether a name stands for data of one of the formats with objects. Raises InputError for a doubtful layout."""
     return bool(data) and _opened(Path(data), False) is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.data.findings import Finding
 from fishnet.data.plausibility import class_names, files_beside
@@ -45,7 +45,7 @@ class _Gathered:
     entries: Counter[str] = field(default_factory=Counter)
 
 
-def plausibility(sets: Mapping[str, RegionSet], repairs: bool = False) -> list[Finding]:
+def plausibility(sets: Mapping[str, DetectionDataset], repairs: bool = False) -> list[Finding]:
     """What is odd about whole splits, and what was found while opening them.
 
     Args:
@@ -58,23 +58,23 @@ def plausibility(sets: Mapping[str, RegionSet], repairs: bool = False) -> list[F
         in an image than are counted; an image with two entries; a box that an image has twice.
     """
     findings = [*files_beside(sets), *class_names(sets)]
-    for split, pictures in sets.items():
-        gathered = _gather(pictures)
+    for split, images in sets.items():
+        gathered = _gather(images)
         if gathered is not None:
             findings += _of_boxes(split, gathered)
             findings += _of_images(split, gathered)
             findings += _repairs(split, gathered) if repairs else ()
-            findings += _repeated(split, pictures, gathered)
+            findings += _repeated(split, images, gathered)
     return list(dict.fromkeys(findings))
 
 
-def repaired(sets: Mapping[str, RegionSet]) -> list[Finding]:
+def repaired(sets: Mapping[str, DetectionDataset]) -> list[Finding]:
     """What a training changes of the annotation: boxes that it cuts off at the image's edges, and those it drops.
 
     Args:
         sets: the splits by name.
     """
-    gathered = {split: _gather(pictures) for split, pictures in sets.items()}
+    gathered = {split: _gather(images) for split, images in sets.items()}
     return [finding for split, some in gathered.items() if some is not None for finding in _repairs(split, some)]
 
 
@@ -91,47 +91,46 @@ def beyond_cap(counts: list[int], cap: int) -> str:
     images = "one image has" if len(above) == 1 else f"{len(above):,} images have"
     return (
         f"{images} more than {cap} objects of a class (up to {max(above):,}), of which COCO's metrics count the {cap} "
-        f"best detections: fishnet val --most {max(above)} counts them, training with --detections {max(above)} or "
-        "more gives them"
+        f"best detections: --max-detections {max(above)} in training finds them, in fishnet val counts them"
     )
 
 
-def stated_counts(pictures: RegionSet) -> list[int]:
+def stated_counts(images: DetectionDataset) -> list[int]:
     """Objects of each class in each image, from the annotation alone; crowds left out."""
-    return [count for objects in _stated(pictures) for count in _of_class(objects)]
+    return [count for objects in _stated(images) for count in _of_class(objects)]
 
 
 def _of_class(objects: Objects) -> list[int]:
     return list(Counter(objects.labels[~objects.crowd].tolist()).values())
 
 
-def _stated(pictures: RegionSet) -> Iterator[Objects]:
-    for index in range(len(pictures)):
+def _stated(images: DetectionDataset) -> Iterator[Objects]:
+    for index in range(len(images)):
         try:
-            objects = pictures.stated(index)
+            objects = images.stated(index)
         except InputError:  # is said when the image's turn comes
             continue
         if objects is not None:
             yield objects
 
 
-def _gather(pictures: RegionSet) -> _Gathered | None:
+def _gather(images: DetectionDataset) -> _Gathered | None:
     """The objects of a split; None where there is nothing to look at."""
     boxes, sizes, owners = [np.zeros((0, 4))], [np.zeros((0, 2))], [np.zeros((0, 2), np.int64)]
     gathered = _Gathered(boxes[0], sizes[0], owners[0])
-    for index in range(len(pictures)):
+    for index in range(len(images)):
         try:
-            objects = pictures.stated(index)
+            objects = images.stated(index)
             if objects is None:
                 return None
-            height, width = objects.size if min(objects.size) or not len(objects) else pictures.size(index)
+            height, width = objects.size if min(objects.size) or not len(objects) else images.size(index)
         except InputError:  # is said when the image's turn comes
             continue
         gathered.images += 1
         gathered.empty += not len(objects)
         gathered.crowds += int(objects.crowd.sum())
         gathered.crowded += [count for count in _of_class(objects) if count > CAP]
-        gathered.entries[os.path.normpath(pictures.source(index))] += 1
+        gathered.entries[os.path.normpath(images.source(index))] += 1
         boxes.append(objects.boxes.astype(np.float64))
         sizes.append(np.full((len(objects), 2), (width, height), np.float64))
         owners.append(np.stack([np.full(len(objects), index), objects.labels], 1))
@@ -160,7 +159,7 @@ def _of_boxes(split: str, gathered: _Gathered) -> Iterator[Finding]:
         yield Finding("object-all-crowd", f"{split}: all {count:,} objects are crowds", split=split, count=count)
     if ((given >= 0) & (given <= 1)).all(1).mean() >= _ALL:
         what = f"{split}: the {count:,} boxes lie within 0..1: shares of the image's sides, where px are expected"
-        yield Finding("box-normalised", what, split=split, count=count)
+        yield Finding("box-normalized", what, split=split, count=count)
     elif (sides < TINY).all(1).mean() >= _ALL:
         what = f"{split}: the {count:,} boxes are smaller than {TINY:g} x {TINY:g} px"
         yield Finding("box-tiny", what, split=split, count=count)
@@ -186,13 +185,13 @@ def _repairs(split: str, gathered: _Gathered) -> Iterator[Finding]:
         yield Finding("box-dropped", what, split=split, count=count)
 
 
-def _repeated(split: str, pictures: RegionSet, gathered: _Gathered) -> Iterator[Finding]:
+def _repeated(split: str, images: DetectionDataset, gathered: _Gathered) -> Iterator[Finding]:
     """Boxes that one image has twice in one class, to the last digit."""
     rows = np.concatenate([gathered.owners, gathered.boxes], 1)
     rows = rows[np.lexsort(rows.T[::-1])]
     again = (rows[1:] == rows[:-1]).all(1)
     if count := int(again.sum()):
-        first = pictures.source(int(rows[1:][again][0, 0]))
+        first = images.source(int(rows[1:][again][0, 0]))
         what = f"{split}: {count:,} of {len(rows):,} boxes repeat another of their image and class, first in {first}"
         yield Finding("box-repeated", what, split=split, file=first, count=count)
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.base import RegionSet
+from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 
 
-class SelectedRegions(RegionSet):
+class SelectedDetection(DetectionDataset):
     """A region set without the objects of some classes; its images stay, if need be as images without objects.
 
     Args:
@@ -23,25 +23,25 @@ class SelectedRegions(RegionSet):
         places: the index in it for each label of ``whole``, -1 for those that are left out.
     """
 
-    def __init__(self, whole: RegionSet, classes: Classes, places: NDArray[np.int64]) -> None:
+    def __init__(self, whole: DetectionDataset, classes: Classes, places: NDArray[np.int64]) -> None:
         self.whole, self.classes, self.places = whole, classes, places
         self.entries, self.channels, self.with_masks = whole.entries, whole.channels, whole.with_masks
         self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
 
     def encoded(self, index: int) -> bytes:
-        """See :class:`~fishnet.data.entries.EntrySet`."""
+        """See :class:`~fishnet.data.entries.EntryDataset`."""
         return self.whole.encoded(index)
 
     def source(self, index: int) -> str:
-        """See :class:`~fishnet.data.base.PictureSet`."""
+        """See :class:`~fishnet.data.base.ImageDataset`."""
         return self.whole.source(index)
 
     def key(self, index: int) -> str:
-        """See :class:`~fishnet.data.base.PictureSet`."""
+        """See :class:`~fishnet.data.base.ImageDataset`."""
         return self.whole.key(index)
 
     def size(self, index: int) -> tuple[int, int]:
-        """See :class:`~fishnet.data.detection.base.RegionSet`."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.whole.size(index)
 
     def objects(self, index: int) -> Objects:
@@ -51,22 +51,22 @@ class SelectedRegions(RegionSet):
         return replace(chosen, labels=self.places[chosen.labels])
 
     def place(self, index: int, number: int) -> str:
-        """See :class:`~fishnet.data.detection.base.RegionSet`."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         if number < 0:
             return self.whole.place(index, number)
         kept = np.flatnonzero(self.places[self.whole.objects(index).labels] >= 0)
         return self.whole.place(index, int(kept[number]) if number < len(kept) else -1)
 
     def part(self, indices: Sequence[int]) -> Self:
-        """See :class:`~fishnet.data.entries.EntrySet`."""
+        """See :class:`~fishnet.data.entries.EntryDataset`."""
         other = type(self)(self.whole.part(indices), self.classes, self.places)
         other.reading = self.reading
         return other
 
 
 def choose(
-    data: str, sets: Mapping[str, RegionSet], only: Sequence[str], classes: Classes | None
-) -> dict[str, RegionSet]:
+    data: str, sets: Mapping[str, DetectionDataset], only: Sequence[str], classes: Classes | None
+) -> dict[str, DetectionDataset]:
     """Some of the classes of data with objects; objects of others are left out, and this is noted.
 
     Args:
@@ -85,12 +85,12 @@ def choose(
         raise InputError(
             f"{data}: has none of the classes {', '.join(chosen.names[:5])}, only {', '.join(own.names[:5])}"
         )
-    result: dict[str, RegionSet] = {}
+    result: dict[str, DetectionDataset] = {}
     for name, part in sets.items():
         places = np.array(
             [known.names.index(word) if word in chosen.names else -1 for word in part.classes.names], np.int64
         )
-        result[name] = SelectedRegions(part, known, places)
+        result[name] = SelectedDetection(part, known, places)
         left = [word for word, place in zip(part.classes.names, places, strict=True) if place < 0]
         if left:
             shown = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Outline
 from fishnet.data.findings import Finding
@@ -49,7 +49,7 @@ class ShapeEntry:
     embedded: bool = False
 
 
-class ShapeRegions(FileRegions):
+class ShapeDetection(FileDetection):
     """Images with one annotation file each.
 
     Args:
@@ -86,7 +86,7 @@ class ShapeRegions(FileRegions):
         self.notes = _ignored(folder, ignored or Counter())
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; with masks the image's header is read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; with masks the image's header is read."""
         found = self.stated(index)
         if not self.with_masks:
             return found

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.outlines import Bits, Outline, points, rectangle
-from fishnet.data.detection.shapes import Shape, ShapeEntry, ShapeRegions, by_split
+from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split
 from fishnet.data.findings import Finding
 from fishnet.data.problems import complain
 from fishnet.errors import InputError
@@ -34,7 +34,7 @@ class SuperviselyPart(NamedTuple):
     datasets: tuple[Path, ...]
 
 
-class SuperviselyRegions(ShapeRegions):
+class SuperviselyDetection(ShapeDetection):
     """Images annotated in Supervisely: rectangles, polygons with holes, and bitmaps.
 
     Points, lines, keypoints and cuboids have no area and are counted as ignored. Coordinates keep the numbers of the
@@ -49,7 +49,7 @@ class SuperviselyRegions(ShapeRegions):
 
     Raises:
         InputError: a file that is none of Supervisely's, an object that cannot be read; see also
-            :class:`~fishnet.data.detection.shapes.ShapeRegions`.
+            :class:`~fishnet.data.detection.shapes.ShapeDetection`.
     """
 
     def __init__(
@@ -206,10 +206,10 @@ def open_supervisely(
     classes: Classes | None = None,
     masks: bool = False,
     problems: list[Finding] | None = None,
-) -> dict[str, SuperviselyRegions]:
-    """Opens what :func:`find_supervisely` found. Raises InputError, see :class:`SuperviselyRegions`."""
-    sets: dict[str, SuperviselyRegions] = {}
+) -> dict[str, SuperviselyDetection]:
+    """Opens what :func:`find_supervisely` found. Raises InputError, see :class:`SuperviselyDetection`."""
+    sets: dict[str, SuperviselyDetection] = {}
     for name, part in found.items():
-        sets[name] = SuperviselyRegions(part, channels, classes, masks=masks, problems=problems)
+        sets[name] = SuperviselyDetection(part, channels, classes, masks=masks, problems=problems)
         classes = sets[name].classes
     return sets

@@ -1,4 +1,4 @@
-"""What a view shows of a picture's objects."""
+"""What a view shows of an image's objects."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.views import View
 
@@ -16,11 +16,11 @@ SMALLEST = 1.0  # px of the input: either side of an object that is trained on
 
 
 @dataclass(frozen=True)
-class RegionView(View):
-    """A view of a picture with objects."""
+class DetectionView(View):
+    """A view of an image with objects."""
 
     def boxes(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 within the window, px of the picture -> in px of the page."""
+        """(n, 4) x1, y1, x2, y2 within the window, px of the image -> in px of the page."""
         left, top, right, bottom = self.window
         height, width = self.inner
         across, down = width / (right - left), height / (bottom - top)
@@ -34,7 +34,7 @@ class RegionView(View):
         return placed
 
     def masks(self, objects: Objects) -> NDArray[np.uint8]:
-        """The objects' masks in the page: (n, *page) of 0 and 1, each px that of the picture at its centre."""
+        """The objects' masks in the page: (n, *page) of 0 and 1, each px that of the image at its centre."""
         found = np.zeros((len(objects), *self.page), np.uint8)
         part = self.mirrored(found)
         rows, columns = self.sampled()
@@ -45,7 +45,7 @@ class RegionView(View):
             part[i, down, across] = bits[rows[down, None] - y1, columns[across] - x1]
         return found
 
-    def target(self, objects: Objects, with_masks: bool) -> RegionTarget:
+    def target(self, objects: Objects, with_masks: bool) -> DetectionTarget:
         """The objects as the window shows them, cut off at its edges, in px of the page.
 
         Left out are those of which less than 30 % is in the window (crowds stay while anything of them is), those
@@ -66,7 +66,7 @@ class RegionView(View):
             some = masks.any((1, 2))
             kept[kept] = some
             masks = masks if some.all() else masks[some]
-        return RegionTarget(
+        return DetectionTarget(
             torch.from_numpy(placed[kept]),
             torch.from_numpy(objects.labels[kept]),
             torch.from_numpy(objects.crowd[kept]),

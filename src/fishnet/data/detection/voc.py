@@ -1,4 +1,4 @@
-"""Pascal VOC: a file of XML for each picture, in VOC's own folders or beside the pictures."""
+"""Pascal VOC: a file of XML for each image, in VOC's own folders or beside the images."""
 
 import os
 from collections import Counter
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.idmasks import read_ids
 from fishnet.data.detection.objects import Objects
@@ -23,13 +23,13 @@ from fishnet.data.problems import complain
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 
-__all__ = ["LAYOUTS", "Difficult", "VocEntry", "VocRegions", "find_voc", "open_voc"]
+__all__ = ["LAYOUTS", "Difficult", "VocDetection", "VocEntry", "find_voc", "open_voc"]
 Difficult = Literal["ignore", "use"]
 _NO_OBJECT = (0, 255)  # of SegmentationObject: background, and outlines
 
 
 class VocEntry(NamedTuple):
-    """A picture, its annotation file, what that holds, and the folder with everything."""
+    """An image, its annotation file, what that holds, and the folder with everything."""
 
     path: Path
     xml: Path
@@ -37,8 +37,8 @@ class VocEntry(NamedTuple):
     folder: Path
 
 
-class VocRegions(FileRegions):
-    """Pictures annotated in Pascal VOC's XML.
+class VocDetection(FileDetection):
+    """Images annotated in Pascal VOC's XML.
 
     Boxes keep the numbers of the file: x1 = xmin ... y2 = ymax. (VOC itself counts pixels from 1 and includes the last
     one; most tools that write its format do neither.) ``difficult`` objects are neither trained on nor counted, as in
@@ -47,7 +47,7 @@ class VocRegions(FileRegions):
 
     Args:
         parts: where it lies; several for several years.
-        channels: that pictures are read with.
+        channels: that images are read with.
         classes: the classes that are known, by name; by default those of the files, in the order of the alphabet.
         masks: whether objects come with segmentations.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
@@ -56,7 +56,7 @@ class VocRegions(FileRegions):
     Raises:
         InputError: see :func:`~fishnet.data.detection.voc_xml.read_xml`; a listed name without annotation, an object of
             a class that ``classes`` lacks, no objects at all, no SegmentationObject though masks are wanted; more than
-            1 % of the annotations without a picture, or of the pictures without an annotation.
+            1 % of the annotations without an image, or of the images without an annotation.
     """
 
     notes: list[Finding]
@@ -71,7 +71,7 @@ class VocRegions(FileRegions):
         problems: list[Finding] | None = None,
         difficult: Difficult = "ignore",
     ) -> None:
-        self.folder = Path(os.path.commonpath([part.pictures for part in parts]))
+        self.folder = Path(os.path.commonpath([part.images for part in parts]))
         self.channels, self.with_masks, self.difficult, self.notes = channels, masks, difficult, []
         self.masks = {part.folder: child(part.folder, "segmentationobject") for part in parts}
         for folder, inside in self.masks.items():
@@ -86,12 +86,12 @@ class VocRegions(FileRegions):
         self._note_difficult()
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; with masks their file is read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; with masks their file is read."""
         boxes = self.stated(index)
         return self._masked(index, boxes) if self.with_masks else boxes
 
     def stated(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         found = self.entries[index].annotation
         known = [i for i, name in enumerate(found.names) if name in self.index]
         labels = [self.index[found.names[i]] for i in known]
@@ -144,7 +144,7 @@ class VocRegions(FileRegions):
         used = {entry.path for entry in entries}
         alone = [str(path) for same in images.paths.values() if used.isdisjoint(same) for path in same]
         self.left_out = (*self.left_out, *alone)
-        what, action = f"images of {part.pictures} have no annotation and are left out", "annotate or remove them"
+        what, action = f"images of {part.images} have no annotation and are left out", "annotate or remove them"
         report_orphans(alone, len(images.paths), what, action, "image-left-out", problems, self.notes)
 
     def _note_difficult(self) -> None:
@@ -220,10 +220,10 @@ def open_voc(
     masks: bool = False,
     problems: list[Finding] | None = None,
     difficult: Difficult = "ignore",
-) -> dict[str, VocRegions]:
+) -> dict[str, VocDetection]:
     """Opens what :func:`find_voc` found; the first part says what the classes are. Raises InputError, see there."""
-    sets: dict[str, VocRegions] = {}
+    sets: dict[str, VocDetection] = {}
     for name, parts in found.items():
-        sets[name] = VocRegions(parts, channels, classes, masks=masks, problems=problems, difficult=difficult)
+        sets[name] = VocDetection(parts, channels, classes, masks=masks, problems=problems, difficult=difficult)
         classes = sets[name].classes
     return sets

@@ -13,7 +13,7 @@ from fishnet.files.walking import walk
 from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.scanning import Scan, scan
 
-LAYOUTS = "Pascal VOC (Annotations/*.xml, .xml beside the pictures, or VOCdevkit/VOC2007)"
+LAYOUTS = "Pascal VOC (Annotations/*.xml, .xml beside the images, or VOCdevkit/VOC2007)"
 _OF_CLASS = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # lists of the images with a class
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
 
@@ -23,14 +23,14 @@ class VocPart(NamedTuple):
 
     Attributes:
         folder: that holds everything.
-        xmls, pictures: the folders.
+        xmls, images: the folders.
         stems: the names in the part's list with their places; None for all.
         left_out: lists beside it whose names say no split.
     """
 
     folder: Path
     xmls: Path
-    pictures: Path
+    images: Path
     stems: dict[str, str] | None = None
     left_out: tuple[Path, ...] = ()
 
@@ -43,16 +43,16 @@ class Images:
     """
 
     def __init__(self, part: VocPart) -> None:
-        self.folder = part.pictures
+        self.folder = part.images
         self.scanned = Scan()
         self.paths: dict[str, list[Path]] = {}
         self._stems: dict[str, list[str]] = {}
-        if part.pictures == part.folder:
-            self.paths = by_stem(part.pictures)
+        if part.images == part.folder:
+            self.paths = by_stem(part.images)
         else:
-            self.scanned = scan(part.pictures, part.folder)
+            self.scanned = scan(part.images, part.folder)
             for path in self.scanned.images:
-                key = path.relative_to(part.pictures).with_suffix("").as_posix()
+                key = path.relative_to(part.images).with_suffix("").as_posix()
                 self.paths.setdefault(normalize("NFC", key), []).append(path)
         for key in self.paths:
             self._stems.setdefault(key.rpartition("/")[2], []).append(key)
@@ -73,8 +73,8 @@ def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocPart, ...]]:
     """The parts of a VOC folder; ``all`` without parts, nothing where it is none.
 
     Args:
-        data: a folder with ``Annotations/`` and ``JPEGImages/`` (or ``images/``, or the pictures), with or without
-            lists in ``ImageSets/Main``; one of pictures with XML beside them; of train, valid and test folders of
+        data: a folder with ``Annotations/`` and ``JPEGImages/`` (or ``images/``, or the images), with or without
+            lists in ``ImageSets/Main``; one of images with XML beside them; of train, valid and test folders of
             either; or with ``VOC2007``, ``VOC2012`` ... (in ``VOCdevkit``), which are read together.
         masks: whether the lists of ``ImageSets/Segmentation`` come first.
 
@@ -89,7 +89,7 @@ def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocPart, ...]]:
 
 
 def xmls_in(folder: Path) -> list[Path]:
-    """The annotation files in a folder; GDAL's ``.aux.xml`` beside a picture are none."""
+    """The annotation files in a folder; GDAL's ``.aux.xml`` beside an image are none."""
     return [path for path in sorted(folder.iterdir()) if _is_xml(path)]
 
 

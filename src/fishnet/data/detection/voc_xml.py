@@ -34,7 +34,7 @@ class VocAnnotation:
     """One file's content.
 
     Attributes:
-        filename: of the picture, as stated; empty where it is not.
+        filename: of the image, as stated; empty where it is not.
         size: height and width; (0, 0) where not stated.
         names: (n,) of the classes.
         boxes: (n, 4) float32 xmin, ymin, xmax, ymax, as they are.

@@ -1,4 +1,4 @@
-"""YOLO: a ``data.yaml`` that names classes and images, and a text file of normalised objects for each image."""
+"""YOLO: a ``data.yaml`` that names classes and images, and a text file of normalized objects for each image."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileRegions, outline_area
+from fishnet.data.detection.files import FileDetection, outline_area
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.detection.yolo_lines import Form, Row, form_of, read_rows
@@ -23,7 +23,7 @@ from fishnet.data.tails import Tails
 from fishnet.errors import InputError
 from fishnet.files.documents import read_yaml as read_plain
 from fishnet.files.reading import is_regular
-from fishnet.images.scanning import Scan, find_pictures, scan
+from fishnet.images.scanning import Scan, find_images, scan
 
 LAYOUTS = "YOLO (data.yaml)"
 _BESIDE = (".txt", ".cache")  # endings of what belongs to images: labels, and what training tools keep
@@ -36,10 +36,10 @@ class UnlabelledError(InputError):
 
 @dataclass(frozen=True)
 class YoloEntry:
-    """A picture and its objects.
+    """An image and its objects.
 
     Attributes:
-        path: of the picture.
+        path: of the image.
         text: of its label file, which need not exist.
         classes: (n,) numbers in the file's names.
         shapes: n arrays of 4 numbers (box: centre x, y, width, height) or of more (corners x, y, ...), 0..1.
@@ -53,22 +53,22 @@ class YoloEntry:
     lines: tuple[int, ...]
 
 
-class YoloRegions(FileRegions):
+class YoloDetection(FileDetection):
     """One part of a YOLO data set: boxes ``class x y width height`` or outlines ``class x1 y1 x2 y2 x3 y3 ...``.
 
-    Which label file is whose: see :func:`~fishnet.data.detection.yolo_pairs.pair`. A picture without one has no
+    Which label file is whose: see :func:`~fishnet.data.detection.yolo_pairs.pair`. An image without one has no
     objects. What a line holds: see :func:`~fishnet.data.detection.yolo_lines.form_of`; what follows a box is dropped.
 
     Args:
         file: the ``data.yaml``.
         part: train, val or test.
-        channels: that pictures are read with.
+        channels: that images are read with.
         classes: the classes that are known, by name; by default those of the file, with their numbers.
         masks: whether objects come with segmentations, which takes outlines.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: no such pictures, none of them with a label file, label files without a picture, or a line that is
+        InputError: no such images, none of them with a label file, label files without an image, or a line that is
             no object; file and line are named.
     """
 
@@ -91,33 +91,33 @@ class YoloRegions(FileRegions):
         self.index = {name: i for i, name in enumerate(self.classes.names)}
         self._sizes: dict[Path, tuple[int, int]] = {}
         scanned = Scan()
-        named = [path for place in file.parts[part] for path in _pictures(file, part, place, scanned)]
-        pictures = list(dict.fromkeys(named))
+        named = [path for place in file.parts[part] for path in _images(file, part, place, scanned)]
+        images = list(dict.fromkeys(named))
         self.links = scanned.links
         self.skipped = {kind: count for kind, count in scanned.skipped.items() if kind not in _BESIDE}
-        pairs = pair(pictures)
-        if len(pairs.missing) == len(pictures):
-            first = pairs.texts[pictures[0]] if pictures else "labels"
+        pairs = pair(images)
+        if len(pairs.missing) == len(images):
+            first = pairs.texts[images[0]] if images else "labels"
             raise UnlabelledError(
-                f"{file.path}: no picture of {part} has a label file: {first} is not there, nor any other"
+                f"{file.path}: no image of {part} has a label file: {first} is not there, nor any other"
             )
         self._report(pairs, problems)
         if problems is None:  # a check reads each of them
-            missing = [str(path) for path in pictures if not is_regular(path)]
+            missing = [str(path) for path in images if not is_regular(path)]
             what = f"images of {part} that {file.path} names are not there"
             action = "add them, or remove them from their list"
-            report_orphans(missing, len(pictures), what, action, "image-missing", problems, self.notes, part)
-        rows = {path: self._rows(pairs.texts[path], problems) for path in pictures}
+            report_orphans(missing, len(images), what, action, "image-missing", problems, self.notes, part)
+        rows = {path: self._rows(pairs.texts[path], problems) for path in images}
         form = self._form(rows, problems)
-        self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in pictures]
+        self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in images]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`RegionSet`; reads the picture's header, as the numbers are shares."""
+        """See :class:`DetectionDataset`; reads the image's header, as the numbers are shares."""
         entry = self.entries[index]
         return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
 
     def stated(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.RegionSet`; reads each picture's header once."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`; reads each image's header once."""
         entry = self.entries[index]
         if entry.path not in self._sizes:
             self._sizes[entry.path] = upright_size(entry.path, self.channels, self.reading)
@@ -225,8 +225,8 @@ def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], np.float32)
 
 
-def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[Path]:
-    """The pictures of a folder or a list, which may be named from the file's folder, or wrongly from one beside it.
+def _images(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[Path]:
+    """The images of a folder or a list, which may be named from the file's folder, or wrongly from one beside it.
 
     ``scanned`` gathers what else lies in a folder.
     """
@@ -241,7 +241,7 @@ def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[
     if place.is_dir():
         inside = scan(Path(os.path.normpath(place)), file.root)
         if not inside.images:
-            raise InputError(f"{file.path}: {part}: no picture in {place}")
+            raise InputError(f"{file.path}: {part}: no image in {place}")
         scanned.skipped.update(inside.skipped)
         scanned.links += inside.links
         yield from inside.images
@@ -250,7 +250,7 @@ def _pictures(file: YoloFile, part: str, named: str, scanned: Scan) -> Iterator[
     for line, row in lines_of(place):
         path = Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
         if not is_regular(path):
-            tails = tails or Tails(find_pictures(file.root))
+            tails = tails or Tails(find_images(file.root))
             try:
                 path = tails.find(row) or path
             except InputError as error:
@@ -285,19 +285,19 @@ def open_yolo(
     masks: bool = False,
     problems: list[Finding] | None = None,
     trusted: bool = False,
-) -> dict[str, YoloRegions]:
+) -> dict[str, YoloDetection]:
     """Opens a ``data.yaml``; ``trusted``: see :class:`~fishnet.data.detection.yolo_yaml.YoloFile`.
 
     A test split without any label file beside other splits is left out, and this is noted: often nobody has its labels.
 
     Raises:
-        InputError: see :func:`~fishnet.data.detection.yolo_yaml.read_yaml` and :class:`YoloRegions`.
+        InputError: see :func:`~fishnet.data.detection.yolo_yaml.read_yaml` and :class:`YoloDetection`.
     """
     file = read_yaml(path, trusted)
-    sets: dict[str, YoloRegions] = {}
+    sets: dict[str, YoloDetection] = {}
     for part in file.parts:
         try:
-            sets[part] = YoloRegions(file, part, channels, classes, masks=masks, problems=problems)
+            sets[part] = YoloDetection(file, part, channels, classes, masks=masks, problems=problems)
         except UnlabelledError as error:
             if part != "test" or not sets:
                 raise

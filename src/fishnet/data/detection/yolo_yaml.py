@@ -72,7 +72,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
         part: _listed(path, key, value) for key, value in content.items() if (part := split_named(str(key))) and value
     }
     if not found:
-        raise InputError(f"{path}: names no part: train and val must say where the pictures are")
+        raise InputError(f"{path}: names no part: train and val must say where the images are")
     base = content.get("path")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: path must be a folder")
@@ -102,7 +102,7 @@ def _names(path: Path, given: Any) -> dict[int, str]:
 def _listed(path: Path, key: Any, value: Any) -> tuple[str, ...]:
     places = value if isinstance(value, list) else [value]
     if not all(isinstance(place, str) and "\0" not in place for place in places):
-        raise InputError(f"{path}: {key} must be a folder, a .txt list of pictures, or several of these")
+        raise InputError(f"{path}: {key} must be a folder, a .txt list of images, or several of these")
     return tuple(places)
 
 

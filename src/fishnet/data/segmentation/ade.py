@@ -10,7 +10,7 @@ from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import LARGEST, Legend, class_lines, find_legend
 from fishnet.data.segmentation.pairs import Found, paired, part_places
 from fishnet.errors import InputError
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"
 CLASSES = 150
@@ -26,17 +26,17 @@ def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
 
     Args:
         data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
-            ``objectInfo150.txt`` or pictures called ``ADE_...``; or the folder above, ``ADEChallengeData2016`` in it.
+            ``objectInfo150.txt`` or images called ``ADE_...``; or the folder above, ``ADEChallengeData2016`` in it.
         problems: collects what is wrong with single files; None raises.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.pairs.paired`; a line of ``objectInfo150.txt`` that is none.
     """
     data = child(data, "adechallengedata2016") or data
-    pictures, masks = child(data, "images"), child(data, "annotations")
-    if pictures is None or masks is None:
+    images, masks = child(data, "images"), child(data, "annotations")
+    if images is None or masks is None:
         return None
-    places, info = part_places(pictures, masks), data / _INFO
+    places, info = part_places(images, masks), data / _INFO
     if not places or not (info.is_file() or any(_called_ade(folder) for folder, _ in places.values())):
         return None
     legend = _legend(info) if info.is_file() else _named(data)
@@ -45,7 +45,7 @@ def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
 
 
 def _called_ade(folder: Path) -> bool:
-    return any(path.name.startswith("ADE_") for path in find_pictures(folder)[:1])
+    return any(path.name.startswith("ADE_") for path in find_images(folder)[:1])
 
 
 def _legend(info: Path) -> Legend:

@@ -1,4 +1,4 @@
-"""Picture sets whose targets are label maps: the shape of every segmentation format, and their way into batches."""
+"""Image sets whose targets are label maps: the shape of every segmentation format, and their way into batches."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 
-from fishnet.data.entries import EntrySet, TensorTarget
+from fishnet.data.entries import EntryDataset, TensorTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Placement
 
@@ -20,14 +20,14 @@ LabelMap = NDArray[np.uint8]
 """(height, width) of class indices, and of :data:`IGNORE`."""
 
 
-class PixelSet(EntrySet):
-    """One on-disk format of pictures with a class for every pixel. Targets are label maps.
+class SegmentationDataset(EntryDataset):
+    """One on-disk format of images with a class for every pixel. Targets are label maps.
 
-    A format fills in ``entries``, one record of its own kind a picture, and says how to read one of them.
+    A format fills in ``entries``, one record of its own kind an image, and says how to read one of them.
 
     Attributes:
         classes: read from the data, with their original ids; at most 255.
-        channels: that pictures are read with.
+        channels: that images are read with.
         conclusions: lines for the user about what was concluded from the masks.
     """
 
@@ -35,7 +35,7 @@ class PixelSet(EntrySet):
 
     @abstractmethod
     def label_map(self, index: int) -> LabelMap:
-        """The picture's label map, without reading the picture.
+        """The image's label map, without reading the image.
 
         Raises:
             InputError: a mask that cannot be read, or that holds ids without a name; the message says the file.
@@ -43,7 +43,7 @@ class PixelSet(EntrySet):
 
     @abstractmethod
     def place(self, index: int) -> str:
-        """Where the picture is annotated, for messages: as a rule the mask's path."""
+        """Where the image is annotated, for messages: as a rule the mask's path."""
 
     def _fitting(self, index: int, size: tuple[int, int]) -> LabelMap:
         labels = self.label_map(index)
@@ -65,16 +65,16 @@ class PixelSet(EntrySet):
         return tv_tensors.Image(image), tv_tensors.Mask(torch.from_numpy(labels))
 
     def frequencies(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Reads every mask that can be read, and no picture.
+        """Reads every mask that can be read, and no image.
 
         Returns:
-            (classes,) pixels of each class, and (classes,) pixels, ignored ones apart, of the pictures that have it.
+            (classes,) pixels of each class, and (classes,) pixels, ignored ones apart, of the images that have it.
         """
         counts, totals = np.zeros((2, len(self.classes)), np.int64)
         for index in range(len(self)):
             try:
                 found = pixels_of_each(self.label_map(index))[: len(self.classes)]
-            except InputError:  # is said, or skipped, when the picture's turn comes
+            except InputError:  # is said, or skipped, when the image's turn comes
                 continue
             counts += found
             totals += found.sum() * (found > 0)
@@ -91,13 +91,13 @@ def pixels_of_each(labels: LabelMap) -> NDArray[np.int64]:
 
 
 @dataclass(eq=False)
-class PixelTarget(TensorTarget):
-    """One picture's label map in a batch.
+class SegmentationTarget(TensorTarget):
+    """One image's label map in a batch.
 
     Attributes:
-        labels: (height, width) uint8 class indices over the picture's part of the input, 255 where ignored and padded.
-        truth: in validation the label map in px of the picture itself; None in training.
-        placement: in validation how the picture lies in the input.
+        labels: (height, width) uint8 class indices over the image's part of the input, 255 where ignored and padded.
+        truth: in validation the label map in px of the image itself; None in training.
+        placement: in validation how the image lies in the input.
     """
 
     labels: Tensor

@@ -8,28 +8,28 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.check import DataCheck, Facts, Inspected, PicturesCheck, Tally, check_all, untrained
+from fishnet.data.check import DataCheck, Facts, ImagesCheck, Inspected, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
-from fishnet.data.segmentation.base import IGNORE, PixelSet, pixels_of_each
+from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, pixels_of_each
 from fishnet.data.segmentation.names import colour_text
-from fishnet.data.segmentation.pairs import MaskPixels
+from fishnet.data.segmentation.pairs import MaskSegmentation
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelPart(PicturesCheck):
+class SegmentationSplit(ImagesCheck):
     """One split of a data set with a class for every pixel.
 
     Attributes:
         pixels: of the masks that could be read.
         ignored: of these, what is neither learnt from nor measured.
-        pixels_per_class, pictures_per_class: pixels of each class, and images with any.
+        pixels_per_class, images_per_class: pixels of each class, and images with any.
         all_ignored: images of which every pixel is ignored.
     """
 
     pixels: int
     ignored: int
     pixels_per_class: dict[str, int]
-    pictures_per_class: dict[str, int]
+    images_per_class: dict[str, int]
     all_ignored: int
 
 
@@ -42,46 +42,46 @@ class _Mask:
     unnamed: dict[str, int]
 
 
-class _InspectedPixels(Inspected):
+class _InspectedSegmentation(Inspected):
     """The facts of each image and of its mask."""
 
-    pictures: PixelSet
+    images: SegmentationDataset
 
     def annotation(self, index: int) -> _Mask:
         unnamed: dict[str, int] = {}
-        if isinstance(self.pictures, MaskPixels):  # which says more of a mask than that it is wrong
-            found, colours = self.pictures.coding.read(self.pictures.entries[index].mask)
-            labels, without = self.pictures.coding.labels(found, colours)
+        if isinstance(self.images, MaskSegmentation):  # which says more of a mask than that it is wrong
+            found, colours = self.images.coding.read(self.images.entries[index].mask)
+            labels, without = self.images.coding.labels(found, colours)
             unnamed = {colour_text(value) if colours else str(value): count for value, count in without.items()}
         else:
-            labels = self.pictures.label_map(index)
+            labels = self.images.label_map(index)
         return _Mask(labels.shape, pixels_of_each(labels), unnamed)
 
 
-def check_pixels(
-    parts: Mapping[str, PixelSet],
+def check_segmentation(
+    parts: Mapping[str, SegmentationDataset],
     problems: Sequence[Finding] = (),
     *,
     workers: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DataCheck[PixelPart]:
+) -> DataCheck[SegmentationSplit]:
     """Reads every image and every mask of a data set.
 
     Args:
         parts: see :func:`~fishnet.data.check.check_all`, also for the last two.
-        problems: what the opener collected, see :func:`~fishnet.data.segmentation.open.open_pixels`.
+        problems: what the opener collected, see :func:`~fishnet.data.segmentation.open.open_segmentation`.
         workers: processes that read; 0 reads in this one.
         progress: called with images done and in all.
     """
-    check = check_all(parts, _InspectedPixels, _Gathered, problems, workers, progress)
-    image_counts = {split: part.pictures_per_class for split, part in check.parts.items()}
+    check = check_all(parts, _InspectedSegmentation, _Gathered, problems, workers, progress)
+    image_counts = {split: part.images_per_class for split, part in check.parts.items()}
     findings = (*check.findings, *untrained(image_counts), *_never_drawn(next(iter(parts.values())), check.parts))
     return replace(check, findings=tuple(in_order(findings)))
 
 
-def _never_drawn(first: PixelSet, checks: Mapping[str, PixelPart]) -> Iterator[Finding]:
+def _never_drawn(first: SegmentationDataset, checks: Mapping[str, SegmentationSplit]) -> Iterator[Finding]:
     """The classes of objects that no label map has; those of masks are in plausibility.py."""
-    for name in first.classes.names if not isinstance(first, MaskPixels) else ():
+    for name in first.classes.names if not isinstance(first, MaskSegmentation) else ():
         if not any(part.pixels_per_class[name] for part in checks.values()):
             yield Finding("class-absent", f"{name}: no label map has a pixel of it")
 
@@ -91,8 +91,8 @@ class _Gathered:
 
     covered: ClassVar[frozenset[str]] = frozenset(("mask-all-ignored", "mask-id-unnamed"))
 
-    def __init__(self, split: str, pictures: PixelSet) -> None:
-        self.split, self.pictures = split, pictures
+    def __init__(self, split: str, images: SegmentationDataset) -> None:
+        self.split, self.images = split, images
         self.findings: list[Finding] = []
         self.counts = np.zeros(IGNORE + 1, np.int64)
         self.image_counts = np.zeros(IGNORE + 1, np.int64)
@@ -102,7 +102,7 @@ class _Gathered:
 
     def add(self, index: int, facts: Facts | str, mask: _Mask | str) -> None:
         """Adds an image's mask."""
-        source, place = self.pictures.source(index), self.pictures.place(index)
+        source, place = self.images.source(index), self.images.place(index)
         if isinstance(mask, str):
             if isinstance(facts, Facts) or not mask.startswith(source):  # else it was said of the image
                 self._say("mask-unreadable", mask, place)
@@ -116,21 +116,21 @@ class _Gathered:
             self.all_ignored += 1
             self._say("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({place})", place)
         if isinstance(facts, Facts) and mask.size != facts.size[::-1]:
-            line = self.pictures.unlike(index, facts.size[::-1], mask.size)
-            self._say("mask-size-differs", f"{line}{self.pictures.turned(index, mask.size)}", place)
+            line = self.images.unlike(index, facts.size[::-1], mask.size)
+            self._say("mask-size-differs", f"{line}{self.images.turned(index, mask.size)}", place)
 
-    def summary(self, tally: Tally) -> PixelPart:
+    def summary(self, tally: Tally) -> SegmentationSplit:
         """All of it."""
         for value, count in self.unnamed.most_common():
             masks = self.masks[value]
             line = f"{value}: {count:,} px in {len(masks):,} masks of {self.split}, first {masks[0]}"
             self._say("mask-id-unnamed", line, masks[0], len(masks))
-        names = self.pictures.classes.names
-        return PixelPart(
+        names = self.images.classes.names
+        return SegmentationSplit(
             pixels=int(self.counts.sum()),
             ignored=int(self.counts[IGNORE]) - self.unnamed.total(),
             pixels_per_class={name: int(self.counts[i]) for i, name in enumerate(names)},
-            pictures_per_class={name: int(self.image_counts[i]) for i, name in enumerate(names)},
+            images_per_class={name: int(self.image_counts[i]) for i, name in enumerate(names)},
             all_ignored=self.all_ignored,
             **tally.fields(),
         )

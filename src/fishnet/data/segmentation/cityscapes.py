@@ -12,7 +12,7 @@ from fishnet.data.segmentation.names import Legend, find_legend
 from fishnet.data.segmentation.pairs import Found, Pairs
 from fishnet.data.segmentation.survey import MaskReading, survey
 from fishnet.errors import InputError
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/)"
 CLASSES = Classes(
@@ -24,33 +24,33 @@ CLASSES = Classes(
 )  # fmt: skip
 """The 19 that are measured, by training ids 0 to 18 (Cordts et al., The Cityscapes Dataset, 2016)."""
 _OTHERS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
-_PICTURE, _MASK = "_leftImg8bit", "_gtFine_label"
+_IMAGE, _MASK = "_leftImg8bit", "_gtFine_label"
 
 
 def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found | None:
     """The parts of Cityscapes; None where it is none.
 
-    Masks are ``*_gtFine_labelTrainIds.png`` where every picture of the train part has one, else
+    Masks are ``*_gtFine_labelTrainIds.png`` where every image of the train part has one, else
     ``*_gtFine_labelIds.png``; outputs have the dataset's own ids either way. A classes file names others than the 19
     classes, by these ids. A part whose masks are blank, as those of
     the test part that is given out, is left out.
 
     Args:
         data: a folder with ``leftImg8bit/PART/CITY/`` and ``gtFine/PART/CITY/``.
-        problems: not used: pictures without masks are left out.
+        problems: not used: images without masks are left out.
 
     Raises:
         InputError: no train, val or test folders, or no masks in any of them.
     """
-    pictures, masks = child(data, "leftimg8bit"), child(data, "gtfine")
-    if pictures is None or masks is None:
+    images, masks = child(data, "leftimg8bit"), child(data, "gtfine")
+    if images is None or masks is None:
         return None
-    folders = part_folders(pictures)
+    folders = part_folders(images)
     if not folders:
-        raise InputError(f"{pictures}: has no train, val or test folder")
+        raise InputError(f"{images}: has no train, val or test folder")
     first = next(iter(folders.values()))
     legend = find_legend(data)
-    train_ids = legend is None and all(_mask(path, first, masks, "TrainIds").is_file() for path in _pictures(first))
+    train_ids = legend is None and all(_mask(path, first, masks, "TrainIds").is_file() for path in _images(first))
     kind = "TrainIds" if train_ids else "Ids"
     if legend is None:
         values = tuple(range(len(CLASSES))) if train_ids else CLASSES.ids
@@ -60,27 +60,27 @@ def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found 
     parts = {part: _pairs(folder, masks, kind) for part, folder in folders.items()}
     labelled = {part: pairs for part, pairs in parts.items() if part != "test" or _labelled(pairs, legend.values)}
     if not any(pairs.entries for pairs in labelled.values()):
-        raise InputError(f"{masks}: has no PART/CITY/*{_MASK}Ids.png for the pictures in {pictures}")
+        raise InputError(f"{masks}: has no PART/CITY/*{_MASK}Ids.png for the images in {images}")
     return Found(labelled, legend, data, definite=True)
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
-    return (path for path in find_pictures(folder) if path.stem.endswith(_PICTURE))
+def _images(folder: Path) -> Iterator[Path]:
+    return (path for path in find_images(folder) if path.stem.endswith(_IMAGE))
 
 
-def _mask(picture: Path, folder: Path, masks: Path, kind: str) -> Path:
-    below = masks / folder.name / picture.relative_to(folder).parent
-    return below / f"{picture.stem.removesuffix(_PICTURE)}{_MASK}{kind}.png"
+def _mask(image: Path, folder: Path, masks: Path, kind: str) -> Path:
+    below = masks / folder.name / image.relative_to(folder).parent
+    return below / f"{image.stem.removesuffix(_IMAGE)}{_MASK}{kind}.png"
 
 
 def _pairs(folder: Path, masks: Path, kind: str) -> Pairs:
-    entries = [MaskEntry(path, _mask(path, folder, masks, kind)) for path in _pictures(folder)]
+    entries = [MaskEntry(path, _mask(path, folder, masks, kind)) for path in _images(folder)]
     alone = tuple(f"{entry.path}: has no mask {entry.mask}" for entry in entries if not entry.mask.is_file())
     found = {entry.mask for entry in entries}
     below = masks / folder.name
-    others = find_pictures(below) if below.is_dir() else []
+    others = find_images(below) if below.is_dir() else []
     alone += tuple(
-        f"{path}: has no picture in {folder}"
+        f"{path}: has no image in {folder}"
         for path in others
         if path.name.endswith(f"{_MASK}{kind}.png") and path not in found
     )

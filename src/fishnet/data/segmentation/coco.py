@@ -5,17 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.coco import CocoFile, CocoRegions
+from fishnet.data.detection.coco import CocoDetection, CocoFile
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.segmentation.deciding import Choices
-from fishnet.data.segmentation.files import FilePixels
+from fishnet.data.segmentation.files import FileSegmentation
 from fishnet.data.segmentation.names import labels_of
 from fishnet.data.segmentation.painting import paint, with_background
 from fishnet.errors import InputError
 
 
-class CocoPixels(FilePixels):
+class CocoSegmentation(FileSegmentation):
     """One COCO annotation file, its objects drawn into label maps.
 
     Objects that fill fewer px lie on those that fill more. Crowds are ignored where no object lies on them. The first
@@ -25,14 +25,14 @@ class CocoPixels(FilePixels):
 
     Args:
         path: of the JSON file.
-        places: folders that ``file_name`` may start from, see :class:`~fishnet.data.detection.coco.CocoRegions`.
-        channels: that pictures are read with.
+        places: folders that ``file_name`` may start from, see :class:`~fishnet.data.detection.coco.CocoDetection`.
+        channels: that images are read with.
         classes: the classes that are known, matched by name; by default those of the file.
         choices: ids and names of classes whose pixels are ignored, also the background's.
         problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: see :class:`~fishnet.data.detection.coco.CocoRegions`, with masks, and
+        InputError: see :class:`~fishnet.data.detection.coco.CocoDetection`, with masks, and
             :func:`~fishnet.data.segmentation.names.labels_of`.
     """
 
@@ -46,7 +46,7 @@ class CocoPixels(FilePixels):
         choices: Choices = Choices(),  # noqa: B008 (frozen)
         problems: list[Finding] | None = None,
     ) -> None:
-        self.regions = CocoRegions(path, places, channels, masks=True, problems=problems)
+        self.regions = CocoDetection(path, places, channels, masks=True, problems=problems)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
         table = self.regions.table
         named = with_background(table.classes if classes is None else table.used(), table.classes)
@@ -59,7 +59,7 @@ class CocoPixels(FilePixels):
         self.labels = [label.get(name, IGNORE) for name in table.classes.names]
 
     def label_map(self, index: int) -> LabelMap:
-        """See :class:`~fishnet.data.segmentation.base.PixelSet`; a size that is not stated is read from the picture."""
+        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`. Reads a missing size from the image."""
         row = self.entries[index].row
         objects = self.regions.table.objects(row, self.regions.labels)
         size = self.size(index)  # of the image: what the file states may be any number
@@ -69,11 +69,11 @@ class CocoPixels(FilePixels):
         return paint(objects, self.background, self.labels)
 
     def place(self, index: int) -> str:
-        """The picture's entry: file and line."""
+        """The image's entry: file and line."""
         return self.regions.table.place(self.entries[index].row, self.regions.labels, -1)
 
     def named_in(self, index: int) -> str:
-        """The picture's entry."""
+        """The image's entry."""
         return self.place(index)
 
 
@@ -84,14 +84,14 @@ def open_coco(
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
-) -> dict[str, CocoPixels]:
+) -> dict[str, CocoSegmentation]:
     """Opens what :func:`~fishnet.data.detection.coco.find_coco` found; the first part says what the classes are.
 
     Raises:
-        InputError: see :class:`CocoPixels`.
+        InputError: see :class:`CocoSegmentation`.
     """
-    sets: dict[str, CocoPixels] = {}
+    sets: dict[str, CocoSegmentation] = {}
     for part, (path, places, _) in found.items():
-        sets[part] = CocoPixels(path, places, channels, classes, choices=choices, problems=problems)
+        sets[part] = CocoSegmentation(path, places, channels, classes, choices=choices, problems=problems)
         classes = sets[part].classes
     return sets

@@ -9,11 +9,11 @@ import numpy as np
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection import labelme, objectfiles, supervisely
-from fishnet.data.detection.files import FileRegions
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.segmentation.deciding import Choices
-from fishnet.data.segmentation.files import FilePixels
+from fishnet.data.segmentation.files import FileSegmentation
 from fishnet.data.segmentation.names import labels_of
 from fishnet.data.segmentation.painting import paint, with_background
 
@@ -36,10 +36,10 @@ class DrawnFrom(NamedTuple):
     """
 
     data: Path
-    open: Callable[..., Mapping[str, FileRegions]]
+    open: Callable[..., Mapping[str, FileDetection]]
 
 
-class DrawnPixels(FilePixels):
+class DrawnSegmentation(FileSegmentation):
     """A set of images with outlined objects, as label maps.
 
     The first class is the background: that called ``background`` or ``_background_`` where there is one, else one of
@@ -58,7 +58,7 @@ class DrawnPixels(FilePixels):
 
     def __init__(
         self,
-        regions: FileRegions,
+        regions: FileDetection,
         source: str,
         classes: Classes | None = None,
         *,
@@ -83,7 +83,7 @@ class DrawnPixels(FilePixels):
         self.labels = [label.get(name, IGNORE) for name in every.names]
 
     def label_map(self, index: int) -> LabelMap:
-        """See :class:`~fishnet.data.segmentation.base.PixelSet`."""
+        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`."""
         row = self.entries[index].row
         objects = self.regions.objects(row)
         if not min(objects.size):
@@ -107,7 +107,7 @@ class DrawnPixels(FilePixels):
         return self.place(index)
 
 
-def _used(regions: FileRegions) -> Classes:
+def _used(regions: FileDetection) -> Classes:
     """The classes that objects have."""
     used = getattr(regions, "used", frozenset(regions.classes.names))
     both = [(name, id_) for name, id_ in zip(regions.classes.names, regions.classes.ids, strict=True) if name in used]
@@ -136,10 +136,10 @@ def open_drawn(
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
-) -> dict[str, DrawnPixels]:
+) -> dict[str, DrawnSegmentation]:
     """Opens what :func:`find_drawn` found; the first split says what the classes are. Raises InputError."""
-    sets: dict[str, DrawnPixels] = {}
+    sets: dict[str, DrawnSegmentation] = {}
     for name, regions in found.open(channels, masks=True, problems=problems).items():
-        sets[name] = DrawnPixels(regions, str(found.data), classes, choices=choices, problems=problems)
+        sets[name] = DrawnSegmentation(regions, str(found.data), classes, choices=choices, problems=problems)
         classes = sets[name].classes
     return sets

@@ -1,18 +1,18 @@
-"""What formats of picture files with label maps share."""
+"""What formats of image files with label maps share."""
 
 import warnings
 
-from fishnet.data.files import FileSet
-from fishnet.data.segmentation.base import PixelSet
+from fishnet.data.files import FileDataset
+from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.files.reading import open_regular
 from fishnet.images.opening import open_image, orientation
 
 
-class FilePixels(FileSet, PixelSet):
-    """Picture files with a class for every pixel."""
+class FileSegmentation(FileDataset, SegmentationDataset):
+    """Image files with a class for every pixel."""
 
     def turned(self, index: int, mask: tuple[int, ...]) -> str:
-        """See :class:`~fishnet.data.segmentation.base.PixelSet`; the image's header is read."""
+        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`; the image's header is read."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Folders of pictures and of masks, paired by name."""
+"""Folders of images and of masks, paired by name."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import find_legend
 from fishnet.data.segmentation.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, part_places
 from fishnet.images.decoding import EXTENSIONS
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 LAYOUTS = "images/ and masks/ paired by name (in train/ and val/, or with these inside, or with train.txt and val.txt)"
-_PICTURES = ("images", "image", "imgs", "img", "pictures", "photos")
+_IMAGES = ("images", "image", "imgs", "img", "pictures", "photos")
 _MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot", "segmentation",
     "segmentations", "gt", "ground_truth", "groundtruth",
@@ -19,12 +19,12 @@ _BESIDE = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotati
 
 
 def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | None:
-    """The parts of a folder of pictures and masks; None where it is none.
+    """The parts of a folder of images and masks; None where it is none.
 
     Args:
-        data: a folder with one of pictures and one of masks by their usual names, with or without train, val and test
+        data: a folder with one of images and one of masks by their usual names, with or without train, val and test
             folders in both or lists of these names beside them; of train, val and test folders with both inside; with
-            folders such as ``train`` and ``train_labels``; or with masks beside their pictures, ``x.png`` and
+            folders such as ``train`` and ``train_labels``; or with masks beside their images, ``x.png`` and
             ``x_mask.png``, again with or without train, val and test folders.
         problems: collects what is wrong with single files; None raises.
 
@@ -33,7 +33,7 @@ def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | No
             :func:`~fishnet.data.segmentation.names.read_legend`.
     """
     places, camvid = _places(data)
-    if not any(masks.is_dir() and find_pictures(masks) for _, masks in places.values()):
+    if not any(masks.is_dir() and find_images(masks) for _, masks in places.values()):
         return None
     first = next(iter(places.values()))
     legend = find_legend(data, first[1].parent, first[1])
@@ -61,7 +61,7 @@ def _places(data: Path) -> tuple[dict[str, Place], bool]:
 
 
 def _inside(folder: Path) -> Place:
-    return child(folder, *_PICTURES) or folder / _PICTURES[0], child(folder, *_MASKS) or folder / _MASKS[0]
+    return child(folder, *_IMAGES) or folder / _IMAGES[0], child(folder, *_MASKS) or folder / _MASKS[0]
 
 
 def _masks_beside(data: Path, folder: Path) -> Path:
@@ -74,7 +74,7 @@ def _both(place: Place) -> bool:
 
 
 def _mixed(folder: Path) -> bool:
-    """Whether masks lie beside their pictures; folders below are not looked into."""
+    """Whether masks lie beside their images; folders below are not looked into."""
     if not folder.is_dir():
         return False
     stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}

@@ -10,17 +10,17 @@ from fishnet.data.detection.coco import find_coco
 from fishnet.data.findings import Finding
 from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.segmentation import ade, cityscapes, coco, drawn, folder, voc
-from fishnet.data.segmentation.base import PixelSet
+from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.deciding import Choices
 from fishnet.data.segmentation.pairs import Found, open_pairs
 
 FORMATS = (voc, cityscapes, ade, folder)
 LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
 Finder = Callable[[Path, list[Finding] | None], object]
-Opener = Callable[..., Mapping[str, PixelSet]]
+Opener = Callable[..., Mapping[str, SegmentationDataset]]
 
 
-def open_pixels(
+def open_segmentation(
     data: str,
     channels: int,
     *,
@@ -33,13 +33,13 @@ def open_pixels(
     only: Sequence[str] = (),
     threshold: int = 0,
     problems: list[Finding] | None = None,
-) -> dict[str, PixelSet]:
+) -> dict[str, SegmentationDataset]:
     """Opens data for semantic segmentation.
 
     Args:
-        data: folders of pictures and masks, Pascal VOC, Cityscapes, ADE20K or COCO; docs/data.md describes each.
+        data: folders of images and masks, Pascal VOC, Cityscapes, ADE20K or COCO; docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        val_fraction: share of the training pictures held out for validation where the data has no val part.
+        val_fraction: share of the training images held out for validation where the data has no val part.
         seed: of that split.
         classes: the classes a model knows, matched by name; the data may then have fewer.
         whole: hold nothing out.
@@ -66,10 +66,10 @@ def open_pixels(
     return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
-def looks_like_pixels(data: str) -> bool:
+def looks_like_segmentation(data: str) -> bool:
     """Whether a name stands for data that has a class for every pixel and can hardly be anything else.
 
-    Folders of pictures and masks are such with a classes file only: without one, masks may as well be of objects. COCO
+    Folders of images and masks are such with a classes file only: without one, masks may as well be of objects. COCO
     is for detection unless it is said.
 
     Raises:

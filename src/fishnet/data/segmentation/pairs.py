@@ -1,4 +1,4 @@
-"""Picture files paired with mask files: which belong together, and the set that they make."""
+"""Image files paired with mask files: which belong together, and the set that they make."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from fishnet.data.findings import Finding
 from fishnet.data.problems import complain
 from fishnet.data.segmentation.base import LabelMap
 from fishnet.data.segmentation.deciding import DEFAULT_THRESHOLD, Choices, Decision, Masks, decide
-from fishnet.data.segmentation.files import FilePixels
+from fishnet.data.segmentation.files import FileSegmentation
 from fishnet.data.segmentation.masks import Coding
 from fishnet.data.segmentation.names import Legend, colour_text, labels_of
 from fishnet.data.segmentation.survey import MaskReading
@@ -21,22 +21,22 @@ from fishnet.images.decoding import EXTENSIONS
 MASK_ENDS = (
     "", "_mask", "_masks", "_label", "_labels", "_L", "_P", "_gt", "_seg", "_segmentation", "_annotation", "-mask",
 )  # fmt: skip
-"""What masks have at the end of their stem that their pictures do not."""
-PICTURE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
+"""What masks have at the end of their stem that their images do not."""
+IMAGE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
 """The same the other way round."""
 SHOWN = 5  # ids in a message
 MANY = 12  # of them in one mask: they are hardly classes that were forgotten
 Place = tuple[Path, Path]
-"""The folders of pictures and of masks, perhaps the same one."""
+"""The folders of images and of masks, perhaps the same one."""
 
 
 class Pairs(NamedTuple):
     """A part.
 
     Attributes:
-        folder: of the pictures.
-        entries: one a picture.
-        left_out: a line for each picture without a mask, and each mask without a picture.
+        folder: of the images.
+        entries: one an image.
+        left_out: a line for each image without a mask, and each mask without an image.
     """
 
     folder: Path
@@ -60,12 +60,12 @@ class Found(NamedTuple):
     definite: bool
 
 
-class MaskPixels(FilePixels):
-    """Picture files with mask files.
+class MaskSegmentation(FileSegmentation):
+    """Image files with mask files.
 
     Args:
         pairs: the part.
-        channels: that pictures are read with.
+        channels: that images are read with.
         classes: those that are learnt.
         coding: from masks to their indices.
         decision: what the masks hold, and what was concluded from them.
@@ -78,7 +78,7 @@ class MaskPixels(FilePixels):
         self.conclusions = tuple(decision.notes)
 
     def label_map(self, index: int) -> LabelMap:
-        """See :class:`~fishnet.data.segmentation.base.PixelSet`."""
+        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`."""
         mask = self.entries[index].mask
         found, colours = self.coding.read(mask)
         labels, unnamed = self.coding.labels(found, colours)
@@ -119,17 +119,17 @@ def open_pairs(
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
     problems: list[Finding] | None = None,
-) -> dict[str, MaskPixels]:
+) -> dict[str, MaskSegmentation]:
     """The sets of what a format found, all with the classes of the first part; not a test part without a mask.
 
     Args:
         found: by the format.
-        channels, classes, problems: see :func:`~fishnet.data.segmentation.open.open_pixels`.
+        channels, classes, problems: see :func:`~fishnet.data.segmentation.open.open_segmentation`.
         choices: what is ignored, and how masks are read.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.names.labels_of` and
-            :func:`~fishnet.data.segmentation.deciding.decide`; a part without a picture with a mask; no classes file
+            :func:`~fishnet.data.segmentation.deciding.decide`; a part without an image with a mask; no classes file
             and no mask that can be read.
     """
     parts = {
@@ -145,7 +145,7 @@ def open_pairs(
         problems=problems,
     )  # fmt: skip
     coding = Coding(legend, labels, choices.ignore, threshold=decision.reading.threshold)
-    sets = {name: MaskPixels(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
+    sets = {name: MaskSegmentation(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
     for name, pairs in found.parts.items():
         if name not in sets and pairs.left_out:
             count = len(pairs.left_out)
@@ -160,66 +160,66 @@ def _check_some(place: Path, parts: Mapping[str, Pairs]) -> None:
     for name, pairs in parts.items():
         if not pairs.entries:
             first = f" ({pairs.left_out[0]})" if pairs.left_out else ""
-            raise InputError(f"{place}: no picture with a mask in its part {name!r}{first}")
+            raise InputError(f"{place}: no image with a mask in its part {name!r}{first}")
 
 
-def part_places(pictures: Path, masks: Path) -> dict[str, Place]:
-    """The folders of each part in a folder of pictures and one of masks; none where no part is in both.
+def part_places(images: Path, masks: Path) -> dict[str, Place]:
+    """The folders of each part in a folder of images and one of masks; none where no part is in both.
 
     What a part lacks in either is said when it is read: its folder there is then one that does not exist.
 
     Raises:
         InputError: two folders for the same part.
     """
-    inside, beside = part_folders(pictures), part_folders(masks)
+    inside, beside = part_folders(images), part_folders(masks)
     names = {part: folder.name for part, folder in (beside | inside).items()} if inside.keys() & beside.keys() else {}
     return {
-        part: (inside.get(part, pictures / names[part]), beside.get(part, masks / names[part]))
+        part: (inside.get(part, images / names[part]), beside.get(part, masks / names[part]))
         for part in in_order(names)
     }
 
 
 def paired(
-    pictures: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[Finding] | None = None
+    images: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[Finding] | None = None
 ) -> Pairs:
-    """The pictures in a folder and below it with the masks of the same name in another, or in the same one.
+    """The images in a folder and below it with the masks of the same name in another, or in the same one.
 
     Args:
-        pictures: the folder.
+        images: the folder.
         masks: of the masks, whose stems may have something usual at their end.
-        listed: the names in a part's list, of pictures or stems, with their places; None takes all pictures.
+        listed: the names in a part's list, of images or stems, with their places; None takes all images.
         problems: collects what is wrong; None raises.
 
     Raises:
-        InputError: two files of one name, a listed name without a picture, one without a mask where others have one,
+        InputError: two files of one name, a listed name without an image, one without a mask where others have one,
             not one pair.
     """
-    every, others = by_name(pictures, problems), by_name(masks, problems)
+    every, others = by_name(images, problems), by_name(masks, problems)
     pairs = _pairs(every, others)
     found = {others[name] for name in pairs.values()}
     every = {name: path for name, path in every.items() if path not in found}
     if every and others and not pairs:
-        complain(f"{pictures}: no picture has a mask of its name in {masks} (such as {next(iter(every))})", problems)
+        complain(f"{images}: no image has a mask of its name in {masks} (such as {next(iter(every))})", problems)
     if listed is not None:
-        names = _listed(listed, every, pictures, problems)
+        names = _listed(listed, every, images, problems)
         entries = [MaskEntry(every[name], others[pairs[name]], place) for name, place in names.items() if name in pairs]
         alone = [f"{place}: {every[name]} has no mask in {masks}" for name, place in names.items() if name not in pairs]
         if entries and alone:  # none at all is a test part that is kept from us
             for line in alone:
                 complain(line, problems)
-        return Pairs(pictures, entries, () if entries else tuple(alone))
+        return Pairs(images, entries, () if entries else tuple(alone))
     alone = [f"{path}: has no mask in {masks}" for name, path in every.items() if name not in pairs]
-    if pictures != masks:
-        alone += [f"{path}: has no picture in {pictures}" for path in others.values() if path not in found]
+    if images != masks:
+        alone += [f"{path}: has no image in {images}" for path in others.values() if path not in found]
     entries = [MaskEntry(path, others[pairs[name]]) for name, path in every.items() if name in pairs]
-    return Pairs(pictures, entries, tuple(alone))
+    return Pairs(images, entries, tuple(alone))
 
 
-def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:
-    """For each picture's name its mask's."""
+def _pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:
+    """For each image's name its mask's."""
     pairs: dict[str, str] = {}
-    for name, path in pictures.items():
-        bases = [name.removesuffix(end) for end in PICTURE_ENDS if name.endswith(end)]
+    for name, path in images.items():
+        bases = [name.removesuffix(end) for end in IMAGE_ENDS if name.endswith(end)]
         tried = (base + end for base in bases for end in MASK_ENDS)
         mask = next((one for one in tried if one in masks and masks[one] != path), None)
         if mask is not None:
@@ -228,14 +228,14 @@ def _pairs(pictures: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str,
 
 
 def _listed(
-    listed: Mapping[str, str], pictures: Mapping[str, Path], folder: Path, problems: list[Finding] | None
+    listed: Mapping[str, str], images: Mapping[str, Path], folder: Path, problems: list[Finding] | None
 ) -> dict[str, str]:
-    """The pictures' names in a list, and where each stands."""
+    """The images' names in a list, and where each stands."""
     names: dict[str, str] = {}
     for row, place in listed.items():
-        name = next((name for name in _spelled(row) if name in pictures), None)
+        name = next((name for name in _spelled(row) if name in images), None)
         if name is None:
-            complain(f"{place}: no such picture in {folder}: {row}", problems)
+            complain(f"{place}: no such image in {folder}: {row}", problems)
         else:
             names[name] = place
     return names

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.data.findings import Finding
-from fishnet.data.segmentation.base import IGNORE, PixelSet
+from fishnet.data.segmentation.base import IGNORE, SegmentationDataset
 from fishnet.data.segmentation.names import colour_text
-from fishnet.data.segmentation.pairs import MaskPixels
+from fishnet.data.segmentation.pairs import MaskSegmentation
 from fishnet.data.segmentation.survey import MaskFacts, survey
 from fishnet.files.reading import open_regular
 from fishnet.images.opening import open_image, orientation
@@ -52,7 +52,7 @@ class SplitCounts:
         return float(self.labels[IGNORE] / max(1, self.labels.sum()))
 
 
-def split_counts(pixels: MaskPixels) -> SplitCounts:
+def split_counts(pixels: MaskSegmentation) -> SplitCounts:
     """Reads the masks of a split that were not read yet: all, or some of very many whose format says what they hold."""
     indices: Sequence[int] = range(len(pixels))
     if not pixels.legend.given and len(indices) > READ and pixels.entries[-1].mask not in pixels.mask_reading.facts:
@@ -66,7 +66,7 @@ def split_counts(pixels: MaskPixels) -> SplitCounts:
     return counts
 
 
-def _add(counts: SplitCounts, pixels: MaskPixels, index: int, facts: MaskFacts) -> None:
+def _add(counts: SplitCounts, pixels: MaskSegmentation, index: int, facts: MaskFacts) -> None:
     labels, unnamed = pixels.coding.label_counts(facts.values, facts.counts, facts.colours)
     counts.read += 1
     counts.labels += labels
@@ -78,7 +78,7 @@ def _add(counts: SplitCounts, pixels: MaskPixels, index: int, facts: MaskFacts) 
         counts.all_ignored.append(index)
 
 
-def plausibility(sets: Mapping[str, PixelSet]) -> list[Finding]:
+def plausibility(sets: Mapping[str, SegmentationDataset]) -> list[Finding]:
     """What the masks of all splits tell, without decoding an image.
 
     Args:
@@ -87,7 +87,7 @@ def plausibility(sets: Mapping[str, PixelSet]) -> list[Finding]:
     Returns:
         Findings in no particular order; none of label maps that are drawn from objects.
     """
-    splits = {name: part for name, part in sets.items() if isinstance(part, MaskPixels)}
+    splits = {name: part for name, part in sets.items() if isinstance(part, MaskSegmentation)}
     counts = {name: split_counts(part) for name, part in splits.items()}
     findings = [
         Finding("mask-reading", note, file=part.legend.place)
@@ -104,7 +104,7 @@ def plausibility(sets: Mapping[str, PixelSet]) -> list[Finding]:
     return findings
 
 
-def _of_split(name: str, part: MaskPixels, counts: SplitCounts) -> Iterator[Finding]:
+def _of_split(name: str, part: MaskSegmentation, counts: SplitCounts) -> Iterator[Finding]:
     """What one split's masks hold."""
     some = f" (in {counts.read:,} of {counts.masks:,} masks)" if not counts.whole else ""
     if counts.ignored > MOSTLY:
@@ -125,7 +125,7 @@ def _of_split(name: str, part: MaskPixels, counts: SplitCounts) -> Iterator[Find
         yield Finding("class-dominates", line, name)
 
 
-def _untrained(trained: str, part: MaskPixels, counts: Mapping[str, SplitCounts]) -> Iterator[Finding]:
+def _untrained(trained: str, part: MaskSegmentation, counts: Mapping[str, SplitCounts]) -> Iterator[Finding]:
     """The classes of which no mask that is trained on has a pixel."""
     labels = counts[trained].labels
     if not counts[trained].read or not counts[trained].whole:
@@ -138,7 +138,7 @@ def _untrained(trained: str, part: MaskPixels, counts: Mapping[str, SplitCounts]
         yield Finding("class-without-pixels" if part.legend.given else "class-absent", line, trained, part.legend.place)
 
 
-def _unvalidated(trained: str, part: MaskPixels, counts: Mapping[str, SplitCounts]) -> Iterator[Finding]:
+def _unvalidated(trained: str, part: MaskSegmentation, counts: Mapping[str, SplitCounts]) -> Iterator[Finding]:
     """The classes that are trained on and that the val split has no pixel of."""
     val = counts.get("val")
     if val is None or not val.read or not val.whole:
@@ -150,7 +150,7 @@ def _unvalidated(trained: str, part: MaskPixels, counts: Mapping[str, SplitCount
         yield Finding("class-not-validated", line, "val", count=len(missing))
 
 
-def _turned(name: str, part: MaskPixels) -> Iterator[Finding]:
+def _turned(name: str, part: MaskSegmentation) -> Iterator[Finding]:
     """The images whose EXIF orientation turns them within the same sides: whether their masks are turned is open."""
     turned: list[str] = []
     for index in range(min(len(part), HEADERS)):

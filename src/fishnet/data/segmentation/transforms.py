@@ -1,4 +1,4 @@
-"""What happens to a picture and its label map between the file and the batch, in training and in validation."""
+"""What happens to an image and its label map between the file and the batch, in training and in validation."""
 
 import math
 
@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.data.augment import WholePictures, check_whole
+from fishnet.data.augment import WholeImages, check_whole
 from fishnet.data.crops import Window, fitting
 from fishnet.data.decode import to_tensor
-from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationTarget
 from fishnet.data.views import View
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess, padded
@@ -17,10 +17,10 @@ from fishnet.images.preprocess import Preprocess, padded
 TRIES = 10  # crops that are drawn until one is of more than one class
 
 
-class PixelTrainTransform(WholePictures):
-    """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of a picture and its label map.
+class SegmentationTrainTransform(WholeImages):
+    """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of an image and its label map.
 
-    A picture is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a
+    An image is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a
     factor drawn from ``jitter``, evenly in its logarithm. What is larger than the crop is cut at random, what is
     smaller is padded right and below, with the mean colour and ignored labels. All that is done to the pixels is one
     resizing of what will be seen; labels are those of the nearest px.
@@ -53,19 +53,19 @@ class PixelTrainTransform(WholePictures):
         super().__init__(preprocess, flip=flip, flip_vertical=flip_vertical, jitter=jitter, photometric=photometric)
         self.side, self.single_class = padded(crop_size), single_class
 
-    def __call__(self, image: ImageLike | Tensor, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
-        """A picture and its label map, of one size.
+    def __call__(self, image: ImageLike | Tensor, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
+        """An image and its label map, of one size.
 
         Args:
-            image: a picture, or a tensor of shape (channels, height, width).
+            image: an image, or a tensor of shape (channels, height, width).
             labels: (height, width).
 
         Returns:
-            (channels, side, side), of the picture's number type, channels last in memory; and its label map.
+            (channels, side, side), of the image's number type, channels last in memory; and its label map.
         """
         pixels = image if isinstance(image, Tensor) else to_tensor(image)
         view = self._view(labels)
-        return self.page([pixels], [view]), PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)))
+        return self.page([pixels], [view]), SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)))
 
     def _view(self, labels: LabelMap) -> View:
         whole: Window = (0, 0, labels.shape[1], labels.shape[0])
@@ -77,8 +77,8 @@ class PixelTrainTransform(WholePictures):
         return View(window, inner, (0, 0), page, self.flips())
 
 
-class PixelEvalTransform:
-    """The deterministic preprocessing that travels with the model, of a picture and its label map.
+class SegmentationEvalTransform:
+    """The deterministic preprocessing that travels with the model, of an image and its label map.
 
     Args:
         preprocess: its ``fit`` must not be ``crop``.
@@ -93,8 +93,8 @@ class PixelEvalTransform:
         check_whole(preprocess)
         self.preprocess = preprocess
 
-    def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, PixelTarget]:
-        """The very input that prediction makes of the picture, and its label map in px of it.
+    def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
+        """The very input that prediction makes of the image, and its label map in px of it.
 
         Returns:
             (channels, height, width), uint8 or, for arrays of floats, float32; and the labels, of the input's size,
@@ -103,7 +103,7 @@ class PixelEvalTransform:
         height, width = labels.shape
         place = self.preprocess.place(height, width)
         view = View((0, 0, width, height), place.inner, (0, 0), place.outer)
-        target = PixelTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, place)
+        target = SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, place)
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC's masks: pictures, SegmentationClass, and lists of each part's names."""
+"""Pascal VOC's masks: images, SegmentationClass, and lists of each part's names."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import Legend, find_legend
 from fishnet.data.segmentation.pairs import Found, lists_in, paired
 from fishnet.errors import InputError
-from fishnet.images.scanning import find_pictures
+from fishnet.images.scanning import find_images
 
 LAYOUTS = "Pascal VOC (JPEGImages/ and SegmentationClass/)"
 NAMES = (
@@ -42,24 +42,24 @@ def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
-            :func:`~fishnet.data.segmentation.names.read_legend`; no pictures.
+            :func:`~fishnet.data.segmentation.names.read_legend`; no images.
     """
     folders = (child(data, f"segmentationclass{end}") for end in ("", "png", "npy"))
-    masks = next((folder for folder in folders if folder is not None and find_pictures(folder)), None)
+    masks = next((folder for folder in folders if folder is not None and find_images(folder)), None)
     if masks is None:
         return None
-    pictures = child(data, "jpegimages", "images", "pngimages")
-    if pictures is None:
-        raise InputError(f"{data}: has {masks.name}, but no JPEGImages folder with the pictures")
+    images = child(data, "jpegimages", "images", "pngimages")
+    if images is None:
+        raise InputError(f"{data}: has {masks.name}, but no JPEGImages folder with the images")
     sets = child(data, "imagesets")
     folder = child(sets, "segmentation") if sets is not None else None
     lists = lists_in(folder) if folder is not None else {}
-    parts = {part: paired(pictures, masks, rows, problems) for part, rows in lists.items()}
+    parts = {part: paired(images, masks, rows, problems) for part, rows in lists.items()}
     legend = find_legend(data, masks) or _legend(masks)
     if _OUTLINE not in legend.values:
         legend = replace(legend, ignored=(*legend.ignored, _OUTLINE))
     return Found(
-        parts or {"all": paired(pictures, masks, problems=problems)},
+        parts or {"all": paired(images, masks, problems=problems)},
         legend,
         data,
         definite=child(data, "annotations") is None,

@@ -1,4 +1,4 @@
-"""Drawing on pictures. Torch-free."""
+"""Drawing on images. Torch-free."""
 
 from fishnet.prediction.drawing.colours import Colour, colour_of, label_colour
 from fishnet.prediction.drawing.labels import draw_labels

@@ -1,4 +1,4 @@
-"""Label maps on pictures."""
+"""Label maps on images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from fishnet.prediction.drawing.colours import label_colour
 from fishnet.prediction.drawing.text import Entry, enlargement, legend_page, percent
 
 _IGNORED = 255
-_FILL = 0.5  # how much of a picture its classes' colours cover
+_FILL = 0.5  # how much of an image its classes' colours cover
 _BLOCK = 2**21  # px worked on at once
 _NOTHING = {"background", "bg", "unlabelled", "unlabeled"}
 
@@ -22,10 +22,10 @@ def draw_labels(
     names: Sequence[str],
     shares: NDArray[np.float64] | Sequence[float] | None = None,
 ) -> Image.Image:
-    """The picture in grey tinted by each pixel's class, with outlines, above a legend of the classes that are there.
+    """The image in grey tinted by each pixel's class, with outlines, above a legend of the classes that are there.
 
     Pixels labelled 255, and those of a class that is called background (also ``_background_``, ``bg``, unlabelled; in
-    letters of any case), keep their own colour. Small pictures are enlarged (pixels kept). Beside the picture and the
+    letters of any case), keep their own colour. Small images are enlarged (pixels kept). Beside the image and the
     result this takes little memory.
 
     Args:
@@ -35,7 +35,7 @@ def draw_labels(
         shares: of all classes, 0..1, for the legend; by default those of the labels that are not 255.
 
     Raises:
-        InputError: labels of another size than the picture.
+        InputError: labels of another size than the image.
     """
     if image.size != labels.shape[::-1]:
         raise InputError(

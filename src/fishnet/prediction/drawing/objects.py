@@ -1,4 +1,4 @@
-"""Objects marked in pictures: boxes, masks and their names."""
+"""Objects marked in images: boxes, masks and their names."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from fishnet.prediction.drawing.colours import PALETTE, Colour, colour_of
 from fishnet.prediction.drawing.text import DARK, Entry, enlargement, font, legend_page
 
 if TYPE_CHECKING:
-    from fishnet.prediction.results import Cutout
+    from fishnet.prediction.results import CroppedMask
 
 Box = tuple[float, float, float, float]
 
@@ -27,12 +27,12 @@ def draw_objects(
     names: Sequence[str],
     colours_by: Sequence[int] | None,
     scores: Sequence[float] | NDArray[Any] | None = None,
-    cutouts: Sequence["Cutout"] | None = None,
+    cropped_masks: Sequence["CroppedMask"] | None = None,
 ) -> Image.Image:
-    """The picture with objects marked, above a legend that counts them by name.
+    """The image with objects marked, above a legend that counts them by name.
 
     Masks are tinted and outlined; without masks boxes are drawn. Up to 25 objects are labelled, as far as there is room
-    beside the others. Small pictures are enlarged (pixels kept), so that all of that can be seen.
+    beside the others. Small images are enlarged (pixels kept), so that all of that can be seen.
 
     Args:
         image: in the size that the objects are in.
@@ -41,7 +41,7 @@ def draw_objects(
         colours_by: (n,) numbers of colours, as a rule the classes'; None for another colour than its neighbours' for
             each object.
         scores: (n,) 0..1, put beside the names.
-        cutouts: (n,) masks.
+        cropped_masks: (n,) masks.
     """
     image = image.convert("RGB")
     factor = enlargement(image.size)
@@ -53,12 +53,12 @@ def draw_objects(
     thin = max(1, round(max(image.size) / 400))
     line = max(1, min(thin, round(float(np.median(sides)) / 10))) if len(sides) else thin
     order = np.argsort(-sides, kind="stable").tolist()  # small ones above large ones
-    if cutouts is None:
+    if cropped_masks is None:
         pen = ImageDraw.Draw(image)
         for i in order:
             _frame(pen, corners[i], colours[i], line)
     else:
-        image = _tinted(image, [(cutouts[i], colours[i]) for i in order], factor, line)
+        image = _tinted(image, [(cropped_masks[i], colours[i]) for i in order], factor, line)
     if len(names) <= _MANY:
         texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
         _label(image, corners, texts, colours)
@@ -95,16 +95,16 @@ def _spread(boxes: NDArray[np.float64]) -> list[int]:
 def _frame(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], colour: Colour, line: int) -> None:
     left, top, right, bottom = (round(value) for value in box.tolist())
     right, bottom = max(left, right - 1), max(top, bottom - 1)
-    if line > 1:  # a dark edge, for pictures of the line's own colour
+    if line > 1:  # a dark edge, for images of the line's own colour
         pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK, width=line + 2)
     pen.rectangle((left, top, right, bottom), outline=colour, width=line)
 
 
-def _tinted(image: Image.Image, masks: Sequence[tuple["Cutout", Colour]], factor: int, line: int) -> Image.Image:
+def _tinted(image: Image.Image, masks: Sequence[tuple["CroppedMask", Colour]], factor: int, line: int) -> Image.Image:
     pixels = np.array(image)
-    for cutout, colour in masks:
-        bits = cutout.bits.repeat(factor, 0).repeat(factor, 1)
-        top, left = cutout.top * factor, cutout.left * factor
+    for cropped_mask, colour in masks:
+        bits = cropped_mask.bits.repeat(factor, 0).repeat(factor, 1)
+        top, left = cropped_mask.top * factor, cropped_mask.left * factor
         part = pixels[top : top + bits.shape[0], left : left + bits.shape[1]]
         bits = bits[: part.shape[0], : part.shape[1]]
         inside = np.pad(bits, 1)

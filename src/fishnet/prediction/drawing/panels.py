@@ -1,4 +1,4 @@
-"""Pictures with lines of text below them, and many of them on a sheet."""
+"""Images with lines of text below them, and many of them on a sheet."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ _LEAST = 240  # width of a readable panel, px
 
 
 def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.Image:
-    """The picture with a panel below it: one labelled bar per row, scores in 0..1.
+    """The image with a panel below it: one labelled bar per row, scores in 0..1.
 
-    Small pictures are enlarged (pixels kept) so that the panel can be read; narrow ones stand in the middle above it.
+    Small images are enlarged (pixels kept) so that the panel can be read; narrow ones stand in the middle above it.
     """
     image = image.convert("RGB")
     factor = max(1, min(-(-_LEAST // image.width), 4 * _LEAST // image.height))
@@ -38,7 +38,7 @@ def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.
 def card(
     image: Image.Image, captions: Sequence[tuple[str, str, tuple[int, int, int]]], side: int = _LEAST
 ) -> Image.Image:
-    """A picture in a square with lines below it.
+    """An image in a square with lines below it.
 
     Args:
         image: is reduced to the square, or enlarged by a whole number with its pixels kept.
@@ -46,7 +46,7 @@ def card(
         side: of the square, px.
 
     Returns:
-        A picture ``side`` wide and a line higher for each caption.
+        An image ``side`` wide and a line higher for each caption.
     """
     image = image.convert("RGB")
     longest = max(image.size)
@@ -69,7 +69,7 @@ def card(
 
 
 def sheet(images: Sequence[Image.Image], columns: int = 4, gap: int = 8) -> Image.Image:
-    """Pictures side by side on one sheet, each in a cell of the largest size."""
+    """Images side by side on one sheet, each in a cell of the largest size."""
     columns = min(columns, len(images))
     width, height = max(i.width for i in images), max(i.height for i in images)
     rows = -(-len(images) // columns)

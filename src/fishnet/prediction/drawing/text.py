@@ -1,4 +1,4 @@
-"""Letters, and the legend below a picture."""
+"""Letters, and the legend below an image."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Letters = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Entry = tuple[str, Colour | None]
 """A legend's text, and the colour that it explains."""
 
-_SMALL = 480  # px; pictures whose longer side is below are enlarged
+_SMALL = 480  # px; images whose longer side is below are enlarged
 
 
 @functools.lru_cache(8)
@@ -39,12 +39,12 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def enlargement(size: tuple[int, int]) -> int:
-    """The whole number of times that a small picture of this width and height, px, is enlarged to be drawn on."""
+    """The whole number of times that a small image of this width and height, px, is enlarged to be drawn on."""
     return max(1, -(-_SMALL // max(size)))
 
 
 def legend_page(size: tuple[int, int], entries: Sequence[Entry]) -> Image.Image:
-    """A page with a legend at its foot, and room above it for a picture of this width and height, px."""
+    """A page with a legend at its foot, and room above it for an image of this width and height, px."""
     text = max(13, round(max(size) / 55))
     letters, line = font(text), round(text * 1.6)
     rows = in_rows(entries, size[0], text)

@@ -2,7 +2,7 @@
 
 from fishnet.prediction.results.base import Result
 from fishnet.prediction.results.classification import Classification
-from fishnet.prediction.results.detections import Cutout, Detections
+from fishnet.prediction.results.detections import CroppedMask, Detections
 from fishnet.prediction.results.segmentation import Segmentation
 
-__all__ = ["Classification", "Cutout", "Detections", "Result", "Segmentation"]
+__all__ = ["Classification", "CroppedMask", "Detections", "Result", "Segmentation"]

@@ -21,7 +21,7 @@ class Result(Protocol):
         ...
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The picture with the result drawn on it."""
+        """The image with the result drawn on it."""
         ...
 
     def rows(self) -> list[dict[str, Any]]:
@@ -34,21 +34,21 @@ class Result(Protocol):
 
 
 def upright(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The picture that was predicted, turned as its EXIF orientation says; itself where that says nothing.
+    """The image that was predicted, turned as its EXIF orientation says; itself where that says nothing.
 
     Args:
         image: upright or not.
-        size: height and width of the upright picture, px.
+        size: height and width of the upright image, px.
 
     Raises:
-        InputError: a picture of another size.
+        InputError: an image of another size.
     """
     if image.getexif().get(0x0112, 1) != 1:
         image = ImageOps.exif_transpose(image)
     height, width = size
     if image.size != (width, height):
         raise InputError(
-            f"found in a picture of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
-            "give the same picture"
+            f"found in an image of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
+            "give the same image"
         )
     return image

@@ -1,4 +1,4 @@
-"""The classes of whole pictures."""
+"""The classes of whole images."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification:
-    """The best classes of one picture, best first.
+    """The best classes of one image, best first.
 
     Attributes:
         labels: (k,) class indices of the model's outputs.
@@ -66,5 +66,5 @@ class Classification:
         return ", ".join(f"{row['name']} {100 * row['score']:.1f} %" for row in self.rows()[:3])
 
     def draw(self, image: Image.Image, k: int = 3) -> Image.Image:
-        """The picture above the ``k`` best classes with their probabilities as bars."""
+        """The image above the ``k`` best classes with their probabilities as bars."""
         return score_panel(image, [(row["name"], row["score"]) for row in self.rows()[:k]])

@@ -1,4 +1,4 @@
-"""Objects in pictures: boxes and masks."""
+"""Objects in images: boxes and masks."""
 
 import math
 from collections import Counter
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Cutout:
-    """One object's mask, as the part of the picture that it lies in: many objects then fit in memory.
+class CroppedMask:
+    """One object's mask, as the part of the image that it lies in: many objects then fit in memory.
 
     Attributes:
         left, top: where the part begins, px.
@@ -34,13 +34,13 @@ class Cutout:
     bits: NDArray[np.bool_]
 
     @classmethod
-    def pasted(cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int]) -> "Cutout":
-        """A mask that a model gave over a box, in px of the picture.
+    def pasted(cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int]) -> "CroppedMask":
+        """A mask that a model gave over a box, in px of the image.
 
         Args:
             mask: (m, m) probabilities; beyond the box they count as 0.
-            box: x1, y1, x2, y2 in px of the picture; a part of it lies within.
-            size: height and width of the picture.
+            box: x1, y1, x2, y2 in px of the image; a part of it lies within.
+            size: height and width of the image.
         """
         x1, y1, x2, y2 = box.astype(np.float64).tolist()
         left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
@@ -56,15 +56,15 @@ class Cutout:
 
 @dataclass(frozen=True)
 class Detections:
-    """The objects found in one picture, best first.
+    """The objects found in one image, best first.
 
     Attributes:
-        boxes: (n, 4) float32, x1, y1, x2, y2 in px of the picture.
+        boxes: (n, 4) float32, x1, y1, x2, y2 in px of the image.
         labels: (n,) int64, class indices.
         scores: (n,) float32, 0..1.
         classes: names and original ids of all classes.
-        size: height and width of the picture, px.
-        cutouts: the masks, one an object; None for boxes alone.
+        size: height and width of the image, px.
+        cropped_masks: the masks, one an object; None for boxes alone.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("id", "name", "score", "x1", "y1", "x2", "y2", "area")
@@ -74,7 +74,7 @@ class Detections:
     scores: NDArray[np.float32]
     classes: Classes
     size: tuple[int, int]
-    cutouts: tuple[Cutout, ...] | None = None
+    cropped_masks: tuple[CroppedMask, ...] | None = None
 
     @classmethod
     def from_raw(
@@ -84,39 +84,43 @@ class Detections:
         placement: "Placement",
         *,
         threshold: float = 0.0,
-        most: int | None = None,
+        max_detections: int | None = None,
     ) -> "Detections":
-        """What a region model found, in px of the picture.
+        """What a region model found, in px of the image.
 
         Args:
-            raw: of one picture, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and,
+            raw: of one image, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and,
                 where the task has them, ``masks`` (n, m, m), probabilities over the box.
             classes: of the model.
-            placement: how the picture lies in the input; what lies wholly beside it is left out.
+            placement: how the image lies in the input; what lies wholly beside it is left out.
             threshold: the least score.
-            most: the most objects; None for all.
+            max_detections: the most objects; None for all.
         """
-        boxes = placement.to_picture(np.asarray(raw["boxes"]))
+        boxes = placement.to_image(np.asarray(raw["boxes"]))
         scores = np.asarray(raw["scores"], np.float32)
         good = (scores >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)
         order = np.argsort(-scores, kind="stable")
-        kept: NDArray[np.int64] = order[good[order]][:most]
-        cutouts = None
+        kept: NDArray[np.int64] = order[good[order]][:max_detections]
+        cropped_masks = None
         if "masks" in raw:
-            whole = placement.to_picture(np.asarray(raw["boxes"])[kept], cut=False)
+            whole = placement.to_image(np.asarray(raw["boxes"])[kept], cut=False)
             masks = np.asarray(raw["masks"])[kept]
-            cutouts = tuple(Cutout.pasted(*pair, placement.size) for pair in zip(masks, whole, strict=True))
+            cropped_masks = tuple(CroppedMask.pasted(*pair, placement.size) for pair in zip(masks, whole, strict=True))
         labels = np.asarray(raw["labels"], np.int64)[kept]
-        return cls(boxes[kept], labels, scores[kept], classes, placement.size, cutouts)
+        return cls(boxes[kept], labels, scores[kept], classes, placement.size, cropped_masks)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def take(self, which: NDArray[np.int64]) -> "Detections":
         """Some of the objects, by their indices."""
-        cutouts = None if self.cutouts is None else tuple(self.cutouts[i] for i in which.tolist())
+        cropped_masks = None if self.cropped_masks is None else tuple(self.cropped_masks[i] for i in which.tolist())
         return replace(
-            self, boxes=self.boxes[which], labels=self.labels[which], scores=self.scores[which], cutouts=cutouts
+            self,
+            boxes=self.boxes[which],
+            labels=self.labels[which],
+            scores=self.scores[which],
+            cropped_masks=cropped_masks,
         )
 
     @property
@@ -126,24 +130,26 @@ class Detections:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """(n, height, width): every mask in full, which is much memory for many objects in a large picture.
+        """(n, height, width): every mask in full, which is much memory for many objects in a large image.
 
         Raises:
             InputError: the model gives boxes alone.
         """
-        if self.cutouts is None:
+        if self.cropped_masks is None:
             raise InputError("boxes alone, no masks: train instances for these")
         full = np.zeros((len(self), *self.size), bool)
-        for mask, cutout in zip(full, self.cutouts, strict=True):
-            height, width = cutout.bits.shape
-            mask[cutout.top : cutout.top + height, cutout.left : cutout.left + width] = cutout.bits
+        for mask, cropped_mask in zip(full, self.cropped_masks, strict=True):
+            height, width = cropped_mask.bits.shape
+            mask[cropped_mask.top : cropped_mask.top + height, cropped_mask.left : cropped_mask.left + width] = (
+                cropped_mask.bits
+            )
         return full
 
     @property
     def areas(self) -> NDArray[np.float64]:
         """(n,) px: of the masks where there are any, else of the boxes."""
-        if self.cutouts is not None:
-            return np.array([cutout.bits.sum() for cutout in self.cutouts], np.float64)
+        if self.cropped_masks is not None:
+            return np.array([cropped_mask.bits.sum() for cropped_mask in self.cropped_masks], np.float64)
         sides = self.boxes.astype(np.float64)
         areas: NDArray[np.float64] = (sides[:, 2:] - sides[:, :2]).prod(1)
         return areas
@@ -167,7 +173,7 @@ class Detections:
                 zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), strict=True)
             )
         ]
-        task = "detect" if self.cutouts is None else "instances"
+        task = "detect" if self.cropped_masks is None else "instances"
         return {"task": task, "size": list(self.size), "objects": objects}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -207,10 +213,10 @@ class Detections:
         ]
 
     def _segmentation(self, index: int) -> dict[str, Any]:
-        if self.cutouts is None:
+        if self.cropped_masks is None:
             return {}
-        cutout = self.cutouts[index]
-        return {"segmentation": rle.encode(cutout.bits, self.size, cutout.top, cutout.left)}
+        cropped_mask = self.cropped_masks[index]
+        return {"segmentation": rle.encode(cropped_mask.bits, self.size, cropped_mask.top, cropped_mask.left)}
 
     def summary(self) -> str:
         """How many objects, and how many of each class, the most frequent first."""
@@ -219,16 +225,16 @@ class Detections:
         return f"{total}: {', '.join(parts)}" if parts else "no objects"
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The picture with its objects marked, above a legend; see :func:`fishnet.prediction.drawing.draw_objects`.
+        """The image with its objects marked, above a legend; see :func:`fishnet.prediction.drawing.draw_objects`.
 
         Args:
-            image: the picture that was predicted, upright or with its EXIF orientation.
+            image: the image that was predicted, upright or with its EXIF orientation.
 
         Raises:
-            InputError: a picture of another size.
+            InputError: an image of another size.
         """
-        by = None if self.cutouts is not None and len(self.classes) == 1 else self.labels.tolist()
-        return draw_objects(upright(image, self.size), self.boxes, self.names, by, self.scores, self.cutouts)
+        by = None if self.cropped_masks is not None and len(self.classes) == 1 else self.labels.tolist()
+        return draw_objects(upright(image, self.size), self.boxes, self.names, by, self.scores, self.cropped_masks)
 
 
 def _rounded(values: list[float]) -> list[float]:

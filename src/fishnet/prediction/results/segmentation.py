@@ -19,16 +19,16 @@ from fishnet.prediction.results.base import upright
 if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement
 
-_BAND = 512  # rows of the picture worked on at once
+_BAND = 512  # rows of the image worked on at once
 _MOST = 65535  # of an id in a 16-bit PNG
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """The class of each pixel of one picture.
+    """The class of each pixel of one image.
 
     Attributes:
-        labels: (height, width) uint8 class indices, in px of the picture.
+        labels: (height, width) uint8 class indices, in px of the image.
         classes: names and original ids of all classes; at most 255.
     """
 
@@ -39,12 +39,12 @@ class Segmentation:
 
     @classmethod
     def from_logits(cls, logits: NDArray[np.float32], classes: Classes, *, placement: "Placement") -> "Segmentation":
-        """The likeliest class of each pixel of the picture.
+        """The likeliest class of each pixel of the image.
 
         Args:
             logits: (classes, height, width) of the input's size.
             classes: of the model.
-            placement: how the picture lies in the input.
+            placement: how the image lies in the input.
         """
         return cls.from_probabilities(probabilities(logits, placement.inner), classes, placement.size)
 
@@ -53,9 +53,9 @@ class Segmentation:
         """The likeliest class of each pixel, of several equally likely ones the first.
 
         Args:
-            likely: (classes, height, width) probabilities over the picture, of any size.
+            likely: (classes, height, width) probabilities over the image, of any size.
             classes: of the model.
-            size: height and width of the picture, px, which each class's probabilities are resized to.
+            size: height and width of the image, px, which each class's probabilities are resized to.
         """
         labels = np.zeros(size, np.uint8)
         least = 0.999 / len(likely)  # what is below it everywhere is nowhere the largest: the mean is more
@@ -66,7 +66,7 @@ class Segmentation:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the picture, px."""
+        """Height and width of the image, px."""
         height, width = self.labels.shape
         return height, width
 
@@ -77,7 +77,7 @@ class Segmentation:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """(classes,) of the picture, 0..1."""
+        """(classes,) of the image, 0..1."""
         shares: NDArray[np.float64] = self.areas / self.labels.size
         return shares
 
@@ -86,7 +86,7 @@ class Segmentation:
         return {"task": "segment", "size": list(self.size), "classes": self.rows()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a class that is there, the largest first: original id, name, px, and share of the picture, 0..1."""
+        """One row a class that is there, the largest first: original id, name, px, and share of the image, 0..1."""
         areas, shares = self.areas.tolist(), self.shares.tolist()
         return [
             {
@@ -106,13 +106,13 @@ class Segmentation:
         return shown + (f", {len(rows) - most} more" if len(rows) > most else "")
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The picture tinted by class, above a legend; see :func:`fishnet.prediction.drawing.draw_labels`.
+        """The image tinted by class, above a legend; see :func:`fishnet.prediction.drawing.draw_labels`.
 
         Args:
-            image: the picture that was predicted, upright or with its EXIF orientation.
+            image: the image that was predicted, upright or with its EXIF orientation.
 
         Raises:
-            InputError: a picture of another size.
+            InputError: an image of another size.
         """
         return draw_labels(upright(image, self.size), self.labels, self.classes.names, self.shares)
 
@@ -134,7 +134,7 @@ class Segmentation:
 
 
 def index_mode(classes: Classes) -> str:
-    """Pillow's mode of a picture of these classes' ids: ``P``, or ``I;16`` for ids above 255.
+    """Pillow's mode of an image of these classes' ids: ``P``, or ``I;16`` for ids above 255.
 
     Raises:
         InputError: ids that neither holds.
@@ -146,11 +146,11 @@ def index_mode(classes: Classes) -> str:
 
 
 def probabilities(logits: NDArray[np.float32], inner: tuple[int, int]) -> NDArray[np.float32]:
-    """Softmax of the picture's part of the input.
+    """Softmax of the image's part of the input.
 
     Args:
         logits: (classes, height, width) of the input's size.
-        inner: height and width of the picture's part, px, at the upper left.
+        inner: height and width of the image's part, px, at the upper left.
 
     Raises:
         WorkError: logits that are not finite.
@@ -165,7 +165,7 @@ def probabilities(logits: NDArray[np.float32], inner: tuple[int, int]) -> NDArra
 
 
 def bands(height: int) -> Iterator[slice]:
-    """The rows of a picture, some hundred at a time."""
+    """The rows of an image, some hundred at a time."""
     return (slice(top, min(top + _BAND, height)) for top in range(0, height, _BAND))
 
 

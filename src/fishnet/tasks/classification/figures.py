@@ -16,7 +16,7 @@ class Calibration:
     """How confidence and accuracy go together, by bins of confidence of equal width.
 
     Attributes:
-        counts: (bins,) pictures.
+        counts: (bins,) images.
         accuracy: (bins,) share of them that is right, 0..1; 0 where a bin is empty.
         confidence: (bins,) their mean score of the class said, 0..1; 0 where a bin is empty.
     """
@@ -27,7 +27,7 @@ class Calibration:
 
 
 def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
-    """Draws accuracy against confidence, with the pictures of each bin below.
+    """Draws accuracy against confidence, with the images of each bin below.
 
     Args:
         path: the PNG.
@@ -55,13 +55,13 @@ def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
     total = max(1, int(counts.sum()))
     right, sure = (float((counts * share).sum()) / total for share in (calibration.accuracy, calibration.confidence))
     upper.set_title(
-        f"ECE {100 * ece:.2f} %: right {100 * right:.1f} %, sure {100 * sure:.1f} % of {int(counts.sum()):,} pictures",
+        f"ECE {100 * ece:.2f} %: right {100 * right:.1f} %, sure {100 * sure:.1f} % of {int(counts.sum()):,} images",
         fontsize=10,
     )
     upper.grid(alpha=0.3)
     upper.legend(loc="upper left")
     bars = lower.bar(centres, counts, width * 0.94, color="#777777")
     lower.bar_label(bars, [f"{count:,}" if count else "" for count in counts.tolist()], fontsize=7, padding=1)
-    lower.set(xlabel="confidence (score of the class said)", ylabel="pictures")
+    lower.set(xlabel="confidence (score of the class said)", ylabel="images")
     lower.margins(y=0.2)
     return save(figure, path)

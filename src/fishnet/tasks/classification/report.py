@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
+from fishnet.data.base import ImageDataset
 from fishnet.errors import WorkError
 from fishnet.prediction.drawing import card
 from fishnet.tasks.base import Report
@@ -18,13 +18,13 @@ from fishnet.tasks.classification.figures import BINS, Calibration, draw_reliabi
 from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.report_files import RIGHT, WRONG, percent, table, worst_sheet, write_csv
 
-WORST = 12  # pictures on the sheet
+WORST = 12  # images on the sheet
 _CERTAIN = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics gives 1.0 a bin beyond the last
 _ROW = np.dtype([("true", "i8"), ("said", "i8"), ("index", "i8"), ("score", "f8"), ("loss", "f8")])
 
 
-class ImageReport(Report):
-    """A report on a classifier. Keeps five numbers a picture and no scores, so that many classes cost no memory.
+class ClassificationReport(Report):
+    """A report on a classifier. Keeps five numbers an image and no scores, so that many classes cost no memory.
 
     Args:
         classes: of the model's outputs.
@@ -51,7 +51,7 @@ class ImageReport(Report):
         self._kept += rows.tobytes()
 
     def _rows(self) -> NDArray[Any]:
-        """The numbers of all pictures: true class, class said, its score, loss, index."""
+        """The numbers of all images: true class, class said, its score, loss, index."""
         return np.frombuffer(bytes(self._kept), _ROW)
 
     def metrics(self) -> dict[str, float]:
@@ -64,13 +64,13 @@ class ImageReport(Report):
         return {"ECE": float(binary_calibration_error(scores, right, n_bins=BINS, norm="l1"))}
 
     def confusion(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The cells of the confusion matrix that are not 0: true class, class said, pictures."""
+        """The cells of the confusion matrix that are not 0: true class, class said, images."""
         rows = self._rows()
         cells, counts = np.unique(rows["true"] * len(self.classes) + rows["said"], return_counts=True)
         return cells // len(self.classes), cells % len(self.classes), counts
 
     def calibration(self) -> Calibration:
-        """Pictures, accuracy and mean confidence of each bin."""
+        """Images, accuracy and mean confidence of each bin."""
         rows = self._rows()
         place = (rows["score"] * BINS).astype(np.int64)
         counts = np.bincount(place, minlength=BINS)
@@ -82,12 +82,12 @@ class ImageReport(Report):
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a class, in the model's order: its pictures, ``recall`` and ``precision`` in percent, and the class
-        that its pictures are most often taken for, with how many. None where there is nothing to divide by.
+        """One row a class, in the model's order: its images, ``recall`` and ``precision`` in percent, and the class
+        that its images are most often taken for, with how many. None where there is nothing to divide by.
         """
         true, said, counts = self.confusion()
         total = len(self.classes)
-        pictures = np.bincount(true, counts, total).astype(np.int64)
+        images = np.bincount(true, counts, total).astype(np.int64)
         given = np.bincount(said, counts, total).astype(np.int64)
         hit = true == said
         right = np.bincount(true[hit], counts[hit], total).astype(np.int64)
@@ -99,8 +99,8 @@ class ImageReport(Report):
             {
                 "class": name,
                 "id": self.classes.ids[i],
-                "pictures": int(pictures[i]),
-                "recall": percent(right[i], pictures[i]),
+                "images": int(images[i]),
+                "recall": percent(right[i], images[i]),
                 "precision": percent(right[i], given[i]),
                 "taken_for": self.classes.names[taken[i][0]] if i in taken else None,
                 "taken": taken[i][1] if i in taken else 0,
@@ -114,9 +114,9 @@ class ImageReport(Report):
         rows = [
             {**row, words: f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"} for row in self.rows()
         ]
-        return table(rows, "pictures", "recall", ["pictures", "recall", "precision"], words)
+        return table(rows, "images", "recall", ["images", "recall", "precision"], words)
 
-    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+    def write(self, folder: Path, images: ImageDataset) -> list[Path]:
         """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
         ``confusion.png``, ``reliability.png``; where there are mistakes ``most_wrong.csv`` and ``most_wrong.png``.
         """
@@ -126,10 +126,10 @@ class ImageReport(Report):
             write_confusion(folder / "confusion.csv", names, *cells),
             draw_confusion(folder / "confusion.png", names, *cells),
             draw_reliability(folder / "reliability.png", self.calibration(), self.metrics().get("ECE", 0.0)),
-            *self._write_worst(folder, pictures),
+            *self._write_worst(folder, images),
         ]
 
-    def worst(self, pictures: PictureSet, count: int = WORST) -> list[dict[str, Any]]:
+    def worst(self, images: ImageDataset, count: int = WORST) -> list[dict[str, Any]]:
         """The mistakes with the highest loss, worst first: index, source, class said and its score, true class and its
         score, loss.
         """
@@ -138,7 +138,7 @@ class ImageReport(Report):
         return [
             {
                 "index": int(row["index"]),
-                "source": pictures.source(int(row["index"])),
+                "source": images.source(int(row["index"])),
                 "said": self.classes.names[row["said"]],
                 "score": round(float(row["score"]), 6),
                 "true": self.classes.names[row["true"]],
@@ -148,18 +148,18 @@ class ImageReport(Report):
             for row in wrong[np.argsort(-wrong["loss"], kind="stable")][:count]
         ]
 
-    def _write_worst(self, folder: Path, pictures: PictureSet) -> list[Path]:
-        path, rows = folder / "most_wrong.csv", self.worst(pictures)
-        page = worst_sheet(folder / "most_wrong.png", pictures, ((row["index"], row) for row in rows), _mistake)
+    def _write_worst(self, folder: Path, images: ImageDataset) -> list[Path]:
+        path, rows = folder / "most_wrong.csv", self.worst(images)
+        page = worst_sheet(folder / "most_wrong.png", images, ((row["index"], row) for row in rows), _mistake)
         if not page:  # nothing of an earlier measurement stays
             path.unlink(missing_ok=True)
             return []
         return [write_csv(path, [name for name in rows[0] if name != "index"], rows), *page]
 
 
-def _mistake(picture: Image.Image, _target: Any, _name: str, row: Mapping[str, Any]) -> list[Image.Image]:
+def _mistake(image: Image.Image, _target: Any, _name: str, row: Mapping[str, Any]) -> list[Image.Image]:
     captions = [
         (f"says {row['said']}", f"{100 * row['score']:.1f} %", WRONG),
         (f"is {row['true']}", f"{100 * row['true_score']:.1f} %", RIGHT),
     ]
-    return [card(picture, captions)]
+    return [card(image, captions)]

@@ -1,4 +1,4 @@
-"""Image level: one label per picture."""
+"""Image level: one label per image."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import LabelledSet, PictureSet, Transform
-from fishnet.data.classification.open import open_labelled
+from fishnet.data.base import ImageDataset, LabelledDataset, Transform
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.transforms import EvalTransform, TrainTransform
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
@@ -37,9 +37,9 @@ class Classify(Task):
 
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> dict[str, LabelledSet]:
-        """See :func:`~fishnet.data.classification.open.open_labelled`."""
-        return open_labelled(
+    ) -> dict[str, LabelledDataset]:
+        """See :func:`~fishnet.data.classification.open.open_classification`."""
+        return open_classification(
             data,
             channels,
             val_fraction=recipe.val_fraction,
@@ -51,7 +51,7 @@ class Classify(Task):
         )
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """A square from the picture's centre."""
+        """A square from the image's centre."""
         size = recipe.val_size or recipe.size
         return Preprocess(
             (size, size),
@@ -79,12 +79,12 @@ class Classify(Task):
         """See :class:`~fishnet.data.classification.transforms.EvalTransform`."""
         return EvalTransform(preprocess)
 
-    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> CrossEntropy:
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> CrossEntropy:
         """Cross-entropy with the recipe's label smoothing and class weights."""
-        assert isinstance(pictures, LabelledSet)
+        assert isinstance(images, LabelledDataset)
         weights = None
         if recipe.class_weights != "none":
-            counts = torch.bincount(torch.tensor(pictures.labels), minlength=len(pictures.classes))
+            counts = torch.bincount(torch.tensor(images.labels), minlength=len(images.classes))
             counts = counts.clamp(min=1)  # the mean of a validation batch whose classes all weigh 0 is no number
             weights = class_weights(recipe.class_weights, counts, counts.sum().expand(len(counts)))
         return CrossEntropy(recipe.label_smoothing, weights)
@@ -104,21 +104,21 @@ class Classify(Task):
             return ways[0] if ways else None
         return v2.RandomChoice(ways)  # type: ignore[no-any-return]
 
-    def portray(self, picture: Image.Image, target: Any, classes: Classes) -> Image.Image:
-        """The picture above its class, or the classes that were mixed, with their shares."""
-        return card(picture, [(_caption(target, classes), "", DARK)])
+    def visualize(self, image: Image.Image, target: Any, classes: Classes) -> Image.Image:
+        """The image above its class, or the classes that were mixed, with their shares."""
+        return card(image, [(_caption(target, classes), "", DARK)])
 
-    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
+    def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """``acc@1``, and ``acc@5`` where there are more than five classes."""
         from fishnet.tasks.classification.metrics import accuracies
 
         return accuracies(len(classes))
 
-    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
-        """See :class:`~fishnet.tasks.classification.report.ImageReport`."""
-        from fishnet.tasks.classification.report import ImageReport
+    def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
+        """See :class:`~fishnet.tasks.classification.report.ClassificationReport`."""
+        from fishnet.tasks.classification.report import ClassificationReport
 
-        return ImageReport(classes)
+        return ClassificationReport(classes)
 
 
 def _caption(target: Any, classes: Classes) -> str:

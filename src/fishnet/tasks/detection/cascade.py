@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, mask
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from fishnet.tasks.base import ClassRows
-from fishnet.tasks.detection.heads import DetectorSpec, TwoStage, roi_heads
+from fishnet.tasks.detection.heads import DetectorSpec, FasterRCNN, roi_heads
 
 STAGES = (
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
@@ -109,7 +109,7 @@ class CascadeHeads(nn.Module):
         return results
 
     def _masks(self, maps: dict[str, Tensor], results: list[dict[str, Tensor]], sizes: list[Size]) -> list[Tensor]:
-        """The mean of the stages' masks, (n, 1, m, m) a picture."""
+        """The mean of the stages' masks, (n, 1, m, m) an image."""
         boxes, labels = [one["boxes"] for one in results], [one["labels"] for one in results]
         each = [maskrcnn_inference(_mask_logits(stage, maps, boxes, sizes), labels) for stage in self.stages]
         return [torch.stack(masks).mean(0) for masks in zip(*each, strict=True)]
@@ -145,14 +145,14 @@ def _mask_loss(
 
 
 def _refined(stage: Any, deltas: Tensor, proposals: list[Tensor], sizes: list[Size], drop: bool = True) -> list[Tensor]:
-    """The proposals moved by a stage, within the picture; where ``drop``, those that have shrunk to nothing go."""
+    """The proposals moved by a stage, within the image; where ``drop``, those that have shrunk to nothing go."""
     moved = stage.box_coder.decode(deltas[:, :4].detach(), proposals)[:, 0]
     boxes = moved.split([one.shape[0] for one in proposals])
     clipped = [clip_boxes_to_image(one, size) for one, size in zip(boxes, sizes, strict=True)]
     return [one[remove_small_boxes(one, 1e-2)] for one in clipped] if drop else clipped
 
 
-class Cascade(TwoStage):
+class CascadeRCNN(FasterRCNN):
     """Cascade R-CNN."""
 
     rows_of_classes: ClassVar = {
@@ -164,7 +164,7 @@ class Cascade(TwoStage):
         return CascadeHeads(spec, self.names, self.classes, self.with_masks)
 
 
-class MaskCascade(Cascade):
+class CascadeMaskRCNN(CascadeRCNN):
     """Cascade Mask R-CNN."""
 
     with_masks = True

@@ -1,4 +1,4 @@
-"""Figures of a detector's report: precision and recall, and the worst pictures with truth beside found."""
+"""Figures of a detector's report: precision and recall, and the worst images with truth beside found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 
 from fishnet.data.detection.objects import Segmentation
 from fishnet.prediction.drawing import card, draw_objects
-from fishnet.prediction.results import Cutout
+from fishnet.prediction.results import CroppedMask
 from fishnet.tasks.detection.matches import THRESHOLDS, Counts, Matches, matched, ratios
 from fishnet.tasks.detection.metrics import RECALLS, CocoTable, Compared, Kind
 from fishnet.tasks.report_files import BLUE, RED, RIGHT, SIDE, WRONG, save, short
@@ -76,16 +76,16 @@ def draw_precision_recall(path: Path, kinds: Mapping[Kind, Measured]) -> Path:
 
 
 def truth_and_found(
-    picture: Image.Image, pair: Compared, kind: Kind, threshold: float, name: str
+    image: Image.Image, pair: Compared, kind: Kind, threshold: float, name: str
 ) -> tuple[Image.Image, Image.Image]:
     """Two cards for a sheet: the annotated objects with the missed ones in orange, the found with the false in orange.
 
     Args:
-        picture: in its own size.
+        image: in its own size.
         pair: what is annotated and found.
         kind: what decides, boxes or masks.
         threshold: detections below it are left out.
-        name: of the picture.
+        name: of the image.
     """
     truth, found = pair.truth, pair.found
     scores, wrong = matched(pair, kind)
@@ -98,10 +98,10 @@ def truth_and_found(
         for label, lost, crowd in zip(truth.labels.tolist(), missed, truth.crowd, strict=True)
     ]
     given = [f"{names[label]}{', false' if bad else ''}" for label, bad in zip(found.labels[shown], wrong, strict=True)]
-    shapes = None if pair.masks is None else [cutout_of(shape) for shape in truth.segmentations or ()]
-    masks = None if pair.masks is None else [cutout_of(pair.masks[i]) for i in shown.tolist()]
-    left = draw_objects(picture, truth.boxes, said, _colours(missed), cutouts=shapes)
-    right = draw_objects(picture, found.boxes[shown], given, _colours(wrong), found.scores[shown], masks)
+    shapes = None if pair.masks is None else [cropped_mask_of(shape) for shape in truth.segmentations or ()]
+    masks = None if pair.masks is None else [cropped_mask_of(pair.masks[i]) for i in shown.tolist()]
+    left = draw_objects(image, truth.boxes, said, _colours(missed), cropped_masks=shapes)
+    right = draw_objects(image, found.boxes[shown], given, _colours(wrong), found.scores[shown], masks)
     captions = [
         (name, f"{int((~truth.crowd).sum())} objects, {int(missed.sum())} missed", RIGHT),
         (f"score from {threshold:.2f}", f"{len(shown)} given, {int(wrong.sum())} false", WRONG),
@@ -109,16 +109,16 @@ def truth_and_found(
     return card(left, captions[:1], SIDE), card(right, captions[1:], SIDE)
 
 
-def cutout_of(shape: Segmentation) -> Cutout:
-    """A mask in compressed run lengths -> the part of the picture that it lies in."""
+def cropped_mask_of(shape: Segmentation) -> CroppedMask:
+    """A mask in compressed run lengths -> the part of the image that it lies in."""
     from faster_coco_eval.core import mask as coco
 
     bits = coco.decode(shape).astype(bool)
     rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
     if not len(rows):
-        return Cutout(0, 0, np.zeros((0, 0), bool))
+        return CroppedMask(0, 0, np.zeros((0, 0), bool))
     top, left = int(rows[0]), int(columns[0])
-    return Cutout(left, top, bits[top : rows[-1] + 1, left : columns[-1] + 1].copy())
+    return CroppedMask(left, top, bits[top : rows[-1] + 1, left : columns[-1] + 1].copy())
 
 
 def _colours(bad: NDArray[np.bool_]) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""Detectors over a trunk's pyramid: an FPN and torchvision's heads, put together for maps instead of pictures.
+"""Detectors over a trunk's pyramid: an FPN and torchvision's heads, put together for maps instead of images.
 
 Sources: FPN (arXiv 1612.03144), Faster R-CNN (1506.01497), Mask R-CNN (1703.06870), RetinaNet (1708.02002), FCOS
 (1904.01355), Cascade R-CNN (1712.00726), group norm in detectors (1803.08494, 1811.08883). The parts are
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
-from torchvision.models.detection.fcos import FCOS
+from torchvision.models.detection import fcos, retinanet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
@@ -26,7 +25,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.data.detection.anchors import Anchors
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer
@@ -49,11 +48,11 @@ class DetectorSpec:
         mask_width: channels of the mask head.
         norm: ``group``, ``batch`` or ``none``, in FPN and heads.
         anchors: sizes in px and ratios (height / width); None for the published ones.
-        proposals: that the second stage looks at, for each picture.
-        samples: of these that it learns from.
-        detections: at most, for each picture.
-        nms: overlap (IoU) from which the lower-scored of two boxes of a class goes, 0..1.
-        floor: scores below it are never given, 0..1.
+        proposals: that the second stage looks at, for each image.
+        roi_samples: of these that it learns from.
+        max_detections: at most, for each image.
+        nms_iou: overlap (IoU) from which the lower-scored of two boxes of a class goes, 0..1.
+        score_threshold: scores below it are never given, 0..1.
     """
 
     width: int = 256
@@ -63,10 +62,10 @@ class DetectorSpec:
     norm: Norm = "group"
     anchors: Anchors | None = None
     proposals: int = 1000
-    samples: int = 512
-    detections: int = 100
-    nms: float = 0.5
-    floor: float = 0.05
+    roi_samples: int = 512
+    max_detections: int = 100
+    nms_iou: float = 0.5
+    score_threshold: float = 0.05
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -95,8 +94,8 @@ def default_anchors(per_level: int) -> Anchors:
     return Anchors(sizes, (0.5, 1.0, 2.0))
 
 
-class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
-    """Anchors in float32 whatever the maps' arithmetic: see :func:`exact`."""
+class Float32Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
+    """Anchors in float32 whatever the maps' arithmetic: see :func:`force_float32`."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """As torchvision's, which asks the maps for their sizes, device and number type."""
@@ -105,7 +104,7 @@ class ExactAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not
         return anchors
 
 
-def exact(part: nn.Module) -> nn.Module:
+def force_float32(part: nn.Module) -> nn.Module:
     """The part of a head that gives scores and boxes, its outputs in float32 also where autocast computes it in 16
     bits: with the eight digits of bf16, boxes beyond 512 px would lie on every fourth px, and scores would be alike.
     """
@@ -128,7 +127,7 @@ def _float(outputs: Any) -> Any:
 class Detector(Head):
     """An FPN over the trunk's pyramid, and what finds objects in its maps.
 
-    Without targets a batch gives its detections: a list with a dict for each picture, in px of the input, best first:
+    Without targets a batch gives its detections: a list with a dict for each image, in px of the input, best first:
     ``boxes`` (n, 4) x1 y1 x2 y2, ``scores`` (n,) 0..1, ``labels`` (n,) from 0, and of mask heads ``masks`` (n, m, m),
     probabilities over the box. With targets it gives ``{"found": detections, "losses": {name: loss}}``; in training
     mode nothing is detected.
@@ -163,11 +162,11 @@ class Detector(Head):
     def _build(self, spec: DetectorSpec) -> None:
         raise NotImplementedError
 
-    def _anchors(self, per_level: int) -> ExactAnchors:
+    def _anchors(self, per_level: int) -> Float32Anchors:
         it = self.spec.anchors or default_anchors(per_level)
-        return ExactAnchors(it.sizes, (it.ratios,) * len(it.sizes))
+        return Float32Anchors(it.sizes, (it.ratios,) * len(it.sizes))
 
-    def decode(self, features: Features, targets: Sequence[RegionTarget] | None = None) -> Any:
+    def decode(self, features: Features, targets: Sequence[DetectionTarget] | None = None) -> Any:
         """See the class."""
         maps = self.pyramid(features)
         count = len(next(iter(features.maps.values())))
@@ -193,14 +192,14 @@ class Detector(Head):
         raise NotImplementedError
 
 
-def _known(target: RegionTarget) -> dict[str, Tensor]:
+def _known(target: DetectionTarget) -> dict[str, Tensor]:
     """The objects that are trained on: a crowd has no box of its own."""
     single = ~target.crowd
     known = {"boxes": target.boxes[single], "labels": target.labels[single]}
     return known if target.masks is None else {**known, "masks": target.masks[single]}
 
 
-class TwoStage(Detector):
+class FasterRCNN(Detector):
     """Faster R-CNN, and Mask R-CNN where ``with_masks``: proposals, then boxes (and masks) for each."""
 
     trunk_strides = (4, 8, 16, 32)
@@ -216,7 +215,7 @@ class TwoStage(Detector):
         anchors = self._anchors(1)
         self.rpn = RegionProposalNetwork(
             anchors,
-            exact(RPNHead(spec.width, anchors.num_anchors_per_location()[0])),
+            force_float32(RPNHead(spec.width, anchors.num_anchors_per_location()[0])),
             fg_iou_thresh=0.7,
             bg_iou_thresh=0.3,
             batch_size_per_image=256,
@@ -257,7 +256,7 @@ class TwoStage(Detector):
         return {**first, **second}
 
 
-class MaskTwoStage(TwoStage):
+class MaskRCNN(FasterRCNN):
     """Mask R-CNN."""
 
     with_masks = True
@@ -294,15 +293,15 @@ def roi_heads(
     return RoIHeads(
         MultiScaleRoIAlign(list(names), 7, 2),
         FastRCNNConvFCHead((spec.width, 7, 7), *layers, norm_layer=spec.norm_layer),
-        exact(predictor(spec.box_width, classes + 1)),
+        force_float32(predictor(spec.box_width, classes + 1)),
         fg_iou_thresh=iou,
         bg_iou_thresh=iou,
-        batch_size_per_image=spec.samples,
+        batch_size_per_image=spec.roi_samples,
         positive_fraction=0.25,
         bbox_reg_weights=coder,
-        score_thresh=spec.floor,
-        nms_thresh=spec.nms,
-        detections_per_img=spec.detections,
+        score_thresh=spec.score_threshold,
+        nms_thresh=spec.nms_iou,
+        detections_per_img=spec.max_detections,
         **masks,
     )
 
@@ -327,7 +326,7 @@ class OneStage(Detector):
         return LastLevelP6P7(self.spec.width, self.spec.width)
 
     def _outputs(self, images: ImageList, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
-        """The head's outputs, the anchors of each picture, and how many anchors each level has."""
+        """The head's outputs, the anchors of each image, and how many anchors each level has."""
         levels = list(maps.values())
         outputs: dict[str, Tensor] = self.net.head(levels)
         anchors = self.net.anchor_generator(images, levels)
@@ -355,23 +354,23 @@ class OneStage(Detector):
         return self.net.compute_loss(targets, outputs, anchors)  # type: ignore[no-any-return]
 
 
-class Retina(OneStage):
+class RetinaNet(OneStage):
     """RetinaNet."""
 
     anchors_per_level = 3
 
     def _build(self, spec: DetectorSpec) -> None:
         anchors = self._anchors(self.anchors_per_level)
-        head = RetinaNetHead(
+        head = retinanet.RetinaNetHead(
             spec.width, anchors.num_anchors_per_location()[0], self.classes, norm_layer=spec.norm_layer
         )
-        self.net = RetinaNet(
-            _Outside(spec.width), self.classes, anchor_generator=anchors, head=exact(head), bg_iou_thresh=IGNORED_IOU,
-            score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
+        self.net = retinanet.RetinaNet(
+            _Outside(spec.width), self.classes, anchor_generator=anchors, head=force_float32(head),
+            bg_iou_thresh=IGNORED_IOU, score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou, detections_per_img=spec.max_detections,
         )  # fmt: skip
 
 
-class Fcos(OneStage):
+class FCOS(OneStage):
     """FCOS. Its head keeps group norm with 32 groups, whatever the spec's norm, and knows no anchor sizes.
 
     Raises:
@@ -383,12 +382,12 @@ class Fcos(OneStage):
     def _build(self, spec: DetectorSpec) -> None:
         if spec.width % 32 or spec.width < 64:
             raise InputError(f"fpn_channels={spec.width}: fcos needs a multiple of 32, from 64")
-        places = ExactAnchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)
-        self.net = FCOS(
+        places = Float32Anchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)
+        self.net = fcos.FCOS(
             _Outside(spec.width), self.classes, anchor_generator=places,
-            score_thresh=spec.floor, nms_thresh=spec.nms, detections_per_img=spec.detections,
+            score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou, detections_per_img=spec.max_detections,
         )  # fmt: skip
-        exact(self.net.head)
+        force_float32(self.net.head)
 
     def _losses(
         self, targets: Targets, outputs: dict[str, Tensor], anchors: list[Tensor], counts: list[int]

@@ -12,12 +12,12 @@ from fishnet.tasks.detection.metrics import Compared, Kind, wide
 IOU = 0.5
 THRESHOLDS = (np.arange(1, 100) / 100).astype(np.float32)
 """Where the best threshold is looked for: numbers that a person types."""
-_ROW = np.dtype([("picture", "i8"), ("label", "i8"), ("score", "f4")])
+_ROW = np.dtype([("image", "i8"), ("label", "i8"), ("score", "f4")])
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts by class or by picture, each of shape (n,).
+    """Counts by class or by image, each of shape (n,).
 
     Attributes:
         objects: annotated, groups left out.
@@ -30,7 +30,7 @@ class Counts:
     false: NDArray[np.int64]
 
     def at(self, place: int) -> tuple[int, int, int]:
-        """Objects, found and false of one class or picture."""
+        """Objects, found and false of one class or image."""
         return int(self.objects[place]), int(self.found[place]), int(self.false[place])
 
     def total(self) -> tuple[int, int, int]:
@@ -45,7 +45,7 @@ class Matches:
     A detection's match does not depend on those of lower score, so that one matching serves all thresholds.
 
     Attributes:
-        objects: rows of picture, label and score of the annotated objects, groups left out; the score is that of the
+        objects: rows of image, label and score of the annotated objects, groups left out; the score is that of the
             detection that found it, -1 where none did.
         false: the same of the detections that found none.
     """
@@ -64,8 +64,8 @@ class Matches:
             false.append(_rows(i, pair.found.labels[wrong], pair.found.scores[wrong]))
         return cls(np.concatenate(objects), np.concatenate(false))
 
-    def counts(self, threshold: float, by: Literal["picture", "label"], length: int) -> Counts:
-        """What is found with detections of that score and above, for each of ``length`` pictures or classes."""
+    def counts(self, threshold: float, by: Literal["image", "label"], length: int) -> Counts:
+        """What is found with detections of that score and above, for each of ``length`` images or classes."""
         return Counts(
             np.bincount(self.objects[by], minlength=length),
             np.bincount(self.objects[by][self.objects["score"] >= np.float32(threshold)], minlength=length),
@@ -102,7 +102,7 @@ def ratios(objects: int, found: int, false: int) -> dict[str, float | None]:
 
 
 def matched(pair: Compared, kind: Kind) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """COCO's matching in one picture.
+    """COCO's matching in one image.
 
     Returns:
         The score at which each annotated object is found, (objects,), -1 where it is missed, and for each detection,
@@ -138,7 +138,7 @@ def _overlaps(pair: Compared, kind: Kind) -> NDArray[np.float64]:
     return np.asarray(coco.iou(*sides, crowd), np.float64).reshape(shape)
 
 
-def _rows(picture: int, labels: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[Any]:
+def _rows(image: int, labels: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[Any]:
     rows = np.empty(len(labels), _ROW)
-    rows["picture"], rows["label"], rows["score"] = picture, labels, scores
+    rows["image"], rows["label"], rows["score"] = image, labels, scores
     return rows

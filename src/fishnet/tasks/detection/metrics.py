@@ -14,26 +14,26 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects, encoded
 from fishnet.errors import WorkError
 from fishnet.images.rle import runs
-from fishnet.prediction.results import Cutout, Detections
+from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.tasks.engine import to_numpy
 
 Kind = Literal["box", "mask"]
 IOUS = np.linspace(0.5, 0.95, 10)  # what COCO averages over
 RECALLS = np.linspace(0, 1, 101)  # where it reads the precision
-MOST = 100  # detections of a class and picture that it counts
+MOST = 100  # detections of a class and image that it counts
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One picture's annotated objects beside those found in it: all that is kept of a picture.
+    """One image's annotated objects beside those found in it: all that is kept of an image.
 
     Attributes:
         truth: the annotated; their segmentations, if any, as compressed run lengths.
-        found: the found, without cutouts.
+        found: the found, without cropped_masks.
         masks: of the found, as compressed run lengths; None for boxes alone.
     """
 
@@ -49,16 +49,16 @@ class Compared:
             ValueError: ``masks`` are asked for and one of the two has none.
         """
         if not masks:
-            return cls(replace(truth, segmentations=None), replace(found, cutouts=None))
-        if truth.segmentations is None or found.cutouts is None:
+            return cls(replace(truth, segmentations=None), replace(found, cropped_masks=None))
+        if truth.segmentations is None or found.cropped_masks is None:
             raise ValueError(f"no masks {'annotated' if truth.segmentations is None else 'found'}")
         shapes = tuple(encoded(shape, found.size) for shape in truth.segmentations)
-        cutouts = tuple(_encode(cutout, found.size) for cutout in found.cutouts)
-        return cls(replace(truth, segmentations=shapes), replace(found, cutouts=None), cutouts)
+        cropped_masks = tuple(_encode(cropped_mask, found.size) for cropped_mask in found.cropped_masks)
+        return cls(replace(truth, segmentations=shapes), replace(found, cropped_masks=None), cropped_masks)
 
 
-def compared(raw: dict[str, Any], target: RegionTarget, classes: Classes, masks: bool) -> Compared:
-    """What a model gave for one picture beside its target, in px of the picture.
+def compared(raw: dict[str, Any], target: DetectionTarget, classes: Classes, masks: bool) -> Compared:
+    """What a model gave for one image beside its target, in px of the image.
 
     Args:
         raw: ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` in px of the input, tensors or arrays; or what was
@@ -90,13 +90,13 @@ class CocoTable:
     Attributes:
         classes: what is measured.
         objects: (classes,) annotated objects of each, groups not counted.
-        precision: (10 IoUs, 101 recalls, classes, 4 areas), 0..1: all, small, medium, large; of at most ``most``
-            detections of a class and picture.
-        recall: (10 IoUs, classes, 4 areas, 3 limits), 0..1: at most 1, 10 and ``most`` detections of a class and
-            picture.
+        precision: (10 IoUs, 101 recalls, classes, 4 areas), 0..1: all, small, medium, large; of at most
+            ``max_detections`` detections of a class and image.
+        recall: (10 IoUs, classes, 4 areas, 3 limits), 0..1: at most 1, 10 and ``max_detections``
+            detections of a class and image.
         scores: (10 IoUs, 101 recalls, classes), 0..1: down to which score detections count to reach that recall, all
             areas; 0 where it is not reached.
-        most: detections of a class and picture that count, the best ones: COCO's 100, or more for crowded pictures.
+        max_detections: best detections of a class and image that count: COCO's 100, or more for crowded images.
     """
 
     classes: Classes
@@ -104,7 +104,7 @@ class CocoTable:
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
     scores: NDArray[np.float64]
-    most: int = MOST
+    max_detections: int = MOST
 
     def metrics(self) -> dict[str, float]:
         """``AP``, ``AP50``, ``AP75``, ``APs``, ``APm``, ``APl``, ``AR1``, ``AR10``, ``AR100``, ``ARs``, ``ARm`` and
@@ -116,7 +116,7 @@ class CocoTable:
             "AP50": precision[_at(0.5), ..., 0],
             "AP75": precision[_at(0.75), ..., 0],
             **{f"AP{size}": precision[..., i] for i, size in enumerate("sml", 1)},
-            **{f"AR{limit}": recall[..., 0, i] for i, limit in enumerate((1, 10, self.most))},
+            **{f"AR{limit}": recall[..., 0, i] for i, limit in enumerate((1, 10, self.max_detections))},
             **{f"AR{size}": recall[..., i, 2] for i, size in enumerate("sml", 1)},
         }
         means = {name: _mean(value) for name, value in values.items()}
@@ -134,7 +134,7 @@ class CocoTable:
                 "AP": _mean(self.precision[:, :, k, 0]),
                 "AP50": _mean(self.precision[_at(0.5), :, k, 0]),
                 "AP75": _mean(self.precision[_at(0.75), :, k, 0]),
-                f"AR{self.most}": _mean(self.recall[:, k, 0, 2]),
+                f"AR{self.max_detections}": _mean(self.recall[:, k, 0, 2]),
             }
             for k, name in enumerate(self.classes.names)
         ]
@@ -155,8 +155,8 @@ def coco_table(truths: Sequence[Objects], found: Sequence[Detections], classes: 
     """Measures detections by COCO's rules; equal to pycocotools.
 
     Args:
-        truths: the annotated objects of each picture, cut off at its edges; small, medium and large go by their areas.
-        found: the detections of each picture, in the same order.
+        truths: the annotated objects of each image, cut off at its edges; small, medium and large go by their areas.
+        found: the detections of each image, in the same order.
         classes: what both are numbered by.
         kind: whether boxes or masks are compared.
 
@@ -167,8 +167,8 @@ def coco_table(truths: Sequence[Objects], found: Sequence[Detections], classes: 
     return table_of([Compared.of(truth, objects, kind == "mask") for truth, objects in pairs], classes, kind)
 
 
-def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind, most: int = MOST) -> CocoTable:
-    """:func:`coco_table` of pictures that were put side by side already; ``most``: see :class:`CocoTable`."""
+def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind, max_detections: int = MOST) -> CocoTable:
+    """:func:`coco_table` of images that were put side by side already; ``max_detections``: see :class:`CocoTable`."""
     from faster_coco_eval.core.coco import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
@@ -176,7 +176,7 @@ def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind, most: int 
     objects = np.bincount(np.concatenate([*labels, np.empty(0, np.int64)]), minlength=len(classes))
     if not objects.any():
         precision, recall, scores = (np.full(shape, np.nan) for shape in _shapes(len(classes)))
-        return CocoTable(classes, objects, precision, recall, scores, most)
+        return CocoTable(classes, objects, precision, recall, scores, max_detections)
     common = {
         "images": [{"id": i, "height": it.found.size[0], "width": it.found.size[1]} for i, it in enumerate(pairs)],
         "categories": [{"id": k, "name": name} for k, name in enumerate(classes.names)],
@@ -185,12 +185,12 @@ def table_of(pairs: Sequence[Compared], classes: Classes, kind: Kind, most: int 
         truths = COCO({**common, "annotations": list(_truth_rows(pairs, kind))})
         found = COCO({**common, "annotations": list(_found_rows(pairs, kind))})
         judge = COCOeval_faster(truths, found, "bbox" if kind == "box" else "segm", print_function=_quiet)
-        judge.params.maxDets = [1, 10, most]
+        judge.params.maxDets = [1, 10, max_detections]
         judge.evaluate()
         judge.accumulate()
     values = (judge.eval[name] for name in ("precision", "recall", "scores"))
     precision, recall, scores = (np.where(value > -1, value, np.nan) for value in values)
-    return CocoTable(classes, objects, precision[..., 2].copy(), recall, scores[..., 0, 2].copy(), most)
+    return CocoTable(classes, objects, precision[..., 2].copy(), recall, scores[..., 0, 2].copy(), max_detections)
 
 
 class CocoMetric(Metric):
@@ -202,45 +202,45 @@ class CocoMetric(Metric):
     Args:
         classes: of the model's outputs.
         masks: whether masks are measured too.
-        most: see :class:`CocoTable`.
+        max_detections: see :class:`CocoTable`.
     """
 
     full_state_update = True
     higher_is_better = True
     is_differentiable = False
 
-    def __init__(self, classes: Classes, masks: bool = False, most: int = MOST) -> None:
+    def __init__(self, classes: Classes, masks: bool = False, max_detections: int = MOST) -> None:
         super().__init__(sync_on_compute=False)  # there are no tensors to reduce: see _all
-        self.classes, self.masks, self.most = classes, masks, most
+        self.classes, self.masks, self.max_detections = classes, masks, max_detections
         self.pairs: list[Compared] = []
 
-    def update(self, outputs: Sequence[dict[str, Any]] | dict[str, Any], targets: Sequence[RegionTarget]) -> None:
+    def update(self, outputs: Sequence[dict[str, Any]] | dict[str, Any], targets: Sequence[DetectionTarget]) -> None:
         """Takes a batch; see :func:`compared`, also for what it raises.
 
         Args:
-            outputs: the raw outputs, one a picture, or what a detector gives with targets: these as ``found``.
-            targets: one a picture.
+            outputs: the raw outputs, one an image, or what a detector gives with targets: these as ``found``.
+            targets: one an image.
         """
         found = outputs["found"] if isinstance(outputs, dict) else outputs
         pairs = zip(found, targets, strict=True)
         self.pairs += [compared(raw, target, self.classes, self.masks) for raw, target in pairs]
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics of all pictures of all processes, 0..1."""
+        """The metrics of all images of all processes, 0..1."""
         pairs = self._all()
-        values = {"AP": 0.0, **table_of(pairs, self.classes, "box", self.most).metrics()}
+        values = {"AP": 0.0, **table_of(pairs, self.classes, "box", self.max_detections).metrics()}
         if self.masks:
-            found = {"AP": 0.0, **table_of(pairs, self.classes, "mask", self.most).metrics()}
+            found = {"AP": 0.0, **table_of(pairs, self.classes, "mask", self.max_detections).metrics()}
             values |= {f"mask_{name}": value for name, value in found.items()}
         return {name: torch.tensor(value, device=self.device) for name, value in values.items()}
 
     def reset(self) -> None:
-        """Forgets all pictures."""
+        """Forgets all images."""
         super().reset()
         self.pairs = []
 
     def _all(self) -> list[Compared]:
-        """The pictures of all processes, in the order in which these share a set: it decides between equal scores."""
+        """The images of all processes, in the order in which these share a set: it decides between equal scores."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self.pairs
         gathered: list[list[Compared]] = [[]] * torch.distributed.get_world_size()
@@ -297,8 +297,10 @@ def _numbers(counts: Sequence[int]) -> list[int]:
     return np.repeat(np.arange(len(counts)), counts).tolist()
 
 
-def _encode(cutout: Cutout, size: tuple[int, int]) -> dict[str, Any]:
-    return encoded({"size": list(size), "counts": runs(cutout.bits, size, cutout.top, cutout.left)}, size)
+def _encode(cropped_mask: CroppedMask, size: tuple[int, int]) -> dict[str, Any]:
+    return encoded(
+        {"size": list(size), "counts": runs(cropped_mask.bits, size, cropped_mask.top, cropped_mask.left)}, size
+    )
 
 
 def _shapes(classes: int) -> tuple[tuple[int, ...], ...]:

@@ -1,4 +1,4 @@
-"""What a detector finds, misses and makes up, class by class and picture by picture."""
+"""What a detector finds, misses and makes up, class by class and image by image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
-from fishnet.data.detection.base import RegionTarget
+from fishnet.data.base import ImageDataset
+from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.plausibility import beyond_cap
 from fishnet.tasks.base import Report
 from fishnet.tasks.detection.figures import Measured, draw_precision_recall, truth_and_found
@@ -18,7 +18,7 @@ from fishnet.tasks.detection.metrics import MOST, Compared, Kind, compared, tabl
 from fishnet.tasks.report_files import WORST, percent, table, worst_sheet, write_csv
 
 
-class RegionReport(Report):
+class DetectionReport(Report):
     """A report on a detector: counts at one score threshold beside COCO's table. Keeps no pixels but run lengths.
 
     Found, missed and false go by IoU 0.5 and the class, the best score first; groups are not counted, nor what lies on
@@ -28,19 +28,21 @@ class RegionReport(Report):
         classes: of the model's outputs.
         masks: whether masks are measured too.
         threshold: detections of that score and above count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
-            best F1 on these pictures.
-        most: see :class:`~fishnet.tasks.detection.metrics.CocoTable`.
+            best F1 on these images.
+        max_detections: see :class:`~fishnet.tasks.detection.metrics.CocoTable`.
     """
 
-    def __init__(self, classes: Classes, masks: bool = False, threshold: float | None = None, most: int = MOST) -> None:
-        self.classes, self.masks, self._asked, self.most = classes, masks, threshold, most
+    def __init__(
+        self, classes: Classes, masks: bool = False, threshold: float | None = None, max_detections: int = MOST
+    ) -> None:
+        self.classes, self.masks, self._asked, self.max_detections = classes, masks, threshold, max_detections
         self.kind: Kind = "mask" if masks else "box"
         self.pairs: list[Compared] = []
         self.indices: list[int] = []
         self._measured: dict[Kind, Measured] = {}
 
     def update(
-        self, outputs: Sequence[dict[str, Any]], targets: Sequence[RegionTarget], indices: Sequence[int]
+        self, outputs: Sequence[dict[str, Any]], targets: Sequence[DetectionTarget], indices: Sequence[int]
     ) -> None:
         """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
         :func:`~fishnet.tasks.detection.metrics.compared`.
@@ -56,7 +58,7 @@ class RegionReport(Report):
         return self.measured()[self.kind].threshold
 
     def measured(self) -> dict[Kind, Measured]:
-        """What was measured of ``box`` and, with masks, of ``mask``; computed once for the pictures so far."""
+        """What was measured of ``box`` and, with masks, of ``mask``; computed once for the images so far."""
         if not self._measured:
             kinds: tuple[Kind, ...] = ("box", "mask") if self.masks else ("box",)
             matches = {kind: Matches.of(self.pairs, kind) for kind in kinds}
@@ -64,7 +66,7 @@ class RegionReport(Report):
             for kind, it in matches.items():
                 counts = it.counts(threshold, "label", len(self.classes))
                 self._measured[kind] = Measured(
-                    table_of(self.pairs, self.classes, kind, self.most), it, threshold, counts
+                    table_of(self.pairs, self.classes, kind, self.max_detections), it, threshold, counts
                 )
         return self._measured
 
@@ -93,7 +95,7 @@ class RegionReport(Report):
             for k, (row, coco) in enumerate(zip(rows, it.table.per_class(), strict=True)):
                 objects, found, false = it.counts.at(k)
                 own = it.matches.label(k)
-                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", f"AR{self.most}")} | ratios(
+                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", f"AR{self.max_detections}")} | ratios(
                     objects, found, false
                 )
                 values: dict[str, Any] = {
@@ -114,45 +116,45 @@ class RegionReport(Report):
         return [self._title(), *table(self.rows(), "objects", f"{kind}AP", columns)]
 
     def remarks(self) -> list[str]:
-        """A line where pictures have more objects of a class than COCO's metrics count, and where they have none."""
+        """A line where images have more objects of a class than COCO's metrics count, and where they have none."""
         if not any(len(pair.truth.labels) for pair in self.pairs):
             return ["no object is annotated in these images: the metrics say nothing of the model"]
         counts = [np.bincount(pair.truth.labels[~pair.truth.crowd]).tolist() for pair in self.pairs]
-        line = beyond_cap([count for some in counts for count in some], self.most)
+        line = beyond_cap([count for some in counts for count in some], self.max_detections)
         return [line] if line else []
 
     def _title(self) -> str:
         objects, found, false = self.measured()[self.kind].counts.total()
-        how = "which makes F1 best on these pictures" if self._asked is None else "as asked for"
+        how = "which makes F1 best on these images" if self._asked is None else "as asked for"
         what = "masks" if self.masks else "boxes"
         return (
             f"at a score of {self.threshold:.2f} and more, {how}: "
             f"{found:,} of {objects:,} objects found, {false:,} false ({what}, IoU 0.5)"
         )
 
-    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
-        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``errors.csv`` (a row a picture, most errors
+    def write(self, folder: Path, images: ImageDataset) -> list[Path]:
+        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``errors.csv`` (a row an image, most errors
         first), ``precision_recall.png``; where there are errors ``worst.png``.
         """
-        rows, errors = self.rows(), self.errors(pictures)
+        rows, errors = self.rows(), self.errors(images)
         worst = [row["place"] for row in errors[:WORST] if row["missed"] + row["false"]]
         return [
             write_csv(folder / "per_class.csv", list(rows[0]), rows),
-            write_csv(folder / "errors.csv", ["picture", "objects", "found", "missed", "false"], errors),
+            write_csv(folder / "errors.csv", ["image", "objects", "found", "missed", "false"], errors),
             draw_precision_recall(folder / "precision_recall.png", self.measured()),
-            *worst_sheet(folder / "worst.png", pictures, ((self.indices[i], i) for i in worst), self._cards),
+            *worst_sheet(folder / "worst.png", images, ((self.indices[i], i) for i in worst), self._cards),
         ]
 
-    def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
-        """One row a picture, most errors first: ``picture`` (where it is from), ``objects``, ``found``, ``missed`` and
-        ``false`` at the threshold, and ``place`` among the pictures that were measured.
+    def errors(self, images: ImageDataset) -> list[dict[str, Any]]:
+        """One row an image, most errors first: ``image`` (where it is from), ``objects``, ``found``, ``missed`` and
+        ``false`` at the threshold, and ``place`` among the images that were measured.
         """
-        counts = self.measured()[self.kind].matches.counts(self.threshold, "picture", len(self.pairs))
+        counts = self.measured()[self.kind].matches.counts(self.threshold, "image", len(self.pairs))
         missed = counts.objects - counts.found
         order = np.argsort(-(missed + counts.false), kind="stable")
         return [
             {
-                "picture": pictures.source(self.indices[i]),
+                "image": images.source(self.indices[i]),
                 "objects": int(counts.objects[i]),
                 "found": int(counts.found[i]),
                 "missed": int(missed[i]),
@@ -162,8 +164,8 @@ class RegionReport(Report):
             for i in order.tolist()
         ]
 
-    def _cards(self, picture: Image.Image, _target: Any, name: str, place: int) -> tuple[Image.Image, Image.Image]:
-        return truth_and_found(picture, self.pairs[place], self.kind, self.threshold, name)
+    def _cards(self, image: Image.Image, _target: Any, name: str, place: int) -> tuple[Image.Image, Image.Image]:
+        return truth_and_found(image, self.pairs[place], self.kind, self.threshold, name)
 
 
 def _prefix(kind: Kind) -> str:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.tasks.report_files import shares
 
-TOLERANCE = 0.0075  # of the picture's diagonal
+TOLERANCE = 0.0075  # of the image's diagonal
 
 
 def boundary_f1(truth: LabelMap, said: LabelMap, classes: int) -> NDArray[np.float64]:
-    """The boundary F1 of each class in one picture.
+    """The boundary F1 of each class in one image.
 
     A px is on its class's boundary where one of its four neighbours is of another class or ignored; what is said of
-    ignored px does not count. Precision is the share of the boundary said that is within 0.75 % of the picture's
+    ignored px does not count. Precision is the share of the boundary said that is within 0.75 % of the image's
     diagonal (at least 1 px) of the true one, in a straight line; recall the other way round.
 
     Args:

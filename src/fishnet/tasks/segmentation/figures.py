@@ -1,4 +1,4 @@
-"""The worst pictures of a segmenter's report: truth beside what is said, and where the two differ."""
+"""The worst images of a segmenter's report: truth beside what is said, and where the two differ."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ _UNKNOWN = (70, 90, 160)  # ignored px, where errors are shown
 
 
 def truth_said_and_wrong(
-    picture: Image.Image, truth: LabelMap, said: LabelMap, names: Sequence[str], name: str
+    image: Image.Image, truth: LabelMap, said: LabelMap, names: Sequence[str], name: str
 ) -> list[Image.Image]:
-    """Three cards for a sheet: the true classes, those said, and the wrong px in red on the picture in grey, ignored
+    """Three cards for a sheet: the true classes, those said, and the wrong px in red on the image in grey, ignored
     ones in blue.
 
     Args:
-        picture: RGB, in its own size.
+        image: RGB, in its own size.
         truth, said: of that size.
         names: of the classes.
-        name: of the picture.
+        name: of the image.
     """
     known = truth != IGNORE
     wrong = known & (truth != said)
-    step = max(1.0, max(picture.size) / SIDE)
-    width, height = (max(1, round(side / step)) for side in picture.size)
-    small = picture.resize((width, height), Image.Resampling.BOX)
-    pick = np.ix_(*View((0, 0, *picture.size), (height, width), (0, 0), (height, width)).sampled())
+    step = max(1.0, max(image.size) / SIDE)
+    width, height = (max(1, round(side / step)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BOX)
+    pick = np.ix_(*View((0, 0, *image.size), (height, width), (0, 0), (height, width)).sampled())
     pages = [
         *(draw_labels(small, labels[pick], names) for labels in (truth, said)),
         _marked(small, known[pick], wrong[pick]),
@@ -46,15 +46,15 @@ def truth_said_and_wrong(
     )
     cards = []
     for page, caption in zip(pages, captions, strict=True):
-        whole = Image.new("RGB", (page.width, highest), DARK)  # of one height, so that the pictures lie side by side
+        whole = Image.new("RGB", (page.width, highest), DARK)  # of one height, so that the images lie side by side
         whole.paste(page)
         cards.append(card(whole, [caption], SIDE))
     return cards
 
 
-def _marked(picture: Image.Image, known: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Image.Image:
-    factor = enlargement(picture.size)
-    pixels = np.array(ImageOps.grayscale(picture).convert("RGB")) // 2 + 110
+def _marked(image: Image.Image, known: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Image.Image:
+    factor = enlargement(image.size)
+    pixels = np.array(ImageOps.grayscale(image).convert("RGB")) // 2 + 110
     pixels[wrong] = WRONG
     pixels[~known] = pixels[~known] // 2 + np.array(_UNKNOWN, np.uint8) // 2
     pixels = pixels.repeat(factor, 0).repeat(factor, 1)

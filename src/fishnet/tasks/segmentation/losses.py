@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fishnet.data.segmentation.base import IGNORE, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError, nearest
 
 LOSSES = ("cross-entropy", "dice", "focal", "lovasz")
@@ -40,7 +40,7 @@ def parse_losses(text: str) -> dict[str, float]:
     return found
 
 
-class PixelLoss(nn.Module):
+class SegmentationLoss(nn.Module):
     """A weighted sum of losses over the pixels that are not ignored; 0 where all are.
 
     Args:
@@ -72,7 +72,7 @@ class PixelLoss(nn.Module):
             {name: kinds[name]("multiclass", ignore_index=IGNORE) for name in self.weights if name in kinds}
         )
 
-    def forward(self, outputs: dict[str, Tensor], targets: Sequence[PixelTarget]) -> dict[str, Tensor]:
+    def forward(self, outputs: dict[str, Tensor], targets: Sequence[SegmentationTarget]) -> dict[str, Tensor]:
         """What ``Segmenter.decode`` gives with targets -> named losses, weighted."""
         logits = outputs["logits"].float()
         labels = stacked(targets, (logits.shape[2], logits.shape[3]), logits.device)
@@ -103,8 +103,8 @@ class PixelLoss(nn.Module):
         return each[there].sum() / weight if weight > 0 else 0 * each.sum()
 
 
-def stacked(targets: Sequence[PixelTarget], size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """(batch, *size) int64 labels, ignored where a picture of the batch has no pixel."""
+def stacked(targets: Sequence[SegmentationTarget], size: tuple[int, int], device: torch.device | str) -> Tensor:
+    """(batch, *size) int64 labels, ignored where an image of the batch has no pixel."""
     page = torch.full((len(targets), *size), IGNORE, dtype=torch.int64, device=device)
     for one, target in zip(page, targets, strict=True):
         labels = target.labels[: size[0], : size[1]]

@@ -1,4 +1,4 @@
-"""Intersection over union and accuracies of label maps, in px of the pictures themselves."""
+"""Intersection over union and accuracies of label maps, in px of the images themselves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.segmentation.base import IGNORE, LabelMap, PixelTarget
+from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationTarget
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.report_files import shares
 
 
-def truth_of(target: PixelTarget) -> LabelMap:
-    """The label map that a picture of validation is measured against, in px of the picture."""
+def truth_of(target: SegmentationTarget) -> LabelMap:
+    """The label map that an image of validation is measured against, in px of the image."""
     assert target.truth is not None, "validation's targets carry the truth"
     return target.truth
 
 
-def label_map_of(output: Any, target: PixelTarget, classes: Classes) -> LabelMap:
-    """What a model says of each px of one picture.
+def label_map_of(output: Any, target: SegmentationTarget, classes: Classes) -> LabelMap:
+    """What a model says of each px of one image.
 
     Args:
         output: (classes, height, width) logits over the input, tensor or array, perhaps padded right and below; or what
@@ -32,7 +32,7 @@ def label_map_of(output: Any, target: PixelTarget, classes: Classes) -> LabelMap
         classes: of the model.
 
     Returns:
-        Of the picture's own size, without ignored px.
+        Of the image's own size, without ignored px.
 
     Raises:
         WorkError: logits that are not finite.
@@ -76,10 +76,10 @@ def mean(values: NDArray[np.float64]) -> float | None:
     return float(there.mean()) if there.size else None
 
 
-class PixelMetric(Metric):
+class SegmentationMetric(Metric):
     """``mIoU``, ``mAcc`` and ``aAcc`` of a segmenter, as training and ``fishnet val`` use them; over all processes.
 
-    All come from one confusion matrix over all pictures: ``mIoU`` is the mean IoU of the classes that are there or
+    All come from one confusion matrix over all images: ``mIoU`` is the mean IoU of the classes that are there or
     said, ``mAcc`` the mean share found of each class that is there, ``aAcc`` the share of all px that are right. All
     are 0 where no px is labelled.
 
@@ -97,12 +97,12 @@ class PixelMetric(Metric):
         self.classes = classes
         self.add_state("confusion", torch.zeros((len(classes),) * 2, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, outputs: Mapping[str, Tensor] | Sequence[Any], targets: Sequence[PixelTarget]) -> None:
+    def update(self, outputs: Mapping[str, Tensor] | Sequence[Any], targets: Sequence[SegmentationTarget]) -> None:
         """Takes a batch; see :func:`label_map_of`, also for what it raises.
 
         Args:
-            outputs: one a picture; or what a segmenter gives with targets: these as ``logits``, padded to one size.
-            targets: one a picture, with truth and placement.
+            outputs: one an image; or what a segmenter gives with targets: these as ``logits``, padded to one size.
+            targets: one an image, with truth and placement.
         """
         each = outputs["logits"] if isinstance(outputs, Mapping) else outputs
         for output, target in zip(each, targets, strict=True):
@@ -110,7 +110,7 @@ class PixelMetric(Metric):
             self.confusion += torch.from_numpy(confusion_of(truth_of(target), said, len(self.classes))).to(self.device)
 
     def compute(self) -> dict[str, Tensor]:
-        """The metrics of all pictures of all processes, 0..1."""
+        """The metrics of all images of all processes, 0..1."""
         confusion: NDArray[np.int64] = self.confusion.cpu().numpy()
         scores = class_scores(confusion)
         values = {

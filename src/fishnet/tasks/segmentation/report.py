@@ -1,4 +1,4 @@
-"""What a segmenter says of each px and what is true, class by class and picture by picture."""
+"""What a segmenter says of each px and what is true, class by class and image by image."""
 
 import heapq
 import zlib
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet
-from fishnet.data.segmentation.base import LabelMap, PixelTarget
+from fishnet.data.base import ImageDataset
+from fishnet.data.segmentation.base import LabelMap, SegmentationTarget
 from fishnet.tasks.base import Report
 from fishnet.tasks.confusion import draw_confusion, write_confusion
 from fishnet.tasks.report_files import WORST, percent, shares, table, worst_sheet, write_csv
@@ -24,10 +24,10 @@ from fishnet.tasks.segmentation.metrics import class_scores, confusion_of, label
 
 @dataclass(frozen=True)
 class Counted:
-    """One picture's px.
+    """One image's px.
 
     Attributes:
-        index: of the picture in its set.
+        index: of the image in its set.
         labelled: px that are not ignored.
         right: those of them that are said to be what they are.
         iou: mean IoU of the classes there or said, 0..1; None where no px is labelled.
@@ -46,7 +46,7 @@ class Counted:
 
 @dataclass(frozen=True, order=True)
 class _Bad:
-    """One of the worst pictures, with what was said of it, packed."""
+    """One of the worst images, with what was said of it, packed."""
 
     wrong: float
     order: int
@@ -57,8 +57,8 @@ class _Bad:
         return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.size)
 
 
-class PixelReport(Report):
-    """A report on a segmenter. Keeps a confusion matrix, some numbers a picture, and what was said of the worst six.
+class SegmentationReport(Report):
+    """A report on a segmenter. Keeps a confusion matrix, some numbers an image, and what was said of the worst six.
 
     Args:
         classes: of the model's outputs.
@@ -67,12 +67,12 @@ class PixelReport(Report):
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
         self.confusion = np.zeros((len(classes),) * 2, np.int64)
-        self.pictures: list[Counted] = []
-        self._boundaries = np.zeros((2, len(classes)))  # sums of F1, and pictures with a boundary
+        self.images: list[Counted] = []
+        self._boundaries = np.zeros((2, len(classes)))  # sums of F1, and images with a boundary
         self._worst: list[_Bad] = []
         self._pixels = self._ignored = 0
 
-    def update(self, outputs: Sequence[Any], targets: Sequence[PixelTarget], indices: Sequence[int]) -> None:
+    def update(self, outputs: Sequence[Any], targets: Sequence[SegmentationTarget], indices: Sequence[int]) -> None:
         """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
         :func:`~fishnet.tasks.segmentation.metrics.label_map_of`.
         """
@@ -85,16 +85,16 @@ class PixelReport(Report):
         f1 = boundary_f1(truth, said, len(self.classes))
         self._boundaries += np.nan_to_num(f1), ~np.isnan(f1)
         counted = Counted(index, int(found.sum()), int(found.trace()), mean(class_scores(found)["IoU"]))
-        self.pictures.append(counted)
+        self.images.append(counted)
         self._pixels += truth.size
         self._ignored += truth.size - counted.labelled
-        bad = counted.wrong, -len(self.pictures)
+        bad = counted.wrong, -len(self.images)
         if counted.wrong and (len(self._worst) < WORST or bad > (self._worst[-1].wrong, self._worst[-1].order)):
             new = _Bad(*bad, zlib.compress(said.tobytes(), 1), truth.shape)
             self._worst = heapq.nlargest(WORST, [*self._worst, new])
 
     def boundaries(self) -> NDArray[np.float64]:
-        """(classes,) mean boundary F1 of the pictures where the class has a boundary, true or said; NaN without any."""
+        """(classes,) mean boundary F1 of the images where the class has a boundary, true or said; NaN without any."""
         return shares(*self._boundaries)
 
     def metrics(self) -> dict[str, float]:
@@ -132,37 +132,37 @@ class PixelReport(Report):
         columns = ["share", "IoU", "Dice", "accuracy", "precision", "boundary_F1"]
         return table(self.rows(), "pixels", "IoU", columns)
 
-    def write(self, folder: Path, pictures: PictureSet) -> list[Path]:
+    def write(self, folder: Path, images: ImageDataset) -> list[Path]:
         """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``confusion.csv`` (the cells that are not 0),
-        ``errors.csv`` (a row a picture, the largest share of wrong px first), ``confusion.png``; where px are wrong
+        ``errors.csv`` (a row an image, the largest share of wrong px first), ``confusion.png``; where px are wrong
         ``worst.png``.
         """
         rows, names = self.rows(), self.classes.names
         true, said = np.nonzero(self.confusion)
         cells = true, said, self.confusion[true, said]
-        worst = ((self.pictures[-bad.order - 1].index, bad) for bad in self._worst)
+        worst = ((self.images[-bad.order - 1].index, bad) for bad in self._worst)
         return [
             write_csv(folder / "per_class.csv", list(rows[0]), rows),
             write_confusion(folder / "confusion.csv", names, *cells, "pixels"),
-            write_csv(folder / "errors.csv", ["picture", "pixels", "right", "mIoU"], self.errors(pictures)),
+            write_csv(folder / "errors.csv", ["image", "pixels", "right", "mIoU"], self.errors(images)),
             draw_confusion(folder / "confusion.png", names, *cells, "pixels"),
-            *worst_sheet(folder / "worst.png", pictures, worst, self._cards, columns=3),
+            *worst_sheet(folder / "worst.png", images, worst, self._cards, columns=3),
         ]
 
-    def errors(self, pictures: PictureSet) -> list[dict[str, Any]]:
-        """One row a picture, the largest share of wrong px first: ``picture`` (where it is from), its labelled
+    def errors(self, images: ImageDataset) -> list[dict[str, Any]]:
+        """One row an image, the largest share of wrong px first: ``image`` (where it is from), its labelled
         ``pixels``, the share of them that is ``right`` and the ``mIoU`` of the classes there or said, in percent, None
         where no px is labelled.
         """
         return [
             {
-                "picture": pictures.source(it.index),
+                "image": images.source(it.index),
                 "pixels": it.labelled,
                 "right": percent(it.right, it.labelled),
                 "mIoU": None if it.iou is None else percent(it.iou, 1),
             }
-            for it in sorted(self.pictures, key=lambda it: -it.wrong)
+            for it in sorted(self.images, key=lambda it: -it.wrong)
         ]
 
-    def _cards(self, picture: Image.Image, truth: LabelMap, name: str, bad: _Bad) -> list[Image.Image]:
-        return truth_said_and_wrong(picture, truth, bad.labels(), self.classes.names, name)
+    def _cards(self, image: Image.Image, truth: LabelMap, name: str, bad: _Bad) -> list[Image.Image]:
+        return truth_said_and_wrong(image, truth, bad.labels(), self.classes.names, name)

@@ -6,18 +6,18 @@ import torch
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import PictureSet, Transform
-from fishnet.data.segmentation.base import IGNORE, PixelSet, PixelTarget
-from fishnet.data.segmentation.open import open_pixels
-from fishnet.data.segmentation.pairs import MaskPixels
+from fishnet.data.base import ImageDataset, Transform
+from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, SegmentationTarget
+from fishnet.data.segmentation.open import open_segmentation
+from fishnet.data.segmentation.pairs import MaskSegmentation
 from fishnet.data.segmentation.plausibility import split_counts
-from fishnet.data.segmentation.transforms import PixelEvalTransform, PixelTrainTransform
+from fishnet.data.segmentation.transforms import SegmentationEvalTransform, SegmentationTrainTransform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
 from fishnet.tasks.base import Parts, Report, Task
 from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
-from fishnet.tasks.segmentation.losses import PixelLoss, parse_losses
+from fishnet.tasks.segmentation.losses import SegmentationLoss, parse_losses
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -46,28 +46,28 @@ class Segment(Task):
 
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> dict[str, PixelSet]:
-        """See :func:`~fishnet.data.segmentation.open.open_pixels`."""
-        return open_pixels(
+    ) -> dict[str, SegmentationDataset]:
+        """See :func:`~fishnet.data.segmentation.open.open_segmentation`."""
+        return open_segmentation(
             data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
             ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
         )  # fmt: skip
 
-    def settle(self, recipe: "Recipe", sets: Parts, tell: "Callable[[str], None]") -> "Recipe":
+    def settle(self, recipe: "Recipe", sets: Parts, log: "Callable[[str], None]") -> "Recipe":
         """Whether 255 is ignored; tells the share of the pixels that are."""
-        masks = {name: part for name, part in sets.items() if isinstance(part, MaskPixels)}
+        masks = {name: part for name, part in sets.items() if isinstance(part, MaskSegmentation)}
         for note in masks["train"].conclusions if masks else ():
-            tell(note)
+            log(note)
         if masks:
             shares = (f"{100 * split_counts(part).ignored:.2f} % of {name}" for name, part in masks.items())
-            tell(f"ignored pixels: {', '.join(shares)}")
+            log(f"ignored pixels: {', '.join(shares)}")
         if "none" in recipe.ignore or IGNORE in recipe.ignore:
             return recipe
         more = IGNORE if masks and IGNORE in masks["train"].legend.ignored else "none"
         return recipe.replace({"ignore": [*recipe.ignore, more]})
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """The whole picture, resized or in its own size."""
+        """The whole image, resized or in its own size."""
         return Preprocess(
             (recipe.size, recipe.longest),
             interpolation=recipe.interpolation,
@@ -78,8 +78,8 @@ class Segment(Task):
         )
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.segmentation.transforms.PixelTrainTransform`."""
-        return PixelTrainTransform(
+        """See :class:`~fishnet.data.segmentation.transforms.SegmentationTrainTransform`."""
+        return SegmentationTrainTransform(
             preprocess,
             crop_size=recipe.crop_size or recipe.size,
             flip=recipe.flip,
@@ -90,11 +90,11 @@ class Segment(Task):
         )
 
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """See :class:`~fishnet.data.segmentation.transforms.PixelEvalTransform`."""
-        return PixelEvalTransform(preprocess)
+        """See :class:`~fishnet.data.segmentation.transforms.SegmentationEvalTransform`."""
+        return SegmentationEvalTransform(preprocess)
 
     def head_args(
-        self, recipe: "Recipe", pictures: PictureSet, preprocess: Preprocess, tell: "Callable[[str], None]"
+        self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
     ) -> dict[str, Any]:
         """The decoder's numbers."""
         return DecoderSpec(
@@ -106,28 +106,28 @@ class Segment(Task):
         ).to_dict()
 
     def check(self, sets: Parts, preprocess: Preprocess) -> None:
-        """Training validates pictures whole, and those in their own size may be too large for that."""
+        """Training validates images whole, and those in their own size may be too large for that."""
         if preprocess.fit != "native":
             return
-        pictures = sets["val"]
-        for index in range(len(pictures)):
+        images = sets["val"]
+        for index in range(len(images)):
             try:
-                height, width = pictures.size(index)
-            except InputError:  # is said, or skipped, when the picture's turn comes
+                height, width = images.size(index)
+            except InputError:  # is said, or skipped, when the image's turn comes
                 continue
             if height * width > LARGEST:
                 raise InputError(
-                    f"{pictures.source(index)}: is {width}x{height} px: training validates pictures whole, of "
+                    f"{images.source(index)}: is {width}x{height} px: training validates images whole, of "
                     f"{LARGEST:,} px at most in their own size: cut it into smaller ones, or leave out --native"
                 )
 
-    def criterion(self, recipe: "Recipe", pictures: PictureSet) -> PixelLoss:
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> SegmentationLoss:
         """The recipe's sum of losses; class weights by the training part's masks, all of which are read for them."""
-        assert isinstance(pictures, PixelSet)
+        assert isinstance(images, SegmentationDataset)
         losses, weights = parse_losses(recipe.loss), None
         if recipe.class_weights != "none":
-            weights = class_weights(recipe.class_weights, *map(torch.from_numpy, pictures.frequencies()))
-        return PixelLoss(
+            weights = class_weights(recipe.class_weights, *map(torch.from_numpy, images.frequencies()))
+        return SegmentationLoss(
             losses,
             smoothing=recipe.label_smoothing,
             class_weights=weights,
@@ -135,25 +135,25 @@ class Segment(Task):
             auxiliary=recipe.auxiliary,
         )
 
-    def empty_targets(self) -> list[PixelTarget]:
+    def empty_targets(self) -> list[SegmentationTarget]:
         """Ignored pixels alone."""
-        return [PixelTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
+        return [SegmentationTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
 
-    def portray(self, picture: Image.Image, target: PixelTarget, classes: Classes) -> Image.Image:
-        """The picture, without what fills up its batch, tinted by its labels, above their names."""
+    def visualize(self, image: Image.Image, target: SegmentationTarget, classes: Classes) -> Image.Image:
+        """The image, without what fills up its batch, tinted by its labels, above their names."""
         labels = target.labels.numpy()
-        return draw_labels(picture.crop((0, 0, *labels.shape[::-1])), labels, classes.names)
+        return draw_labels(image.crop((0, 0, *labels.shape[::-1])), labels, classes.names)
 
-    def metrics(self, classes: Classes, most: int | None = None) -> "MetricCollection":
+    def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """``mIoU``, ``mAcc`` and ``aAcc``."""
         from torchmetrics import MetricCollection
 
-        from fishnet.tasks.segmentation.metrics import PixelMetric
+        from fishnet.tasks.segmentation.metrics import SegmentationMetric
 
-        return MetricCollection({"pixels": PixelMetric(classes)})
+        return MetricCollection({"pixels": SegmentationMetric(classes)})
 
-    def report(self, classes: Classes, threshold: float | None = None, most: int | None = None) -> Report:
-        """See :class:`~fishnet.tasks.segmentation.report.PixelReport`."""
-        from fishnet.tasks.segmentation.report import PixelReport
+    def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
+        """See :class:`~fishnet.tasks.segmentation.report.SegmentationReport`."""
+        from fishnet.tasks.segmentation.report import SegmentationReport
 
-        return PixelReport(classes)
+        return SegmentationReport(classes)

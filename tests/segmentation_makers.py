@@ -1,6 +1,6 @@
 """Small data sets with a class for every pixel, in every format: coloured shapes on noise that a net can tell apart.
 
-Each maker writes ``count`` pictures a part, as ``train=6, val=3``, and returns what a user would name as DATA. Picture
+Each maker writes ``count`` images a part, as ``train=6, val=3``, and returns what a user would name as DATA. Image
 ``i`` of a part is ``scene(part_seed(part) + i)``; every fifth one (4, 9, ...) is of ground alone.
 """
 
@@ -21,14 +21,14 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the truth about it.
+    """An image and the truth about it.
 
     Attributes:
-        picture: RGB.
+        image: RGB.
         labels: (height, width) indices into ``KINDS``.
     """
 
-    picture: Image.Image
+    image: Image.Image
     labels: NDArray[np.uint8]
 
 
@@ -102,20 +102,20 @@ def mask_folder(
         names: of the classes in ``classes.txt``; None writes no such file.
         ids: of ``KINDS`` in the masks; stated in ``classes.txt`` where they do not count from 0.
         suffix: of the masks' stems.
-        counts: pictures a part.
+        counts: images a part.
     """
     counts = counts or {"train": 6, "val": 3}
     for part, count in counts.items():
-        pictures, masks, stem = {
+        images, masks, stem = {
             "parts": (root / part / "images", root / part / "masks", ""),
             "inner": (root / "images" / part, root / "masks" / part, ""),
             "camvid": (root / part, root / f"{part}_labels", ""),
         }.get(layout, (root / "images", root / "masks", f"{part}_"))
-        pictures.mkdir(parents=True, exist_ok=True)
+        images.mkdir(parents=True, exist_ok=True)
         masks.mkdir(parents=True, exist_ok=True)
         stems = [f"{stem}{i:03d}" for i in range(count)]
         for name, one in zip(stems, scenes(part, count), strict=True):
-            one.picture.save(pictures / f"{name}.png")
+            one.image.save(images / f"{name}.png")
             labels = one.labels if form == "colour" else np.asarray(ids)[one.labels]
             save_mask(masks / f"{name}{suffix}.{'npy' if form == 'array' else 'png'}", labels, form)
         if layout == "lists":
@@ -136,7 +136,7 @@ def _class_rows(names: Sequence[str], ids: Sequence[int], colours: bool) -> list
 def voc_folder(root: Path, *, form: str = "palette", masks: str = "SegmentationClass", **counts: int) -> Path:
     """Pascal VOC: JPEGImages, SegmentationClass and lists of names; without lists with ``whole=6``.
 
-    Kinds are the ids 0, 1 and 2 (background, aeroplane and bicycle); every picture's first row of px is 255, an outline
+    Kinds are the ids 0, 1 and 2 (background, aeroplane and bicycle); every image's first row of px is 255, an outline
     that is ignored. ``form`` is that of :func:`save_mask`, with VOC's own colours.
     """
     counts = counts or {"train": 6, "val": 3}
@@ -144,7 +144,7 @@ def voc_folder(root: Path, *, form: str = "palette", masks: str = "SegmentationC
         (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
         stems = [f"2007_{part}_{i:03d}" for i in range(count)]
         for stem, one in zip(stems, scenes("train" if part == "whole" else part, count), strict=True):
-            one.picture.save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
+            one.image.save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
             path = root / masks / f"{stem}.{'npy' if form == 'array' else 'png'}"
             save_mask(path, outlined(one.labels, 255), form, VOC_COLOURS)
         if part != "whole":
@@ -175,9 +175,9 @@ def cityscapes_folder(root: Path, *, train_ids: bool = False, **counts: int) -> 
     for part, count in counts.items():
         for i, one in enumerate(scenes(part, count)):
             city, name = ("ulm", "bochum")[i % 2], f"{('ulm', 'bochum')[i % 2]}_{i:06d}_000019"
-            picture = root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            one.picture.save(picture)
+            image = root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            one.image.save(image)
             masks = root / "gtFine" / part / city
             ids = np.asarray(CITYSCAPES_IDS)[one.labels] if part != "test" else np.zeros_like(one.labels, np.int64)
             save_mask(masks / f"{name}_gtFine_labelIds.png", outlined(ids, 4), "index")
@@ -193,9 +193,9 @@ def ade_folder(root: Path, **counts: int) -> Path:
     for part, count in (counts or {"train": 6, "val": 3}).items():
         name = {"train": "training", "val": "validation"}[part]
         for i, one in enumerate(scenes(part, count)):
-            picture = root / "images" / name / f"ADE_{part}_{i + 1:08d}.jpg"
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            one.picture.save(picture, quality=95)
-            mask = root / "annotations" / name / f"{picture.stem}.png"
+            image = root / "images" / name / f"ADE_{part}_{i + 1:08d}.jpg"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            one.image.save(image, quality=95)
+            mask = root / "annotations" / name / f"{image.stem}.png"
             save_mask(mask, outlined(one.labels + 1, 0), "index")
     return root

@@ -14,27 +14,27 @@ from fishnet.files.terminal import bare
 from fishnet.training.checkpoints import BundleWriter
 
 
-class Telling(Callback):
+class ProgressLog(Callback):
     """Draws a bar on standard error where that is a terminal, and tells a line after each epoch everywhere.
 
     Args:
         epochs: of the training.
-        batch_size: pictures a batch, of all processes.
+        batch_size: images a batch, of all processes.
         every: batches between readings of the loss, which a GPU would have to wait for; an epoch's line has their mean.
         writer: knows which epoch is the best.
         tell: receives the lines.
     """
 
     def __init__(
-        self, epochs: int, batch_size: int, every: int, writer: BundleWriter, tell: Callable[[str], None]
+        self, epochs: int, batch_size: int, every: int, writer: BundleWriter, log: Callable[[str], None]
     ) -> None:
-        self.epochs, self.batch_size, self.every, self.writer, self.tell = epochs, batch_size, every, writer, tell
+        self.epochs, self.batch_size, self.every, self.writer, self.log = epochs, batch_size, every, writer, log
         console = Console(file=bare(sys.stderr))
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} pictures/s"),
+            TextColumn("{task.fields[rate]} images/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("loss {task.fields[loss]}"),
@@ -72,7 +72,7 @@ class Telling(Callback):
         )
 
     def rate(self) -> float:
-        """Pictures a second since the start, validation included."""
+        """Images a second since the start, validation included."""
         return self.batches * self.batch_size / max(1e-9, time.monotonic() - self.begun)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,7 +90,7 @@ class Telling(Callback):
         best = "  best" if self.writer.epoch == trainer.current_epoch else ""
         number = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
         val_loss = f"val loss {float(values['val/loss']):.4f}"
-        self.tell(f"{number}  {loss}{val_loss}  {found}  {self.rate():,.0f} pictures/s{best}")
+        self.log(f"{number}  {loss}{val_loss}  {found}  {self.rate():,.0f} images/s{best}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the bar."""

@@ -1,6 +1,6 @@
 """Small data sets with objects, in every format: coloured ellipses and rectangles on noise that a net can tell apart.
 
-Each maker writes ``count`` pictures a part, as ``train=6, val=3``, and returns what a user would name as DATA. Picture
+Each maker writes ``count`` images a part, as ``train=6, val=3``, and returns what a user would name as DATA. Image
 ``i`` of a part is ``scene(part_seed(part) + i)``; every fifth one (4, 9, ...) has no objects.
 """
 
@@ -25,16 +25,16 @@ PARTS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the truth about it.
+    """An image and the truth about it.
 
     Attributes:
-        picture: RGB.
+        image: RGB.
         boxes: (n, 4) x1, y1, x2, y2 in px; whole numbers, tight around the masks.
         labels: (n,) indices into ``KINDS``.
         masks: (n, height, width) of 0 and 1; they do not overlap.
     """
 
-    picture: Image.Image
+    image: Image.Image
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     masks: NDArray[np.uint8]
@@ -50,10 +50,10 @@ class Scene:
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE, kinds: int = 3, objects: int | None = None) -> Scene:
-    """One to four objects (or ``objects``), each in a quarter of the picture of its own."""
+    """One to four objects (or ``objects``), each in a quarter of the image of its own."""
     random = np.random.default_rng(seed)
     width, height = size
-    picture = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
+    image = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
     count = int(random.integers(1, 5)) if objects is None else objects
     boxes, labels, masks = [], [], []
     for quarter in random.permutation(4)[:count].tolist():
@@ -65,12 +65,12 @@ def scene(seed: int, size: tuple[int, int] = SIZE, kinds: int = 3, objects: int 
         mask = Image.new("L", size)
         draw = ImageDraw.Draw(mask)
         (draw.rectangle if KINDS[label] == "leaf" else draw.ellipse)((x, y, x + w - 1, y + h - 1), fill=1)
-        picture.paste(COLOURS[label], mask=mask.point(lambda value: value * 255))
+        image.paste(COLOURS[label], mask=mask.point(lambda value: value * 255))
         boxes.append([x, y, x + w, y + h])
         labels.append(label)
         masks.append(np.asarray(mask, np.uint8))
     return Scene(
-        picture,
+        image,
         np.asarray(boxes, np.float64).reshape(-1, 4),
         np.asarray(labels, np.int64),
         np.stack(masks) if masks else np.zeros((0, height, width), np.uint8),
@@ -126,7 +126,7 @@ def coco_dict(
     }
     images, annotations = [], []
     for n, (one, name) in enumerate(zip(shown, names, strict=True)):
-        width, height = one.picture.size
+        width, height = one.image.size
         images.append({"id": first + n, "file_name": name, "width": width, "height": height})
         for i, (x1, y1, x2, y2) in enumerate(one.boxes.tolist()):
             annotation = {
@@ -169,7 +169,7 @@ def coco_folder(
     """COCO: ``annotations/instances_train2017.json`` and ``train2017/``; ``roboflow``; or ``file``, one JSON.
 
     Returns:
-        The folder; with ``layout="file"`` the JSON, its pictures beside it (all parts in one).
+        The folder; with ``layout="file"`` the JSON, its images beside it (all parts in one).
     """
     counts = counts or {"train": 6, "val": 3}
     every: list[tuple[Scene, str]] = []
@@ -187,7 +187,7 @@ def coco_folder(
             folder = root
         folder.mkdir(parents=True, exist_ok=True)
         for one, name in zip(shown, names, strict=True):
-            one.picture.save(folder / name)
+            one.image.save(folder / name)
         every += zip(shown, names, strict=True)
     if layout != "file":
         return root
@@ -196,7 +196,7 @@ def coco_folder(
 
 
 def voc_xml(name: str, shown: Scene, size: tuple[int, int] | None = None) -> str:
-    width, height = size or shown.picture.size
+    width, height = size or shown.image.size
     lines = ["<annotation>", f"  <filename>{name}</filename>"]
     lines += [f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>"]
     for label, box in zip(shown.labels.tolist(), shown.boxes.astype(int).tolist(), strict=True):
@@ -213,16 +213,16 @@ def voc_folder(root: Path, *, layout: str = "lists", masks: bool = False, **coun
     ``parts`` (train / valid / test folders, flat each)."""
     counts = counts or {"train": 6, "val": 3}
     for part, count in counts.items():
-        pictures, xmls = {
+        images, xmls = {
             "lists": (root / "JPEGImages", root / "Annotations"),
             "flat": (root, root),
             "parts": (root / {"val": "valid"}.get(part, part),) * 2,
         }[layout]
-        pictures.mkdir(parents=True, exist_ok=True)
+        images.mkdir(parents=True, exist_ok=True)
         xmls.mkdir(parents=True, exist_ok=True)
         stems = [f"{part}_{i:03d}" for i in range(count)]
         for stem, one in zip(stems, scenes(part, count), strict=True):
-            one.picture.save(pictures / f"{stem}.jpg", quality=95)
+            one.image.save(images / f"{stem}.jpg", quality=95)
             (xmls / f"{stem}.xml").write_text(voc_xml(f"{stem}.jpg", one))
             if masks:
                 _voc_masks(root, stem, one)
@@ -247,14 +247,14 @@ def _voc_masks(root: Path, stem: str, shown: Scene) -> None:
 
 
 def _painted(shown: Scene, values: Sequence[int]) -> NDArray[np.int32]:
-    map_ = np.zeros(shown.picture.size[::-1], np.int32)
+    map_ = np.zeros(shown.image.size[::-1], np.int32)
     for mask, value in zip(shown.masks, values, strict=True):
         map_[mask == 1] = value
     return map_
 
 
 def yolo_folder(root: Path, *, polygons: bool = False, **counts: int) -> Path:
-    """YOLO: ``data.yaml``, ``images/<part>/`` and ``labels/<part>/``; pictures without objects have no label file."""
+    """YOLO: ``data.yaml``, ``images/<part>/`` and ``labels/<part>/``; images without objects have no label file."""
     counts = counts or {"train": 6, "val": 3}
     lines = ["path: ."]
     for part, count in counts.items():
@@ -262,7 +262,7 @@ def yolo_folder(root: Path, *, polygons: bool = False, **counts: int) -> Path:
         for folder in ("images", "labels"):
             (root / folder / part).mkdir(parents=True)
         for i, one in enumerate(scenes(part, count)):
-            one.picture.save(root / "images" / part / f"{i:03d}.png")
+            one.image.save(root / "images" / part / f"{i:03d}.png")
             if rows := yolo_rows(one, polygons):
                 (root / "labels" / part / f"{i:03d}.txt").write_text("\n".join(rows) + "\n")
     names = "".join(f"\n  {i}: {name}" for i, name in enumerate(KINDS))
@@ -271,7 +271,7 @@ def yolo_folder(root: Path, *, polygons: bool = False, **counts: int) -> Path:
 
 
 def yolo_rows(shown: Scene, polygons: bool = False) -> list[str]:
-    scale = np.array(shown.picture.size * 2, np.float64)
+    scale = np.array(shown.image.size * 2, np.float64)
     rows = []
     for i, (label, box) in enumerate(zip(shown.labels.tolist(), shown.boxes, strict=True)):
         centre, side = (box[:2] + box[2:]) / 2 / scale[:2], (box[2:] - box[:2]) / scale[:2]
@@ -294,7 +294,7 @@ def mask_folder(root: Path, *, depth: int = 8, suffix: str = "png", **counts: in
         for folder in ("images", "masks"):
             (place / folder).mkdir(parents=True)
         for i, one in enumerate(scenes("train" if part == "all" else part, count)):
-            one.picture.save(place / "images" / f"{i:03d}.png")
+            one.image.save(place / "images" / f"{i:03d}.png")
             step = 300 if depth > 8 else 40
             map_ = _painted(one, [step * (n + 1) for n in range(len(one.labels))])
             Image.fromarray(map_.astype(dtype)).save(place / "masks" / f"{i:03d}.{suffix}")
@@ -325,7 +325,7 @@ def labelme_json(shown: Scene, image: str, **more: Any) -> dict[str, Any]:
                 "flags": {},
             }
         )
-    width, height = shown.picture.size
+    width, height = shown.image.size
     sizes = {"imagePath": image, "imageData": None, "imageHeight": height, "imageWidth": width}
     return {"version": "5.7.0", "flags": {}, "shapes": shapes, **sizes, **more}
 
@@ -334,7 +334,7 @@ def labelme_folder(root: Path, **counts: int) -> Path:
     """labelme: a folder a split, with a JSON file beside each image."""
     for folder, shown in split_folders_of(root, counts).values():
         for i, one in enumerate(shown):
-            one.picture.save(folder / f"{i:03d}.png")
+            one.image.save(folder / f"{i:03d}.png")
             (folder / f"{i:03d}.json").write_text(json.dumps(labelme_json(one, f"{i:03d}.png")))
     return root
 
@@ -362,7 +362,7 @@ def supervisely_json(shown: Scene) -> dict[str, Any]:
             ring = np.array(shown.polygons(i)[0]).reshape(-1, 2).tolist()
             value |= {"geometryType": "polygon", "points": {"exterior": ring, "interior": []}}
         objects.append(value)
-    width, height = shown.picture.size
+    width, height = shown.image.size
     return {"description": "", "tags": [], "size": {"height": height, "width": width}, "objects": objects}
 
 
@@ -372,7 +372,7 @@ def supervisely_folder(root: Path, **counts: int) -> Path:
         for name in ("ann", "img"):
             (folder / name).mkdir()
         for i, one in enumerate(shown):
-            one.picture.save(folder / "img" / f"{i:03d}.png")
+            one.image.save(folder / "img" / f"{i:03d}.png")
             (folder / "ann" / f"{i:03d}.png.json").write_text(json.dumps(supervisely_json(one)))
     classes = [{"title": kind, "shape": "any", "color": "#ff0000"} for kind in KINDS]
     (root / "meta.json").write_text(json.dumps({"classes": classes, "tags": []}))
@@ -394,8 +394,8 @@ def box_table(root: Path, *, columns: str = "deepforest", **counts: int) -> Path
         rows = [BOX_HEADERS[columns]] if BOX_HEADERS[columns] else []
         for i, one in enumerate(scenes(split, count)):
             name = f"images/{split}_{i:03d}.png"
-            one.picture.save(root / name)
-            width, height = one.picture.size
+            one.image.save(root / name)
+            width, height = one.image.size
             objects = [
                 (KINDS[label], *box)
                 for label, box in zip(one.labels.tolist(), one.boxes.astype(int).tolist(), strict=True)
@@ -414,8 +414,8 @@ def open_images_folder(root: Path, **counts: int) -> Path:
     for split, (folder, shown) in split_folders_of(root, counts).items():
         rows = [head]
         for i, one in enumerate(shown):
-            one.picture.save(folder / f"{split}{i:03d}.png")
-            width, height = one.picture.size
+            one.image.save(folder / f"{split}{i:03d}.png")
+            width, height = one.image.size
             for label, (x1, y1, x2, y2) in zip(one.labels.tolist(), one.boxes.tolist(), strict=True):
                 shares = f"{x1 / width},{x2 / width},{y1 / height},{y2 / height}"
                 rows.append(f"{split}{i:03d},xclick,/m/0{label},1,{shares},0,0,0")
@@ -453,7 +453,7 @@ def object_files(root: Path, **counts: int) -> Path:
             folder = root / f"stage1_{split}" / f"{split}{i:03d}"
             for name in ("images", "masks"):
                 (folder / name).mkdir(parents=True)
-            one.picture.save(folder / "images" / f"{split}{i:03d}.png")
+            one.image.save(folder / "images" / f"{split}{i:03d}.png")
             for n, mask in enumerate(one.masks):
                 Image.fromarray(mask * 255).save(folder / "masks" / f"{n}.png")
     return root

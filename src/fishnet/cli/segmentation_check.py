@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fishnet.cli.check_tables import aligned, classes_table, pictures_table
+from fishnet.cli.check_tables import aligned, classes_table, images_table
 from fishnet.prediction.drawing.text import percent
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fishnet.data.segmentation.base import PixelSet
-    from fishnet.data.segmentation.check import PixelPart
+    from fishnet.data.segmentation.base import SegmentationDataset
+    from fishnet.data.segmentation.check import SegmentationSplit
 
 
-def tables(data: str, parts: "Mapping[str, PixelPart]") -> list[str]:
+def tables(data: str, parts: "Mapping[str, SegmentationSplit]") -> list[str]:
     """The lines for people."""
     head = ["split", "pixels", "ignored", "classes", "images ignored altogether"]
     table = [
@@ -25,7 +25,7 @@ def tables(data: str, parts: "Mapping[str, PixelPart]") -> list[str]:
         for name, part in parts.items()
     ]  # fmt: skip
     return [
-        *pictures_table(data, parts),
+        *images_table(data, parts),
         "",
         *aligned([head, *table]),
         *classes_table(
@@ -38,15 +38,15 @@ def tables(data: str, parts: "Mapping[str, PixelPart]") -> list[str]:
     ]
 
 
-def _class(part: "PixelPart", name: str) -> str:
+def _class(part: "SegmentationSplit", name: str) -> str:
     share = part.pixels_per_class[name] / max(1, sum(part.pixels_per_class.values()))
-    return f"{percent(share, 2)} in {part.pictures_per_class[name]:,}"
+    return f"{percent(share, 2)} in {part.images_per_class[name]:,}"
 
 
-def draw(pictures: "PixelSet", index: int) -> "Image.Image":
+def draw(images: "SegmentationDataset", index: int) -> "Image.Image":
     """An image tinted by its label map. Raises InputError where either cannot be read."""
     from fishnet.images.decoding import as_view
     from fishnet.prediction.drawing import draw_labels
 
-    picture, labels = pictures.read(index)
-    return draw_labels(as_view(picture), labels, pictures.classes.names)
+    image, labels = images.read(index)
+    return draw_labels(as_view(image), labels, images.classes.names)
