@@ -63,12 +63,12 @@ def opened(data: Path, *only: str, classes: Classes | None = None, whole: bool =
 @pytest.mark.parametrize("only", [("red", "blue"), ("red,blue",), ("blue , red",)])
 def test_some_of_the_classes(only: tuple[str, ...], tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=4, val=2)
-    sets = opened(data, *only)
-    assert sets["train"].classes == Classes(("blue", "red"), (0, 2)), "their own ids stay"
-    assert list(sets["train"].labels) == [0] * 4 + [1] * 4
-    assert sets["train"].read(4)[1] == sets["train"].read_tensor(4)[1] == 1
-    assert [len(part) for part in sets.values()] == [8, 4]
-    notes = [finding for finding in plausibility(sets) if finding.code == "class-left-out"]
+    splits = opened(data, *only)
+    assert splits["train"].classes == Classes(("blue", "red"), (0, 2)), "their own ids stay"
+    assert list(splits["train"].labels) == [0] * 4 + [1] * 4
+    assert splits["train"].read(4)[1] == splits["train"].read_tensor(4)[1] == 1
+    assert [len(part) for part in splits.values()] == [8, 4]
+    notes = [finding for finding in plausibility(splits) if finding.code == "class-left-out"]
     assert [(finding.split, finding.count) for finding in notes] == [("train", 4), ("val", 2)]
 
 
@@ -113,6 +113,6 @@ def test_a_test_folder_without_class_folders_is_said(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2, val=1)
     (data / "test").mkdir()
     Image.new("RGB", (8, 8)).save(data / "test" / "0.png")
-    sets = open_classification(str(data), 3, val_fraction=0.25, seed=0)
-    (said,) = [one for one in plausibility(sets) if one.code == "image-without-split"]
+    splits = open_classification(str(data), 3, val_fraction=0.25, seed=0)
+    (said,) = [one for one in plausibility(splits) if one.code == "image-without-split"]
     assert said.message == f"{data}: 1 image beside train, val, in no split: in test (1)"

@@ -70,8 +70,8 @@ def label_maps(data: Path) -> None:
     """Draws the objects of all images, where the format has a reading for that."""
     for problems in (None, []):
         with contextlib.suppress(InputError):
-            sets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
-            for samples in sets.values():
+            splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
+            for samples in splits.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):
                         samples.read(index)

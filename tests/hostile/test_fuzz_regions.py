@@ -45,12 +45,12 @@ def read(data: Path, masks: bool) -> None:
     """All that a check and a training read of a dataset, but for the images' pixels."""
     for problems in (None, []):
         with contextlib.suppress(InputError):
-            sets = open_detection(
+            splits = open_detection(
                 str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems  # type: ignore[arg-type]
             )  # fmt: skip
-            plausibility(sets)
-            repaired(sets)
-            for samples in sets.values():
+            plausibility(splits)
+            repaired(splits)
+            for samples in splits.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):
                         samples.place(index, 0)

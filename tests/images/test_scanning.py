@@ -39,19 +39,19 @@ def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
     skipped: dict[str, int] = {}
     assert len(find_images(root)) == 15
     line = "skipped 5 files: 2 .heic, 1 .txt, 1 no ending, 1 .gz"
-    sets = {"all": found}
+    splits = {"all": found}
     assert sorted(skipped_line(found.skipped)) == sorted(line)
-    assert [one.code for one in plausibility(sets)] == ["file-skipped-share"]
+    assert [one.code for one in plausibility(splits)] == ["file-skipped-share"]
     assert skipped == {}
-    assert note_lines(sets) == []
+    assert note_lines(splits) == []
 
 
 def test_few_skipped_files_are_a_note(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 40)
     (root / "red" / "readme.txt").touch()
-    sets = open_classification(str(root), 3, val_fraction=0.25, seed=0)
-    assert skipped_in(sets) == {".txt": 1}, "what was held out is the same folder"
-    assert note_lines(sets) == ["skipped 1 file: 1 .txt"]
+    splits = open_classification(str(root), 3, val_fraction=0.25, seed=0)
+    assert skipped_in(splits) == {".txt": 1}, "what was held out is the same folder"
+    assert note_lines(splits) == ["skipped 1 file: 1 .txt"]
 
 
 def test_files_beside_annotated_images(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_files_beside_annotated_images(tmp_path: Path) -> None:
     images = data / "JPEGImages"
     for name in ("a.heic", "b.HEIC", "notes.txt", "Thumbs.db"):
         (images / name).touch()
-    sets = open_detection(str(data), 3, val_fraction=0.25, seed=0, whole=True)
-    assert skipped_in(sets) == {".heic": 2}
-    assert "file-skipped-share" in [finding.code for finding in quick_findings(sets)]
+    splits = open_detection(str(data), 3, val_fraction=0.25, seed=0, whole=True)
+    assert skipped_in(splits) == {".heic": 2}
+    assert "file-skipped-share" in [finding.code for finding in quick_findings(splits)]
 
 
 def test_system_folders_are_no_classes(tmp_path: Path) -> None:

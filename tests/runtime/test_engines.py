@@ -49,7 +49,7 @@ def cases() -> list[Any]:
     return [pytest.param(*case, marks=marks(*case)) for case in every]
 
 
-def fingerprint(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
+def marks(task: str, head: str, form: str) -> list[pytest.MarkDecorator]:
     if (task, head) in FAST and (head, form) != ("retinanet", "pt2"):
         return []
     return [pytest.mark.slow]

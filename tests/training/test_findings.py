@@ -37,7 +37,7 @@ def report(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], st
     def call(*codes: str, **options: Any) -> tuple[list[str], str]:
         lines: list[str] = []
         found = [Finding(code, f"place {i}", count=i + 1) for i, code in enumerate(codes)]
-        monkeypatch.setattr(findings, "training_findings", lambda sets: found)
+        monkeypatch.setattr(findings, "training_findings", lambda splits: found)
         try:
             report_findings("detect", "my data", {}, lines.append, **options)
         except InputError as error:

@@ -154,8 +154,8 @@ def _level(info: TaskInfo, data: str, channels: int, only: tuple[str, ...], mask
     from fishnet.data.detection.check import check_detection
     from fishnet.data.detection.open import open_detection
 
-    sets = open_detection(data, channels, **whole, masks=info.masks, problems=problems)
-    return _Level(sets, problems, check_detection, detection_check.tables, detection_check.draw)
+    splits = open_detection(data, channels, **whole, masks=info.masks, problems=problems)
+    return _Level(splits, problems, check_detection, detection_check.tables, detection_check.draw)
 
 
 def _tables(data: str, parts: "Mapping[str, SplitCheck]") -> list[str]:

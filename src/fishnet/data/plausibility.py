@@ -18,7 +18,7 @@ SAME_NAMES = 0.5  # share of a split's images whose names are those of images in
 SHOWN = 5  # names in a message
 
 
-def plausibility(sets: Mapping[str, LabelledDataset]) -> list[Finding]:
+def plausibility(splits: Mapping[str, LabelledDataset]) -> list[Finding]:
     """What is doubtful in classification data.
 
     Args:
@@ -28,52 +28,52 @@ def plausibility(sets: Mapping[str, LabelledDataset]) -> list[Finding]:
         Findings, dataset by dataset and split by split. Reads no image.
     """
     return [
-        *class_names(sets),
-        *_class_counts(sets),
-        *_same_names(sets),
-        *files_beside(sets),
+        *class_names(splits),
+        *_class_counts(splits),
+        *_same_names(splits),
+        *files_beside(splits),
     ]
 
 
-def files_beside(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
+def files_beside(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
-    yield from files_skipped(sets)
-    yield from dict.fromkeys(note for part in sets.values() for note in part.notes)
+    yield from files_skipped(splits)
+    yield from dict.fromkeys(note for part in splits.values() for note in part.notes)
 
 
-def files_skipped(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
+def files_skipped(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Files that were not read, and links that were not followed; of any level."""
-    total = sum(len(part) for part in sets.values())
-    skipped = skipped_in(sets)
+    total = sum(len(part) for part in splits.values())
+    skipped = skipped_in(splits)
     if skipped:
         count = sum(skipped.values())
         code = "file-skipped-share" if count > SKIPPED * (total + count) else "file-skipped"
         yield Finding(code, skipped_line(skipped), count=count)
-    for link in dict.fromkeys(link for part in sets.values() for link in part.links):
+    for link in dict.fromkeys(link for part in splits.values() for link in part.links):
         yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
 
 
-def skipped_in(sets: Mapping[str, ImageDataset]) -> Counter[str]:
+def skipped_in(splits: Mapping[str, ImageDataset]) -> Counter[str]:
     """How many files beside the images of all splits were not read, by ending."""
-    annotated = [part for part in sets.values() if isinstance(part, EntryDataset)]
+    annotated = [part for part in splits.values() if isinstance(part, EntryDataset)]
     paths = [
         entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
     ]
     if paths:
         return beside(paths)
-    counted = {id(part.skipped): part.skipped for part in sets.values()}  # what is held out has that of the rest
+    counted = {id(part.skipped): part.skipped for part in splits.values()}  # what is held out has that of the rest
     return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
 
 
-def note_lines(sets: Mapping[str, ImageDataset]) -> list[str]:
+def note_lines(splits: Mapping[str, ImageDataset]) -> list[str]:
     """The notes of the opening that a training says: what was skipped, left out or found in another place."""
-    findings = [one for one in files_beside(sets) if one.severity == "note"]
+    findings = [one for one in files_beside(splits) if one.severity == "note"]
     return [one.message for one in findings]
 
 
-def class_names(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
+def class_names(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Classes whose names differ in case and spaces alone; of any level."""
-    names = next(iter(sets.values())).classes.names if sets else ()
+    names = next(iter(splits.values())).classes.names if splits else ()
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault("".join(normalize("NFKC", name).casefold().split()), []).append(name)
@@ -83,12 +83,12 @@ def class_names(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
             yield Finding("class-alike", f"the classes {shown} differ in case or spaces alone", count=len(group))
 
 
-def _class_counts(sets: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
-    split = "train" if "train" in sets else "all" if "all" in sets else ""
+def _class_counts(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
+    split = "train" if "train" in splits else "all" if "all" in splits else ""
     if not split:
         return
-    names = sets[split].classes.names
-    counts = Counter(int(label) for label in sets[split].labels)
+    names = splits[split].classes.names
+    counts = Counter(int(label) for label in splits[split].labels)
     small = [f"{name} ({counts[i]})" for i, name in enumerate(names) if counts[i] < SMALL]
     if small:
         message = f"{len(small):,} of {len(names):,} classes have fewer than {SMALL} images: {_listed(small)}"
@@ -98,20 +98,20 @@ def _class_counts(sets: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
         largest, smallest = (names[key] for key in (max(counts, key=counts.get), min(counts, key=counts.get)))  # type: ignore[arg-type]
         message = f"{largest} has {max(some):,} images, {smallest} {min(some):,}"
         yield Finding("class-imbalance", message, split)
-    if split == "train" and "val" in sets:
-        seen = set(map(int, sets["val"].labels))
+    if split == "train" and "val" in splits:
+        seen = set(map(int, splits["val"].labels))
         lacking = [names[i] for i in sorted(counts) if i not in seen]
         if lacking:
             message = f"{len(lacking):,} of {len(names):,} classes have no image in val: {_listed(lacking)}"
             yield Finding("class-unvalidated", message, "val", count=len(lacking))
 
 
-def _same_names(sets: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
-    if "train" not in sets:
+def _same_names(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
+    if "train" not in splits:
         return
-    train = {(sets["train"].labels[i], _base(sets["train"], i)) for i in range(len(sets["train"]))}
+    train = {(splits["train"].labels[i], _base(splits["train"], i)) for i in range(len(splits["train"]))}
     for split in ("val", "test"):
-        part = sets.get(split)
+        part = splits.get(split)
         if part is None or not len(part):
             continue
         same = [i for i in range(len(part)) if (part.labels[i], base := _base(part, i)) in train and not _counts(base)]

@@ -7,14 +7,14 @@ from fishnet.data.findings import Finding
 from fishnet.images.value_range import measure, stand_in_message
 
 
-def plausibility(sets: Mapping[str, Any]) -> list[Finding]:
+def plausibility(splits: Mapping[str, Any]) -> list[Finding]:
     """Findings about the depth of a dataset's images; some images of each part are decoded.
 
     Args:
         sets: the parts (:class:`~fishnet.data.base.ImageDataset`) by name, with the reading that training would use.
     """
     findings: list[Finding] = []
-    for split, images in sets.items():
+    for split, images in splits.items():
         measured = measure(images)
         if measured.stand_in is not None:
             message = f"{measured.stand_in_file}: {stand_in_message(measured)}"

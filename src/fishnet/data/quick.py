@@ -18,7 +18,7 @@ TRAINED = ("train", "all")  # the splits that are trained on
 _ORPHANS = 0.01  # share of files without their other half from which data is taken to be paired wrongly
 
 
-def quick_findings(sets: Mapping[str, Any], repairs: bool = False) -> list[Finding]:
+def quick_findings(splits: Mapping[str, Any], repairs: bool = False) -> list[Finding]:
     """What the data's names and annotations tell, and the depth of some images.
 
     Args:
@@ -29,31 +29,31 @@ def quick_findings(sets: Mapping[str, Any], repairs: bool = False) -> list[Findi
         Findings in no particular order, each once. Takes seconds for 100,000 images; longer where their headers are
         read, as for YOLO, or masks.
     """
-    some = next(iter(sets.values()), None)
+    some = next(iter(splits.values()), None)
     if isinstance(some, DetectionDataset):
-        of_level = regions.plausibility(sets, repairs)
+        of_level = regions.plausibility(splits, repairs)
     else:
-        of_level = (pixels if isinstance(some, SegmentationDataset) else labelled).plausibility(sets)
+        of_level = (pixels if isinstance(some, SegmentationDataset) else labelled).plausibility(splits)
     findings = (
-        *_orphans(sets),
-        *_named_twice(sets),
-        *labelled.files_beside(sets),
-        *labelled.class_names(sets),
+        *_orphans(splits),
+        *_named_twice(splits),
+        *labelled.files_beside(splits),
+        *labelled.class_names(splits),
         *of_level,
-        *plausibility_depth.plausibility(sets),
+        *plausibility_depth.plausibility(splits),
     )
     return list(dict.fromkeys(findings))
 
 
-def training_findings(sets: Mapping[str, Any]) -> list[Finding]:
+def training_findings(splits: Mapping[str, Any]) -> list[Finding]:
     """The same, and what a training changes of the annotations, counted."""
-    return quick_findings(sets, repairs=True)
+    return quick_findings(splits, repairs=True)
 
 
-def _orphans(sets: Mapping[str, Any]) -> Iterator[Finding]:
+def _orphans(splits: Mapping[str, Any]) -> Iterator[Finding]:
     """Images without mask and masks without image, which are left out; objects' formats say theirs when opened."""
     seen: set[str] = set()  # what was held out for validation has the same as the rest
-    for split, samples in sets.items():
+    for split, samples in splits.items():
         left_out = (
             [line for line in samples.left_out if line not in seen] if isinstance(samples, FileSegmentation) else []
         )
@@ -69,10 +69,10 @@ def shared_code(one: str, other: str) -> str:
     return "image-in-two-splits" if {one, other} & set(TRAINED) else "image-in-val-and-test"
 
 
-def _named_twice(sets: Mapping[str, ImageDataset]) -> Iterator[Finding]:
+def _named_twice(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
     """Files that stand for more than one sample."""
     firsts: dict[str, tuple[str, int]] = {}
-    for split, samples in sets.items():
+    for split, samples in splits.items():
         for index in range(len(samples)):
             source = samples.source(index)
             before, first = firsts.setdefault(source, (split, index))

@@ -22,7 +22,7 @@ from fishnet.files.writing import write_text
 from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
-from fishnet.tasks.base import Parts, Report
+from fishnet.tasks.base import Report, Splits
 from fishnet.tasks.loading import load
 
 _KEPT = (
@@ -156,10 +156,10 @@ def evaluate(
     recipe = _recipe(bundle).replace(
         {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
     )
-    sets = open_parts(bundle, data, split, reading, max_pixels)
-    split = split or next(name for name in ("test", "val", "all", "train") if name in sets)
-    if split not in sets:
-        raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
+    splits = open_splits(bundle, data, split, reading, max_pixels)
+    split = split or next(name for name in ("test", "val", "all", "train") if name in splits)
+    if split not in splits:
+        raise InputError(f"{data}: has no part {split!r}: {nearest(split, splits)}")
     metrics, report = (
         task.metrics(bundle.classes, max_detections),
         task.report(bundle.classes, threshold, max_detections),
@@ -168,10 +168,10 @@ def evaluate(
     done = 0
     transform = task.eval_transform(bundle.preprocess)
     if tile is None and not tta:
-        passes = _in_batches(predictor, sets[split], transform, recipe)
+        passes = _in_batches(predictor, splits[split], transform, recipe)
     else:
         options = {"tile": tile, "overlap": overlap, "tta": tta or None}
-        passes = _one_by_one(predictor, sets[split], transform, options)
+        passes = _one_by_one(predictor, splits[split], transform, options)
     with _limited(predictor, max_pixels):
         for outputs, targets, indices, unread in passes:
             broken += unread
@@ -180,13 +180,13 @@ def evaluate(
                 if report is not None:
                     report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, indices)
             done += len(indices)
-            progress(done + len(broken), len(sets[split]))
+            progress(done + len(broken), len(splits[split]))
     if not done:
         raise InputError(f"{data}: no image of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    remarks = (*(report.remarks() if report else ()), *_notes(sets[split]))
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, sets[split], report, remarks)
+    remarks = (*(report.remarks() if report else ()), *_notes(splits[split]))
+    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, splits[split], report, remarks)
 
 
 @contextmanager
@@ -199,13 +199,13 @@ def _limited(predictor: Predictor, max_pixels: int | None) -> Iterator[None]:
         predictor.max_pixels = own
 
 
-def open_parts(
+def open_splits(
     bundle: Bundle,
     data: str,
     split: str | None = None,
     reading: Mapping[str, Any] | None = None,
     max_pixels: int | None = None,
-) -> Parts:
+) -> Splits:
     """The parts of labelled data as a model knows them: with its classes, and what its training held out.
 
     Args:
@@ -220,12 +220,12 @@ def open_parts(
     """
     task, channels = get_task(bundle.task), bundle.preprocess.channels
     recipe = _recipe(bundle).replace(reading or {}, where="val")
-    sets = task.open_data(data, channels, recipe, bundle.classes, whole=True)
-    if split != "all" and "val" not in sets and set(fingerprint(data, sets).items()) & set(bundle.data.items()):
-        sets = task.open_data(data, channels, recipe, bundle.classes)
-    for images in sets.values():
+    splits = task.open_data(data, channels, recipe, bundle.classes, whole=True)
+    if split != "all" and "val" not in splits and set(fingerprint(data, splits).items()) & set(bundle.data.items()):
+        splits = task.open_data(data, channels, recipe, bundle.classes)
+    for images in splits.values():
         images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
-    return sets
+    return splits
 
 
 def _recipe(bundle: Bundle) -> Recipe:

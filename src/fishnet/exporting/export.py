@@ -24,7 +24,7 @@ from fishnet.prediction.inputs import cut, open_image, to_input
 from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import tiles
 from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision
-from fishnet.tasks.base import Parts
+from fishnet.tasks.base import Splits
 from fishnet.tasks.model import Model
 
 NEEDED: dict[Format, tuple[str, ...]] = {
@@ -139,9 +139,9 @@ def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> Ex
     if config.to == "pt2":
         refuse_pt2(model, bundle)
     path = _place(source, folder, config)
-    sets = None if config.data is None else _opened(bundle, config.data, config.split)
-    images = _images(bundle, config, sets, log)
-    calibration = _Calibration.of(bundle, config, sets) if sets and config.precision == "int8" else None
+    splits = None if config.data is None else _opened(bundle, config.data, config.split)
+    images = _images(bundle, config, splits, log)
+    calibration = _Calibration.of(bundle, config, splits) if splits and config.precision == "int8" else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as place:
         work = Path(place) / path.name
         it, agreed = _agreeing(bundle, model, config, work, images, log)
@@ -193,7 +193,7 @@ def _files(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def _images(bundle: Bundle, config: ExportConfig, sets: Parts | None, log: Callable[[str], None]) -> list[Source]:
+def _images(bundle: Bundle, config: ExportConfig, splits: Splits | None, log: Callable[[str], None]) -> list[Source]:
     """What to compare on; each was read once, so that a bad one is found before the work."""
     from fishnet.images.video import is_video
     from fishnet.prediction.sources import find_sources
@@ -203,8 +203,8 @@ def _images(bundle: Bundle, config: ExportConfig, sets: Parts | None, log: Calla
         if not files:
             raise InputError("--images: videos alone: name some images")
         return [_piece(bundle, Path(file)) for file in _spread(files, IMAGES)]
-    if sets is not None:
-        part: ImageDataset = sets.get("val") or sets.get("test") or next(iter(sets.values()))
+    if splits is not None:
+        part: ImageDataset = splits.get("val") or splits.get("test") or next(iter(splits.values()))
         images, broken = list[Source](), ""
         for i in _spread(range(len(part)), IMAGES):
             try:
@@ -246,14 +246,14 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _opened(bundle: Bundle, data: str, split: str | None) -> Parts:
+def _opened(bundle: Bundle, data: str, split: str | None) -> Splits:
     """The parts of the data. Raises InputError: bad data, or a split that they do not have."""
-    from fishnet.evaluation.evaluate import open_parts
+    from fishnet.evaluation.evaluate import open_splits
 
-    sets = open_parts(bundle, data, split)
-    if split is not None and split not in sets:
-        raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    return sets
+    splits = open_splits(bundle, data, split)
+    if split is not None and split not in splits:
+        raise InputError(f"{data}: has no part {split!r}: {nearest(split, splits)}")
+    return splits
 
 
 def _agreeing(
@@ -344,10 +344,10 @@ class _Calibration:
     split: str | None
 
     @classmethod
-    def of(cls, bundle: Bundle, config: ExportConfig, sets: Parts) -> "_Calibration":
+    def of(cls, bundle: Bundle, config: ExportConfig, splits: Splits) -> "_Calibration":
         """From the data's training part where it has one; to measure on its validation part where it has that."""
-        part: ImageDataset = sets.get("train") or next(iter(sets.values()))
-        split = config.split or ("val" if "val" in sets else None)
+        part: ImageDataset = splits.get("train") or next(iter(splits.values()))
+        split = config.split or ("val" if "val" in splits else None)
         return cls(bundle, part, _spread(range(len(part)), config.calibration), split)
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fishnet.recipes.recipe import Recipe
 
 
-Parts = dict[str, Any]
+Splits = dict[str, Any]
 """The parts of a data set by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
 
 
@@ -182,27 +182,27 @@ class Task(ABC):
 
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> Parts:
+    ) -> Splits:
         """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out.
 
         With ``sixteen_bit: stretch`` the range of values is measured over the first part, unless a model's ``classes``
         are given: a model has its own range.
         """
-        sets = self.parts(data, channels, recipe, classes, whole=whole)
+        splits = self.parts(data, channels, recipe, classes, whole=whole)
         span = None
         if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):
-            span = set_range(next(iter(sets.values())))
-        for part in sets.values():
+            span = set_range(next(iter(splits.values())))
+        for part in splits.values():
             part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
-        return sets
+        return splits
 
     @abstractmethod
     def parts(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> Parts:
+    ) -> Splits:
         """What :meth:`open_data` opens, by the formats of the level."""
 
-    def settle(self, recipe: "Recipe", sets: Parts, log: Callable[[str], None]) -> "Recipe":
+    def settle(self, recipe: "Recipe", splits: Splits, log: Callable[[str], None]) -> "Recipe":
         """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
 
         Args:
@@ -241,7 +241,7 @@ class Task(ABC):
         """Scores below which results are dropped in use; see :class:`~fishnet.bundle.bundle.Bundle`."""
         return {}
 
-    def check(self, sets: Parts, preprocess: Preprocess) -> None:
+    def check(self, splits: Splits, preprocess: Preprocess) -> None:
         """Raises InputError for images that a training could not take; by default it takes all."""
         return
 

@@ -124,11 +124,11 @@ def shown(
     Raises:
         InputError: bad data, or no such part.
     """
-    sets = task.open_data(data, recipe.channels, recipe)
-    if split not in sets:
-        raise InputError(f"{data}: has no part {split!r}: {nearest(split, sets)}")
-    dataset, classes = sets[split], sets["train"].classes
-    preprocess = preprocess_of(task, recipe, sets["train"])
+    splits = task.open_data(data, recipe.channels, recipe)
+    if split not in splits:
+        raise InputError(f"{data}: has no part {split!r}: {nearest(split, splits)}")
+    dataset, classes = splits[split], splits["train"].classes
+    preprocess = preprocess_of(task, recipe, splits["train"])
     train = split == "train"
     recipe = recipe.replace({"batch_size": min(count, len(dataset)), "workers": 0})
     transform = task.train_transform(recipe, preprocess) if train else task.eval_transform(preprocess)

@@ -13,7 +13,7 @@ from fishnet.errors import InputError
 def report_findings(
     task: str,
     data: str,
-    sets: Mapping[str, ImageDataset],
+    splits: Mapping[str, ImageDataset],
     log: Callable[[str], None],
     *,
     skip: Collection[str] = (),
@@ -34,7 +34,7 @@ def report_findings(
     Raises:
         InputError: such an error.
     """
-    findings = [one for one in training_findings(sets) if one.severity != "note"]
+    findings = [one for one in training_findings(splits) if one.severity != "note"]
     groups = [
         list(group) for code, group in groupby(in_order(findings), key=lambda finding: finding.code) if code not in skip
     ]

@@ -133,7 +133,7 @@ def fit(
         if resume:
             log(_check_resume(data, plan.bundle, recipe, out, position, log))
         else:
-            _check_apart(data, plan.sets, out)
+            _check_apart(data, plan.splits, out)
         if writes and late:
             claim.enter_context(claimed(out, log))
             _check_out(out, resume)
@@ -192,7 +192,7 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) 
     if trainer.should_stop:
         log(f"stopped early: {recipe.patience} epochs without a better one")
     if not processes.rank:
-        for line in plan.task.remarks(plan.sets["val"]):
+        for line in plan.task.remarks(plan.splits["val"]):
             log(line)
     curves = None if processes.rank else draw_curves(out)
     skipped = tuple(sorted(plan.module.broken))
@@ -204,8 +204,8 @@ def _log_estimate(plan: Plan, log: Log) -> None:
     recipe = plan.recipe
     found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
     updates = plan.module.updates_per_epoch * recipe.epochs
-    images = min(len(plan.train) * recipe.batch_size, len(plan.sets["train"]) * recipe.repeats)
-    seconds = found.seconds(recipe, images, len(plan.sets["val"]), plan.processes.world)
+    images = min(len(plan.train) * recipe.batch_size, len(plan.splits["train"]) * recipe.repeats)
+    seconds = found.seconds(recipe, images, len(plan.splits["val"]), plan.processes.world)
     log(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
     for line in (
         f"steps: {len(plan.train):,} an epoch, {updates:,} updates in all",
@@ -257,10 +257,10 @@ def _check_out(out: Path, resume: bool) -> None:
         raise InputError(f"{out}: is a file: --out must be a folder")
 
 
-def _check_apart(data: str, sets: dict[str, ImageDataset], out: Path) -> None:
+def _check_apart(data: str, splits: dict[str, ImageDataset], out: Path) -> None:
     """Raises InputError for a place where what the training leaves would be taken for a class or its images."""
     place = out.resolve()
-    for ground in class_folders(data, sets):
+    for ground in class_folders(data, splits):
         inside = place.relative_to(ground).parts if place.is_relative_to(ground) else None
         if inside is not None and not any(part.startswith(".") for part in inside):
             raise InputError(f"{out}: lies in {ground}, whose folders are classes: choose an --out elsewhere")

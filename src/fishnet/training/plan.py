@@ -56,7 +56,7 @@ class Plan:
     recipe: Recipe
     processes: Processes
     position: Position
-    sets: dict[str, ImageDataset]
+    splits: dict[str, ImageDataset]
     model: Model
     cost: Cost
     module: TrainingModule
@@ -89,17 +89,17 @@ def make_plan(
     """
     _prepare_torch(recipe)
     task = get_task(task_name)
-    recipe, sets = open_data(task, data, recipe, processes, skip_findings, log)
+    recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
     start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
-    preprocess = preprocess_of(task, recipe, sets["train"], start)
-    task.check(sets, preprocess)
-    spec = _spec_of(task, recipe, sets["train"], preprocess, log)
+    preprocess = preprocess_of(task, recipe, splits["train"], start)
+    task.check(splits, preprocess)
+    spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, its_cost, frozen = build_model(spec, recipe, weights, log)
-    _log_model(task, recipe, its_cost, sets, log)
-    train, val = build_loaders(task, recipe, sets, preprocess, processes, position)
-    classes = sets["train"].classes
+    _log_model(task, recipe, its_cost, splits, log)
+    train, val = build_loaders(task, recipe, splits, preprocess, processes, position)
+    classes = splits["train"].classes
     module = TrainingModule(
-        task, model, classes, task.criterion(recipe, sets["train"]), Prepare(task, recipe, preprocess, classes),
+        task, model, classes, task.criterion(recipe, splits["train"]), Prepare(task, recipe, preprocess, classes),
         recipe, updates_per_epoch=-(-len(train) // recipe.accumulate), frozen=frozen,
     )  # fmt: skip
     bundle = Bundle(
@@ -108,10 +108,10 @@ def make_plan(
         preprocess,
         backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _PASSING},
         recipe=recipe.to_dict(task_name),
-        data=fingerprint(data, sets),
+        data=fingerprint(data, splits),
         versions=versions(),
     )
-    return Plan(task, recipe, processes, position, sets, model, its_cost, module, train, val, bundle)
+    return Plan(task, recipe, processes, position, splits, model, its_cost, module, train, val, bundle)
 
 
 def _prepare_torch(recipe: Recipe) -> None:
@@ -139,13 +139,13 @@ def open_data(
     Raises:
         InputError: bad data, also by its findings.
     """
-    sets = task.open_data(data, recipe.channels, recipe)
+    splits = task.open_data(data, recipe.channels, recipe)
     if not processes.rank:
         report_findings(
-            task.name, data, sets, log, skip=skip_findings or (), stop=skip_findings is not None,
+            task.name, data, splits, log, skip=skip_findings or (), stop=skip_findings is not None,
             skip_broken=recipe.on_error == "skip",
         )  # fmt: skip
-    return task.settle(recipe, sets, log), sets
+    return task.settle(recipe, splits, log), splits
 
 
 def _spec_of(task: Task, recipe: Recipe, images: ImageDataset, preprocess: Preprocess, log: Log) -> ModelSpec:
@@ -175,20 +175,20 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
     return model, its_cost, frozen
 
 
-def _log_model(task: Task, recipe: Recipe, its_cost: Cost, sets: dict[str, ImageDataset], log: Log) -> None:
-    counts = ", ".join(f"{len(images):,} {name}" for name, images in sets.items())
+def _log_model(task: Task, recipe: Recipe, its_cost: Cost, splits: dict[str, ImageDataset], log: Log) -> None:
+    counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
     log(
         f"{task.name}: {recipe.backbone}, {its_cost.parameters / 1e6:.2f} M parameters, {its_cost.macs / 1e6:,.1f} "
-        f"MMACs at {recipe.size} px; {len(sets['train'].classes)} classes; images: {counts}"
+        f"MMACs at {recipe.size} px; {len(splits['train'].classes)} classes; images: {counts}"
     )
-    for line in note_lines(sets):
+    for line in note_lines(splits):
         log(line)
 
 
 def build_loaders(
     task: Task,
     recipe: Recipe,
-    sets: dict[str, ImageDataset],
+    splits: dict[str, ImageDataset],
     preprocess: Preprocess,
     processes: Processes,
     position: Position,
@@ -200,9 +200,9 @@ def build_loaders(
     """
     begin = position.epoch, position.batches
     transform = task.train_transform(recipe, preprocess)
-    train = loader(sets["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
+    train = loader(splits["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
     alone = recipe.replace({"batch_size": processes.world}) if preprocess.fit == "native" else recipe  # of any size
-    val = loader(sets["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
+    val = loader(splits["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
     return train, val
 
 

@@ -13,8 +13,8 @@ from tests.makers import CLASSES, image, image_folder, split_folder
 
 
 def opened(data: Path, classes: Classes | None = None) -> dict[str, int]:
-    sets = open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
-    return {name: len(part) for name, part in sets.items()}
+    splits = open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
+    return {name: len(part) for name, part in splits.items()}
 
 
 def test_classes_are_the_sorted_folders(folder: Path) -> None:
@@ -126,9 +126,9 @@ def test_two_folders_for_one_part(tmp_path: Path) -> None:
 def test_a_part_with_fewer_classes_keeps_the_numbers(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2)
     image_folder(data / "val", 1, ("red",))
-    sets = open_classification(str(data), 3, val_fraction=0.1, seed=0)
-    assert list(sets["val"].labels) == [2]
-    assert sets["val"].classes == sets["train"].classes
+    splits = open_classification(str(data), 3, val_fraction=0.1, seed=0)
+    assert list(splits["val"].labels) == [2]
+    assert splits["val"].classes == splits["train"].classes
 
 
 def test_a_part_with_a_class_that_training_lacks(tmp_path: Path) -> None:

@@ -47,11 +47,11 @@ def parquet(
 
 def test_a_folder_of_images(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "colours", train=4, validation=2, test=1)
-    sets = opened(data)
-    assert {name: len(part) for name, part in sets.items()} == {"train": 12, "val": 6, "test": 3}
-    train = sets["train"]
+    splits = opened(data)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 12, "val": 6, "test": 3}
+    train = splits["train"]
     assert (train.classes, list(train.labels)) == (Classes.of(CLASSES), [0] * 4 + [1] * 4 + [2] * 4)
-    assert sets["val"].classes == train.classes
+    assert splits["val"].classes == train.classes
     assert (train.key(5), train.source(5)) == ("green/1.png", f"hfds/{data}/train[5]")
     decoded, label = train.read(5)
     assert decoded.tobytes() == image("green", 101).tobytes()  # type: ignore[union-attr]
@@ -63,9 +63,9 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["label", "target"])
 def test_parquet_files(names: tuple[str, ...] | None, label: str, tmp_path: Path) -> None:
     data = parquet(tmp_path / "colours", names, label, ("train", "validation"))
-    sets = opened(data)
-    assert list(sets) == ["train", "val"]
-    for part in sets.values():
+    splits = opened(data)
+    assert list(splits) == ["train", "val"]
+    for part in splits.values():
         assert (part.classes, list(part.labels)) == (Classes.of(CLASSES), [0, 1, 2, 0, 1, 2])
         for i in range(6):
             assert part.read(i)[0].tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
@@ -98,9 +98,9 @@ def test_as_timm_reads_them(tmp_path: Path) -> None:
 
 def test_holding_out_and_finding_it_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 4)
-    sets = opened(data, whole=False)
-    assert {name: len(part) for name, part in sets.items()} == {"train": 9, "val": 3}
-    assert fingerprint(f"hfds/{data}", sets) == fingerprint(f"hfds/{data}/", opened(data))
+    splits = opened(data, whole=False)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 9, "val": 3}
+    assert fingerprint(f"hfds/{data}", splits) == fingerprint(f"hfds/{data}/", opened(data))
 
 
 def test_known_classes_go_by_name(tmp_path: Path) -> None:

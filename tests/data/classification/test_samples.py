@@ -171,9 +171,9 @@ def test_labels_follow_a_models_own_order(cache: Path) -> None:
     fake_files(raw(cache), zipped=False)
     names = FashionMNIST(train=False).classes.names
     model = Classes.of([*reversed(names), "Hat"])
-    sets = open_classification("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=model)
-    assert sets["test"].classes == model
-    assert list(sets["test"].labels)[:10] == list(range(9, -1, -1))
+    splits = open_classification("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=model)
+    assert splits["test"].classes == model
+    assert list(splits["test"].labels)[:10] == list(range(9, -1, -1))
     with pytest.raises(InputError, match="does not know: Trouser"):
         open_classification("fashion-mnist", 1, val_fraction=0.5, seed=0, classes=Classes.of(set(names) - {"Trouser"}))
 

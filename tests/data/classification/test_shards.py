@@ -64,9 +64,9 @@ def shards(tmp_path: Path) -> Path:
 
 
 def test_parts_by_name(shards: Path) -> None:
-    sets = opened(shards)
-    assert {name: len(part) for name, part in sets.items()} == {"train": 12, "val": 6}
-    train = sets["train"]
+    splits = opened(shards)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 12, "val": 6}
+    train = splits["train"]
     assert (train.classes.names, train.classes.ids) == (("0", "1", "2"), (0, 1, 2))
     assert train.labels == [i % 3 for i in range(12)]
     assert train.key(7) == "colours-train-0001.tar/0007.png"
@@ -114,8 +114,8 @@ def test_parts_by_timms_description(name: str, braces: bool, shards: Path) -> No
         "extra": {"filenames": ["nowhere.tar"]},
     }}  # fmt: skip
     (shards / name).write_text(json.dumps(info))
-    sets = opened(shards)
-    assert {split: part.key(0) for split, part in sets.items()} == {
+    splits = opened(shards)
+    assert {split: part.key(0) for split, part in splits.items()} == {
         "train": "colours-train-0000.tar/0000.png",
         "val": "colours-train-0001.tar/0006.png",
     }

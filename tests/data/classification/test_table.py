@@ -58,9 +58,9 @@ def written(images: Path, text: str, name: str = "data.csv", encoding: str = "ut
     ],
 )  # fmt: skip
 def test_texts(name: str, text: str, images: Path) -> None:
-    sets = opened(written(images, text, name))
-    assert list(sets) == ["all"]
-    found = sets["all"]
+    splits = opened(written(images, text, name))
+    assert list(splits) == ["all"]
+    found = splits["all"]
     assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
     assert found.labels == [2, 1, 2, 0]
     assert found.source(1) == str(images / "green" / "1.png")
@@ -82,11 +82,11 @@ def test_names_of_columns(path: str, label: str, images: Path) -> None:
 )
 def test_splits(column: str, spelled: tuple[str, str, str], images: Path) -> None:
     lines = [f"red/{i}.png,red,{spelled[i % 3]}\nblue/{i}.png,blue,{spelled[i % 3]}\n" for i in range(6)]
-    sets = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
-    assert list(sets) == ["train", "val", "test"], "train is first, whatever is first in the table"
-    assert [len(part) for part in sets.values()] == [4, 4, 4]
-    assert sets["val"].classes == sets["train"].classes
-    assert sets["val"].key(0) == "red/4.png"
+    splits = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
+    assert list(splits) == ["train", "val", "test"], "train is first, whatever is first in the table"
+    assert [len(part) for part in splits.values()] == [4, 4, 4]
+    assert splits["val"].classes == splits["train"].classes
+    assert splits["val"].key(0) == "red/4.png"
 
 
 def test_absolute_paths_and_names_that_are_not_ascii(images: Path) -> None:
@@ -290,11 +290,11 @@ def test_parquet(column: Callable[[Path], list[object]], images: Path) -> None:
 
 
 def test_parquet_with_numbers_and_splits(images: Path) -> None:
-    splits = ["validation", "train", "train", "train"]
-    sets = opened(parquet(images, {"path": NAMES, "label": [5, 9, 5, 9], "split": splits}))
-    assert {name: len(part) for name, part in sets.items()} == {"train": 3, "val": 1}
-    assert sets["train"].classes == Classes(("5", "9"), (5, 9))
-    assert sets["val"].key(0) == "red/0.png"
+    column = ["validation", "train", "train", "train"]
+    splits = opened(parquet(images, {"path": NAMES, "label": [5, 9, 5, 9], "split": column}))
+    assert {name: len(part) for name, part in splits.items()} == {"train": 3, "val": 1}
+    assert splits["train"].classes == Classes(("5", "9"), (5, 9))
+    assert splits["val"].key(0) == "red/0.png"
 
 
 def test_names_of_hugging_faces_numbers(images: Path) -> None:

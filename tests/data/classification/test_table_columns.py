@@ -38,17 +38,17 @@ def table(images: Path, head: str, *columns: str, name: str = "data.csv") -> Pat
     return images / name
 
 
-def codes(sets: dict[str, LabelledDataset]) -> list[str]:
-    return [finding.code for finding in plausibility(sets) if not finding.code.startswith("class-")]
+def codes(splits: dict[str, LabelledDataset]) -> list[str]:
+    return [finding.code for finding in plausibility(splits) if not finding.code.startswith("class-")]
 
 
 @pytest.mark.parametrize("column", ["is_valid", "Is_Valid", "is_val"])
 @pytest.mark.parametrize("words", ["False False True True", "0 0 1 1", "no no yes yes", "0.0 0.0 1.0 1.0"])
 def test_is_valid_says_the_splits(column: str, words: str, images: Path) -> None:
-    sets = opened(table(images, f"path,label,{column}", words))
-    assert {name: len(part) for name, part in sets.items()} == {"train": 6, "val": 6}
-    assert sets["val"].key(0) == "red/1.png"
-    assert codes(sets) == []
+    splits = opened(table(images, f"path,label,{column}", words))
+    assert {name: len(part) for name, part in splits.items()} == {"train": 6, "val": 6}
+    assert splits["val"].key(0) == "red/1.png"
+    assert codes(splits) == []
 
 
 def test_a_word_of_is_valid_that_is_none(images: Path) -> None:
@@ -57,18 +57,18 @@ def test_a_word_of_is_valid_that_is_none(images: Path) -> None:
 
 
 def test_a_split_wins_over_is_valid_and_this_is_said(images: Path) -> None:
-    sets = opened(table(images, "path,label,split,is_valid", "train train test val", "True False"))
-    assert list(sets) == ["train", "val", "test"]
-    assert note_lines(sets) == [f"{images / 'data.csv'}: columns that are not used: is_valid"]
+    splits = opened(table(images, "path,label,split,is_valid", "train train test val", "True False"))
+    assert list(splits) == ["train", "val", "test"]
+    assert note_lines(splits) == [f"{images / 'data.csv'}: columns that are not used: is_valid"]
 
 
 @pytest.mark.parametrize("fold", ["0 0 1 1 2 2", "0.0 0.0 1.0 1.0 2.0 2.0"])
 def test_a_fold_is_held_out(fold: str, images: Path) -> None:
     data = table(images, "path,label,fold", fold)
-    sets = opened(data, whole=False, fold=1)
-    assert {name: len(part) for name, part in sets.items()} == {"train": 8, "val": 4}
-    assert [sets["val"].key(i) for i in range(4)] == ["red/1.png", "blue/1.png", "red/4.png", "blue/4.png"]
-    assert codes(sets) == []
+    splits = opened(data, whole=False, fold=1)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 8, "val": 4}
+    assert [splits["val"].key(i) for i in range(4)] == ["red/1.png", "blue/1.png", "red/4.png", "blue/4.png"]
+    assert codes(splits) == []
     assert codes(opened(data, whole=False)) == ["column-fold"], "a fold that is not used is said"
     assert list(opened(data, fold=1)) == ["all"], "whole data holds nothing out"
 
@@ -93,8 +93,8 @@ def test_folds_are_for_tables(images: Path) -> None:
 
 
 def test_other_columns_that_look_like_labels_are_said(images: Path) -> None:
-    sets = opened(table(images, "path,label,class_name,width,test_fold", "a b", "40", "1"))
-    assert note_lines(sets) == [f"{images / 'data.csv'}: columns that are not used: class_name, test_fold"]
+    splits = opened(table(images, "path,label,class_name,width,test_fold", "a b", "40", "1"))
+    assert note_lines(splits) == [f"{images / 'data.csv'}: columns that are not used: class_name, test_fold"]
 
 
 # names
@@ -113,11 +113,11 @@ def test_names_of_other_machines(before: str, after: str, images: Path) -> None:
     data = table(images, "path,label")
     plain = opened(data)["all"]
     data.write_text(data.read_text().replace(before, after.replace("\\\\", "\\")))
-    sets = opened(data)
-    assert [sets["all"].key(i) for i in range(12)] == [plain.key(i) for i in range(12)], "the same name is held out"
-    assert sets["all"].read(0)[0].tobytes() == plain.read(0)[0].tobytes()  # type: ignore[union-attr]
-    assert codes(sets) == ["name-by-tail"]
-    assert "images found by the tail of their names (such as" in note_lines(sets)[0]
+    splits = opened(data)
+    assert [splits["all"].key(i) for i in range(12)] == [plain.key(i) for i in range(12)], "the same name is held out"
+    assert splits["all"].read(0)[0].tobytes() == plain.read(0)[0].tobytes()  # type: ignore[union-attr]
+    assert codes(splits) == ["name-by-tail"]
+    assert "images found by the tail of their names (such as" in note_lines(splits)[0]
 
 
 def test_ids_without_ending_and_a_folder_beside_the_table(images: Path) -> None:
@@ -136,9 +136,9 @@ def test_ids_without_ending_and_a_folder_beside_the_table(images: Path) -> None:
 
 def test_one_image_under_two_spellings_is_one_file(images: Path) -> None:
     (images / "data.csv").write_text("path,label,split\nred/0.png,red,train\nblue/0.png,blue,train\nred/0,red,val\n")
-    sets = opened(images / "data.csv")
-    assert sets["train"].source(0) == sets["val"].source(0)
-    assert sets["train"].key(0) == sets["val"].key(0)
+    splits = opened(images / "data.csv")
+    assert splits["train"].source(0) == splits["val"].source(0)
+    assert splits["train"].key(0) == splits["val"].key(0)
 
 
 def test_images_none_of_which_are_there(images: Path) -> None:

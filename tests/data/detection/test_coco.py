@@ -31,14 +31,14 @@ def opened(data: Path, **options: Any) -> Any:
 @pytest.mark.parametrize("form", ["polygon", "rle", "compressed"])
 @pytest.mark.parametrize("layout", ["standard", "roboflow", "file"])
 def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
-    sets = opened(coco_folder(tmp_path / "data", layout=layout, form=form), masks=True)
+    splits = opened(coco_folder(tmp_path / "data", layout=layout, form=form), masks=True)
     truth = {"train": scenes("train", 6), "val": scenes("val", 3)}
     truth = {"all": truth["train"] + truth["val"]} if layout == "file" else truth
-    assert list(sets) == list(truth)
+    assert list(splits) == list(truth)
     for part, shown in truth.items():
-        assert len(sets[part]) == len(shown)
+        assert len(splits[part]) == len(shown)
         for i, one in enumerate(shown):
-            image, objects = sets[part].read(i)
+            image, objects = splits[part].read(i)
             assert np.array_equal(np.asarray(image), np.asarray(one.image))
             assert np.array_equal(objects.boxes, one.boxes)
             assert np.array_equal(objects.labels, one.labels)
@@ -106,8 +106,8 @@ def test_categories_of_val_are_matched_by_name(tmp_path: Path) -> None:
     path = data / "annotations" / "instances_val2017.json"
     names = [f"val_{i:03d}.png" for i in range(3)]
     write_json(path, coco_dict(scenes("val", 3), names, ids=(11, 3, 7)))
-    sets = opened(data)
-    assert sets["val"].objects(0).labels.tolist() == scenes("val", 1)[0].labels.tolist()
+    splits = opened(data)
+    assert splits["val"].objects(0).labels.tolist() == scenes("val", 1)[0].labels.tolist()
     path.write_text(path.read_text().replace('"berry"', '"cherry"'))
     with pytest.raises(InputError, match=r"instances_val2017.json: .*cherry"):
         opened(data)
@@ -546,9 +546,9 @@ def test_a_file_of_no_split_is_said(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data")
     annotations = data / "annotations"
     (annotations / "instances_foo.json").write_bytes((annotations / "instances_train2017.json").read_bytes())
-    sets = opened(data)
-    assert list(sets) == ["train", "val"]
-    notes = [finding for finding in sets["train"].notes if finding.code == "split-unnamed"]
+    splits = opened(data)
+    assert list(splits) == ["train", "val"]
+    notes = [finding for finding in splits["train"].notes if finding.code == "split-unnamed"]
     assert len(notes) == 1
     assert "instances_foo.json: its name says neither train, val nor test: left out" in notes[0].message
 

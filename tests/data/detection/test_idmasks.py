@@ -21,10 +21,10 @@ def opened(data: Path, **options: Any) -> Any:
 @pytest.mark.parametrize(("depth", "suffix"), [(8, "png"), (16, "png"), (8, "tif"), (16, "tif"), (32, "tif")])
 @pytest.mark.parametrize("masks", [False, True])
 def test_depths(depth: int, suffix: str, masks: bool, tmp_path: Path) -> None:
-    sets = opened(mask_folder(tmp_path / "data", depth=depth, suffix=suffix), masks=masks)
-    assert (list(sets), sets["train"].classes) == (["train", "val"], Classes.of(["object"]))
+    splits = opened(mask_folder(tmp_path / "data", depth=depth, suffix=suffix), masks=masks)
+    assert (list(splits), splits["train"].classes) == (["train", "val"], Classes.of(["object"]))
     for i, one in enumerate(scenes("train", 6)):
-        objects = sets["train"].read(i)[1]
+        objects = splits["train"].read(i)[1]
         assert np.array_equal(objects.boxes, one.boxes)  # numbered in the scene's order
         assert np.array_equal(objects.areas, one.masks.sum((1, 2)))
         assert not objects.labels.any()

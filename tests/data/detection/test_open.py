@@ -133,8 +133,8 @@ def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_same_objects_in_every_format(name: str, tmp_path: Path) -> None:
-    sets = opened(MAKERS[name](tmp_path / "data", train=5, val=2))
-    for split, found in sets.items():
+    splits = opened(MAKERS[name](tmp_path / "data", train=5, val=2))
+    for split, found in splits.items():
         for index, truth in enumerate(scenes(split, len(found))):
             objects = found.objects(index)
             names = [found.classes.names[label] for label in objects.labels]

@@ -86,9 +86,9 @@ def test_odd_splits(change: Callable[[Content], None], code: str, words: str, tm
 
 @pytest.mark.parametrize("make", [coco_folder, voc_folder, mask_folder])
 def test_good_data_has_no_findings(make: Callable[..., Path], tmp_path: Path) -> None:
-    sets = sets_of(make(tmp_path / "data", train=6, val=3))
-    assert plausibility(sets) == []
-    assert repaired(sets) == []
+    splits = sets_of(make(tmp_path / "data", train=6, val=3))
+    assert plausibility(splits) == []
+    assert repaired(splits) == []
 
 
 def test_images_without_a_label_file_are_counted(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_images_without_a_label_file_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_held_out_part_repeats_no_finding(tmp_path: Path) -> None:
-    sets = sets_of(yolo_folder(tmp_path / "data", train=5), whole=False)
-    assert list(sets) == ["train", "val"]
-    assert codes(plausibility(sets)).count("image-without-label") == 1
+    splits = sets_of(yolo_folder(tmp_path / "data", train=5), whole=False)
+    assert list(splits) == ["train", "val"]
+    assert codes(plausibility(splits)).count("image-without-label") == 1
 
 
 def test_what_a_training_cuts_off_and_drops(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_what_a_training_cuts_off_and_drops(tmp_path: Path) -> None:
         second["bbox"] = [200, 5, 10, 10]
         third["bbox"] = [5, 5, 0, 10]
 
-    sets = changed(tmp_path, change)
-    total = sum(len(sets["train"].objects(i)) for i in range(4))
-    kept = sum(len(sets["train"].objects(i).clean((80, 96))) for i in range(4))
-    findings = {finding.code: finding for finding in repaired(sets)}
+    splits = changed(tmp_path, change)
+    total = sum(len(splits["train"].objects(i)) for i in range(4))
+    kept = sum(len(splits["train"].objects(i).clean((80, 96))) for i in range(4))
+    findings = {finding.code: finding for finding in repaired(splits)}
     assert {code: finding.count for code, finding in findings.items()} == {"box-clipped": 1, "box-dropped": 2}
     assert total - kept == 2
     assert f"1 of {total} boxes of train reach over the edges" in findings["box-clipped"].message
@@ -130,9 +130,9 @@ def test_outlines_are_measured_in_px(tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data", train=1)
     Image.new("RGB", (1000, 1000)).save(data / "images" / "train" / "000.png")
     (data / "labels" / "train" / "000.txt").write_text("0 0.5 0.5 0.9 0.9\n1 0.95 0.5 0.2 0.1\n")
-    sets = sets_of(data)
-    assert plausibility(sets) == []
-    assert [(finding.code, finding.count) for finding in repaired(sets)] == [("box-clipped", 1)]
+    splits = sets_of(data)
+    assert plausibility(splits) == []
+    assert [(finding.code, finding.count) for finding in repaired(splits)] == [("box-clipped", 1)]
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,15 @@ def counts(data: Path, **options: Any) -> dict[str, int]:
 
 @pytest.mark.parametrize("layout", ["lists", "flat", "parts"])
 def test_layouts(layout: str, tmp_path: Path) -> None:
-    sets = opened(voc_folder(tmp_path / "data", layout=layout))
+    splits = opened(voc_folder(tmp_path / "data", layout=layout))
     shown = {"train": scenes("train", 6), "val": scenes("val", 3)}
     truth = {"all": shown["train"] + shown["val"]} if layout == "flat" else shown
-    assert list(sets) == list(truth)
+    assert list(splits) == list(truth)
     for part, several in truth.items():
-        assert sets[part].classes == Classes.of(KINDS)
-        assert len(sets[part]) == len(several)
+        assert splits[part].classes == Classes.of(KINDS)
+        assert len(splits[part]) == len(several)
         for i, one in enumerate(several):
-            image, objects = sets[part].read(i)
+            image, objects = splits[part].read(i)
             assert image.size == one.image.size
             assert np.array_equal(objects.boxes, one.boxes)  # the numbers of the file, as they are
             assert np.array_equal(objects.labels, one.labels)
@@ -272,10 +272,10 @@ def test_spellings_of_lists(tmp_path: Path) -> None:
     (main / "val.txt").rename(main / "valid.txt")
     (main / "leaf_train.txt").write_text("train_000 1\n")
     (main / "default.txt").write_text("train_000\n")
-    sets = opened(data)
-    assert {part: len(images) for part, images in sets.items()} == {"train": 4, "val": 2}
-    assert [finding.code for finding in sets["train"].notes] == ["split-unnamed"]
-    assert "default.txt" in sets["train"].notes[0].message
+    splits = opened(data)
+    assert {part: len(images) for part, images in splits.items()} == {"train": 4, "val": 2}
+    assert [finding.code for finding in splits["train"].notes] == ["split-unnamed"]
+    assert "default.txt" in splits["train"].notes[0].message
     (main / "val.txt").write_text("val_000\n")
     with pytest.raises(InputError, match=r"two lists for the val part: val\.txt and valid\.txt"):
         opened(data)
@@ -286,12 +286,12 @@ def test_years(kit: str, tmp_path: Path) -> None:
     voc_folder(tmp_path / kit / "VOC2007", train=3, test=1)
     assert counts(tmp_path) == {"train": 3, "test": 1}
     voc_folder(tmp_path / kit / "VOC2012", train=2, val=2)
-    sets = opened(tmp_path)
-    assert {part: len(images) for part, images in sets.items()} == {"train": 5, "val": 2, "test": 1}
-    assert [sets["train"].key(i) for i in (0, 4)] == [
+    splits = opened(tmp_path)
+    assert {part: len(images) for part, images in splits.items()} == {"train": 5, "val": 2, "test": 1}
+    assert [splits["train"].key(i) for i in (0, 4)] == [
         "VOC2007/JPEGImages/train_000.jpg", "VOC2012/JPEGImages/train_001.jpg"
     ]  # fmt: skip
-    assert np.array_equal(sets["train"].read(4)[1].boxes, scenes("train", 2)[1].boxes)
+    assert np.array_equal(splits["train"].read(4)[1].boxes, scenes("train", 2)[1].boxes)
     for path in (tmp_path / kit / "VOC2012" / "ImageSets" / "Main").iterdir():
         path.unlink()
     with pytest.raises(InputError, match=r"VOC2012: has no lists of train and val in ImageSets"):

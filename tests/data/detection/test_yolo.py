@@ -25,12 +25,12 @@ def opened(data: Path, **options: Any) -> Any:
 @pytest.mark.parametrize("polygons", [False, True])
 @pytest.mark.parametrize("name", ["", "data.yaml"])
 def test_boxes_and_outlines(polygons: bool, name: str, tmp_path: Path) -> None:
-    sets = opened(yolo_folder(tmp_path / "data", polygons=polygons) / name, masks=polygons)
-    assert list(sets) == ["train", "val"]
+    splits = opened(yolo_folder(tmp_path / "data", polygons=polygons) / name, masks=polygons)
+    assert list(splits) == ["train", "val"]
     for part, count in {"train": 6, "val": 3}.items():
-        assert sets[part].classes == Classes.of(KINDS)
+        assert splits[part].classes == Classes.of(KINDS)
         for i, one in enumerate(scenes(part, count)):
-            objects = sets[part].read(i)[1]
+            objects = splits[part].read(i)[1]
             assert np.array_equal(objects.labels, one.labels)
             assert np.allclose(objects.boxes, one.boxes, atol=2e-3)  # six decimals of 96 px, float32
             assert objects.size == (80, 96)
@@ -63,10 +63,10 @@ NAMES = "names: [berry, leaf, stone]\n"
 def test_where_images_are(text: str, tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data")
     (data / "train.txt").write_text("".join(f"./images/train/{i:03d}.png\n" for i in range(5)) + "images/train/005.png")
-    sets = opened(yaml(data, text.format(here=data) + NAMES))
-    assert [len(sets[part]) for part in ("train", "val")] == [6, 3]
-    assert len(sets["train"].read(0)[1]) == len(scenes("train", 1)[0].labels)
-    assert sets["train"].key(0) == "images/train/000.png"
+    splits = opened(yaml(data, text.format(here=data) + NAMES))
+    assert [len(splits[part]) for part in ("train", "val")] == [6, 3]
+    assert len(splits["train"].read(0)[1]) == len(scenes("train", 1)[0].labels)
+    assert splits["train"].key(0) == "images/train/000.png"
 
 
 def test_labels_are_beside_the_last_folder_called_images(tmp_path: Path) -> None:
@@ -284,9 +284,9 @@ def test_parts_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data", train=4)
     for part, numbers in {"train": (0, 1), "val": (2, 3)}.items():
         (data / f"{part}.txt").write_text("".join(f"images/train/{n:03d}.png\n" for n in numbers))
-    sets = opened(yaml(data, "train: train.txt\nval: val.txt\n" + NAMES))
-    assert [len(sets[part]) for part in sets] == [2, 2]
-    assert sets["train"].notes == sets["val"].notes == []
+    splits = opened(yaml(data, "train: train.txt\nval: val.txt\n" + NAMES))
+    assert [len(splits[part]) for part in splits] == [2, 2]
+    assert splits["train"].notes == splits["val"].notes == []
 
 
 def test_one_stray_label_beside_images_without_objects(tmp_path: Path) -> None:
@@ -313,9 +313,9 @@ def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
     shutil.rmtree(data / "test" / "labels")
     yaml(data, "train: train/images\nval: val/images\ntest: test/images\n" + NAMES)
     assert not looks_like_segmentation(str(data)), "labels/ might hold masks, and one split has none"
-    sets = opened(data)
-    assert list(sets) == ["train", "val"]
-    (note,) = sets["train"].notes
+    splits = opened(data)
+    assert list(splits) == ["train", "val"]
+    (note,) = splits["train"].notes
     assert (note.code, note.split) == ("image-without-label", "test")
     assert note.message.endswith("test is left out")
 

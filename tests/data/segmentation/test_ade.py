@@ -23,9 +23,9 @@ def test_labels(above: bool, tmp_path: Path) -> None:
     data = tmp_path / "data"
     ade_folder(data / "ADEChallengeData2016" if above else data, train=4, val=2)
     assert looks_like_segmentation(str(data))
-    sets = opened(data)
-    assert {part: len(found) for part, found in sets.items()} == {"train": 4, "val": 2}
-    for part, found in sets.items():
+    splits = opened(data)
+    assert {part: len(found) for part, found in splits.items()} == {"train": 4, "val": 2}
+    for part, found in splits.items():
         assert found.classes.ids == tuple(range(1, 151))
         assert found.classes.names[:2] == ("1", "2")
         for i, one in enumerate(scenes(part, len(found))):

@@ -21,9 +21,9 @@ def opened(data: Path, **options: Any) -> dict[str, Any]:
 def test_ids(train_ids: bool, tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=train_ids, train=4, val=2)
     assert looks_like_segmentation(str(data))
-    sets = opened(data)
-    assert {part: len(found) for part, found in sets.items()} == {"train": 4, "val": 2}
-    shown = {found.key(i): found.label_map(i) for found in sets.values() for i in range(len(found))}
+    splits = opened(data)
+    assert {part: len(found) for part, found in splits.items()} == {"train": 4, "val": 2}
+    shown = {found.key(i): found.label_map(i) for found in splits.values() for i in range(len(found))}
     for part, count in (("train", 4), ("val", 2)):
         for i, one in enumerate(scenes(part, count)):
             city = ("ulm", "bochum")[i % 2]
@@ -32,7 +32,7 @@ def test_ids(train_ids: bool, tmp_path: Path) -> None:
             labels = shown[f"{city}/{city}_{i:06d}_000019_leftImg8bit.png"]
             ids = np.array([*CLASSES.ids, *[0] * 236, 255])[labels]
             assert np.array_equal(ids, outlined(np.array(CITYSCAPES_IDS)[one.labels], 255))
-    assert all(found.classes == CLASSES for found in sets.values())
+    assert all(found.classes == CLASSES for found in splits.values())
 
 
 def test_the_19_classes() -> None:

@@ -51,12 +51,12 @@ def street(root: Path, *objects: dict[str, Any], categories: dict[int, str] = CA
 @pytest.mark.parametrize("form", ["rle", "compressed", "polygon"])
 def test_maps_are_of_the_objects(form: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", form=form)
-    sets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0)
-    assert list(sets) == ["train", "val"]
+    splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0)
+    assert list(splits) == ["train", "val"]
     for part, count in (("train", 6), ("val", 3)):
-        assert sets[part].classes == Classes(("background", *KINDS), (0, 3, 7, 11))
+        assert splits[part].classes == Classes(("background", *KINDS), (0, 3, 7, 11))
         for i, one in enumerate(scenes(part, count)):
-            image, labels = sets[part].read(i)
+            image, labels = splits[part].read(i)
             assert np.array_equal(np.asarray(image), np.asarray(one.image))
             wanted = np.zeros_like(labels)
             for label, mask in zip(one.labels.tolist(), one.masks, strict=True):

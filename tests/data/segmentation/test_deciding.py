@@ -65,13 +65,13 @@ def test_0_and_255_alone_are_two_classes(names: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", as_ids(0, 255, 255), names)
     if names.startswith("0:"):
         (data / "classes.txt").write_text("background: 0\ncrack: 1\n")
-    sets = opened(data)
+    splits = opened(data)
     expected = ("background", "crack") if names else ("background", "foreground")
-    assert sets["train"].classes.names == expected
-    for split, part in sets.items():
+    assert splits["train"].classes.names == expected
+    for split, part in splits.items():
         for i, one in enumerate(scenes(split, len(part))):
             assert np.array_equal(part.label_map(i), one.labels > 0)
-    assert sets["val"].conclusions == (f"masks hold 0 and 255 alone: 0 is 'background', 255 is {expected[1]!r}",)
+    assert splits["val"].conclusions == (f"masks hold 0 and 255 alone: 0 is 'background', 255 is {expected[1]!r}",)
 
 
 def test_stated_ids_stay_what_outputs_have(tmp_path: Path) -> None:
@@ -85,10 +85,10 @@ def test_masks_of_0_and_255_where_others_have_0_and_1(tmp_path: Path) -> None:
     written(tmp_path / "data", as_ids(0, 255, 255), splits=("val",))
     for path in (data / "train" / "masks").iterdir():
         save_mask(path, np.minimum(np.array(Image.open(path)), 1), "index")
-    sets = opened(data)
-    assert sets["train"].classes == Classes(("0", "1"), (0, 1))
+    splits = opened(data)
+    assert splits["train"].classes == Classes(("0", "1"), (0, 1))
     with pytest.raises(InputError, match=r"val/masks/000\.png: ids without a name: 255 "):
-        sets["val"].label_map(0)
+        splits["val"].label_map(0)
     other = written(tmp_path / "other", as_ids(0, 255, 255))
     val = opened(other, classes=Classes(("ground", "plant"), (0, 1)), ignore=["none"])["val"]
     assert np.array_equal(val.label_map(0), scenes("val", 1)[0].labels > 0)
@@ -97,11 +97,11 @@ def test_masks_of_0_and_255_where_others_have_0_and_1(tmp_path: Path) -> None:
 
 
 def test_an_outline_is_ignored(tmp_path: Path) -> None:
-    sets = opened(written(tmp_path / "data", outlined))
-    assert sets["train"].classes == Classes(("0", "1", "2"), (0, 1, 2))
-    labels = sets["train"].label_map(0)
+    splits = opened(written(tmp_path / "data", outlined))
+    assert splits["train"].classes == Classes(("0", "1", "2"), (0, 1, 2))
+    labels = splits["train"].label_map(0)
     assert np.array_equal(labels, outlined(scenes("train", 1)[0].labels))
-    assert sets["train"].conclusions == ("255 is ignored: it has no name, and borders 3 of the other ids",)
+    assert splits["train"].conclusions == ("255 is ignored: it has no name, and borders 3 of the other ids",)
 
 
 @pytest.mark.parametrize("ids", [(0, 127, 255), (0, 128, 255), (0, 85, 255)])
@@ -114,9 +114,9 @@ def test_grey_levels(ids: tuple[int, int, int], names: bool, tmp_path: Path) -> 
 
     data = written(tmp_path / "data", change, f"0 a\n{ids[1]} b\n" if names else "")
     if whole and not names:
-        sets = opened(data)
-        assert sets["train"].classes.ids == ids
-        assert np.array_equal(sets["val"].label_map(0), scenes("val", 1)[0].labels)
+        splits = opened(data)
+        assert splits["train"].classes.ids == ids
+        assert np.array_equal(splits["val"].label_map(0), scenes("val", 1)[0].labels)
         return
     with pytest.raises(
         InputError, match=r"255 may be a class or stand for ignored pixels .* look like grey levels: say"
@@ -132,9 +132,9 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
         return changed
 
     data = written(tmp_path / "data", change)
-    sets = opened(data)
-    assert sets["train"].classes.ids == (0, 85, 170, 255)
-    assert sets["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
+    splits = opened(data)
+    assert splits["train"].classes.ids == (0, 85, 170, 255)
+    assert splits["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
     (data / "classes.txt").write_text("a\nb\nc\nd\n")
     with pytest.raises(InputError, match=r"for its 4 classes: write which is which, .* as in: 0 a; 85 b; 170 c; 255 d"):
         opened(data)
@@ -217,10 +217,10 @@ def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_
     )
     with pytest.raises(InputError, match=words):
         opened(data)
-    sets = opened(data, threshold=128)
-    assert len(sets["train"].classes) == 2
+    splits = opened(data, threshold=128)
+    assert len(splits["train"].classes) == 2
     for i, one in enumerate(scenes("train", 6)):
-        assert np.array_equal(sets["train"].label_map(i), change(one.labels) >= 128)
+        assert np.array_equal(splits["train"].label_map(i), change(one.labels) >= 128)
     problems: list[Finding] = []
     assert len(opened(data, problems=problems)["val"].classes) == 2
     assert [one.code for one in problems] == ["mask-anti-aliased"]
@@ -253,8 +253,8 @@ def test_lossy_masks_are_refused_by_their_content(suffix: str, options: dict[str
         InputError, match=r"masks/000\.\w+: (JPEG|WebP \(lossy\)) changes pixels, and ids with them: save"
     ):
         opened(data)
-    sets = opened(data, threshold=128)
-    wrong = np.mean(sets["train"].label_map(0) != (scenes("train", 1)[0].labels > 0))
+    splits = opened(data, threshold=128)
+    wrong = np.mean(splits["train"].label_map(0) != (scenes("train", 1)[0].labels > 0))
     assert wrong < 0.01
 
 

@@ -28,16 +28,16 @@ def keys(images: Any) -> list[str]:
 @pytest.mark.parametrize("layout", ["parts", "inner", "lists", "camvid", "whole"])
 def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, form=form, train=3, val=2)
-    sets = opened(data)
-    assert list(sets) == (["all"] if layout == "whole" else ["train", "val"])
+    splits = opened(data)
+    assert list(splits) == (["all"] if layout == "whole" else ["train", "val"])
     truth = scenes("train", 3) + scenes("val", 2)
-    read = [part.read(i) for part in sets.values() for i in range(len(part))]
+    read = [part.read(i) for part in splits.values() for i in range(len(part))]
     assert len(read) == len(truth)
     for one, (image, labels) in zip(truth, read, strict=True):
         assert np.array_equal(np.asarray(image), np.asarray(one.image))
         assert np.array_equal(labels, one.labels)
-    assert all(part.classes == Classes.of(KINDS) for part in sets.values())
-    assert all(part.left_out == () for part in sets.values())
+    assert all(part.classes == Classes.of(KINDS) for part in splits.values())
+    assert all(part.left_out == () for part in splits.values())
     assert looks_like_segmentation(str(data))
 
 
@@ -102,9 +102,9 @@ def test_a_classes_file_in_the_part(tmp_path: Path) -> None:
 def test_rows_of_lists(form: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="lists", train=4, val=1)
     (data / "train.txt").write_text("\n".join(form.replace("{}", f"train_{i:03d}") for i in (2, 0)) + "\n\n")
-    sets = opened(data)
-    assert keys(sets["train"]) == ["train_002.png", "train_000.png"]
-    assert sets["train"].named_in(1) == f"{data}/train.txt line 2"
+    splits = opened(data)
+    assert keys(splits["train"]) == ["train_002.png", "train_000.png"]
+    assert splits["train"].named_in(1) == f"{data}/train.txt line 2"
 
 
 def test_lists_of_some_parts(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_lists_of_some_parts(tmp_path: Path) -> None:
     assert {part: len(found) for part, found in opened(data).items()} == {"train": 4, "val": 2}
     (data / "trainval.txt").unlink()
     (data / "val.txt").rename(data / "valid.txt")
-    sets = opened(data)  # what is in no list is trained on
-    assert keys(sets["train"]) == [f"train_{i:03d}.png" for i in range(4)]
-    assert keys(sets["val"]) == ["val_000.png", "val_001.png"]
+    splits = opened(data)  # what is in no list is trained on
+    assert keys(splits["train"]) == [f"train_{i:03d}.png" for i in range(4)]
+    assert keys(splits["val"]) == ["val_000.png", "val_001.png"]
     (data / "dev.txt").write_text("val_000")
     with pytest.raises(InputError, match=r"two lists of a part: dev\.txt and valid\.txt: remove one"):
         opened(data)
@@ -156,9 +156,9 @@ def test_a_test_part_without_masks_is_left_out(layout: str, tmp_path: Path) -> N
     masks = sorted((data / "masks").glob("test*") if layout == "lists" else (data / "test" / "masks").iterdir())
     for path in masks:
         path.unlink()
-    sets = opened(data)
-    assert list(sets) == ["train", "val"]
-    assert [(note.code, note.split, note.count) for note in sets["train"].notes] == [("file-unpaired", "test", 2)]
+    splits = opened(data)
+    assert list(splits) == ["train", "val"]
+    assert [(note.code, note.split, note.count) for note in splits["train"].notes] == [("file-unpaired", "test", 2)]
     assert len(opened(data, problems=[])["test"].left_out) == 2
 
 
@@ -333,10 +333,10 @@ def test_void_and_ignored_classes(form: str, options: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize("ids", [(3, 5, 200), (1000, 300, 7)])
 def test_classes_are_named_by_the_ids_of_the_train_part(ids: Sequence[int], tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=ids, form="deep" if max(ids) > 255 else "index")
-    sets = opened(data)
-    assert sets["val"].classes == Classes(tuple(str(id_) for id_ in sorted(ids)), tuple(sorted(ids)))
+    splits = opened(data)
+    assert splits["val"].classes == Classes(tuple(str(id_) for id_ in sorted(ids)), tuple(sorted(ids)))
     order = np.argsort(np.argsort(ids))
-    assert np.array_equal(sets["val"].label_map(0), order[scenes("val", 1)[0].labels])
+    assert np.array_equal(splits["val"].label_map(0), order[scenes("val", 1)[0].labels])
     path = data / "val" / "masks" / "000.png"
     save_mask(path, np.full((80, 96), 9), "index")
     words = rf"ids without a name: 9 \(7,680 px\): add them to {data}/classes\.txt \(which is to name all classes\)"
@@ -373,9 +373,9 @@ def test_masks_of_0_and_255(names: tuple[str, str] | None, form: str, tmp_path: 
         (data / "classes.txt").write_text("\n".join(names))
     for path in sorted(data.rglob("masks/*.png")):
         Image.open(path).convert({"index": "L", "one bit": "1", "rgb": "RGB"}[form]).save(path)
-    sets = opened(data)
-    assert sets["train"].classes == Classes(names or ("background", "foreground"), (0, 255))
-    for part, found in sets.items():
+    splits = opened(data)
+    assert splits["train"].classes == Classes(names or ("background", "foreground"), (0, 255))
+    for part, found in splits.items():
         for i, one in enumerate(scenes(part, len(found))):
             assert np.array_equal(found.label_map(i), one.labels > 0)
 
@@ -393,10 +393,10 @@ def halved(data: Path, part: str, value: int) -> Path:
 @pytest.mark.parametrize("known", [False, True])
 def test_masks_of_0_and_255_of_which_a_part_has_one(known: bool, value: int, tmp_path: Path) -> None:
     data, classes = halved(tmp_path / "data", "train", value), Classes(("ground", "plant"), (0, 255))
-    sets = opened(data, classes=classes if known else None)
-    assert sets["train"].classes == classes
-    assert np.array_equal(sets["val"].label_map(0), scenes("val", 1)[0].labels > 0)
-    assert (sets["train"].label_map(0) == value // 255).all()
+    splits = opened(data, classes=classes if known else None)
+    assert splits["train"].classes == classes
+    assert np.array_equal(splits["val"].label_map(0), scenes("val", 1)[0].labels > 0)
+    assert (splits["train"].label_map(0) == value // 255).all()
 
 
 @pytest.mark.parametrize("value", [0, 255])

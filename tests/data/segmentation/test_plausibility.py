@@ -86,10 +86,10 @@ def test_each_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     read: list[str] = []
     once = survey.facts_of
     monkeypatch.setattr(survey, "facts_of", lambda mask: read.append(mask.path) or once(mask))
-    sets = opened(mask_folder(tmp_path / "data", names=None, train=8, val=2))
-    train, held = hold_out_some(sets["train"], 0.25, 0)
-    plausibility({"train": train, "val": held, "test": sets["val"]})
-    plausibility(sets)
+    splits = opened(mask_folder(tmp_path / "data", names=None, train=8, val=2))
+    train, held = hold_out_some(splits["train"], 0.25, 0)
+    plausibility({"train": train, "val": held, "test": splits["val"]})
+    plausibility(splits)
     assert len(read) == len(set(read)) == 10
     counts = split_counts(train).labels + split_counts(held).labels
     assert counts[:3].tolist() == np.bincount(

@@ -322,8 +322,8 @@ def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Pa
     found = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
     recalls = {}
     for difficult in ("ignore", "use"):
-        sets = open_voc(find_voc(tmp_path), 3, difficult=difficult)
-        truth = sets["all"].read(0)[1]
+        splits = open_voc(find_voc(tmp_path), 3, difficult=difficult)
+        truth = splits["all"].read(0)[1]
         metrics = coco_table([truth], [found], classes, "box").metrics()
         recalls[difficult] = metrics["AR100"]
         if difficult == "ignore":

@@ -106,16 +106,16 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
     try:
         with nullcontext() if Path(name).is_dir() else _reached():
             found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
-            splits = {split: found[split] for split in in_order(str(split) for split in found if split)}
-            sets: dict[str, HubDataset] = {}
-            for split, own in splits.items():
+            split_names = {split: found[split] for split in in_order(str(split) for split in found if split)}
+            splits: dict[str, HubDataset] = {}
+            for split, own in split_names.items():
                 whole = datasets.load_dataset(name, split=own)
                 keys = _keys(name, whole.features)
-                if split == "test" and sets and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
+                if split == "test" and splits and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
                     continue  # a contest's test part
                 reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
-                sets[split] = HubDataset(name, own, reader, channels, classes)
-                classes = sets[split].classes
+                splits[split] = HubDataset(name, own, reader, channels, classes)
+                classes = splits[split].classes
     except ConnectionError as error:
         raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
     except InputError:
@@ -126,9 +126,9 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         raise
     except Exception as error:  # of the readers of many formats below it
         raise InputError(f"hfds/{name}: cannot be loaded ({first_line(error)})") from None
-    if not sets:
+    if not splits:
         raise InputError(f"hfds/{name}: has no split train, validation or test, only {', '.join(found.values())}")
-    return sets
+    return splits
 
 
 @contextmanager

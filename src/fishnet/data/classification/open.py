@@ -64,15 +64,15 @@ def open_classification(
         ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
     try:
-        sets = _parts(data, channels, None if only else classes, -1 if whole else fold)
+        splits = _parts(data, channels, None if only else classes, -1 if whole else fold)
     except InputError as error:
         raise _explained(data, error) if classes is None else error from None
     if only:
-        sets = choose(data, sets, only, classes)
-    return sets if whole else as_trained(data, sets, lambda train: hold_out(train, val_fraction, seed))
+        splits = choose(data, splits, only, classes)
+    return splits if whole else as_trained(data, splits, lambda train: hold_out(train, val_fraction, seed))
 
 
-def as_trained(data: str, sets: dict[str, Set], split: Callable[[Set], tuple[Set, Set]]) -> dict[str, Set]:
+def as_trained(data: str, splits: dict[str, Set], split: Callable[[Set], tuple[Set, Set]]) -> dict[str, Set]:
     """The parts that a training takes: ``all`` is train, and without a val part some of train is.
 
     Args:
@@ -83,15 +83,15 @@ def as_trained(data: str, sets: dict[str, Set], split: Callable[[Set], tuple[Set
     Raises:
         InputError: no train part, or nothing to hold out.
     """
-    sets = {"train" if name == "all" else name: part for name, part in sets.items()}
-    if "train" not in sets:
-        raise InputError(f"{data}: has no train part, only {', '.join(sets)}")
-    if "val" not in sets:
-        sets["train"], sets["val"] = split(sets["train"])
-        if not len(sets["val"]):
-            few = "one image a class" if isinstance(sets["train"], LabelledDataset) else "one image"
+    splits = {"train" if name == "all" else name: part for name, part in splits.items()}
+    if "train" not in splits:
+        raise InputError(f"{data}: has no train part, only {', '.join(splits)}")
+    if "val" not in splits:
+        splits["train"], splits["val"] = split(splits["train"])
+        if not len(splits["val"]):
+            few = "one image a class" if isinstance(splits["train"], LabelledDataset) else "one image"
             raise InputError(f"{data}: {few} leaves none to validate with: add images, or a val part")
-    return {name: sets[name] for name in in_order(sets)}
+    return {name: splits[name] for name in in_order(splits)}
 
 
 def found_in(data: str, find: Callable[[Path], Found | None], held: str, layouts: str) -> Found:
@@ -119,8 +119,8 @@ def found_in(data: str, find: Callable[[Path], Found | None], held: str, layouts
     raise InputError(f"{data}: {wrong}{f': {near}' if near else ''}. Known: {layouts}")
 
 
-def parts_of(
-    data: str, sets: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, empty: bool
+def splits_of(
+    data: str, splits: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, empty: bool
 ) -> dict[str, Entries]:
     """The parts of annotated data, as they are or as a training takes them.
 
@@ -133,10 +133,10 @@ def parts_of(
     Raises:
         InputError: a part without images; see :func:`as_trained`.
     """
-    without = next((name for name, part in sets.items() if not len(part)), None)
+    without = next((name for name, part in splits.items() if not len(part)), None)
     if without is not None and not empty:
         raise InputError(f"{data}: no image in its part {without!r}")
-    return sets if whole else as_trained(data, sets, lambda train: hold_out_some(train, val_fraction, seed))
+    return splits if whole else as_trained(data, splits, lambda train: hold_out_some(train, val_fraction, seed))
 
 
 def _explained(data: str, error: InputError) -> InputError:
@@ -146,7 +146,7 @@ def _explained(data: str, error: InputError) -> InputError:
 
 
 def choose(
-    data: str, sets: Mapping[str, LabelledDataset], only: Sequence[str], classes: Classes | None
+    data: str, splits: Mapping[str, LabelledDataset], only: Sequence[str], classes: Classes | None
 ) -> dict[str, LabelledDataset]:
     """Some of the classes of labelled data; images of others are left out, and this is noted.
 
@@ -159,14 +159,14 @@ def choose(
     Raises:
         InputError: a name that is no class, none of whose images are there; fewer than two classes for a new model.
     """
-    own = next(iter(sets.values())).classes
+    own = next(iter(splits.values())).classes
     chosen = (classes or own).only(only)
     known = classes or chosen
     if len(known) < 2:
         raise InputError(f"--classes: one class only ({known.names[0]}): a classifier needs two or more")
     places = {name: known.names.index(name) for name in chosen.names}
     result: dict[str, LabelledDataset] = {}
-    for name, part in sets.items():
+    for name, part in splits.items():
         names = [part.classes.names[label] for label in part.labels]
         kept = [i for i, label in enumerate(names) if label in places]
         if not kept:
@@ -207,27 +207,27 @@ def _parts(data: str, channels: int, classes: Classes | None, fold: int) -> dict
     parts = split_folders(folder)
     if not parts:
         return {"all": ImageFolder(folder, channels, classes)}
-    sets: dict[str, LabelledDataset] = {}
+    splits: dict[str, LabelledDataset] = {}
     for name, part in parts.items():  # train comes first, and says what the classes are
-        sets[name] = ImageFolder(part, channels, classes, folder)
-        classes = sets[name].classes
-    first = next(iter(sets.values()))
+        splits[name] = ImageFolder(part, channels, classes, folder)
+        classes = splits[name].classes
+    first = next(iter(splits.values()))
     first.notes = [*first.notes, *beside_splits(folder, parts)]
-    return sets
+    return splits
 
 
-def fingerprint(data: str, sets: Mapping[str, ImageDataset]) -> dict[str, str]:
+def fingerprint(data: str, splits: Mapping[str, ImageDataset]) -> dict[str, str]:
     """What a training's data is recognised by later: its place, and its images' names, both as hashes."""
-    names = sorted(part.key(i) for name, part in sets.items() if name != "test" for i in range(len(part)))
+    names = sorted(part.key(i) for name, part in splits.items() if name != "test" for i in range(len(part)))
     prefix, name = _prefix(data)
     named = data == FASHION_MNIST or (prefix == "hfds" and not Path(name).exists())
     place = data if named else str(Path(name).resolve())
     return {"place": _hash(place), "images": _hash("\n".join(names))}
 
 
-def class_folders(data: str, sets: Mapping[str, ImageDataset]) -> list[Path]:
+def class_folders(data: str, splits: Mapping[str, ImageDataset]) -> list[Path]:
     """The folders, resolved, in which another folder would be taken for a class; none for data of other forms."""
-    wholes = [_whole(part) for part in sets.values()]
+    wholes = [_whole(part) for part in splits.values()]
     folders = {part.folder.resolve() for part in wholes if isinstance(part, ImageFolder)}
     # A lone train folder beside others is a class itself: see split_folders.
     return sorted(folders) if len(folders) != 1 else [Path(data).resolve()]

@@ -113,13 +113,13 @@ def open_shards(place: str, channels: int, classes: Classes | None = None) -> di
             f"wds/{place}: shards are read from disk only, as a stream's order cannot be resumed exactly: "
             "download them into a folder and give wds/FOLDER"
         )
-    sets: dict[str, ShardDataset] = {}
+    splits: dict[str, ShardDataset] = {}
     parts = find_shards(place)
     for split in in_order(parts):
         shards, field = parts[split]
-        sets[split] = ShardDataset(shards, channels, classes, field)
-        classes = sets[split].classes
-    return sets
+        splits[split] = ShardDataset(shards, channels, classes, field)
+        classes = splits[split].classes
+    return splits
 
 
 def find_shards(place: str) -> dict[str, tuple[list[Path], str]]:

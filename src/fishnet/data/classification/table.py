@@ -157,12 +157,12 @@ def open_table(file: Path, channels: int, classes: Classes | None = None, fold: 
         _hold_out(rows, members, fold)
     located = Located(rows)
     _refuse_several_rows(rows, located)
-    sets: dict[str, TableDataset] = {}
+    splits: dict[str, TableDataset] = {}
     for split in in_order(members):
-        sets[split] = TableDataset(rows, members[split], channels, classes, located)
-        classes = sets[split].classes
-    next(iter(sets.values())).notes = list(_notes(rows, located, fold))
-    return sets
+        splits[split] = TableDataset(rows, members[split], channels, classes, located)
+        classes = splits[split].classes
+    next(iter(splits.values())).notes = list(_notes(rows, located, fold))
+    return splits
 
 
 def _split_of(rows: Rows, row: int) -> str:

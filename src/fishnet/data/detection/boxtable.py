@@ -188,7 +188,7 @@ def open_box_tables(
     """
     if masks:
         raise InputError(f"{found[0].path}: has boxes only: use train detect")
-    sets: dict[str, BoxTableDetection] = {}
+    splits: dict[str, BoxTableDetection] = {}
     for table in found:
         rows = BoxRows(table.path, table.columns, problems)
         if not rows.images:
@@ -197,7 +197,7 @@ def open_box_tables(
         members: dict[str, list[int]] = {}
         for row, split in enumerate(rows.splits):
             members.setdefault(table.split if split == "all" and table.split else split, []).append(row)
-        doubled = members.keys() & sets.keys()
+        doubled = members.keys() & splits.keys()
         if doubled:
             raise InputError(f"{table.path}: says split {next(iter(doubled))!r}, which another table has already")
         paths = _paths(table, rows, problems)
@@ -205,8 +205,8 @@ def open_box_tables(
             kept = [row for row in members[split] if paths[row] is not None]
             classes = classes or _classes(rows, members[split], names, ids, problems)
             places = [path or table.root for path in paths]
-            sets[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes, problems)
-    return {split: sets[split] for split in in_order(sets)}
+            splits[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes, problems)
+    return {split: splits[split] for split in in_order(splits)}
 
 
 def _classes(

@@ -166,21 +166,21 @@ def open_coco(
     problems: list[Finding] | None = None,
 ) -> dict[str, CocoDetection]:
     """Opens what :func:`find_coco` found; the first part says what the classes are. Raises InputError, see there."""
-    sets: dict[str, CocoDetection] = {}
+    splits: dict[str, CocoDetection] = {}
     for part, file in found.items():
-        sets[part] = CocoDetection(file.path, file.places, channels, classes, masks=masks, problems=problems)
-        classes = sets[part].classes
+        splits[part] = CocoDetection(file.path, file.places, channels, classes, masks=masks, problems=problems)
+        classes = splits[part].classes
     left_out = next((file.left_out for file in found.values()), ())
     for path in left_out:
         what = "its name says neither train, val nor test: left out"
-        next(iter(sets.values())).notes.append(Finding("split-unnamed", f"{path}: {what}", file=str(path)))
-    _find_unnamed(sets)
-    return sets
+        next(iter(splits.values())).notes.append(Finding("split-unnamed", f"{path}: {what}", file=str(path)))
+    _find_unnamed(splits)
+    return splits
 
 
-def _find_unnamed(sets: dict[str, CocoDetection]) -> None:
+def _find_unnamed(splits: dict[str, CocoDetection]) -> None:
     """Notes the images beside the annotated ones that no file names."""
-    named = {Path(os.path.normpath(entry.path)): one for one in sets.values() for entry in one.entries}
+    named = {Path(os.path.normpath(entry.path)): one for one in splits.values() for entry in one.entries}
     for folder, one in {path.parent: one for path, one in named.items()}.items():
         inside = sorted(name for name in Listed().names(str(folder)) if name.lower().endswith(EXTENSIONS))
         others = [path for name in inside if (path := folder / name) not in named]
@@ -209,7 +209,7 @@ def _sniffed(path: Path) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"images"' in head
 
 
-def _part_of(path: Path) -> str | None:
+def _split_of(path: Path) -> str | None:
     """The part that a file's name speaks of: ``instances_train2017`` train."""
     return next((part for word in re.split(r"[^a-z]+", path.stem.lower()) if (part := split_named(word))), None)
 
@@ -218,10 +218,10 @@ def _by_part(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
     """The file of each part, and those of no part."""
     files = [path for path in files if path.name.startswith("instances")] or files
     if len(files) == 1:
-        return {_part_of(files[0]) or "all": files[0]}, ()
+        return {_split_of(files[0]) or "all": files[0]}, ()
     found: dict[str, Path] = {}
     for path in files:
-        part = _part_of(path)
+        part = _split_of(path)
         if part in found:
             raise InputError(f"{path.parent}: two files for the {part} part: {found[part].name} and {path.name}")
         if part is not None:
@@ -229,7 +229,7 @@ def _by_part(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
     if files and not found:
         names = ", ".join(path.name for path in files[:5])
         raise InputError(f"{files[0].parent}: no file name says train, val or test ({names}): name one of them")
-    rest = tuple(path for path in files if _part_of(path) is None and _sniffed(path))
+    rest = tuple(path for path in files if _split_of(path) is None and _sniffed(path))
     return {part: found[part] for part in in_order(found)}, rest
 
 

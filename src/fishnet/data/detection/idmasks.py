@@ -23,7 +23,7 @@ LAYOUTS = "images/ and masks/ paired by name"
 ONLY = Classes.of(["object"])
 
 
-class MaskPart(NamedTuple):
+class MaskSplit(NamedTuple):
     """The two folders of a part."""
 
     images: Path
@@ -73,7 +73,7 @@ class MaskDetection(FileDetection):
 
     def __init__(
         self,
-        part: MaskPart,
+        part: MaskSplit,
         channels: int = 3,
         classes: Classes | None = None,
         *,
@@ -123,7 +123,7 @@ class MaskDetection(FileDetection):
         return f"{mask}: object {ids[number]}" if 0 <= number < len(ids) else str(mask)
 
 
-def find_masks(data: Path) -> dict[str, MaskPart]:
+def find_masks(data: Path) -> dict[str, MaskSplit]:
     """The parts of a folder of images and masks; ``all`` without parts, nothing where it is none.
 
     Args:
@@ -139,13 +139,13 @@ def find_masks(data: Path) -> dict[str, MaskPart]:
         if inside.keys() != beside.keys():
             odd = next(iter(inside.keys() ^ beside.keys()))
             raise InputError(f"{data}: images and masks must have the same parts: {odd} is in one of them only")
-        return {part: MaskPart(inside[part], beside[part]) for part in inside} or {"all": MaskPart(images, masks)}
-    found: dict[str, MaskPart] = {}
+        return {part: MaskSplit(inside[part], beside[part]) for part in inside} or {"all": MaskSplit(images, masks)}
+    found: dict[str, MaskSplit] = {}
     halves: list[Path] = []
     for part, folder in part_folders(data).items():
         images, masks = child(folder, "images"), child(folder, "masks")
         if images and masks:
-            found[part] = MaskPart(images, masks)
+            found[part] = MaskSplit(images, masks)
         elif part != "test" and (images or masks):
             halves.append(folder)
     if found and halves:
@@ -154,7 +154,7 @@ def find_masks(data: Path) -> dict[str, MaskPart]:
 
 
 def open_masks(
-    found: dict[str, MaskPart],
+    found: dict[str, MaskSplit],
     channels: int,
     *,
     classes: Classes | None = None,

@@ -46,7 +46,7 @@ class LabelmeFile(NamedTuple):
     ignored: Counter[str]
 
 
-class LabelmePart(NamedTuple):
+class LabelmeSplit(NamedTuple):
     """The annotation files of a split.
 
     Attributes:
@@ -79,7 +79,7 @@ class LabelmeDetection(ShapeDetection):
 
     def __init__(
         self,
-        part: LabelmePart,
+        part: LabelmeSplit,
         channels: int = 3,
         classes: Classes | None = None,
         *,
@@ -235,7 +235,7 @@ def _images(folder: Path) -> Iterator[Path]:
         yield from (path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS)
 
 
-def find_labelme(data: Path) -> dict[str, LabelmePart]:
+def find_labelme(data: Path) -> dict[str, LabelmeSplit]:
     """The splits of a folder of labelme files; ``all`` without splits, nothing where it holds none.
 
     Args:
@@ -249,7 +249,7 @@ def find_labelme(data: Path) -> dict[str, LabelmePart]:
         return {}
     files = [path for path in walk(data) if path.suffix.lower() == ".json"]
     files = [path for path in files if not is_regular(path) or _sniffed(path)]  # what is no file is said when read
-    return {split: LabelmePart(data, tuple(some)) for split, some in by_split(files, data, "labelme files").items()}
+    return {split: LabelmeSplit(data, tuple(some)) for split, some in by_split(files, data, "labelme files").items()}
 
 
 def _holds_labelme(data: Path) -> bool:
@@ -292,7 +292,7 @@ def _sniffed(path: Path) -> bool:
 
 
 def open_labelme(
-    found: dict[str, LabelmePart],
+    found: dict[str, LabelmeSplit],
     channels: int,
     *,
     classes: Classes | None = None,
@@ -301,10 +301,10 @@ def open_labelme(
     with_ignored: bool = False,
 ) -> dict[str, LabelmeDetection]:
     """Opens what :func:`find_labelme` found; the first split says what the classes are. Raises InputError."""
-    sets: dict[str, LabelmeDetection] = {}
+    splits: dict[str, LabelmeDetection] = {}
     for name, part in found.items():
-        sets[name] = LabelmeDetection(
+        splits[name] = LabelmeDetection(
             part, channels, classes, masks=masks, problems=problems, with_ignored=with_ignored
         )
-        classes = sets[name].classes
-    return sets
+        classes = splits[name].classes
+    return splits

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import found_in, parts_of
+from fishnet.data.classification.open import found_in, splits_of
 from fishnet.data.detection import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.selection import choose
@@ -55,10 +55,10 @@ def open_detection(
     """
     opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
     known = None if only else classes
-    sets = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
+    splits = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
     if only:
-        sets = choose(data, sets, only, classes)
-    return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
+        splits = choose(data, splits, only, classes)
+    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
 def looks_like_detection(data: str) -> bool:

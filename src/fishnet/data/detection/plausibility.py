@@ -45,7 +45,7 @@ class _Gathered:
     entries: Counter[str] = field(default_factory=Counter)
 
 
-def plausibility(sets: Mapping[str, DetectionDataset], repairs: bool = False) -> list[Finding]:
+def plausibility(splits: Mapping[str, DetectionDataset], repairs: bool = False) -> list[Finding]:
     """What is odd about whole splits, and what was found while opening them.
 
     Args:
@@ -57,8 +57,8 @@ def plausibility(sets: Mapping[str, DetectionDataset], repairs: bool = False) ->
         width, height; all objects crowds, or smaller than 3 px; most images without objects; more objects of a class
         in an image than are counted; an image with two entries; a box that an image has twice.
     """
-    findings = [*files_beside(sets), *class_names(sets)]
-    for split, images in sets.items():
+    findings = [*files_beside(splits), *class_names(splits)]
+    for split, images in splits.items():
         gathered = _gather(images)
         if gathered is not None:
             findings += _of_boxes(split, gathered)
@@ -68,13 +68,13 @@ def plausibility(sets: Mapping[str, DetectionDataset], repairs: bool = False) ->
     return list(dict.fromkeys(findings))
 
 
-def repaired(sets: Mapping[str, DetectionDataset]) -> list[Finding]:
+def repaired(splits: Mapping[str, DetectionDataset]) -> list[Finding]:
     """What a training changes of the annotation: boxes that it cuts off at the image's edges, and those it drops.
 
     Args:
         sets: the splits by name.
     """
-    gathered = {split: _gather(images) for split, images in sets.items()}
+    gathered = {split: _gather(images) for split, images in splits.items()}
     return [finding for split, some in gathered.items() if some is not None for finding in _repairs(split, some)]
 
 

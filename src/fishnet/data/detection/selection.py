@@ -65,7 +65,7 @@ class SelectedDetection(DetectionDataset):
 
 
 def choose(
-    data: str, sets: Mapping[str, DetectionDataset], only: Sequence[str], classes: Classes | None
+    data: str, splits: Mapping[str, DetectionDataset], only: Sequence[str], classes: Classes | None
 ) -> dict[str, DetectionDataset]:
     """Some of the classes of data with objects; objects of others are left out, and this is noted.
 
@@ -78,7 +78,7 @@ def choose(
     Raises:
         InputError: a name that is no class, or none of which the data has.
     """
-    own = next(iter(sets.values())).classes
+    own = next(iter(splits.values())).classes
     chosen = (classes or own).only(only)
     known = classes or chosen
     if not set(chosen.names) & set(own.names):
@@ -86,7 +86,7 @@ def choose(
             f"{data}: has none of the classes {', '.join(chosen.names[:5])}, only {', '.join(own.names[:5])}"
         )
     result: dict[str, DetectionDataset] = {}
-    for name, part in sets.items():
+    for name, part in splits.items():
         places = np.array(
             [known.names.index(word) if word in chosen.names else -1 for word in part.classes.names], np.int64
         )

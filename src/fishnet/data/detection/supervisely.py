@@ -22,7 +22,7 @@ META = "meta.json"
 _WITHOUT_AREA = {"point": "points", "line": "lines", "polyline": "lines", "graph": "keypoints", "cuboid": "cuboids"}
 
 
-class SuperviselyPart(NamedTuple):
+class SuperviselySplit(NamedTuple):
     """The datasets of a split.
 
     Attributes:
@@ -54,7 +54,7 @@ class SuperviselyDetection(ShapeDetection):
 
     def __init__(
         self,
-        part: SuperviselyPart,
+        part: SuperviselySplit,
         channels: int = 3,
         classes: Classes | None = None,
         *,
@@ -180,7 +180,7 @@ def _image(file: Path, images: Path) -> Path:
     return next((path for end in EXTENSIONS if is_regular(path := Path(f"{named}{end}"))), named)
 
 
-def find_supervisely(data: Path) -> dict[str, SuperviselyPart]:
+def find_supervisely(data: Path) -> dict[str, SuperviselySplit]:
     """The splits of a project; ``all`` where no dataset is called like one, nothing where it is no project.
 
     Args:
@@ -194,13 +194,13 @@ def find_supervisely(data: Path) -> dict[str, SuperviselyPart]:
     datasets = [path for pattern in ("*", "*/datasets/*", "*/*") for path in data.glob(f"{pattern}/ann")]
     places = sorted({path.parent for path in datasets if path.is_dir() and (path.parent / "img").is_dir()})
     if not places and (data / "ann").is_dir() and (data / "img").is_dir():
-        return {"all": SuperviselyPart(data, (data,))}
+        return {"all": SuperviselySplit(data, (data,))}
     splits = by_split([place / META for place in places], data, "datasets")
-    return {split: SuperviselyPart(data, tuple(one.parent for one in some)) for split, some in splits.items()}
+    return {split: SuperviselySplit(data, tuple(one.parent for one in some)) for split, some in splits.items()}
 
 
 def open_supervisely(
-    found: dict[str, SuperviselyPart],
+    found: dict[str, SuperviselySplit],
     channels: int,
     *,
     classes: Classes | None = None,
@@ -208,8 +208,8 @@ def open_supervisely(
     problems: list[Finding] | None = None,
 ) -> dict[str, SuperviselyDetection]:
     """Opens what :func:`find_supervisely` found. Raises InputError, see :class:`SuperviselyDetection`."""
-    sets: dict[str, SuperviselyDetection] = {}
+    splits: dict[str, SuperviselyDetection] = {}
     for name, part in found.items():
-        sets[name] = SuperviselyDetection(part, channels, classes, masks=masks, problems=problems)
-        classes = sets[name].classes
-    return sets
+        splits[name] = SuperviselyDetection(part, channels, classes, masks=masks, problems=problems)
+        classes = splits[name].classes
+    return splits

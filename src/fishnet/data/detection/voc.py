@@ -15,7 +15,7 @@ from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.idmasks import read_ids
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
-from fishnet.data.detection.voc_layout import LAYOUTS, Images, VocPart, annotations_of, find_voc
+from fishnet.data.detection.voc_layout import LAYOUTS, Images, VocSplit, annotations_of, find_voc
 from fishnet.data.detection.voc_xml import VocAnnotation, read_xml
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
@@ -63,7 +63,7 @@ class VocDetection(FileDetection):
 
     def __init__(
         self,
-        parts: Sequence[VocPart],
+        parts: Sequence[VocSplit],
         channels: int = 3,
         classes: Classes | None = None,
         *,
@@ -108,7 +108,7 @@ class VocDetection(FileDetection):
         ]
         return f"{entry.xml} line {lines[number]}" if 0 <= number < len(lines) else str(entry.xml)
 
-    def _entries(self, part: VocPart, problems: list[Finding] | None) -> Iterator[VocEntry]:
+    def _entries(self, part: VocSplit, problems: list[Finding] | None) -> Iterator[VocEntry]:
         images = Images(part)
         self.links = [*self.links, *images.scanned.links]
         self.skipped = Counter(images.scanned.skipped) + Counter(dict(self.skipped))
@@ -133,7 +133,7 @@ class VocDetection(FileDetection):
         return iter(entries)
 
     def _find_alone(
-        self, part: VocPart, images: Images, entries: list[VocEntry], problems: list[Finding] | None
+        self, part: VocSplit, images: Images, entries: list[VocEntry], problems: list[Finding] | None
     ) -> None:
         """Reports images without annotation, annotations in no list, and lists of no split."""
         for path in part.left_out:
@@ -154,7 +154,7 @@ class VocDetection(FileDetection):
             message = f"{self.folder}: {what} (--difficult use counts them)"
             self.notes.append(Finding("object-difficult", message, count=sum(marks)))
 
-    def _found_classes(self, parts: Sequence[VocPart]) -> Classes:
+    def _found_classes(self, parts: Sequence[VocSplit]) -> Classes:
         names = {name for entry in self.entries for name in entry.annotation.names}
         if not names:
             raise InputError(f"{parts[0].xmls}: no object in {len(self.entries)} annotation files")
@@ -213,7 +213,7 @@ def _matched(masks: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[
 
 
 def open_voc(
-    found: dict[str, tuple[VocPart, ...]],
+    found: dict[str, tuple[VocSplit, ...]],
     channels: int,
     *,
     classes: Classes | None = None,
@@ -222,8 +222,8 @@ def open_voc(
     difficult: Difficult = "ignore",
 ) -> dict[str, VocDetection]:
     """Opens what :func:`find_voc` found; the first part says what the classes are. Raises InputError, see there."""
-    sets: dict[str, VocDetection] = {}
+    splits: dict[str, VocDetection] = {}
     for name, parts in found.items():
-        sets[name] = VocDetection(parts, channels, classes, masks=masks, problems=problems, difficult=difficult)
-        classes = sets[name].classes
-    return sets
+        splits[name] = VocDetection(parts, channels, classes, masks=masks, problems=problems, difficult=difficult)
+        classes = splits[name].classes
+    return splits

@@ -18,7 +18,7 @@ _OF_CLASS = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # lists 
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
 
 
-class VocPart(NamedTuple):
+class VocSplit(NamedTuple):
     """Where a part lies.
 
     Attributes:
@@ -42,7 +42,7 @@ class Images:
         part: where it lies.
     """
 
-    def __init__(self, part: VocPart) -> None:
+    def __init__(self, part: VocSplit) -> None:
         self.folder = part.images
         self.scanned = Scan()
         self.paths: dict[str, list[Path]] = {}
@@ -69,7 +69,7 @@ class Images:
         return next((path for path in same if path.name == stated), next(iter(same), self.folder / stated))
 
 
-def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocPart, ...]]:
+def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocSplit, ...]]:
     """The parts of a VOC folder; ``all`` without parts, nothing where it is none.
 
     Args:
@@ -93,7 +93,7 @@ def xmls_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if _is_xml(path)]
 
 
-def annotations_of(part: VocPart) -> Iterator[tuple[Path, str]]:
+def annotations_of(part: VocSplit) -> Iterator[tuple[Path, str]]:
     """A part's annotation files, and where each is listed; a listed one need not exist."""
     nested = part.xmls != part.folder
     xmls = [path for path in walk(part.xmls) if _is_xml(path)] if nested else xmls_in(part.xmls)
@@ -115,17 +115,17 @@ def _is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml" and not path.name.lower().endswith(".aux.xml")
 
 
-def _whole(folder: Path) -> VocPart | None:
+def _whole(folder: Path) -> VocSplit | None:
     """A folder as one part; None where it has no XML."""
     if not folder.is_dir():
         return None
     below = child(folder, "annotations")
     if below is not None and any(_is_xml(path) for path in walk(below)):
-        return VocPart(folder, below, child(folder, "jpegimages", "images", "pngimages") or folder)
-    return VocPart(folder, folder, folder) if xmls_in(folder) else None
+        return VocSplit(folder, below, child(folder, "jpegimages", "images", "pngimages") or folder)
+    return VocSplit(folder, folder, folder) if xmls_in(folder) else None
 
 
-def _years(data: Path, masks: bool) -> dict[str, tuple[VocPart, ...]]:
+def _years(data: Path, masks: bool) -> dict[str, tuple[VocSplit, ...]]:
     """The years of a VOCdevkit, read together."""
     kit = child(data, "vocdevkit") or data
     folders = [path for path in sorted(kit.iterdir()) if _YEAR.fullmatch(path.name)] if kit.is_dir() else []
@@ -137,11 +137,11 @@ def _years(data: Path, masks: bool) -> dict[str, tuple[VocPart, ...]]:
     return {name: tuple(parts[name] for parts in years.values() if name in parts) for name in names}
 
 
-def _listed(whole: VocPart, masks: bool) -> dict[str, VocPart]:
+def _listed(whole: VocSplit, masks: bool) -> dict[str, VocSplit]:
     """A folder's parts by its lists; trainval stands for a train that is not there."""
-    sets = child(whole.folder, "imagesets")
+    splits = child(whole.folder, "imagesets")
     kinds = ("segmentation", "main") if masks else ("main",)
-    folder = next((found for kind in kinds if sets and (found := child(sets, kind))), None)
+    folder = next((found for kind in kinds if splits and (found := child(splits, kind))), None)
     lists: dict[str, Path] = {}
     others: list[Path] = []
     for path in sorted(folder.iterdir()) if folder else ():

@@ -294,13 +294,13 @@ def open_yolo(
         InputError: see :func:`~fishnet.data.detection.yolo_yaml.read_yaml` and :class:`YoloDetection`.
     """
     file = read_yaml(path, trusted)
-    sets: dict[str, YoloDetection] = {}
+    splits: dict[str, YoloDetection] = {}
     for part in file.parts:
         try:
-            sets[part] = YoloDetection(file, part, channels, classes, masks=masks, problems=problems)
+            splits[part] = YoloDetection(file, part, channels, classes, masks=masks, problems=problems)
         except UnlabelledError as error:
-            if part != "test" or not sets:
+            if part != "test" or not splits:
                 raise
             finding = Finding("image-without-label", f"{error}: test is left out", part, str(path))
-            next(iter(sets.values())).notes.append(finding)
-    return sets
+            next(iter(splits.values())).notes.append(finding)
+    return splits

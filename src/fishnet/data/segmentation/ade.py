@@ -8,7 +8,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import LARGEST, Legend, class_lines, find_legend
-from fishnet.data.segmentation.pairs import Found, paired, part_places
+from fishnet.data.segmentation.pairs import Found, paired, split_places
 from fishnet.errors import InputError
 from fishnet.images.scanning import find_images
 
@@ -36,7 +36,7 @@ def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
     images, masks = child(data, "images"), child(data, "annotations")
     if images is None or masks is None:
         return None
-    places, info = part_places(images, masks), data / _INFO
+    places, info = split_places(images, masks), data / _INFO
     if not places or not (info.is_file() or any(_called_ade(folder) for folder, _ in places.values())):
         return None
     legend = _legend(info) if info.is_file() else _named(data)

@@ -90,8 +90,8 @@ def open_coco(
     Raises:
         InputError: see :class:`CocoSegmentation`.
     """
-    sets: dict[str, CocoSegmentation] = {}
+    splits: dict[str, CocoSegmentation] = {}
     for part, (path, places, _) in found.items():
-        sets[part] = CocoSegmentation(path, places, channels, classes, choices=choices, problems=problems)
-        classes = sets[part].classes
-    return sets
+        splits[part] = CocoSegmentation(path, places, channels, classes, choices=choices, problems=problems)
+        classes = splits[part].classes
+    return splits

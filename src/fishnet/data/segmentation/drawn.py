@@ -138,8 +138,8 @@ def open_drawn(
     problems: list[Finding] | None = None,
 ) -> dict[str, DrawnSegmentation]:
     """Opens what :func:`find_drawn` found; the first split says what the classes are. Raises InputError."""
-    sets: dict[str, DrawnSegmentation] = {}
+    splits: dict[str, DrawnSegmentation] = {}
     for name, regions in found.open(channels, masks=True, problems=problems).items():
-        sets[name] = DrawnSegmentation(regions, str(found.data), classes, choices=choices, problems=problems)
-        classes = sets[name].classes
-    return sets
+        splits[name] = DrawnSegmentation(regions, str(found.data), classes, choices=choices, problems=problems)
+        classes = splits[name].classes
+    return splits

@@ -5,7 +5,7 @@ from pathlib import Path
 from fishnet.data.files import child, part_folders
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import find_legend
-from fishnet.data.segmentation.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, part_places
+from fishnet.data.segmentation.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, split_places
 from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.scanning import find_images
 
@@ -47,7 +47,7 @@ def _places(data: Path) -> tuple[dict[str, Place], bool]:
     """
     whole = _inside(data)
     if _both(whole):
-        return part_places(*whole) or {"all": whole}, False
+        return split_places(*whole) or {"all": whole}, False
     folders = part_folders(data)
     for places, camvid in (
         ({part: _inside(folder) for part, folder in folders.items()}, False),

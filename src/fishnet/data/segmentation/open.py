@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import found_in, parts_of
+from fishnet.data.classification.open import found_in, splits_of
 from fishnet.data.detection.coco import LAYOUTS as COCO
 from fishnet.data.detection.coco import find_coco
 from fishnet.data.findings import Finding
@@ -62,8 +62,8 @@ def open_segmentation(
     """
     opener, found = found_in(data, lambda path: _opened(path, problems), "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
-    sets = dict(opener(found, channels, classes=classes, choices=choices, problems=problems))
-    return parts_of(data, sets, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
+    splits = dict(opener(found, channels, classes=classes, choices=choices, problems=problems))
+    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
 
 
 def looks_like_segmentation(data: str) -> bool:

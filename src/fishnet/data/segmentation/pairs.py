@@ -145,14 +145,14 @@ def open_pairs(
         problems=problems,
     )  # fmt: skip
     coding = Coding(legend, labels, choices.ignore, threshold=decision.reading.threshold)
-    sets = {name: MaskSegmentation(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
+    splits = {name: MaskSegmentation(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
     for name, pairs in found.parts.items():
-        if name not in sets and pairs.left_out:
+        if name not in splits and pairs.left_out:
             count = len(pairs.left_out)
             line = f"{name}: none of {count:,} images has a mask ({pairs.left_out[0]}): {name} is left out"
-            first = next(iter(sets.values()))
+            first = next(iter(splits.values()))
             first.notes = [*first.notes, Finding("file-unpaired", line, name, count=count)]
-    return sets
+    return splits
 
 
 def _check_some(place: Path, parts: Mapping[str, Pairs]) -> None:
@@ -163,7 +163,7 @@ def _check_some(place: Path, parts: Mapping[str, Pairs]) -> None:
             raise InputError(f"{place}: no image with a mask in its part {name!r}{first}")
 
 
-def part_places(images: Path, masks: Path) -> dict[str, Place]:
+def split_places(images: Path, masks: Path) -> dict[str, Place]:
     """The folders of each part in a folder of images and one of masks; none where no part is in both.
 
     What a part lacks in either is said when it is read: its folder there is then one that does not exist.

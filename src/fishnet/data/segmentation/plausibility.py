@@ -78,7 +78,7 @@ def _add(counts: SplitCounts, pixels: MaskSegmentation, index: int, facts: MaskF
         counts.all_ignored.append(index)
 
 
-def plausibility(sets: Mapping[str, SegmentationDataset]) -> list[Finding]:
+def plausibility(splits: Mapping[str, SegmentationDataset]) -> list[Finding]:
     """What the masks of all splits tell, without decoding an image.
 
     Args:
@@ -87,20 +87,20 @@ def plausibility(sets: Mapping[str, SegmentationDataset]) -> list[Finding]:
     Returns:
         Findings in no particular order; none of label maps that are drawn from objects.
     """
-    splits = {name: part for name, part in sets.items() if isinstance(part, MaskSegmentation)}
-    counts = {name: split_counts(part) for name, part in splits.items()}
+    split_names = {name: part for name, part in splits.items() if isinstance(part, MaskSegmentation)}
+    counts = {name: split_counts(part) for name, part in split_names.items()}
     findings = [
         Finding("mask-reading", note, file=part.legend.place)
-        for part in [*splits.values()][:1]
+        for part in [*split_names.values()][:1]
         for note in part.conclusions
     ]
-    for name, part in splits.items():
+    for name, part in split_names.items():
         findings += _of_split(name, part, counts[name])
         findings += _turned(name, part)
-    trained = next((name for name in ("train", "all") if name in splits), None)
+    trained = next((name for name in ("train", "all") if name in split_names), None)
     if trained is not None:
-        findings += _untrained(trained, splits[trained], counts)
-        findings += _unvalidated(trained, splits[trained], counts)
+        findings += _untrained(trained, split_names[trained], counts)
+        findings += _unvalidated(trained, split_names[trained], counts)
     return findings
 
 

@@ -51,8 +51,8 @@ def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
     images = child(data, "jpegimages", "images", "pngimages")
     if images is None:
         raise InputError(f"{data}: has {masks.name}, but no JPEGImages folder with the images")
-    sets = child(data, "imagesets")
-    folder = child(sets, "segmentation") if sets is not None else None
+    splits = child(data, "imagesets")
+    folder = child(splits, "segmentation") if splits is not None else None
     lists = lists_in(folder) if folder is not None else {}
     parts = {part: paired(images, masks, rows, problems) for part, rows in lists.items()}
     legend = find_legend(data, masks) or _legend(masks)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import fcos, retinanet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
-from torchvision.models.detection import fcos, retinanet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -366,7 +366,8 @@ class RetinaNet(OneStage):
         )
         self.net = retinanet.RetinaNet(
             _Outside(spec.width), self.classes, anchor_generator=anchors, head=force_float32(head),
-            bg_iou_thresh=IGNORED_IOU, score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou, detections_per_img=spec.max_detections,
+            bg_iou_thresh=IGNORED_IOU, score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou,
+            detections_per_img=spec.max_detections,
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from fishnet.data.segmentation.transforms import SegmentationEvalTransform, Segm
 from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
-from fishnet.tasks.base import Parts, Report, Task
+from fishnet.tasks.base import Report, Splits, Task
 from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
 from fishnet.tasks.segmentation.losses import SegmentationLoss, parse_losses
 from fishnet.tasks.weighting import class_weights
@@ -53,9 +53,9 @@ class Segment(Task):
             ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
         )  # fmt: skip
 
-    def settle(self, recipe: "Recipe", sets: Parts, log: "Callable[[str], None]") -> "Recipe":
+    def settle(self, recipe: "Recipe", splits: Splits, log: "Callable[[str], None]") -> "Recipe":
         """Whether 255 is ignored; tells the share of the pixels that are."""
-        masks = {name: part for name, part in sets.items() if isinstance(part, MaskSegmentation)}
+        masks = {name: part for name, part in splits.items() if isinstance(part, MaskSegmentation)}
         for note in masks["train"].conclusions if masks else ():
             log(note)
         if masks:
@@ -105,11 +105,11 @@ class Segment(Task):
             drop_rate=recipe.drop_rate,
         ).to_dict()
 
-    def check(self, sets: Parts, preprocess: Preprocess) -> None:
+    def check(self, splits: Splits, preprocess: Preprocess) -> None:
         """Training validates images whole, and those in their own size may be too large for that."""
         if preprocess.fit != "native":
             return
-        images = sets["val"]
+        images = splits["val"]
         for index in range(len(images)):
             try:
                 height, width = images.size(index)
