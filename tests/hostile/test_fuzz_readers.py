@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from fishnet.data.collector import collecting
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
 from tests.detection_makers import (
@@ -68,9 +69,10 @@ def test_nothing_but_input_errors(name: str, tmp_path: Path) -> None:
 
 def label_maps(data: Path) -> None:
     """Draws the objects of all images, where the format has a reading for that."""
-    for problems in (None, []):
+    for context in (contextlib.nullcontext, collecting):
         with contextlib.suppress(InputError):
-            splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, problems=problems)  # type: ignore[arg-type]
+            with context():
+                splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True)
             for samples in splits.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fishnet.data.collector import collecting
 from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import plausibility, repaired
 from fishnet.errors import InputError
@@ -43,11 +44,10 @@ def changed(content: bytes, edits: list[Edit]) -> bytes:
 
 def read(data: Path, masks: bool) -> None:
     """All that a check and a training read of a dataset, but for the images' pixels."""
-    for problems in (None, []):
+    for context in (contextlib.nullcontext, collecting):
         with contextlib.suppress(InputError):
-            splits = open_detection(
-                str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems  # type: ignore[arg-type]
-            )  # fmt: skip
+            with context():
+                splits = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
             plausibility(splits)
             repaired(splits)
             for samples in splits.values():

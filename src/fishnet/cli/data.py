@@ -137,25 +137,28 @@ class _Level(NamedTuple):
 
 def _level(info: TaskInfo, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
     whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
-    problems: list[Finding] = []
+    from fishnet.data.collector import collecting
+
     if info.level == "classification":
         from fishnet.data.check import check as check_parts
         from fishnet.data.classification.open import open_classification
 
-        return _Level(open_classification(data, channels, **whole), problems, check_parts, _tables)
+        return _Level(open_classification(data, channels, **whole), [], check_parts, _tables)
     if info.level == "segmentation":
         from fishnet.cli import segmentation_check
         from fishnet.data.segmentation.check import check_segmentation
         from fishnet.data.segmentation.open import open_segmentation
 
-        maps = open_segmentation(data, channels, **whole, **masks, problems=problems)
-        return _Level(maps, problems, check_segmentation, segmentation_check.tables, segmentation_check.draw)
+        with collecting() as collector:
+            maps = open_segmentation(data, channels, **whole, **masks)
+        return _Level(maps, collector.findings, check_segmentation, segmentation_check.tables, segmentation_check.draw)
     from fishnet.cli import detection_check
     from fishnet.data.detection.check import check_detection
     from fishnet.data.detection.open import open_detection
 
-    splits = open_detection(data, channels, **whole, masks=info.masks, problems=problems)
-    return _Level(splits, problems, check_detection, detection_check.tables, detection_check.draw)
+    with collecting() as collector:
+        splits = open_detection(data, channels, **whole, masks=info.masks)
+    return _Level(splits, collector.findings, check_detection, detection_check.tables, detection_check.draw)
 
 
 def _tables(data: str, parts: "Mapping[str, SplitCheck]") -> list[str]:

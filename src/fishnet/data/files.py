@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from fishnet.data.collector import report
 from fishnet.data.entries import EntryDataset
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular, read_text
@@ -110,17 +109,17 @@ def part_folders(folder: Path) -> dict[str, Path]:
     return {part: found[part] for part in in_order(found)}
 
 
-def by_name(folder: Path, problems: list[Finding] | None) -> dict[str, Path]:
+def by_name(folder: Path) -> dict[str, Path]:
     """The images in a folder and below it by their path without ending.
 
     Raises:
-        InputError: two of one name; ``problems``, unless None, collects that instead.
+        InputError: two images have one name (collected, see :mod:`fishnet.data.collector`).
     """
     found: dict[str, Path] = {}
     for path in find_images(folder) if folder.is_dir() else ():  # a split may lack its folder
         name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
-            complain(f"{path}: has the same name as {found[name].name}: rename one", problems)
+            report(f"{path}: has the same name as {found[name].name}: rename one")
         found.setdefault(name, path)
     return found
 

@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 
 from fishnet.data.check import DataCheck
+from fishnet.data.collector import collecting
 from fishnet.data.detection.check import DetectionSplit, check_detection
 from fishnet.data.detection.open import open_detection
-from fishnet.data.findings import Finding
 from tests.detection_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 
 def checked(data: Path, masks: bool = False, **options: Any) -> DataCheck[DetectionSplit]:
-    problems: list[Finding] = []
-    parts = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
-    return check_detection(parts, problems, **options)
+    with collecting() as collector:
+        parts = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+    return check_detection(parts, collector.findings, **options)
 
 
 MAKERS: dict[str, Callable[..., Path]] = {"coco": coco_folder, "voc": voc_folder, "yolo": yolo_folder}
@@ -114,7 +114,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     assert not found.ok
     for code, words in (
         ("annotation-unreadable", ("category_id 99", "id 0 belongs")),
-        ("image-unreadable", ("train_001.png: no such file", "train_003.png: not a pic")),
+        ("image-unreadable", ("train_001.png: no such file", "train_003.png: not an im")),
         ("image-size-differs", ("train_002.png: is 96x80 px, but annotated as 300x80",)),
     ):
         assert [word in one.message for word, one in zip(words, found.of(code), strict=True)] == [True] * len(words)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import collecting
 from fishnet.data.detection.coco import find_coco, open_coco
 from fishnet.data.detection.coco_shapes import Shapes, packed
 from fishnet.data.detection.coco_stream import read_entries
 from fishnet.data.detection.coco_table import KEYS, CocoTable
-from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 from tests.detection_makers import KINDS, coco_dict, coco_folder, scene, scenes, write_json
 
@@ -78,7 +78,7 @@ def test_other_annotation_files_beside(tmp_path: Path) -> None:
         (data / "annotations" / f"{name}.json").write_text("{}")
     assert list(opened(data)) == ["train", "val"]
     (data / "annotations" / "instances_training.json").write_text("{}")
-    with pytest.raises(InputError, match=r"two files for the train part: instances_train2017.json and instances_tr"):
+    with pytest.raises(InputError, match=r"two files for the train split: instances_train2017.json and instances_tr"):
         opened(data)
 
 
@@ -219,9 +219,9 @@ def test_faults_by_file_and_line(change: Callable[[Content], None], masks: bool,
     with pytest.raises(InputError, match=rf"instances_train2017\.json {words}") as error:
         changed(tmp_path / "raised", change, masks=masks)
     assert "\n" not in str(error.value)
-    problems: list[Finding] = []
-    found = changed(tmp_path / "collected", change, masks=masks, problems=problems)
-    assert re.search(words, problems[0].message)
+    with collecting() as collector:
+        found = changed(tmp_path / "collected", change, masks=masks)
+    assert re.search(words, collector.findings[0].message)
     assert len(found["train"]) >= 3
     found["train"].read(2)
 
@@ -266,9 +266,9 @@ def test_a_file_whose_images_are_all_wrong(tmp_path: Path) -> None:
         for image in content["images"]:
             del image["file_name"]
 
-    problems: list[Finding] = []
-    assert len(changed(tmp_path, change, problems=problems)["train"]) == 0
-    assert "images[0]: no file_name" in problems[0].message
+    with collecting() as collector:
+        assert len(changed(tmp_path, change)["train"]) == 0
+    assert "images[0]: no file_name" in collector.findings[0].message
 
 
 def test_missing_images(tmp_path: Path) -> None:
@@ -276,8 +276,10 @@ def test_missing_images(tmp_path: Path) -> None:
     (data / "train2017" / "train_001.png").unlink()
     with pytest.raises(InputError, match=r"1 of 3 images of .* train_001.png \(.*line 4: images\[1\]\): add them"):
         opened(data)
+    with collecting():
+        train = opened(data)["train"]
     with pytest.raises(InputError, match=r"train_001.png: no such file \(.*train2017.json line 4: images\[1\]\)"):
-        opened(data, problems=[])["train"].read(1)
+        train.read(1)
     (data / "train2017").rename(tmp_path / "away")
     with pytest.raises(InputError, match=r"none of its images found: train_000.png is not in .*data"):
         opened(data)
@@ -477,7 +479,8 @@ def test_an_unused_root_is_left_out(tmp_path: Path) -> None:
         content["annotations"][0]["category_id"] = 0
 
     assert changed(tmp_path / "used", used)["train"].classes.names == ("plants", *KINDS)
-    plain = changed(tmp_path / "plain", put("categories", 0, id=0, supercategory="none"), problems=[])["train"]
+    with collecting():
+        plain = changed(tmp_path / "plain", put("categories", 0, id=0, supercategory="none"))["train"]
     assert plain.classes.ids == (7, 11)
 
 

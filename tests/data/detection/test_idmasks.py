@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import collecting
 from fishnet.data.detection.idmasks import find_masks, open_masks, read_ids
-from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 from tests.detection_makers import mask_folder, scenes
 
@@ -91,9 +91,9 @@ def test_images_without_a_mask(tmp_path: Path) -> None:
     (data / "masks" / "002.png").unlink()
     with pytest.raises(InputError, match=r"images/001.png: nothing in .*masks has its name \(and 1 more\)"):
         opened(data)
-    problems: list[Finding] = []
-    assert len(opened(data, problems=problems)["all"]) == 2
-    assert len(problems) == 2
+    with collecting() as collector:
+        assert len(opened(data)["all"]) == 2
+    assert len(collector.findings) == 2
     (data / "images" / "001.png").unlink()
     (data / "images" / "002.png").unlink()
     (data / "images" / "003.png").unlink()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.collector import collecting
 from fishnet.data.detection.labelme import LabelmeDetection
 from fishnet.data.detection.open import open_detection
 from fishnet.data.segmentation.open import open_segmentation
@@ -184,7 +185,7 @@ class TestLabelme:
             (shape("x", SQUARE, {}), r"shape_type '{}' is not known"),  # type: ignore[arg-type]
             (shape("", SQUARE), r"shapes\[0\]: has no label"),
             (shape("x", SQUARE, group_id=[1]), r"group_id must be a whole number"),
-            (shape("x", [[0, 0], [3, 3]], "mask", mask="!"), r"the bitmap is no base64 text"),
+            (shape("x", [[0, 0], [3, 3]], "mask", mask="!"), r"the bitmap is not base64 text"),
             (
                 shape("x", [[0, 0], [3, 3]], "mask", mask=bitmap_text(np.ones((9, 9), np.uint8), False)),
                 r"9x9 px, where",
@@ -196,9 +197,9 @@ class TestLabelme:
         data = labelme(tmp_path, value, shape("y", SQUARE))
         with pytest.raises(InputError, match=words):
             opened(data)
-        problems: list[Any] = []
-        assert len(opened(data, problems=problems)["all"].objects(0)) == 1
-        assert len(problems) == 1
+        with collecting() as collector:
+            assert len(opened(data)["all"].objects(0)) == 1
+        assert len(collector.findings) == 1
 
     def test_a_size_that_is_not_the_images(self, tmp_path: Path) -> None:
         data = labelme(tmp_path, shape("x", SQUARE), imageHeight=3_000_000, imageWidth=4_000_000)
@@ -268,8 +269,8 @@ class TestSupervisely:
             ({"geometryType": "any"}, "geometryType 'any' is not known"),
             ({"classTitle": "moss", **TWO_CORNERS}, "'moss' is not known"),
             (bitmap("AAAA"), "not compressed by zlib"),
-            (bitmap(bitmap_text(np.zeros((900, 900), np.uint8))), "900x900 px, where at most 96x80 are possible"),
-            (bitmap(""), "no base64 text"),
+            (bitmap(bitmap_text(np.zeros((900, 900), np.uint8))), "900x900 px, where at most 96x80 fit"),
+            (bitmap(""), "not base64 text"),
         ],
     )
     def test_bad_objects(self, value: Any, words: str, tmp_path: Path) -> None:

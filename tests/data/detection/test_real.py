@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fishnet.data.collector import collecting
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.open import open_detection
-from fishnet.data.findings import Finding
 from tests.detection_makers import KINDS, Scene, coco_dict, voc_xml, write_json, yolo_rows
 
 ROOT = Path(__file__).parents[3]
@@ -30,8 +30,8 @@ def package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def opened(data: Path, masks: bool = False, problems: list[Finding] | None = None) -> dict[str, DetectionDataset]:
-    return open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks, problems=problems)
+def opened(data: Path, masks: bool = False) -> dict[str, DetectionDataset]:
+    return open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
@@ -57,9 +57,9 @@ def test_blood_cells() -> None:
 
 
 def test_trees() -> None:
-    problems: list[Finding] = []  # of the two images without annotation, which would stop a training
-    (part,) = opened(package("deepforest") / "data", problems=problems).values()
-    assert [(finding.code, finding.count) for finding in problems] == [("image-left-out", 2)]
+    with collecting() as collector:  # two images without annotation would stop a training
+        (part,) = opened(package("deepforest") / "data").values()
+    assert [(finding.code, finding.count) for finding in collector.findings] == [("image-left-out", 2)]
     found = {Path(part.source(index)).name: part.objects(index) for index in range(len(part))}
     assert {name: len(objects) for name, objects in found.items()} == {
         "2019_YELL_2_528000_4978000_image_crop2.png": 574, "2019_YELL_2_541000_4977000_image_crop.png": 279,

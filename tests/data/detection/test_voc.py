@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import collecting
 from fishnet.data.detection.voc import find_voc, open_voc
 from fishnet.data.detection.voc_xml import read_xml
-from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 from tests.detection_makers import KINDS, scenes, voc_folder
 
@@ -81,11 +81,11 @@ def test_a_image_without_annotation_is_left_out(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=3)
     (data / "train_001.xml").unlink()
     (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside an image
-    problems: list[Finding] = []
-    every = opened(data, problems=problems)["all"]
+    with collecting() as collector:
+        every = opened(data)["all"]
     assert [every.key(i) for i in range(len(every))] == ["train_000.jpg", "train_002.jpg"]
     assert every.left_out == (str(data / "train_001.jpg"),)
-    assert [problem.code for problem in problems] == ["image-left-out"]
+    assert [problem.code for problem in collector.findings] == ["image-left-out"]
     with pytest.raises(InputError, match=r"1 of 3 images of .*data have no annotation and are left out: .*001.jpg"):
         opened(data)
 
@@ -188,10 +188,10 @@ def test_faults_are_collected(tmp_path: Path) -> None:
         text.replace("<bndbox>", "<box>", 1).replace("</bndb", "</b", 1)
     )
     (data / "Annotations" / "train_001.xml").write_text("<a>")
-    problems: list[Finding] = []
-    train = opened(data, problems=problems)["train"]
+    with collecting() as collector:
+        train = opened(data)["train"]
     assert [len(train), len(train.objects(0))] == [3, len(scenes("train", 1)[0].labels) - 1]
-    assert [problem.message.split(".xml")[1][:7] for problem in problems] == [" line 4", " line 1"]
+    assert [problem.message.split(".xml")[1][:7] for problem in collector.findings] == [" line 4", " line 1"]
 
 
 def test_a_class_that_training_lacks(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_a_class_that_training_lacks(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(KINDS[labels[0]], "moss", 1))
     with pytest.raises(InputError, match=rf"{path} line 4: class 'moss' is not known \(berry, leaf, stone\)"):
         opened(data)
-    problems: list[Finding] = []
-    val = opened(data, problems=problems)["val"]
-    assert len(problems) == 1
+    with collecting() as collector:
+        val = opened(data)["val"]
+    assert len(collector.findings) == 1
     assert val.objects(index).labels.tolist() == labels[1:]
     assert val.place(index, 0) == f"{path} line 9"
 
@@ -239,7 +239,8 @@ def test_annotations_without_a_image(tmp_path: Path) -> None:
     (data / "JPEGImages" / "train_001.jpg").unlink()
     with pytest.raises(InputError, match=r"1 of 3 annotation files of .*Annotations have no image: .*train_001.xml"):
         opened(data)
-    assert len(opened(data, problems=[])["train"]) == 3  # a check reads each of them
+    with collecting():
+        assert len(opened(data)["train"]) == 3  # a check reads each of them
 
 
 def nested(data: Path, *folders: str) -> Path:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import collecting
 from fishnet.data.detection.yolo import find_yolo, open_yolo, read_yaml
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.open import looks_like_segmentation
 from fishnet.errors import InputError
 from tests.detection_makers import KINDS, scenes, yolo_folder
@@ -122,9 +122,9 @@ def test_faults_by_file_and_line(row: str, masks: bool, words: str, tmp_path: Pa
     path.write_text(f"\n{good.splitlines()[0]}\n{row}\n")
     with pytest.raises(InputError, match=rf"labels/train/001.txt line 3: {words}"):
         opened(data, masks=masks)
-    problems: list[Finding] = []
-    train = opened(data, masks=masks, problems=problems)["train"]
-    assert len(problems) == 1
+    with collecting() as collector:
+        train = opened(data, masks=masks)["train"]
+    assert len(collector.findings) == 1
     assert (len(train), len(train.objects(1))) == (3, 1)
     assert train.place(1, 0) == f"{path} line 2"
 
@@ -263,9 +263,9 @@ def test_a_hash_that_two_share_pairs_with_nothing(tmp_path: Path) -> None:
     (labels / "001.txt").rename(labels / "bbbbbbbb-000.txt")
     with pytest.raises(InputError, match=r"2 of 4 label files have no image: .*aaaaaaaa-000.txt, .*bbbbbbbb-000.txt"):
         opened(data)
-    problems: list[Finding] = []
-    opened(data, problems=problems)
-    assert [(problem.code, problem.count) for problem in problems] == [
+    with collecting() as collector:
+        opened(data)
+    assert [(problem.code, problem.count) for problem in collector.findings] == [
         ("label-without-image", 2), ("image-without-label", 2)
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fishnet.data.check import DataCheck
-from fishnet.data.findings import Finding
+from fishnet.data.collector import collecting
 from fishnet.data.segmentation.check import SegmentationSplit, check_segmentation
 from fishnet.data.segmentation.open import open_segmentation
 from tests.detection_makers import coco_folder
@@ -22,11 +22,9 @@ PX = SIZE[0] * SIZE[1]
 def checked(
     data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
 ) -> DataCheck[SegmentationSplit]:
-    problems: list[Finding] = []
-    parts = open_segmentation(
-        str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void, problems=problems
-    )
-    return check_segmentation(parts, problems, **options)
+    with collecting() as collector:
+        parts = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void)
+    return check_segmentation(parts, collector.findings, **options)
 
 
 def colours(root: Path, **counts: int) -> Path:

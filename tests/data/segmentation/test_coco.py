@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import collecting
 from fishnet.data.detection.coco import find_coco
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.data.segmentation.coco import CocoSegmentation, open_coco
 from fishnet.data.segmentation.deciding import Choices
@@ -193,9 +193,9 @@ def test_faults(made: Callable[[Path], Path], options: dict[str, Any], words: st
 
 
 def test_faults_are_collected(tmp_path: Path) -> None:
-    problems: list[Finding] = []
-    found = opened(spoiled("segmentation", None)(tmp_path / "data"), problems=problems)["all"]
-    assert ["no segmentation" in one.message for one in problems] == [True]
+    with collecting() as collector:
+        found = opened(spoiled("segmentation", None)(tmp_path / "data"))["all"]
+    assert ["no segmentation" in one.message for one in collector.findings] == [True]
     assert np.bincount(found.label_map(0).ravel()).tolist() == [SIDE * SIDE - 9, 0, 9]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.findings import Finding
+from fishnet.data.collector import collecting
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
 from tests.segmentation_makers import mask_folder, save_mask, scenes, voc_folder
@@ -60,11 +60,9 @@ def smooth(labels: Labels) -> NDArray[Any]:
 # What 255 is
 
 
-@pytest.mark.parametrize("names", ["", "0 background\n1 crack\n", "background\ncrack\n", "0: background\n1: crack\n"])
+@pytest.mark.parametrize("names", ["", "id,name\n0,background\n1,crack\n", "background\ncrack\n"])
 def test_0_and_255_alone_are_two_classes(names: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", as_ids(0, 255, 255), names)
-    if names.startswith("0:"):
-        (data / "classes.txt").write_text("background: 0\ncrack: 1\n")
     splits = opened(data)
     expected = ("background", "crack") if names else ("background", "foreground")
     assert splits["train"].classes.names == expected
@@ -75,7 +73,7 @@ def test_0_and_255_alone_are_two_classes(names: str, tmp_path: Path) -> None:
 
 
 def test_stated_ids_stay_what_outputs_have(tmp_path: Path) -> None:
-    data = written(tmp_path / "data", as_ids(0, 255, 255), "0 background\n1 crack\n")
+    data = written(tmp_path / "data", as_ids(0, 255, 255), "id,name\n0,background\n1,crack\n")
     assert opened(data)["train"].classes.ids == (0, 1)
 
 
@@ -112,7 +110,7 @@ def test_grey_levels(ids: tuple[int, int, int], names: bool, tmp_path: Path) -> 
     def change(labels: Labels) -> NDArray[Any]:
         return np.asarray(ids)[labels]
 
-    data = written(tmp_path / "data", change, f"0 a\n{ids[1]} b\n" if names else "")
+    data = written(tmp_path / "data", change, f"id,name\n0,a\n{ids[1]},b\n" if names else "")
     if whole and not names:
         splits = opened(data)
         assert splits["train"].classes.ids == ids
@@ -136,9 +134,9 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
     assert splits["train"].classes.ids == (0, 85, 170, 255)
     assert splits["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
     (data / "classes.txt").write_text("a\nb\nc\nd\n")
-    with pytest.raises(InputError, match=r"for its 4 classes: write which is which, .* as in: 0 a; 85 b; 170 c; 255 d"):
+    with pytest.raises(InputError, match=r"for its 4 classes: write which is which, .* as in: id,name; 0,a; 85,b; 170,c; 255,d"):
         opened(data)
-    (data / "classes.txt").write_text("0 a\n85 b\n170 c\n255 d\n")
+    (data / "classes.txt").write_text("id,name\n0,a\n85,b\n170,c\n255,d\n")
     assert opened(data)["train"].classes == Classes(tuple("abcd"), (0, 85, 170, 255))
 
 
@@ -155,10 +153,10 @@ def test_255_that_may_be_a_class_is_refused(change: Any, words: str, tmp_path: P
     with pytest.raises(InputError, match=f"255 may be a class .*{words}: say --ignore 255, or --ignore none") as error:
         opened(data)
     assert "\n" not in str(error.value)
-    problems: list[Finding] = []
     if "nothing else" not in words and "only" not in words:
-        opened(data, problems=problems)
-        assert [one.code for one in problems] == ["mask-255-unclear"]
+        with collecting() as collector:
+            opened(data)
+        assert [one.code for one in collector.findings] == ["mask-255-unclear"]
 
 
 def test_ids_above_255(tmp_path: Path) -> None:
@@ -208,7 +206,7 @@ def five_levels(labels: Labels) -> NDArray[Any]:
     return np.asarray((large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) // 4)
 
 
-@pytest.mark.parametrize("names", ["", "background\ncrack\n", "0 background\n1 crack\n", "0 background\n255 crack\n"])
+@pytest.mark.parametrize("names", ["", "background\ncrack\n", "id,name\n0,background\n1,crack\n", "id,name\n0,background\n255,crack\n"])
 @pytest.mark.parametrize("change", [smooth, lossy_png, five_levels])
 def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", change, names)
@@ -221,9 +219,9 @@ def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_
     assert len(splits["train"].classes) == 2
     for i, one in enumerate(scenes("train", 6)):
         assert np.array_equal(splits["train"].label_map(i), change(one.labels) >= 128)
-    problems: list[Finding] = []
-    assert len(opened(data, problems=problems)["val"].classes) == 2
-    assert [one.code for one in problems] == ["mask-anti-aliased"]
+    with collecting() as collector:
+        assert len(opened(data)["val"].classes) == 2
+    assert [one.code for one in collector.findings] == ["mask-anti-aliased"]
 
 
 def test_rare_classes_are_not_anti_aliased(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.findings import Finding
+from fishnet.data.collector import collecting
 from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
 from tests.segmentation_makers import COLOURS, KINDS, mask_folder, save_mask, scenes
@@ -145,9 +145,9 @@ def test_listed_but_not_there(folder: str, words: str, tmp_path: Path) -> None:
     (data / folder / "train_001.png").unlink()
     with pytest.raises(InputError, match=words):
         opened(data)
-    problems: list[Finding] = []
-    assert keys(opened(data, problems=problems)["train"]) == ["train_000.png", "train_002.png"]
-    assert len(problems) == 1
+    with collecting() as collector:
+        assert keys(opened(data)["train"]) == ["train_000.png", "train_002.png"]
+    assert len(collector.findings) == 1
 
 
 @pytest.mark.parametrize("layout", ["lists", "parts"])
@@ -159,7 +159,8 @@ def test_a_test_part_without_masks_is_left_out(layout: str, tmp_path: Path) -> N
     splits = opened(data)
     assert list(splits) == ["train", "val"]
     assert [(note.code, note.split, note.count) for note in splits["train"].notes] == [("file-unpaired", "test", 2)]
-    assert len(opened(data, problems=[])["test"].left_out) == 2
+    with collecting():
+        assert len(opened(data)["test"].left_out) == 2
 
 
 # What is left out, and faults
@@ -191,9 +192,9 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     Image.new("L", (96, 80)).save(mask)
     with pytest.raises(InputError, match=r"masks/000\.tif: has the same name as 000\.png: rename one"):
         opened(data)
-    problems: list[Finding] = []
-    assert np.array_equal(opened(data, problems=problems)["train"].label_map(0), scenes("train", 1)[0].labels)
-    assert len(problems) == 1
+    with collecting() as collector:
+        assert np.array_equal(opened(data)["train"].label_map(0), scenes("train", 1)[0].labels)
+    assert len(collector.findings) == 1
 
 
 def test_sizes_that_differ(tmp_path: Path) -> None:
@@ -246,7 +247,8 @@ def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> N
     name = missing(data, "masks", part, form)
     with pytest.raises(InputError, match=rf"000\.png.*{name}|{name}: no image has a mask of its name"):
         opened(data)
-    found = opened(data, problems=[])
+    with collecting():
+        found = opened(data)
     assert {name: (len(pairs), len(pairs.left_out)) for name, pairs in found.items()} == {
         "train": (2, 0), "val": (2, 0), "test": (2, 0), part: (0, 2),
     }  # fmt: skip
@@ -258,7 +260,8 @@ def test_no_folder_of_images_in_a_part(form: str, tmp_path: Path) -> None:
     name = missing(data, "images", "val", form)
     with pytest.raises(InputError, match=rf"no image with a mask in its part 'val' \(.*: has no image in .*{name}"):
         opened(data)
-    assert len(opened(data, problems=[])["val"].left_out) == 2
+    with collecting():
+        assert len(opened(data)["val"].left_out) == 2
 
 
 @pytest.mark.parametrize("form", ["parts", "inner", "misspelt", "camvid", "beside"])
@@ -432,8 +435,8 @@ def test_0_1_and_255_is_not_that(tmp_path: Path) -> None:
 
 def test_numbers_count_where_ids_are_stated_beside_colours(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", form="palette", ids=(5, 6, 7))
-    rows = [f"{5 + i} {' '.join(map(str, COLOURS[2 - i]))} {name}" for i, name in enumerate(KINDS)]
-    (data / "classes.txt").write_text("\n".join(rows))
+    rows = [f"{5 + i},{','.join(map(str, COLOURS[2 - i]))},{name}" for i, name in enumerate(KINDS)]
+    (data / "classes.txt").write_text("\n".join(["id,r,g,b,name", *rows]))
     assert opened(data)["val"].classes.ids == (5, 6, 7)
     assert np.array_equal(opened(data)["val"].label_map(0), scenes("val", 1)[0].labels)
 

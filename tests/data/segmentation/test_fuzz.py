@@ -16,9 +16,9 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.maskfiles import open_mask
-from fishnet.data.segmentation.masks import Coding
+from fishnet.data.segmentation.masks import MaskDecoder
 from fishnet.data.segmentation.names import FILES, Legend, read_legend
-from fishnet.data.segmentation.survey import MaskReading, survey
+from fishnet.data.segmentation.survey import MaskReader, survey
 from fishnet.errors import InputError
 
 COUNT = int(os.environ.get("FISHNET_FUZZ", "60"))
@@ -62,8 +62,8 @@ def test_masks(content: bytes, options: dict[str, Any]) -> None:
         path.write_bytes(content)
         try:
             mask = open_mask(path, **options)
-            labels, unnamed = Coding(LEGEND, [0, 1]).labels(mask, mask.colours)
-            survey([path], MaskReading(**options))
+            labels, unnamed = MaskDecoder(LEGEND, [0, 1]).labels(mask)
+            survey([path], MaskReader(**options))
         except InputError as error:
             _check_line(error, path)
         else:

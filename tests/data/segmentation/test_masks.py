@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.maskfiles import Mask, open_mask, packed, read_numbers
-from fishnet.data.segmentation.masks import BINARY, Coding
-from fishnet.data.segmentation.names import LARGEST, Legend
+from fishnet.data.maskfiles import Mask, open_mask, packed
+from fishnet.data.segmentation.masks import BINARY, MaskDecoder
+from fishnet.data.segmentation.names import MAX_ID, Legend
 from fishnet.errors import InputError
 from tests.segmentation_makers import COLOURS, save_mask
 
@@ -25,7 +25,7 @@ PALETTE = np.asarray(COLOURS, np.uint8)
 def test_numbers(form: str, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"x.{'npy' if form == 'array' else ending}"
     save_mask(path, IDS, form)
-    assert np.array_equal(read_numbers(path), IDS)
+    assert np.array_equal(open_mask(path).read(), IDS)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_numbers(form: str, ending: str, tmp_path: Path) -> None:
 def test_other_numbers(image: Image.Image, shown: NDArray[Any], tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     image.save(path)
-    assert np.array_equal(read_numbers(path), shown)
+    assert np.array_equal(open_mask(path).read(), shown)
 
 
 @pytest.mark.parametrize("kind", [bool, np.uint64, ">i4", np.int8])
 def test_arrays(kind: Any, tmp_path: Path) -> None:
     found = (IDS == 7) if kind is bool else np.minimum(IDS, 100).astype(kind)
     np.save(tmp_path / "x.npy", found)
-    assert np.array_equal(read_numbers(tmp_path / "x.npy"), found * 255 if kind is bool else found)
+    assert np.array_equal(open_mask(tmp_path / "x.npy").read(), found * 255 if kind is bool else found)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -61,12 +61,12 @@ def test_colours(mode: str, tmp_path: Path) -> None:
         image.convert(mode).save(tmp_path / "x.png")
     mask = open_mask(tmp_path / "x.png", colours=True, palette=True)
     assert mask.colours
-    assert np.array_equal(mask.whole(), packed(PALETTE[PAINTED]))
+    assert np.array_equal(mask.read(), packed(PALETTE[PAINTED]))
     if mode != "P":
         with pytest.raises(
             InputError, match=r"x\.png: holds colours, and nothing says of what: name them in a classes"
         ):
-            read_numbers(tmp_path / "x.png")
+            open_mask(tmp_path / "x.png").read()
 
 
 @pytest.mark.parametrize(
@@ -102,50 +102,50 @@ def of_array(found: NDArray[Any], colours: bool = False) -> Mask:
 
 
 LEGEND = Legend(
-    "classes.txt", Classes(("a", "b", "c", "d"), (0, 7, 300, LARGEST)), (0, 7, 300, LARGEST), ignored=(9, 255)
+    "classes.txt", Classes(("a", "b", "c", "d"), (0, 7, 300, MAX_ID)), (0, 7, 300, MAX_ID), ignored=(9, 255)
 )
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64, np.uint32])
 def test_labels_of_numbers(kind: type[np.integer[Any]]) -> None:
-    of = {0: 2, 7: 255, 300: 0, LARGEST: 1, 9: 255, 255: 255, 40: 255}
-    coding = Coding(LEGEND, [2, 255, 0, 1], ignore=[40])
+    of = {0: 2, 7: 255, 300: 0, MAX_ID: 1, 9: 255, 255: 255, 40: 255}
+    decoder = MaskDecoder(LEGEND, [2, 255, 0, 1], ignore=[40])
     random = np.random.default_rng(0)
     known = [value for value in of if value <= np.iinfo(kind).max]
     found = random.choice(known, (50, 60)).astype(kind)
-    labels, unnamed = coding.labels(of_array(found))
+    labels, unnamed = decoder.labels(of_array(found))
     assert labels.dtype == np.uint8
     assert labels.tolist() == [[of[value] for value in row] for row in found.tolist()]
     assert unnamed == {}
     assert labels.flags.writeable
     found[0, :3] = np.iinfo(kind).max if kind is not np.uint8 else 254
     found[1, :5] = 11
-    labels, unnamed = coding.labels(of_array(found))
+    labels, unnamed = decoder.labels(of_array(found))
     assert unnamed == {int(found[0, 0]): 3, 11: 5}
     assert (labels[0, :3] == 255).all()
 
 
 def test_negative_numbers_are_ignored() -> None:
-    coding = Coding(LEGEND, [0, 1, 2, 3])
-    labels, unnamed = coding.labels(of_array(np.array([[-1, -300, 0, 7]], np.int32)))
+    decoder = MaskDecoder(LEGEND, [0, 1, 2, 3])
+    labels, unnamed = decoder.labels(of_array(np.array([[-1, -300, 0, 7]], np.int32)))
     assert (labels.tolist(), unnamed) == ([[255, 255, 0, 1]], {})
 
 
 def test_a_named_255_is_no_longer_ignored() -> None:
     legend = Legend("", Classes(("no", "yes"), BINARY), BINARY)
-    assert Coding(legend, [0, 1]).labels(of_array(np.array([[255, 0]], np.uint8)))[0].tolist() == [[1, 0]]
+    assert MaskDecoder(legend, [0, 1]).labels(of_array(np.array([[255, 0]], np.uint8)))[0].tolist() == [[1, 0]]
 
 
 def test_labels_of_colours(tmp_path: Path) -> None:
     packed = tuple(r << 16 | g << 8 | b for r, g, b in COLOURS)
     legend = Legend("", Classes.of("abc"), (0, 1, 2), packed, ignored_colours=(0xFFFFFF,), stated=False)
-    coding = Coding(legend, [1, 0, 255])
+    decoder = MaskDecoder(legend, [1, 0, 255])
     save_mask(tmp_path / "x.png", PAINTED, "colour")
-    mask, colours = coding.read(tmp_path / "x.png")
-    found = mask.whole()
-    assert colours
-    assert coding.labels(mask, colours)[0].tolist() == [[1, 0, 255], [255, 0, 1]]
-    found[0, :2] = (0xFFFFFF, 0x000001)
-    labels, unnamed = coding.labels(of_array(found, colours), colours)
+    mask = decoder.open(tmp_path / "x.png")
+    values = mask.read()
+    assert mask.colours
+    assert decoder.labels(mask)[0].tolist() == [[1, 0, 255], [255, 0, 1]]
+    values[0, :2] = (0xFFFFFF, 0x000001)
+    labels, unnamed = decoder.labels(of_array(values, colours=True))
     assert labels.tolist() == [[255, 255, 255], [255, 0, 1]]
     assert unnamed == {1: 1}

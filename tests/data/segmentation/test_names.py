@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.findings import Finding
-from fishnet.data.segmentation.names import Legend, find_legend, labels_of, read_legend
+from fishnet.data.collector import collecting
+from fishnet.data.segmentation.names import Legend, find_legend, assign_labels, read_legend
 from fishnet.errors import InputError
 
 TWO = ("road", "traffic light")
@@ -26,24 +26,17 @@ def legend(path: Path, text: str) -> Legend:
         ("a.txt", "road\ntraffic light\n", (0, 1), False),
         ("a.txt", "# names\n\nroad\r\n traffic light \n", (0, 1), False),
         ("a.txt", "__ignore__\nroad\ntraffic light", (0, 1), False),
-        ("a.txt", "7 road\n3 traffic light", (7, 3), False),
-        ("a.txt", "7: road\n3: traffic light", (7, 3), False),
-        ("a.txt", "7,road\n3,traffic light", (7, 3), False),
-        ("a.txt", "road: 7\ntraffic light: 3", (7, 3), False),
-        ("a.txt", "-1 __ignore__\n7 road\n3 traffic light", (7, 3), False),
-        ("a.txt", "128 64 128 road\n0 0 7 traffic light", (0, 1), True),
-        ("a.txt", "128 64 128\t\troad\n  0 0   7\ttraffic light", (0, 1), True),
-        ("a.txt", "road 128 64 128\ntraffic light 0 0 7", (0, 1), True),
-        ("a.txt", "# label:color_rgb:parts:actions\nroad:128,64,128::\ntraffic light:0,0,7:a,b:", (0, 1), True),
-        ("a.txt", "7 128 64 128 road\n3 0 0 7 traffic light", (7, 3), True),
-        ("a.txt", "7 road 128 64 128\n3 traffic light 0 0 7", (7, 3), True),
-        ("a.csv", "name,r,g,b\nroad,128,64,128\ntraffic light,0,0,7", (0, 1), True),
-        ("a.csv", "B, G, Name, R\n128, 64, road, 128\n7, 0, traffic light, 0", (0, 1), True),
+        ("a.txt", "id,name\n7,road\n3,traffic light", (7, 3), False),
+        ("a.txt", "# classes\nid, name\n-1, __ignore__\n7, road\n3, traffic light", (7, 3), False),
         ("a.csv", "id;more;name\n7;x;road\n3;y;traffic light", (7, 3), False),
         ("a.csv", " Pixel Value, Class\n7, road\n3, traffic light", (7, 3), False),
-        ("a.csv", 'id,name\n7,"road"\n3,traffic light', (7, 3), False),
-        ("a.csv", "7,road\n3,traffic light", (7, 3), False),
-        ("a.json", '["road", "traffic light"]', (0, 1), False),
+        ("a.csv", 'id\tname\n7\t"road"\n3\ttraffic light', (7, 3), False),
+        ("a.csv", "name,r,g,b\nroad,128,64,128\ntraffic light,0,0,7", (0, 1), True),
+        ("a.csv", "B, G, Name, R\n128, 64, road, 128\n7, 0, traffic light, 0", (0, 1), True),
+        ("a.csv", "id,name,r,g,b\n7,road,128,64,128\n3,traffic light,0,0,7", (7, 3), True),
+        ("a.txt", "# label:color_rgb:parts:actions\nroad:128,64,128::\ntraffic light:0,0,7:a,b:", (0, 1), True),
+        ("label_colors.txt", "128 64 128\t\troad\n  0 0   7\ttraffic light", (0, 1), True),
+        ("label_colors.txt", "name,r,g,b\nroad,128,64,128\ntraffic light,0,0,7", (0, 1), True),
         ("a.json", '{"7": "road", "3": "traffic light"}', (7, 3), False),
     ],
 )
@@ -71,36 +64,57 @@ def test_greys_are_the_numbers_of_grey_masks(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored(tmp_path: Path) -> None:
-    found = legend(tmp_path / "a.txt", "0 0 0 road\n1 2 3 __ignore__\n4 5 6 sky")
+    found = legend(tmp_path / "a.txt", "name,r,g,b\nroad,0,0,0\n__ignore__,1,2,3\nsky,4,5,6")
     assert (found.classes, found.ignored_colours) == (Classes(("road", "sky"), (0, 2)), (0x010203,))
 
 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.txt", "", r"a\.txt: names no class: give one a line"),
-        ("a.txt", "road\n\nroad", r"line 3: name 'road' comes twice: .*a\.txt line 1 has it too"),
-        ("a.txt", "1 road\n1 sky", r"line 2: id 1 comes twice: .*line 1"),
-        ("a.txt", "0 0 0 road\n0 0 0 sky", r"line 2: colour \(0, 0, 0\) comes twice: .*line 1"),
-        ("a.txt", "0 road\nsky", r"line 2: 'sky' is no 'id name', which line 1 is: write all lines alike"),
-        ("a.txt", "sky\n1 road", r"line 2: '1 road' is no 'name', which line 1 is"),
-        ("a.txt", "0 0 0 road\nsky", r"line 2: 'sky' is no 'r g b name'"),
-        ("a.txt", "0 0 0 road\n0 0 256 sky", r"line 2: 'sky' has no red, green and blue of 0 to 255"),
-        ("a.txt", "-2 road\n1 sky", r"line 1: id -2 of 'road': ids are 0 to 16777215"),
+        ("a.txt", "", r"a\.txt: names no class: write one name a line"),
+        ("a.txt", "road\n\nroad", r"line 3: name 'road' occurs twice: also at .*a\.txt line 1$"),
+        ("a.txt", "id,name\n1,road\n1,sky", r"line 3: id 1 occurs twice: also at .*line 2"),
+        ("a.txt", "name,r,g,b\nroad,0,0,0\nsky,0,0,0", r"line 3: colour \(0, 0, 0\) occurs twice: also at .*line 2"),
+        ("a.txt", "name,r,g,b\nroad,0,0,0\nsky,0,0,256", r"line 3: 'sky' has no red, green and blue of 0 to 255"),
+        ("a.txt", "id,name\n-2,road\n1,sky", r"line 2: id -2 of 'road': ids are 0 to 16777215"),
         ("a.csv", "name,r,g\nroad,1,2", r"line 2: 'road' has no red, green and blue of 0 to 255"),
         ("a.csv", "name,r,g,b\nroad,1,2", r"line 2: 3 values for 4 columns"),
-        ("a.csv", "name,id\nroad,x", r"line 2: an id or a colour that is no whole number: road, x"),
+        ("a.csv", "name,id\nroad,x", r"line 2: id of 'road' must be a whole number, not 'x'"),
         ("a.csv", "name,id\n,1", r"line 2: no name"),
+        ("a.txt", "# label:color_rgb:parts:actions\nroad:1,2::", r"line 2: 'road' has no red, green and blue of 0 to 255"),
+        ("label_colors.txt", "0 0 0", r"line 1: expected r g b name, such as '128 64 128 road', not '0 0 0'"),
+        ("label_colors.txt", "road 0 0 0", r"line 1: r of '0' must be a whole number, not 'road'"),
         ("a.json", "{", r"a\.json line 1: not JSON"),
-        ("a.json", '{"road": 0}', r"a\.json: expected a list of names, or an object of names by id"),
-        ("a.json", '{"x": "road"}', r"a\.json 'x': an id or a colour that is no whole number"),
-        ("a.json", '["road", "road"]', r"a\.json entry 1: name 'road' comes twice"),
+        ("a.json", '{"x": "road"}', r"a\.json 'x': id of 'road' must be a whole number, not 'x'"),
     ],
 )
 def test_faults(name: str, text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words) as error:
         legend(tmp_path / name, text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7 road\n3 sky", "7: road\n3: sky", "7,road\n3,sky", "road: 7\nsky: 3", "road\n7 sky", "128 64 128 road",
+        "road 128 64 128", "road:128,64,128::", "7 128 64 128 road", "7 road 128 64 128", "id name\n7 road",
+    ],
+)  # fmt: skip
+def test_forms_that_are_not_read(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        legend(tmp_path / "a.txt", text)
+    number, line = (1, text.splitlines()[0]) if not text.startswith(("road\n", "id")) else (2, text.splitlines()[1])
+    assert str(error.value) == (
+        f"{tmp_path}/a.txt line {number}: {line!r} is not a name alone: for ids or colours begin the file with a line "
+        "that names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
+    )
+
+
+@pytest.mark.parametrize("text", ['["road", "sky"]', '{"road": 0}', "7"])
+def test_json_that_is_not_read(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r'a\.json: expected an object of names by id, such as \{"0": "road", "1": "sky"\}'):
+        legend(tmp_path / "a.json", text)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json"])
@@ -140,7 +154,7 @@ NAMED = Classes(("road", "sky", "car", "void"), (7, 23, 26, 0))
     ],
 )
 def test_what_is_learnt(options: Any, names: tuple[str, ...], labels: tuple[int, ...]) -> None:
-    classes, found = labels_of(NAMED, "classes.txt", **options)
+    classes, found = assign_labels(NAMED, "classes.txt", **options)
     assert (classes.names, found) == (names, labels)
     if "classes" not in options:
         assert classes.ids == tuple(NAMED.ids[NAMED.names.index(name)] for name in names)
@@ -155,20 +169,20 @@ def test_what_is_learnt(options: Any, names: tuple[str, ...], labels: tuple[int,
         (
             Classes.of(str(i) for i in range(256)),
             {},
-            r"classes.txt: has 256 classes: no more than 255 can be learnt$",
+            r"classes.txt: has 256 classes: segmentation can learn at most 255$",
         ),
         (NAMED, {"classes": Classes.of(["road", "sky"])}, r"classes the model does not know: car, void \(it knows"),
     ],
 )
 def test_what_cannot_be_learnt(named: Classes, options: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        labels_of(named, "classes.txt", **options)
+        assign_labels(named, "classes.txt", **options)
 
 
 def test_classes_that_a_model_lacks_are_collected() -> None:
-    problems: list[Finding] = []
     known = Classes.of(["sky", "road", "void"])
-    assert labels_of(NAMED, "classes.txt", classes=known, problems=problems) == (known, (1, 0, 255, 2))
-    assert [one.message for one in problems] == [
+    with collecting() as collector:
+        assert assign_labels(NAMED, "classes.txt", classes=known) == (known, (1, 0, 255, 2))
+    assert [one.message for one in collector.findings] == [
         "classes.txt: the data has classes the model does not know: car (it knows sky, road, void)"
     ]

@@ -1,1 +1,1 @@
-"""Images with objects: annotations, one module a format, and their way into batches. Imports no torch by itself."""
+"""Detection datasets: one module per annotation format, and the transforms that make batches of them."""

@@ -1,4 +1,4 @@
-"""Image sets whose targets are objects: the shape of every detection format, and their way into batches."""
+"""The base class of all detection datasets, and the targets that batches hold."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
@@ -18,39 +18,37 @@ from fishnet.images.preprocess import Placement, Preprocess
 
 
 class DetectionDataset(EntryDataset):
-    """One on-disk format of images with objects.
+    """One on-disk format of images with annotated objects.
 
-    Targets are :class:`~fishnet.data.detection.objects.Objects`, cut off at the image's edges, those without area
-    left out.
-
-    A format fills in ``entries``, one record of its own kind an image, and says how to read one of them.
+    Targets are :class:`~fishnet.data.detection.objects.Objects`, clipped to the image; objects without area are left
+    out. A format fills in ``entries``, one record of its own type per image, and implements how to read them.
 
     Attributes:
         classes: read from the data, with their original ids.
-        channels: that images are read with.
-        with_masks: whether objects come with segmentations.
-        entries: one an image, also for images without objects, which are negatives.
+        channels: number of channels that images are read with.
+        with_masks: whether objects have segmentations.
+        entries: one per image. Images without objects are included, as negatives.
     """
 
     with_masks: bool
 
     @abstractmethod
     def objects(self, index: int) -> Objects:
-        """The image's objects exactly as annotated, also bad ones, without reading the image where that can be.
+        """The image's objects exactly as annotated, including bad ones. Avoids reading the image where possible.
 
         Raises:
-            InputError: an annotation that cannot be read; the message says file and line.
+            InputError: an annotation cannot be read; the message gives file and line.
         """
 
     @abstractmethod
     def place(self, index: int, number: int) -> str:
-        """Where the ``number``-th object of an image, or with -1 the image itself, is annotated, for messages: file
-        and line as far as known."""
+        """Where the ``number``-th object of an image is annotated, or with -1 the image itself, for messages: the file,
+        and the line where known."""
 
     def stated(self, index: int) -> Objects | None:
-        """The image's objects without segmentations, as the annotation alone states them.
+        """The image's objects without segmentations, read from annotations and image headers alone.
 
-        None where that would take more than annotations and image headers, such as a mask.
+        None where these are not enough, such as where a mask holds the objects.
 
         Raises:
             InputError: see :meth:`objects`.
@@ -58,30 +56,31 @@ class DetectionDataset(EntryDataset):
         return replace(self.objects(index), segmentations=None)
 
     def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
-        found = self.objects(index)
-        if found.size not in ((0, 0), size):
+        objects = self.objects(index)
+        if objects.size not in ((0, 0), size):
             raise InputError(
-                f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {found.size[1]}x{found.size[0]} "
-                f"({self.place(index, 0)}): its boxes would lie elsewhere; mend the annotation or the image"
+                f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {objects.size[1]}x"
+                f"{objects.size[0]} ({self.place(index, 0)}): its boxes would be wrong; correct the annotation or the "
+                "image"
             )
-        return found.clean(size)
+        return objects.clean(size)
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of the image itself, px. Raises InputError where it cannot be read."""
+        """Height and width of the image itself, px. Raises InputError if it cannot be read."""
         return size_of(self.read(index)[0])
 
     def boxes_in(self, preprocess: Preprocess) -> NDArray[np.float32]:
-        """The boxes of all images that can be read, (n, 4), in px of the input; crowds left out."""
-        found = [np.zeros((0, 4), np.float32)]
+        """The boxes of all readable images, (n, 4), in px of the input, without crowds."""
+        boxes = [np.zeros((0, 4), np.float32)]
         for index in range(len(self)):
             try:
                 objects = self.objects(index)
                 size = objects.size if min(objects.size) else self.size(index)
-            except InputError:  # is said, or skipped, when the image's turn comes
+            except InputError:  # reported or skipped when the image itself is read
                 continue
             clean = objects.clean(size)
-            found.append(preprocess.place(*size).to_input(clean.boxes[~clean.crowd]))
-        return np.concatenate(found)
+            boxes.append(preprocess.place(*size).to_input(clean.boxes[~clean.crowd]))
+        return np.concatenate(boxes)
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, dict[str, Any]]:
         image, objects = self.read_tensor(index)
@@ -92,8 +91,8 @@ def as_tensors(objects: Objects) -> dict[str, Any]:
     """Objects of a known size as torchvision's tv_tensors.
 
     Returns:
-        ``boxes`` (n, 4) xyxy float32, ``labels`` (n,) int64, ``crowd`` (n,) bool, and where there are segmentations
-        ``masks`` (n, height, width) uint8.
+        ``boxes`` (n, 4) xyxy float32, ``labels`` (n,) int64, ``crowd`` (n,) bool, and ``masks`` (n, height, width)
+        uint8 if there are segmentations.
     """
     target: dict[str, Any] = {
         "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(objects.boxes), format="XYXY", canvas_size=objects.size),
@@ -113,9 +112,9 @@ class DetectionTarget(TensorTarget):
         boxes: (n, 4) float32 x1, y1, x2, y2.
         labels: (n,) int64, from 0.
         crowd: (n,) bool.
-        masks: (n, height, width) uint8 over the image's part of the input; None where the task has none.
-        truth: in validation the objects in px of the image itself; None in training.
-        placement: in validation how the image lies in the input.
+        masks: (n, height, width) uint8, of the input's size; None if the task has no masks.
+        truth: the objects in px of the original image; None in training.
+        placement: where the image lies in the input; None in training.
     """
 
     boxes: Tensor

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.data.classification.table_files import LABEL, PATH, SPLIT
-from fishnet.data.detection.outlines import FARTHEST
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
+from fishnet.data.collector import report
+from fishnet.data.detection.outlines import MAX_COORDINATE
 from fishnet.data.splits import SPELLED, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
@@ -112,8 +111,8 @@ class BoxRows:
         crowd: (boxes,) whether it is a group.
     """
 
-    def __init__(self, path: Path, columns: Columns, problems: list[Finding] | None) -> None:
-        self.path, self.columns, self.problems = path, columns, problems
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path, self.columns = path, columns
         self.images: list[str] = []
         self.labels: list[str] = []
         self.sizes: list[tuple[int, int]] = []
@@ -128,7 +127,7 @@ class BoxRows:
             try:
                 self._add(number, values)
             except InputError as error:
-                complain(f"{path} line {number}: {error}", problems, file=str(path), line=number)
+                report(f"{path} line {number}: {error}", file=str(path), line=number)
         if self._shares_seen and len(self.box) and not columns.shares and any(0 < value < 1 for value in self.box):
             raise InputError(
                 f"{path}: all boxes lie within 0 to 1: they look like shares of the image, where px are needed "
@@ -209,7 +208,7 @@ def _number(text: str) -> float:
         value = float(text)
     except ValueError:
         raise InputError(f"{text[:40]!r} is no number") from None
-    if not math.isfinite(value) or abs(value) > FARTHEST:
+    if not math.isfinite(value) or abs(value) > MAX_COORDINATE:
         raise InputError(f"{text[:40]!r} is no place in an image")
     return value
 

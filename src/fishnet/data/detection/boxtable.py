@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
 from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
-from fishnet.data.findings import Finding
-from fishnet.data.problems import because, complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
@@ -61,7 +60,6 @@ class BoxTableDetection(FileDetection):
         channels: that images are read with.
         names: of the classes, by the table's labels.
         classes: the classes that are known, by name.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: a class that ``classes`` lacks.
@@ -76,7 +74,6 @@ class BoxTableDetection(FileDetection):
         channels: int,
         names: Sequence[str],
         classes: Classes,
-        problems: list[Finding] | None = None,
     ) -> None:
         self.rows, self.folder, self.channels, self.with_masks, self.classes = rows, root, channels, False, classes
         index = {name: i for i, name in enumerate(classes.names)}
@@ -84,7 +81,7 @@ class BoxTableDetection(FileDetection):
         image = np.asarray(rows.image, np.int64)
         self.boxes = np.asarray(rows.box, np.float32).reshape(-1, 4)
         self.label = self.labels[np.asarray(rows.label, np.int64)] if len(names) else np.zeros(0, np.int64)
-        self._report_unknown(set(members), image, names, problems)
+        self._report_unknown(set(members), image, names)
         order = np.argsort(image, kind="stable")
         self.order = order[self.label[order] >= 0]
         self.starts = np.searchsorted(image[self.order], np.arange(len(rows.images) + 1))
@@ -111,16 +108,14 @@ class BoxTableDetection(FileDetection):
     def _of(self, row: int) -> NDArray[np.int64]:
         return self.order[self.starts[row] : self.starts[row + 1]]
 
-    def _report_unknown(
-        self, members: set[int], image: NDArray[np.int64], names: Sequence[str], problems: list[Finding] | None
-    ) -> None:
+    def _report_unknown(self, members: set[int], image: NDArray[np.int64], names: Sequence[str]) -> None:
         known = ", ".join(self.classes.names[:5]) + (", ..." if len(self.classes) > 5 else "")
         for box in np.flatnonzero(self.label < 0).tolist():
             if int(image[box]) in members:
                 line = self.rows.line[box]
                 message = f"class {names[self.rows.label[box]]!r} is not known ({known})"
                 path = self.rows.path
-                complain(f"{path} line {line}: {message}", problems, file=str(path), line=line)
+                report(f"{path} line {line}: {message}", file=str(path), line=line)
 
 
 def find_box_tables(data: Path) -> list[BoxTable]:
@@ -178,7 +173,6 @@ def open_box_tables(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
 ) -> dict[str, BoxTableDetection]:
     """Opens what :func:`find_box_tables` found; the first split says what the classes are.
 
@@ -190,9 +184,9 @@ def open_box_tables(
         raise InputError(f"{found[0].path}: has boxes only: use train detect")
     splits: dict[str, BoxTableDetection] = {}
     for table in found:
-        rows = BoxRows(table.path, table.columns, problems)
+        rows = BoxRows(table.path, table.columns)
         if not rows.images:
-            raise InputError(f"{table.path}: names no image{because(problems)}")
+            raise InputError(f"{table.path}: names no image{first_problem()}")
         names, ids = _names(table, rows)
         members: dict[str, list[int]] = {}
         for row, split in enumerate(rows.splits):
@@ -200,23 +194,21 @@ def open_box_tables(
         doubled = members.keys() & splits.keys()
         if doubled:
             raise InputError(f"{table.path}: says split {next(iter(doubled))!r}, which another table has already")
-        paths = _paths(table, rows, problems)
+        paths = _paths(table, rows)
         for split in in_order(members):
             kept = [row for row in members[split] if paths[row] is not None]
-            classes = classes or _classes(rows, members[split], names, ids, problems)
+            classes = classes or _classes(rows, members[split], names, ids)
             places = [path or table.root for path in paths]
-            splits[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes, problems)
+            splits[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes)
     return {split: splits[split] for split in in_order(splits)}
 
 
-def _classes(
-    rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int], problems: list[Finding] | None
-) -> Classes:
+def _classes(rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int]) -> Classes:
     """Those that the boxes of a split have: by their ids where a list gives some, else by the alphabet."""
     chosen = set(members)
     used = sorted({names[label] for image, label in zip(rows.image, rows.label, strict=True) if image in chosen})
     if not used:
-        raise InputError(f"{rows.path}: no box in {len(rows.images)} images{because(problems)}")
+        raise InputError(f"{rows.path}: no box in {len(rows.images)} images{first_problem()}")
     if ids and used[0] in ids and all(name in ids for name in used):
         ordered = sorted(ids, key=lambda name: ids[name])
         return Classes(tuple(ordered), tuple(ids[name] for name in ordered))
@@ -245,7 +237,7 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
     return [(first.strip().strip('"'), second.strip().strip('"')) for first, comma, second in rows if comma]
 
 
-def _paths(table: BoxTable, rows: BoxRows, problems: list[Finding] | None) -> list[Path | None]:
+def _paths(table: BoxTable, rows: BoxRows) -> list[Path | None]:
     """The file of each image of the table; None where a problem was collected."""
     if table.columns.shares:
         return list(_by_id(table, rows))
@@ -257,9 +249,7 @@ def _paths(table: BoxTable, rows: BoxRows, problems: list[Finding] | None) -> li
             paths.append(places.find(name, *bases))
         except InputError as error:
             paths.append(None)
-            complain(
-                f"{table.path} line {line}: {error}", problems, "image-unreadable", file=str(table.path), line=line
-            )
+            report(f"{table.path} line {line}: {error}", "image-unreadable", file=str(table.path), line=line)
     return paths
 
 

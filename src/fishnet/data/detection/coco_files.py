@@ -1,4 +1,4 @@
-"""Where the images of a COCO file are. Torch-free."""
+"""Finds the images of a COCO file. Torch-free."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
 
-_PROBED = 20  # images that are looked for in each place
-_MOST = 300_000  # files that are looked through for one that is not in its place
+_PROBED = 20  # images that are looked for in each folder
+_MAX_FILES = 300_000  # that are searched for images that are not where the file says
 
 
 @dataclass
@@ -19,11 +19,11 @@ class Located:
     """The image files of an annotation file.
 
     Attributes:
-        folder: that the names start from.
-        paths: one a name; where the image should be if it is not there.
-        by_tail: numbers of the names that were found by the end of their path.
-        missing: numbers of the names without an image.
-        doubtful: a message for each name that may be one of several images.
+        folder: that the names are relative to.
+        paths: one per name: where the image is, or should be if it is missing.
+        by_tail: indices of the names that were found by the end of their path.
+        missing: indices of the names without an image.
+        doubtful: index and message for each name that fits several images.
     """
 
     folder: Path
@@ -38,31 +38,31 @@ def locate(names: Sequence[str], places: Sequence[Path], roots: Iterable[Path]) 
 
     Args:
         names: as the file spells them.
-        places: folders that they may start from; the first that holds one of the first images counts.
-        roots: folders that the others are looked for in, by the ends of their paths.
+        places: folders that the names may be relative to; the first that holds one of the first images is used.
+        roots: folders that are searched for the other images, by the ends of their paths.
     """
     probed = [spelled for name in names[:_PROBED] for spelled in spellings(name)]
     chosen = next((place for place in places if any(is_regular(place / name) for name in probed)), places[0])
-    located, listed = Located(chosen), Listed()
+    located, listing = Located(chosen), Listing()
     for number, name in enumerate(names):
         direct = [chosen / spelled for spelled in spellings(name)]
-        path = next((path for path in direct if listed.has(path)), None)
+        path = next((path for path in direct if listing.has(path)), None)
         located.paths.append(path or direct[0])
         if path is None:
             located.missing.append(number)
     if located.missing:
-        _find(names, located, Tails(_below(roots)))
+        _find_by_tail(names, located, Tails(_below(roots)))
     return located
 
 
-class Listed:
-    """Which files there are, each folder listed once."""
+class Listing:
+    """The contents of folders, each listed once."""
 
     def __init__(self) -> None:
         self._names: dict[str, set[str]] = {}
 
     def names(self, folder: str) -> set[str]:
-        """Of all that is in a folder; none where it cannot be listed."""
+        """The names of everything in a folder; empty if it cannot be listed."""
         if folder not in self._names:
             try:
                 self._names[folder] = set(os.listdir(folder))  # noqa: PTH208
@@ -71,27 +71,27 @@ class Listed:
         return self._names[folder]
 
     def has(self, path: Path) -> bool:
-        """Whether there is something at a path."""
+        """Whether a path exists."""
         folder, name = os.path.split(path)
         return name in self.names(folder)
 
 
 def _below(roots: Iterable[Path]) -> list[Path]:
-    """The files in some folders; none of a folder that holds more than a dataset does."""
+    """The files below some folders; those with more files than ``_MAX_FILES`` are left out."""
     files: list[Path] = []
     for root in roots:
         try:
-            files += walk(root, entries=_MOST)
+            files += walk(root, entries=_MAX_FILES)
         except InputError:
             continue
     return files
 
 
-def _find(names: Sequence[str], located: Located, tails: Tails) -> None:
-    """Finds what is missing by the ends of the paths; never one image for two names."""
+def _find_by_tail(names: Sequence[str], located: Located, tails: Tails) -> None:
+    """Finds missing images by the ends of their paths; never one image for two names."""
     absent = set(located.missing)
     taken = {path for number, path in enumerate(located.paths) if number not in absent}
-    found: dict[Path, list[int]] = {}
+    matches: dict[Path, list[int]] = {}
     for number in located.missing:
         try:
             path = tails.find(names[number], located.folder)
@@ -99,8 +99,8 @@ def _find(names: Sequence[str], located: Located, tails: Tails) -> None:
             located.doubtful.append((number, str(error)))
             continue
         if path is not None and path not in taken:
-            found.setdefault(path, []).append(number)
-    for path, numbers in found.items():
+            matches.setdefault(path, []).append(number)
+    for path, numbers in matches.items():
         if len(numbers) == 1 or len({names[number] for number in numbers}) == 1:
             for number in numbers:
                 located.paths[number] = path

@@ -1,4 +1,4 @@
-"""The segmentations of a COCO file in little memory: about half of their text, and exact. Torch-free."""
+"""The segmentations of a COCO file, exact and in about half the memory of their text. Torch-free."""
 
 from array import array
 from typing import Any, NamedTuple
@@ -12,18 +12,18 @@ from fishnet.images.rle import box_of, runs_of
 
 Box = tuple[float, float, float, float]
 _NONE, _HUNDREDTHS, _FLOATS, _RUNS, _TEXT = range(5)
-_FARTHEST = 1e6  # px: corners beyond it would take the filling in for ever
-LARGEST = 1 << 31  # px of a mask
+_MAX_COORDINATE = 1e6  # px: rasterizing polygons beyond it would take forever
+MAX_PIXELS = 1 << 31  # of a mask
 
 
 class Shape(NamedTuple):
     """One segmentation, checked.
 
     Attributes:
-        kind: how ``content`` is packed.
-        content: the numbers, packed.
-        size: height and width that a run-length encoding states; (0, 0) for polygons.
-        numbers: corners x, y, x, y, ... or runs.
+        kind: the encoding of ``content``.
+        content: the packed numbers.
+        size: height and width of a run-length encoding; (0, 0) for polygons.
+        numbers: corners x, y, x, y, ... or run lengths.
     """
 
     kind: int
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
     numbers: NDArray[Any]
 
     def box(self) -> Box:
-        """x1, y1, x2, y2 around it, px."""
+        """The bounding box x1, y1, x2, y2, px."""
         if self.size != (0, 0):
             return box_of(self.numbers, self.size[0])
         x, y = self.numbers[::2], self.numbers[1::2]
@@ -40,13 +40,13 @@ class Shape(NamedTuple):
 
 
 def packed(value: Any) -> Shape:
-    """A segmentation as the file spells it.
+    """Checks and packs a segmentation.
 
     Args:
         value: polygons, or a run-length encoding of either form.
 
     Raises:
-        InputError: none of these, a polygon of fewer than three points, runs that do not fill the mask.
+        InputError: neither of these, a polygon of fewer than three points, or runs that do not fill the mask.
     """
     if isinstance(value, list):
         return _polygons(value)
@@ -62,17 +62,17 @@ def _polygons(rings: list[Any]) -> Shape:
         if len(ring) % 2:
             raise InputError(f"a polygon of {len(ring)} numbers: they must be x and y in turn")
         if len(ring) < 6:
-            raise InputError(f"a polygon of {len(ring) // 2} points: it takes three or more to enclose anything")
+            raise InputError(f"a polygon of {len(ring) // 2} points: it must have three or more")
     values = [value for ring in rings for value in ring]
     if not {type(value) for value in values} <= {int, float}:
-        raise InputError("a polygon holds something that is no number")
+        raise InputError("a polygon holds something that is not a number")
     try:
         flat = np.array(values, np.float64)
     except OverflowError:
         raise InputError("a polygon holds a number beyond any image") from None
-    if not np.abs(flat).max() < _FARTHEST:  # nor NaN
-        raise InputError(f"a polygon reaches to {flat[~(np.abs(flat) < _FARTHEST)][0]:g} px")
-    hundredths = np.rint(flat * 100).astype(np.int32)  # what most files hold: half the memory, and exactly the same
+    if not np.abs(flat).max() < _MAX_COORDINATE:  # or NaN
+        raise InputError(f"a polygon reaches to {flat[~(np.abs(flat) < _MAX_COORDINATE)][0]:g} px")
+    hundredths = np.rint(flat * 100).astype(np.int32)  # exact for most files, in half the memory
     exact = np.array_equal(hundredths / 100, flat)
     head = np.array([len(rings), *map(len, rings)], np.int32).tobytes()
     content = hundredths.tobytes() if exact else flat.tobytes()
@@ -81,12 +81,14 @@ def _polygons(rings: list[Any]) -> Shape:
 
 def _runs(value: dict[str, Any]) -> Shape:
     size, counts = value.get("size"), value.get("counts")
-    whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
-    if not isinstance(size, list) or not whole:
+    valid = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    if not isinstance(size, list) or not valid:
         raise InputError("a run-length encoding needs size [height, width]")
     height, width = size
-    if height * width >= LARGEST:
-        raise InputError(f"a run-length encoding of {width:,}x{height:,} px: masks have fewer than {LARGEST:,} px")
+    if height * width >= MAX_PIXELS:
+        raise InputError(
+            f"a run-length encoding of {width:,}x{height:,} px: masks must have fewer than {MAX_PIXELS:,} px"
+        )
     try:
         if isinstance(counts, str):
             kind, content = _TEXT, counts.encode("ascii")
@@ -97,7 +99,7 @@ def _runs(value: dict[str, Any]) -> Shape:
         else:
             raise ValueError
     except (ValueError, OverflowError):
-        raise InputError("a run-length encoding needs counts: whole numbers, or COCO's compressed text") from None
+        raise InputError("a run-length encoding needs counts: integers, or COCO's compressed text") from None
     if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise InputError(
             f"a run-length encoding of {runs.sum():,} px in a mask of {width}x{height} ({height * width:,})"
@@ -107,13 +109,13 @@ def _runs(value: dict[str, Any]) -> Shape:
 
 
 class Shapes:
-    """Segmentations by number, in the order in which they were added."""
+    """Packed segmentations, by index in the order they were added."""
 
     def __init__(self) -> None:
         self.kinds, self.ends, self.content = array("b"), array("q"), bytearray()
 
     def add(self, shape: Shape | None) -> None:
-        """Adds one; None takes the place of one that is missing."""
+        """Adds a segmentation; None stands for a missing one."""
         self.kinds.append(_NONE if shape is None else shape.kind)
         self.content += b"" if shape is None else shape.content
         self.ends.append(len(self.content))

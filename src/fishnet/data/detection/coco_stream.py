@@ -1,4 +1,4 @@
-"""COCO's JSON files read a list entry at a time, so that a file of any size needs little memory. Torch-free."""
+"""Reads COCO's JSON files one list entry at a time, in little memory whatever their size. Torch-free."""
 
 import codecs
 import json
@@ -13,8 +13,9 @@ from fishnet.files.reading import open_regular
 CHUNK = 1 << 22  # bytes read at a time
 LARGEST = 1 << 24  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
-_QUOTED, _BARE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
-_NEAR = 16  # characters at the end of what was read, where a cut-off word or escape fails
+_IN_TEXT, _IN_VALUE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
+_NEAR = 16  # characters before the end of the window, where errors may come from a cut-off word or escape
+_CUT_OFF = "the file ends too early: it was cut off"
 
 
 class Entry(NamedTuple):
@@ -22,10 +23,10 @@ class Entry(NamedTuple):
 
     Attributes:
         key: of the list.
-        number: in its list, from 0.
-        line: that it begins on, from 1.
-        value: an object of JSON.
-        name: of the entry, where the list is an object of named entries; else empty.
+        number: index in the list, from 0.
+        line: where the entry begins, from 1.
+        value: a JSON object.
+        name: of the entry, if the list is an object of named entries; else empty.
     """
 
     key: str
@@ -36,11 +37,10 @@ class Entry(NamedTuple):
 
 
 def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Iterator[Entry]:
-    """The entries of some lists of a file that holds one JSON object, in the file's order.
+    """Reads the entries of some lists of a file that holds one JSON object, in the file's order.
 
-    A list may also be an object, ``{"1": {...}, "2": {...}}``: its entries are then named.
-
-    Memory: about three chunks, or a few times the longest entry. Other keys are passed over unread.
+    A list may also be an object, ``{"1": {...}, "2": {...}}``: its entries then have names. Other keys are skipped
+    unparsed. Memory: about three chunks, or a few times the longest entry.
 
     Args:
         path: of the file, in UTF-8.
@@ -48,8 +48,8 @@ def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Itera
         chunk: bytes read at a time.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, cut off, or holds something else under these keys; the message
-            gives the line.
+        InputError: the file cannot be read, is not JSON, is cut off, or holds something else under these keys. The
+            message gives the line.
     """
     try:
         with open_regular(path, "annotation file") as file:
@@ -59,12 +59,12 @@ def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Itera
 
 
 class _Window:
-    """A part of a file's text that moves on as it is used up.
+    """A sliding window over a file's text.
 
     Attributes:
-        text: what is held.
-        at: what of it is used up.
-        line: at this place.
+        text: the part of the file that is in memory.
+        at: index in ``text`` of the next character.
+        line: of this character.
     """
 
     def __init__(self, path: Path, file: BinaryIO, chunk: int) -> None:
@@ -84,7 +84,7 @@ class _Window:
             if key in keys:
                 yield from self._list(key)
             else:
-                self._pass_over()
+                self._skip()
             if self._comma_or("}"):
                 return
 
@@ -102,7 +102,7 @@ class _Window:
             name = self._key() if named else ""
             if self._peek() != "{":
                 what = f"{key}[{number}] is not an object in braces"
-                raise self._wrong(f"{key} is an object, but its {name[:40]!r} is no entry" if named else what)
+                raise self._wrong(f"{key} is an object, but its {name[:40]!r} is not an entry" if named else what)
             line = self.line
             yield Entry(key, number, line, self._value(), name)
             number += 1
@@ -110,13 +110,13 @@ class _Window:
                 return
 
     def _key(self) -> str:
-        """The key that begins here; moves behind its colon."""
+        """Reads the key that begins here, and its colon."""
         key: str = self._value()
         self._expect(":", "a colon after the key")
         return key
 
     def _value(self) -> Any:
-        """The object or text that begins here; more is read until it is whole."""
+        """Parses the object or text that begins here, reading on until it is complete."""
         while True:
             try:
                 value, end = self.json.raw_decode(self.text, self.at)
@@ -124,42 +124,42 @@ class _Window:
                 cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(self.text) - _NEAR
                 if not cut_off or self.ended:
                     self._move(min(error.pos, len(self.text)))
-                    raise self._wrong(f"not JSON: {error.msg}" if self.at < len(self.text) else _CUT) from None
+                    raise self._wrong(f"not JSON: {error.msg}" if self.at < len(self.text) else _CUT_OFF) from None
                 if len(self.text) - self.at > LARGEST:
                     raise self._wrong(f"an entry of more than {LARGEST >> 20} MB") from None
                 self._more()
             except RecursionError:
                 raise self._wrong("nested too deeply") from None
-            except ValueError:  # Python's own limit
+            except ValueError:  # Python's limit
                 raise self._wrong("holds a number of thousands of digits") from None
             else:
                 self._move(end)
                 return value
 
-    def _pass_over(self) -> None:
-        """Moves behind the value that begins here, keeping nothing of it."""
+    def _skip(self) -> None:
+        """Moves past the value that begins here, without keeping it."""
         self._peek()
         depth, quoted = 0, False
         while True:
-            found = (_QUOTED if quoted else _BARE).search(self.text, self.at)
-            if found is None:
-                # A backslash at the end is one with what follows.
+            match = (_IN_TEXT if quoted else _IN_VALUE).search(self.text, self.at)
+            if match is None:
+                # A backslash at the end belongs to the next character.
                 self._move(len(self.text) - (quoted and self.text.endswith("\\") and self.at < len(self.text)))
                 if self.ended:
-                    raise self._wrong(_CUT)
+                    raise self._wrong(_CUT_OFF)
                 self._more()
                 continue
-            mark = found.group()
+            mark = match.group()
             if not quoted and not depth and mark in ",}]":
-                return self._move(found.start())
-            self._move(found.end())
+                return self._move(match.start())
+            self._move(match.end())
             if mark == '"':
                 quoted = not quoted
             elif not quoted:
                 depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(mark, 0)
 
     def _comma_or(self, end: str) -> bool:
-        """Moves behind a comma (False) or the end of what it separates (True)."""
+        """Moves past a comma (returns False) or the end of the list or object (returns True)."""
         mark = self._peek()
         if mark not in (",", end):
             raise self._wrong(f"not JSON: expected , or {end}")
@@ -175,12 +175,12 @@ class _Window:
     def _peek(self) -> str:
         """The next character that is not blank."""
         while True:
-            found = _BLANK.match(self.text, self.at)
-            self._move(found.end() if found else self.at)
+            blank = _BLANK.match(self.text, self.at)
+            self._move(blank.end() if blank else self.at)
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:
-                raise self._wrong(_CUT)
+                raise self._wrong(_CUT_OFF)
             self._more()
 
     def _move(self, to: int) -> None:
@@ -188,18 +188,15 @@ class _Window:
         self.at = to
 
     def _more(self) -> None:
-        """Drops what is used up and reads on: as much again as is held, so that long entries take linear time."""
-        held = self.text[self.at :]
-        content = self.file.read(max(self.chunk, len(held)))
+        """Drops what was parsed and reads on, at least as much as remains, so that long entries take linear time."""
+        rest = self.text[self.at :]
+        content = self.file.read(max(self.chunk, len(rest)))
         self.ended = not content
         try:
-            self.text, self.at = held + self.decoder.decode(content, self.ended), 0
+            self.text, self.at = rest + self.decoder.decode(content, self.ended), 0
         except UnicodeDecodeError as error:
-            self.line += held.count("\n") + content.count(b"\n", 0, error.start)
+            self.line += rest.count("\n") + content.count(b"\n", 0, error.start)
             raise self._wrong("not UTF-8") from None
 
     def _wrong(self, what: str) -> InputError:
         return InputError(f"{self.path} line {self.line}: {what}")
-
-
-_CUT = "the file ends too early: it was cut off"

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import report
 from fishnet.data.detection.coco_shapes import Shape, Shapes, packed
 from fishnet.data.detection.coco_stream import Entry, read_entries
 from fishnet.data.detection.objects import Objects, Segmentation
 from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.errors import InputError
 
 _FARTHEST = 1e9  # px
@@ -62,7 +62,6 @@ class CocoTable:
     Args:
         path: of the JSON file.
         masks: whether segmentations are wanted; without, they are read only where a ``bbox`` is missing.
-        problems: collects what is wrong, an entry left out for each; None raises at the first.
 
     Attributes:
         images: in the file's order.
@@ -74,8 +73,8 @@ class CocoTable:
             ids, with ``masks`` also an annotation without a usable one. The message gives file, line and entry.
     """
 
-    def __init__(self, path: Path, masks: bool = False, problems: list[Finding] | None = None) -> None:
-        self.path, self.masks, self.problems = path, masks, problems
+    def __init__(self, path: Path, masks: bool = False) -> None:
+        self.path, self.masks = path, masks
         self.images: list[CocoImage] = []
         self.notes: list[Finding] = []
         self._texts: dict[str, int] = {}  # ids that are texts -> the numbers that stand for them
@@ -98,7 +97,7 @@ class CocoTable:
                 read[entry.key](entry)
             except InputError as error:
                 place = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
-                complain(f"{place}: {error}", problems, file=str(path), line=entry.line)
+                report(f"{place}: {error}", file=str(path), line=entry.line)
         missing = [key for key in ("images", "categories") if key not in seen]
         if missing:
             raise InputError(f"{path}: no entries in {' and '.join(missing)}: not a COCO annotation file of objects")
@@ -295,7 +294,7 @@ class CocoTable:
             name, _, line, number = self._categories[id_]
             if name in first:
                 place = f"{self.path} line {line}: categories[{number}]"
-                complain(f"{place}: ids {first[name]} and {id_} are both called {name!r}: rename one", self.problems)
+                report(f"{place}: ids {first[name]} and {id_} are both called {name!r}: rename one")
                 ids.remove(id_)
             first.setdefault(name, id_)
         return ids or sorted(self._categories)[:1]
@@ -305,7 +304,7 @@ class CocoTable:
 
     def _wrong(self, row: int, what: str) -> None:
         place = self._place(row)
-        complain(f"{place}: {what}", self.problems, file=str(self.path), line=self._line[row])
+        report(f"{place}: {what}", file=str(self.path), line=self._line[row])
 
 
 def _id_of(value: dict[str, Any], key: str) -> int | str:

@@ -7,7 +7,6 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.detection.yolo import YoloDetection
 from fishnet.data.detection.yolo_yaml import YoloFile
 from fishnet.data.files import child, lines_of, part_folders
-from fishnet.data.findings import Finding
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
@@ -150,7 +149,6 @@ def open_darknet(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
 ) -> dict[str, YoloDetection]:
     """Opens what :func:`find_darknet` found. Raises InputError, see :class:`YoloDetection`."""
-    return {part: YoloDetection(file, part, channels, classes, masks=masks, problems=problems) for part in file.parts}
+    return {part: YoloDetection(file, part, channels, classes, masks=masks) for part in file.parts}

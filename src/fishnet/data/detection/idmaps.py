@@ -1,4 +1,4 @@
-"""Maps of ids, in which each id is an object. Torch-free."""
+"""Instance maps, in which each id is an object. Torch-free."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from fishnet.data.detection.objects import Segmentation
 from fishnet.errors import InputError
 
-MOST = 20_000  # objects of an image
+MAX_OBJECTS = 20_000  # in an image
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The objects of a map of ids, in the order of their ids.
+    """The objects of an instance map, in the order of their ids.
 
     Attributes:
         ids: (n,) int64.
-        boxes: (n, 4) float32 x1, y1, x2, y2 in px, tight: x2 and y2 lie behind the last pixel.
+        boxes: (n, 4) float32 x1, y1, x2, y2 in px, tight: x2 and y2 are one past the last pixel.
         areas: (n,) float64, pixels.
-        segmentations: run-length encodings, as lists.
+        segmentations: run-length encodings with lists of counts.
     """
 
     ids: NDArray[np.int64]
@@ -28,37 +28,37 @@ class Instances:
     segmentations: tuple[Segmentation, ...]
 
 
-def instances(map_: NDArray[np.integer], background: tuple[int, ...] = (0,)) -> Instances:
-    """The objects of a map of ids: each id makes one, of one piece or of several.
+def instances(id_map: NDArray[np.integer], background: tuple[int, ...] = (0,)) -> Instances:
+    """Extracts the objects of an instance map. Each id is one object, whether connected or not.
 
     Args:
-        map_: (height, width), whole numbers.
-        background: ids that are no objects.
+        id_map: (height, width), integers.
+        background: ids that are not objects.
 
     Raises:
-        InputError: more ids than an image has objects, such as a photograph's values.
+        InputError: too many ids for an instance map, such as the values of a photograph.
     """
-    height, width = map_.shape
-    flat = map_.T.reshape(-1)
-    places = np.flatnonzero(~np.isin(flat, background))
-    values = flat[places]
-    order = np.argsort(values, kind="stable")  # the places of each id stay in order
+    height, width = id_map.shape
+    flat = id_map.T.reshape(-1)
+    foreground = np.flatnonzero(~np.isin(flat, background))
+    values = flat[foreground]
+    order = np.argsort(values, kind="stable")  # keeps the pixels of each id in order
     ids, starts = np.unique(values[order], return_index=True)
-    if len(ids) > MOST:
-        raise InputError(f"holds {len(ids):,} numbers: objects are numbered, at most {MOST:,} in an image")
-    pieces = np.split(places[order], starts[1:]) if len(ids) else []
-    boxes, shapes = [], []
-    for piece in pieces:
-        x, y = piece // height, piece % height
+    if len(ids) > MAX_OBJECTS:
+        raise InputError(f"has {len(ids):,} ids: a mask of numbered objects has at most {MAX_OBJECTS:,}")
+    pixels_by_id = np.split(foreground[order], starts[1:]) if len(ids) else []
+    boxes, segmentations = [], []
+    for pixels in pixels_by_id:
+        x, y = pixels // height, pixels % height
         boxes.append((x[0], y.min(), x[-1] + 1, y.max() + 1))
-        gaps = np.flatnonzero(np.diff(piece) > 1)
-        firsts, lasts = piece[np.concatenate([[0], gaps + 1])], piece[np.concatenate([gaps, [len(piece) - 1]])]
+        gaps = np.flatnonzero(np.diff(pixels) > 1)
+        firsts, lasts = pixels[np.concatenate([[0], gaps + 1])], pixels[np.concatenate([gaps, [len(pixels) - 1]])]
         edges = np.stack([firsts, lasts + 1], 1).reshape(-1)
         runs = np.diff(edges, prepend=0, append=height * width)
-        shapes.append({"size": [height, width], "counts": runs.tolist()})
+        segmentations.append({"size": [height, width], "counts": runs.tolist()})
     return Instances(
         ids.astype(np.int64),
         np.asarray(boxes, np.float32).reshape(-1, 4),
-        np.asarray([len(piece) for piece in pieces], np.float64),
-        tuple(shapes),
+        np.asarray([len(pixels) for pixels in pixels_by_id], np.float64),
+        tuple(segmentations),
     )

@@ -1,4 +1,4 @@
-"""Images and masks paired by name: each number but 0 in a mask is one object."""
+"""Images and masks paired by name: each number in a mask, except 0, is one object."""
 
 import warnings
 from pathlib import Path
@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import is_strict, report
 from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import MaskEntry, by_name, child, part_folders
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.errors import InputError, first_line
 from fishnet.images.decoding import read_file
 from fishnet.images.opening import open_image
@@ -24,19 +23,20 @@ ONLY = Classes.of(["object"])
 
 
 class MaskSplit(NamedTuple):
-    """The two folders of a part."""
+    """The two folders of a split."""
 
     images: Path
     masks: Path
 
 
 def read_ids(path: Path) -> NDArray[Any]:
-    """A mask's numbers, as they are: (height, width) of whole numbers.
+    """Reads the numbers of a mask: (height, width) integers.
 
-    A palette's numbers count, not its colours; PNG, TIFF (the first page) or ``.npy``, of 1, 8, 16 or 32 bits.
+    Of palette images the indices are read, not the colours. The file may be a PNG, a TIFF (its first page) or a
+    ``.npy`` of 1, 8, 16 or 32 bits.
 
     Raises:
-        InputError: no such file, not an image, or something else than one channel of whole numbers.
+        InputError: no such file, not an image, or not a single channel of integers.
     """
     content = read_file(path)
     try:
@@ -44,124 +44,105 @@ def read_ids(path: Path) -> NDArray[Any]:
             ids = read_npy(content)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of size
+                warnings.simplefilter("ignore")  # of its size
                 with open_image(content) as image:
                     ids = np.asarray(image)
-    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
-        raise InputError(f"{path}: not a mask that can be read ({first_line(error)})") from None
+    except Exception as error:  # Pillow raises nearly any type for a damaged file
+        raise InputError(f"{path}: the mask cannot be read ({first_line(error)})") from None
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
         kind = f"{ids.shape[2]} channels" if ids.ndim == 3 else f"an array of {ids.dtype} and shape {ids.shape}"
-        raise InputError(f"{path}: holds {kind}: a mask is one channel of whole numbers, each object's its own")
+        raise InputError(f"{path}: has {kind}: a mask must be one channel of integers, a different one for each object")
     if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
-        raise InputError(f"{path}: holds {ids.min()}: the numbers of objects are 0 or more, 0 for none")
+        raise InputError(f"{path}: has {ids.min()}: the numbers of objects must be 1 or more, and 0 is the background")
     return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids.astype(ids.dtype.newbyteorder("="))
+
+
+def only_label(classes: Classes, place: Path) -> int:
+    """The index of the class ``object``. Raises InputError if it is not among the known classes."""
+    try:
+        return ONLY.indices_in(classes)[0]
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 class MaskDetection(FileDetection):
     """Images with masks of numbered objects, all of one class, ``object``.
 
-    Args:
-        part: the two folders; masks may have another ending than their images, and images may lie in folders below.
-        channels: that images are read with.
-        classes: the classes that are known; ``object`` must be one.
-        masks: whether objects come with segmentations; boxes are those of the masks either way.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
+    Masks may have another suffix than their images. Both may be in subfolders.
 
     Raises:
-        InputError: images or masks without their other half, or two with one name.
+        InputError: images without a mask or masks without an image, or two with one name.
     """
 
     def __init__(
-        self,
-        part: MaskSplit,
-        channels: int = 3,
-        classes: Classes | None = None,
-        *,
-        masks: bool = False,
-        problems: list[Finding] | None = None,
+        self, folders: MaskSplit, channels: int = 3, classes: Classes | None = None, *, masks: bool = False
     ) -> None:
-        self.folder, self.channels, self.with_masks = part.images, channels, masks
+        self.folder, self.channels, self.with_masks = folders.images, channels, masks
         self.classes = classes or ONLY
-        try:
-            self.label = ONLY.indices_in(self.classes)[0]
-        except InputError as error:
-            raise InputError(f"{part.masks}: {error}") from None
-        images, found = by_name(part.images, problems), by_name(part.masks, problems)
-        for some, others, folder in ((images, found, part.masks), (found, images, part.images)):
-            alone = [path for name, path in some.items() if name not in others]
-            if problems is None and alone:
-                more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-                raise InputError(f"{alone[0]}: nothing in {folder} has its name{more}")
+        self.label = only_label(self.classes, folders.masks)
+        image_paths, mask_paths = by_name(folders.images), by_name(folders.masks)
+        for paths, others, folder in (
+            (image_paths, mask_paths, folders.masks),
+            (mask_paths, image_paths, folders.images),
+        ):
+            alone = [path for name, path in paths.items() if name not in others]
+            more = f" (and {len(alone) - 1} more)" if is_strict() and len(alone) > 1 else ""
             for path in alone:
-                complain(f"{path}: nothing in {folder} has its name", problems)
-        self.entries = [MaskEntry(path, found[name]) for name, path in images.items() if name in found]
+                report(f"{path}: nothing in {folder} has its name{more}")
+        self.entries = [MaskEntry(path, mask_paths[name]) for name, path in image_paths.items() if name in mask_paths]
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`; the mask is read."""
         mask = self.entries[index].mask
         ids = read_ids(mask)
         try:
-            found = instances(ids)
+            objects = instances(ids)
         except InputError as error:
             raise InputError(f"{mask}: {error}") from None
         return Objects.of(
-            found.boxes,
-            np.full(len(found.ids), self.label),
+            objects.boxes,
+            np.full(len(objects.ids), self.label),
             (ids.shape[0], ids.shape[1]),
-            areas=found.areas,
-            segmentations=found.segmentations if self.with_masks else None,
+            areas=objects.areas,
+            segmentations=objects.segmentations if self.with_masks else None,
         )
 
     def stated(self, index: int) -> None:
-        """See :class:`~fishnet.data.detection.base.DetectionDataset`: objects are in the masks."""
-        return
+        """None: the objects are in the masks."""
 
     def place(self, index: int, number: int) -> str:
-        """The mask, and the object's number in it."""
+        """The mask, and the object's number in the mask."""
         mask = self.entries[index].mask
         ids = instances(read_ids(mask)).ids.tolist() if number >= 0 else []
         return f"{mask}: object {ids[number]}" if 0 <= number < len(ids) else str(mask)
 
 
 def find_masks(data: Path) -> dict[str, MaskSplit]:
-    """The parts of a folder of images and masks; ``all`` without parts, nothing where it is none.
+    """Finds folders of images and masks by split; ``all`` if there are no splits, empty if there are no such folders.
 
     Args:
-        data: a folder with ``images/`` and ``masks/``, with or without train, valid and test folders in both; or of
-            train, valid and test folders with both inside.
+        data: a folder with ``images/`` and ``masks/``, which may both have train, valid and test folders; or with
+            train, valid and test folders that have both.
 
     Raises:
-        InputError: two folders for a part, or a part in one of the two folders only.
+        InputError: two folders for one split, or a split in one of the two folders only.
     """
     images, masks = child(data, "images"), child(data, "masks")
     if images and masks:
-        inside, beside = part_folders(images), part_folders(masks)
-        if inside.keys() != beside.keys():
-            odd = next(iter(inside.keys() ^ beside.keys()))
-            raise InputError(f"{data}: images and masks must have the same parts: {odd} is in one of them only")
-        return {part: MaskSplit(inside[part], beside[part]) for part in inside} or {"all": MaskSplit(images, masks)}
-    found: dict[str, MaskSplit] = {}
-    halves: list[Path] = []
-    for part, folder in part_folders(data).items():
+        image_folders, mask_folders = part_folders(images), part_folders(masks)
+        if image_folders.keys() != mask_folders.keys():
+            odd = next(iter(image_folders.keys() ^ mask_folders.keys()))
+            raise InputError(f"{data}: images and masks must have the same splits: only one of them has {odd}")
+        pairs = {split: MaskSplit(image_folders[split], mask_folders[split]) for split in image_folders}
+        return pairs or {"all": MaskSplit(images, masks)}
+    splits: dict[str, MaskSplit] = {}
+    incomplete: list[Path] = []
+    for split, folder in part_folders(data).items():
         images, masks = child(folder, "images"), child(folder, "masks")
         if images and masks:
-            found[part] = MaskSplit(images, masks)
-        elif part != "test" and (images or masks):
-            halves.append(folder)
-    if found and halves:
-        raise InputError(f"{halves[0]}: has only one of images and masks: add the other, or remove it")
-    return found
-
-
-def open_masks(
-    found: dict[str, MaskSplit],
-    channels: int,
-    *,
-    classes: Classes | None = None,
-    masks: bool = False,
-    problems: list[Finding] | None = None,
-) -> dict[str, MaskDetection]:
-    """Opens what :func:`find_masks` found. Raises InputError, see :class:`MaskDetection`."""
-    return {
-        name: MaskDetection(part, channels, classes, masks=masks, problems=problems) for name, part in found.items()
-    }
+            splits[split] = MaskSplit(images, masks)
+        elif split != "test" and (images or masks):
+            incomplete.append(folder)
+    if splits and incomplete:
+        raise InputError(f"{incomplete[0]}: has only one of images and masks: add the other, or remove it")
+    return splits

@@ -1,4 +1,4 @@
-"""Which image an annotation names: looked for inside the dataset's folder only. Torch-free."""
+"""Finds the image that an annotation names, inside the dataset's folder only. Torch-free."""
 
 import os
 from pathlib import Path
@@ -11,10 +11,10 @@ from fishnet.images.decoding import EXTENSIONS
 
 
 class ImagePlaces:
-    """The images of a dataset, by the names that annotations give them.
+    """Finds the images of a dataset by the names that annotations give them.
 
     Args:
-        root: the dataset's folder; no file outside of it is ever looked at.
+        root: the dataset's folder; no file outside it is ever accessed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -23,11 +23,11 @@ class ImagePlaces:
         self._tails: Tails | None = None
 
     def at(self, name: str, *bases: Path) -> Path | None:
-        """The image file at the place that a name says.
+        """The image file exactly where a name says; None if there is none.
 
         Args:
-            name: as an annotation has it, with any separators.
-            bases: folders that it may start from.
+            name: as the annotation spells it, with any separators.
+            bases: folders that the name may be relative to.
         """
         for base in bases:
             for spelled in spellings(name):
@@ -37,20 +37,20 @@ class ImagePlaces:
         return None
 
     def find(self, name: str, *bases: Path) -> Path:
-        """The same, or the image that shares the end of its path with the name.
+        """The image file where a name says, or else the one whose path ends like the name.
 
         Raises:
-            InputError: no such image inside the root, or several that share as much of the path.
+            InputError: no such image inside the root, or several that match equally well.
         """
-        found = self.at(name, *bases)
-        if found is not None:
-            return found
+        path = self.at(name, *bases)
+        if path is not None:
+            return path
         if self._tails is None:
             self._tails = Tails(path for path in walk(self.root) if path.suffix.lower() in EXTENSIONS)
-        found = self._tails.find(name, bases[0] if bases else None)
-        if found is None:
+        path = self._tails.find(name, bases[0] if bases else None)
+        if path is None:
             raise InputError(f"no image {name!r} in {self.root}")
-        return found
+        return path
 
     def _within(self, path: Path) -> bool:
         return os.path.normpath(path.absolute()).startswith(os.path.normpath(self._top).rstrip(os.sep) + os.sep)

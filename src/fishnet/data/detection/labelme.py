@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.outlines import Bits, Outline, circle, points, rectangle
 from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, once
-from fishnet.data.findings import Finding
-from fishnet.data.problems import because, complain
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular, open_regular
@@ -69,7 +68,6 @@ class LabelmeDetection(ShapeDetection):
         channels: that images are read with.
         classes: the classes that are known, by name; by default those of the files, in the order of the alphabet.
         masks: whether objects come with segmentations.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
         with_ignored: keep ``__ignore__`` as a class.
 
     Raises:
@@ -84,21 +82,20 @@ class LabelmeDetection(ShapeDetection):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[Finding] | None = None,
         with_ignored: bool = False,
     ) -> None:
         places, ignored = ImagePlaces(part.root), Counter[str]()
-        read = [one for file in part.files if (one := _read(file, places, problems)) is not None]
-        entries = once([each.entry for each in read], problems)
+        read = [one for file in part.files if (one := _read(file, places)) is not None]
+        entries = once([each.entry for each in read])
         for each in read:
             ignored += each.ignored
         if not with_ignored:
             entries = [_without_ignored(entry, ignored) for entry in entries]
         names = {shape.name for entry in entries for shape in entry.shapes} - {IGNORED}
         if not names and classes is None:
-            raise InputError(f"{part.root}: no object in {len(part.files)} labelme files{because(problems)}")
+            raise InputError(f"{part.root}: no object in {len(part.files)} labelme files{first_problem()}")
         known = classes or Classes.of([*sorted(names), *([IGNORED] if with_ignored else [])])
-        super().__init__(part.root, entries, channels, known, masks=masks, problems=problems, ignored=ignored)
+        super().__init__(part.root, entries, channels, known, masks=masks, ignored=ignored)
         annotated = {entry.path for entry in entries}
         folders = {entry.path.parent for entry in entries}
         self.left_out = tuple(
@@ -117,21 +114,20 @@ class LabelmeDetection(ShapeDetection):
         return size_of(decode_image(self.encoded(index), self.channels, self.source(index)))
 
 
-def _read(file: Path, places: ImagePlaces, problems: list[Finding] | None) -> LabelmeFile | None:
+def _read(file: Path, places: ImagePlaces) -> LabelmeFile | None:
     try:
-        return read_labelme(file, places, problems)
+        return read_labelme(file, places)
     except InputError as error:
-        complain(str(error), problems, file=str(file))
+        report(str(error), file=str(file))
         return None
 
 
-def read_labelme(file: Path, places: ImagePlaces, problems: list[Finding] | None = None) -> LabelmeFile:
+def read_labelme(file: Path, places: ImagePlaces) -> LabelmeFile:
     """Reads an annotation file.
 
     Args:
         file: of labelme.
         places: of the dataset's images.
-        problems: collects what is wrong with single shapes; None raises.
 
     Raises:
         InputError: not labelme's JSON, or no image.
@@ -150,7 +146,7 @@ def read_labelme(file: Path, places: ImagePlaces, problems: list[Finding] | None
                 continue
             name, group, outline = _shape(shape, bitmaps)
         except InputError as error:
-            complain(f"{file}: {where}: {error}", problems, file=str(file))
+            report(f"{file}: {where}: {error}", file=str(file))
             continue
         key = (name, group) if group is not None else number
         before = objects.get(key)
@@ -297,14 +293,11 @@ def open_labelme(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
     with_ignored: bool = False,
 ) -> dict[str, LabelmeDetection]:
     """Opens what :func:`find_labelme` found; the first split says what the classes are. Raises InputError."""
     splits: dict[str, LabelmeDetection] = {}
     for name, part in found.items():
-        splits[name] = LabelmeDetection(
-            part, channels, classes, masks=masks, problems=problems, with_ignored=with_ignored
-        )
+        splits[name] = LabelmeDetection(part, channels, classes, masks=masks, with_ignored=with_ignored)
         classes = splits[name].classes
     return splits

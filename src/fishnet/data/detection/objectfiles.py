@@ -1,7 +1,6 @@
-"""A folder an image, with ``images/`` and ``masks/`` of one file an object (Data Science Bowl 2018)."""
+"""A folder per image, with ``images/`` and ``masks/`` of one file per object (Data Science Bowl 2018)."""
 
 import os
-import re
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -9,60 +8,44 @@ from typing import NamedTuple
 import numpy as np
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileDetection
-from fishnet.data.detection.idmasks import ONLY, read_ids
+from fishnet.data.collector import report
+from fishnet.data.detection.files import FileDetection, split_in
+from fishnet.data.detection.idmasks import ONLY, only_label, read_ids
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Bits, Outline
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import is_system
 from fishnet.images.decoding import EXTENSIONS
 
-LAYOUTS = "a folder for each image with images/ and masks/ of one file an object"
+LAYOUTS = "a folder per image with images/ and masks/ of one file per object"
 _IMAGES, _MASKS = "images", "masks"
-_PROBED = 20  # folders that are looked at
+_PROBED = 20  # folders that are inspected
+_LISTED = 1000  # folders among which these are chosen
 
 
 class ObjectFiles(NamedTuple):
-    """An image and its objects' files."""
+    """An image and its mask files."""
 
     path: Path
     masks: tuple[Path, ...]
 
 
 class ObjectFileDetection(FileDetection):
-    """Images with one mask file for each object, all of one class, ``object``.
+    """Images with one mask file per object, all of one class, ``object``.
 
-    A mask is 0 outside of its object and has one other value inside. An empty one is a box without area.
-
-    Args:
-        folder: with a folder for each image.
-        channels: that images are read with.
-        classes: the classes that are known; ``object`` must be one.
-        masks: whether objects come with segmentations; boxes are those of the masks either way.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
+    A mask is 0 outside its object and has a single other value inside. An empty mask is a box without area.
 
     Raises:
-        InputError: a folder with masks and without an image, or with several.
+        InputError: a folder with masks and no image, or several.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        channels: int = 3,
-        classes: Classes | None = None,
-        *,
-        masks: bool = False,
-        problems: list[Finding] | None = None,
+        self, folder: Path, channels: int = 3, classes: Classes | None = None, *, masks: bool = False
     ) -> None:
         self.folder, self.channels, self.with_masks = folder, channels, masks
         self.classes = classes or ONLY
-        try:
-            self.label = ONLY.indices_in(self.classes)[0]
-        except InputError as error:
-            raise InputError(f"{folder}: {error}") from None
+        self.label = only_label(self.classes, folder)
         self.entries: list[ObjectFiles] = []
         left_out = []
         for place in _folders(folder):
@@ -73,7 +56,7 @@ class ObjectFileDetection(FileDetection):
                 self.entries.append(ObjectFiles(images[0], tuple(_files(place / _MASKS))))
             else:
                 message = f"{place}: has {len(images)} images in {_IMAGES}/, where one is needed for its masks"
-                complain(message, problems, file=str(place))
+                report(message, file=str(place))
         self.left_out = tuple(left_out)
 
     def objects(self, index: int) -> Objects:
@@ -84,10 +67,10 @@ class ObjectFileDetection(FileDetection):
             ids = read_ids(path)
             inside = ids != 0
             if (ids[inside] != ids.max(initial=0)).any():
-                raise InputError(f"{path}: holds several values beside 0, where a mask of one object has one")
+                raise InputError(f"{path}: has several values besides 0: a mask of one object must have one")
             sizes.append((ids.shape[0], ids.shape[1]))
             if sizes[-1] != sizes[0]:
-                raise InputError(f"{path}: is of another size than {masks[0].name} beside it")
+                raise InputError(f"{path}: has another size than {masks[0].name} in the same folder")
             outlines.append(Outline(bits=(Bits.of(inside),)))
         size = sizes[0] if sizes else (0, 0)
         return Objects.of(
@@ -99,11 +82,11 @@ class ObjectFileDetection(FileDetection):
         )
 
     def stated(self, index: int) -> Objects | None:
-        """None: boxes are those of the masks."""
+        """None: the objects are in the masks."""
         return None
 
     def place(self, index: int, number: int) -> str:
-        """The object's file; without one the folder of them."""
+        """The object's mask file, or the folder of masks."""
         masks = self.entries[index].masks
         return str(masks[number] if 0 <= number < len(masks) else self.entries[index].path.parent.parent / _MASKS)
 
@@ -118,58 +101,38 @@ def _files(folder: Path) -> list[Path]:
 
 
 def find_object_files(data: Path) -> dict[str, Path]:
-    """The folders of each split; ``all`` without splits, nothing where the data is none.
+    """Finds the folder of each split; ``all`` if there are no splits, empty if the data has another form.
 
     Args:
-        data: a folder with a folder for each image, or of folders such as ``stage1_train`` with these inside. A test
-            folder without masks is passed over.
+        data: a folder with a folder per image; or with folders such as ``stage1_train`` of such folders. A test folder
+            without masks is ignored.
 
     Raises:
         InputError: two folders for a split.
     """
     if _holds_object_files(data):
         return {"all": data}
-    found: dict[str, Path] = {}
+    splits: dict[str, Path] = {}
     for folder in sorted(data.iterdir()) if data.is_dir() else ():
-        words = re.split(r"[^a-z]+", folder.name.lower())
-        split = next((split for word in words if (split := split_named(word))), None)
+        split = split_in(folder.name)
         if split is None or not folder.is_dir() or not _holds_object_files(folder):
             continue
-        if split in found:
-            raise InputError(f"{data}: two folders for the same split: {found[split].name} and {folder.name}")
-        found[split] = folder
-    return {split: found[split] for split in in_order(found)}
+        if split in splits:
+            raise InputError(f"{data}: two folders for the same split: {splits[split].name} and {folder.name}")
+        splits[split] = folder
+    return {split: splits[split] for split in in_order(splits)}
 
 
 def _holds_object_files(folder: Path) -> bool:
-    """Whether the folders in a folder, but for a few, have images/ with one image and masks/ inside."""
+    """Whether most folders in a folder have masks/, and images/ with one image."""
     try:
         with os.scandir(folder) as entries:
-            some = list(
-                islice(
-                    (folder / one.name for one in entries if (folder / one.name).is_dir() and not is_system(one.name)),
-                    1000,
-                )
-            )
+            paths = (folder / entry.name for entry in entries if not is_system(entry.name))
+            folders = list(islice((path for path in paths if path.is_dir()), _LISTED))
     except OSError:
         return False
-    if any((folder / name).is_dir() for name in (_IMAGES, _MASKS)) or any(split_named(path.name) for path in some):
+    if any((folder / name).is_dir() for name in (_IMAGES, _MASKS)) or any(split_named(path.name) for path in folders):
         return False
-    probed = sorted(some)[:_PROBED]
-    fitting = sum((path / _MASKS).is_dir() and len(_files(path / _IMAGES)) == 1 for path in probed)
-    return bool(probed) and fitting > len(probed) / 2
-
-
-def open_object_files(
-    found: dict[str, Path],
-    channels: int,
-    *,
-    classes: Classes | None = None,
-    masks: bool = False,
-    problems: list[Finding] | None = None,
-) -> dict[str, ObjectFileDetection]:
-    """Opens what :func:`find_object_files` found. Raises InputError, see :class:`ObjectFileDetection`."""
-    return {
-        name: ObjectFileDetection(folder, channels, classes, masks=masks, problems=problems)
-        for name, folder in found.items()
-    }
+    probed = sorted(folders)[:_PROBED]
+    matching = sum((path / _MASKS).is_dir() and len(_files(path / _IMAGES)) == 1 for path in probed)
+    return bool(probed) and matching > len(probed) / 2

@@ -1,4 +1,4 @@
-"""The annotated objects of an image, whatever format they came from. Torch-free."""
+"""The annotated objects of an image, the same for all formats. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fishnet.images.rle import box_of, runs_of
 
 Segmentation = list[list[float]] | dict[str, Any]
-"""COCO's forms of a mask: polygons ``[[x, y, x, y, ...], ...]`` in px, or a run-length encoding ``{"size": [height,
-width], "counts": [...]}``, its counts a list of whole numbers or COCO's compressed text (str or bytes)."""
+"""COCO's two forms of a mask: polygons ``[[x, y, x, y, ...], ...]`` in px, or a run-length encoding ``{"size":
+[height, width], "counts": ...}`` whose counts are a list of integers or COCO's compressed text (str or bytes)."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Objects:
     Attributes:
         boxes: (n, 4) float32, x1, y1, x2, y2.
         labels: (n,) int64, class indices from 0.
-        size: height and width that the annotation states; (0, 0) where it states none.
-        crowd: (n,) bool: a group whose members are not told apart; neither trained on nor counted as missed.
-        areas: (n,) float64, px: what COCO's small, medium and large go by.
-        segmentations: one a box; None where the format, or the task, has no masks.
+        size: the image's height and width according to the annotation; (0, 0) if unknown.
+        crowd: (n,) bool: a group of objects under one box; neither trained on nor counted as missed.
+        areas: (n,) float64, px: what COCO's small, medium and large refer to.
+        segmentations: one per box; None if the format or the task has no masks.
     """
 
     boxes: NDArray[np.float32]
@@ -45,14 +45,14 @@ class Objects:
         areas: Sequence[float] | NDArray[Any] | None = None,
         segmentations: Sequence[Segmentation] | None = None,
     ) -> "Objects":
-        """Objects from plain sequences; without ``areas`` these are the boxes'."""
-        box = np.asarray(boxes, np.float32).reshape(-1, 4)
-        sides = (box[:, 2:].astype(np.float64) - box[:, :2]).clip(min=0)
+        """Objects from plain sequences; ``areas`` default to those of the boxes."""
+        xyxy = np.asarray(boxes, np.float32).reshape(-1, 4)
+        sides = (xyxy[:, 2:].astype(np.float64) - xyxy[:, :2]).clip(min=0)
         return cls(
-            box,
+            xyxy,
             np.asarray(labels, np.int64).reshape(-1),
             size,
-            np.zeros(len(box), bool) if crowd is None else np.asarray(crowd, bool).reshape(-1),
+            np.zeros(len(xyxy), bool) if crowd is None else np.asarray(crowd, bool).reshape(-1),
             sides.prod(1) if areas is None else np.asarray(areas, np.float64).reshape(-1),
             None if segmentations is None else tuple(segmentations),
         )
@@ -61,34 +61,33 @@ class Objects:
         return len(self.boxes)
 
     def take(self, kept: NDArray[Any]) -> "Objects":
-        """Some of the objects, by a mask of bools or by indices."""
-        which = np.arange(len(self))[kept]
-        shapes = self.segmentations
+        """The objects selected by a boolean mask or by indices."""
+        kept = np.arange(len(self))[kept]
         return replace(
             self,
-            boxes=self.boxes[which],
-            labels=self.labels[which],
-            crowd=self.crowd[which],
-            areas=self.areas[which],
-            segmentations=None if shapes is None else tuple(shapes[i] for i in which.tolist()),
+            boxes=self.boxes[kept],
+            labels=self.labels[kept],
+            crowd=self.crowd[kept],
+            areas=self.areas[kept],
+            segmentations=self.segmentations and tuple(self.segmentations[i] for i in kept.tolist()),
         )
 
     def clean(self, size: tuple[int, int]) -> "Objects":
-        """What is trained on and measured: boxes cut off at the image's edges, those with no area left out.
+        """The objects to train on and to evaluate: boxes clipped to the image, without those that then have no area.
 
         Args:
             size: height and width of the image.
         """
         height, width = size
         boxes = self.boxes.clip(0, np.array([width, height, width, height], np.float32))
-        some = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
-        return replace(self, boxes=boxes, size=size).take(some)
+        visible = ((boxes[:, 2:] - boxes[:, :2]) > 0).all(1)
+        return replace(self, boxes=boxes, size=size).take(visible)
 
     def masks(self) -> NDArray[np.uint8]:
-        """(n, height, width) of 0 and 1, filled in by COCO's own rules.
+        """(n, height, width) of 0 and 1, rasterized by COCO's own rules.
 
         Raises:
-            ValueError: no segmentations, no size, or an encoding that is not of that size.
+            ValueError: no segmentations, no size, or an encoding of another size.
         """
         from faster_coco_eval.core import mask as coco
 
@@ -101,11 +100,11 @@ class Objects:
         return filled
 
     def bits(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        """A mask's own extent, of 0 and 1 (height, width), and its left and top, px; of an empty mask (0, 0).
+        """A mask cropped to its extent: (height, width) of 0 and 1, and its left and top, px; (0, 0) if it is empty.
 
-        Only its columns are filled in: of a large image's many small objects that is hardly anything.
+        Only these columns are rasterized, which is cheap for many small objects in a large image.
         """
-        assert self.segmentations is not None  # only asked for where the task has masks
+        assert self.segmentations is not None  # only called where the task has masks
         height, _ = self.size
         runs = runs_of(encoded(self.segmentations[index], self.size)["counts"])
         x1, y1, x2, y2 = (int(value) for value in box_of(runs, height))
@@ -118,7 +117,7 @@ def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
     """A segmentation as COCO's compressed run-length encoding.
 
     Args:
-        shape: polygons, or an encoding in either form.
+        shape: polygons or a run-length encoding.
         size: height and width of the image.
 
     Raises:
@@ -128,12 +127,12 @@ def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
 
     height, width = size
     if isinstance(shape, list):
-        found: dict[str, Any] = coco.merge(coco.frPyObjects(shape, height, width))
-        return found
+        merged: dict[str, Any] = coco.merge(coco.frPyObjects(shape, height, width))
+        return merged
     if list(shape["size"]) != [height, width]:
         raise ValueError(f"a mask of {shape['size'][1]}x{shape['size'][0]} px in an image of {width}x{height}")
-    if isinstance(shape["counts"], list):
-        found = coco.frPyObjects(shape, height, width)
-        return found
     counts = shape["counts"]
+    if isinstance(counts, list):
+        compressed: dict[str, Any] = coco.frPyObjects(shape, height, width)
+        return compressed
     return {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}

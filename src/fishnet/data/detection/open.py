@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.open import found_in, splits_of
+from fishnet.data.collector import is_strict
 from fishnet.data.detection import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.selection import choose
-from fishnet.data.findings import Finding
 from fishnet.data.nearest_layout import is_foreign
 
 FORMATS = (coco, yolo, darknet, voc, labelme, supervisely, boxtable, idmasks, objectfiles)
@@ -27,7 +27,6 @@ def open_detection(
     whole: bool = False,
     masks: bool = False,
     only: Sequence[str] = (),
-    problems: list[Finding] | None = None,
     difficult: voc.Difficult = "ignore",
 ) -> dict[str, DetectionDataset]:
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
@@ -41,7 +40,6 @@ def open_detection(
         whole: hold nothing out.
         masks: objects come with segmentations, which all of them must then have.
         only: names of the classes that are wanted; objects of others are left out. Empty for all.
-        problems: collects what is wrong with single annotations, which are left out; None raises at the first.
         difficult: what becomes of Pascal VOC's objects that are marked so: see
             :class:`~fishnet.data.detection.voc.VocDetection`.
 
@@ -55,10 +53,10 @@ def open_detection(
     """
     opener, place = found_in(data, lambda path: _opened(path, masks, difficult), "annotations", LAYOUTS)
     known = None if only else classes
-    splits = dict(opener(place, channels, classes=known, masks=masks, problems=problems))
+    splits = dict(opener(place, channels, classes=known, masks=masks))
     if only:
         splits = choose(data, splits, only, classes)
-    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
+    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
 
 
 def looks_like_detection(data: str) -> bool:

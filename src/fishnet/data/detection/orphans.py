@@ -1,47 +1,46 @@
-"""What pairs with nothing: images without an annotation, annotations without an image. Torch-free."""
+"""Reports orphans: images without an annotation, annotations without an image."""
 
 from collections.abc import Sequence
 
+from fishnet.data.collector import current_collector
+from fishnet.data.detection.files import listed
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 
-SHARE = 0.01
-"""Share of a split from which a training is refused."""
-_NAMED = 3
+MAX_SHARE = 0.01
+"""Largest share of orphans in a split that may be trained on."""
 
 
 def report_orphans(
-    alone: Sequence[str],
+    orphans: Sequence[str],
     total: int,
     what: str,
     action: str,
     code: str,
-    problems: list[Finding] | None,
     notes: list[Finding],
     split: str = "",
 ) -> None:
-    """Reports what pairs with nothing, in one finding.
+    """Reports files that have no counterpart, in one finding, however many were collected before.
 
     Args:
-        alone: the files that pair with nothing.
-        total: files of their kind, with these.
-        what: is said of them, such as ``label files have no image``.
+        orphans: the files without a counterpart.
+        total: number of all files of their kind.
+        what: the fault, such as ``label files have no image``.
         action: what to do.
         code: of the rule.
-        problems: of a check, which gets the finding.
-        notes: of the dataset, which get the finding in a training.
+        notes: of the dataset; they get the finding if problems are not collected.
         split: of the finding.
 
     Raises:
-        InputError: without ``problems``, where more than 1 % pair with nothing.
+        InputError: more than 1 % are orphans, and problems are not collected (:mod:`fishnet.data.collector`).
     """
-    if not alone:
+    if not orphans:
         return
-    some = ", ".join(alone[:_NAMED]) + (", ..." if len(alone) > _NAMED else "")
-    message = f"{len(alone):,} of {total:,} {what}: {some}"
-    if problems is None and len(alone) > SHARE * total:
+    message = f"{len(orphans):,} of {total:,} {what}: {listed(orphans, 3)}"
+    collector = current_collector()
+    if collector.strict and len(orphans) > MAX_SHARE * total:
         raise InputError(f"{message}: {action}")
-    finding = Finding(code, message, split=split, file=alone[0], count=len(alone))
-    known = notes if problems is None else problems
-    if finding.message not in (one.message for one in known if one.code == code):
+    finding = Finding(code, message, split=split, file=orphans[0], count=len(orphans))
+    known = notes if collector.strict else collector.findings
+    if (code, message) not in ((other.code, other.message) for other in known):
         known.append(finding)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import report
 from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Outline
 from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 
@@ -58,7 +58,6 @@ class ShapeDetection(FileDetection):
         channels: that images are read with.
         classes: the classes that are known, by name.
         masks: whether objects come with segmentations; rectangles are then filled, unless all are rectangles.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
         ignored: how many shapes of each kind were left out, in words.
 
     Raises:
@@ -73,12 +72,11 @@ class ShapeDetection(FileDetection):
         classes: Classes,
         *,
         masks: bool = False,
-        problems: list[Finding] | None = None,
         ignored: Counter[str] | None = None,
     ) -> None:
         self.folder, self.channels, self.with_masks, self.classes = folder, channels, masks, classes
         self.index = {name: i for i, name in enumerate(classes.names)}
-        self.entries = [_known(entry, self.index, problems) for entry in entries]
+        self.entries = [_known(entry, self.index) for entry in entries]
         every = [shape for entry in self.entries for shape in entry.shapes]
         if masks and every and all(shape.outline.boxes_only for shape in every):
             raise InputError(f"{folder}: has boxes only (all shapes are rectangles): use train detect")
@@ -116,7 +114,7 @@ class ShapeDetection(FileDetection):
         return f"{entry.file}: {entry.shapes[number].where}" if 0 <= number < len(entry.shapes) else str(entry.file)
 
 
-def _known(entry: ShapeEntry, index: dict[str, int], problems: list[Finding] | None) -> ShapeEntry:
+def _known(entry: ShapeEntry, index: dict[str, int]) -> ShapeEntry:
     """The entry without objects of unknown classes."""
     known = []
     for shape in entry.shapes:
@@ -125,7 +123,7 @@ def _known(entry: ShapeEntry, index: dict[str, int], problems: list[Finding] | N
             continue
         names = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
         message = f"{entry.file}: {shape.where}: class {shape.name!r} is not known ({names})"
-        complain(message, problems, file=str(entry.file))
+        report(message, file=str(entry.file))
     return replace(entry, shapes=tuple(known))
 
 
@@ -137,18 +135,18 @@ def _ignored(folder: Path, ignored: Counter[str]) -> list[Finding]:
     return [Finding("shape-ignored", message, file=str(folder), count=ignored.total())]
 
 
-def once(entries: Iterable[ShapeEntry], problems: list[Finding] | None) -> list[ShapeEntry]:
+def once(entries: Iterable[ShapeEntry]) -> list[ShapeEntry]:
     """The entries without those whose image another one has already.
 
     Raises:
-        InputError: there is such a one; ``problems``, unless None, collects it.
+        InputError: there is one (collected, see :mod:`fishnet.data.collector`).
     """
     files: dict[Path, ShapeEntry] = {}
     for entry in entries:
         before = files.setdefault(entry.path, entry)
         if before is not entry:
             message = f"{entry.file}: its image {entry.path} is that of {before.file} already: remove one"
-            complain(message, problems, file=str(entry.file))
+            report(message, file=str(entry.file))
     return list(files.values())
 
 

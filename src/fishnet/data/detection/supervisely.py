@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import report
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.outlines import Bits, Outline, points, rectangle
 from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular
@@ -45,7 +44,6 @@ class SuperviselyDetection(ShapeDetection):
         channels: that images are read with.
         classes: the classes that are known, by name; by default those of ``meta.json``, in its order.
         masks: whether objects come with segmentations.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: a file that is none of Supervisely's, an object that cannot be read; see also
@@ -59,7 +57,6 @@ class SuperviselyDetection(ShapeDetection):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[Finding] | None = None,
     ) -> None:
         ignored = Counter[str]()
         entries: list[ShapeEntry] = []
@@ -68,11 +65,11 @@ class SuperviselyDetection(ShapeDetection):
             images += [path for path in walk(dataset / "img") if path.suffix.lower() in EXTENSIONS]
             for file in sorted(path for path in walk(dataset / "ann") if path.suffix.lower() == ".json"):
                 try:
-                    entries.append(_entry(file, dataset / "img", ignored, problems))
+                    entries.append(_entry(file, dataset / "img", ignored))
                 except InputError as error:
-                    complain(str(error), problems, file=str(file))
+                    report(str(error), file=str(file))
         known = classes or read_meta(part.root / META)
-        super().__init__(part.root, entries, channels, known, masks=masks, problems=problems, ignored=ignored)
+        super().__init__(part.root, entries, channels, known, masks=masks, ignored=ignored)
         annotated = {entry.path for entry in entries}
         self.left_out = tuple(str(path) for path in images if path not in annotated)
 
@@ -99,7 +96,7 @@ def read_meta(path: Path) -> Classes:
         raise InputError(f"{path}: {error}") from None
 
 
-def _entry(file: Path, images: Path, ignored: Counter[str], problems: list[Finding] | None) -> ShapeEntry:
+def _entry(file: Path, images: Path, ignored: Counter[str]) -> ShapeEntry:
     content = read_json(file)
     objects = content.get("objects") if isinstance(content, dict) else None
     if not isinstance(objects, list):
@@ -115,7 +112,7 @@ def _entry(file: Path, images: Path, ignored: Counter[str], problems: list[Findi
                 continue
             shapes.append(Shape(*_object(value, size, bitmaps), where))
         except InputError as error:
-            complain(f"{file}: {where}: {error}", problems, file=str(file))
+            report(f"{file}: {where}: {error}", file=str(file))
     return ShapeEntry(_image(file, images), file, size, tuple(shapes))
 
 
@@ -205,11 +202,10 @@ def open_supervisely(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
 ) -> dict[str, SuperviselyDetection]:
     """Opens what :func:`find_supervisely` found. Raises InputError, see :class:`SuperviselyDetection`."""
     splits: dict[str, SuperviselyDetection] = {}
     for name, part in found.items():
-        splits[name] = SuperviselyDetection(part, channels, classes, masks=masks, problems=problems)
+        splits[name] = SuperviselyDetection(part, channels, classes, masks=masks)
         classes = splits[name].classes
     return splits

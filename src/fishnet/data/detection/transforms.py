@@ -1,4 +1,4 @@
-"""What happens to an image and its objects between the file and the batch, in training and in validation."""
+"""The transforms of an image and its objects, for training and for validation."""
 
 import math
 from collections.abc import Sequence
@@ -15,38 +15,35 @@ from fishnet.data.detection.views import DetectionView
 from fishnet.images.decoding import ImageLike, size_of
 from fishnet.images.preprocess import Preprocess, padded
 
-SMALLEST_CROP = 0.3  # of either side of the image
-CENTRE = (0.3, 0.7)  # where a mosaic's four images meet, of either side of the canvas
+MIN_CROP = 0.3  # share of the image's side
+CENTRE = (0.3, 0.7)  # range of the point where a mosaic's images meet, in shares of the canvas
 
 
 class DetectionTrainTransform(WholeImages):
     """Crop, scale jitter, mirroring and photometric distortion of an image and its objects, or a mosaic of four.
 
-    An image, or the crop that is taken of it, is resized in its own proportions as
-    :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from ``jitter``, evenly in its
-    logarithm, so that half the size is as frequent as double. All that is done to the pixels is one crop and one
-    resizing of what will be seen. What becomes of objects that are cut:
-    :meth:`~fishnet.data.detection.views.DetectionView.target`.
+    The image, or a crop of it, is resized as by :meth:`~fishnet.images.preprocess.Preprocess.place`, times a factor
+    drawn from ``jitter``. The factor is uniform in its logarithm, so that half the size is as frequent as double.
+    Aspect ratios are kept. Pixels are cropped and resized once, and only those that end up in the result. For objects
+    that are cut see :meth:`~fishnet.data.detection.views.DetectionView.target`.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
-        canvas: every result has one size, that of ``preprocess.size`` where its two numbers are equal, else of the
-            longer side squared (whole images of either orientation fit), rounded up to a multiple of 32: larger ones
-            are cropped at random, smaller ones padded right and below with the mean colour. With a wide ``jitter``,
-            0.1 to 2, that is large-scale jitter (arXiv 2012.07177). Otherwise each result is whole, and padded to
-            multiples of 32.
+        canvas: whether all results have one size: a square of the longer side of ``preprocess.size`` (so that images of
+            either orientation fit), rounded up to a multiple of 32. Larger images are cropped at random, smaller ones
+            padded on the right and below with the mean colour. With a wide ``jitter``, 0.1 to 2, this is large-scale
+            jitter (arXiv 2012.07177). Otherwise each result is complete and padded to multiples of 32.
         flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
-        jitter: smallest and largest factor of the scale; (1, 1) leaves the scale.
-        crop: probability of a random crop, each side 0.3 to 1 of the image's, in which one of the objects lies whole.
+        jitter: smallest and largest scale factor; (1, 1) keeps the scale.
+        crop: probability of a random crop, each side 0.3 to 1 of the image's, that contains at least one whole object.
         photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
-        mosaic: probability of a mosaic (arXiv 2004.10934): four images, each at half its scale, jittered, around a
-            random centre of the canvas, which is as large as said above also without ``canvas``. Only where there are
-            others (see :meth:`partners`).
+        mosaic: probability of a mosaic (arXiv 2004.10934): four images, each at half its jittered scale, around a
+            random centre of the canvas, whose size is that given above even without ``canvas``. See :meth:`partners`.
         with_masks: whether targets have masks.
 
     Raises:
-        InputError: preprocessing that crops, factors that are no range above 0, or photometric distortion for another
-            number of channels than 1 and 3.
+        InputError: preprocessing that crops, factors that are not a range above 0, or photometric distortion of images
+            with other than 1 or 3 channels.
     """
 
     def __init__(
@@ -67,36 +64,36 @@ class DetectionTrainTransform(WholeImages):
         self.canvas = (padded(max(preprocess.size)),) * 2
 
     def partners(self, length: int) -> list[int]:
-        """Three other images of a set of so many, with the probability of a mosaic, else none."""
+        """The indices of three other images for a mosaic, of a dataset of ``length``; empty if none is drawn."""
         return torch.randint(length, (3,)).tolist() if happens(self.mosaic) else []
 
     def __call__(
         self, image: ImageLike | Tensor, objects: Objects, *others: tuple[ImageLike | Tensor, Objects]
     ) -> tuple[Tensor, DetectionTarget]:
-        """An image and its objects; with three others, a mosaic of all four.
+        """Transforms an image and its objects; with three others, makes a mosaic of all four.
 
         Args:
             image: an image, or a tensor of shape (channels, height, width).
-            objects: of a known size, cut off at the image's edges; see
+            objects: of a known size, clipped to the image; see
                 :meth:`~fishnet.data.detection.objects.Objects.clean`.
             *others: none, or three more.
 
         Returns:
-            (channels, height, width), of the image's number type, channels last in memory; and the objects in its
-            px, with masks of its size.
+            (channels, height, width), of the image's dtype, channels last in memory; and the objects in its px, with
+            masks of its size.
         """
-        images = [(_as_tensor(pixels), found) for pixels, found in ((image, objects), *others)]
-        views = self._four(images) if others else [self._single(*images[0])]
-        page = self.page([pixels for pixels, _ in images], views)
-        targets = [view.target(found, self.with_masks) for view, (_, found) in zip(views, images, strict=True)]
-        return page, targets[0] if len(targets) == 1 else _together(targets)
+        samples = [(_as_tensor(image), objects) for image, objects in ((image, objects), *others)]
+        views = self._mosaic(samples) if others else [self._single(*samples[0])]
+        page = self.page([image for image, _ in samples], views)
+        targets = [view.target(objects, self.with_masks) for view, (_, objects) in zip(views, samples, strict=True)]
+        return page, targets[0] if len(targets) == 1 else _concatenated(targets)
 
     def _single(self, image: Tensor, objects: Objects) -> DetectionView:
-        """A view of one image, its corner at the page's."""
+        """The view of a single image, in the top left corner of the page."""
         window: Window = (0, 0, image.shape[2], image.shape[1])
         kept = None
         if happens(self.crop):
-            kept = _one_of(objects)
+            kept = _random_box(objects)
             window = _crop(window, kept)
         scale = self.scale(*_size(window))
         if self.fixed:
@@ -105,12 +102,12 @@ class DetectionTrainTransform(WholeImages):
         inner = resized(window, scale)
         return DetectionView(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self.flips())
 
-    def _four(self, images: Sequence[tuple[Tensor, Objects]]) -> list[DetectionView]:
-        """Views of four images that touch in the centre of a mosaic, clockwise from above and left of it."""
+    def _mosaic(self, samples: Sequence[tuple[Tensor, Objects]]) -> list[DetectionView]:
+        """Views of four images that meet in the centre of a mosaic, clockwise from the top left."""
         height, width = self.canvas
         x, y = round(width * uniform(*CENTRE)), round(height * uniform(*CENTRE))
-        views = []
-        for (image, _), left, above in zip(images, (True, False, False, True), (True, True, False, False), strict=True):
+        views, corners = [], ((True, True), (False, True), (False, False), (True, False))
+        for (image, _), (left, above) in zip(samples, corners, strict=True):
             room = y if above else height - y, x if left else width - x
             window: Window = (0, 0, image.shape[2], image.shape[1])
             window, inner = fitting(window, self.scale(*_size(window)) / 2, room, None)
@@ -120,7 +117,7 @@ class DetectionTrainTransform(WholeImages):
 
 
 class DetectionEvalTransform:
-    """The deterministic preprocessing that travels with the model, of an image and its objects.
+    """The deterministic preprocessing that is stored with the model, applied to an image and its objects.
 
     Args:
         preprocess: its ``fit`` must not be ``crop``.
@@ -137,11 +134,11 @@ class DetectionEvalTransform:
         self.preprocess, self.with_masks = preprocess, with_masks
 
     def __call__(self, image: ImageLike, objects: Objects) -> tuple[Tensor, DetectionTarget]:
-        """The very input that prediction makes of the image, and all its objects in px of it.
+        """Makes the same input of an image as prediction does, and maps all its objects to the input.
 
         Returns:
-            (channels, height, width), uint8 or, for arrays of floats, float32; and the objects, with masks of the
-            input's size, the ``truth`` as given and the ``placement``.
+            (channels, height, width), uint8, or float32 for float arrays; and the objects in px of the input, with
+            masks of its size, the ``truth`` as given and the ``placement``.
         """
         height, width = size_of(image)
         place = self.preprocess.place(height, width)
@@ -158,7 +155,7 @@ class DetectionEvalTransform:
 
 
 def _size(window: Window) -> tuple[int, int]:
-    """Height and width."""
+    """Height and width of a window."""
     return window[3] - window[1], window[2] - window[0]
 
 
@@ -166,8 +163,8 @@ def _as_tensor(image: ImageLike | Tensor) -> Tensor:
     return image if isinstance(image, Tensor) else to_tensor(image)
 
 
-def _together(targets: Sequence[DetectionTarget]) -> DetectionTarget:
-    """The objects of several views of one page."""
+def _concatenated(targets: Sequence[DetectionTarget]) -> DetectionTarget:
+    """The objects of all views of one page."""
     masks = [target.masks for target in targets if target.masks is not None]
     return DetectionTarget(
         torch.cat([target.boxes for target in targets]),
@@ -177,20 +174,20 @@ def _together(targets: Sequence[DetectionTarget]) -> DetectionTarget:
     )
 
 
-def _one_of(objects: Objects) -> Window | None:
-    """Whole px around an object that is drawn at random, crowds apart; None without any."""
-    single = objects.boxes[~objects.crowd]
-    if not len(single):
+def _random_box(objects: Objects) -> Window | None:
+    """The box of a random object that is no crowd, rounded outwards to whole px; None if there is none."""
+    boxes = objects.boxes[~objects.crowd]
+    if not len(boxes):
         return None
-    x1, y1, x2, y2 = single[int(torch.randint(len(single), ()))].tolist()
+    x1, y1, x2, y2 = boxes[int(torch.randint(len(boxes), ()))].tolist()
     return math.floor(x1), math.floor(y1), math.ceil(x2), math.ceil(y2)
 
 
 def _crop(window: Window, kept: Window | None) -> Window:
-    """A random part of a window, of random proportions, around what is to be kept whole."""
+    """A random part of a window, of random aspect ratio, that contains ``kept``."""
     width, height = (
         max(
-            math.ceil((window[axis + 2] - window[axis]) * uniform(SMALLEST_CROP, 1)),
+            math.ceil((window[axis + 2] - window[axis]) * uniform(MIN_CROP, 1)),
             0 if kept is None else kept[axis + 2] - kept[axis],
         )
         for axis in (0, 1)

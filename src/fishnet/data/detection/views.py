@@ -1,4 +1,4 @@
-"""What a view shows of an image's objects."""
+"""The objects that a view of an image shows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +11,8 @@ from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.views import View
 
-VISIBLE = 0.3  # share of an object that a window must leave of it
-SMALLEST = 1.0  # px of the input: either side of an object that is trained on
+VISIBLE = 0.3  # smallest share of an object inside the window for the object to be kept
+SMALLEST = 1.0  # px of the input: shortest side of an object that is trained on
 
 
 @dataclass(frozen=True)
@@ -20,52 +20,51 @@ class DetectionView(View):
     """A view of an image with objects."""
 
     def boxes(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 within the window, px of the image -> in px of the page."""
+        """(n, 4) x1, y1, x2, y2 inside the window, from px of the image to px of the page."""
         left, top, right, bottom = self.window
         height, width = self.inner
-        across, down = width / (right - left), height / (bottom - top)
-        found = (boxes - np.array([left, top, left, top])) * np.array([across, down, across, down])
+        scale = np.array([width / (right - left), height / (bottom - top)] * 2)
+        scaled = (boxes - np.array([left, top, left, top])) * scale
         if self.flip[0]:
-            found[:, [0, 2]] = width - found[:, [2, 0]]
+            scaled[:, [0, 2]] = width - scaled[:, [2, 0]]
         if self.flip[1]:
-            found[:, [1, 3]] = height - found[:, [3, 1]]
-        found = found.clip(0, np.array([width, height, width, height]))  # of what multiplication rounded
-        placed: NDArray[np.float32] = (found + np.array([*self.corner, *self.corner])).astype(np.float32)
+            scaled[:, [1, 3]] = height - scaled[:, [3, 1]]
+        scaled = scaled.clip(0, np.array([width, height, width, height]))  # against rounding errors
+        placed: NDArray[np.float32] = (scaled + np.array([*self.corner, *self.corner])).astype(np.float32)
         return placed
 
     def masks(self, objects: Objects) -> NDArray[np.uint8]:
-        """The objects' masks in the page: (n, *page) of 0 and 1, each px that of the image at its centre."""
-        found = np.zeros((len(objects), *self.page), np.uint8)
-        part = self.mirrored(found)
+        """The objects' masks on the page: (n, *page) of 0 and 1, sampled at the centre of each px."""
+        masks = np.zeros((len(objects), *self.page), np.uint8)
+        inner = self.mirrored(masks)
         rows, columns = self.sampled()
         for i in range(len(objects)):
             bits, x1, y1 = objects.bits(i)
             across = slice(*np.searchsorted(columns, (x1, x1 + bits.shape[1])))
             down = slice(*np.searchsorted(rows, (y1, y1 + bits.shape[0])))
-            part[i, down, across] = bits[rows[down, None] - y1, columns[across] - x1]
-        return found
+            inner[i, down, across] = bits[rows[down, None] - y1, columns[across] - x1]
+        return masks
 
     def target(self, objects: Objects, with_masks: bool) -> DetectionTarget:
-        """The objects as the window shows them, cut off at its edges, in px of the page.
+        """The objects inside the window, clipped to it, in px of the page.
 
-        Left out are those of which less than 30 % is in the window (crowds stay while anything of them is), those
-        with a side below 1 px of the page, and with masks those whose mask has no px there. With masks, the box of an
-        object that is cut is the smallest around what is left of its mask, and the share is the mask's; otherwise the
-        box is cut, and the share is the box's.
+        Objects are dropped if less than 30 % of them is in the window (crowds: if nothing is), if a side is below 1 px
+        of the page, or, with masks, if the mask has no px there. With masks, the box of a clipped object is the
+        tightest one around the rest of its mask, and its share is measured on the mask; without, both go by the box.
         """
-        boxes, share = _cut(objects, self.window)
+        boxes, share = _clip(objects, self.window)
         if with_masks:
             for i in np.flatnonzero((share > 0) & (share < 1)):
-                boxes[i], share[i] = _cut_mask(objects, int(i), self.window)
+                boxes[i], share[i] = _clip_mask(objects, int(i), self.window)
         placed = self.boxes(boxes)
         kept = (share >= VISIBLE) | (objects.crowd & (share > 0))
         kept &= ((placed[:, 2:] - placed[:, :2]) >= SMALLEST).all(1)
         masks = None
         if with_masks:
             masks = self.masks(objects.take(kept))
-            some = masks.any((1, 2))
-            kept[kept] = some
-            masks = masks if some.all() else masks[some]
+            visible = masks.any((1, 2))
+            kept[kept] = visible
+            masks = masks if visible.all() else masks[visible]
         return DetectionTarget(
             torch.from_numpy(placed[kept]),
             torch.from_numpy(objects.labels[kept]),
@@ -74,25 +73,24 @@ class DetectionView(View):
         )
 
 
-def _cut(objects: Objects, window: tuple[int, int, int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Boxes cut off at a window's edges, and the share that is left of each."""
-    whole = objects.boxes.astype(np.float64)
-    low, high = np.array(window[:2] * 2, np.float64), np.array(window[2:] * 2, np.float64)
-    boxes = whole.clip(low, high)
-    areas = [(sides[:, 2:] - sides[:, :2]).prod(1) for sides in (boxes, whole)]
-    return boxes, np.divide(areas[0], areas[1], out=np.zeros(len(whole)), where=areas[1] > 0)
+def _clip(objects: Objects, window: tuple[int, int, int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Boxes clipped to a window, and the share of each that remains."""
+    boxes = objects.boxes.astype(np.float64)
+    clipped = boxes.clip(np.array(window[:2] * 2, np.float64), np.array(window[2:] * 2, np.float64))
+    left, total = ((corners[:, 2:] - corners[:, :2]).prod(1) for corners in (clipped, boxes))
+    return clipped, np.divide(left, total, out=np.zeros(len(boxes)), where=total > 0)
 
 
-def _cut_mask(
+def _clip_mask(
     objects: Objects, index: int, window: tuple[int, int, int, int]
 ) -> tuple[tuple[int, int, int, int], float]:
-    """The box around what a window leaves of a mask, and the share that is left; (0, 0, 0, 0) and 0 where nothing."""
+    """The box around a mask's part inside a window, and that part's share; (0, 0, 0, 0) and 0 if there is none."""
     bits, x, y = objects.bits(index)
     left, top, right, bottom = window
     left, top = max(left, x), max(top, y)
-    part = bits[top - y : max(bottom - y, 0), left - x : max(right - x, 0)]
-    across, down = np.flatnonzero(part.any(0)), np.flatnonzero(part.any(1))
-    if not len(across):
+    inside = bits[top - y : max(bottom - y, 0), left - x : max(right - x, 0)]
+    columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    if not len(columns):
         return (0, 0, 0, 0), 0.0
-    box = left + int(across[0]), top + int(down[0]), left + int(across[-1]) + 1, top + int(down[-1]) + 1
-    return box, int(part.sum()) / int(bits.sum())
+    box = left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1
+    return box, int(inside.sum()) / int(bits.sum())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import is_strict, report
 from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.idmasks import read_ids
@@ -19,7 +20,6 @@ from fishnet.data.detection.voc_layout import LAYOUTS, Images, VocSplit, annotat
 from fishnet.data.detection.voc_xml import VocAnnotation, read_xml
 from fishnet.data.files import child
 from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 
@@ -50,7 +50,6 @@ class VocDetection(FileDetection):
         channels: that images are read with.
         classes: the classes that are known, by name; by default those of the files, in the order of the alphabet.
         masks: whether objects come with segmentations.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
         difficult: ``use`` takes difficult objects like others.
 
     Raises:
@@ -68,7 +67,6 @@ class VocDetection(FileDetection):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[Finding] | None = None,
         difficult: Difficult = "ignore",
     ) -> None:
         self.folder = Path(os.path.commonpath([part.images for part in parts]))
@@ -79,10 +77,10 @@ class VocDetection(FileDetection):
                 raise InputError(
                     f"{folder}: has boxes only (no SegmentationObject folder with masks): use train detect"
                 )
-        self.entries = [entry for part in parts for entry in self._entries(part, problems)]
+        self.entries = [entry for part in parts for entry in self._entries(part)]
         self.classes = classes or self._found_classes(parts)
         self.index = {name: i for i, name in enumerate(self.classes.names)}
-        self._find_unknown(problems)
+        self._find_unknown()
         self._note_difficult()
 
     def objects(self, index: int) -> Objects:
@@ -108,7 +106,7 @@ class VocDetection(FileDetection):
         ]
         return f"{entry.xml} line {lines[number]}" if 0 <= number < len(lines) else str(entry.xml)
 
-    def _entries(self, part: VocSplit, problems: list[Finding] | None) -> Iterator[VocEntry]:
+    def _entries(self, part: VocSplit) -> Iterator[VocEntry]:
         images = Images(part)
         self.links = [*self.links, *images.scanned.links]
         self.skipped = Counter(images.scanned.skipped) + Counter(dict(self.skipped))
@@ -117,24 +115,22 @@ class VocDetection(FileDetection):
             try:
                 if place and not is_regular(xml):
                     raise InputError(f"{place}: no such annotation: {xml}")
-                annotation = read_xml(xml, problems)
+                annotation = read_xml(xml)
             except InputError as error:
-                complain(str(error), problems, file=str(xml))
+                report(str(error), file=str(xml))
                 continue
             entry = VocEntry(images.of(xml, part.xmls, annotation.filename), xml, annotation, part.folder)
             entries.append(entry)
             if not is_regular(entry.path):
                 missing.append(f"{xml} (no {entry.path})")
-        if problems is None:  # a check reads each of them
+        if is_strict():  # a check reads each of them
             what = f"annotation files of {part.xmls} have no image"
             action = "add the images, or remove the annotations"
-            report_orphans(missing, len(entries), what, action, "label-without-image", problems, self.notes)
-        self._find_alone(part, images, entries, problems)
+            report_orphans(missing, len(entries), what, action, "label-without-image", self.notes)
+        self._find_alone(part, images, entries)
         return iter(entries)
 
-    def _find_alone(
-        self, part: VocSplit, images: Images, entries: list[VocEntry], problems: list[Finding] | None
-    ) -> None:
+    def _find_alone(self, part: VocSplit, images: Images, entries: list[VocEntry]) -> None:
         """Reports images without annotation, annotations in no list, and lists of no split."""
         for path in part.left_out:
             what = f"{path}: its name says neither train, val nor test: left out"
@@ -145,7 +141,7 @@ class VocDetection(FileDetection):
         alone = [str(path) for same in images.paths.values() if used.isdisjoint(same) for path in same]
         self.left_out = (*self.left_out, *alone)
         what, action = f"images of {part.images} have no annotation and are left out", "annotate or remove them"
-        report_orphans(alone, len(images.paths), what, action, "image-left-out", problems, self.notes)
+        report_orphans(alone, len(images.paths), what, action, "image-left-out", self.notes)
 
     def _note_difficult(self) -> None:
         marks = [mark for entry in self.entries for mark in entry.annotation.difficult]
@@ -160,13 +156,13 @@ class VocDetection(FileDetection):
             raise InputError(f"{parts[0].xmls}: no object in {len(self.entries)} annotation files")
         return Classes.of(sorted(names))
 
-    def _find_unknown(self, problems: list[Finding] | None) -> None:
+    def _find_unknown(self) -> None:
         for entry in self.entries:
             for name, line in zip(entry.annotation.names, entry.annotation.lines, strict=True):
                 if name not in self.index:
                     known = ", ".join(self.classes.names[:5]) + (", ..." if len(self.classes) > 5 else "")
                     what = f"{entry.xml} line {line}: class {name!r} is not known ({known})"
-                    complain(what, problems, file=str(entry.xml), line=line)
+                    report(what, file=str(entry.xml), line=line)
 
     def _masked(self, index: int, boxes: Objects) -> Objects:
         entry = self.entries[index]
@@ -218,12 +214,11 @@ def open_voc(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
     difficult: Difficult = "ignore",
 ) -> dict[str, VocDetection]:
     """Opens what :func:`find_voc` found; the first part says what the classes are. Raises InputError, see there."""
     splits: dict[str, VocDetection] = {}
     for name, parts in found.items():
-        splits[name] = VocDetection(parts, channels, classes, masks=masks, problems=problems, difficult=difficult)
+        splits[name] = VocDetection(parts, channels, classes, masks=masks, difficult=difficult)
         classes = splits[name].classes
     return splits

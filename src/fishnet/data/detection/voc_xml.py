@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
+from fishnet.data.collector import report
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_xml
 from fishnet.files.reading import MIB, read_bytes
@@ -50,12 +49,11 @@ class VocAnnotation:
     difficult: tuple[bool, ...]
 
 
-def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation:
+def read_xml(path: Path) -> VocAnnotation:
     """Reads an annotation file; objects' parts, poses and all else but names and boxes are passed over.
 
     Args:
         path: of the file.
-        problems: collects objects that cannot be used, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: the file cannot be read, is not XML or no annotation, declares entities (which may blow up to any
@@ -69,7 +67,7 @@ def read_xml(path: Path, problems: list[Finding] | None = None) -> VocAnnotation
         try:
             name, box, is_difficult = found.name(), found.box(), found.difficult()
         except InputError as error:
-            complain(f"{path} line {found.line}: {error}", problems, file=str(path), line=found.line)
+            report(f"{path} line {found.line}: {error}", file=str(path), line=found.line)
             continue
         names.append(name)
         boxes.append(box)

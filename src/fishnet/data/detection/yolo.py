@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.files import FileDetection, outline_area
+from fishnet.data.collector import is_strict, report
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
+from fishnet.data.detection.outlines import outline_area
 from fishnet.data.detection.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.detection.yolo_pairs import Pairs, pair
 from fishnet.data.detection.yolo_yaml import LARGEST, YoloFile, read_yaml
 from fishnet.data.files import lines_of, upright_size
 from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.data.splits import split_named
 from fishnet.data.tails import Tails
 from fishnet.errors import InputError
@@ -65,7 +66,6 @@ class YoloDetection(FileDetection):
         channels: that images are read with.
         classes: the classes that are known, by name; by default those of the file, with their numbers.
         masks: whether objects come with segmentations, which takes outlines.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: no such images, none of them with a label file, label files without an image, or a line that is
@@ -82,7 +82,6 @@ class YoloDetection(FileDetection):
         classes: Classes | None = None,
         *,
         masks: bool = False,
-        problems: list[Finding] | None = None,
     ) -> None:
         self.file, self.folder, self.channels, self.with_masks = file, file.root, channels, masks
         self.part_name, self.names, self.notes = part, file.names, []
@@ -101,15 +100,15 @@ class YoloDetection(FileDetection):
             raise UnlabelledError(
                 f"{file.path}: no image of {part} has a label file: {first} is not there, nor any other"
             )
-        self._report(pairs, problems)
-        if problems is None:  # a check reads each of them
+        self._report(pairs)
+        if is_strict():  # a check reads each of them
             missing = [str(path) for path in images if not is_regular(path)]
             what = f"images of {part} that {file.path} names are not there"
             action = "add them, or remove them from their list"
-            report_orphans(missing, len(images), what, action, "image-missing", problems, self.notes, part)
-        rows = {path: self._rows(pairs.texts[path], problems) for path in images}
-        form = self._form(rows, problems)
-        self.entries = [self._entry(path, pairs.texts[path], *rows[path], form, problems) for path in images]
+            report_orphans(missing, len(images), what, action, "image-missing", self.notes, part)
+        rows = {path: self._rows(pairs.texts[path]) for path in images}
+        form = self._form(rows)
+        self.entries = [self._entry(path, pairs.texts[path], *rows[path], form) for path in images]
 
     def objects(self, index: int) -> Objects:
         """See :class:`DetectionDataset`; reads the image's header, as the numbers are shares."""
@@ -139,18 +138,18 @@ class YoloDetection(FileDetection):
         entry = self.entries[index]
         return f"{entry.text} line {entry.lines[number]}" if 0 <= number < len(entry.lines) else str(entry.text)
 
-    def _report(self, pairs: Pairs, problems: list[Finding] | None) -> None:
+    def _report(self, pairs: Pairs) -> None:
         """Reports what pairs with nothing, and what pairs by the end of its name alone."""
         report_orphans(
             [str(path) for path in pairs.alone], pairs.labels, "label files have no image",
-            "name them like their images, or remove them", "label-without-image", problems, self.notes,
+            "name them like their images, or remove them", "label-without-image", self.notes,
             self.part_name,
         )  # fmt: skip
         missing = [str(path) for path in pairs.missing]
-        if pairs.alone and problems is not None:  # a training stops for many labels alone: images may have no objects
+        if pairs.alone and not is_strict():  # a training stops for many labels alone: images may have no objects
             report_orphans(
                 missing, len(pairs.texts), "images have no label file, while some label files have no image",
-                "name the label files like their images", "image-without-label", problems, self.notes, self.part_name,
+                "name the label files like their images", "image-without-label", self.notes, self.part_name,
             )  # fmt: skip
         elif missing:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -165,20 +164,20 @@ class YoloDetection(FileDetection):
         message = f"{self.file.path}: {self.part_name}: {count:,} {what}"
         self.notes.append(Finding(code, message, split=self.part_name, file=str(self.file.path), count=count))
 
-    def _rows(self, text: Path, problems: list[Finding] | None) -> tuple[list[Row], _Wrong]:
+    def _rows(self, text: Path) -> tuple[list[Row], _Wrong]:
         try:
             return read_rows(text) if os.path.exists(text) else ([], [])  # noqa: PTH110 (of a name of any length)
         except InputError as error:
-            complain(str(error), problems, file=str(text))
+            report(str(error), file=str(text))
         return [], []
 
-    def _form(self, rows: dict[Path, tuple[list[Row], _Wrong]], problems: list[Finding] | None) -> Form | None:
+    def _form(self, rows: dict[Path, tuple[list[Row], _Wrong]]) -> Form | None:
         """How the lines are read; None where a check found that nobody can say."""
         values = [row.values for some, _ in rows.values() for row in some]
         try:
             form = form_of(values, self.file.keypoints)
         except InputError as error:
-            complain(f"{self.file.path}: {self.part_name}: {error}", problems, "label-ambiguous")
+            report(f"{self.file.path}: {self.part_name}: {error}", "label-ambiguous")
             return None
         more = sum(len(row) > 4 for row in values)
         if form.dropped and more:
@@ -188,9 +187,7 @@ class YoloDetection(FileDetection):
             self._note("label-four-corners", what, len(values))
         return form
 
-    def _entry(
-        self, path: Path, text: Path, rows: list[Row], wrong: _Wrong, form: Form | None, problems: list[Finding] | None
-    ) -> YoloEntry:
+    def _entry(self, path: Path, text: Path, rows: list[Row], wrong: _Wrong, form: Form | None) -> YoloEntry:
         faults, kept = list(wrong), []
         for row in rows if form else ():
             try:
@@ -198,7 +195,7 @@ class YoloDetection(FileDetection):
             except InputError as error:
                 faults.append((row.line, str(error)))
         for line, fault in sorted(faults):
-            complain(f"{text} line {line}: {fault}", problems, file=str(text), line=line)
+            report(f"{text} line {line}: {fault}", file=str(text), line=line)
         classes, shapes, lines = zip(*kept, strict=True) if kept else ((), (), ())
         return YoloEntry(path, text, classes, shapes, lines)
 
@@ -283,7 +280,6 @@ def open_yolo(
     *,
     classes: Classes | None = None,
     masks: bool = False,
-    problems: list[Finding] | None = None,
     trusted: bool = False,
 ) -> dict[str, YoloDetection]:
     """Opens a ``data.yaml``; ``trusted``: see :class:`~fishnet.data.detection.yolo_yaml.YoloFile`.
@@ -297,7 +293,7 @@ def open_yolo(
     splits: dict[str, YoloDetection] = {}
     for part in file.parts:
         try:
-            splits[part] = YoloDetection(file, part, channels, classes, masks=masks, problems=problems)
+            splits[part] = YoloDetection(file, part, channels, classes, masks=masks)
         except UnlabelledError as error:
             if part != "test" or not splits:
                 raise

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.files import child
-from fishnet.data.findings import Finding
-from fishnet.data.segmentation.names import LARGEST, Legend, class_lines, find_legend
+from fishnet.data.segmentation.names import MAX_ID, Legend, class_lines, find_legend
 from fishnet.data.segmentation.pairs import Found, paired, split_places
 from fishnet.errors import InputError
 from fishnet.images.scanning import find_images
@@ -18,7 +17,7 @@ _INFO = "objectInfo150.txt"
 _ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)")
 
 
-def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
+def find_ade(data: Path) -> Found | None:
     """The parts of ADE20K; None where it is none.
 
     Ids are 1 to 150; 0 is ignored, unless a classes file names it. Names are the first ones of ``objectInfo150.txt``,
@@ -27,7 +26,6 @@ def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
     Args:
         data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
             ``objectInfo150.txt`` or images called ``ADE_...``; or the folder above, ``ADEChallengeData2016`` in it.
-        problems: collects what is wrong with single files; None raises.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.pairs.paired`; a line of ``objectInfo150.txt`` that is none.
@@ -40,7 +38,7 @@ def find_ade(data: Path, problems: list[Finding] | None = None) -> Found | None:
     if not places or not (info.is_file() or any(_called_ade(folder) for folder, _ in places.values())):
         return None
     legend = _legend(info) if info.is_file() else _named(data)
-    parts = {part: paired(*place, problems=problems) for part, place in places.items()}
+    parts = {part: paired(*place) for part, place in places.items()}
     return Found(parts, legend, data, definite=True)
 
 
@@ -57,8 +55,8 @@ def _legend(info: Path) -> Legend:
             raise InputError(
                 f"{info} line {number}: expected Idx, Ratio, Train, Val, perhaps Stuff, and Name: {line[:60]!r}"
             )
-        if not int(found["id"]) <= LARGEST:
-            raise InputError(f"{info} line {number}: id {found['id'][:60]}: ids are 0 to {LARGEST}")
+        if not int(found["id"]) <= MAX_ID:
+            raise InputError(f"{info} line {number}: id {found['id'][:60]}: ids are 0 to {MAX_ID}")
         ids.append(int(found["id"]))
         names.append(re.split("[,;]", found["names"])[0].strip())
     # Some first names are of two classes: those have their id behind them.

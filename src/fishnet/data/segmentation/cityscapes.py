@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.files import MaskEntry, child, part_folders
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.data.segmentation.names import Legend, find_legend
 from fishnet.data.segmentation.pairs import Found, Pairs
@@ -27,7 +26,7 @@ _OTHERS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
 _IMAGE, _MASK = "_leftImg8bit", "_gtFine_label"
 
 
-def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found | None:
+def find_cityscapes(data: Path) -> Found | None:
     """The parts of Cityscapes; None where it is none.
 
     Masks are ``*_gtFine_labelTrainIds.png`` where every image of the train part has one, else
@@ -37,7 +36,6 @@ def find_cityscapes(data: Path, problems: list[Finding] | None = None) -> Found 
 
     Args:
         data: a folder with ``leftImg8bit/PART/CITY/`` and ``gtFine/PART/CITY/``.
-        problems: not used: images without masks are left out.
 
     Raises:
         InputError: no train, val or test folders, or no masks in any of them.

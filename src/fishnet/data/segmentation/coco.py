@@ -6,11 +6,10 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.coco import CocoDetection, CocoFile
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.segmentation.deciding import Choices
 from fishnet.data.segmentation.files import FileSegmentation
-from fishnet.data.segmentation.names import labels_of
+from fishnet.data.segmentation.names import assign_labels
 from fishnet.data.segmentation.painting import paint, with_background
 from fishnet.errors import InputError
 
@@ -29,11 +28,10 @@ class CocoSegmentation(FileSegmentation):
         channels: that images are read with.
         classes: the classes that are known, matched by name; by default those of the file.
         choices: ids and names of classes whose pixels are ignored, also the background's.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
         InputError: see :class:`~fishnet.data.detection.coco.CocoDetection`, with masks, and
-            :func:`~fishnet.data.segmentation.names.labels_of`.
+            :func:`~fishnet.data.segmentation.names.assign_labels`.
     """
 
     def __init__(
@@ -44,15 +42,13 @@ class CocoSegmentation(FileSegmentation):
         classes: Classes | None = None,
         *,
         choices: Choices = Choices(),  # noqa: B008 (frozen)
-        problems: list[Finding] | None = None,
     ) -> None:
-        self.regions = CocoDetection(path, places, channels, masks=True, problems=problems)
+        self.regions = CocoDetection(CocoFile(path, tuple(places)), channels, masks=True)
         self.channels, self.folder, self.entries = channels, self.regions.folder, self.regions.entries
         table = self.regions.table
         named = with_background(table.classes if classes is None else table.used(), table.classes)
-        self.classes, labels = labels_of(
+        self.classes, labels = assign_labels(
             named, str(path), ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes,
-            problems=problems,
         )  # fmt: skip
         label = dict(zip(named.names, labels, strict=True))
         self.background = labels[0]
@@ -83,7 +79,6 @@ def open_coco(
     *,
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
-    problems: list[Finding] | None = None,
 ) -> dict[str, CocoSegmentation]:
     """Opens what :func:`~fishnet.data.detection.coco.find_coco` found; the first part says what the classes are.
 
@@ -92,6 +87,6 @@ def open_coco(
     """
     splits: dict[str, CocoSegmentation] = {}
     for part, (path, places, _) in found.items():
-        splits[part] = CocoSegmentation(path, places, channels, classes, choices=choices, problems=problems)
+        splits[part] = CocoSegmentation(path, places, channels, classes, choices=choices)
         classes = splits[part].classes
     return splits

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
+from fishnet.data.collector import is_strict, report
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.data.segmentation.masks import BINARY
 from fishnet.data.segmentation.names import Legend
@@ -78,7 +77,7 @@ class Decision:
     notes: list[str] = field(default_factory=list)
 
 
-def decide(masks: Masks, choices: Choices, known: Classes | None, problems: list[Finding] | None) -> Decision:
+def decide(masks: Masks, choices: Choices, known: Classes | None) -> Decision:
     """Decides what the numbers in masks mean; of a training from the masks of the train split, all of which are read.
 
     - 255 is ignored where the format or the user says so, and where it borders two or more of the other ids, of which
@@ -91,7 +90,6 @@ def decide(masks: Masks, choices: Choices, known: Classes | None, problems: list
         masks: of the dataset.
         choices: what is decided already.
         known: the classes of a model, whose training has decided; None for a training.
-        problems: collects what is refused; None raises.
 
     Raises:
         InputError: masks that may mean two things; anti-aliased masks; no mask that can be read.
@@ -105,9 +103,9 @@ def decide(masks: Masks, choices: Choices, known: Classes | None, problems: list
     elif known is not None:
         _as_trained(decision, masks, choices, known)
     elif legend is None:
-        _name_numbers(decision, masks, choices, problems)
+        _name_numbers(decision, masks, choices)
     elif legend.given:
-        _look_for_255(decision, masks, choices, problems)
+        _look_for_255(decision, masks, choices)
     return decision
 
 
@@ -173,7 +171,7 @@ def _take_as_second(decision: Decision) -> None:
     decision.notes.append(f"masks hold 0 and 255 alone: 0 is {names[0]!r}, 255 is {names[1]!r}")
 
 
-def _name_numbers(decision: Decision, masks: Masks, choices: Choices, problems: list[Finding] | None) -> None:
+def _name_numbers(decision: Decision, masks: Masks, choices: Choices) -> None:
     """The numbers in the masks of the train split are the classes, and their names."""
     total = _all_of_train(decision, masks)
     numbers = {value for value in total.numbers if value >= 0 and value not in choices.ignore}
@@ -182,7 +180,7 @@ def _name_numbers(decision: Decision, masks: Masks, choices: Choices, problems: 
         decision.legend = Legend(place, Classes(("background", "foreground"), BINARY), BINARY, given=False)
         decision.notes.append("masks hold 0 and 255 alone: 0 is 'background', 255 is 'foreground'")
         return
-    if (soft := _soft_edges(total, numbers)) and _refuse_soft(decision, masks, soft, total, problems):
+    if (soft := _soft_edges(total, numbers)) and _refuse_soft(decision, masks, soft, total):
         return
     ignored: tuple[int, ...] = ()
     if IGNORE in numbers and not choices.decided:
@@ -190,7 +188,7 @@ def _name_numbers(decision: Decision, masks: Masks, choices: Choices, problems: 
             levels = ", ".join(map(str, sorted(numbers)))
             decision.notes.append(f"masks hold the grey levels {levels}: each is a class")
         else:
-            _ignore_255_or_refuse(decision, masks, total, problems)
+            _ignore_255_or_refuse(decision, masks, total)
             ignored = (IGNORE,)
     values = tuple(sorted(numbers - set(ignored)))
     legend = Legend(place, Classes(tuple(map(str, values)), values), values, given=False)
@@ -201,13 +199,13 @@ def _all_of_train(decision: Decision, masks: Masks, *, strict: bool = True) -> S
     return survey(masks.splits[0] if masks.splits else (), decision.reading, strict=strict)
 
 
-def _look_for_255(decision: Decision, masks: Masks, choices: Choices, problems: list[Finding] | None) -> None:
+def _look_for_255(decision: Decision, masks: Masks, choices: Choices) -> None:
     """What is 255 beside classes of a file that does not say it."""
     legend = decision.legend
-    total = _all_of_train(decision, masks, strict=problems is None)
+    total = _all_of_train(decision, masks, strict=is_strict())
     named = {*legend.values, *legend.ignored, *choices.ignore}
     unnamed = {value for value in total.numbers if value >= 0 and value not in named}
-    if (soft := _soft_edges(total, unnamed - {IGNORE})) and _refuse_soft(decision, masks, soft, total, problems):
+    if (soft := _soft_edges(total, unnamed - {IGNORE})) and _refuse_soft(decision, masks, soft, total):
         return
     if IGNORE in named:
         return
@@ -217,13 +215,13 @@ def _look_for_255(decision: Decision, masks: Masks, choices: Choices, problems: 
     levels = total.numbers - {value for value in total.numbers if value < 0}
     if len(levels) == len(legend.classes) and not levels <= named and _evenly_spread(levels):
         line = "; ".join(f"{level} {name}" for level, name in zip(sorted(levels), legend.classes.names, strict=True))
-        complain(
+        report(
             f"{legend.place}: masks hold the grey levels {', '.join(map(str, sorted(levels)))} for its {len(levels)} "
             f"classes: write which is which, a line each, as in: {line}",
-            problems, "mask-levels-unnamed", file=legend.place,
+            "mask-levels-unnamed", file=legend.place,
         )  # fmt: skip
     elif IGNORE in unnamed and not choices.decided:
-        _ignore_255_or_refuse(decision, masks, total, problems)
+        _ignore_255_or_refuse(decision, masks, total)
         decision.legend = replace(decision.legend, ignored=(*legend.ignored, IGNORE))
 
 
@@ -233,7 +231,7 @@ def _is_binary(numbers: set[int], decision: Decision, masks: Masks) -> bool:
     return numbers == set(BINARY)
 
 
-def _ignore_255_or_refuse(decision: Decision, masks: Masks, total: Survey, problems: list[Finding] | None) -> None:
+def _ignore_255_or_refuse(decision: Decision, masks: Masks, total: Survey) -> None:
     """Says that 255 is ignored; complains where it may as well be a class."""
     others = {value for value in total.numbers if 0 <= value != IGNORE}
     reason = _doubt(others, total.beside)
@@ -243,10 +241,10 @@ def _ignore_255_or_refuse(decision: Decision, masks: Masks, total: Survey, probl
         return
     named = "name it in the classes file" if masks.legend else f"name all ids in {masks.folder / CLASSES_FILE}"
     first = total.first[IGNORE]
-    complain(
+    report(
         f"{first}: 255 may be a class or stand for ignored pixels ({100 * share:.2f} % of all): {reason}: say --ignore "
         f"255, or --ignore none if it is a class, or {named}",
-        problems, "mask-255-unclear", file=str(first),
+        "mask-255-unclear", file=str(first),
     )  # fmt: skip
 
 
@@ -295,17 +293,15 @@ def _soft_edges(total: Survey, numbers: set[int]) -> list[int]:
     return soft if len(soft) >= _SOFT and 2 * len(soft) >= len(between) else []
 
 
-def _refuse_soft(
-    decision: Decision, masks: Masks, soft: list[int], total: Survey, problems: list[Finding] | None
-) -> bool:
+def _refuse_soft(decision: Decision, masks: Masks, soft: list[int], total: Survey) -> bool:
     """Complains of anti-aliased masks; where that is collected, they are read as the message advises."""
     first = total.first[soft[len(soft) // 2]]
     share = sum(total.pixels[value] for value in soft) / sum(total.pixels.values())
-    complain(
+    report(
         f"{first}: looks like an anti-aliased mask: {len(soft)} numbers such as {', '.join(map(str, soft[:3]))} lie on "
         f"edges alone ({100 * share:.2f} % of all pixels): save masks without smoothing, or read masks of two classes "
         f"with --threshold-masks {DEFAULT_THRESHOLD}",
-        problems, "mask-anti-aliased", file=str(first),
+        "mask-anti-aliased", file=str(first),
     )  # fmt: skip
     if masks.legend is None or len(masks.legend.classes) == 2:
         decision.legend = _two(masks, None)

@@ -10,11 +10,10 @@ import numpy as np
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection import labelme, objectfiles, supervisely
 from fishnet.data.detection.files import FileDetection
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.segmentation.deciding import Choices
 from fishnet.data.segmentation.files import FileSegmentation
-from fishnet.data.segmentation.names import labels_of
+from fishnet.data.segmentation.names import assign_labels
 from fishnet.data.segmentation.painting import paint, with_background
 
 LAYOUTS = "; ".join(one.LAYOUTS for one in (labelme, supervisely, objectfiles))
@@ -32,7 +31,7 @@ class DrawnFrom(NamedTuple):
 
     Attributes:
         data: its name.
-        open: opens its splits; takes ``channels``, ``masks`` and ``problems``.
+        open: opens its splits; takes ``channels`` and ``masks``.
     """
 
     data: Path
@@ -50,10 +49,9 @@ class DrawnSegmentation(FileSegmentation):
         source: the data's name, for messages.
         classes: the classes that are known, matched by name; by default those of the data.
         choices: ids and names of classes whose pixels are ignored, also the background's.
-        problems: collects what is wrong, see :mod:`fishnet.data.problems`.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.names.labels_of`.
+        InputError: see :func:`~fishnet.data.segmentation.names.assign_labels`.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class DrawnSegmentation(FileSegmentation):
         classes: Classes | None = None,
         *,
         choices: Choices = Choices(),  # noqa: B008 (frozen)
-        problems: list[Finding] | None = None,
     ) -> None:
         self.regions, self.channels, self.folder, self.left_out = (
             regions, regions.channels, regions.folder, regions.left_out,
@@ -75,8 +72,8 @@ class DrawnSegmentation(FileSegmentation):
             *choices.void,
             *(name for name in named.names if name == labelme.IGNORED and name not in choices.void),
         )
-        self.classes, labels = labels_of(
-            named, source, ignore=choices.ignore, void=hidden, only=choices.only, classes=classes, problems=problems
+        self.classes, labels = assign_labels(
+            named, source, ignore=choices.ignore, void=hidden, only=choices.only, classes=classes
         )
         label = dict(zip(named.names, labels, strict=True))
         self.background = labels[0]
@@ -135,11 +132,10 @@ def open_drawn(
     *,
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
-    problems: list[Finding] | None = None,
 ) -> dict[str, DrawnSegmentation]:
     """Opens what :func:`find_drawn` found; the first split says what the classes are. Raises InputError."""
     splits: dict[str, DrawnSegmentation] = {}
-    for name, regions in found.open(channels, masks=True, problems=problems).items():
-        splits[name] = DrawnSegmentation(regions, str(found.data), classes, choices=choices, problems=problems)
+    for name, regions in found.open(channels, masks=True).items():
+        splits[name] = DrawnSegmentation(regions, str(found.data), classes, choices=choices)
         classes = splits[name].classes
     return splits

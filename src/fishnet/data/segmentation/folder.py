@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from fishnet.data.files import child, part_folders
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import find_legend
 from fishnet.data.segmentation.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, split_places
 from fishnet.images.decoding import EXTENSIONS
@@ -18,7 +17,7 @@ _MASKS = (
 _BESIDE = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train and train_labels
 
 
-def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | None:
+def find_folder(data: Path) -> Found | None:
     """The parts of a folder of images and masks; None where it is none.
 
     Args:
@@ -26,7 +25,6 @@ def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | No
             folders in both or lists of these names beside them; of train, val and test folders with both inside; with
             folders such as ``train`` and ``train_labels``; or with masks beside their images, ``x.png`` and
             ``x_mask.png``, again with or without train, val and test folders.
-        problems: collects what is wrong with single files; None raises.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
@@ -37,7 +35,7 @@ def find_folder(data: Path, problems: list[Finding] | None = None) -> Found | No
         return None
     first = next(iter(places.values()))
     legend = find_legend(data, first[1].parent, first[1])
-    return Found(_parts(data, places, problems), legend, data, camvid or legend is not None)
+    return Found(_parts(data, places), legend, data, camvid or legend is not None)
 
 
 def _places(data: Path) -> tuple[dict[str, Place], bool]:
@@ -81,14 +79,14 @@ def _mixed(folder: Path) -> bool:
     return any(stem.endswith(end) and stem.removesuffix(end) in stems for stem in stems for end in MASK_ENDS if end)
 
 
-def _parts(data: Path, places: dict[str, Place], problems: list[Finding] | None) -> dict[str, Pairs]:
+def _parts(data: Path, places: dict[str, Place]) -> dict[str, Pairs]:
     lists = lists_in(data) if "all" in places else {}
     if not lists:
-        return {part: paired(*place, problems=problems) for part, place in places.items()}
+        return {part: paired(*place) for part, place in places.items()}
     place = places["all"]
-    parts = {part: paired(*place, rows, problems) for part, rows in lists.items()}
+    parts = {part: paired(*place, rows) for part, rows in lists.items()}
     if "train" not in lists and "val" in lists:  # what is not listed is learnt from
         held = {entry.path for pairs in parts.values() for entry in pairs.entries}
-        whole = paired(*place, problems=problems)
+        whole = paired(*place)
         return {"train": whole._replace(entries=[entry for entry in whole.entries if entry.path not in held]), **parts}
     return parts

@@ -1,4 +1,4 @@
-"""From what mask files hold to labels."""
+"""From the values in mask files to labels."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from fishnet.data.maskfiles import Mask, open_mask
 from fishnet.data.segmentation.base import IGNORE, LabelMap
-from fishnet.data.segmentation.names import LARGEST, Legend
+from fishnet.data.segmentation.names import MAX_ID, Legend
 
-BINARY = (0, 255)  # the numbers of masks that say foreground or not
+BINARY = (0, 255)  # the numbers in black and white masks
 
 
-class Coding:
-    """From what masks hold to labels.
+class MaskDecoder:
+    """Opens masks and replaces the values in them by labels.
 
     Args:
-        legend: what the pixels stand for.
-        labels: of the legend's classes, one each; 255 where ignored.
-        ignore: further numbers that stand for no class, where the legend's values are its ids.
+        legend: what the values mean.
+        labels: the label of each class of the legend; 255 if it is ignored.
+        ignore: further ids to ignore; used if the legend's values are its ids.
         threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
 
@@ -33,83 +33,81 @@ class Coding:
         more = ignore if legend.values == legend.classes.ids else ()
         ignored = dict.fromkeys((*legend.ignored, *more), IGNORE)
         self._numbers = _Table(ignored | dict(zip(legend.values, labels, strict=True)))
-        self._colours = None
+        self._colours: _Table | None = None
         if legend.colours and not threshold:
             ignored = dict.fromkeys(legend.ignored_colours, IGNORE)
             self._colours = _Table(ignored | dict(zip(legend.colours, labels, strict=True)))
 
-    def read(self, path: Path) -> tuple[Mask, bool]:
-        """An open mask, and whether its pixels are colours.
+    def open(self, path: Path) -> Mask:
+        """Opens a mask. Raises InputError, see :func:`~fishnet.data.maskfiles.open_mask`."""
+        return open_mask(path, colours=self._colours is not None, palette=self.palette, threshold=self.threshold)
 
-        Raises:
-            InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
-        """
-        mask = open_mask(path, colours=self._colours is not None, palette=self.palette, threshold=self.threshold)
-        return mask, mask.colours
-
-    def labels(self, mask: Mask, colours: bool = False) -> tuple[LabelMap, dict[int, int]]:
-        """From what :meth:`read` gives.
+    def labels(self, mask: Mask) -> tuple[LabelMap, dict[int, int]]:
+        """The labels of an open mask.
 
         Returns:
-            (height, width) of labels, 255 where nothing is known of a number; and the pixels of each such number.
+            (height, width) labels, 255 where a value has no name; and the number of pixels of each such value.
 
         Raises:
-            InputError: see :func:`~fishnet.data.maskfiles.open_mask`; more such numbers than any set of classes has.
+            InputError: see :func:`~fishnet.data.maskfiles.open_mask`; too many different values without a name.
         """
-        table = self._colours if colours and self._colours is not None else self._numbers
+        table = self._table(mask.colours)
         labels, unnamed = np.empty(mask.size, np.uint8), Counter[int]()
         for top, rows in mask.strips():
-            labels[top : top + len(rows)], without = table(rows)
-            unnamed.update(without)
+            labels[top : top + len(rows)], unnamed_in_strip = table(rows)
+            unnamed.update(unnamed_in_strip)
             mask.check_distinct(len(unnamed))
         return labels, dict(unnamed)
 
     def label_counts(
         self, values: NDArray[np.int64], counts: NDArray[np.int64], colours: bool = False
     ) -> tuple[NDArray[np.int64], dict[int, int]]:
-        """The pixels of each label, from those of each value of a mask.
+        """The pixels of each label, from the pixels of each value in a mask.
 
         Args:
-            values, counts: (n,), each value once, and its pixels.
+            values, counts: (n,) each value once, and its pixels.
             colours: whether the values are colours.
 
         Returns:
-            (256,) pixels of each label, those of values without a name left out; and the pixels of each such value.
+            (256,) pixels of each label, without those of unnamed values; and the pixels of each unnamed value.
         """
-        table = self._colours if colours and self._colours is not None else self._numbers
-        labels, without = table(values)
-        pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
-        unnamed = {value: pixels[value] for value in without}
-        totals = np.bincount(labels, weights=counts, minlength=IGNORE + 1).astype(np.int64)
-        totals[IGNORE] -= sum(unnamed.values())
-        return totals, unnamed
+        labels, unnamed = self._table(colours)(values)
+        count_of = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        unnamed = {value: count_of[value] for value in unnamed}
+        label_counts = np.bincount(labels, weights=counts, minlength=IGNORE + 1).astype(np.int64)
+        label_counts[IGNORE] -= sum(unnamed.values())
+        return label_counts, unnamed
+
+    def _table(self, colours: bool) -> "_Table":
+        return self._colours if colours and self._colours is not None else self._numbers
 
 
 class _Table:
-    """A label for each number of 0 to 0xFFFFFF that has one; negative ones are ignored."""
+    """The label of each number from 0 to 0xFFFFFF that has one. Negative numbers are ignored."""
 
     def __init__(self, labels: Mapping[int, int]) -> None:
-        size = min(max(IGNORE, *labels), LARGEST) + 2  # the last is for all that lie beyond
-        # Zeros take no memory until they are written: what is kept is each label + 1, so that 0 is 255 after all.
-        self.after, self.known = np.zeros(size, np.uint8), np.zeros(size, np.bool_)
+        size = min(max(IGNORE, *labels), MAX_ID) + 2  # the last entry is for all larger numbers
+        # Memory of zeros is allocated when it is written. Each entry is label + 1, so that 0 stands for 255.
+        self.successors, self.named = np.zeros(size, np.uint8), np.zeros(size, np.bool_)
         for value, label in labels.items():
-            if 0 <= value <= LARGEST:
-                self.after[value], self.known[value] = (label + 1) & 0xFF, True
+            if 0 <= value <= MAX_ID:
+                self.successors[value], self.named[value] = (label + 1) & 0xFF, True
 
-    def __call__(self, found: NDArray[Any]) -> tuple[LabelMap, dict[int, int]]:
-        labels = self.after.take(found if found.dtype.kind == "u" else _not_below(found), mode="clip")
-        labels -= 1  # wraps around
-        without = found[labels == IGNORE]
-        if without.size:
-            without = without[~self.known.take(without, mode="clip")]
-            if without.dtype.kind == "i":
-                without = without[without >= 0]
-        if not without.size:
+    def __call__(self, values: NDArray[Any]) -> tuple[LabelMap, dict[int, int]]:
+        """The labels of values, and the number of pixels of each value without a name."""
+        labels = self.successors.take(values if values.dtype.kind == "u" else _without_negatives(values), mode="clip")
+        labels -= 1  # 0 wraps around to 255
+        unnamed = values[labels == IGNORE]
+        if unnamed.size:
+            unnamed = unnamed[~self.named.take(unnamed, mode="clip")]
+            if unnamed.dtype.kind == "i":
+                unnamed = unnamed[unnamed >= 0]
+        if not unnamed.size:
             return labels, {}
-        values, counts = np.unique(without, return_counts=True)
-        return labels, dict(zip(values.tolist(), counts.tolist(), strict=True))
+        distinct, counts = np.unique(unnamed, return_counts=True)
+        return labels, dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 
-def _not_below(found: NDArray[Any]) -> NDArray[Any]:
-    """Negative numbers as 0xFFFFFF + 1, which has no label."""
-    return np.where(found < 0, LARGEST + 1, found) if (found < 0).any() else found
+def _without_negatives(values: NDArray[Any]) -> NDArray[Any]:
+    """Replaces negative numbers by 0xFFFFFF + 1, which has no label."""
+    return np.where(values < 0, MAX_ID + 1, values) if (values < 0).any() else values

@@ -1,60 +1,58 @@
-"""Files that name the classes of masks, and which label each class has."""
+"""The file that names the classes of masks, and the label of each class."""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
+from fishnet.data.collector import report
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import MIB, read_bytes, read_text
 
+CAMVID_FILE = "label_colors.txt"
 FILES = (
-    "label_colors.txt", "labelmap.txt", "class_dict.csv", "classes.csv", "_classes.csv", "classes.json", "classes.txt",
+    CAMVID_FILE, "labelmap.txt", "class_dict.csv", "classes.csv", "_classes.csv", "classes.json", "classes.txt",
     "class_names.txt", "label_names.txt", "labels.txt", "codes.txt",
 )  # fmt: skip
-"""Of the files in a folder the first of these names the classes."""
-LARGEST = 0xFFFFFF  # id: as many as there are colours
-IGNORED = "__ignore__"  # how labelme names the px that are no class
-SIZE = MIB  # bytes of a classes file, at most
-LONGEST = 300  # characters of a line in it
+"""Names of classes files, as tools and datasets use them. If a folder has several, the first in this order counts."""
+MAX_ID = 0xFFFFFF  # as many ids as colours
+MAX_BYTES = MIB
+MAX_LINE = 300  # characters
+IGNORED = "__ignore__"  # labelme's name for pixels without a class
 _SHOWN = 60  # characters of a line in a message
 
-# Possessive (++): a run of digits or gaps is taken whole, so that a hostile line costs no more than its length squared.
-_PIECES = {"id": r"(?P<id>-?\d++)", "name": r"(?P<name>.+?)"} | {key: rf"(?P<{key}>\d++)" for key in "rgb"}
-_FORMS = {
-    form: re.compile(r"[\s,;:]++".join(_PIECES[word] for word in form.split()) + ("(:.*)?" if form[-1] == "b" else ""))
-    for form in ("id r g b name", "r g b name", "id name r g b", "name r g b", "id name")
-} | {"name: id": re.compile(r"(?P<name>.+?)\s*+[:=,;\t]\s*+(?P<id>-?\d++)"), "name": re.compile(r"(?P<name>.+)")}
 _COLUMNS = {
     "name": ("name", "class", "label", "class_name", "class name"),
     "id": ("id", "index", "class_id", "label_id", "value", "pixel value", "pixel_value"),
     "r": ("r", "red"),
     "g": ("g", "green"),
     "b": ("b", "blue"),
+    "rgb": ("rgb", "color_rgb"),  # CVAT: all three in one cell, with commas
 }
+_CAMVID_COLUMNS = ("r", "g", "b", "name")
+# An id before or behind a name, or three numbers of a colour. Possessive (++), so that a hostile line takes little time.
+_NOT_A_NAME = re.compile(r"^-?\d++[\s,;:]|[:=,;\t]\s*+-?\d++$|(?<!\d)\d++[\s,;:]++\d++[\s,;:]++\d")
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What the pixels of masks stand for.
+    """What the values in masks mean.
 
     Attributes:
         place: where the classes are named, for messages.
         classes: their names and original ids.
-        values: the numbers that stand for them in masks, one a class; as a rule their ids.
-        colours: 0xRRGGBB, one a class; empty where masks have numbers only.
-        ignored: further numbers that masks may hold, which stand for no class.
-        ignored_colours: such colours.
-        stated: whether the ids are stated, rather than counted; of masks with a palette its numbers count then, not its
+        values: the number of each class in masks; usually its id.
+        colours: the colour of each class, 0xRRGGBB; empty if masks hold numbers only.
+        ignored: further numbers that masks may hold, which mean no class.
+        ignored_colours: further colours, likewise.
+        stated: whether the ids are stated rather than counted. Of masks with a palette the numbers count then, not the
             colours.
-        given: whether a classes file states them: each is then expected in the masks that are trained on.
+        given: whether a classes file names the classes. Each of them is then expected in the training masks.
     """
 
     place: str
@@ -67,199 +65,234 @@ class Legend:
     given: bool = True
 
 
-class _Row(NamedTuple):
-    """A class as a file has it, and where."""
+class _Entry(NamedTuple):
+    """One class in a file, and where it stands there."""
 
     place: str
     name: str
-    id: int | None
+    id: int
     colour: int | None
 
 
+_Cells = dict[str, str]
+"""The text of one class by column."""
+
+
 def find_legend(*folders: Path) -> Legend | None:
-    """What the classes file in the first of some folders that has one says; None without one.
+    """Reads the classes file in the first of the folders that has one; None if there is none.
 
     Raises:
         InputError: see :func:`read_legend`.
     """
     for folder in folders:
-        inside = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
-        found = next((inside[name] for name in FILES if name in inside and not inside[name].is_dir()), None)
-        if found is not None:
-            return read_legend(found)
+        paths = {path.name.lower(): path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+        path = next((paths[name] for name in FILES if name in paths and not paths[name].is_dir()), None)
+        if path is not None:
+            return read_legend(path)
     return None
 
 
 def read_legend(path: Path) -> Legend:
-    """Reads a classes file.
+    """Reads a classes file: a table, or JSON.
 
-    A text has a class a line, all alike: ``name`` (ids 0, 1, ...; from -1 where the first is ``__ignore__``), ``id
-    name``, ``name: id``, ``r g b name`` or ``name r g b``, the last two also with an id in front; blanks, commas,
-    colons and semicolons are gaps, and lines with ``#`` in front are not read. A table has a header with the columns
-    name, id, r, g and b, or some of them, in any order. JSON is a list of names, or an object of names by id.
+    A table is a text whose first line names its columns: ``name`` and ``id``, or ``name``, ``r``, ``g`` and ``b``, or
+    all five, in any order, with commas, semicolons or tabs between them. A text of names alone, one a line, needs no
+    such line; neither does CamVid's ``label_colors.txt``. Lines that start with ``#`` are ignored, except for a first
+    line that names columns (CVAT's ``labelmap.txt``). Classes without ids are counted from 0, or from -1 if the first
+    one is ``__ignore__``. JSON is an object of names by id.
 
     Raises:
-        InputError: anything else; an id, a name or a colour that comes twice; no regular file, or a larger one than 1
-            MiB. The message says the file and the line.
+        InputError: any other content; an id, a name or a colour that occurs twice; not a regular file, or more than 1
+            MiB. The message names the file and the line.
     """
-    rows = list(_json_rows(path) if path.suffix.lower() == ".json" else _text_rows(path))
+    rows = _json_rows(path) if path.suffix.lower() == ".json" else _table_rows(path)
     if not rows:
-        raise InputError(f"{path}: names no class: give one a line")
-    stated = rows[0].id is not None
-    first = -1 if rows[0].name == IGNORED else 0
-    rows = [row if stated else row._replace(id=first + i) for i, row in enumerate(rows)]
+        raise InputError(f"{path}: names no class: write one name a line")
+    stated = "id" in rows[0][1]
+    first = -1 if rows[0][1].get("name") == IGNORED else 0
+    entries = [_entry(place, {"id": str(i), **cells}) for i, (place, cells) in enumerate(rows, first)]
     for field in ("name", "id", "colour"):
-        _check_once(field, rows)
-    for row in rows:
-        if not -1 <= (row.id or 0) <= LARGEST:
-            raise InputError(f"{row.place}: id {str(row.id)[:_SHOWN]} of {row.name!r}: ids are 0 to {LARGEST}")
-    none = [row for row in rows if row.name == IGNORED or row.id == -1]
-    rows = [row for row in rows if row not in none]
-    ids = tuple(row.id for row in rows if row.id is not None)
-    colours = tuple(row.colour for row in rows if row.colour is not None)
-    greys = [colour & 0xFF for colour in colours if colour == (colour & 0xFF) * 0x010101]
+        _check_unique(field, entries)
+    return _legend(str(path), entries, stated)
+
+
+def _legend(place: str, entries: Sequence[_Entry], stated: bool) -> Legend:
+    ignored = [entry for entry in entries if entry.name == IGNORED or entry.id == -1]
+    named = [entry for entry in entries if entry not in ignored]
+    ids = tuple(entry.id for entry in named)
+    colours = tuple(entry.colour for entry in named if entry.colour is not None)
+    greys = tuple(colour & 0xFF for colour in colours if colour == (colour & 0xFF) * 0x010101)
+    all_grey = bool(greys) and len(greys) == len(named)
     return Legend(
-        str(path),
-        Classes(tuple(row.name for row in rows), ids),
-        tuple(greys) if not stated and colours and len(greys) == len(rows) else ids,
+        place,
+        Classes(tuple(entry.name for entry in named), ids),
+        greys if all_grey and not stated else ids,
         colours,
-        tuple(row.id for row in none if row.id is not None),
-        tuple(row.colour for row in none if row.colour is not None),
+        tuple(entry.id for entry in ignored),
+        tuple(entry.colour for entry in ignored if entry.colour is not None),
         stated,
     )
 
 
-def _check_once(field: str, rows: Sequence[_Row]) -> None:
-    seen: dict[Any, _Row] = {}
-    for row in rows:
-        value = getattr(row, field)
+def _check_unique(field: str, entries: Sequence[_Entry]) -> None:
+    seen: dict[Any, _Entry] = {}
+    for entry in entries:
+        value = getattr(entry, field)
         if value is not None and value in seen:
             shown = colour_text(value) if field == "colour" else repr(value)
-            raise InputError(f"{row.place}: {field} {shown} comes twice: {seen[value].place} has it too")
-        seen[value] = row
+            raise InputError(f"{entry.place}: {field} {shown} occurs twice: also at {seen[value].place}")
+        seen[value] = entry
 
 
 def colour_text(colour: int) -> str:
-    """A colour as its red, green and blue, 0..255."""
+    """Red, green and blue of a colour, 0..255, for messages."""
     return f"({colour >> 16}, {colour >> 8 & 255}, {colour & 255})"
 
 
-def _row(place: str, fields: dict[str, str]) -> _Row:
-    name = fields.get("name", "").strip()
-    try:
-        values = {key: int(fields[key]) for key in ("id", "r", "g", "b") if key in fields}
-    except ValueError:
-        values_shown = ", ".join(value[:_SHOWN] for value in fields.values())
-        raise InputError(f"{place}: an id or a colour that is no whole number: {values_shown}") from None
-    colour = [values[key] for key in "rgb" if key in values]
-    if not name or len(colour) not in (0, 3) or any(not 0 <= part <= 255 for part in colour):
-        wrong = "no name" if not name else f"{name!r} has no red, green and blue of 0 to 255"
-        raise InputError(f"{place}: {wrong}")
-    return _Row(place, name, values.get("id"), colour[0] << 16 | colour[1] << 8 | colour[2] if colour else None)
+def _entry(place: str, cells: _Cells) -> _Entry:
+    """Checks and converts the cells of one class. Raises InputError."""
+    name = cells.get("name", "").strip()
+    if not name:
+        raise InputError(f"{place}: no name")
+    values: dict[str, int] = {}
+    for column in ("id", "r", "g", "b"):
+        try:
+            values |= {column: int(cells[column])} if column in cells else {}
+        except ValueError:
+            shown = cells[column][:_SHOWN]
+            raise InputError(f"{place}: {column} of {name!r} must be a whole number, not {shown!r}") from None
+    if not -1 <= values["id"] <= MAX_ID:
+        raise InputError(f"{place}: id {cells['id'][:_SHOWN]} of {name!r}: ids are 0 to {MAX_ID}")
+    rgb = [values[column] for column in "rgb" if column in values]
+    if len(rgb) not in (0, 3) or any(not 0 <= value <= 255 for value in rgb):
+        raise InputError(f"{place}: {name!r} has no red, green and blue of 0 to 255")
+    return _Entry(place, name, values["id"], rgb[0] << 16 | rgb[1] << 8 | rgb[2] if rgb else None)
 
 
-def _text_rows(path: Path) -> Iterator[_Row]:
-    lines = [(number, line) for number, line in class_lines(path) if not line.startswith("#")]
-    if lines and (columns := _header(lines[0][1])):
-        mark = next((mark for mark in ",;\t" if mark in lines[0][1]), " ")
-        for number, line in lines[1:]:
-            try:
-                row = next(csv.reader([line], delimiter=mark, skipinitialspace=True))
-            except csv.Error as error:
-                raise InputError(f"{path} line {number}: not a row of a table ({error})") from None
-            cells = [cell.strip() for cell in row]
-            if len(cells) < len(columns):
-                raise InputError(f"{path} line {number}: {len(cells)} values for {len(columns)} columns")
-            yield _row(f"{path} line {number}", {key: cell for key, cell in zip(columns, cells, strict=False) if key})
-        return
-    form = next((form for number, line in lines[:1] for form in _FORMS if _FORMS[form].fullmatch(line)), "name")
-    for number, line in lines:
-        found = _FORMS[form].fullmatch(line)
-        other = next(form for form in _FORMS if _FORMS[form].fullmatch(line))
-        if found is None or (form == "name" and other != form):
+def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
+    """The classes of a text, each with its file and line."""
+    lines = [(f"{path} line {n}", line) for n, line in class_lines(path) if not line.startswith("#") or _header(line)]
+    header = _header(lines[0][1]) if lines else None
+    if header:
+        return [(place, _split_row(place, line, *header)) for place, line in lines[1:]]
+    if path.name.lower() == CAMVID_FILE:
+        return [(place, _split_camvid_row(place, line)) for place, line in lines]
+    for place, line in lines:
+        if _NOT_A_NAME.search(line):
             raise InputError(
-                f"{path} line {number}: {line[:_SHOWN]!r} is no {form!r}, which line {lines[0][0]} is: write all lines "
-                "alike"
+                f"{place}: {line[:_SHOWN]!r} is not a name alone: for ids or colours begin the file with a line that "
+                "names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
             )
-        yield _row(f"{path} line {number}", {key: cell for key, cell in found.groupdict().items() if cell is not None})
+    return [(place, {"name": line}) for place, line in lines]
 
 
-def class_lines(path: Path) -> Iterator[tuple[int, str]]:
+def _header(line: str) -> tuple[list[str], str] | None:
+    """The columns that a line names, "" for an unknown one, and the mark between them; None if it is no header."""
+    mark = next((mark for mark in ",;\t:" if mark in line), "")
+    words = [word.strip(' "').lower() for word in line.lstrip("# ").split(mark)] if mark else []
+    columns = [next((column for column, names in _COLUMNS.items() if word in names), "") for word in words]
+    known = [column for column in columns if column]
+    return (columns, mark) if "name" in known and len(known) > 1 else None
+
+
+def _split_row(place: str, line: str, columns: Sequence[str], mark: str) -> _Cells:
+    """The cells of a table's row by column. Raises InputError."""
+    try:
+        row = next(csv.reader([line], delimiter=mark, skipinitialspace=True))
+    except csv.Error as error:
+        raise InputError(f"{place}: not a row of a table ({error})") from None
+    if len(row) < len(columns):
+        raise InputError(f"{place}: {len(row)} values for {len(columns)} columns")
+    cells = {column: cell.strip() for column, cell in zip(columns, row, strict=False) if column}
+    if "rgb" in cells:
+        cells |= dict(zip("rgb", cells.pop("rgb").split(","), strict=False))
+    return cells
+
+
+def _split_camvid_row(place: str, line: str) -> _Cells:
+    cells = dict(zip(_CAMVID_COLUMNS, line.split(maxsplit=3), strict=False))
+    if len(cells) < len(_CAMVID_COLUMNS):
+        raise InputError(f"{place}: expected r g b name, such as '128 64 128 road', not {line[:_SHOWN]!r}")
+    return cells
+
+
+def class_lines(path: Path) -> list[tuple[int, str]]:
     """The lines that are not blank, stripped, with their numbers from 1. Raises InputError, see :func:`read_legend`."""
-    for number, row in enumerate(read_text(path, SIZE, "classes file").splitlines(), 1):
-        if len(row) > LONGEST:
-            raise InputError(f"{path} line {number}: {len(row):,} characters: a class has at most {LONGEST}")
-        if row.strip():
-            yield number, row.strip()
+    lines = []
+    for number, line in enumerate(read_text(path, MAX_BYTES, "classes file").splitlines(), 1):
+        if len(line) > MAX_LINE:
+            raise InputError(f"{path} line {number}: {len(line):,} characters: a class has at most {MAX_LINE}")
+        if line.strip():
+            lines.append((number, line.strip()))
+    return lines
 
 
-def _header(line: str) -> list[str]:
-    """What each column is of a table with such a first line, "" for what is not wanted; none where it is no header."""
-    words = [
-        word.strip().strip('"').lower() for word in re.split(r"[,;\t]" if re.search(r"[,;\t]", line) else " ", line)
-    ]
-    columns = [next((key for key, known in _COLUMNS.items() if word in known), "") for word in words]
-    return columns if "name" in columns and len([column for column in columns if column]) > 1 else []
+def _json_rows(path: Path) -> list[tuple[str, _Cells]]:
+    """The classes of a JSON file, each with its file and id."""
+    content = parse_json(read_bytes(path, MAX_BYTES, "classes file"), str(path))
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
+        raise InputError(f'{path}: expected an object of names by id, such as {{"0": "road", "1": "sky"}}')
+    return [(f"{path} {id_[:_SHOWN]!r}", {"id": id_, "name": name}) for id_, name in content.items()]
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
-    content = parse_json(read_bytes(path, SIZE, "classes file"), str(path))
-    if isinstance(content, list) and all(isinstance(name, str) for name in content):
-        return iter([_row(f"{path} entry {i}", {"name": name}) for i, name in enumerate(content)])
-    if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
-        return iter([_row(f"{path} {id_[:_SHOWN]!r}", {"id": id_, "name": name}) for id_, name in content.items()])
-    raise InputError(f'{path}: expected a list of names, or an object of names by id: {{"0": "road", "1": "sky"}}')
-
-
-def labels_of(
-    named: Classes,
+def assign_labels(
+    data_classes: Classes,
     place: str,
     *,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
     only: Sequence[str] = (),
     classes: Classes | None = None,
-    problems: list[Finding] | None = None,
 ) -> tuple[Classes, tuple[int, ...]]:
-    """Which label each class of the data has.
+    """Decides which classes are learnt, and the label of each class of the data.
+
+    Classes that a model lacks are reported, and their label is 255.
 
     Args:
-        named: the data's classes.
+        data_classes: the classes of the data.
         place: where they are named, for messages.
         ignore: ids of classes that are not learnt.
-        void: names of such.
+        void: names of such classes.
         only: names of the classes that are learnt; empty for all.
-        classes: the classes a model knows, matched by name; by default all that are learnt.
-        problems: collects that the model lacks classes, whose label is 255 then; None raises.
+        classes: the classes of a model, matched by name; by default all that are learnt.
 
     Returns:
-        (the classes that are learnt, the index in them of each class of the data: 255 for one that is not).
+        (the learnt classes, for each class of the data its index among them, or 255).
 
     Raises:
-        InputError: fewer than two classes or more than 255; a class of ``void`` or ``only`` that the data lacks (which
-            the data of a model may); a class that the model lacks.
+        InputError: fewer than two classes or more than 255; a class of ``void`` or ``only`` that the data lacks, unless
+            ``classes`` are given; a class that the model lacks.
     """
-    for flag, names in (("void", void), ("classes", only)):
-        unknown = [name for name in names if name not in named.names]
-        if unknown and classes is None:
-            raise InputError(f"{flag} {unknown[0]!r}: {place} names no such class: {nearest(unknown[0], named.names)}")
+    if classes is None:
+        _check_named("void", void, data_classes, place)
+        _check_named("classes", only, data_classes, place)
     kept = [
         i
-        for i, id_ in enumerate(named.ids)
-        if id_ not in ignore and named.names[i] not in void and (not only or named.names[i] in only)
+        for i, (name, id_) in enumerate(zip(data_classes.names, data_classes.ids, strict=True))
+        if id_ not in ignore and name not in void and (not only or name in only)
     ]
-    learnt = Classes(tuple(named.names[i] for i in kept), tuple(named.ids[i] for i in kept))
+    learnt = Classes(tuple(data_classes.names[i] for i in kept), tuple(data_classes.ids[i] for i in kept))
     if classes is None:
-        if len(learnt) < 2:
-            only = f"one class only ({learnt.names[0]})" if len(learnt) else "no class"
-            raise InputError(f"{place}: has {only}: segmentation needs two or more, with the background")
-        if len(learnt) > IGNORE:
-            raise InputError(f"{place}: has {len(learnt)} classes: no more than {IGNORE} can be learnt")
+        _check_count(learnt, place)
         classes = learnt
     try:
         learnt.indices_in(classes)
     except InputError as error:
-        complain(f"{place}: {error}", problems)
+        report(f"{place}: {error}")
     index = {name: i for i, name in enumerate(classes.names)}
-    labels = {i: index.get(named.names[i], IGNORE) for i in kept}
-    return classes, tuple(labels.get(i, IGNORE) for i in range(len(named)))
+    labels = {name: index.get(name, IGNORE) for name in learnt.names}
+    return classes, tuple(labels.get(name, IGNORE) for name in data_classes.names)
+
+
+def _check_named(option: str, names: Sequence[str], data_classes: Classes, place: str) -> None:
+    for name in names:
+        if name not in data_classes.names:
+            raise InputError(f"{option} {name!r}: {place} names no such class: {nearest(name, data_classes.names)}")
+
+
+def _check_count(learnt: Classes, place: str) -> None:
+    if len(learnt) < 2:
+        number = f"one class only ({learnt.names[0]})" if len(learnt) else "no class"
+        raise InputError(f"{place}: has {number}: segmentation needs two or more, with the background")
+    if len(learnt) > IGNORE:
+        raise InputError(f"{place}: has {len(learnt)} classes: segmentation can learn at most {IGNORE}")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.open import found_in, splits_of
+from fishnet.data.collector import collecting, is_strict
 from fishnet.data.detection.coco import LAYOUTS as COCO
 from fishnet.data.detection.coco import find_coco
-from fishnet.data.findings import Finding
 from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.segmentation import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.segmentation.base import SegmentationDataset
@@ -16,7 +16,7 @@ from fishnet.data.segmentation.pairs import Found, open_pairs
 
 FORMATS = (voc, cityscapes, ade, folder)
 LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
-Finder = Callable[[Path, list[Finding] | None], object]
+Finder = Callable[[Path], object]
 Opener = Callable[..., Mapping[str, SegmentationDataset]]
 
 
@@ -32,7 +32,6 @@ def open_segmentation(
     void: Sequence[str] = (),
     only: Sequence[str] = (),
     threshold: int = 0,
-    problems: list[Finding] | None = None,
 ) -> dict[str, SegmentationDataset]:
     """Opens data for semantic segmentation.
 
@@ -50,7 +49,6 @@ def open_segmentation(
         only: names of the classes that are learnt and measured; the pixels of all others are ignored. Empty: all.
         threshold: above 0, masks are read as black and white: 255 from that number on; see
             :func:`~fishnet.data.maskfiles.open_mask`.
-        problems: collects what is wrong with single files and names, which are left out; None raises at the first.
 
     Returns:
         ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
@@ -60,10 +58,10 @@ def open_segmentation(
         InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
             classes; a class that the model lacks, or a void one that the data lacks; masks that may mean two things.
     """
-    opener, found = found_in(data, lambda path: _opened(path, problems), "masks", LAYOUTS)
+    opener, found = found_in(data, _opened, "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
-    splits = dict(opener(found, channels, classes=classes, choices=choices, problems=problems))
-    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=problems is not None)
+    splits = dict(opener(found, channels, classes=classes, choices=choices))
+    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
 
 
 def looks_like_segmentation(data: str) -> bool:
@@ -75,11 +73,12 @@ def looks_like_segmentation(data: str) -> bool:
     Raises:
         InputError: a doubtful layout.
     """
-    opened = _opened(Path(data), []) if data else None
+    with collecting():  # of faulty files the layout counts alone
+        opened = _opened(Path(data)) if data else None
     return opened is not None and isinstance(opened[1], Found) and opened[1].definite
 
 
-def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object] | None:
+def _opened(path: Path) -> tuple[Opener, object] | None:
     """The format's opener, and what it opens."""
     if is_foreign(path):
         return None
@@ -88,7 +87,7 @@ def _opened(path: Path, problems: list[Finding] | None) -> tuple[Opener, object]
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
-        (lambda data, _: drawn.find_drawn(data), drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
-        (lambda data, _: find_coco(data), coco.open_coco),
+        (drawn.find_drawn, drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
+        (find_coco, coco.open_coco),
     )
-    return next(((opener, found) for find, opener in finders if (found := find(path, problems))), None)
+    return next(((opener, found) for find, opener in finders if (found := find(path))), None)

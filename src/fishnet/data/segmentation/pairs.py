@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.collector import is_strict, report
 from fishnet.data.files import MaskEntry, by_name, lines_of, part_folders
 from fishnet.data.findings import Finding
-from fishnet.data.problems import complain
 from fishnet.data.segmentation.base import LabelMap
 from fishnet.data.segmentation.deciding import DEFAULT_THRESHOLD, Choices, Decision, Masks, decide
 from fishnet.data.segmentation.files import FileSegmentation
 from fishnet.data.segmentation.masks import Coding
-from fishnet.data.segmentation.names import Legend, colour_text, labels_of
+from fishnet.data.segmentation.names import Legend, colour_text, assign_labels
 from fishnet.data.segmentation.survey import MaskReading
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -118,31 +118,27 @@ def open_pairs(
     *,
     classes: Classes | None = None,
     choices: Choices = Choices(),  # noqa: B008 (frozen)
-    problems: list[Finding] | None = None,
 ) -> dict[str, MaskSegmentation]:
     """The sets of what a format found, all with the classes of the first part; not a test part without a mask.
 
     Args:
         found: by the format.
-        channels, classes, problems: see :func:`~fishnet.data.segmentation.open.open_segmentation`.
+        channels, classes: see :func:`~fishnet.data.segmentation.open.open_segmentation`.
         choices: what is ignored, and how masks are read.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.names.labels_of` and
+        InputError: see :func:`~fishnet.data.segmentation.names.assign_labels` and
             :func:`~fishnet.data.segmentation.deciding.decide`; a part without an image with a mask; no classes file
             and no mask that can be read.
     """
-    parts = {
-        name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or problems is not None
-    }
-    if problems is None:
+    parts = {name: pairs for name, pairs in found.parts.items() if pairs.entries or name != "test" or not is_strict()}
+    if is_strict():
         _check_some(found.place, parts)
     masks = [[entry.mask for entry in pairs.entries] for pairs in found.parts.values() if pairs.entries]
-    decision = decide(Masks(masks, found.legend, found.place), choices, classes, problems)
+    decision = decide(Masks(masks, found.legend, found.place), choices, classes)
     legend = decision.legend
-    learnt, labels = labels_of(
+    learnt, labels = assign_labels(
         legend.classes, legend.place, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes,
-        problems=problems,
     )  # fmt: skip
     coding = Coding(legend, labels, choices.ignore, threshold=decision.reading.threshold)
     splits = {name: MaskSegmentation(pairs, channels, learnt, coding, decision) for name, pairs in parts.items()}
@@ -179,34 +175,31 @@ def split_places(images: Path, masks: Path) -> dict[str, Place]:
     }
 
 
-def paired(
-    images: Path, masks: Path, listed: Mapping[str, str] | None = None, problems: list[Finding] | None = None
-) -> Pairs:
+def paired(images: Path, masks: Path, listed: Mapping[str, str] | None = None) -> Pairs:
     """The images in a folder and below it with the masks of the same name in another, or in the same one.
 
     Args:
         images: the folder.
         masks: of the masks, whose stems may have something usual at their end.
         listed: the names in a part's list, of images or stems, with their places; None takes all images.
-        problems: collects what is wrong; None raises.
 
     Raises:
         InputError: two files of one name, a listed name without an image, one without a mask where others have one,
             not one pair.
     """
-    every, others = by_name(images, problems), by_name(masks, problems)
+    every, others = by_name(images), by_name(masks)
     pairs = _pairs(every, others)
     found = {others[name] for name in pairs.values()}
     every = {name: path for name, path in every.items() if path not in found}
     if every and others and not pairs:
-        complain(f"{images}: no image has a mask of its name in {masks} (such as {next(iter(every))})", problems)
+        report(f"{images}: no image has a mask of its name in {masks} (such as {next(iter(every))})")
     if listed is not None:
-        names = _listed(listed, every, images, problems)
+        names = _listed(listed, every, images)
         entries = [MaskEntry(every[name], others[pairs[name]], place) for name, place in names.items() if name in pairs]
         alone = [f"{place}: {every[name]} has no mask in {masks}" for name, place in names.items() if name not in pairs]
         if entries and alone:  # none at all is a test part that is kept from us
             for line in alone:
-                complain(line, problems)
+                report(line)
         return Pairs(images, entries, () if entries else tuple(alone))
     alone = [f"{path}: has no mask in {masks}" for name, path in every.items() if name not in pairs]
     if images != masks:
@@ -227,15 +220,13 @@ def _pairs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, s
     return pairs
 
 
-def _listed(
-    listed: Mapping[str, str], images: Mapping[str, Path], folder: Path, problems: list[Finding] | None
-) -> dict[str, str]:
+def _listed(listed: Mapping[str, str], images: Mapping[str, Path], folder: Path) -> dict[str, str]:
     """The images' names in a list, and where each stands."""
     names: dict[str, str] = {}
     for row, place in listed.items():
         name = next((name for name in _spelled(row) if name in images), None)
         if name is None:
-            complain(f"{place}: no such image in {folder}: {row}", problems)
+            report(f"{place}: no such image in {folder}: {row}")
         else:
             names[name] = place
     return names

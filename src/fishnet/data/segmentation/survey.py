@@ -1,9 +1,9 @@
-"""What the masks of a split hold altogether: read once, kept for all that asks later in the same run."""
+"""The values in the masks of a split, counted. Each mask is read once; its counts are kept for the rest of the run."""
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,41 +14,41 @@ from fishnet.data.maskfiles import Mask, open_mask
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.errors import InputError
 
-ALTOGETHER = 65_536  # in all masks
-SLOW = 2.0  # seconds after which a line says what is read
-MANY = 100  # masks from which it does
-_SHOWN = 3  # values from which a mask may be an anti-aliased one
+MAX_NUMBERS = 65_536  # different numbers in all masks together
+SLOW = 2.0  # seconds of reading after which a line says so
+MANY = 100  # masks to read from which it may
+_MIN_SMOOTHED = 3  # different values in a strip from which it may be of an anti-aliased mask
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """What one mask holds.
+    """The values in one mask.
 
     Attributes:
-        values: (n,) each number or colour once, rising.
-        counts: (n,) the pixels of each.
-        inner: (n,) of these, pixels whose right and lower neighbours have the same value.
-        looked: (n,) the pixels among which inner ones were counted: of masks, or strips, with three values or more.
-        beside: the values next to a pixel of 255.
-        colours: whether the values are colours, as 0xRRGGBB.
+        values: (n,) each number or colour once, in ascending order.
+        counts: (n,) pixels of each value.
+        inner: (n,) how many of the ``examined`` pixels have a right and a lower neighbour of the same value.
+        examined: (n,) pixels of each value in strips with three values or more; others are not examined.
+        beside_255: the values that adjoin a pixel of 255.
+        colours: whether the values are colours, 0xRRGGBB.
     """
 
     values: NDArray[np.int64]
     counts: NDArray[np.int64]
     inner: NDArray[np.int64]
-    looked: NDArray[np.int64]
-    beside: frozenset[int]
+    examined: NDArray[np.int64]
+    beside_255: frozenset[int]
     colours: bool
 
 
 @dataclass
-class MaskReading:
-    """How masks are opened, and what was found in each: one for all splits of a dataset.
+class MaskReader:
+    """Counts the values in masks, and remembers the result. All splits of a dataset share one reader.
 
     Attributes:
         colours, palette, threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
-        facts: of each mask that was read, or the line that says why it cannot be.
+        facts: by mask: its facts, or the error message if it cannot be read.
     """
 
     colours: bool = False
@@ -56,8 +56,8 @@ class MaskReading:
     threshold: int = 0
     facts: dict[Path, MaskFacts | str] = field(default_factory=dict)
 
-    def of(self, path: Path) -> MaskFacts | str:
-        """The facts of one mask, or why it cannot be read."""
+    def read(self, path: Path) -> MaskFacts | str:
+        """The facts of one mask, or the error message if it cannot be read."""
         if path not in self.facts:
             try:
                 mask = open_mask(path, colours=self.colours, palette=self.palette, threshold=self.threshold)
@@ -69,123 +69,128 @@ class MaskReading:
 
 @dataclass
 class Survey:
-    """The masks of a split, added up. Numbers and colours are apart where a split has masks of both.
+    """The numbers in the masks of a split, added up. The colours of masks that hold colours are left out.
 
     Attributes:
-        pixels: of each number.
-        inner, looked: see :class:`MaskFacts`.
-        beside: the numbers next to a pixel of 255.
-        first: the first mask with each number.
-        unreadable: a line for each mask that cannot be read.
+        counts: pixels of each number.
+        inner, examined: see :class:`MaskFacts`.
+        beside_255: the numbers that adjoin a pixel of 255.
+        first_mask: the first mask with each number.
+        unreadable: the error message of each mask that cannot be read.
     """
 
-    pixels: dict[int, int] = field(default_factory=dict)
-    inner: dict[int, int] = field(default_factory=dict)
-    looked: dict[int, int] = field(default_factory=dict)
-    beside: set[int] = field(default_factory=set)
-    first: dict[int, Path] = field(default_factory=dict)
+    counts: Counter[int] = field(default_factory=Counter)
+    inner: Counter[int] = field(default_factory=Counter)
+    examined: Counter[int] = field(default_factory=Counter)
+    beside_255: set[int] = field(default_factory=set)
+    first_mask: dict[int, Path] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
     def add(self, path: Path, facts: MaskFacts) -> None:
-        """Adds a mask's numbers; its colours are not looked at."""
+        """Adds the numbers of one mask."""
         if facts.colours:
             return
         for i, value in enumerate(facts.values.tolist()):
-            count = int(facts.counts[i])
-            self.pixels[value] = self.pixels.get(value, 0) + count
-            self.first.setdefault(value, path)
-            self.inner[value] = self.inner.get(value, 0) + int(facts.inner[i])
-            self.looked[value] = self.looked.get(value, 0) + int(facts.looked[i])
-        self.beside |= facts.beside
+            self.first_mask.setdefault(value, path)
+            self.counts[value] += int(facts.counts[i])
+            self.inner[value] += int(facts.inner[i])
+            self.examined[value] += int(facts.examined[i])
+        self.beside_255 |= facts.beside_255
 
     @property
     def numbers(self) -> set[int]:
-        """All numbers that the masks hold."""
-        return set(self.pixels)
+        """All numbers in the masks."""
+        return set(self.counts)
+
+    def share(self, *numbers: int) -> float:
+        """The share of the pixels that have one of these numbers, 0..1."""
+        return sum(self.counts[number] for number in numbers) / max(1, self.counts.total())
 
 
 def survey(
-    masks: Sequence[Path], reading: MaskReading, within: Collection[int] | None = None, *, strict: bool = True
+    masks: Sequence[Path], reader: MaskReader, within: Collection[int] | None = None, *, strict: bool = True
 ) -> Survey:
-    """Reads masks that were not read yet. A line on standard error says so where that takes long.
+    """Counts the values in masks. If that takes long, a line on standard error says so.
 
     Args:
         masks: the files.
-        reading: how, and where what is found is kept.
-        within: stops at the first mask with a number that is none of these.
-        strict: whether anything is raised.
+        reader: reads them, unless it already has.
+        within: stop at the first mask that holds any other number.
+        strict: whether to raise at all.
 
     Raises:
-        InputError: none of the masks can be read, or they hold more numbers than any set of classes has.
+        InputError: none of the masks can be read, or they hold more than 65,536 different numbers.
     """
-    total, read = Survey(), False
-    for path in _announced(masks, reading):
-        facts = reading.of(path)
+    total, readable = Survey(), False
+    for path in _announced(masks, reader):
+        facts = reader.read(path)
         if isinstance(facts, str):
             total.unreadable.append(facts)
             continue
-        read = True
+        readable = True
         total.add(path, facts)
-        if strict and len(total.pixels) > ALTOGETHER:
-            raise InputError(f"{path}: the masks up to this one hold more than {ALTOGETHER:,} different numbers")
+        if strict and len(total.counts) > MAX_NUMBERS:
+            raise InputError(f"{path}: the masks up to this one hold more than {MAX_NUMBERS:,} different numbers")
         if within is not None and not total.numbers <= set(within):
             break
-    if strict and not read and total.unreadable:
+    if strict and not readable and total.unreadable:
         raise InputError(total.unreadable[0])
     return total
 
 
-def _announced(masks: Sequence[Path], reading: MaskReading) -> Iterable[Path]:
-    began, said = time.monotonic(), False
-    new = sum(path not in reading.facts for path in masks)
+def _announced(masks: Sequence[Path], reader: MaskReader) -> Iterator[Path]:
+    """The masks; logs once that they are being read if that takes long."""
+    begin = time.monotonic()
+    unread = sum(path not in reader.facts for path in masks)
+    silent = unread < MANY
     for path in masks:
         yield path
-        if new >= MANY and not said and time.monotonic() - began > SLOW:
-            said = True
-            _LOG.warning("reading %s masks ...", f"{new:,}")
+        if not silent and time.monotonic() - begin > SLOW:
+            silent = True
+            _LOG.warning("reading %s masks ...", f"{unread:,}")
 
 
 def facts_of(mask: Mask) -> MaskFacts:
-    """What an open mask holds. Raises InputError for more numbers or colours than any set of classes has."""
-    pixels, inner, looked = Counter[int](), Counter[int](), Counter[int]()
-    beside: set[int] = set()
+    """Counts the values in a mask. Raises InputError if it holds more different ones than any set of classes."""
+    counts, inner, examined = Counter[int](), Counter[int](), Counter[int]()
+    beside_255: set[int] = set()
     for _, rows in mask.strips():
-        counts = _counted(rows)
-        pixels.update(counts)
-        mask.check_distinct(len(pixels))
+        strip_counts = _count(rows)
+        counts.update(strip_counts)
+        mask.check_distinct(len(counts))
         if mask.colours:
             continue
-        if len(counts) >= _SHOWN:
-            inner.update(_counted(_inner(rows)))
-            looked.update(counts)
-        if IGNORE in counts and len(counts) > 1:
-            beside |= _beside(rows)
-    values = sorted(pixels)
-    arrays = [np.array([counter[value] for value in values], np.int64) for counter in (pixels, inner, looked)]
-    return MaskFacts(np.array(values, np.int64), arrays[0], arrays[1], arrays[2], frozenset(beside), mask.colours)
+        if len(strip_counts) >= _MIN_SMOOTHED:
+            inner.update(_count(_inner_pixels(rows)))
+            examined.update(strip_counts)
+        if IGNORE in strip_counts and len(strip_counts) > 1:
+            beside_255 |= _values_beside_255(rows)
+    values = sorted(counts)
+    arrays = [np.array([counter[value] for value in values], np.int64) for counter in (counts, inner, examined)]
+    return MaskFacts(np.array(values, np.int64), arrays[0], arrays[1], arrays[2], frozenset(beside_255), mask.colours)
 
 
-def _counted(rows: NDArray[np.integer]) -> dict[int, int]:
-    """The pixels of each value."""
-    if rows.dtype == np.uint8:
-        counts = np.bincount(rows.ravel(), minlength=256)
-        values = np.flatnonzero(counts)
-        return dict(zip(values.tolist(), counts[values].tolist(), strict=True))
-    values, counts = np.unique(rows, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+def _count(values: NDArray[np.integer]) -> dict[int, int]:
+    """How often each value occurs."""
+    if values.dtype == np.uint8:
+        counts = np.bincount(values.ravel(), minlength=256)
+        distinct = np.flatnonzero(counts)
+        return dict(zip(distinct.tolist(), counts[distinct].tolist(), strict=True))
+    distinct, counts = np.unique(values, return_counts=True)
+    return dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 
-def _inner(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+def _inner_pixels(rows: NDArray[np.integer]) -> NDArray[np.integer]:
     """The pixels whose right and lower neighbours have the same value."""
-    part = rows[:-1, :-1]
-    inner: NDArray[np.integer] = part[(part == rows[1:, :-1]) & (part == rows[:-1, 1:])]
+    upper_left = rows[:-1, :-1]
+    inner: NDArray[np.integer] = upper_left[(upper_left == rows[1:, :-1]) & (upper_left == rows[:-1, 1:])]
     return inner
 
 
-def _beside(rows: NDArray[np.integer]) -> set[int]:
-    """The values next to a pixel of 255."""
-    void = rows == IGNORE
-    pairs = (
-        (rows[1:], void[:-1]), (rows[:-1], void[1:]), (rows[:, 1:], void[:, :-1]), (rows[:, :-1], void[:, 1:]),
+def _values_beside_255(rows: NDArray[np.integer]) -> set[int]:
+    """The other values that adjoin a pixel of 255."""
+    is_255 = rows == IGNORE
+    neighbours = (
+        rows[1:][is_255[:-1]], rows[:-1][is_255[1:]], rows[:, 1:][is_255[:, :-1]], rows[:, :-1][is_255[:, 1:]],
     )  # fmt: skip
-    return {value for values, beside in pairs for value in np.unique(values[beside]).tolist()} - {IGNORE}
+    return {value for values in neighbours for value in np.unique(values).tolist()} - {IGNORE}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.files import child
-from fishnet.data.findings import Finding
 from fishnet.data.segmentation.names import Legend, find_legend
 from fishnet.data.segmentation.pairs import Found, lists_in, paired
 from fishnet.errors import InputError
@@ -31,14 +30,13 @@ def voc_colour(id_: int) -> int:
     return colour
 
 
-def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
+def find_voc(data: Path) -> Found | None:
     """The parts of a VOC folder; ``all`` without lists, None where it is none.
 
     Args:
         data: a folder with ``SegmentationClass/`` and ``JPEGImages/`` (or ``images/``, ``PNGImages/``), with or without
             lists in ``ImageSets/Segmentation``. Masks are PNGs of ids with any palette, of VOC's colours, or arrays as
             labelme writes them. Classes are VOC's 21 where no classes file names others.
-        problems: collects what is wrong with single files; None raises.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
@@ -54,12 +52,12 @@ def find_voc(data: Path, problems: list[Finding] | None = None) -> Found | None:
     splits = child(data, "imagesets")
     folder = child(splits, "segmentation") if splits is not None else None
     lists = lists_in(folder) if folder is not None else {}
-    parts = {part: paired(images, masks, rows, problems) for part, rows in lists.items()}
+    parts = {part: paired(images, masks, rows) for part, rows in lists.items()}
     legend = find_legend(data, masks) or _legend(masks)
     if _OUTLINE not in legend.values:
         legend = replace(legend, ignored=(*legend.ignored, _OUTLINE))
     return Found(
-        parts or {"all": paired(images, masks, problems=problems)},
+        parts or {"all": paired(images, masks)},
         legend,
         data,
         definite=child(data, "annotations") is None,
