@@ -1,6 +1,8 @@
 """Bundles: what is written is read again, and nothing else is taken for it."""
 
 import json
+import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +19,7 @@ import torch
 from fishnet.bundle.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
+from fishnet.files.tensors import TensorFile
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.loading import load
 from fishnet.tasks.store import build_from, load_model, save_state
@@ -164,6 +167,31 @@ def test_a_segmenter_of_schema_3_predicts_as_it_did() -> None:
         np.testing.assert_allclose([row["pixels"] for row in rows], [row["pixels"] for row in told], atol=20)
 
 
+def test_loading_reads_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash, header, check and load share one read: what happens to the file afterwards does not matter."""
+    folder = shutil.copytree(kept(1), tmp_path / "bundle")
+    expected = load(folder, "cpu").predict(image("red", 900)).to_dict()
+    opened: list[str] = []
+    os_open, read = os.open, TensorFile.read
+
+    def counting_open(path: Any, *args: Any, **options: Any) -> int:
+        opened.append(Path(path).name)
+        return os_open(path, *args, **options)
+
+    def read_and_overwrite(path: Path) -> TensorFile:
+        file = read(path)
+        path.write_bytes(b"other bytes")
+        return file
+
+    monkeypatch.setattr(os, "open", counting_open)
+    monkeypatch.setattr(TensorFile, "read", read_and_overwrite)
+    assert load(folder, "cpu").predict(image("red", 900)).to_dict() == expected
+    assert opened.count(WEIGHTS) == 1
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"model\.safetensors: not a readable safetensors file"):
+        load(folder, "cpu")
+
+
 @torch.no_grad()
 def test_a_model_of_two_heads_of_schema_4_computes_as_it_did() -> None:
     """A classifier and a segmenter on one trunk."""
@@ -183,7 +211,7 @@ def test_a_model_of_two_heads_of_schema_4_computes_as_it_did() -> None:
     [
         ({"heads": None}, "heads: must be an object"),
         ({"heads": {}}, "0 heads: must be from 1 to 64"),
-        ({"heads": {"Two.": {}}}, "'Two.' is no name of a head"),
+        ({"heads": {"Two.": {}}}, "'Two.' is not a valid name"),
         ({"heads": {"a": [1]}}, "heads: a: must be an object"),
         ({"heads": {"a": {"task": "classify", "classes": None}}}, "classes: must be a list"),
         ({"heads": {"a": {"task": "classify", "classes": [{"name": "a"}]}}}, "'id'"),

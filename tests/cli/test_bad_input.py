@@ -400,7 +400,7 @@ def test_weights_of_a_bundle_of_another_network_say_what_to_add(
     result = run(
         "train", "classify", folder, "--weights", bundle, "--out", tmp_path / "run", *fast("--backbone", "fishnet_tiny")
     )
-    says(result, 2, "is a fishnet_nano: say --backbone fishnet_nano --size 32", "does not fit")
+    says(result, 2, "is a fishnet_nano: give backbone=fishnet_nano and size=32", "does not fit")
 
 
 def test_a_finished_training_says_so_when_it_is_resumed(begun: Path, folder: Path, tmp_path: Path, run: Run) -> None:

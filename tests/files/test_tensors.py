@@ -1,5 +1,6 @@
 """Headers of safetensors files: what the library reads, and nothing that contradicts itself."""
 
+import hashlib
 import json
 import struct
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from fishnet.errors import InputError
-from fishnet.files.tensors import read_header
+from fishnet.files.tensors import TensorFile
 
 SOUND = {"weight": np.zeros((2, 3), np.float32), "count": np.zeros((), np.int64), "none": np.zeros((0, 4), np.float16)}
 
@@ -19,7 +20,7 @@ SOUND = {"weight": np.zeros((2, 3), np.float32), "count": np.zeros((), np.int64)
 def test_a_header(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(save(SOUND, {"made by": "a test"}))
-    header = read_header(path)
+    header = TensorFile.read(path).header
     assert {name: (row.dtype, row.shape) for name, row in header.items()} == {
         "weight": ("F32", (2, 3)), "count": ("I64", ()), "none": ("F16", (0, 4)),
     }  # fmt: skip
@@ -62,6 +63,23 @@ def test_what_contradicts_itself(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        read_header(path)
+        _ = TensorFile.read(path).header
     assert str(caught.value).startswith(f"{path}: not a ")
     assert "\n" not in str(caught.value)
+
+
+def test_the_content_is_that_of_the_time_of_reading(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save(SOUND))
+    file = TensorFile.read(path)
+    path.write_bytes(b"something else")
+    assert file.sha256 == hashlib.sha256(save(SOUND)).hexdigest()
+    assert file.header.keys() == SOUND.keys()
+
+
+def test_a_file_beyond_all_bounds_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"a\.safetensors: 1,099,511,627,776 bytes are too many for a weights file"):
+        TensorFile.read(path)

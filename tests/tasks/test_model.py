@@ -11,7 +11,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.segmentation.base import SegmentationTarget
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.tasks.classification.losses import CrossEntropy
+from fishnet.tasks.classification.losses import ClassificationLoss
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.segmentation.losses import SegmentationLoss
 from fishnet.tasks.store import load_model, save_weights
@@ -86,7 +86,7 @@ def test_the_trunk_runs_once_and_both_gradients_reach_the_stem() -> None:
     outputs = model(images(), {"classify": labels, "segment": masks})
     assert runs == [1]
     losses = (
-        CrossEntropy(0.0, None)(outputs["classify"], labels)["cross_entropy"],
+        ClassificationLoss(0.0, None)(outputs["classify"], labels)["cross_entropy"],
         SegmentationLoss({"cross-entropy": 1.0})(outputs["segment"], masks)["cross-entropy"],
     )
     stem = next(model.trunk.backbone.stem.parameters())  # type: ignore[union-attr]
@@ -152,5 +152,5 @@ def test_a_bundle_of_two_heads(tmp_path: Any) -> None:
     with torch.no_grad():
         for name, outputs in again(images()).items():
             assert torch.equal(outputs, model(images())[name])
-    with pytest.raises(InputError, match=r"several heads \(classify, segment\), and this takes a model with one"):
+    with pytest.raises(InputError, match=r"several heads \(classify, segment\): only models with one head are supported"):
         _ = bundle.classes

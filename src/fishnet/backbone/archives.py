@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.backbone.layouts import WRAPPERS, State, strip_prefixes, unwrapped
+from fishnet.backbone.layouts import WRAPPERS, State, strip_prefixes, unwrap_state
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import GIB, MIB, open_regular, read_bytes
-from fishnet.files.tensors import read_header
+from fishnet.files.tensors import TensorFile
 
 AVERAGED = "ema.module."  # the averaged weights in this project's own training checkpoints
 _SMALL, _RATIO = 64 * MIB, 20  # what any archive may unpack to; weights themselves shrink by a tenth
@@ -47,7 +47,21 @@ def read_checkpoint(path: str | Path) -> State:
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint file")
     is_safe = path.suffix.lower() == ".safetensors"
-    content = unwrapped(_load_safetensors(path) if is_safe else load_pickle(path))
+    return _state_of(load_tensors(TensorFile.read(path)) if is_safe else load_pickle(path), path)
+
+
+def read_state(file: TensorFile) -> State:
+    """The tensors of a safetensors file, named as by :func:`read_checkpoint`.
+
+    Raises:
+        InputError: as :func:`load_tensors`, or no tensors inside.
+    """
+    return _state_of(load_tensors(file), file.path)
+
+
+def _state_of(content: Any, path: Path) -> State:
+    """The state dict in a checkpoint's content, without wrappers and their prefixes."""
+    content = unwrap_state(content)
     tensors = {}
     if isinstance(content, Mapping):
         tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
@@ -105,14 +119,19 @@ def check_name_hash(path: str | Path) -> None:
         raise InputError(f"{path}: SHA-1 begins with {found[0]}, not {promised[1]}: delete the file, download it again")
 
 
-def _load_safetensors(path: Path) -> Any:
-    from safetensors.torch import load_file
+def load_tensors(file: TensorFile) -> State:
+    """The tensors of a safetensors file under the file's own names.
 
-    read_header(path)
+    Raises:
+        InputError: not safetensors, or a header that does not describe the file's own bytes.
+    """
+    from safetensors.torch import load
+
+    _ = file.header  # raises
     try:
-        return load_file(path)
+        return load(file.content)
     except Exception as error:  # safetensors' own kind has no useful base
-        raise InputError(f"{path}: not a readable safetensors file ({first_line(error)})") from error
+        raise InputError(f"{file.path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def load_pickle(path: Path) -> Any:
@@ -122,18 +141,15 @@ def load_pickle(path: Path) -> Any:
         InputError: no regular file, not readable, a pickle that needs more than tensors, or one that claims more than
             its file can hold.
     """
-    source: Path | BytesIO = path
     # Harmless companions of state dicts: training options, and figures as numpy scalars (best_prec1).
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
     names: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with open_regular(path, "checkpoint") as file:
         try:
-            inner = _single_member(file)
-            source = path if inner is None else inner
-            held = _check_pickles(file if inner is None else inner)
-            if inner is not None:
-                inner.seek(0)
+            source = _single_member(file) or file
+            held = _check_pickles(source)
+            source.seek(0)
             with (
                 warnings.catch_warnings(),
                 torch.serialization.safe_globals([argparse.Namespace, np.dtype, *dtypes, *names]),

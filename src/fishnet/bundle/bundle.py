@@ -1,45 +1,35 @@
-"""Bundles: a trained model as a folder of ``model.safetensors`` and ``config.json``. Torch-free."""
+"""Bundles: a trained model as a folder with ``model.safetensors`` and ``config.json``. Torch-free."""
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fishnet.bundle.checks import check_backbone, check_head, check_values, read_classes
 from fishnet.bundle.classes import Classes
-from fishnet.bundle.renamed import with_current_keys
+from fishnet.bundle.renamed import DATA_KEYS, with_current_keys
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
-from fishnet.files.reading import MIB, is_regular, open_regular, read_bytes
-from fishnet.files.tensors import read_header
-from fishnet.files.values import integer, mapping, plain, real, shown, text
+from fishnet.files.reading import MIB, read_bytes
+from fishnet.files.tensors import TensorFile
+from fishnet.files.values import mapping, real, shown, text
 from fishnet.images.preprocess import Preprocess
 
-# 1: classifiers; 2: images may be taken whole (preprocess.fit), or stretched from 16 bits (sixteen_bit);
-# 3: or in their own size (fit "native"), for label maps; 4: heads by name, in the config and in the weights' names
+# 1: classifiers. 2: whole images (preprocess.fit) and images stretched from 16 bits (sixteen_bit).
+# 3: images in their own size (fit "native"), for label maps. 4: heads by name, in the config and in the weights' names.
 SCHEMA = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-_TEXTS = ("backbone", "sha256")
-_OBJECTS = ("preprocess", "backbone_args", "metrics", "recipe", "data", "versions")
-_OF_HEAD = ("task", "head", "head_args", "classes", "thresholds")  # of the only head, up to schema 3
-_HEADS = 64  # of one model
-_HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_CONFIG_LIMIT = 64 * MIB
-_LARGEST = 100_000  # of the numbers that a network is built with: what a recipe can ask for
-_ARGUMENTS = 1_000  # of these numbers
-_NETWORK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_LOADING = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scriptable", "no_jit")
-
+_HEAD_KEYS = ("task", "head", "head_args", "classes", "thresholds")  # of the only head, up to schema 3
+_MAX_CONFIG = 64 * MIB
 
 T = TypeVar("T")
 
 
-def only(heads: Mapping[str, T]) -> tuple[str, T]:
-    """The name and the head of a model with one. Raises InputError for a model with several."""
+def only_item(heads: Mapping[str, T]) -> tuple[str, T]:
+    """Name and value of the only head. Raises InputError for a model with several heads."""
     if len(heads) > 1:
-        raise InputError(f"this model has several heads ({', '.join(heads)}), and this takes a model with one")
+        raise InputError(f"this model has several heads ({', '.join(heads)}): only models with one head are supported")
     return next(iter(heads.items()))
 
 
@@ -73,7 +63,7 @@ class HeadConfig:
 
     @classmethod
     def from_dict(cls, values: Any, name: str) -> "HeadConfig":
-        """The inverse of :meth:`to_dict`. Raises InputError for values that no head can have; ``name`` says where."""
+        """The inverse of :meth:`to_dict`. Raises InputError for an invalid value; ``name`` is the head's."""
         where = f"heads: {name}"
         values = dict(mapping(values, where))
         for key in ("task", "head"):
@@ -82,26 +72,25 @@ class HeadConfig:
         for key, value in values.get("thresholds", {}).items():
             real(value, f"{where}: thresholds: {key}", 0, 1)
         values["head_args"] = with_current_keys(mapping(values.get("head_args", {}), "head_args"), "head_args")
-        plain(values["head_args"], "head_args", _LARGEST, _ARGUMENTS)
-        _check_head(values["head_args"])
-        values["classes"] = _classes(values["classes"])
+        check_head(values["head_args"])
+        values["classes"] = read_classes(values["classes"])
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that is needed to use a trained model, and how it came about.
+    """Everything needed to use a trained model, and how the model was made.
 
     Attributes:
         backbone: a timm model name.
         heads: by name; the name of a task's only head is the task's.
-        preprocess: how images become input.
+        preprocess: turns images into input.
         backbone_args: the backbone's keyword arguments.
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
-        data: what the training's data is recognised by; see :func:`fishnet.data.classification.open.marks`.
-        versions: of the packages that wrote it.
-        sha256: of the weights file; checked when it is read.
+        data: identifies the training's data; see :func:`fishnet.data.classification.open.fingerprint`.
+        versions: of the packages that wrote the bundle.
+        sha256: of the weights file, checked when the file is read.
     """
 
     backbone: str
@@ -126,46 +115,46 @@ class Bundle:
         thresholds: dict[str, float] | None = None,
         **more: Any,
     ) -> "Bundle":
-        """A bundle of one head, named as its task; see :class:`HeadConfig` and the class for the arguments."""
+        """A bundle with one head, named after its task. Arguments: see :class:`HeadConfig` and :class:`Bundle`."""
         config = HeadConfig(task, classes, head, head_args or {}, thresholds or {})
         return cls(backbone, {task: config}, preprocess, **more)
 
     @property
     def only_head(self) -> HeadConfig:
-        """Of a model with one head.
+        """The config of the only head.
 
         Raises:
-            InputError: a model with several.
+            InputError: a model with several heads.
         """
-        return only(self.heads)[1]
+        return only_item(self.heads)[1]
 
     @property
     def task(self) -> str:
-        """Of the only head."""
+        """Task of the only head."""
         return self.only_head.task
 
     @property
     def head(self) -> str:
-        """Which of its task's heads the only head is."""
+        """Kind of the only head: one of its task's heads."""
         return self.only_head.head
 
     @property
     def head_args(self) -> dict[str, Any]:
-        """Of the only head."""
+        """Keyword arguments of the only head."""
         return self.only_head.head_args
 
     @property
     def classes(self) -> Classes:
-        """Of the only head."""
+        """Classes of the only head."""
         return self.only_head.classes
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """Of the only head."""
+        """Thresholds of the only head."""
         return self.only_head.thresholds
 
     def to_dict(self) -> dict[str, Any]:
-        """``config.json``'s content."""
+        """The content of ``config.json``."""
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
         values["heads"] = {name: head.to_dict() for name, head in self.heads.items()}
         values["preprocess"] = self.preprocess.to_dict()
@@ -176,7 +165,7 @@ class Bundle:
         """The inverse of :meth:`to_dict`, for every schema up to the current one.
 
         Raises:
-            InputError: a newer schema, or a key missing or unknown.
+            InputError: a newer schema, a missing or unknown key, or an invalid value.
         """
         if not isinstance(values, dict):
             raise InputError("not a bundle config (not an object)")
@@ -190,13 +179,13 @@ class Bundle:
             if schema < 4:
                 if "heads" in values:
                     raise InputError(f"heads: a bundle of schema {schema} has none")
-                head = {key: values.pop(key) for key in _OF_HEAD if key in values}
+                head = {key: values.pop(key) for key in _HEAD_KEYS if key in values}
                 values["heads"] = {text(head["task"], "task", 1000): head}
-            _check_values(values)
+            check_values(values)
             if "recipe" in values:
                 values["recipe"] = with_current_keys(values["recipe"], "recipe")
-            if "images" not in (data := values.get("data", {})) and "images" in data:
-                values["data"] = {"images" if name == "images" else name: value for name, value in data.items()}
+            if "data" in values:
+                values["data"] = with_current_keys(values["data"], "data", DATA_KEYS)
             check_backbone(values["backbone"], values.get("backbone_args", {}))
             values["heads"] = {name: HeadConfig.from_dict(head, name) for name, head in values["heads"].items()}
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
@@ -207,113 +196,33 @@ class Bundle:
             raise InputError(f"not a valid bundle config ({type(error).__name__}: {error})") from error
 
 
-def _check_values(values: dict[str, Any]) -> None:
-    """Raises InputError for a value of the wrong type, a number that is none, or one out of any bounds."""
-    for name in _TEXTS:
-        text(values.get(name, ""), name, 1000)
-    for name in _OBJECTS:
-        mapping(values.get(name, {}), name)
-    plain(values.get("backbone_args", {}), "backbone_args", _LARGEST, _ARGUMENTS)
-    heads = mapping(values["heads"], "heads")
-    if not 1 <= len(heads) <= _HEADS:
-        raise InputError(f"heads: {len(heads):,} heads: must be from 1 to {_HEADS}")
-    for name in heads:
-        if not _HEAD_NAME.fullmatch(name):
-            raise InputError(f"heads: {shown(name)} is no name of a head: lower-case letters, digits, - and _")
-    for name in ("preprocess", "recipe"):
-        plain(values.get(name, {}), name)
-    for name, value in values.get("metrics", {}).items():
-        real(value, f"metrics: {name}")
-    for kind in ("data", "versions"):
-        for name, value in values.get(kind, {}).items():
-            text(value, f"{kind}: {name}")
-
-
-_WHOLE = {
-    "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000,
-    "roi_samples": 100_000, "max_detections": 100_000,
-}  # fmt: skip  # numbers of heads and the most that each may be
-_SHARES = ("nms_iou", "score_threshold", "drop_rate")
-_LEVELS, _SHAPES = 5, 32  # of anchors
-
-
-def _check_head(args: dict[str, Any]) -> None:
-    """Raises InputError for numbers that no head can have; which keys a head knows is its own business."""
-    for name, most in _WHOLE.items():
-        if name in args:
-            integer(args[name], f"head_args: {name}", 0 if name == "box_convs" else 1, most)
-    for name in _SHARES:
-        if name in args:
-            real(args[name], f"head_args: {name}", 0, 1)
-    if args.get("anchors") is not None:
-        anchors = mapping(args["anchors"], "head_args: anchors")
-        sizes: Any = anchors.get("sizes")
-        ratios: Any = anchors.get("ratios")
-        if not isinstance(sizes, list | tuple) or not all(isinstance(row, list | tuple) for row in (*sizes, ratios)):
-            raise InputError(f"head_args: anchors: must hold lists of sizes and ratios, not {shown(anchors)}")
-        if len(sizes) != _LEVELS or len(set(map(len, sizes))) > 1:
-            raise InputError(f"head_args: anchors: must have as many sizes on each of {_LEVELS} levels")
-        for row in (*sizes, ratios):
-            if not 1 <= len(row) <= _SHAPES:
-                raise InputError(f"head_args: anchors: {len(row):,} sizes or ratios: must be from 1 to {_SHAPES}")
-            for value in row:
-                real(value, "head_args: anchors", 1e-3, 1e5)
-
-
-def check_backbone(name: str, args: Mapping[str, Any]) -> None:
-    """Refuses a backbone that is not simply a registered network: one of a hub or a folder, or with other weights.
-
-    Raises:
-        InputError: such a name or such an argument.
-    """
-    if not _NETWORK.fullmatch(name):
-        raise InputError(
-            f"backbone {shown(name)}: a bundle names a registered network, never a place to load it from: see "
-            "fishnet list '*'; --weights takes a file"
-        )
-    for key in args:
-        if key in _LOADING or key.startswith("pretrained"):
-            raise InputError(f"backbone_args: {key} does not belong in a bundle: its weights are its own")
-
-
-def _classes(rows: Any) -> Classes:
-    """The table of classes. Raises InputError for rows that are no names with ids."""
-    if not isinstance(rows, list) or not rows:
-        raise InputError(f"classes: must be a list of names and ids, not {shown(rows)}")
-    for number, row in enumerate(rows):
-        mapping(row, f"classes: row {number}")
-        text(row["name"], f"classes: name of row {number}", 10_000)
-        integer(row["id"], f"classes: id of row {number}", -(2**63), 2**63 - 1)
-    return Classes.from_list(rows)
-
-
 def is_bundle(path: str | Path) -> bool:
-    """Whether a folder holds a bundle's config, perhaps in an interrupted writing's place."""
+    """Whether a folder holds a bundle's config, or the config and weights of an interrupted writing."""
     return (Path(path) / CONFIG).is_file() or _waiting(Path(path)) is not None
-
-
-def look_at(path: str | Path) -> None:
-    """Refuses a bundle whose config or whose weights' header is wrong, before anything large is read or imported.
-
-    Raises:
-        InputError: such a config or header. A missing file is left to :func:`read_bundle` to explain.
-    """
-    config, weights = Path(path) / CONFIG, Path(path) / WEIGHTS
-    if is_regular(config) and is_regular(weights):
-        read_config(config)
-        read_header(weights)
 
 
 def read_bundle(path: str | Path) -> Bundle:
     """Reads a bundle's config and checks that its weights are there and unaltered.
 
-    A bundle whose writing was cut off between its two files is whole all the same: the config that waits beside the
-    new weights counts.
+    A bundle whose writing was interrupted between its two files is complete too: the config that waits beside the new
+    weights counts.
 
     Raises:
-        InputError: no bundle there, a file missing, damaged or altered; the message names the file.
+        InputError: no bundle there, or a missing, damaged or altered file; the message names the file.
     """
-    folder = Path(path)
+    return _read(Path(path), check_header=False)[0]
+
+
+def read_with_weights(path: str | Path) -> tuple[Bundle, TensorFile]:
+    """Reads a bundle's config and its weights, whose header is checked too. The weights file is read once.
+
+    Raises:
+        InputError: as :func:`read_bundle`, or weights that are not a safetensors file.
+    """
+    return _read(Path(path), check_header=True)
+
+
+def _read(folder: Path, *, check_header: bool) -> tuple[Bundle, TensorFile]:
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not folder.exists():
         raise InputError(f"{folder}: no such bundle")
@@ -326,8 +235,11 @@ def read_bundle(path: str | Path) -> Bundle:
         bundle = read_config(config)
         if not weights.is_file():
             raise InputError(f"{folder}: not a whole bundle: {WEIGHTS} is missing")
-        if bundle.sha256 == _sha256(weights):
-            return bundle
+        file = TensorFile.read(weights)
+        if check_header:
+            _ = file.header  # raises, and says more than a different hash does
+        if bundle.sha256 == file.sha256:
+            return bundle, file
     raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
 
 
@@ -335,9 +247,9 @@ def read_config(config: Path) -> Bundle:
     """Reads ``config.json`` alone.
 
     Raises:
-        InputError: damaged, or no bundle's.
+        InputError: a damaged file, or not a bundle's config.
     """
-    values = parse_json(read_bytes(config, _CONFIG_LIMIT, "bundle's config"), f"{config}: damaged")
+    values = parse_json(read_bytes(config, _MAX_CONFIG, "bundle's config"), f"{config}: damaged")
     try:
         return Bundle.from_dict(values)
     except InputError as error:
@@ -350,12 +262,12 @@ def config_text(bundle: Bundle) -> str:
 
 
 def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path], None]) -> Bundle:
-    """Writes a bundle; each file appears whole or not at all, the config last. A failure leaves the old bundle.
+    """Writes a bundle. Each file appears complete or not at all, the config last. A failure leaves the old bundle.
 
     Args:
-        path: the folder; made if missing.
-        bundle: its config; ``sha256`` is filled in.
-        save_weights: writes the weights to the path it is given.
+        path: the folder, created if missing.
+        bundle: the config; ``sha256`` is filled in.
+        save_weights: writes the weights to the given path.
 
     Returns:
         The bundle as written.
@@ -367,7 +279,7 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
         config.replace(folder / CONFIG)
     try:
         save_weights(weights)
-        written = replace(bundle, sha256=_sha256(weights))
+        written = replace(bundle, sha256=TensorFile.read(weights).sha256)
         config.write_text(config_text(written), encoding="utf-8")
     except BaseException:
         weights.unlink(missing_ok=True)
@@ -382,15 +294,11 @@ def _partial(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
-def _waiting(folder: Path) -> Bundle | None:
-    """The config that an interrupted writing left beside its weights, if there is one and it is theirs."""
+def _waiting(folder: Path) -> tuple[Bundle, TensorFile] | None:
+    """The weights and the config that an interrupted writing left beside them; None if there is none that fits."""
     try:
         bundle = read_config(_partial(folder, CONFIG))
-        return bundle if bundle.sha256 == _sha256(folder / WEIGHTS) else None
+        weights = TensorFile.read(folder / WEIGHTS)
     except (OSError, InputError):
         return None
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path, "weights file") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has what is asked for
+    return (bundle, weights) if bundle.sha256 == weights.sha256 else None

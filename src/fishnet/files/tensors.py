@@ -1,20 +1,23 @@
-"""The header of a safetensors file: types and shapes of its tensors, read without the tensors.
+"""Safetensors files, read once: types and shapes of their tensors from the header, without making tensors.
 
-Format: https://huggingface.co/docs/safetensors, "Format". The header is JSON that says where in the file each tensor
-lies; here every byte must belong to one tensor, as safetensors itself demands.
+Format: https://huggingface.co/docs/safetensors, "Format". The header is JSON that gives each tensor's place in the
+file. Every byte must belong to exactly one tensor, as the safetensors library demands too.
 """
 
+import hashlib
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
-from fishnet.files.reading import MIB, open_regular
+from fishnet.files.reading import GIB, MIB, open_regular
 
-_HEADER = 100 * MIB  # safetensors' own limit
+_MAX_FILE = 64 * GIB
+_MAX_HEADER = 100 * MIB  # the safetensors library's own limit
 _BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
@@ -23,10 +26,10 @@ _BYTES = {
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a file's header says of one tensor.
+    """One tensor's row in a header.
 
     Attributes:
-        dtype: as safetensors names it: ``F32``, ``I64`` ...
+        dtype: its safetensors name: ``F32``, ``I64`` ...
         shape: of the tensor.
     """
 
@@ -35,42 +38,75 @@ class TensorHeader:
 
     @property
     def is_float(self) -> bool:
-        """Whether its values are floating-point numbers."""
+        """Whether the values are floating-point numbers."""
         return self.dtype.startswith(("F", "BF"))
 
 
-def read_header(path: str | Path) -> dict[str, TensorHeader]:
-    """The tensors of a safetensors file by name.
+@dataclass(frozen=True, eq=False, repr=False)
+class TensorFile:
+    """The content of a safetensors file in memory.
 
-    Raises:
-        InputError: no regular file, not safetensors, or a header that does not describe the file's own bytes.
+    The hash, the header and the tensors all come from these bytes, so what is checked is what is loaded, even if the
+    file changes meanwhile.
+
+    Attributes:
+        path: of the file, for messages.
+        content: all bytes.
     """
-    with open_regular(path, "weights file") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _HEADER):
-            raise InputError(f"{path}: not a readable safetensors file (no header, or cut off)")
-        content = file.read(length)
-    rows = parse_json(content, f"{path}: not a readable safetensors file")
-    if not isinstance(rows, dict):
-        raise InputError(f"{path}: not a readable safetensors file (its header is no object)")
-    rows.pop("__metadata__", None)
-    spans = [_span(path, name, row) for name, row in rows.items()]
-    end = 0
-    for start, stop in sorted(spans):
-        if start != end:
-            raise InputError(f"{path}: not a readable safetensors file (its tensors overlap or leave gaps)")
-        end = stop
-    if end != size - 8 - length:
-        raise InputError(
-            f"{path}: not a whole safetensors file: its header describes {end:,} bytes of tensors, the file has "
-            f"{size - 8 - length:,}"
-        )
-    return {name: TensorHeader(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
+
+    path: Path
+    content: bytes
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Reads a file from start to end.
+
+        Raises:
+            InputError: no regular file, one that cannot be read, or one of more than 64 GiB.
+        """
+        with open_regular(path, "weights file") as file:
+            try:
+                size = os.fstat(file.fileno()).st_size
+                if size > _MAX_FILE:
+                    raise InputError(f"{path}: {size:,} bytes are too many for a weights file (at most {_MAX_FILE:,})")
+                return cls(Path(path), file.read())
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the content, in hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @cached_property
+    def header(self) -> dict[str, TensorHeader]:
+        """The tensors' types and shapes by name.
+
+        Raises:
+            InputError: not safetensors, or a header that does not describe the file's own bytes.
+        """
+        size, length = len(self.content), int.from_bytes(self.content[:8], "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            raise InputError(f"{self.path}: not a readable safetensors file (no header, or cut off)")
+        rows = parse_json(self.content[8 : 8 + length], f"{self.path}: not a readable safetensors file")
+        if not isinstance(rows, dict):
+            raise InputError(f"{self.path}: not a readable safetensors file (its header is no object)")
+        rows.pop("__metadata__", None)
+        end = 0
+        for start, stop in sorted(_span(self.path, name, row) for name, row in rows.items()):
+            if start != end:
+                raise InputError(f"{self.path}: not a readable safetensors file (its tensors overlap or leave gaps)")
+            end = stop
+        if end != size - 8 - length:
+            raise InputError(
+                f"{self.path}: not a whole safetensors file: its header describes {end:,} bytes of tensors, the file "
+                f"has {size - 8 - length:,}"
+            )
+        return {name: TensorHeader(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
 
 
-def _span(path: str | Path, name: str, row: Any) -> tuple[int, int]:
-    """Where a tensor's bytes begin and end. Raises InputError for a row that contradicts itself."""
+def _span(path: Path, name: str, row: Any) -> tuple[int, int]:
+    """Start and end of a tensor's bytes. Raises InputError for a row that contradicts itself."""
     where = f"{path}: not a readable safetensors file (tensor {name[:80]!r}"
     if not isinstance(row, dict) or not isinstance(row.get("dtype"), str) or row["dtype"] not in _BYTES:
         raise InputError(f"{where} has no known type)")
@@ -83,7 +119,7 @@ def _span(path: str | Path, name: str, row: Any) -> tuple[int, int]:
 
 
 def _counts(values: Any) -> TypeGuard[list[int]]:
-    """Whether this is a short list of whole numbers from 0."""
+    """Whether this is a short list of whole numbers, each 0 or more."""
     return (
         isinstance(values, list)
         and len(values) <= 64

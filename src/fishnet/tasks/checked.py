@@ -1,8 +1,8 @@
-"""A model for a bundle's weights, built only after the weights' header was seen to fit it.
+"""Builds a bundle's model only after the header of the weights was checked to fit it.
 
-A config can name any widths and depths. So the model is first built without memory (torch's ``meta`` device), while the
-number of its parts is counted; its tensors are compared with the header of the weights file, whose sizes are those of
-the file itself; and only then it is built with memory.
+A config can name any widths and depths. So the model is first built without memory (torch's ``meta`` device) while its
+parameters are counted. Its tensors are compared with the header of the weights file, whose sizes agree with the file
+itself. Only then is the model built with memory.
 """
 
 import threading
@@ -20,34 +20,34 @@ from fishnet.errors import InputError, first_line
 from fishnet.files.tensors import TensorHeader
 from fishnet.tasks.model import Model
 
-_SPARE = 2_000  # parameters of layers that a task prunes after they were built: more than any network has
-_DRAWS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
-_BUFFERS = 1 << 30  # bytes of tables that a network makes itself and no file holds
+_MAX_PRUNED = 2_000  # parameters of layers that a task builds and then prunes: more than any network has
+_RANDOM_INITS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
+_MAX_BUFFERS = 1 << 30  # bytes of buffers that a network computes itself and no file holds
 
 
 def build_checked(build: Callable[[], Model], header: Mapping[str, TensorHeader]) -> Model:
-    """Builds a model that has the tensors of a header, its values not yet set.
+    """Builds a model that has the tensors of a header. Their values are not set.
 
     Args:
-        build: builds it; called twice.
-        header: of the weights file; see :func:`~fishnet.files.tensors.read_header`.
+        build: builds the model; called twice.
+        header: of the weights file, see :class:`~fishnet.files.tensors.TensorFile`.
 
     Raises:
-        InputError: the config builds no model, or one with other tensors.
+        InputError: the config builds no model, or a model with other tensors.
     """
-    with torch.device("meta"), _at_most(2 * len(header) + _SPARE):
-        outline = _built(build)
+    with torch.device("meta"), _limit_parameters(2 * len(header) + _MAX_PRUNED):
+        outline = _build(build)
     _compare(outline, header)
-    with _NoDraws():
-        return _built(build)
+    with _SkipRandomInit():
+        return _build(build)
 
 
-def _built(build: Callable[[], Model]) -> Model:
+def _build(build: Callable[[], Model]) -> Model:
     try:
         return build()
     except (InputError, ModuleNotFoundError, MemoryError):
         raise
-    except Exception as error:  # of networks given numbers that they cannot have: of every kind
+    except Exception as error:  # networks raise errors of any kind for numbers that they cannot have
         raise InputError(f"its config builds no network ({type(error).__name__}: {first_line(error)})") from error
 
 
@@ -58,36 +58,36 @@ def _compare(model: Model, header: Mapping[str, TensorHeader]) -> None:
     for name, tensor in own.items():
         if name in header and tensor.is_floating_point() != header[name].is_float:
             raise InputError(f"the weights are not those of its config: {name} is of type {header[name].dtype}")
-    tables = sum(value.numel() * value.element_size() for name, value in model.named_buffers() if name not in own)
-    if tables > _BUFFERS:
-        raise InputError(f"its config builds a network with tables of {tables:,} bytes beside its weights")
+    buffers = sum(value.numel() * value.element_size() for name, value in model.named_buffers() if name not in own)
+    if buffers > _MAX_BUFFERS:
+        raise InputError(f"its config builds a network with buffers of {buffers:,} bytes beside its weights")
 
 
 @contextmanager
-def _at_most(parameters: int) -> Iterator[None]:
-    """Stops a network that grows beyond so many parameters while this thread builds it."""
-    own, count = threading.get_ident(), 0
+def _limit_parameters(limit: int) -> Iterator[None]:
+    """Raises InputError as soon as this thread builds more than ``limit`` parameters."""
+    own_thread, count = threading.get_ident(), 0
 
-    def step(module: nn.Module, name: str, parameter: Any) -> None:
+    def count_parameter(module: nn.Module, name: str, parameter: Any) -> None:
         nonlocal count
-        if threading.get_ident() != own:
+        if threading.get_ident() != own_thread:
             return
         count += 1
-        if count > parameters:
-            raise InputError(f"its config builds a network of more than {parameters:,} parameters: not its weights'")
+        if count > limit:
+            raise InputError(f"its config builds a network of more than {limit:,} parameters: its weights have fewer")
 
-    hook = register_module_parameter_registration_hook(step)
+    hook = register_module_parameter_registration_hook(count_parameter)
     try:
         yield
     finally:
         hook.remove()
 
 
-class _NoDraws(TorchFunctionMode):
-    """Leaves out the drawing of random values, all of which the weights replace."""
+class _SkipRandomInit(TorchFunctionMode):
+    """Skips random initialisation: the weights replace all these values."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Gives the tensor as it is where it would be filled at random."""
-        if func in _DRAWS:
+        """Returns the tensor unchanged instead of filling it at random."""
+        if func in _RANDOM_INITS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))

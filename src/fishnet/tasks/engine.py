@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.tasks.model import Model
-from fishnet.tasks.store import load_model
 
 
 class TorchEngine:
@@ -28,25 +26,19 @@ class TorchEngine:
         self.head, _ = model.only_head
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
-    @classmethod
-    def load(cls, folder: Path, device: str = "auto") -> "TorchEngine":
-        """The engine for a bundle. Errors as in :func:`~fishnet.tasks.store.load_model`."""
-        bundle, model = load_model(folder)
-        return cls(bundle, model, pick_device(device))
-
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """(batch, channels, height, width), normalized -> the task's raw outputs, one item an image.
 
         Raises:
-            NotFiniteError: a detector whose maps or scores are not finite: what it finds would be nothing.
+            NotFiniteError: a detector's maps or scores are not finite.
         """
-        with _watched(self.model):
+        with _checked_values(self.model):
             return to_numpy(self.model(self._images(batch))[self.head])
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-        """The task's raw outputs and (batch, dims) embeddings, from one pass through the trunk.
+        """Returns the task's raw outputs and (batch, dims) embeddings, from one pass through the trunk.
 
         Raises:
             InputError: the model has no embeddings.
@@ -60,10 +52,10 @@ class TorchEngine:
 
 
 @contextmanager
-def _watched(model: Model) -> Iterator[None]:
-    """Has a detector's values looked at on their way: torchvision drops boxes whose scores are NaN without a word."""
-    parts = [part for name, part in model.heads.named_modules() if name.endswith(_WATCHED)]
-    hooks = [part.register_forward_hook(_look) for part in parts]
+def _checked_values(model: Model) -> Iterator[None]:
+    """Checks a detector's inner values while it runs: torchvision silently drops boxes whose scores are NaN."""
+    modules = [module for name, module in model.heads.named_modules() if name.endswith(_CHECKED_MODULES)]
+    hooks = [module.register_forward_hook(_check_finite) for module in modules]
     try:
         yield
     finally:
@@ -71,21 +63,21 @@ def _watched(model: Model) -> Iterator[None]:
             hook.remove()
 
 
-_WATCHED = (".fpn", ".rpn.head", ".net.head", "box_predictor")  # of a fishnet.tasks.detection.heads.Detector
+_CHECKED_MODULES = (".fpn", ".rpn.head", ".net.head", "box_predictor")  # of a fishnet.tasks.detection.heads.Detector
 
 
-def _look(_part: Any, _inputs: Any, outputs: Any) -> None:
+def _check_finite(_module: Any, _inputs: Any, outputs: Any) -> None:
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
     for value in outputs if isinstance(outputs, list | tuple) else [outputs]:
         if isinstance(value, list):
-            _look(None, None, value)
+            _check_finite(None, None, value)
         elif value.numel() and not all(bool(end.isfinite()) for end in torch.aminmax(value)):
             raise NotFiniteError
 
 
 def to_numpy(outputs: Any) -> Any:
-    """Tensors in lists and dicts as numpy arrays; what is not whole numbers as float32."""
+    """Converts tensors in lists and dicts to numpy arrays; floating-point values become float32."""
     if isinstance(outputs, dict):
         return {name: to_numpy(value) for name, value in outputs.items()}
     if isinstance(outputs, list | tuple):
@@ -94,7 +86,7 @@ def to_numpy(outputs: Any) -> Any:
 
 
 def pick_device(name: str) -> str:
-    """``auto`` becomes the best device there is.
+    """Checks a device's name; ``auto`` becomes the fastest available device.
 
     Raises:
         InputError: a device that this machine or this build of torch does not have.
@@ -103,6 +95,6 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available.get(name, False):
-        having = ", ".join(device for device, there in available.items() if there)
-        raise InputError(f"device {name!r} is not available here: choose from auto, {having}")
+        choices = ", ".join(device for device, there in available.items() if there)
+        raise InputError(f"device {name!r} is not available here: choose from auto, {choices}")
     return name

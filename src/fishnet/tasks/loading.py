@@ -1,9 +1,9 @@
-"""A trained model from its folder or file, ready for images. Importing this imports no torch."""
+"""Loads a trained model from its folder or file. Importing this imports no torch."""
 
 from pathlib import Path
 from typing import Any
 
-from fishnet.bundle.bundle import is_bundle, look_at
+from fishnet.bundle.bundle import is_bundle, read_with_weights
 from fishnet.bundle.hub import local
 from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
@@ -16,15 +16,15 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
     Args:
         source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local`; or a file that
             ``fishnet export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``. A file is run on the processor, an ``.onnx`` on ``cuda`` if that
-            is asked for.
-        trust: whether a ``.pt2`` may be opened. That can run any code which its author put into it; no other kind of
-            model needs it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``. An exported file runs on the CPU; an ``.onnx`` can run
+            on ``cuda`` too.
+        trust: whether a ``.pt2`` may be opened. Opening one can run any code that its author put into it. No other kind
+            of model needs this.
 
     Raises:
-        InputError: a ``.pt2`` without trust, nothing there, a missing, damaged or altered file, a device that is not
-            there, or what runs the file is not installed.
-        WorkError: the hub could not be reached.
+        InputError: no such model; a missing, damaged or altered file; a ``.pt2`` without trust; a device that is not
+            available; or a library that runs the file is not installed.
+        WorkError: the hub cannot be reached.
     """
     path = local(source)
     if not is_bundle(path) and not path.is_dir():
@@ -35,11 +35,11 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
             raise InputError(
                 f"{path}: is a file, not a bundle: give the folder that training wrote, or an exported file ({endings})"
             )
-    look_at(path)
-    from fishnet.tasks.engine import TorchEngine
+    bundle, weights = read_with_weights(path)  # before torch is imported, which takes seconds
+    from fishnet.tasks.engine import TorchEngine, pick_device
+    from fishnet.tasks.store import model_of
 
-    engine = TorchEngine.load(path, device)
-    return Predictor(engine.bundle, engine)
+    return Predictor(bundle, TorchEngine(bundle, model_of(bundle, weights), pick_device(device)))
 
 
 def _exported(path: Path, device: str, trust: bool) -> Predictor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fishnet.bundle.bundle import HeadConfig, only
+from fishnet.bundle.bundle import HeadConfig, only_item
 from fishnet.bundle.classes import Classes
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ClassRows, Head
@@ -84,7 +84,7 @@ class Model(nn.Module):
         Raises:
             InputError: a model with several.
         """
-        return only(dict(self.heads.items()))
+        return only_item(dict(self.heads.items()))
 
     @property
     def min_batch_size(self) -> int:
@@ -92,9 +92,9 @@ class Model(nn.Module):
         return max(_head(head).min_batch_size for head in self.heads.values())
 
     @property
-    def counts_by_running(self) -> bool:
+    def has_dynamic_cost(self) -> bool:
         """Whether how much work the model has is known only when it runs."""
-        return any(_head(head).counts_by_running for head in self.heads.values())
+        return any(_head(head).has_dynamic_cost for head in self.heads.values())
 
     def class_rows(self) -> dict[str, dict[str, ClassRows]]:
         """Of each head by name: the layers whose rows belong to classes, by their names in the model."""

@@ -11,7 +11,8 @@ from torch import nn
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle.bundle import Bundle, HeadConfig, check_backbone, is_bundle, read_bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
+from fishnet.bundle.checks import check_backbone
 from fishnet.bundle.hub import local
 from fishnet.data.base import Batch, ImageDataset
 from fishnet.data.classification.open import fingerprint
@@ -145,12 +146,12 @@ def open_data(
             task.name, data, splits, log, skip=skip_findings or (), stop=skip_findings is not None,
             skip_broken=recipe.on_error == "skip",
         )  # fmt: skip
-    return task.settle(recipe, splits, log), splits
+    return task.complete_recipe(recipe, splits, log), splits
 
 
 def _spec_of(task: Task, recipe: Recipe, images: ImageDataset, preprocess: Preprocess, log: Log) -> ModelSpec:
     """The model that a recipe asks for."""
-    args, head = _lasting_args(task, recipe), task.head_named(recipe.head)
+    args, head = _lasting_args(task, recipe), task.resolve_head(recipe.head)
     head_args = task.head_args(recipe, images, preprocess, log)
     heads = {task.name: HeadConfig(task.name, images.classes, head, head_args, task.thresholds(recipe))}
     backbone_args = {**_passing_args(recipe), **args}
