@@ -209,7 +209,7 @@ CASES = [
         "table-file-in-two-splits-trained",
         _table(_LEAKING, *_train("classify", "all.csv")),
         2,
-        ("image-in-two-splits", "data/red/0.png", "--skip-findings image-in-two-splits"),
+        ("image-in-two-splits", "data/red/0.png", "skip_findings=image-in-two-splits"),
     ),
     Case("table-file-in-two-classes", _table(_DOUBTFUL, *_train("classify", "all.csv")), 2, ("data/red/0.png",)),
     Case("table-file-twice", _table(_TWICE, "data", "check", "all.csv"), 0, ("image-listed-twice (1)", "red/0.png")),

@@ -126,7 +126,7 @@ def test_keys_of_another_task_are_refused(task: str, other: str, key: str, tmp_p
     (tmp_path / "mine.yaml").write_text(f"{key}: 0.5\n")
     with pytest.raises(InputError, match=f"mine.yaml: {key}: is for .*{other}.*, not for {task}"):
         load_recipe(task, str(tmp_path / "mine.yaml"))
-    with pytest.raises(InputError, match=f"command line: {key}: is for"):
+    with pytest.raises(InputError, match=f"settings: {key}: is for"):
         load_recipe(task, "small-data", {key: 0.5})
 
 
@@ -203,7 +203,7 @@ def test_no_such_recipe() -> None:
         ({"lr": True}, "must be a number"),
         ({"pretrained": "yes"}, "must be true or false"),
         ({"pretrained": 1}, "must be true or false"),
-        ({"backbone": 3}, "must be a text"),
+        ({"backbone": 3}, "must be a string"),
         ({"crop_scale": 0.5}, "must be a list of 2 numbers"),
         ({"crop_scale": [0.5]}, "must be a list of 2 numbers"),
         ({"crop_scale": [0.5, "a"]}, "crop_scale='a': must be a number"),
@@ -214,11 +214,11 @@ def test_no_such_recipe() -> None:
         ({"milestones": [3, "x"]}, "milestones='x': must be a whole number"),
         ({"ignore": 255}, "ignore=255: must be a list of numbers"),
         ({"ignore": ["sky"]}, "ignore='sky': must be a whole number"),
-        ({"void": "sky"}, "void='sky': must be a list of texts"),
-        ({"void": [0]}, "void=0: must be a text"),
+        ({"void": "sky"}, "void='sky': must be a list of strings"),
+        ({"void": [0]}, "void=0: must be a string"),
         ({"native": "yes"}, "native='yes': must be true or false"),
         ({"edges": 1}, "edges=1: must be true or false"),
-        ({"loss": ["dice"]}, "loss=['dice']: must be a text"),
+        ({"loss": ["dice"]}, "loss=['dice']: must be a string"),
         ({"class_weights": "inverse"}, "class_weights='inverse'"),
     ],
 )
@@ -302,7 +302,7 @@ def test_class_weights_by_name(value: str) -> None:
 
 @pytest.mark.parametrize(("name", "channels"), [("lighting", 1), ("lighting", 4), ("rand_augment_ops", 4)])
 def test_colours_are_for_images_that_have_them(name: str, channels: int) -> None:
-    with pytest.raises(InputError, match=f"{name}=.* does not go with channels={channels}"):
+    with pytest.raises(InputError, match=f"{name}=.* does not work with channels={channels}"):
         Recipe().replace({name: OTHER[name], "channels": channels})
 
 
@@ -310,7 +310,9 @@ def test_colours_are_for_images_that_have_them(name: str, channels: int) -> None
 def test_what_only_cross_entropy_knows_needs_one(value: dict[str, Any]) -> None:
     (name,) = value
     for loss in ("dice", "0.5*lovasz+focal"):
-        with pytest.raises(InputError, match=f"^{name}=.*: is for cross-entropy, and loss={re.escape(loss)} has none"):
+        with pytest.raises(
+            InputError, match=f"^{name}=.*: applies to cross-entropy, and loss={re.escape(loss)} has none"
+        ):
             Recipe().replace({"loss": loss, **value})
     terms: list[dict[str, Any]] = [{"loss": "dice+2*cross-entropy"}, {"boundary": 1.0}, {"auxiliary": 0.4}]
     for more in terms:
@@ -318,10 +320,10 @@ def test_what_only_cross_entropy_knows_needs_one(value: dict[str, Any]) -> None:
 
 
 def test_images_in_their_own_size_have_no_largest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="max_size=640: does not go with native"):
+    with pytest.raises(InputError, match="max_size=640: has no effect with native"):
         Recipe(native=True, max_size=640)
     (tmp_path / "mine.yaml").write_text("native: true\n")
-    with pytest.raises(InputError, match="max_size=640: does not go with native"):
+    with pytest.raises(InputError, match="max_size=640: has no effect with native"):
         load_recipe("segment", str(tmp_path / "mine.yaml"), {"max_size": 640})
     assert load_recipe("segment", "small-data").max_size
     assert load_recipe("segment", "small-data", {"native": True}).max_size == 0, "the recipe's own is out of use"

@@ -50,7 +50,7 @@ def says(done: Ended, *words: str) -> None:
     """One line after what the training tells at its start, and exit code 1."""
     assert done.code == 1, done.text
     lines = [line for line in done.text.splitlines() if line.startswith("fishnet: ")]
-    told = [line for line in done.text.splitlines() if line.startswith(("classify: ", "going on after "))]
+    told = [line for line in done.text.splitlines() if line.startswith(("classify: ", "continuing after "))]
     assert len(lines) == 1, done.text
     assert len(done.text.splitlines()) == len(told) + 1, done.text
     for word in words:
@@ -84,7 +84,13 @@ def resumed(out: Path, folder: Path, *limit: int) -> Ended:
 def test_a_checkpoint_that_does_not_fit(whole: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     stopped(out, folder)
-    says(resumed(out, folder, CHECKPOINT), "checkpoints/", ".ckpt: not saved (File too large)", "make room", "--resume")
+    says(
+        resumed(out, folder, CHECKPOINT),
+        "checkpoints/",
+        ".ckpt: not saved (File too large)",
+        "free some space",
+        "resume continues",
+    )
     assert last(out)["global_step"] == 2 * STEPS
     load_model(out)
     assert not list(out.rglob("*partial*"))

@@ -48,7 +48,7 @@ def held(out: Path, *more: str) -> Iterator["subprocess.Popen[str]"]:
 def test_a_second_training_is_refused_and_told_by_whom(folder: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
     with held(out) as process:
-        words = (f"process {process.pid} is training in this folder", "choose another --out")
+        words = (f"process {process.pid} is training in this folder", "choose another folder as out")
         says(run("train", "classify", folder, "--out", out, *fast()), 2, *words)
         (out / "recipe.yaml").touch()
         says(run("train", "classify", folder, "--resume", out), 2, *words)
@@ -78,7 +78,7 @@ def test_a_claim_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_place_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "deep"):
-        with pytest.raises(InputError, match="is a file: --out must be a folder"), claimed(out, print):
+        with pytest.raises(InputError, match="is a file: out must be a folder"), claimed(out, print):
             pass
 
 

@@ -137,7 +137,7 @@ def test_a_sharded_training_that_was_killed_goes_on(sharded: Two, two: Train) ->
     out, _, _ = two("--strategy", "sharded", "--checkpoint-steps", 5, die_at=KILLED, code=1)
     assert last(out)["global_step"] == 20
     _, told, _ = two(out=out)
-    assert "going on after epoch 2 and 2 batches (step 20)" in told
+    assert "continuing after epoch 2 and 2 batches (step 20)" in told
     steps, difference = furthest(sharded[0], out)
     assert (steps, difference <= 1e-6) == (54, True)
     expected, found = last(sharded[0]), last(out)
@@ -177,7 +177,7 @@ def test_two_processes_must_be_told_a_folder(
     folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    says(run("train", "classify", folder, *fast("--devices", 2)), 2, "2 processes", "--out DIR")
+    says(run("train", "classify", folder, *fast("--devices", 2)), 2, "out is missing: 2 processes")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -60,7 +60,7 @@ def test_an_error_stops(report: Callable[..., tuple[list[str], str]]) -> None:
     lines, error = report("a-warning", "another-error", "an-error")
     assert error == (
         "my data: error an-error (3): It is wrong. place 2. Mend it. (and 1 more such error) See fishnet data check "
-        "'my data' --task detect; to train all the same: --skip-findings an-error,another-error"
+        "'my data' --task detect; to train anyway: skip_findings=an-error,another-error"
     )
     assert [line.split(" (")[0] for line in lines] == ["error another-error", "warning a-warning"]
 
@@ -105,7 +105,7 @@ def test_a_file_in_two_splits(tmp_path: Path, run: Run) -> None:
     out = tmp_path / "run"
     says(
         run("train", "classify", table, "--out", out, *fast()),
-        2, "image-in-two-splits", "red/0.png: in train and in val", "--skip-findings image-in-two-splits",
+        2, "image-in-two-splits", "red/0.png: in train and in val", "skip_findings=image-in-two-splits",
     )  # fmt: skip
     assert not out.exists()
     code, _, err = run("train", "classify", table, "--out", out, "--skip-findings", "image-in-two-splits", *fast())

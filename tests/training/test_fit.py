@@ -22,7 +22,7 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks import get_task
-from fishnet.tasks.classification.losses import CrossEntropy
+from fishnet.tasks.classification.losses import ClassificationLoss
 from fishnet.tasks.store import load_model
 from fishnet.training import fit as fitting
 from fishnet.training.batches import preprocess_of
@@ -185,12 +185,12 @@ def test_mixing_changes_the_training_and_is_the_seed_s(train: Train) -> None:
 def test_label_smoothing_and_class_weights() -> None:
     scores, targets = torch.tensor([[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]), torch.tensor([0, 1])
     logs = scores.log_softmax(1)
-    assert float(CrossEntropy(0.0, None)(scores, targets)["cross_entropy"]) == pytest.approx(
+    assert float(ClassificationLoss(0.0, None)(scores, targets)["cross_entropy"]) == pytest.approx(
         -float(logs[0, 0] + logs[1, 1]) / 2
     )
     smooth = -(0.9 * (logs[0, 0] + logs[1, 1]) + 0.1 * logs.mean(1).sum()) / 2
-    assert float(CrossEntropy(0.1, None)(scores, targets)["cross_entropy"]) == pytest.approx(float(smooth))
-    weighted = CrossEntropy(0.0, torch.tensor([1.0, 3.0, 1.0]))(scores, targets)["cross_entropy"]
+    assert float(ClassificationLoss(0.1, None)(scores, targets)["cross_entropy"]) == pytest.approx(float(smooth))
+    weighted = ClassificationLoss(0.0, torch.tensor([1.0, 3.0, 1.0]))(scores, targets)["cross_entropy"]
     assert float(weighted) == pytest.approx(-float(logs[0, 0] + 3 * logs[1, 1]) / 4)
 
 
@@ -349,7 +349,7 @@ def test_validation_may_have_a_size_of_its_own(train: Train, folder: Path) -> No
 
 def test_patience(train: Train) -> None:
     out, text = train("--epochs", 20, "--patience", 2, "--lr", 0)
-    assert "stopped early: 2 epochs without a better one" in text
+    assert "stopped early: no improvement for 2 epochs" in text
     epochs = [row for row in read_history(out / "history.csv") if row["val/acc@1"]]
     assert len(epochs) == 3
     assert re.search(r"best epoch: \d", text)
@@ -358,7 +358,7 @@ def test_patience(train: Train) -> None:
 def test_a_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> None:
     result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--lr", "1e9", "--batch-size", 4))
     place = tmp_path / "run" / "nan-batch.pt"
-    says(result, 1, "the loss became", "at step", "learning rate", str(place), "--lr", "--clip-grad")
+    says(result, 1, "the loss became", "at step", "learning rate", str(place), "lower lr", "clip_grad=5")
     saved = torch.load(place, weights_only=True)
     assert saved["images"].shape == (4, 3, 32, 32)
     assert saved["images"].dtype == torch.uint8
@@ -370,7 +370,7 @@ def test_a_validation_loss_that_is_not_finite(folder: Path, tmp_path: Path, run:
         warnings.simplefilter("always")
         result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--lr", "1e9"))
     assert not [it for it in warned if "nan" in str(it.message)], "one line, and it is ours"
-    says(result, 1, "the validation loss became", "after step 2", "learning rate", "--lr", "--clip-grad")
+    says(result, 1, "the validation loss became", "after step 2", "learning rate", "lower lr", "clip_grad=5")
     assert not (tmp_path / "run" / "config.json").exists(), "no best epoch without a number"
 
 
@@ -409,16 +409,21 @@ def test_unknown_task(tmp_path: Path) -> None:
 
 
 def test_resuming_is_only_offered_where_it_works(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:
-    says(run("train", "classify", folder, "--out", whole, *fast()), 2, "holds a training", f"--resume {whole}")
+    says(
+        run("train", "classify", folder, "--out", whole, *fast()),
+        2,
+        "already holds a training",
+        "continue it with resume",
+    )
     shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     result = run("train", "classify", folder, "--out", tmp_path / "run", *fast())
-    says(result, 2, "holds a training already: choose another --out")
-    assert "--resume" not in result[2]
+    says(result, 2, "already holds a training: choose another folder as out")
+    assert "resume" not in result[2]
 
 
 def test_out_is_a_file(folder: Path, tmp_path: Path, run: Run) -> None:
     (tmp_path / "run").touch()
-    says(run("train", "classify", folder, "--out", tmp_path / "run", *fast()), 2, "is a file: --out must be a folder")
+    says(run("train", "classify", folder, "--out", tmp_path / "run", *fast()), 2, "is a file: out must be a folder")
 
 
 @pytest.mark.parametrize(

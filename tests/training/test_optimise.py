@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
-from fishnet.tasks.classification.heads import ScoreLayer
+from fishnet.tasks.classification.heads import Classifier
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.trunk import Trunk, Wants
 from fishnet.training.optimise import check_optimizer, freeze, optimizer_of, rate_of, schedule_of
@@ -21,7 +21,7 @@ from fishnet.training.optimise import check_optimizer, freeze, optimizer_of, rat
 
 def line() -> Model:
     """The smallest model there is."""
-    return Model(Trunk(nn.Linear(2, 2), Wants()), {"classify": ScoreLayer()})
+    return Model(Trunk(nn.Linear(2, 2), Wants()), {"classify": Classifier()})
 
 
 def model_of(backbone: str) -> Model:
@@ -168,8 +168,8 @@ def test_freezing_parts() -> None:
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("tale", "no part 'tale': did you mean tail"),
-        ("stem,", "no part ''"),
+        ("tale", "no module 'tale': did you mean tail"),
+        ("stem,", "no module ''"),
         ("stem,tail,bridge,body,head,score", "nothing to train"),
     ],
 )

@@ -95,7 +95,7 @@ def test_val_agrees_with_the_training(trained: Path, data: Path, run: Run, tmp_p
     assert (code, err) == (0, "")
     found = json.loads(out)
     kept = read_bundle(trained).metrics
-    for name in get_task("segment").watched:
+    for name in get_task("segment").logged_metrics:
         assert found["metrics"][name] == pytest.approx(kept[name], abs=0.01), name
     assert [row["class"] for row in found["per_class"]] == list(KINDS)
     assert [row["id"] for row in found["per_class"]] == list(IDS)
@@ -120,7 +120,9 @@ def test_val_computes_what_prediction_does(fit: str, tmp_path: Path) -> None:
         (tmp_path / "images").mkdir(exist_ok=True)
         shown.image.save(tmp_path / "images" / f"{i}.png")
         save_mask(tmp_path / "masks" / f"{i}.png", np.asarray(IDS)[shown.labels], "index")
-    (tmp_path / "classes.txt").write_text("".join(f"{i} {name}\n" for i, name in zip(IDS, KINDS, strict=True)))
+    (tmp_path / "classes.txt").write_text(
+        "id,name\n" + "".join(f"{i},{name}\n" for i, name in zip(IDS, KINDS, strict=True))
+    )
     predictor = untrained(fit=fit)
     right = everything = 0
     for i, size in enumerate(sizes):
@@ -300,7 +302,7 @@ def test_two_processes(strategy: str, head: str, data: Path, tmp_path: Path) -> 
     kept = read_bundle(out)
     assert kept.task == "segment"
     found = evaluate(fishnet.load(out, "cpu"), str(data), workers=0)  # all images, in one process
-    for name in get_task("segment").watched:
+    for name in get_task("segment").logged_metrics:
         assert kept.metrics[name] == pytest.approx(found.metrics[name], abs=0.01), name
 
 
@@ -383,7 +385,7 @@ def test_settings_train(flags: tuple[object, ...], data: Path, run: Run, tmp_pat
     trains(run, data, tmp_path / "out", *flags)
     code, out, err = run("val", tmp_path / "out", data, "--json", "--device", "cpu", "--out", tmp_path / "val")
     assert code == 0, err
-    for name in get_task("segment").watched:  # also with what the training ignored, which its bundle knows
+    for name in get_task("segment").logged_metrics:  # also with what the training ignored, which its bundle knows
         wanted = read_bundle(tmp_path / "out").metrics[name]
         # bf16 leaves 3 digits of a barely trained network's scores, of which many lie that close: how many pixels are
         # another class in float32 depends on the processor
@@ -479,7 +481,7 @@ def test_a_broken_image(kind: str, flags: tuple[object, ...], run: Run, tmp_path
     spoil(data)
     says(
         run("train", "segment", data, "--out", tmp_path / "out", *small("--epochs", 1, *flags)),
-        2, *words, "--on-error skip" if kind == "id" else "mend or remove it, or train with --on-error skip",
+        2, *words, "on_error=skip" if kind == "id" else "fix or remove it, or train with on_error=skip",
     )  # fmt: skip
     said = trains(run, data, tmp_path / "skipping", "--on-error", "skip", *flags)
     assert "1 images could not be read and were skipped" in said
@@ -511,10 +513,10 @@ def test_no_readable_image_at_all(run: Run, tmp_path: Path) -> None:
         (("--max-size", 32), ("max_size=32",)),
         (("--jitter", 2, 1), ("jitter",)),
         (("--single-class", 2), ("single_class=2",)),
-        (("--crop-size", 8), ("crop_size=8: must be 0 or from 32",)),
+        (("--crop-size", 8), ("crop_size=8: must be 0, or 32 or more",)),
         (("--ignore", -1), ("ignore=[-1]",)),
         (("--void", "sky"), ("sky",)),
-        (("--freeze", "nose"), ("freeze=nose", "no part 'nose'")),
+        (("--freeze", "nose"), ("freeze=nose", "no module 'nose'")),
         (("--channels", 4), ("holds 3 channels, the model takes 4",)),
     ],
     ids=lambda value: " ".join(map(str, value)) if value and str(value[0]).startswith("--") else "",

@@ -109,7 +109,7 @@ def test_val_agrees_with_the_training(trained: Trained, run: Run, tmp_path: Path
     assert (code, err) == (0, "")
     found = json.loads(out)
     kept = read_bundle(trained.out).metrics
-    for name in get_task(trained.task).watched:
+    for name in get_task(trained.task).logged_metrics:
         assert found["metrics"][name] == pytest.approx(kept[name], abs=0.01), name
     assert {"AP", "AP50", "AP75", "AR100", "F1"} <= set(found["metrics"])
     assert [row["class"] for row in found["per_class"]] == list(KINDS)

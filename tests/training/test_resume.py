@@ -188,7 +188,7 @@ def goes_on(out: Path, folder: Path, prepare: Callable[..., None] | None, *where
     words: list[object] = ["train", "classify", folder, "--resume", out, "--quiet", "--workers", workers]
     done = ended(words, prepare, *where)
     within = f" and {there.batches} batches" if there.batches else ""
-    assert f"going on after epoch {there.epoch}{within} (step {there.step})" in done.text
+    assert f"continuing after epoch {there.epoch}{within} (step {there.step})" in done.text
     return done
 
 

@@ -98,7 +98,9 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
     assert (recipe.lr, recipe.accumulate, recipe.mixup, recipe.precision) == (0.03, 2, 0.2, "bf16")
     assert list(yaml.safe_load(text)) == keys_of("classify")
     comments = [line for line in text.splitlines() if line.startswith("# ")]
-    assert re.match("# steps: 5 an epoch.*, 9 updates in all", comments[0]), "the fifth batch is an update of its own"
+    assert re.match("# steps: 5 per epoch.*, 9 updates in total", comments[0]), (
+        "the fifth batch is an update of its own"
+    )
     assert re.match(
         r"# timed on cpu with 4 images a step: [\d.]+ ms an image to train, [\d.]+ to validate", comments[1]
     )

@@ -54,8 +54,8 @@ def one_line(done: Ended, *words: str) -> None:
 @pytest.mark.parametrize(
     ("prepare", "arguments", "words"),
     [
-        (signal_workers, (signal.SIGKILL,), (KILLED, "before the first checkpoint: nothing is kept")),
-        (signal_workers, (signal.SIGKILL, 1), (KILLED, "go on with: fishnet train classify ", " --resume ")),
+        (signal_workers, (signal.SIGKILL,), (KILLED, "no checkpoint yet, so nothing is kept")),
+        (signal_workers, (signal.SIGKILL, 1), (KILLED, "continue with: fishnet train classify ", " --resume ")),
         (signal_workers, (signal.SIGSEGV,), ("crashed with a segmentation fault",)),
         (signal_workers, (signal.SIGBUS,), ("found no room in shared memory (/dev/shm holds", "--shm-size")),
         (fill_shared_memory, (), ("found no room in shared memory (/dev/shm holds", "--shm-size")),

@@ -22,7 +22,7 @@ def watched(die_at: int, counts: Path, words: list[str]) -> NoReturn:
 
     def count(module: TrainingModule) -> None:
         with (counts / f"{rank}.txt").open("a") as file:
-            file.write(f"{module.read}\n")
+            file.write(f"{module.images_read}\n")
 
     with spied(TrainingModule, "on_validation_epoch_end", count):
         run(words)

@@ -11,20 +11,24 @@ KEYS = {
     "nms": "nms_iou",
     "samples": "roi_samples",
 }
-"""Of recipes and of ``head_args``: old name -> new name."""
+"""Recipes and ``head_args``: old name -> current name."""
+
+DATA_KEYS = {"pictures": "images"}
+"""The fingerprint of a training's data, in bundles and checkpoints: old name -> current name."""
 
 
-def with_current_keys(values: Mapping[Any, Any], where: str) -> dict[Any, Any]:
-    """A copy in which old keys have their present names.
+def with_current_keys(values: Mapping[Any, Any], where: str, names: Mapping[str, str] = KEYS) -> dict[Any, Any]:
+    """Returns a copy in which old keys have their current names.
 
     Args:
-        values: a recipe, or the arguments of a head.
-        where: names the values in an error.
+        values: a recipe, the arguments of a head, or the fingerprint of data.
+        where: where the values stand, for the error message.
+        names: old name -> current name.
 
     Raises:
-        InputError: a key under both names.
+        InputError: a key is given under both names.
     """
-    for old, new in KEYS.items():
+    for old, new in names.items():
         if old in values and new in values:
-            raise InputError(f"{where}: {old} is the old name of {new}: give one of them")
-    return {KEYS.get(name, name): value for name, value in values.items()}
+            raise InputError(f"{where}: {old} is the old name of {new}: give only {new}")
+    return {names.get(name, name): value for name, value in values.items()}

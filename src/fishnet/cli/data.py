@@ -218,12 +218,12 @@ def show(
     settings = load_recipe(task, recipe, given_of(flags))
     from fishnet.prediction.drawing import sheet
     from fishnet.tasks import get_task
-    from fishnet.training.batches import shown
+    from fishnet.training.batches import draw_samples
 
     def log(line: str) -> None:
         print(f"fishnet: left out: {line}", file=sys.stderr)
 
-    images = shown(settings, get_task(task), data, split, count, log)
+    images = draw_samples(settings, get_task(task), data, split, count, log)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(images, columns=6).save(out)
     print(f"{len(images)} images of {data} ({split}): {out}")

@@ -1,1 +1,1 @@
-"""Recipes and the training engine. Importing this package imports no torch."""
+"""The training engine. Importing this package imports no torch."""

@@ -1,4 +1,4 @@
-"""From data sets to batches on the model's device, as a recipe asks."""
+"""Turns datasets into batches on the model's device, as a recipe asks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,11 +27,11 @@ _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Preprocess | None = None) -> Preprocess:
-    """The preprocessing that a recipe asks for, in validation and use.
+    """Returns a recipe's preprocessing for validation and prediction.
 
-    Means and deviations are those of ``start``, the bundle that training starts from, where its channels are the
-    recipe's; else those that published weights were trained with; else ImageNet's; for channels that are neither RGB
-    nor grey they are measured on the images.
+    Mean and standard deviation are those of ``start``, the preprocessing of the bundle that training starts from, if it
+    has as many channels as the recipe; else those that published weights were trained with; else ImageNet's. For
+    channels that are neither RGB nor grey they are measured on the images.
     """
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -48,9 +48,9 @@ def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Prepr
 
 
 class Prepare(nn.Module):
-    """What happens to a batch on the model's device: normalisation, and in training PCA lighting and the task's mixing.
+    """Prepares a batch on the model's device: normalisation, and in training PCA lighting and the task's mixing.
 
-    Draws from torch's global generators.
+    Uses torch's global random generators.
     """
 
     def __init__(self, task: Task, recipe: Recipe, preprocess: Preprocess, classes: Classes) -> None:
@@ -60,7 +60,7 @@ class Prepare(nn.Module):
         self.mixing = task.mixing(recipe, classes)
 
     def forward(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        """Pixels (batch, channels, height, width), 0..255 -> normalized images and targets for training."""
+        """Maps pixels (batch, channels, height, width), 0..255, to normalized images and targets for training."""
         light = None if self.lighting is None else self.lighting.draw(len(images)).to(images.device)
         images = self.normalize(images, light)
         return (images, targets) if self.mixing is None or len(images) < 2 else self.mixing(images, targets)
@@ -76,16 +76,16 @@ def loader(
     processes: Processes = Processes(),  # noqa: B008
     begin: tuple[int, int] = (0, 0),
 ) -> DataLoader[Batch]:
-    """This process's batches of an image set; the last, smaller one of an epoch is left out when shuffling.
+    """Returns this process's batches of a dataset. When shuffling, an epoch's last, smaller batch is left out.
 
     Args:
-        images: the set.
-        transform: of each image.
+        images: the dataset.
+        transform: applied to each image.
         recipe: batch size, workers and seed.
-        preprocess: whose mean colour fills up images of a batch that are smaller than its largest.
-        shuffle: another order in each epoch, and the recipe's repeats.
-        processes: who shares a batch.
-        begin: an epoch, and how many batches of it are done already.
+        preprocess: its mean colour pads images that are smaller than the largest of their batch.
+        shuffle: use another order in each epoch, and the recipe's repeats.
+        processes: the processes that share a batch.
+        begin: the first epoch, and how many of its batches are already done.
 
     Raises:
         InputError: the processes cannot share the batches equally.
@@ -105,28 +105,28 @@ def loader(
     )
 
 
-_TOGETHER = 4  # images that are mixed by one draw in :func:`shown`: a batch's one draw would not show the range
+_MIXED = 4  # images that are mixed together in :func:`draw_samples`: one mix of them all would not show the range
 
 
-def shown(
+def draw_samples(
     recipe: Recipe, task: Task, data: str, split: str, count: int, log: Callable[[str], None] = print
 ) -> list[Image.Image]:
-    """Images as the network sees them in training, with their targets.
+    """Draws images as the network sees them, with their targets.
 
     Args:
         recipe: the settings.
-        task: whose images.
+        task: the task, which draws its targets.
         data: as for training.
-        split: ``train``, ``val`` or ``test``; ``train`` is shown augmented, the others as they are validated.
+        split: ``train``, ``val`` or ``test``; ``train`` is augmented, the others are preprocessed as in validation.
         count: how many images.
-        tell: receives a line for each image that could not be read and is left out.
+        log: is called with a line for each image that could not be read and is left out.
 
     Raises:
-        InputError: bad data, or no such part.
+        InputError: bad data, or no such split.
     """
     splits = task.open_data(data, recipe.channels, recipe)
     if split not in splits:
-        raise InputError(f"{data}: has no part {split!r}: {nearest(split, splits)}")
+        raise InputError(f"{data}: has no split {split!r}: {nearest(split, splits)}")
     dataset, classes = splits[split], splits["train"].classes
     preprocess = preprocess_of(task, recipe, splits["train"])
     train = split == "train"
@@ -140,11 +140,12 @@ def shown(
     prepare = Prepare(task, recipe, preprocess, classes)
     torch.manual_seed(recipe.seed)
     mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    found: list[Image.Image] = []
-    for first in range(0, len(batch.indices), _TOGETHER):
-        some = slice(first, first + _TOGETHER)
-        images, targets = batch.images[some], batch.targets[some]
-        ready, named = prepare(images, targets) if train else (prepare.normalize(images), targets)
-        pixels = ((ready * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        found += [task.visualize(as_view(array), target, classes) for array, target in zip(pixels, named, strict=True)]
-    return found
+    drawn: list[Image.Image] = []
+    for first in range(0, len(batch.indices), _MIXED):
+        images, targets = batch.images[first : first + _MIXED], batch.targets[first : first + _MIXED]
+        images, targets = prepare(images, targets) if train else (prepare.normalize(images), targets)
+        pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        drawn += [
+            task.visualize(as_view(array), target, classes) for array, target in zip(pixels, targets, strict=True)
+        ]
+    return drawn

@@ -1,4 +1,4 @@
-"""What a training leaves on the disk: checkpoints and bundle, each whole or not at all."""
+"""Writes the checkpoints and the bundle of a training, each completely or not at all."""
 
 import errno
 import io
@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from fishnet.backbone.archives import load_pickle
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
+from fishnet.bundle.renamed import DATA_KEYS, with_current_keys
 from fishnet.errors import InputError, WorkError
 from fishnet.files.values import integer
 from fishnet.tasks.store import save_state
@@ -30,19 +31,19 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def last_of(out: Path) -> Path:
-    """The checkpoint that a training in ``out`` resumes from."""
+    """Returns the path of the checkpoint that a training in ``out`` resumes from."""
     return out / CHECKPOINTS / "last.ckpt"
 
 
 def read_position(path: Path) -> Position:
-    """Where a training stood when a checkpoint was saved.
+    """Reads where a training stood when a checkpoint was saved.
 
     Raises:
-        InputError: a file that is damaged, or not one of this project's trainings.
+        InputError: the file is damaged, or not a checkpoint of this project.
     """
     values = _read(path).get("position")
     if not isinstance(values, dict):
-        raise InputError(f"{path}: {_DAMAGED} (it does not say where the training stood)")
+        raise InputError(f"{path}: {_DAMAGED} (the position of the training is missing)")
     try:
         numbers = {name: integer(value, str(name), 0, 2**62) for name, value in values.items()}
         return Position(**numbers)
@@ -51,10 +52,10 @@ def read_position(path: Path) -> Position:
 
 
 def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
-    """The classes of a checkpoint's training and its data's marks; None where it does not hold them.
+    """Reads the classes of a checkpoint's training and the fingerprint of its data; None if it does not hold them.
 
     Raises:
-        InputError: a file that is damaged, or not one of this project's trainings.
+        InputError: the file is damaged, or not a checkpoint of this project.
     """
     states = _read(path).get("callbacks")
     state = states.get(BundleWriter.__qualname__) if isinstance(states, dict) else None
@@ -62,33 +63,33 @@ def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
     if data is None:
         return None
     try:
-        return Classes.from_list(data["classes"]), dict(data["marks"])
+        return Classes.from_list(data["classes"]), with_current_keys(data["marks"], "data", DATA_KEYS)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({type(error).__name__}: {error})") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint's content. Raises InputError for a file that is none, or claims more than it holds."""
+    """Returns a checkpoint's content. Raises InputError if the file is damaged or not a checkpoint."""
     try:
         content = load_pickle(path)
     except InputError as error:
         raise InputError(f"{path}: {_DAMAGED} ({str(error).removeprefix(f'{path}: ')})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: {_DAMAGED} (it is no checkpoint)")
+        raise InputError(f"{path}: {_DAMAGED} (not a checkpoint)")
     return content
 
 
 class BundleWriter(Callback):
-    """Writes the bundle whenever an epoch is the best so far, so that a training that is killed leaves a good one."""
+    """Writes the bundle whenever an epoch is the best so far, so that a killed training leaves a good one."""
 
     def __init__(self, folder: Path, bundle: Bundle, monitor: str) -> None:
         self.folder, self.bundle, self.monitor = folder, bundle, f"val/{monitor}"
-        self.best: tuple[float, float] | None = None  # the monitored metric, and less the loss where that is equal
+        self.best: tuple[float, float] | None = None  # the monitored metric, and minus the loss to break ties
         self.epoch = -1
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Remembers the best value over a resume, and what the training learns from; see :func:`read_data`."""
+        """Keeps the best value for a resumed training, and what :func:`read_data` reads."""
         data = {"classes": self.bundle.classes.to_list(), "marks": self.bundle.data}
         return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics, "data": data}
 
@@ -98,7 +99,7 @@ class BundleWriter(Callback):
         self.metrics = state_dict["metrics"]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compares and writes."""
+        """Writes the bundle if this epoch is the best so far."""
         assert isinstance(pl_module, TrainingModule)
         value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
         if trainer.sanity_checking or (self.best is not None and value <= self.best):
@@ -117,48 +118,48 @@ class BundleWriter(Callback):
 
 
 class Patience(Callback):
-    """Ends a training after some epochs without a better one, by the bundle's idea of better.
+    """Stops a training after some epochs without improvement.
 
     Args:
         epochs: how many.
-        writer: knows which epoch is the best; must come before.
+        writer: knows which epoch is the best; must come before this one among the callbacks.
     """
 
     def __init__(self, epochs: int, writer: BundleWriter) -> None:
         self.epochs, self.writer = epochs, writer
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Counts."""
+        """Stops the training if the best epoch is too far back."""
         trainer.should_stop = trainer.should_stop or trainer.current_epoch - self.writer.epoch >= self.epochs
 
 
 class Checkpoints(Checkpoint):
-    """Keeps two checkpoints: ``last.ckpt``, of each epoch's end and of every some steps, and ``best.ckpt``.
+    """Keeps two checkpoints: ``last.ckpt``, written at each epoch's end and within epochs, and ``best.ckpt``.
 
     Args:
         out: the training's folder.
-        every: steps between checkpoints within an epoch; 0 for none.
+        steps: steps between checkpoints within an epoch; 0 for none.
         writer: knows which epoch is the best.
     """
 
-    def __init__(self, out: Path, every: int, writer: BundleWriter) -> None:
-        self.path, self.every, self.writer = last_of(out), every, writer
-        self.saved = -1
+    def __init__(self, out: Path, steps: int, writer: BundleWriter) -> None:
+        self.path, self.steps, self.writer = last_of(out), steps, writer
+        self.saved = -1  # the step of the last checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins to count."""
+        """Notes the step that the training starts with."""
         self.saved = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves every some steps, but not at an epoch's last: its end is saved after the validation."""
+        """Saves after the given number of steps, except after an epoch's last batch: that is saved after validation."""
         step, within = trainer.global_step, batch_idx + 1 < trainer.num_training_batches
-        if self.every and step % self.every == 0 and step > self.saved and within:
+        if self.steps and step % self.steps == 0 and step > self.saved and within:
             self._save(trainer, pl_module, Position(trainer.current_epoch, batch_idx + 1, step), self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves; the best first, so that a kill in between is made good by the epoch's repetition."""
+        """Saves, the best checkpoint first: after a kill in between, the resumed training repeats the epoch."""
         position = Position(trainer.current_epoch + 1, 0, trainer.global_step)
         if self.writer.epoch != trainer.current_epoch:
             self._save(trainer, pl_module, position, self.path)
@@ -177,7 +178,7 @@ class Checkpoints(Checkpoint):
 
 
 def _same_file(source: Path, target: Path) -> None:
-    """Gives a file a second name, or a copy where the file system has no such links."""
+    """Gives a file a second name, or copies it if the file system has no hard links."""
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -188,22 +189,24 @@ def _same_file(source: Path, target: Path) -> None:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints appear whole or not at all: a kill or a full disk leaves the previous one. They are read as files
-    that nobody vouches for: tensors and plain values alone."""
+    """Writes checkpoints completely or not at all, and reads them as untrusted files: tensors and plain values only.
+
+    If the process is killed or the disk is full, the previous checkpoint stays.
+    """
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint's content, on the CPU; Lightning moves what it takes of it."""
+        """Returns a checkpoint's content, on the CPU; Lightning moves what it uses."""
         return _read(Path(path))
 
     def save_checkpoint(self, checkpoint: Mapping[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Writes beside the target, and nowhere else, then renames."""
+        """Writes a file beside the target, then renames it."""
         partial = Path(f"{path}.partial")
         try:
             with saving(path):
                 partial.parent.mkdir(parents=True, exist_ok=True)
-                whole = io.BytesIO()  # to a file, torch's writer would hide what a full disk raises
-                torch.save(dict(checkpoint), whole)
-                partial.write_bytes(whole.getbuffer())
+                buffer = io.BytesIO()  # writing to a file, torch would hide the error of a full disk
+                torch.save(dict(checkpoint), buffer)
+                partial.write_bytes(buffer.getbuffer())
                 partial.replace(path)
         finally:
             with suppress(OSError):
@@ -211,10 +214,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all; its folder is made if missing.
+    """Writes a small file completely or not at all; creates its folder if missing.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: the disk is full, or the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     with saving(path):
@@ -229,30 +232,30 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def _quiet_writers() -> Iterator[None]:
-    """No traceback from the thread that writes TensorBoard's files: what ends it reaches the training's own thread."""
-    own = threading.excepthook
-    threading.excepthook = lambda told: None if isinstance(told.exc_value, OSError) else own(told)
+    """Hides tracebacks of the thread that writes TensorBoard's files: its errors also reach the training's thread."""
+    hook = threading.excepthook
+    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else hook(failure)
     try:
         yield
     finally:
-        threading.excepthook = own
+        threading.excepthook = hook
 
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Around a training: a full disk is a WorkError, whichever of its files met it."""
+    """Wraps a training: a full disk raises WorkError, whichever file was being written."""
     with _quiet_writers(), saving(out, only=_FULL):
         yield
 
 
 @contextmanager
 def saving(path: Any, only: Collection[int] = ()) -> Iterator[None]:
-    """Turns what a full disk raises into a WorkError; where ``only`` names error numbers, no other errors."""
+    """Turns OSErrors of writing into WorkErrors; if ``only`` is given, only those with these error numbers."""
     try:
         yield
     except OSError as error:
         if only and error.errno not in only:
             raise
         reason = getattr(error, "strerror", None) or error
-        advice = "make room" if error.errno in _FULL else "make it writable"
-        raise WorkError(f"{path}: not saved ({reason}): {advice}; --resume goes on from the last checkpoint") from error
+        advice = "free some space" if error.errno in _FULL else "make it writable"
+        raise WorkError(f"{path}: not saved ({reason}): {advice}; resume continues from the last checkpoint") from error

@@ -1,4 +1,4 @@
-"""One training at a time writes into a folder."""
+"""A lock that lets one training at a time write into a folder."""
 
 import errno
 import os
@@ -21,18 +21,18 @@ _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 @contextmanager
 def claimed(out: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Holds a folder for this process's training; makes it if missing, and removes it again if nothing was written.
+    """Locks a folder for this process's training; creates it if missing, and removes it again if it stays empty.
 
-    The claim is a POSIX record lock on a file in the folder. The system drops it with the process, however that ends,
-    and worker processes do not inherit it. NFS passes such locks on to other machines.
+    The lock is a POSIX record lock on a file in the folder. The system releases it when the process ends, however it
+    ends, and worker processes do not inherit it. NFS shares such locks between machines.
 
     Args:
         out: the training's folder.
-        tell: receives a line where the file system has no locks, so that a second training would not be noticed.
+        log: is called with a line if the file system has no locks, as a second training would then go unnoticed.
 
     Raises:
-        InputError: another process holds the folder; or its place is a file.
-        WorkError: the folder cannot be made or written to.
+        InputError: another process has locked the folder, or it is a file.
+        WorkError: the folder cannot be created or written to.
     """
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     lock = _locked(out, log)
@@ -40,22 +40,22 @@ def claimed(out: Path, log: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            (out / LOCK).unlink()  # before the lock goes: whoever opens the name afterwards makes a file of its own
+            (out / LOCK).unlink()  # before the lock is released: whoever opens the path afterwards creates a new file
         lock.close()
-        with suppress(OSError):  # not empty: something was kept
+        with suppress(OSError):  # not empty
             for folder in missing:
                 folder.rmdir()
 
 
 def _locked(out: Path, log: Callable[[str], None]) -> IO[str]:
-    """The open lock file of a folder, with this process's number in it."""
+    """Returns the folder's open lock file, which holds this process's number."""
     path = out / LOCK
     while True:
         with saving(out):
             try:
                 out.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
-                raise InputError(f"{out}: is a file: --out must be a folder") from None
+                raise InputError(f"{out}: is a file: out must be a folder") from None
             try:
                 lock = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="ascii", errors="replace")  # noqa: SIM115, PTH123
             except FileNotFoundError:  # another training has just ended and removed its empty folder
@@ -65,19 +65,19 @@ def _locked(out: Path, log: Callable[[str], None]) -> IO[str]:
             lock.close()
             raise InputError(
                 f"{out}: {f'process {holder}' if holder.isdigit() else 'another process'} is training in this folder: "
-                "wait until it ends, or choose another --out"
+                "wait until it ends, or choose another folder as out"
             )
-        if _is(lock, path):
-            with suppress(OSError):  # a full disk: the claim holds all the same
+        if _is_same_file(lock, path):
+            with suppress(OSError):  # a full disk: the lock holds all the same
                 lock.truncate()
                 lock.write(f"{os.getpid()}\n")
                 lock.flush()
             return lock
-        lock.close()  # the training that had it has ended in between, and removed the file
+        lock.close()  # another training has ended in between and removed the file
 
 
 def _lock(lock: IO[str], out: Path, log: Callable[[str], None]) -> bool:
-    """Takes the lock; False where another process has it."""
+    """Takes the lock. Returns False if another process has it."""
     try:
         if fcntl is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -85,12 +85,12 @@ def _lock(lock: IO[str], out: Path, log: Callable[[str], None]) -> bool:
     except OSError as error:
         if error.errno in _TAKEN:
             return False
-        log(f"{out}: no file locks there ({error.strerror}): a second training in this folder would not be noticed")
+        log(f"{out}: no file locks there ({error.strerror}): a second training in this folder would go unnoticed")
     return True
 
 
-def _is(lock: IO[str], path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+def _is_same_file(lock: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), path.stat())
     except FileNotFoundError:

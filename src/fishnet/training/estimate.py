@@ -1,4 +1,4 @@
-"""What a training would cost, from a few timed steps: for --dry-run. Writes nothing."""
+"""Estimates the time of a training from a few steps, for a dry run. Writes nothing."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -22,38 +22,38 @@ _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 @dataclass(frozen=True)
 class Estimate:
-    """Timed parts of a training, in one process.
+    """Times measured in one process.
 
     Attributes:
-        tried: images in each timed step.
-        step: seconds of a training step, per image.
-        check: seconds of a validation step, per image.
-        read: seconds of reading and augmenting, per image and reading process.
+        images: images in each timed step.
+        train: seconds per image of a training step.
+        val: seconds per image of a validation step.
+        read: seconds per image of reading and augmenting, in one process.
     """
 
-    tried: int
-    step: float
-    check: float
+    images: int
+    train: float
+    val: float
     read: float
 
     def seconds(self, recipe: Recipe, images: int, val_images: int, world: int) -> float:
-        """Of the whole training, where reading and computing overlap."""
-        readers = max(1, recipe.workers)
-        train = max(self.step, self.read / readers) if recipe.workers else self.step + self.read
-        check = max(self.check, self.read / readers) if recipe.workers else self.check + self.read
-        return recipe.epochs * (images * train + val_images * check) / world
+        """Returns the time of the whole training. With workers, reading and computing overlap."""
+        workers = max(1, recipe.workers)
+        train = max(self.train, self.read / workers) if recipe.workers else self.train + self.read
+        val = max(self.val, self.read / workers) if recipe.workers else self.val + self.read
+        return recipe.epochs * (images * train + val_images * val) / world
 
 
 def estimate(module: TrainingModule, train: DataLoader[Batch], val: DataLoader[Batch], macs: int) -> Estimate:
-    """Times a few steps of as many images as are cheap; a step's time is taken to grow with its images.
+    """Times a few small steps. Assumes that a step's time grows with its number of images.
 
     Args:
         module: the training; its weights change.
         train, val: the loaders; some images of each are read in this process.
-        macs: of the model for one image.
+        macs: the model's multiply-accumulates for one image.
 
     Raises:
-        InputError: an image that cannot be read (unless these are skipped), or none that can among those tried.
+        InputError: an image cannot be read (and these are not skipped), or none of those tried can be.
         WorkError: the loss is not finite.
     """
     recipe = module.recipe
@@ -61,18 +61,27 @@ def estimate(module: TrainingModule, train: DataLoader[Batch], val: DataLoader[B
     module.to(device)
     count = min(recipe.batch_size, max(2, int(_MACS / max(macs, 1))))
     batch, read = _timed_read(train, count)
-    checked, _ = _timed_read(val, count)
-    for part, tried in (("train", batch), ("val", checked)):
-        module.account(tried)
-        if not tried.indices:
+    val_batch, _ = _timed_read(val, count)
+    for split, read_batch in (("train", batch), ("val", val_batch)):
+        module.count_images(read_batch)
+        if not read_batch.indices:
             raise InputError(
-                f"none of the first {len(tried.broken)} images of the {part} part can be read: nothing to time the "
-                f"steps with; first: {tried.broken[0]}"
+                f"no step can be timed: none of the first {len(read_batch.broken)} images of the {split} split can be "
+                f"read; first: {read_batch.broken[0]}"
             )
-    optimizer = module.configure_optimizers()["optimizer"]
     precision: AbstractContextManager[object] = nullcontext()
     if recipe.precision in _DTYPES:
         precision = torch.autocast(device, _DTYPES[recipe.precision])
+    train_time = _time_training(module, batch, precision, device) / len(batch.indices)
+    val_time = _time_validation(module, val_batch, precision, device) / len(val_batch.indices)
+    return Estimate(len(batch.indices), train_time, val_time, read)
+
+
+def _time_training(
+    module: TrainingModule, batch: Batch, precision: AbstractContextManager[object], device: str
+) -> float:
+    """Returns the seconds of the fastest of a few training steps."""
+    optimizer = module.configure_optimizers()["optimizer"]
     times: list[float] = []
     for _ in range(1 + _STEPS):
         start = time.perf_counter()
@@ -85,18 +94,24 @@ def estimate(module: TrainingModule, train: DataLoader[Batch], val: DataLoader[B
         optimizer.zero_grad()
         _wait(device)
         times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _time_validation(
+    module: TrainingModule, batch: Batch, precision: AbstractContextManager[object], device: str
+) -> float:
+    """Returns the seconds of a forward pass in evaluation mode."""
     module.eval()
     start = time.perf_counter()
     with torch.no_grad(), precision:
-        images = module.prepare.normalize(checked.images.to(device))
-        module.outputs(module.eval_model, images, moved(checked.targets, device))
+        images = module.prepare.normalize(batch.images.to(device))
+        module.outputs(module.eval_model, images, moved(batch.targets, device))
     _wait(device)
-    check = (time.perf_counter() - start) / len(checked.indices)
-    return Estimate(len(batch.indices), min(times[1:]) / len(batch.indices), check, read)
+    return time.perf_counter() - start
 
 
 def _timed_read(loader: DataLoader[Batch], count: int) -> tuple[Batch, float]:
-    """The loader's first images, and the seconds that one of them takes."""
+    """Returns the loader's first images, and the seconds per image of reading them."""
     keys = list(islice(loader.sampler, count))
     images: Any = loader.dataset
     start = time.perf_counter()

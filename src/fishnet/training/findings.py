@@ -1,4 +1,4 @@
-"""What is wrong with the data, said before the first step: each kind in one line."""
+"""Reports errors and warnings in the data before the first step: one line for each kind."""
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
@@ -20,21 +20,21 @@ def report_findings(
     stop: bool = True,
     skip_broken: bool = False,
 ) -> None:
-    """Tells errors and warnings that can be found without decoding an image.
+    """Logs errors and warnings that can be found without decoding an image.
 
     Args:
         task: ``classify`` ...
         data: its name.
-        sets: the splits by name.
-        tell: receives a line for each code.
-        skip: codes that are neither told nor stop the training.
-        stop: whether an error that the training does not cope with stops it.
+        splits: the dataset of each split.
+        log: is called with a line for each code.
+        skip: codes that are neither logged nor stop the training.
+        stop: whether errors that the training cannot handle stop it.
         skip_broken: whether the training leaves out images that it cannot read.
 
     Raises:
-        InputError: such an error.
+        InputError: there is such an error, and ``stop`` is set.
     """
-    findings = [one for one in training_findings(splits) if one.severity != "note"]
+    findings = [finding for finding in training_findings(splits) if finding.severity != "note"]
     groups = [
         list(group) for code, group in groupby(in_order(findings), key=lambda finding: finding.code) if code not in skip
     ]
@@ -46,10 +46,10 @@ def report_findings(
         more = len(fatal) - 1
         rest = f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""
         codes = ",".join(group[0].code for group in fatal)
-        rest += " To leave out these images: --on-error skip." if fatal[0][0].rule.skippable else ""
+        rest += " To leave out these images: on_error=skip." if fatal[0][0].rule.skippable else ""
         raise InputError(
-            f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train all "
-            f"the same: --skip-findings {codes}"
+            f"{data}: {_line(fatal[0])}{rest} See fishnet data check {shlex.quote(data)} --task {task}; to train "
+            f"anyway: skip_findings={codes}"
         )
 
 
@@ -60,7 +60,7 @@ def _is_fatal(finding: Finding, skip_broken: bool) -> bool:
 
 
 def _line(group: list[Finding]) -> str:
-    """One line for the findings of one code."""
+    """Returns one line for the findings of one code."""
     rule, count = group[0].rule, sum(finding.count for finding in group)
     first = "" if len(group) == 1 else "First: "
     return f"{rule.severity} {rule.code} ({count:,}): {rule.meaning} {first}{group[0].message}. {rule.action}"

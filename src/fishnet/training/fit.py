@@ -1,4 +1,4 @@
-"""Training from data to bundle."""
+"""Runs a training, from the data to the bundle."""
 
 import logging
 import shlex
@@ -40,7 +40,7 @@ from fishnet.training.processes import find_processes, strategy_of
 from fishnet.training.progress_log import ProgressLog
 
 RECIPE = "recipe.yaml"
-_NOTHING_KEPT = "before the first checkpoint: nothing is kept"
+_NOTHING_KEPT = "there was no checkpoint yet, so nothing is kept"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 _PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 Log = Callable[[str], None]
@@ -48,13 +48,13 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves.
+    """The result of a training.
 
     Attributes:
-        bundle: the folder.
-        metrics: of the best epoch on the validation part, in percent, and its ``loss``; empty after a dry run.
+        bundle: the bundle's folder.
+        metrics: the best epoch's metrics on the validation split, in percent, and its ``loss``; empty after a dry run.
         epoch: the best epoch, counted from 1; 0 after a dry run.
-        curves: the image of the training's course.
+        curves: the image of the training curves; None after a dry run and in processes other than the first.
         skipped: one line for each image that could not be read.
         recipe: the settings.
     """
@@ -67,7 +67,7 @@ class Trained:
     recipe: Recipe
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns plain values for JSON."""
         return {
             "bundle": str(self.bundle),
             "metrics": self.metrics,
@@ -89,7 +89,7 @@ def fit(
     skip_findings: Collection[str] = (),
     log: Log = print,
 ) -> Trained:
-    """Trains a task's model and leaves a bundle.
+    """Trains a task's model and writes a bundle.
 
     Args:
         task_name: ``classify`` ...
@@ -97,24 +97,24 @@ def fit(
         recipe: the settings.
         out: the bundle's folder; checkpoints and logs go inside it.
         weights: a checkpoint file or a bundle to start from.
-        resume: go on from ``out``'s last checkpoint.
-        dry_run: time a few steps, tell what the training would cost, and write nothing.
-        quiet: no progress bar, no line for each epoch.
-        skip_findings: codes of findings that neither stop the training nor are told, see docs/findings.md.
-        tell: receives lines for the user, in the first process.
+        resume: continue from the last checkpoint in ``out``.
+        dry_run: time a few steps, estimate the cost of the training, and write nothing.
+        quiet: no progress bar, no line per epoch.
+        skip_findings: codes of findings that are neither logged nor stop the training, see docs/findings.md.
+        log: is called with each line for the user, in the first process.
 
     Raises:
-        InputError: bad data, also by its findings; bad weights or settings; ``out`` holds a training already, or none
-            to resume, or another process is training in it.
-        WorkError: the loss is not finite, a checkpoint or the bundle cannot be saved, or a reading process died.
-        KeyboardInterrupt: the user interrupted; what was saved can be resumed.
+        InputError: bad data or findings in it; bad weights or settings; ``out`` already holds a training, has none to
+            resume, or another process is training in it.
+        WorkError: the loss is not finite, a checkpoint or the bundle cannot be saved, or a data-loading process died.
+        KeyboardInterrupt: the user interrupted; the last checkpoint can be resumed.
     """
     _silence_lightning()
     processes = find_processes(recipe)
     if processes.rank:
-        log = _say_nothing
+        log = _log_nothing
     writes = not processes.rank and not dry_run
-    # A folder that the claim makes within the data could be taken for a class: it has to wait for what is said of that.
+    # Claiming makes the folder. Within the data it could be taken for a class, so it is claimed after _check_apart.
     late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
     with ExitStack() as claim:
         if writes and not late:
@@ -122,7 +122,7 @@ def fit(
         if not processes.rank:
             _check_out(out, resume)
         position = read_position(last_of(out)) if resume else Position()
-        comment = "# " if dry_run else ""  # what a dry run tells is a recipe
+        comment = "# " if dry_run else ""  # a dry run's output is a recipe file
         plan = make_plan(
             task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
             lambda line: log(f"{comment}{line}"),
@@ -142,19 +142,33 @@ def fit(
 
 def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) -> Trained:
     """Trains, and draws the curves at the end."""
-    recipe, processes = plan.recipe, plan.processes
-    if not processes.rank:
+    recipe, first = plan.recipe, not plan.processes.rank
+    if first:
         write_whole(out / RECIPE, yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False))
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
-    every = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
-    # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
     checkpoints = Checkpoints(out, recipe.checkpoint_steps, writer)
-    callbacks: list[pl.Callback] = [History(out, every), writer, checkpoints]
+    log_steps = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
+    # The bundle writer comes before the checkpoints, so that a checkpoint knows its own epoch's best.
+    callbacks: list[pl.Callback] = [History(out, log_steps), writer, checkpoints]
     if recipe.patience:
         callbacks.append(Patience(recipe.patience, writer))
     if not quiet:
-        callbacks.append(ProgressLog(recipe.epochs, recipe.batch_size, every, writer, log))
-    trainer = pl.Trainer(
+        callbacks.append(ProgressLog(recipe.epochs, recipe.batch_size, log_steps, writer, log))
+    trainer = _trainer(plan, out, callbacks, log_steps)
+    _fit(trainer, plan, data, out, resume, checkpoints)
+    if trainer.should_stop:
+        log(f"stopped early: no improvement for {recipe.patience} epochs")
+    if first:
+        for line in plan.task.warnings(plan.splits["val"]):
+            log(line)
+    curves = draw_curves(out) if first else None
+    skipped = tuple(sorted(plan.module.broken))
+    return Trained(out, writer.metrics, writer.epoch + 1, curves, skipped, recipe)
+
+
+def _trainer(plan: Plan, out: Path, callbacks: list[pl.Callback], log_steps: int) -> pl.Trainer:
+    recipe, processes = plan.recipe, plan.processes
+    return pl.Trainer(
         accelerator=_ACCELERATORS[pick_device(recipe.device)],
         devices=processes.devices,
         num_nodes=processes.nodes,
@@ -166,15 +180,19 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) 
         callbacks=callbacks,
         logger=TensorBoardLogger(out, name="", version="tensorboard", purge_step=plan.position.step),
         default_root_dir=out,
-        log_every_n_steps=every,
+        log_every_n_steps=log_steps,
         plugins=[AtomicCheckpoints()],
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _fit(trainer: pl.Trainer, plan: Plan, data: str, out: Path, resume: bool, checkpoints: Checkpoints) -> None:
+    """Runs Lightning's loop. Turns what ends it early into errors that say how to continue."""
     last = last_of(out)
-    again = f"go on with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
+    again = f"continue with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
     try:
         with writing(out), watched_workers():
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
@@ -189,30 +207,22 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) 
                 f"({type(error).__name__}: {first_line(error)})"
             ) from error
         raise
-    if trainer.should_stop:
-        log(f"stopped early: {recipe.patience} epochs without a better one")
-    if not processes.rank:
-        for line in plan.task.remarks(plan.splits["val"]):
-            log(line)
-    curves = None if processes.rank else draw_curves(out)
-    skipped = tuple(sorted(plan.module.broken))
-    return Trained(out, writer.metrics, writer.epoch + 1, curves, skipped, recipe)
 
 
 def _log_estimate(plan: Plan, log: Log) -> None:
-    """Tells the resolved recipe and what the training would cost, as one YAML text."""
+    """Logs the resolved recipe and the estimated cost of the training, as one YAML text."""
     recipe = plan.recipe
-    found = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
+    timing = estimate(plan.module, plan.train, plan.val, plan.cost.macs)
     updates = plan.module.updates_per_epoch * recipe.epochs
     images = min(len(plan.train) * recipe.batch_size, len(plan.splits["train"]) * recipe.repeats)
-    seconds = found.seconds(recipe, images, len(plan.splits["val"]), plan.processes.world)
+    seconds = timing.seconds(recipe, images, len(plan.splits["val"]), plan.processes.world)
     log(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
     for line in (
-        f"steps: {len(plan.train):,} an epoch, {updates:,} updates in all",
-        f"timed on {plan.module.device} with {found.tried} images a step: {1e3 * found.step:.1f} ms an image "
-        f"to train, {1e3 * found.check:.1f} to validate, {1e3 * found.read:.1f} to read",
-        f"estimated time: {_duration(seconds)} (processes: {plan.processes.world}, each with {recipe.workers} to read "
-        "for it; a step's time taken to grow with its images)",
+        f"steps: {len(plan.train):,} per epoch, {updates:,} updates in total",
+        f"timed on {plan.module.device} with {timing.images} images per step: {1e3 * timing.train:.1f} ms per image "
+        f"to train, {1e3 * timing.val:.1f} to validate, {1e3 * timing.read:.1f} to read",
+        f"estimated time: {_duration(seconds)} ({plan.processes.world} processes with {recipe.workers} workers each; "
+        "assumes that a step's time grows with its number of images)",
         "dry run: nothing was written",
     ):
         log(f"# {line}")
@@ -226,48 +236,53 @@ def _duration(seconds: float) -> str:
 
 
 def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position: Position, log: Log) -> str:
-    """Where a resumed training stands; InputError where its classes are not those it began with, or it is over."""
+    """Returns a line on where a resumed training stands.
+
+    Raises:
+        InputError: the data's classes differ from those of the training, or its epochs are more than the recipe's.
+    """
     if position.epoch > recipe.epochs:
-        raise InputError(f"--epochs {recipe.epochs}: {out} has {position.epoch} epochs behind it")
-    known, known_fingerprint = read_data(last_of(out)) or (bundle.classes, bundle.data)
-    if known != bundle.classes:
-        raise InputError(f"{data}: its classes are not those of {out} ({', '.join(known.names[:5])})")
-    if known_fingerprint.get("images") != bundle.data.get("images"):
+        raise InputError(f"epochs={recipe.epochs}: {out} has already trained for {position.epoch} epochs")
+    classes, fingerprint = read_data(last_of(out)) or (bundle.classes, bundle.data)
+    if classes != bundle.classes:
+        raise InputError(f"{data}: its classes are not those of {out} ({', '.join(classes.names[:5])})")
+    if fingerprint.get("images") != bundle.data.get("images"):
         log(
-            f"{data}: not the images that {out} began with: their order is another, and some that are validated with "
-            "may have been trained on"
+            f"{data}: these are not the images that {out} was started with: their order differs, and validation may "
+            "include images that were trained on"
         )
     if position.epoch == recipe.epochs:
-        return f"{out}: all {position.epoch} epochs are done; --epochs N makes the training longer"
+        return f"{out}: all {position.epoch} epochs are done; set epochs higher to train longer"
     within = f" and {position.batches} batches" if position.batches else ""
     return (
-        f"going on after epoch {position.epoch}{within} (step {position.step}), with the learning rates of a training "
-        f"of {recipe.epochs} epochs"
+        f"continuing after epoch {position.epoch}{within} (step {position.step}), with the learning rates of a "
+        f"training of {recipe.epochs} epochs"
     )
 
 
 def _check_out(out: Path, resume: bool) -> None:
+    """Raises InputError for a folder that has nothing to resume, or cannot take a new training."""
     last = last_of(out)
     if resume and not last.is_file():
         raise InputError(f"{out}: nothing to resume: {last} is missing")
     if not resume and (is_bundle(out) or last.is_file()):
-        or_resume = f", or go on with --resume {out}" if last.is_file() else ""
-        raise InputError(f"{out}: holds a training already: choose another --out{or_resume}")
+        or_resume = ", or continue it with resume" if last.is_file() else ""
+        raise InputError(f"{out}: already holds a training: choose another folder as out{or_resume}")
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file: --out must be a folder")
+        raise InputError(f"{out}: is a file: out must be a folder")
 
 
 def _check_apart(data: str, splits: dict[str, ImageDataset], out: Path) -> None:
-    """Raises InputError for a place where what the training leaves would be taken for a class or its images."""
-    place = out.resolve()
-    for ground in class_folders(data, splits):
-        inside = place.relative_to(ground).parts if place.is_relative_to(ground) else None
+    """Raises InputError for a folder whose files would be taken for a class or its images."""
+    folder = out.resolve()
+    for parent in class_folders(data, splits):
+        inside = folder.relative_to(parent).parts if folder.is_relative_to(parent) else None
         if inside is not None and not any(part.startswith(".") for part in inside):
-            raise InputError(f"{out}: lies in {ground}, whose folders are classes: choose an --out elsewhere")
+            raise InputError(f"{out}: lies in {parent}, whose folders are classes: choose a folder elsewhere as out")
 
 
-def _say_nothing(line: str) -> None:
-    """For all processes but the first."""
+def _log_nothing(line: str) -> None:
+    """The log of all processes but the first."""
 
 
 def _silence_lightning() -> None:

@@ -1,4 +1,4 @@
-"""The training's log, history.csv, and its curves as an image."""
+"""The training's log, history.csv, and an image of its curves."""
 
 import csv
 import io
@@ -19,22 +19,22 @@ Row = dict[str, Any]
 
 
 class History(Callback):
-    """Writes ``history.csv``: a row with learning rate and loss every some steps, and one with every metric per epoch.
+    """Writes ``history.csv``: rows with learning rate and loss within an epoch, and one with all metrics per epoch.
 
-    When a training resumes, rows beyond the resumed step are dropped first, so that none is doubled.
+    When a training resumes, rows beyond the resumed step are dropped first, so that none is repeated.
 
     Args:
         folder: where the file goes.
-        every: steps between rows within an epoch.
+        steps: steps between rows within an epoch.
     """
 
-    def __init__(self, folder: Path, every: int) -> None:
-        self.path, self.every, self.updates = folder / NAME, every, 1
-        self.told = 0  # the update of the last row
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.path, self.steps, self.updates = folder / NAME, steps, 1  # updates: per epoch
+        self.last = 0  # the update of the last row
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the rows that the training stands on."""
-        self.told = trainer.global_step
+        """Drops rows beyond the step that the training starts with."""
+        self.last = trainer.global_step
         self.updates = max(1, -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches))
         if trainer.is_global_zero:
             _write(self.path, [row for row in read_history(self.path) if int(row["step"]) <= trainer.global_step])
@@ -42,9 +42,9 @@ class History(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Adds a row now and then, one for an update, however many batches it takes."""
-        if trainer.global_step % self.every == 0 and trainer.global_step > self.told:
-            self.told = trainer.global_step
+        """Adds a row after the given number of updates, each of which may take several batches."""
+        if trainer.global_step % self.steps == 0 and trainer.global_step > self.last:
+            self.last = trainer.global_step
             self._add(trainer, {"train/loss": trainer.callback_metrics.get("train/loss")})
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -64,12 +64,12 @@ class History(Callback):
 
 
 def _short(value: float) -> float:
-    """The digits that float32 has."""
+    """Rounds to the digits of float32."""
     return float(f"{value:.7g}")
 
 
 def read_history(path: Path) -> list[Row]:
-    """The rows of a ``history.csv``, values as text; empty if there is none."""
+    """Returns the rows of a ``history.csv``, values as strings; none if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -89,10 +89,10 @@ def draw_curves(folder: Path) -> Path | None:
     """Draws ``curves.png`` from ``history.csv``: losses, metrics and learning rate over epochs.
 
     Returns:
-        The image's path; None where there is no history yet.
+        The image's path; None if there is no history yet.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: the disk is full, or the file cannot be written.
     """
     rows = read_history(folder / NAME)
     if not rows:

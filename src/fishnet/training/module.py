@@ -1,4 +1,4 @@
-"""The Lightning side of a training. Knows Task, and no task by name."""
+"""The Lightning module of a training. It knows Task, and no task by name."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from fishnet.tasks.store import current_names
 from fishnet.training.batches import Prepare
 from fishnet.training.optimise import optimizer_of, rate_of, schedule_of
 
-_ADVICE = "try a lower --lr, a longer --warmup-epochs or --clip-grad 5"
+_ADVICE = "try a lower lr, a longer warmup_epochs, or clip_grad=5"
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Position:
     """Where a training stands.
 
     Attributes:
-        epoch: epochs behind it.
-        batches: of the running epoch, behind it.
-        step: updates behind it.
+        epoch: epochs done.
+        batches: batches done in the current epoch.
+        step: updates done.
     """
 
     epoch: int = 0
@@ -47,11 +47,11 @@ class TrainingModule(pl.LightningModule):
 
     Args:
         task, model, classes: what is trained.
-        criterion: raw outputs and targets to named losses; see :meth:`~fishnet.tasks.base.Task.criterion`.
-        prepare: from pixels to the model's input; batches arrive as uint8.
+        criterion: maps raw outputs and targets to named losses; see :meth:`~fishnet.tasks.base.Task.criterion`.
+        prepare: turns pixels (uint8) into the model's input.
         recipe: the settings.
-        updates_per_epoch: optimiser steps in one pass.
-        frozen: parts of the model that stay in evaluation mode.
+        updates_per_epoch: optimiser steps per epoch.
+        frozen: modules of the model that stay in evaluation mode.
     """
 
     def __init__(
@@ -71,39 +71,37 @@ class TrainingModule(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
-        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # its "warn" leaves them out, "disable" forgets weights
+        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, "disable" the weights
         self.position = Position()
         self.broken: set[str] = set()
-        self.read = 0  # images of the running pass, over the training or the validation part
+        self.images_read = 0  # in the current pass over the training or the validation split
 
     @property
     def eval_model(self) -> nn.Module:
-        """The model that is validated and kept: the average of the weights where there is one."""
+        """The model that is validated and kept: the EMA model if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     def outputs(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
-        """What a model's head for the task gives for images and targets."""
+        """Returns the raw outputs of a model's head for the task."""
         return model(images, {self.task.name: targets})[self.task.name]
 
     def configure_model(self) -> None:
-        """Shares out parameters over the processes, where that is the strategy."""
+        """Shards the parameters over the processes, if the strategy does."""
         if self._sharded and not hasattr(self.model, "unshard"):
             from torch.distributed.fsdp import fully_shard
 
-            if self.ema is not None:
-                self.ema.foreach = (
-                    False  # buffers stay whole: they cannot be averaged in one call with shared-out parameters
-                )
+            if self.ema is not None:  # buffers are not sharded and cannot be averaged in one call with parameters
+                self.ema.foreach = False
             mesh = self.device_mesh["data_parallel"]  # type: ignore[index]
-            for whole in (self.model, *(() if self.ema is None else (self.ema.module,))):
-                fully_shard(whole.to(memory_format=torch.contiguous_format), mesh=mesh)  # it takes no other format
+            for model in (self.model, *(() if self.ema is None else (self.ema.module,))):
+                fully_shard(model.to(memory_format=torch.contiguous_format), mesh=mesh)  # it takes no other format
 
     @property
     def _sharded(self) -> bool:
         return isinstance(self.trainer.strategy, ModelParallelStrategy)
 
     def whole_state(self) -> dict[str, Tensor]:
-        """The tensors of the judged model, put together where they are shared out. To be called by all processes."""
+        """Returns the tensors of the validated model, unsharded. All processes must call this."""
         if not self._sharded:
             return self.eval_model.state_dict()
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -111,41 +109,41 @@ class TrainingModule(pl.LightningModule):
         return get_model_state_dict(self.eval_model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds where the training stands."""
+        """Adds the position of the training."""
         checkpoint["position"] = dataclasses.asdict(self.position)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The schedule is this recipe's: a resumed training may have more epochs than the one that was saved."""
+        """Drops the saved schedule, as a resumed training may have more epochs, and updates old names of tensors."""
         checkpoint["lr_schedulers"] = []
-        if "state_dict" in checkpoint:  # shared-out parameters are loaded before this, and have today's names only
+        if "state_dict" in checkpoint:  # sharded parameters are loaded before this, and have current names only
             checkpoint["state_dict"] = _current_names(checkpoint["state_dict"], self.task.name)
 
     def on_train_start(self) -> None:
-        """Sets the learning rate of the step that the training starts or goes on with."""
+        """Sets the learning rate of the first step, also of a resumed training."""
         self.lr_scheduler_step(self.lr_schedulers(), None)
 
     def on_train_epoch_start(self) -> None:
-        """Counts from 0."""
-        self.read = 0
+        """Resets the count of images."""
+        self.images_read = 0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """What is drawn for a batch (mixing, dropout) depends on (seed, epoch, batch): a resumed run repeats it."""
+        """Seeds mixing and dropout by (seed, epoch, batch), so that a resumed training repeats them."""
         torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
-        for part in self.frozen:
-            part.eval()
+        for module in self.frozen:
+            module.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """One step's loss; nothing to learn from in a batch without a readable image, or with fewer than it takes."""
-        self.account(batch)
+        """Returns the loss. A batch with too few readable images for the model is skipped."""
+        self.count_images(batch)
         if not batch.indices or (batch.broken and len(batch.indices) < self.model.min_batch_size):
-            return None if self.trainer.world_size == 1 else self._told(self._no_loss(), 0)
+            return None if self.trainer.world_size == 1 else self._log_loss(self._zero_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
         loss = total(self.criterion(self.outputs(self.model, images, targets), targets))
         self.check_finite(loss, batch)
-        return self._told(loss, len(batch.indices))
+        return self._log_loss(loss, len(batch.indices))
 
-    def _told(self, loss: Tensor, count: int) -> Tensor:
-        """Logs the mean loss of all processes' images; to be called by each process, also one without an image."""
+    def _log_loss(self, loss: Tensor, count: int) -> Tensor:
+        """Logs the mean loss over all processes' images. Each process must call this, even without an image."""
         mean, images = loss.detach(), count
         if self.trainer.world_size > 1:
             sums = torch.stack([mean * count, torch.full_like(mean, count)])
@@ -156,38 +154,38 @@ class TrainingModule(pl.LightningModule):
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """An update; the average follows before a callback can save it."""
+        """Updates the weights, and then the EMA, before a callback can save it."""
         super().optimizer_step(*args, **kwargs)
         if self.ema is not None:
             self.ema.update(self.model, step=self.global_step + 1)
 
-    def _no_loss(self) -> Tensor:
-        """A loss of 0 that has gone through the model, for a process that must keep step with the others."""
+    def _zero_loss(self) -> Tensor:
+        """Returns a loss of 0 computed by the model, for a process that must take part in the others' backward pass."""
         self.model.eval()
         targets = moved(self.task.empty_targets(), self.device)
-        loss = total(self.criterion(self.outputs(self.model, self._blank(), targets), targets))
+        loss = total(self.criterion(self.outputs(self.model, self._blank_image(), targets), targets))
         self.model.train()
         return 0 * loss
 
-    def _blank(self) -> Tensor:
+    def _blank_image(self) -> Tensor:
         side = self.recipe.size
         return torch.zeros(1, self.recipe.channels, side, side, device=self.device)
 
-    def account(self, batch: Batch) -> None:
+    def count_images(self, batch: Batch) -> None:
         """Counts a batch's images. Raises InputError for one that could not be read, unless these are skipped."""
         if batch.broken and self.recipe.on_error == "stop":
-            raise InputError(f"{batch.broken[0]}; mend or remove it, or train with --on-error skip")
+            raise InputError(f"{batch.broken[0]}; fix or remove it, or train with on_error=skip")
         self.broken.update(batch.broken)
-        self.read += len(batch.indices)
+        self.images_read += len(batch.indices)
 
-    def _check_read(self, part: str) -> None:
-        """Raises InputError where no image of a whole pass could be read."""
-        read = self.trainer.strategy.reduce(torch.tensor(float(self.read), device=self.device), reduce_op="sum")
-        if not read:
-            raise InputError(f"no image of the {part} part could be read; first: {min(self.broken, default='none')}")
+    def _check_read(self, split: str) -> None:
+        """Raises InputError if no image of a pass over a split could be read, in any process."""
+        count = torch.tensor(float(self.images_read), device=self.device)
+        if not self.trainer.strategy.reduce(count, reduce_op="sum"):
+            raise InputError(f"no image of the {split} split could be read; first: {min(self.broken, default='none')}")
 
     def check_finite(self, loss: Tensor, batch: Batch | None = None) -> None:
-        """Raises WorkError where a loss is not finite, with the batch saved for a look."""
+        """Raises WorkError if a loss is not finite, and saves the batch for inspection."""
         if torch.isfinite(loss):
             return
         if batch is None:
@@ -207,19 +205,19 @@ class TrainingModule(pl.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Ends a training that had nothing to learn from; counts from 0."""
+        """Raises InputError if no training image could be read; resets the count of images."""
         self._check_read("train")
-        self.read = 0
-        if self.trainer.world_size > 1:  # one set of running statistics for all, the one that is kept
+        self.images_read = 0
+        if self.trainer.world_size > 1:  # all processes validate with the running statistics that are kept
             for buffer in self.eval_model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Feeds the metrics."""
-        self.account(batch)
+        """Updates the metrics."""
+        self.count_images(batch)
         if not batch.indices:
             if self._sharded:
-                self.outputs(self.eval_model, self._blank(), moved(self.task.empty_targets(), self.device))
+                self.outputs(self.eval_model, self._blank_image(), moved(self.task.empty_targets(), self.device))
             return
         torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
         outputs = self.outputs(self.eval_model, self.prepare.normalize(batch.images), batch.targets)
@@ -229,8 +227,8 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
-        watched = self.task.watched
-        values = {name: 100 * value for name, value in self.metrics.compute().items() if not watched or name in watched}
+        names = self.task.logged_metrics
+        values = {name: 100 * value for name, value in self.metrics.compute().items() if not names or name in names}
         loss = self.val_loss.compute()
         if not torch.isfinite(loss):
             raise WorkError(
@@ -243,26 +241,26 @@ class TrainingModule(pl.LightningModule):
         self.val_loss.reset()
 
     def on_train_end(self) -> None:
-        """Every process knows all images that could not be read."""
+        """Gathers the images that could not be read from all processes."""
         if self.trainer.world_size > 1:
-            found: list[set[str]] = [set()] * self.trainer.world_size
-            torch.distributed.all_gather_object(found, self.broken)
-            self.broken = set().union(*found)
+            gathered: list[set[str]] = [set()] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, self.broken)
+            self.broken = set().union(*gathered)
 
     def configure_optimizers(self) -> Any:
-        """timm's optimiser and per-update schedule."""
+        """Returns timm's optimiser and per-update schedule."""
         optimizer = optimizer_of(self.model, self.recipe)
         schedule = schedule_of(optimizer, self.recipe, self.updates_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """timm's schedules count updates."""
+        """Steps timm's schedule, which counts updates."""
         assert isinstance(scheduler, Scheduler)
         scheduler.step_update(num_updates=self.global_step)
 
 
 def _current_names(state: dict[str, Any], head: str) -> dict[str, Any]:
-    """A checkpoint's tensors by the names that they have today; see :func:`~fishnet.tasks.store.current_names`."""
+    """Returns a checkpoint's tensors by their current names; see :func:`~fishnet.tasks.store.current_names`."""
     kept = dict(state)
     for prefix in ("model.", "ema.module."):
         inner = {key.removeprefix(prefix): kept.pop(key) for key in state if key.startswith(prefix)}
@@ -271,17 +269,17 @@ def _current_names(state: dict[str, Any], head: str) -> dict[str, Any]:
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
-    """The sum of named losses, which training minimises."""
+    """Returns the sum of named losses, which training minimises."""
     return torch.stack(list(losses.values())).sum()
 
 
 def plain(targets: Any) -> Any:
-    """A batch's targets as tensors in plain lists and dicts, which ``torch.load`` reads without running code."""
+    """Returns a batch's targets as tensors in lists and dicts, which ``torch.load`` reads without running code."""
     if isinstance(targets, list):
-        return [{name: value for name, value in vars(one).items() if torch.is_tensor(value)} for one in targets]
+        return [{name: value for name, value in vars(target).items() if torch.is_tensor(value)} for target in targets]
     return targets
 
 
 def moved(targets: Any, device: torch.device | str) -> Any:
-    """A batch's targets on another device."""
-    return [one.to(device) for one in targets] if isinstance(targets, list) else targets.to(device)
+    """Returns a batch's targets on another device."""
+    return [target.to(device) for target in targets] if isinstance(targets, list) else targets.to(device)

@@ -1,4 +1,4 @@
-"""Which parameters are trained, by which optimiser, at which rate: timm's parts, put together from a recipe."""
+"""Trainable parameters, optimiser and learning-rate schedule of a recipe, built with timm."""
 
 from typing import Any
 
@@ -17,65 +17,65 @@ _SCHEDULES = {"cosine": "cosine", "step": "step", "milestones": "multistep", "co
 
 
 def check_optimizer(name: str) -> None:
-    """Raises InputError for an optimiser that timm does not have."""
+    """Raises InputError if timm has no optimiser of this name."""
     known = [str(entry) for entry in list_optimizers()]
     if name not in known:
         raise InputError(f"unknown optimizer {name!r}: {nearest(name, known)}")
 
 
 def freeze(model: Model, what: str) -> list[nn.Module]:
-    """Takes parts of a model's trunk out of training.
+    """Freezes modules of a model's trunk.
 
     Args:
-        model: parameters of the parts get ``requires_grad=False``.
-        what: ``none``, ``trunk`` (all but a classifier's last layer) or names of the trunk's modules, with commas.
+        model: parameters of the frozen modules get ``requires_grad=False``.
+        what: ``none``, ``trunk`` (all but a classifier's last layer) or names of the trunk's modules, comma-separated.
 
     Returns:
-        The modules to be kept in evaluation mode, so that their running statistics stay as they are, too.
+        The frozen modules, which must be kept in evaluation mode so that their running statistics do not change.
 
     Raises:
-        InputError: a module that the trunk does not have, or nothing left to train.
+        InputError: the trunk has no such module, or nothing is left to train.
     """
     if what in ("none", ""):
         return []
     trunk: Any = model.trunk.backbone
-    named = dict(trunk.named_modules())
+    modules = dict(trunk.named_modules())
     if what == "trunk":
-        found = trunk.get_classifier()  # of some nets several: deit_tiny_distilled_patch16_224
-        scores: list[nn.Module] = list(found) if isinstance(found, tuple | list) else [found]
-        trunk.requires_grad_(False)  # with tokens and position embeddings, which belong to no part
-        for score in scores:
-            score.requires_grad_(True)
-        trained = {module for score in scores for module in score.modules()}
-        parts = [part for part in named.values() if not trained & set(part.modules())]
+        classifier = trunk.get_classifier()  # several in some networks: deit_tiny_distilled_patch16_224
+        layers: list[nn.Module] = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
+        trunk.requires_grad_(False)  # including tokens and position embeddings, which belong to no module
+        for layer in layers:
+            layer.requires_grad_(True)
+        trained = {module for layer in layers for module in layer.modules()}
+        frozen = [module for module in modules.values() if not trained & set(module.modules())]
     else:
         names = [name.strip() for name in what.split(",")]
         for name in names:
-            if not name or name not in named:
+            if not name or name not in modules:
                 raise InputError(
-                    f"freeze={what}: the trunk has no part {name!r}: {nearest(name, dict(trunk.named_children()))}"
+                    f"freeze={what}: the trunk has no module {name!r}: {nearest(name, dict(trunk.named_children()))}"
                 )
-        parts = [named[name] for name in names]
-    for part in parts:
-        part.requires_grad_(False)
+        frozen = [modules[name] for name in names]
+    for module in frozen:
+        module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise InputError(f"freeze={what}: leaves nothing to train")
-    return parts
+    return frozen
 
 
 def freeze_norms(model: Model) -> list[nn.Module]:
-    """Takes the batch norms of a model's trunk out of training, and gives them, to be kept in evaluation mode."""
-    norms: list[nn.Module] = [part for part in model.trunk.backbone.modules() if isinstance(part, _BatchNorm)]
+    """Freezes the batch norms of a model's trunk. Returns them, as they must be kept in evaluation mode."""
+    norms: list[nn.Module] = [module for module in model.trunk.backbone.modules() if isinstance(module, _BatchNorm)]
     for norm in norms:
         norm.requires_grad_(False)
     return norms
 
 
 def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
-    """timm's optimiser for the parameters that are trained.
+    """Returns timm's optimiser for the trainable parameters.
 
     Raises:
-        InputError: an optimiser that refuses these settings.
+        InputError: the optimiser does not accept these settings.
     """
     try:
         optimizer = create_optimizer_v2(
@@ -85,15 +85,15 @@ def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
         )
-    except (ValueError, TypeError, AssertionError) as error:  # AssertionError: timm's, of those that need a GPU
+    except (ValueError, TypeError, AssertionError) as error:  # AssertionError: from timm's optimisers that need a GPU
         raise InputError(f"optimizer {recipe.optimizer} with these settings: {error}") from error
     if getattr(optimizer, "is_second_order", False):
-        raise InputError(f"optimizer {recipe.optimizer}: needs second derivatives, which are not computed here")
+        raise InputError(f"optimizer {recipe.optimizer}: needs second derivatives, which are not supported")
     return optimizer
 
 
 def _groups(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameter groups with their weight decay, and with a rate for each layer where the recipe asks for it."""
+    """Returns parameter groups with their weight decay and, with ``layer_decay``, a learning rate for each layer."""
     trunk: Any = model.trunk.backbone
     exempt = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") and not recipe.decay_norms else ()
     common: dict[str, Any] = {"weight_decay": recipe.weight_decay, "weight_decay_exclude_1d": not recipe.decay_norms}
@@ -101,13 +101,13 @@ def _groups(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
         exempt = [f"trunk.backbone.{name}" for name in exempt]
         return list(param_groups_weight_decay(model, no_weight_decay_list=exempt, **common))
     layered = param_groups_layer_decay(trunk, no_weight_decay_list=exempt, layer_decay=recipe.layer_decay, **common)
-    beside = param_groups_weight_decay(model.heads, **common)
-    groups = [*layered, *({**group, "lr_scale": 1.0} for group in beside)]
+    heads = param_groups_weight_decay(model.heads, **common)
+    groups = [*layered, *({**group, "lr_scale": 1.0} for group in heads)]
     return [{key: value for key, value in group.items() if key != "param_names"} for group in groups if group["params"]]
 
 
 def schedule_of(optimizer: Optimizer, recipe: Recipe, updates_per_epoch: int) -> Scheduler:
-    """timm's schedule, stepped at every update: warm-up, then cosine, steps or constant."""
+    """Returns timm's schedule, stepped at every update: warm-up, then cosine, steps or constant."""
     warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
     schedule, _ = create_scheduler_v2(
         optimizer,
@@ -129,5 +129,5 @@ def schedule_of(optimizer: Optimizer, recipe: Recipe, updates_per_epoch: int) ->
 
 
 def rate_of(optimizer: Optimizer) -> float:
-    """The learning rate in force: the highest of the parameter groups'."""
+    """Returns the current learning rate: the highest of the parameter groups'."""
     return max(float(group["lr"]) for group in optimizer.param_groups)

@@ -1,4 +1,4 @@
-"""What is decided before a training's first step: its data, its model, its batches."""
+"""Prepares a training up to its first step: data, model, optimisation and batches."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -32,25 +32,25 @@ from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
 from fishnet.training.processes import Processes
 
 Log = Callable[[str], None]
-_PASSING = ("drop_rate", "drop_path_rate")  # arguments of the backbone that matter in training only
+_TRAINING_ARGS = ("drop_rate", "drop_path_rate")  # arguments of the backbone that matter in training only
 Batches = torch.utils.data.DataLoader[Batch]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided before the first step.
+    """Everything that is set up before the first step.
 
     Attributes:
-        task: what is trained for.
-        recipe: the settings, with what was concluded from the data.
-        processes: who takes part.
-        position: where the training begins.
-        sets: the splits of the data.
-        model: what is trained.
-        cost: of the model.
-        module: the Lightning side.
+        task: the task.
+        recipe: the settings, completed from the data.
+        processes: the processes that take part.
+        position: where the training starts.
+        splits: the dataset of each split.
+        model: the model to train.
+        cost: the model's cost.
+        module: the Lightning module.
         train, val: this process's batches.
-        bundle: what will be kept, without metrics.
+        bundle: the bundle to write, without metrics.
     """
 
     task: Task
@@ -76,14 +76,14 @@ def make_plan(
     skip_findings: Collection[str] | None,
     log: Log,
 ) -> Plan:
-    """Opens the data and builds the model, its optimisation and the loaders.
+    """Opens the data and builds the model, its Lightning module and the loaders.
 
     Args:
         task_name, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
-        processes: who takes part.
-        position: where the training begins.
-        skip_findings: see there; with None no finding stops the training.
-        tell: receives lines for the user.
+        processes: the processes that take part.
+        position: where the training starts.
+        skip_findings: see :func:`~fishnet.training.fit.fit`; with None no finding stops the training.
+        log: is called with each line for the user.
 
     Raises:
         InputError: see :func:`~fishnet.training.fit.fit`.
@@ -95,8 +95,8 @@ def make_plan(
     preprocess = preprocess_of(task, recipe, splits["train"], start)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
-    model, its_cost, frozen = build_model(spec, recipe, weights, log)
-    _log_model(task, recipe, its_cost, splits, log)
+    model, model_cost, frozen = build_model(spec, recipe, weights, log)
+    _log_model(task, recipe, model_cost, splits, log)
     train, val = build_loaders(task, recipe, splits, preprocess, processes, position)
     classes = splits["train"].classes
     module = TrainingModule(
@@ -107,21 +107,21 @@ def make_plan(
         recipe.backbone,
         dict(spec.heads),
         preprocess,
-        backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _PASSING},
+        backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _TRAINING_ARGS},
         recipe=recipe.to_dict(task_name),
         data=fingerprint(data, splits),
         versions=versions(),
     )
-    return Plan(task, recipe, processes, position, splits, model, its_cost, module, train, val, bundle)
+    return Plan(task, recipe, processes, position, splits, model, model_cost, module, train, val, bundle)
 
 
 def _prepare_torch(recipe: Recipe) -> None:
-    """Seeds and threads. Raises InputError for settings that this machine or torch does not have."""
+    """Sets seed and threads. Raises InputError for settings that this machine or torch does not support."""
     check_backbone(recipe.backbone, {})
     device = pick_device(recipe.device)
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":
-        raise InputError(f"sync_bn: torch synchronises batch norms on GPUs only, not on {device}")
+        raise InputError(f"sync_bn: torch synchronizes batch norms on GPUs only, not on {device}")
     pl.seed_everything(recipe.seed, verbose=False)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -135,10 +135,10 @@ def open_data(
     skip_findings: Collection[str] | None,
     log: Log,
 ) -> tuple[Recipe, dict[str, ImageDataset]]:
-    """The splits of the data, after their findings were told, and the recipe with what was concluded from them.
+    """Opens the splits of the data, reports their findings, and completes the recipe from the data.
 
     Raises:
-        InputError: bad data, also by its findings.
+        InputError: bad data, or findings that stop the training.
     """
     splits = task.open_data(data, recipe.channels, recipe)
     if not processes.rank:
@@ -150,36 +150,36 @@ def open_data(
 
 
 def _spec_of(task: Task, recipe: Recipe, images: ImageDataset, preprocess: Preprocess, log: Log) -> ModelSpec:
-    """The model that a recipe asks for."""
-    args, head = _lasting_args(task, recipe), task.resolve_head(recipe.head)
+    """Returns the spec of a recipe's model."""
+    args, head = _bundle_args(task, recipe), task.resolve_head(recipe.head)
     head_args = task.head_args(recipe, images, preprocess, log)
     heads = {task.name: HeadConfig(task.name, images.classes, head, head_args, task.thresholds(recipe))}
-    backbone_args = {**_passing_args(recipe), **args}
+    backbone_args = {**_training_args(recipe), **args}
     return ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
 
 
 def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) -> tuple[Model, Cost, list[nn.Module]]:
-    """The model with the weights that it starts from, its cost, and its parts that are not trained.
+    """Builds the model with its initial weights. Returns it with its cost and its frozen modules.
 
     Raises:
-        InputError: a model that cannot be built, weights of another network, or parts that it does not have.
+        InputError: the model cannot be built, the weights are another network's, or a module to freeze is unknown.
     """
     model = Model.build(spec).to(memory_format=torch.channels_last)
     for note in start_from(model, weights, spec) if weights else []:
         log(note)
-    its_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
+    model_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
     if recipe.grad_checkpointing:
-        _checkpoint(model, recipe.backbone)
+        _set_grad_checkpointing(model, recipe.backbone)
     if recipe.sync_bn:
         convert_sync_batchnorm(model)
     frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
-    return model, its_cost, frozen
+    return model, model_cost, frozen
 
 
-def _log_model(task: Task, recipe: Recipe, its_cost: Cost, splits: dict[str, ImageDataset], log: Log) -> None:
+def _log_model(task: Task, recipe: Recipe, model_cost: Cost, splits: dict[str, ImageDataset], log: Log) -> None:
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
     log(
-        f"{task.name}: {recipe.backbone}, {its_cost.parameters / 1e6:.2f} M parameters, {its_cost.macs / 1e6:,.1f} "
+        f"{task.name}: {recipe.backbone}, {model_cost.parameters / 1e6:.2f} M parameters, {model_cost.macs / 1e6:,.1f} "
         f"MMACs at {recipe.size} px; {len(splits['train'].classes)} classes; images: {counts}"
     )
     for line in note_lines(splits):
@@ -194,7 +194,7 @@ def build_loaders(
     processes: Processes,
     position: Position,
 ) -> tuple[Batches, Batches]:
-    """This process's batches of the training and the validation split.
+    """Returns this process's batches of the training and the validation split.
 
     Raises:
         InputError: the processes cannot share the batches equally.
@@ -202,26 +202,27 @@ def build_loaders(
     begin = position.epoch, position.batches
     transform = task.train_transform(recipe, preprocess)
     train = loader(splits["train"], transform, recipe, preprocess, shuffle=True, processes=processes, begin=begin)
-    alone = recipe.replace({"batch_size": processes.world}) if preprocess.fit == "native" else recipe  # of any size
-    val = loader(splits["val"], task.eval_transform(preprocess), alone, preprocess, shuffle=False, processes=processes)
+    if preprocess.fit == "native":  # images of different sizes: one per process at a time
+        recipe = recipe.replace({"batch_size": processes.world})
+    val = loader(splits["val"], task.eval_transform(preprocess), recipe, preprocess, shuffle=False, processes=processes)
     return train, val
 
 
-def _lasting_args(task: Task, recipe: Recipe) -> dict[str, Any]:
-    """Arguments of the backbone that its bundle needs as well."""
+def _bundle_args(task: Task, recipe: Recipe) -> dict[str, Any]:
+    """Returns the arguments of the backbone that belong in the bundle."""
     fixed = any_size_args(recipe.backbone) if task.any_size else size_args(recipe.backbone, recipe.size)
     if fixed and recipe.val_size not in (0, recipe.size):
-        raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} takes the size it is trained with")
+        raise InputError(f"val_size={recipe.val_size}: {recipe.backbone} only takes the size that it is trained with")
     norm = {"norm_layer": "groupnorm"} if recipe.trunk_norm == "group" else {}
     return {**({"end": recipe.end} if recipe.end != "head" else {}), **norm, **fixed}
 
 
-def _passing_args(recipe: Recipe) -> dict[str, Any]:
-    """Arguments of the backbone that matter in training only."""
-    return {name: value for name in _PASSING if (value := getattr(recipe, name))}
+def _training_args(recipe: Recipe) -> dict[str, Any]:
+    """Returns the arguments of the backbone that matter in training only."""
+    return {name: value for name in _TRAINING_ARGS if (value := getattr(recipe, name))}
 
 
-def _checkpoint(model: Model, backbone: str) -> None:
+def _set_grad_checkpointing(model: Model, backbone: str) -> None:
     try:
         model.trunk.backbone.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError) as error:

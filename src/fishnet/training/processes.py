@@ -1,4 +1,4 @@
-"""Several processes: which one this is, how a batch is shared, and the strategy that keeps them together."""
+"""Training in several processes: this one's rank, its share of a batch, and Lightning's strategy."""
 
 import os
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Processes:
     """The processes of a training.
 
     Attributes:
-        rank: this one's number.
-        world: how many there are.
-        nodes: on how many machines.
+        rank: this process's number.
+        world: how many processes there are.
+        nodes: how many machines they run on.
     """
 
     rank: int = 0
@@ -32,40 +32,38 @@ class Processes:
         return self.world // self.nodes
 
     def share(self, batch_size: int) -> int:
-        """This process's images of a batch.
+        """Returns this process's number of images in a batch.
 
         Raises:
-            InputError: the processes cannot get equally many.
+            InputError: the batch cannot be shared equally.
         """
         if batch_size % self.world:
-            raise InputError(
-                f"batch_size={batch_size}: {self.world} processes share it: must be a multiple of {self.world}"
-            )
+            raise InputError(f"batch_size={batch_size}: must be a multiple of {self.world}, the number of processes")
         return batch_size // self.world
 
 
 def find_processes(recipe: Recipe) -> Processes:
-    """What torchrun or SLURM say, else what the recipe asks for (Lightning then starts the processes itself).
+    """Returns the processes that torchrun or SLURM have started, else those of the recipe, which Lightning will start.
 
     Raises:
         InputError: the recipe's ``devices`` or ``nodes`` contradict torchrun or SLURM.
     """
     if TorchElasticEnvironment.detect():
-        around: TorchElasticEnvironment | SLURMEnvironment = TorchElasticEnvironment()
-        told, local = "torchrun", _number("LOCAL_WORLD_SIZE", around.world_size())
+        environment: TorchElasticEnvironment | SLURMEnvironment = TorchElasticEnvironment()
+        launcher, local = "torchrun", _number("LOCAL_WORLD_SIZE", environment.world_size())
     elif SLURMEnvironment.detect():
-        around = SLURMEnvironment()
-        told, local = "SLURM", around.world_size() // _number("SLURM_NNODES", 1)
+        environment = SLURMEnvironment()
+        launcher, local = "SLURM", environment.world_size() // _number("SLURM_NNODES", 1)
     else:
         devices, nodes = recipe.devices or 1, recipe.nodes or 1
-        own = LightningEnvironment()
-        return Processes(own.node_rank() * devices + own.local_rank(), devices * nodes, nodes)
-    found = Processes(around.global_rank(), around.world_size(), around.world_size() // local)
+        lightning = LightningEnvironment()
+        return Processes(lightning.node_rank() * devices + lightning.local_rank(), devices * nodes, nodes)
+    processes = Processes(environment.global_rank(), environment.world_size(), environment.world_size() // local)
     for name in ("devices", "nodes"):
-        asked, there = getattr(recipe, name), getattr(found, name)
-        if asked not in (0, there):
-            raise InputError(f"{name}={asked}: {told} has started {there}: leave it out")
-    return found
+        wanted, started = getattr(recipe, name), getattr(processes, name)
+        if wanted not in (0, started):
+            raise InputError(f"{name}={wanted}: {launcher} has started {started}: leave it out")
+    return processes
 
 
 def _number(name: str, default: int) -> int:
@@ -73,9 +71,9 @@ def _number(name: str, default: int) -> int:
 
 
 def strategy_of(recipe: Recipe, processes: Processes) -> str | Strategy:
-    """Lightning's strategy: one process, whole models in each, or parameters, gradients and moments shared out.
+    """Returns Lightning's strategy: one process, DDP, or sharded parameters, gradients and optimiser states.
 
-    The sharded one saves whole checkpoints, put together on the first process.
+    The sharded strategy saves complete checkpoints, gathered by the first process.
     """
     if recipe.strategy == "sharded":
         return ModelParallelStrategy(

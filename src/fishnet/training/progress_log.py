@@ -1,4 +1,4 @@
-"""What a training says while it runs: a bar with rate, remaining time and loss, and a line for each epoch."""
+"""Shows the progress of a training: a bar with rate, remaining time and loss, and a line for each epoch."""
 
 import sys
 import time
@@ -15,20 +15,20 @@ from fishnet.training.checkpoints import BundleWriter
 
 
 class ProgressLog(Callback):
-    """Draws a bar on standard error where that is a terminal, and tells a line after each epoch everywhere.
+    """Draws a bar on standard error if that is a terminal, and logs a line after each epoch.
 
     Args:
         epochs: of the training.
-        batch_size: images a batch, of all processes.
-        every: batches between readings of the loss, which a GPU would have to wait for; an epoch's line has their mean.
+        batch_size: images per batch, of all processes.
+        steps: batches between readings of the loss, for which a GPU has to wait; an epoch's line has their mean.
         writer: knows which epoch is the best.
-        tell: receives the lines.
+        log: is called with each line.
     """
 
     def __init__(
-        self, epochs: int, batch_size: int, every: int, writer: BundleWriter, log: Callable[[str], None]
+        self, epochs: int, batch_size: int, steps: int, writer: BundleWriter, log: Callable[[str], None]
     ) -> None:
-        self.epochs, self.batch_size, self.every, self.writer, self.log = epochs, batch_size, every, writer, log
+        self.epochs, self.batch_size, self.steps, self.writer, self.log = epochs, batch_size, steps, writer, log
         console = Console(file=bare(sys.stderr))
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -42,26 +42,26 @@ class ProgressLog(Callback):
             disable=not console.is_terminal,
             transient=True,
         )
-        self.begun = self.batches = 0.0
-        self.losses: list[float] = []  # of the running epoch, as far as they were read
+        self.start = self.batches = 0.0
+        self.losses: list[float] = []  # read in the current epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begins."""
+        """Starts the bar."""
         if trainer.is_global_zero:
             total = int(trainer.num_training_batches) * self.epochs
             done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
             self.line = self.bar.add_task("", total=total, completed=done, epoch="", rate="-", loss="-")
             self.bar.start()
-        self.begun, self.batches = time.monotonic(), 0
+        self.start, self.batches = time.monotonic(), 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the bar."""
+        """Advances the bar."""
         self.batches += 1
         if not trainer.is_global_zero:
             return
-        if (batch_idx + 1) % self.every == 0 and "train/loss" in trainer.callback_metrics:
+        if (batch_idx + 1) % self.steps == 0 and "train/loss" in trainer.callback_metrics:
             self.losses.append(float(trainer.callback_metrics["train/loss"]))
         self.bar.update(
             self.line,
@@ -72,17 +72,17 @@ class ProgressLog(Callback):
         )
 
     def rate(self) -> float:
-        """Images a second since the start, validation included."""
-        return self.batches * self.batch_size / max(1e-9, time.monotonic() - self.begun)
+        """Returns the training images per second since the start; the time includes validation."""
+        return self.batches * self.batch_size / max(1e-9, time.monotonic() - self.start)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tells the epoch's line."""
+        """Logs the epoch's line."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         values = trainer.callback_metrics
         loss = f"loss {sum(self.losses) / len(self.losses):.4f}  " if self.losses else ""
         self.losses.clear()
-        found = "  ".join(
+        metrics = "  ".join(
             f"{name.removeprefix('val/')} {float(v):.2f}"
             for name, v in values.items()
             if name.startswith("val/") and name != "val/loss"
@@ -90,7 +90,7 @@ class ProgressLog(Callback):
         best = "  best" if self.writer.epoch == trainer.current_epoch else ""
         number = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
         val_loss = f"val loss {float(values['val/loss']):.4f}"
-        self.log(f"{number}  {loss}{val_loss}  {found}  {self.rate():,.0f} images/s{best}")
+        self.log(f"{number}  {loss}{val_loss}  {metrics}  {self.rate():,.0f} images/s{best}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the bar."""

@@ -1,4 +1,4 @@
-"""``fishnet.train``: from a task, data and settings to a bundle. Importing this imports no torch."""
+"""``fishnet.train``: trains on a task's data and writes a bundle. Importing this imports no torch."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,7 +21,7 @@ RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
 )  # fmt: skip
-_HEAD_KEYS = (  # what a head is: the shapes of its tensors, and how it makes results of them
+_HEAD_KEYS = (  # the shapes of a head's tensors, and how it turns them into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
     "max_detections", "nms_iou", "score_threshold", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
@@ -41,103 +41,103 @@ def train(
     log: Callable[[str], None] = print,
     **settings: Any,
 ) -> "Trained":
-    """Trains a model and leaves a bundle: what ``fishnet train`` does.
+    """Trains a model and writes a bundle, as ``fishnet train`` does.
 
     Args:
         task: ``classify``, ``detect``, ``instances`` or ``segment``.
         data: a folder, a file or a name, see docs/data.md.
-        recipe: a recipe of the package, or a YAML file; by default ``small-data``.
-        weights: a checkpoint file or a bundle to start from. A bundle brings its backbone and channels, and for the
-            same task its sizes, unless others are given.
+        recipe: the name of a recipe of the package, or a YAML file; by default ``small-data``.
+        weights: a checkpoint file or a bundle to start from. Settings that are not given are taken from a bundle: its
+            backbone and channels, and for the same task its head and sizes.
         out: the bundle's folder; by default runs/TASK, runs/TASK-2 ...
-        resume: go on with the training in this folder, with its own settings.
-        dry_run: time a few steps, tell what the training would take, and write nothing.
-        skip_findings: codes of findings in the data that are passed over, see docs/findings.md.
-        quiet: no progress bar, no line for each epoch.
-        tell: receives lines for the user.
+        resume: the folder of a training to continue, with its own settings.
+        dry_run: time a few steps, estimate the cost of the training, and write nothing.
+        skip_findings: codes of findings in the data to ignore, see docs/findings.md.
+        quiet: no progress bar, no line per epoch.
+        log: is called with each line for the user.
         **settings: keys of the recipe, such as ``epochs=10``.
 
     Returns:
-        The bundle's folder, the metrics of its best epoch and what could not be read.
+        The bundle's folder, the metrics of its best epoch and the images that could not be read.
 
     Raises:
         InputError: bad data, settings or weights; see :func:`~fishnet.training.fit.fit`.
-        WorkError: the loss is not finite, something cannot be saved, or a reading process died.
+        WorkError: the loss is not finite, a file cannot be saved, or a data-loading process died.
     """
     refuse_rerun()
     task_info(task)
     skip_findings = parse_codes((skip_findings,) if isinstance(skip_findings, str) else skip_findings, "skip_findings")
-    brought = dict[str, Any]()
-    out, resume = (None if place is None else Path(place) for place in (out, resume))
+    from_weights = dict[str, Any]()
+    out, resume = (None if folder is None else Path(folder) for folder in (out, resume))
     recipe, weights = (None if name is None else str(name) for name in (recipe, weights))
     if resume is not None:
         _check_resume(resume, {"out": out, "recipe": recipe, "weights": weights, **settings})
         if not (resume / "recipe.yaml").is_file():
-            raise InputError(f"{resume}: nothing to resume: no training has begun there")
+            raise InputError(f"{resume}: nothing to resume: no training was started there")
         out, recipe = resume, str(resume / "recipe.yaml")
     elif weights is not None:
         if not weights:
-            raise InputError("--weights: the name is empty: give a checkpoint file or a bundle")
-        brought = _shape_of(local(weights), task)
-        if "size" in settings or settings.get("native"):  # the bundle's longest side belongs to the bundle's size
-            brought.pop("max_size", None)
-    loaded = load_recipe(task, recipe or "small-data", settings, brought)
+            raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
+        from_weights = _keys_from_weights(local(weights), task)
+        if "size" in settings or settings.get("native"):  # the bundle's max_size belongs to the bundle's size
+            from_weights.pop("max_size", None)
+    loaded = load_recipe(task, recipe or "small-data", settings, from_weights)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
 
     processes = find_processes(loaded)
     if processes.world > 1 and out is None and not dry_run:
-        raise InputError(f"{processes.world} processes must agree on a folder: say which with --out DIR")
-    with nullcontext(out or _free_folder(task)) if out or dry_run else _new_folder(task) as place:
+        raise InputError(f"out is missing: {processes.world} processes must agree on a folder")
+    with nullcontext(out or _free_folder(task)) if out or dry_run else _new_folder(task) as folder:
         return fit(
-            task, str(data), loaded, place, weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet,
+            task, str(data), loaded, folder, weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet,
             skip_findings=skip_findings, log=log,
         )  # fmt: skip
 
 
-def _shape_of(weights: Path, task: str) -> dict[str, Any]:
-    """The recipe keys that a bundle's weights fit; none for a checkpoint file. Another task has sizes of its own."""
+def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
+    """Returns the recipe keys that a bundle's weights need; none for a checkpoint file. Sizes only for its own task."""
     if not is_bundle(weights):
         return {}
     bundle = read_bundle(weights)
-    brought: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
+    values: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
     if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
-        brought["trunk_norm"] = "group"
+        values["trunk_norm"] = "group"
     if bundle.task != task:
-        return brought
-    brought["head"] = bundle.head
-    brought |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
+        return values
+    values["head"] = bundle.head
+    values |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
     if "end" in bundle.backbone_args:
-        brought["end"] = bundle.backbone_args["end"]
+        values["end"] = bundle.backbone_args["end"]
     if bundle.preprocess.fit == "native":
-        brought["native"] = True
+        values["native"] = True
     elif bundle.preprocess.fit == "whole":
-        brought["max_size"] = bundle.preprocess.size[1]
-    depth = bundle.preprocess.sixteen_bit
-    if depth == "stretch" and bundle.preprocess.value_range is None:  # of older versions: each image by its own range
-        depth = "stretch-each"
-    return {**brought, "size": bundle.preprocess.size[0], "sixteen_bit": depth}
+        values["max_size"] = bundle.preprocess.size[1]
+    sixteen_bit = bundle.preprocess.sixteen_bit
+    if sixteen_bit == "stretch" and bundle.preprocess.value_range is None:  # older versions: each image's own range
+        sixteen_bit = "stretch-each"
+    return {**values, "size": bundle.preprocess.size[0], "sixteen_bit": sixteen_bit}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:
-    """Raises InputError for what would make another training of the one that goes on."""
+    """Raises InputError for settings that a resumed training cannot change."""
     for name, value in given.items():
         if value is not None and name not in RESUMABLE and not (name == "out" and value == folder):
             raise InputError(
-                f"--{name.replace('_', '-')}: --resume goes on in {folder} with its own settings; only "
-                f"{', '.join(RESUMABLE)} may change (a new training can start from it: --weights {folder})"
+                f"{name}: resume continues the training in {folder} with its own settings; only "
+                f"{', '.join(RESUMABLE)} can change (to start a new training from it: weights={folder})"
             )
 
 
 def _free_folder(task: str) -> Path:
-    """runs/TASK, or runs/TASK-2, -3 ... whichever is the first not taken."""
+    """Returns the first of runs/TASK, runs/TASK-2, runs/TASK-3 ... that does not exist."""
     names = (task if number == 1 else f"{task}-{number}" for number in count(1))
     return next(folder for name in names if not (folder := Path("runs") / name).exists())
 
 
 @contextmanager
 def _new_folder(task: str) -> Iterator[Path]:
-    """The first free folder, made at once, so that no other training takes it; removed where nothing was written."""
+    """Creates the first free folder at once, so that no other training takes it; removes it if it stays empty."""
     while True:
         folder = _free_folder(task)
         with suppress(FileExistsError):  # another training took it in between
@@ -146,6 +146,6 @@ def _new_folder(task: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(OSError):  # not empty: something was kept
+        with suppress(OSError):  # not empty
             folder.rmdir()
             folder.parent.rmdir()
