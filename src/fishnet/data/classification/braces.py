@@ -5,7 +5,7 @@ import re
 
 from fishnet.errors import InputError
 
-MOST = 100_000  # names that a pattern may stand for
+MAX_NAMES = 100_000  # that one pattern may stand for
 _RANGE = re.compile(r"\{([0-9]{1,12})\.\.([0-9]{1,12})\}")
 _BRACES = re.compile(r"(\{[^{}]*\})")
 
@@ -13,10 +13,11 @@ _BRACES = re.compile(r"(\{[^{}]*\})")
 def expand_braces(pattern: str) -> list[str]:
     """The names that a pattern stands for, in order; a name without braces stands for itself.
 
-    ``{08..11}`` counts, with as many digits as its first number has; ``{a,b}`` lists. Braces are not nested.
+    ``{08..11}`` is a range, padded to as many digits as its first number has; ``{a,b}`` is a list. Braces cannot be
+    nested. The package braceexpand has no limit: it expands ``{0..999999999}`` until the memory is full.
 
     Raises:
-        InputError: no such pattern, or one for too many names.
+        InputError: no such pattern, or one that stands for too many names.
     """
     choices: list[list[str] | range] = []
     total = 1
@@ -24,19 +25,19 @@ def expand_braces(pattern: str) -> list[str]:
     for piece in _BRACES.split(pattern):
         options, width = _options(piece, pattern)
         total *= len(options)
-        if total > MOST:
-            raise InputError(f"{pattern}: stands for more than {MOST:,} names")
+        if total > MAX_NAMES:
+            raise InputError(f"{pattern}: stands for more than {MAX_NAMES:,} names")
         choices.append(options)
         widths.append(width)
     columns = [
         [f"{value:0{width}d}" for value in options] if isinstance(options, range) else options
         for options, width in zip(choices, widths, strict=True)
     ]
-    return ["".join(parts) for parts in itertools.product(*columns)]
+    return ["".join(pieces) for pieces in itertools.product(*columns)]
 
 
 def _options(piece: str, pattern: str) -> tuple[list[str] | range, int]:
-    """What a piece of a pattern stands for: texts, or numbers of so many digits."""
+    """What a piece of a pattern stands for: texts, or a range; and the number of digits, 0 for texts."""
     if match := _RANGE.fullmatch(piece):
         first, last = int(match[1]), int(match[2])
         if last >= first:
@@ -45,4 +46,4 @@ def _options(piece: str, pattern: str) -> tuple[list[str] | range, int]:
         return piece[1:-1].split(","), 0
     elif "{" not in piece and "}" not in piece:
         return [piece], 0
-    raise InputError(f"{pattern}: no pattern such as train-{{0000..0003}}.tar")
+    raise InputError(f"{pattern}: not a pattern such as train-{{0000..0003}}.tar")
