@@ -127,10 +127,10 @@ def mask_folder(
 
 def _class_rows(names: Sequence[str], ids: Sequence[int], colours: bool) -> list[str]:
     if colours:
-        return [f"{r} {g} {b} {name}" for (r, g, b), name in zip(COLOURS, names, strict=False)]
+        return ["name,r,g,b", *(f"{name},{r},{g},{b}" for (r, g, b), name in zip(COLOURS, names, strict=False))]
     if list(ids) == list(range(len(ids))):
         return list(names)
-    return [f"{id_} {name}" for id_, name in zip(ids, names, strict=True)]
+    return ["id,name", *(f"{id_},{name}" for id_, name in zip(ids, names, strict=True))]
 
 
 def voc_folder(root: Path, *, form: str = "palette", masks: str = "SegmentationClass", **counts: int) -> Path:

@@ -1,4 +1,4 @@
-"""Mask files: the numbers or the colours in them, in strips of rows, so that a large mask takes little memory."""
+"""Mask files: reads their numbers or colours in strips of rows, so that a large mask takes little memory."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,23 +16,24 @@ from fishnet.images.opening import open_image
 from fishnet.images.stacks import NPY, read_npy
 
 STRIP = 1 << 20  # px in a strip
-DISTINCT = 4096  # values in one mask: no set of classes has as many
-DECODED = 1 << 29  # bytes that Pillow may take for a decoded mask
+MAX_DISTINCT = 4096  # different values in one mask; no set of classes has as many
+MAX_DECODED = 1 << 29  # bytes of a mask that Pillow decodes
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34892: "JPEG",
                50001: "WebP", 50002: "JPEG XL"}  # fmt: skip
-_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # a px in Pillow's memory; 4 of all others
-_READ = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # per px in Pillow's memory; 4 in other modes
+_MODES = ("1", "L", "P", "LA", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask file that is open.
+    """An open mask file.
 
     Attributes:
         size: height and width, px.
-        colours: whether its pixels are colours, as 0xRRGGBB.
-        rows: gives the rows from one to before another, (rows, width) of whole numbers; may raise InputError.
+        colours: whether the values are colours, 0xRRGGBB.
+        rows: ``rows(top, bottom)`` reads the rows from ``top`` to before ``bottom``, (rows, width) of whole numbers.
+            May raise InputError.
         path: of the file, for messages.
     """
 
@@ -42,48 +43,48 @@ class Mask:
     path: str = ""
 
     def check_distinct(self, count: int) -> None:
-        """Raises InputError for more different values than any set of classes has."""
-        if count > DISTINCT:
+        """Raises InputError if so many different values are more than any set of classes has."""
+        if count > MAX_DISTINCT:
             what = "colours" if self.colours else "numbers"
-            raise InputError(f"{self.path}: holds more than {DISTINCT:,} different {what}: not a mask of classes")
+            raise InputError(f"{self.path}: holds more than {MAX_DISTINCT:,} different {what}: not a mask of classes")
 
     def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Strips of rows from the top, each with the number of its first row. Raises InputError, see ``rows``."""
+        """Reads strips of rows from the top, each with the index of its first row. Raises InputError, see ``rows``."""
         height, width = self.size
         step = max(1, STRIP // max(1, width))
         for top in range(0, height, step):
             yield top, self.rows(top, min(height, top + step))
 
-    def whole(self) -> NDArray[Any]:
-        """(height, width) of whole numbers. Raises InputError, see ``rows``."""
+    def read(self) -> NDArray[Any]:
+        """Reads all rows, (height, width) of whole numbers. Raises InputError, see ``rows``."""
         return self.rows(0, self.size[0])
 
 
 def open_mask(path: Path, *, colours: bool = False, palette: bool = False, threshold: int = 0) -> Mask:
     """Opens a mask: PNG, TIFF (the first page), BMP, GIF, PNM, lossless WebP, or ``.npy``.
 
-    Its content says what it is, not its name. One bit is 0 and 255; opacity is not looked at; an EXIF orientation is
-    applied.
+    The content determines the format, not the name. One bit is read as 0 and 255. Opacity is ignored. An EXIF
+    orientation is applied.
 
     Args:
         path: of the file.
-        colours: whether red, green and blue count, as 0xRRGGBB; otherwise they must be alike, and are a number.
+        colours: whether red, green and blue are one colour, 0xRRGGBB; otherwise they must be equal, and are a number.
         palette: whether a palette's colours count, rather than its numbers.
-        threshold: above 0, numbers from it on are 255, and lower ones 0. Red, green and blue, also a palette's, count
-            by their luma (ITU-R 601), and lossy formats are read.
+        threshold: above 0, numbers from it on are read as 255 and lower ones as 0. Red, green and blue, also of a
+            palette, are converted to luma (ITU-R 601). Lossy formats are read as well.
 
     Raises:
-        InputError: no such file, no image, a lossy format (which changes ids), neither whole numbers nor colours, or
+        InputError: no such file; not an image; a lossy format, which changes ids; neither whole numbers nor colours;
             too large. The message names the file.
     """
     content = read_bytes(path, what="mask")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of palettes with transparency, and of size
+            warnings.simplefilter("ignore")  # about palettes with transparency, and about size
             if content.startswith(NPY):
-                mask = _array(read_npy(content), colours)
+                mask = _from_array(read_npy(content), colours)
             else:
-                mask = _image(content, colours=colours, palette=palette, threshold=threshold)
+                mask = _from_image(content, colours=colours, palette=palette, threshold=threshold)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
@@ -91,40 +92,35 @@ def open_mask(path: Path, *, colours: bool = False, palette: bool = False, thres
 
     def rows(top: int, bottom: int) -> NDArray[Any]:
         try:
-            found = mask.rows(top, bottom)
+            values = mask.rows(top, bottom)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        return np.where(found >= threshold, np.uint8(255), np.uint8(0)) if threshold else found
+        return np.where(values >= threshold, np.uint8(255), np.uint8(0)) if threshold else values
 
     return Mask(mask.size, mask.colours, rows, str(path))
 
 
-def read_numbers(path: Path) -> NDArray[Any]:
-    """A mask's numbers, (height, width). Raises InputError, see :func:`open_mask`; colours."""
-    return open_mask(path).whole()
+def pack_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Packs (height, width, 3) red, green and blue into (height, width) of 0xRRGGBB."""
+    colours = rgb[..., 0].astype(np.int32)
+    for channel in (1, 2):
+        colours <<= 8
+        colours |= rgb[..., channel]
+    return colours
 
 
-def packed(colours: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """(height, width, 3) of red, green and blue as (height, width) of 0xRRGGBB."""
-    found = colours[..., 0].astype(np.int32)
-    for i in (1, 2):
-        found <<= 8
-        found |= colours[..., i]
-    return found
-
-
-def _image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> Mask:
-    """A mask that Pillow decodes, whole."""
+def _from_image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> Mask:
+    """A mask that Pillow decodes as a whole."""
     image: Image.Image = open_image(content)
     if not threshold and (lossy := _lossy(image, content)):
         raise InputError(
             f"{lossy} changes pixels, and ids with them: save masks as PNG, or read masks of two classes with "
-            "--threshold-masks 128"
+            "threshold_masks 128"
         )
-    if image.mode not in _READ:
+    if image.mode not in _MODES:
         raise InputError(f"holds {image.mode}: a mask is one channel of whole numbers, or RGB")
     pixels = image.width * image.height
-    if pixels * _BYTES.get(image.mode, 4) > DECODED:
+    if pixels * _BYTES.get(image.mode, 4) > MAX_DECODED:
         raise InputError(
             f"{image.width}x{image.height} px of {image.mode} take {pixels * 4 >> 20:,} MiB: save such a large mask "
             "with one channel of 8 bits"
@@ -132,66 +128,67 @@ def _image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> M
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if threshold and image.mode not in ("L", "1") and not image.mode.startswith("I"):
-        return Mask((image.height, image.width), False, lambda top, bottom: np.asarray(_rows(image, top, bottom, "L")))
-    if image.mode in ("RGB", "RGBA", "PA") or (palette and image.mode == "P"):
-        return Mask((image.height, image.width), colours, lambda top, bottom: _told(_rgb(image, top, bottom), colours))
-    mode = "L" if image.mode in ("1", "LA") else ""
-    return Mask((image.height, image.width), False, lambda top, bottom: np.asarray(_rows(image, top, bottom, mode)))
+    size, mode = (image.height, image.width), image.mode
+    if threshold and mode not in ("L", "1") and not mode.startswith("I"):
+        return Mask(size, False, lambda top, bottom: np.asarray(_rows(image, top, bottom, "L")))
+    if mode in ("RGB", "RGBA", "PA") or (palette and mode == "P"):
+        return Mask(size, colours, lambda top, bottom: _values(np.asarray(_rows(image, top, bottom, "RGB")), colours))
+    read_as = "L" if mode in ("1", "LA") else ""
+    return Mask(size, False, lambda top, bottom: np.asarray(_rows(image, top, bottom, read_as)))
 
 
 def _rows(image: Image.Image, top: int, bottom: int, mode: str) -> Image.Image:
-    part = image if (top, bottom) == (0, image.height) else image.crop((0, top, image.width, bottom))
-    return part.convert(mode) if mode else part
+    """A strip of rows, converted to a mode unless it is ""."""
+    strip = image if (top, bottom) == (0, image.height) else image.crop((0, top, image.width, bottom))
+    return strip.convert(mode) if mode else strip
 
 
-def _rgb(image: Image.Image, top: int, bottom: int) -> NDArray[np.uint8]:
-    return np.asarray(_rows(image, top, bottom, "RGB"))
-
-
-def _told(found: NDArray[np.uint8], colours: bool) -> NDArray[Any]:
-    """Red, green and blue as one number: packed, or the number that all three are."""
+def _values(rgb: NDArray[np.uint8], colours: bool) -> NDArray[Any]:
+    """Red, green and blue as one value: packed, or the number that all three are equal to."""
     if colours:
-        return packed(found)
-    if (found != found[..., :1]).any():
-        raise InputError("holds colours, and nothing says of what: name them in a classes file (r g b name a line)")
-    return np.ascontiguousarray(found[..., 0])
+        return pack_rgb(rgb)
+    if (rgb != rgb[..., :1]).any():
+        raise InputError(
+            "holds colours without names: name them in a classes file (a table with the columns name,r,g,b)"
+        )
+    return np.ascontiguousarray(rgb[..., 0])
 
 
-def _array(found: NDArray[Any], colours: bool) -> Mask:
-    """An array that is a view of a file's bytes."""
-    three = found.ndim == 3 and found.shape[2] == 3 and found.dtype == np.uint8
-    if found.dtype.kind not in "uib" or not (found.ndim == 2 or three) or not found.size:
-        raise InputError(f"holds {found.dtype} of shape {found.shape}: a mask is one channel of whole numbers, or RGB")
-    size = (int(found.shape[0]), int(found.shape[1]))
-    if three:
-        return Mask(size, colours, lambda top, bottom: _told(found[top:bottom], colours))
-    if found.dtype.kind == "b":
-        return Mask(size, False, lambda top, bottom: found[top:bottom].astype(np.uint8) * np.uint8(255))
-    if found.dtype.kind == "u" and found.dtype.itemsize == 8:  # no id is so large: it stays one without a name
-        return Mask(size, False, lambda top, bottom: np.minimum(found[top:bottom], 1 << 62).astype(np.int64))
-    kind = np.dtype(np.int64) if found.dtype.itemsize == 8 else found.dtype.newbyteorder("=")
-    return Mask(size, False, lambda top, bottom: found[top:bottom].astype(kind, copy=False))
+def _from_array(array: NDArray[Any], colours: bool) -> Mask:
+    """A mask in an array, which is a view of the file's bytes."""
+    is_rgb = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
+    if array.dtype.kind not in "uib" or not (array.ndim == 2 or is_rgb) or not array.size:
+        raise InputError(f"holds {array.dtype} of shape {array.shape}: a mask is one channel of whole numbers, or RGB")
+    size = (int(array.shape[0]), int(array.shape[1]))
+    if is_rgb:
+        return Mask(size, colours, lambda top, bottom: _values(array[top:bottom], colours))
+    if array.dtype.kind == "b":
+        return Mask(size, False, lambda top, bottom: array[top:bottom].astype(np.uint8) * np.uint8(255))
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:  # no id is as large: such numbers have no name either way
+        return Mask(size, False, lambda top, bottom: np.minimum(array[top:bottom], 1 << 62).astype(np.int64))
+    dtype = np.dtype(np.int64) if array.dtype.itemsize == 8 else array.dtype.newbyteorder("=")
+    return Mask(size, False, lambda top, bottom: array[top:bottom].astype(dtype, copy=False))
 
 
 def _lossy(image: Image.Image, content: bytes) -> str:
-    """The name of the lossy format that a mask is in, by its content; "" where its pixels are as they were."""
+    """The name of the lossy format in which a mask was saved; "" for a lossless one."""
     if image.format == "WEBP":
         return "" if _lossless_webp(content) else "WebP (lossy)"
     if image.format == "TIFF":
-        kind = _LOSSY_TIFF.get(getattr(image, "tag_v2", {}).get(259, 1))
-        return f"{kind} in TIFF" if kind else ""
+        compression = _LOSSY_TIFF.get(getattr(image, "tag_v2", {}).get(259, 1))
+        return f"{compression} in TIFF" if compression else ""
     return _LOSSY.get(image.format or "", "")
 
 
 def _lossless_webp(content: bytes) -> bool:
-    """Whether the pixels of a WebP file are in a VP8L chunk, not a VP8 one (RFC 9649, section 2)."""
-    at = 12  # RIFF, size, WEBP
-    while at + 8 <= len(content):
-        name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], "little")
+    """Whether the pixels of a WebP file are in a VP8L chunk rather than a VP8 one (RFC 9649, section 2)."""
+    position = 12  # after RIFF, size, WEBP
+    while position + 8 <= len(content):
+        name = content[position : position + 4]
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8L"
         if name == b"ANMF":
-            at, size = at + 16, 0  # the frame's own chunks follow its header
-        at += 8 + size + size % 2
+            position, size = position + 16, 0  # the frame's own chunks follow its header
+        position += 8 + size + size % 2
     return False

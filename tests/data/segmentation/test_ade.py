@@ -50,7 +50,7 @@ def test_names_of_the_table(head: str, tmp_path: Path) -> None:
 def test_a_line_that_is_none(tmp_path: Path) -> None:
     data = ade_folder(tmp_path / "data")
     (data / "objectInfo150.txt").write_text("Idx\tRatio\tTrain\tVal\tName\n1\twall\n")
-    with pytest.raises(InputError, match=r"objectInfo150\.txt line 2: expected Idx, Ratio, Train, Val, perhaps Stuff"):
+    with pytest.raises(InputError, match=r"objectInfo150\.txt line 2: expected Idx, Ratio, Train, Val, optionally"):
         opened(data)
 
 
@@ -77,7 +77,7 @@ def test_no_folder_of_masks_in_a_part(tmp_path: Path) -> None:
     shutil.copytree(data / "images" / "validation", data / "images" / "testing")
     assert {part: len(found) for part, found in opened(data).items()} == {"train": 2, "val": 2}
     (data / "annotations" / "validation").rename(data / "annotations" / "validaton")
-    words = r"no image with a mask in its part 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
+    words = r"no image with a mask in its split 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
     with pytest.raises(InputError, match=words):
         opened(data)
     with collecting():

@@ -95,7 +95,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [one.message for one in found.of("mask-size-differs")] == [
         f"{images / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
-        "mend or remove one of them"
+        "correct or remove one of them"
     ]
     assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(images / "005.png")]
     assert [(one.message, one.file, one.count) for one in found.of("mask-id-unnamed")] == [

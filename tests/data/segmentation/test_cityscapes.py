@@ -104,7 +104,7 @@ def test_an_id_that_is_none(tmp_path: Path) -> None:
     [
         (
             lambda data: [path.unlink() for path in data.rglob("*Ids.png")],
-            r"gtFine: has no PART/CITY/\*_gtFine_labelIds",
+            r"gtFine: has no SPLIT/CITY/\*_gtFine_labelIds",
         ),
         (
             lambda data: [(data / "leftImg8bit" / part).rename(data / part) for part in ("train", "val")],

@@ -80,7 +80,7 @@ def test_many_overlapping_polygons_are_as_if_painted_one_after_the_other(tmp_pat
     polygons = [{"image_id": 0, "category_id": 4 + 5 * (i % 2), "segmentation": [row]} for i, row in
                 enumerate(random.uniform(-3, SIDE + 3, (12, 8)).round(2).tolist())]  # fmt: skip
     found = opened(street(tmp_path / "data", *polygons, width=SIDE, height=SIDE))["all"]
-    masks = found.regions.objects(0).masks().astype(bool)  # as the COCO API fills them in
+    masks = found.detection.objects(0).masks().astype(bool)  # as the COCO API fills them in
     wanted = np.zeros((SIDE, SIDE), np.uint8)
     for i in np.argsort(-masks.sum((1, 2)), kind="stable"):
         wanted[masks[i]] = 1 + i % 2
@@ -164,7 +164,7 @@ def test_as_many_classes_as_labels_hold(tmp_path: Path) -> None:
     most = {i: f"kind {i}" for i in range(1, 255)}
     assert len(opened(street(tmp_path / "data", one, categories=most))["all"].classes) == 255
     path = street(tmp_path / "data", one, categories=most | {255: "one more"})
-    with pytest.raises(InputError, match=r"objects.json: has 256 classes: no more than 255"):
+    with pytest.raises(InputError, match=r"objects.json: has 256 classes: segmentation can learn at most 255"):
         opened(path)
     assert len(opened(path, void=["one more"])["all"].classes) == 255
 

@@ -90,7 +90,10 @@ def test_masks_of_0_and_255_where_others_have_0_and_1(tmp_path: Path) -> None:
     other = written(tmp_path / "other", as_ids(0, 255, 255))
     val = opened(other, classes=Classes(("ground", "plant"), (0, 1)), ignore=["none"])["val"]
     assert np.array_equal(val.label_map(0), scenes("val", 1)[0].labels > 0)
-    with pytest.raises(InputError, match=r"the model's training ignored 255: nothing would be measured but 'ground'"):
+    with pytest.raises(
+        InputError,
+        match="training ignored 255: only 'ground' would be measured: set ignore to none if 255 is 'plant'",
+    ):
         opened(other, classes=Classes(("ground", "plant"), (0, 1)), ignore=[255])
 
 
@@ -117,7 +120,7 @@ def test_grey_levels(ids: tuple[int, int, int], names: bool, tmp_path: Path) -> 
         assert np.array_equal(splits["val"].label_map(0), scenes("val", 1)[0].labels)
         return
     with pytest.raises(
-        InputError, match=r"255 may be a class or stand for ignored pixels .* look like grey levels: say"
+        InputError, match=r"255 may be a class or stand for ignored pixels .* look like grey levels: set"
     ):
         opened(data)
     assert opened(data, ignore=[255])["train"].label_map(0).max() == 255
@@ -134,7 +137,9 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
     assert splits["train"].classes.ids == (0, 85, 170, 255)
     assert splits["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
     (data / "classes.txt").write_text("a\nb\nc\nd\n")
-    with pytest.raises(InputError, match=r"for its 4 classes: write which is which, .* as in: id,name; 0,a; 85,b; 170,c; 255,d"):
+    with pytest.raises(
+        InputError, match=r"for its 4 classes: write which is which, .* as in: id,name; 0,a; 85,b; 170,c; 255,d"
+    ):
         opened(data)
     (data / "classes.txt").write_text("id,name\n0,a\n85,b\n170,c\n255,d\n")
     assert opened(data)["train"].classes == Classes(tuple("abcd"), (0, 85, 170, 255))
@@ -144,13 +149,13 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
     ("change", "words"),
     [
         (as_ids(1, 255, 255), "masks hold only 1 beside it"),
-        (as_ids(0, 1, 255), "it lies beside 0 alone"),
+        (as_ids(0, 1, 255), "it borders 0 alone"),
         (as_ids(255, 255, 255), "masks hold nothing else"),
     ],
 )
 def test_255_that_may_be_a_class_is_refused(change: Any, words: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", change)
-    with pytest.raises(InputError, match=f"255 may be a class .*{words}: say --ignore 255, or --ignore none") as error:
+    with pytest.raises(InputError, match=f"255 may be a class .*{words}: set ignore to 255, or to none") as error:
         opened(data)
     assert "\n" not in str(error.value)
     if "nothing else" not in words and "only" not in words:
@@ -162,7 +167,7 @@ def test_255_that_may_be_a_class_is_refused(change: Any, words: str, tmp_path: P
 def test_ids_above_255(tmp_path: Path) -> None:
     data = written(tmp_path / "data", as_ids(0, 1, 255))
     save_mask(data / "train" / "masks" / "000.png", np.full((80, 96), 300), "deep")
-    with pytest.raises(InputError, match=r"255 may be a class .*: masks hold greater ids, too, such as 300"):
+    with pytest.raises(InputError, match=r"255 may be a class .*: masks also hold greater ids, such as 300"):
         opened(data)
     assert opened(data, ignore=["none"])["train"].classes.ids == (0, 1, 255, 300)
 
@@ -206,12 +211,14 @@ def five_levels(labels: Labels) -> NDArray[Any]:
     return np.asarray((large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) // 4)
 
 
-@pytest.mark.parametrize("names", ["", "background\ncrack\n", "id,name\n0,background\n1,crack\n", "id,name\n0,background\n255,crack\n"])
+@pytest.mark.parametrize(
+    "names", ["", "background\ncrack\n", "id,name\n0,background\n1,crack\n", "id,name\n0,background\n255,crack\n"]
+)
 @pytest.mark.parametrize("change", [smooth, lossy_png, five_levels])
 def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_path: Path) -> None:
     data = written(tmp_path / "data", change, names)
     words = (
-        r"looks like an anti-aliased mask: \d+ numbers such as .* read masks of two classes with --threshold-masks 128"
+        r"looks like an anti-aliased mask: \d+ numbers such as .* read masks of two classes with threshold_masks 128"
     )
     with pytest.raises(InputError, match=words):
         opened(data)
@@ -273,7 +280,7 @@ def test_lossless_masks_of_other_formats(suffix: str, tmp_path: Path) -> None:
 
 def test_a_threshold_makes_two_classes(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
-    with pytest.raises(InputError, match="names 3 classes, and --threshold-masks makes two"):
+    with pytest.raises(InputError, match="names 3 classes, but threshold_masks makes two"):
         opened(data, threshold=1)
     (data / "classes.txt").unlink()
     assert np.array_equal(opened(data, threshold=2)["val"].label_map(0), scenes("val", 1)[0].labels > 1)

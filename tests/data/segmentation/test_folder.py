@@ -118,7 +118,7 @@ def test_lists_of_some_parts(tmp_path: Path) -> None:
     assert keys(splits["train"]) == [f"train_{i:03d}.png" for i in range(4)]
     assert keys(splits["val"]) == ["val_000.png", "val_001.png"]
     (data / "dev.txt").write_text("val_000")
-    with pytest.raises(InputError, match=r"two lists of a part: dev\.txt and valid\.txt: remove one"):
+    with pytest.raises(InputError, match=r"two lists of one split: dev\.txt and valid\.txt: remove one"):
         opened(data)
 
 
@@ -209,10 +209,10 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
 
 def test_no_images_in_a_part(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2, val=0)
-    with pytest.raises(InputError, match=r"data: no image with a mask in its part 'val'$"):
+    with pytest.raises(InputError, match=r"data: no image with a mask in its split 'val'$"):
         opened(data)
     save_mask(data / "val" / "images" / "1.png", np.zeros((4, 4)), "index")
-    with pytest.raises(InputError, match=r"its part 'val' \(.*images/1\.png: has no mask in .*val/masks\)$"):
+    with pytest.raises(InputError, match=r"its split 'val' \(.*images/1\.png: has no mask in .*val/masks\)$"):
         opened(data)
 
 
@@ -258,7 +258,7 @@ def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> N
 def test_no_folder_of_images_in_a_part(form: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
     name = missing(data, "images", "val", form)
-    with pytest.raises(InputError, match=rf"no image with a mask in its part 'val' \(.*: has no image in .*{name}"):
+    with pytest.raises(InputError, match=rf"no image with a mask in its split 'val' \(.*: has no image in .*{name}"):
         opened(data)
     with collecting():
         assert len(opened(data)["val"].left_out) == 2
@@ -296,8 +296,7 @@ def test_ids_without_a_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         train.label_map(0)
     assert str(error.value) == (
-        f"{mask}: ids without a name: 200 (300 px), 12 (40 px): add them to {data}/classes.txt, "
-        "or train with --ignore 12 200"
+        f"{mask}: ids without a name: 200 (300 px), 12 (40 px): add them to {data}/classes.txt, or set ignore to 12 200"
     )
     assert (opened(data, ignore=[12, 200])["train"].label_map(0).reshape(-1)[:340] == 255).all()
     assert train.label_map(1).max() < 3
@@ -364,7 +363,7 @@ def test_one_class(tmp_path: Path) -> None:
 
 def test_colours_but_no_classes_file(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, form="colour")
-    with pytest.raises(InputError, match=r"000\.png: holds colours, and nothing says of what: name them in a classes"):
+    with pytest.raises(InputError, match=r"000\.png: holds colours without names: name them in a classes"):
         opened(data)
 
 
@@ -426,7 +425,7 @@ def test_masks_of_0_and_1_to_a_model_of_0_and_255(tmp_path: Path) -> None:
 def test_0_1_and_255_is_not_that(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=(0, 1, 255))
     (data / "classes.txt").write_text("ground\nplant\n")
-    with pytest.raises(InputError, match=r"255 may be a class .* it lies beside 0 alone: say --ignore 255"):
+    with pytest.raises(InputError, match=r"255 may be a class .* it borders 0 alone: set ignore to 255"):
         opened(data)
     found = opened(data, ignore=[255])["train"]
     assert found.classes == Classes.of(["ground", "plant"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.maskfiles import Mask, open_mask, packed
+from fishnet.data.maskfiles import Mask, open_mask, pack_rgb
 from fishnet.data.segmentation.masks import BINARY, MaskDecoder
 from fishnet.data.segmentation.names import MAX_ID, Legend
 from fishnet.errors import InputError
@@ -61,11 +61,9 @@ def test_colours(mode: str, tmp_path: Path) -> None:
         image.convert(mode).save(tmp_path / "x.png")
     mask = open_mask(tmp_path / "x.png", colours=True, palette=True)
     assert mask.colours
-    assert np.array_equal(mask.read(), packed(PALETTE[PAINTED]))
+    assert np.array_equal(mask.read(), pack_rgb(PALETTE[PAINTED]))
     if mode != "P":
-        with pytest.raises(
-            InputError, match=r"x\.png: holds colours, and nothing says of what: name them in a classes"
-        ):
+        with pytest.raises(InputError, match=r"x\.png: holds colours without names: name them in a classes"):
             open_mask(tmp_path / "x.png").read()
 
 
@@ -137,8 +135,8 @@ def test_a_named_255_is_no_longer_ignored() -> None:
 
 
 def test_labels_of_colours(tmp_path: Path) -> None:
-    packed = tuple(r << 16 | g << 8 | b for r, g, b in COLOURS)
-    legend = Legend("", Classes.of("abc"), (0, 1, 2), packed, ignored_colours=(0xFFFFFF,), stated=False)
+    colours = tuple(r << 16 | g << 8 | b for r, g, b in COLOURS)
+    legend = Legend("", Classes.of("abc"), (0, 1, 2), colours, ignored_colours=(0xFFFFFF,), stated=False)
     decoder = MaskDecoder(legend, [1, 0, 255])
     save_mask(tmp_path / "x.png", PAINTED, "colour")
     mask = decoder.open(tmp_path / "x.png")

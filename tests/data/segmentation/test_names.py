@@ -7,7 +7,7 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import collecting
-from fishnet.data.segmentation.names import Legend, find_legend, assign_labels, read_legend
+from fishnet.data.segmentation.names import Legend, assign_labels, find_legend, read_legend
 from fishnet.errors import InputError
 
 TWO = ("road", "traffic light")
@@ -81,7 +81,11 @@ def test_what_is_ignored(tmp_path: Path) -> None:
         ("a.csv", "name,r,g,b\nroad,1,2", r"line 2: 3 values for 4 columns"),
         ("a.csv", "name,id\nroad,x", r"line 2: id of 'road' must be a whole number, not 'x'"),
         ("a.csv", "name,id\n,1", r"line 2: no name"),
-        ("a.txt", "# label:color_rgb:parts:actions\nroad:1,2::", r"line 2: 'road' has no red, green and blue of 0 to 255"),
+        (
+            "a.txt",
+            "# label:color_rgb:parts:actions\nroad:1,2::",
+            r"line 2: 'road' has no red, green and blue of 0 to 255",
+        ),
         ("label_colors.txt", "0 0 0", r"line 1: expected r g b name, such as '128 64 128 road', not '0 0 0'"),
         ("label_colors.txt", "road 0 0 0", r"line 1: r of '0' must be a whole number, not 'road'"),
         ("a.json", "{", r"a\.json line 1: not JSON"),
@@ -113,7 +117,9 @@ def test_forms_that_are_not_read(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ['["road", "sky"]', '{"road": 0}', "7"])
 def test_json_that_is_not_read(text: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r'a\.json: expected an object of names by id, such as \{"0": "road", "1": "sky"\}'):
+    with pytest.raises(
+        InputError, match=r'a\.json: expected an object of names by id, such as \{"0": "road", "1": "sky"\}'
+    ):
         legend(tmp_path / "a.json", text)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.entries import hold_out_some
+from fishnet.data.entries import hold_out_entries
 from fishnet.data.findings import Finding
 from fishnet.data.segmentation import survey
 from fishnet.data.segmentation.open import open_segmentation
@@ -87,7 +87,7 @@ def test_each_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     once = survey.facts_of
     monkeypatch.setattr(survey, "facts_of", lambda mask: read.append(mask.path) or once(mask))
     splits = opened(mask_folder(tmp_path / "data", names=None, train=8, val=2))
-    train, held = hold_out_some(splits["train"], 0.25, 0)
+    train, held = hold_out_entries(splits["train"], 0.25, 0)
     plausibility({"train": train, "val": held, "test": splits["val"]})
     plausibility(splits)
     assert len(read) == len(set(read)) == 10

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, Seeded, collate, drawn_from
+from fishnet.data.base import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.decode import to_tensor
 from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationDataset, SegmentationTarget
 from fishnet.data.segmentation.transforms import TRIES, SegmentationEvalTransform, SegmentationTrainTransform
@@ -78,7 +78,7 @@ def test_labels_stay_on_their_px(way: str) -> None:
     ours = transform(**WAYS[way])
     pages, worst = set(), []
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = ours(image, labels)
         side = {"small crops": 64, "padded": 224}.get(way, 96)
         assert page.shape == (3, side, side)
@@ -110,7 +110,7 @@ def test_a_crop_in_native_size_is_cut_out_and_nothing_else() -> None:
     image, labels = coded((300, 400))
     array, places = np.asarray(image), set()
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = transform(NATIVE)(image, labels)
         found = target.labels.numpy()
         tops, lefts = np.nonzero((array[: 300 - 95, : 400 - 95] == page[:, 0, 0].numpy()).all(-1))
@@ -144,7 +144,7 @@ def test_jitter_is_even_in_its_logarithm() -> None:
     image, labels = Image.new("RGB", (96, 96)), np.full((96, 96), 1, np.uint8)
     sides = []
     for seed in range(300):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             _, target = transform(crop_size=192, jitter=(0.5, 2.0))(image, labels)
         sides.append(int((target.labels == 1).any(0).sum()))
     assert 48 <= min(sides) < 52
@@ -155,9 +155,9 @@ def test_jitter_is_even_in_its_logarithm() -> None:
 def test_photometric_distortion_moves_no_label() -> None:
     image, labels = coded((150, 200))
     for seed in range(10):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             plain = transform(flip=0.5)(image, labels)
-        with drawn_from(seed):
+        with seeded_rng(seed):
             found = transform(flip=0.5, photometric=1.0)(image, labels)
         assert torch.equal(plain[1].labels, found[1].labels)
         assert not torch.equal(plain[0], found[0])
@@ -174,7 +174,7 @@ def shares(single_class: float, labels: LabelMap, count: int = 60) -> list[float
     found = []
     ours = transform(NATIVE, single_class=single_class)
     for seed in range(count):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             drawn = ours(Image.fromarray(told(labels)), labels)[1].labels
         counts = np.bincount(drawn.numpy().ravel(), minlength=256)[:IGNORE]
         found.append(float(counts.max() / max(counts.sum(), 1)))
@@ -197,7 +197,7 @@ def test_ignored_px_are_no_class_of_a_crop() -> None:
     half[:, :150] = 0
     half[:48, :150] = 1
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             assert (transform(NATIVE, single_class=0.9)(Image.new("RGB", (300, 96)), half)[1].labels < 2).any()
     ignored = np.full((300, 300), IGNORE, np.uint8)
     assert (transform(NATIVE, single_class=0.5)(Image.new("RGB", (300, 300)), ignored)[1].labels == IGNORE).all()
@@ -208,7 +208,7 @@ def test_a_large_crops_share_is_that_of_some_of_its_px() -> None:
     labels[:, 1200:] = 1
     ours = transform(Preprocess((2048, 2048), fit="native"), crop_size=2048, single_class=0.6)
     for seed in range(3):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             drawn = ours(Image.fromarray(labels).convert("RGB"), labels)[1].labels.numpy()
         assert np.bincount(drawn.ravel(), minlength=2)[:2].max() <= 0.61 * drawn.size
 
@@ -219,7 +219,7 @@ def test_images_of_any_shape(way: str, shape: tuple[int, int]) -> None:
     for preprocess in (PREPROCESS, NATIVE):
         labels = np.full(shape, 7, np.uint8)
         for seed in range(3):
-            with drawn_from(seed):
+            with seeded_rng(seed):
                 page, target = transform(preprocess, **WAYS[way])(Image.new("RGB", shape[::-1]), labels)
             assert page.shape[1:] == target.labels.shape
             assert (target.labels == 7).any()
@@ -285,10 +285,10 @@ def test_validation_sees_what_prediction_sees(shape: tuple[int, int], interpolat
 def test_validation_draws_nothing() -> None:
     image, labels = coded((50, 60))
     ours = SegmentationEvalTransform(PREPROCESS)
-    with drawn_from(0):
+    with seeded_rng(0):
         once = ours(image, labels)
         state = torch.get_rng_state()
-    with drawn_from(0):
+    with seeded_rng(0):
         assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(once[0], ours(image, labels)[0])
 
@@ -312,7 +312,7 @@ class Coded(SegmentationDataset):
             raise InputError(f"{self.source(index)}: broken image")
         return coded((80 + 10 * index, 100), self.entries[index])
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, LabelMap]:
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, LabelMap]:
         torch.rand(3)  # a reader that draws random numbers of its own
         image, labels = self.read(index)
         return to_tensor(image), labels
@@ -330,9 +330,9 @@ class Coded(SegmentationDataset):
 def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
     keys = [(epoch, index) for epoch in range(3) for index in range(6)]
     ours = transform(**WAYS["all"], photometric=0.5)
-    once = {key: Seeded(Coded(6), ours, 5)[key] for key in keys}
+    once = {key: SeededDataset(Coded(6), ours, 5)[key] for key in keys}
     torch.manual_seed(99)
-    data = Seeded(Coded(6), ours, 5)
+    data = SeededDataset(Coded(6), ours, 5)
     for key in reversed(keys):
         sample, before = data[key], once[key]
         assert isinstance(sample, tuple)
@@ -340,12 +340,12 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
         assert torch.equal(sample[0], before[0])
         assert torch.equal(sample[1].labels, before[1].labels)
     assert not torch.equal(once[0, 1][0], once[1, 1][0])  # type: ignore[index, arg-type]
-    other = Seeded(Coded(6), ours, 6)[0, 1]
+    other = SeededDataset(Coded(6), ours, 6)[0, 1]
     assert not torch.equal(once[0, 1][0], other[0])  # type: ignore[index, arg-type]
 
 
 def test_a_batch_of_unequal_images() -> None:
-    data = Seeded(Coded(4, broken=(3,)), SegmentationEvalTransform(NATIVE), 0)
+    data = SeededDataset(Coded(4, broken=(3,)), SegmentationEvalTransform(NATIVE), 0)
     samples = [data[0, index] for index in range(4)]
     batch = collate(samples, fill=(1, 2, 3))
     assert isinstance(batch, Batch)

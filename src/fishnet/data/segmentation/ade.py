@@ -1,76 +1,78 @@
-"""ADE20K as its scene parsing challenge gives it out: images and annotations, where 0 is no class."""
+"""ADE20K in the form of its scene parsing challenge: images and annotations, in which 0 is no class."""
 
 import re
 from dataclasses import replace
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.files import child
+from fishnet.data.files import subfolder
+from fishnet.data.segmentation.matching import match_files, split_folders
 from fishnet.data.segmentation.names import MAX_ID, Legend, class_lines, find_legend
-from fishnet.data.segmentation.pairs import Found, paired, split_places
+from fishnet.data.segmentation.pairs import MaskLayout
 from fishnet.errors import InputError
 from fishnet.images.scanning import find_images
 
 LAYOUTS = "ADE20K (images/ and annotations/ of ADEChallengeData2016)"
-CLASSES = 150
+NUM_CLASSES = 150
 _INFO = "objectInfo150.txt"
 _ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)")
 
 
-def find_ade(data: Path) -> Found | None:
-    """The parts of ADE20K; None where it is none.
+def find_ade(data: Path) -> MaskLayout | None:
+    """Finds the splits of ADE20K; None for any other folder.
 
-    Ids are 1 to 150; 0 is ignored, unless a classes file names it. Names are the first ones of ``objectInfo150.txt``,
+    Ids are 1 to 150. 0 is ignored, unless a classes file names it. Names are the first ones in ``objectInfo150.txt``,
     or those of a classes file, or the ids.
 
     Args:
         data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
-            ``objectInfo150.txt`` or images called ``ADE_...``; or the folder above, ``ADEChallengeData2016`` in it.
+            ``objectInfo150.txt`` or images called ``ADE_...``; or the folder that contains it as
+            ``ADEChallengeData2016``.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`; a line of ``objectInfo150.txt`` that is none.
+        InputError: see :func:`~fishnet.data.segmentation.matching.match_files`; an unreadable line in
+            ``objectInfo150.txt``.
     """
-    data = child(data, "adechallengedata2016") or data
-    images, masks = child(data, "images"), child(data, "annotations")
+    data = subfolder(data, "adechallengedata2016") or data
+    images, masks = subfolder(data, "images"), subfolder(data, "annotations")
     if images is None or masks is None:
         return None
-    places, info = split_places(images, masks), data / _INFO
-    if not places or not (info.is_file() or any(_called_ade(folder) for folder, _ in places.values())):
+    folders, info = split_folders(images, masks), data / _INFO
+    if not folders or not (info.is_file() or any(_has_ade_name(both.images) for both in folders.values())):
         return None
-    legend = _legend(info) if info.is_file() else _named(data)
-    parts = {part: paired(*place) for part, place in places.items()}
-    return Found(parts, legend, data, definite=True)
+    legend = _read_info(info) if info.is_file() else _find_legend(data)
+    return MaskLayout({split: match_files(both) for split, both in folders.items()}, legend, data, definite=True)
 
 
-def _called_ade(folder: Path) -> bool:
+def _has_ade_name(folder: Path) -> bool:
     return any(path.name.startswith("ADE_") for path in find_images(folder)[:1])
 
 
-def _legend(info: Path) -> Legend:
-    """The first of the names of each class in the table."""
+def _read_info(info: Path) -> Legend:
+    """Each class with the first of its names in the table."""
     names, ids = [], []
-    for number, line in list(class_lines(info))[1:]:
-        found = _ROW.fullmatch(line)
-        if found is None:
+    for number, line in class_lines(info)[1:]:
+        row = _ROW.fullmatch(line)
+        if row is None:
             raise InputError(
-                f"{info} line {number}: expected Idx, Ratio, Train, Val, perhaps Stuff, and Name: {line[:60]!r}"
+                f"{info} line {number}: expected Idx, Ratio, Train, Val, optionally Stuff, and Name: {line[:60]!r}"
             )
-        if not int(found["id"]) <= MAX_ID:
-            raise InputError(f"{info} line {number}: id {found['id'][:60]}: ids are 0 to {MAX_ID}")
-        ids.append(int(found["id"]))
-        names.append(re.split("[,;]", found["names"])[0].strip())
-    # Some first names are of two classes: those have their id behind them.
-    doubled = {name for name in names if names.count(name) > 1}
-    unique = [f"{name} {id_}" if name in doubled else name for name, id_ in zip(names, ids, strict=True)]
+        if int(row["id"]) > MAX_ID:
+            raise InputError(f"{info} line {number}: id {row['id'][:60]}: ids are 0 to {MAX_ID}")
+        ids.append(int(row["id"]))
+        names.append(re.split("[,;]", row["names"])[0].strip())
+    # Some classes have the same first name: their ids are appended.
+    repeated = {name for name in names if names.count(name) > 1}
+    unique = [f"{name} {id_}" if name in repeated else name for name, id_ in zip(names, ids, strict=True)]
     return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,), given=False)
 
 
-def _named(data: Path) -> Legend:
-    """By a classes file, whose 150 names without ids are those of 1 to 150; or by number."""
+def _find_legend(data: Path) -> Legend:
+    """The classes of a classes file, in which 150 names without ids are those of 1 to 150; or the ids as names."""
     legend = find_legend(data)
-    ids = tuple(range(1, CLASSES + 1))
+    ids = tuple(range(1, NUM_CLASSES + 1))
     if legend is None:
         return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,), given=False)
-    if not legend.stated and len(legend.classes) == CLASSES:
+    if not legend.stated and len(legend.classes) == NUM_CLASSES:
         return Legend(legend.place, Classes(legend.classes.names, ids), ids, ignored=(0,))
     return replace(legend, ignored=(*legend.ignored, 0))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fishnet.data.check import DataCheck, Facts, ImagesCheck, Inspected, Tally, check_all, untrained
 from fishnet.data.findings import Finding, in_order, located
-from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, pixels_of_each
+from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, count_labels
 from fishnet.data.segmentation.names import colour_text
 from fishnet.data.segmentation.pairs import MaskSegmentation
 
@@ -50,12 +50,12 @@ class _InspectedSegmentation(Inspected):
     def annotation(self, index: int) -> _Mask:
         unnamed: dict[str, int] = {}
         if isinstance(self.images, MaskSegmentation):  # which says more of a mask than that it is wrong
-            found, colours = self.images.coding.read(self.images.entries[index].mask)
-            labels, without = self.images.coding.labels(found, colours)
-            unnamed = {colour_text(value) if colours else str(value): count for value, count in without.items()}
+            mask = self.images.decoder.open(self.images.entries[index].mask)
+            labels, counts = self.images.decoder.labels(mask)
+            unnamed = {colour_text(value) if mask.colours else str(value): count for value, count in counts.items()}
         else:
             labels = self.images.label_map(index)
-        return _Mask(labels.shape, pixels_of_each(labels), unnamed)
+        return _Mask(labels.shape, count_labels(labels), unnamed)
 
 
 def check_segmentation(
@@ -116,8 +116,7 @@ class _Gathered:
             self.all_ignored += 1
             self._say("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({place})", place)
         if isinstance(facts, Facts) and mask.size != facts.size[::-1]:
-            line = self.images.unlike(index, facts.size[::-1], mask.size)
-            self._say("mask-size-differs", f"{line}{self.images.turned(index, mask.size)}", place)
+            self._say("mask-size-differs", self.images.describe_mismatch(index, facts.size[::-1], mask.size), place)
 
     def summary(self, tally: Tally) -> SegmentationSplit:
         """All of it."""

@@ -1,15 +1,16 @@
-"""Cityscapes: leftImg8bit and gtFine, with the dataset's own ids or the ids of training."""
+"""Cityscapes: leftImg8bit and gtFine, with the dataset's own ids or training ids."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.files import MaskEntry, child, part_folders
+from fishnet.data.files import MaskEntry, find_split_folders, subfolder
 from fishnet.data.segmentation.base import IGNORE
+from fishnet.data.segmentation.matching import Pairs
 from fishnet.data.segmentation.names import Legend, find_legend
-from fishnet.data.segmentation.pairs import Found, Pairs
-from fishnet.data.segmentation.survey import MaskReading, survey
+from fishnet.data.segmentation.pairs import MaskLayout
+from fishnet.data.segmentation.survey import MaskReader, survey
 from fishnet.errors import InputError
 from fishnet.images.scanning import find_images
 
@@ -21,45 +22,49 @@ CLASSES = Classes(
     ),
     (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
 )  # fmt: skip
-"""The 19 that are measured, by training ids 0 to 18 (Cordts et al., The Cityscapes Dataset, 2016)."""
-_OTHERS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
+"""The 19 measured classes in the order of their training ids, 0 to 18 (Cordts et al., The Cityscapes Dataset, 2016)."""
+_OTHER_IDS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
 _IMAGE, _MASK = "_leftImg8bit", "_gtFine_label"
 
 
-def find_cityscapes(data: Path) -> Found | None:
-    """The parts of Cityscapes; None where it is none.
+def find_cityscapes(data: Path) -> MaskLayout | None:
+    """Finds the splits of Cityscapes; None for any other folder.
 
-    Masks are ``*_gtFine_labelTrainIds.png`` where every image of the train part has one, else
-    ``*_gtFine_labelIds.png``; outputs have the dataset's own ids either way. A classes file names others than the 19
-    classes, by these ids. A part whose masks are blank, as those of
-    the test part that is given out, is left out.
+    Masks are ``*_gtFine_labelTrainIds.png`` if every image of the train split has one, else ``*_gtFine_labelIds.png``.
+    Outputs have the dataset's own ids in both cases. A classes file names other classes than the 19, by these ids. A
+    test split with blank masks, as it is distributed, is left out.
 
     Args:
-        data: a folder with ``leftImg8bit/PART/CITY/`` and ``gtFine/PART/CITY/``.
+        data: a folder with ``leftImg8bit/SPLIT/CITY/`` and ``gtFine/SPLIT/CITY/``.
 
     Raises:
         InputError: no train, val or test folders, or no masks in any of them.
     """
-    images, masks = child(data, "leftimg8bit"), child(data, "gtfine")
+    images, masks = subfolder(data, "leftimg8bit"), subfolder(data, "gtfine")
     if images is None or masks is None:
         return None
-    folders = part_folders(images)
+    folders = find_split_folders(images)
     if not folders:
         raise InputError(f"{images}: has no train, val or test folder")
-    first = next(iter(folders.values()))
+    legend, kind = _find_legend(data, next(iter(folders.values())), masks)
+    splits = {split: _match_files(folder, masks, kind) for split, folder in folders.items()}
+    if "test" in splits and not _has_labels(splits["test"], legend.values):
+        del splits["test"]
+    if not any(pairs.entries for pairs in splits.values()):
+        raise InputError(f"{masks}: has no SPLIT/CITY/*{_MASK}Ids.png for the images in {images}")
+    return MaskLayout(splits, legend, data, definite=True)
+
+
+def _find_legend(data: Path, train: Path, masks: Path) -> tuple[Legend, str]:
+    """The classes, and which masks hold them: TrainIds or Ids."""
     legend = find_legend(data)
-    train_ids = legend is None and all(_mask(path, first, masks, "TrainIds").is_file() for path in _images(first))
-    kind = "TrainIds" if train_ids else "Ids"
-    if legend is None:
-        values = tuple(range(len(CLASSES))) if train_ids else CLASSES.ids
-        place = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
-        legend = Legend(place, CLASSES, values, given=False)
-    legend = replace(legend, ignored=(*legend.ignored, *((IGNORE,) if train_ids else _OTHERS)))
-    parts = {part: _pairs(folder, masks, kind) for part, folder in folders.items()}
-    labelled = {part: pairs for part, pairs in parts.items() if part != "test" or _labelled(pairs, legend.values)}
-    if not any(pairs.entries for pairs in labelled.values()):
-        raise InputError(f"{masks}: has no PART/CITY/*{_MASK}Ids.png for the images in {images}")
-    return Found(labelled, legend, data, definite=True)
+    if legend is not None:
+        return replace(legend, ignored=(*legend.ignored, *_OTHER_IDS)), "Ids"
+    place = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
+    if all(_mask(path, train, masks, "TrainIds").is_file() for path in _images(train)):
+        values = tuple(range(len(CLASSES)))
+        return Legend(place, CLASSES, values, ignored=(IGNORE,), given=False), "TrainIds"
+    return Legend(place, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, given=False), "Ids"
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -67,24 +72,22 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _mask(image: Path, folder: Path, masks: Path, kind: str) -> Path:
-    below = masks / folder.name / image.relative_to(folder).parent
-    return below / f"{image.stem.removesuffix(_IMAGE)}{_MASK}{kind}.png"
+    city = masks / folder.name / image.relative_to(folder).parent
+    return city / f"{image.stem.removesuffix(_IMAGE)}{_MASK}{kind}.png"
 
 
-def _pairs(folder: Path, masks: Path, kind: str) -> Pairs:
+def _match_files(folder: Path, masks: Path, kind: str) -> Pairs:
+    """The images in a split's folder with their masks."""
     entries = [MaskEntry(path, _mask(path, folder, masks, kind)) for path in _images(folder)]
-    alone = tuple(f"{entry.path}: has no mask {entry.mask}" for entry in entries if not entry.mask.is_file())
-    found = {entry.mask for entry in entries}
-    below = masks / folder.name
-    others = find_images(below) if below.is_dir() else []
-    alone += tuple(
-        f"{path}: has no image in {folder}"
-        for path in others
-        if path.name.endswith(f"{_MASK}{kind}.png") and path not in found
-    )
-    return Pairs(folder, [entry for entry in entries if entry.mask.is_file()], alone)
+    left_out = [f"{entry.path}: has no mask {entry.mask}" for entry in entries if not entry.mask.is_file()]
+    matched = {entry.mask for entry in entries}
+    mask_folder = masks / folder.name
+    for path in find_images(mask_folder) if mask_folder.is_dir() else ():
+        if path.name.endswith(f"{_MASK}{kind}.png") and path not in matched:
+            left_out.append(f"{path}: has no image in {folder}")
+    return Pairs(folder, [entry for entry in entries if entry.mask.is_file()], tuple(left_out))
 
 
-def _labelled(pairs: Pairs, values: tuple[int, ...]) -> bool:
-    """Whether some pixel is of a class; one mask tells."""
-    return bool(survey([entry.mask for entry in pairs.entries[:1]], MaskReading()).numbers & set(values))
+def _has_labels(pairs: Pairs, values: tuple[int, ...]) -> bool:
+    """Whether the first mask has a pixel of a class."""
+    return bool(survey([entry.mask for entry in pairs.entries[:1]], MaskReader()).numbers & set(values))

@@ -1,7 +1,7 @@
-"""What the numbers in masks mean where no format says it: which are classes, and whether 255 is one."""
+"""What the numbers in masks mean if no format states it: which are classes, and whether 255 is one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -9,16 +9,14 @@ from typing import NamedTuple
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import is_strict, report
 from fishnet.data.segmentation.base import IGNORE
+from fishnet.data.segmentation.evidence import anti_aliased_numbers, is_grey_scale, why_255_may_be_a_class
 from fishnet.data.segmentation.masks import BINARY
 from fishnet.data.segmentation.names import Legend
-from fishnet.data.segmentation.survey import MaskReading, Survey, survey
+from fishnet.data.segmentation.survey import MaskReader, Survey, survey
 from fishnet.errors import InputError
 
 CLASSES_FILE = "classes.txt"
 DEFAULT_THRESHOLD = 128
-_STEP = 15  # between two grey levels, at least: ids of classes that count up are no grey levels
-_SOFT = 10  # numbers on edges alone from which masks are taken to be anti-aliased
-_RARE, _INNER = 0.005, 0.1  # shares below which a number is rare, and on edges alone
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class Choices:
     """What the user, or the training of a model, has decided about masks.
 
     Attributes:
-        ignore: ids that are neither learnt from nor measured.
-        decided: whether nothing else is ignored but what the format says: nothing is concluded about 255.
-        void: names of classes that are neither learnt from nor measured.
+        ignore: ids that are neither learnt nor measured.
+        decided: whether only these and the format's own ids are ignored. Nothing is concluded about 255 then.
+        void: names of classes that are neither learnt nor measured.
         only: names of the classes that are learnt, all others are ignored; empty for all.
         threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
@@ -43,17 +41,17 @@ class Choices:
     def of(
         cls, ignore: Sequence[int | str] = (), void: Sequence[str] = (), only: Sequence[str] = (), threshold: int = 0
     ) -> "Choices":
-        """From the values of ``--ignore``, ``--void``, ``--classes`` and ``--threshold-masks``."""
+        """From the values of ``ignore``, ``void``, ``classes`` and ``threshold_masks``, as the user gives them."""
         ids = tuple(id_ for id_ in ignore if isinstance(id_, int))
         return cls(ids, len(ids) < len(ignore), tuple(void), tuple(only), threshold)
 
 
 class Masks(NamedTuple):
-    """The masks of a dataset, and what is known of them before any is read.
+    """The masks of a dataset, and what is known about them before any is read.
 
     Attributes:
         splits: the mask files of each split that has any, train first.
-        legend: what a format or a classes file says of them; None where nothing does.
+        legend: from the format or a classes file; None if neither states the classes.
         folder: of the dataset, for messages.
     """
 
@@ -62,249 +60,216 @@ class Masks(NamedTuple):
     folder: Path
 
 
-@dataclass
-class Decision:
+class Decision(NamedTuple):
     """What the numbers in masks mean.
 
     Attributes:
-        legend: the classes, with all that is ignored.
-        reading: how masks are opened, and what was found in those that were read.
+        legend: the classes, and all that is ignored.
+        reader: how masks are opened, with the facts of those that were read.
         notes: lines for the user about what was concluded.
     """
 
     legend: Legend
-    reading: MaskReading
-    notes: list[str] = field(default_factory=list)
+    reader: MaskReader
+    notes: tuple[str, ...]
 
 
-def decide(masks: Masks, choices: Choices, known: Classes | None) -> Decision:
-    """Decides what the numbers in masks mean; of a training from the masks of the train split, all of which are read.
+def decide(masks: Masks, choices: Choices, model_classes: Classes | None) -> Decision:
+    """Decides what the numbers in masks mean. For a training all masks of the train split are read.
 
-    - 255 is ignored where the format or the user says so, and where it borders two or more of the other ids, of which
-      there are at least two that are no evenly spread grey levels.
-    - Masks of 0 and 255 alone say background and foreground, or the two classes of a file that numbers them 0 and 1.
-    - Evenly spread grey levels, such as 0, 85, 170 and 255, are classes where no file names any.
-    - Anything else that has a 255 is refused until the user says what it is.
+    - 255 is ignored if the format or the user says so. It is also ignored if it borders two or more of the other ids,
+      and these are at least two and no evenly spread grey levels.
+    - Masks of 0 and 255 alone are background and foreground, or the two classes that a file numbers 0 and 1.
+    - Evenly spread grey levels, such as 0, 85, 170 and 255, are classes if no file names any.
+    - Any other 255 is reported: the user must say what it means.
 
     Args:
         masks: of the dataset.
         choices: what is decided already.
-        known: the classes of a model, whose training has decided; None for a training.
+        model_classes: the classes of a model, whose training has decided; None for a training.
 
     Raises:
-        InputError: masks that may mean two things; anti-aliased masks; no mask that can be read.
+        InputError: masks with two possible meanings; anti-aliased masks; no mask that can be read.
     """
-    legend = masks.legend
-    colours = legend is not None and bool(legend.colours) and not choices.threshold
-    palette = colours and legend is not None and not legend.stated
-    decision = Decision(legend or _by_number(masks, known, choices), MaskReading(colours, palette, choices.threshold))
+    decider = _Decider(masks, choices, model_classes)
     if choices.threshold:
-        decision.legend = _two(masks, known)
-    elif known is not None:
-        _as_trained(decision, masks, choices, known)
-    elif legend is None:
-        _name_numbers(decision, masks, choices)
-    elif legend.given:
-        _look_for_255(decision, masks, choices)
-    return decision
+        decider.legend = _two_classes(masks, model_classes)
+    elif model_classes is not None:
+        decider.repeat_training(model_classes)
+    elif masks.legend is None:
+        decider.name_numbers()
+    elif masks.legend.given:
+        decider.check_named_numbers()
+    return Decision(decider.legend, decider.reader, tuple(decider.notes))
 
 
-def _by_number(masks: Masks, known: Classes | None, choices: Choices) -> Legend:
-    """The classes of a model, by their ids; of a training none yet."""
+class _Decider:
+    """The state of :func:`decide`: each method sets the legend, the reader and the notes."""
+
+    def __init__(self, masks: Masks, choices: Choices, model_classes: Classes | None) -> None:
+        self.masks, self.choices = masks, choices
+        self.legend = masks.legend or _legend_by_id(masks, model_classes, choices)
+        colours = bool(self.legend.colours) and not choices.threshold
+        self.reader = MaskReader(colours, colours and not self.legend.stated, choices.threshold)
+        self.notes: list[str] = []
+
+    def repeat_training(self, model_classes: Classes) -> None:
+        """Treats 255 as the model's training did. Masks of 0 and 255 alone may still be of its two classes."""
+        legend = self.legend
+        if IGNORE in (*legend.values, *legend.ignored):
+            return
+        if self._classes_are_0_and_1():
+            numbers = self._numbers_if_binary()
+            if numbers == set(BINARY) or (model_classes.ids == BINARY and numbers <= set(BINARY)):
+                if IGNORE in self.choices.ignore:
+                    first, second = legend.classes.names
+                    raise InputError(
+                        f"{self.masks.folder}: masks hold 0 and 255 alone, and the model's training ignored 255: only "
+                        f"{first!r} would be measured: set ignore to none if 255 is {second!r} here"
+                    )
+                self._take_255_as_second()
+                return
+        if not self.choices.decided:  # old bundles, which ignore 255 without looking at the masks
+            self.legend = replace(legend, ignored=(*legend.ignored, IGNORE))
+
+    def name_numbers(self) -> None:
+        """Takes the numbers in the masks of the train split as classes, and as their names."""
+        total = survey(self._train_masks(), self.reader)
+        numbers = {number for number in total.numbers if number >= 0 and number not in self.choices.ignore}
+        if self._is_binary(numbers):
+            self.legend = Legend(self.legend.place, Classes(("background", "foreground"), BINARY), BINARY, given=False)
+            self._note_binary()
+            return
+        if self._resolve_anti_aliasing(total, numbers):
+            return
+        ignored: tuple[int, ...] = ()
+        if IGNORE in numbers and not self.choices.decided:
+            if is_grey_scale(numbers):
+                self.notes.append(f"masks hold the grey levels {_listed(numbers)}: each is a class")
+            else:
+                self._explain_ignored_255(total)
+                ignored = (IGNORE,)
+        ids = tuple(sorted(numbers - set(ignored)))
+        self.legend = Legend(self.legend.place, Classes(tuple(map(str, ids)), ids), ids, ignored=ignored, given=False)
+
+    def check_named_numbers(self) -> None:
+        """Decides about the numbers that a classes file does not name, 255 above all."""
+        legend = self.legend
+        total = survey(self._train_masks(), self.reader, strict=is_strict())
+        named = {*legend.values, *legend.ignored, *self.choices.ignore}
+        numbers = {number for number in total.numbers if number >= 0}
+        if self._resolve_anti_aliasing(total, numbers - named - {IGNORE}) or IGNORE in named:
+            return
+        if self._classes_are_0_and_1() and self._is_binary(total.numbers):
+            self._take_255_as_second()
+        elif len(numbers) == len(legend.classes) and not numbers <= named and is_grey_scale(numbers):
+            self._report_grey_levels(numbers)
+        elif IGNORE in numbers and not self.choices.decided:
+            self._explain_ignored_255(total)
+            self.legend = replace(legend, ignored=(*legend.ignored, IGNORE))
+
+    def _train_masks(self) -> Sequence[Path]:
+        return self.masks.splits[0] if self.masks.splits else ()
+
+    def _classes_are_0_and_1(self) -> bool:
+        return self.legend.values == (0, 1) and not self.legend.colours
+
+    def _is_binary(self, numbers: set[int]) -> bool:
+        """Whether masks hold 0 and 255 alone. If the train split has one number only, all splits count."""
+        return (self._numbers_if_binary() if len(numbers) == 1 else numbers) == set(BINARY)
+
+    def _numbers_if_binary(self) -> set[int]:
+        """The numbers of the train split, or of all splits if it has one only. Stops at the first but 0 and 255."""
+        numbers = survey(self._train_masks(), self.reader, BINARY).numbers
+        if len(numbers) == 1:
+            numbers = survey(list(chain(*self.masks.splits)), self.reader, BINARY).numbers
+        return numbers
+
+    def _take_255_as_second(self) -> None:
+        self.legend = _second_is_255(self.legend)
+        self._note_binary()
+
+    def _note_binary(self) -> None:
+        first, second = self.legend.classes.names
+        self.notes.append(f"masks hold 0 and 255 alone: 0 is {first!r}, 255 is {second!r}")
+
+    def _report_grey_levels(self, levels: set[int]) -> None:
+        """Reports that nothing states which grey level is which class."""
+        legend = self.legend
+        rows = [f"{level},{name}" for level, name in zip(sorted(levels), legend.classes.names, strict=True)]
+        report(
+            f"{legend.place}: masks hold the grey levels {_listed(levels)} for its {len(levels)} classes: write which "
+            f"is which, a line each, as in: {'; '.join(['id,name', *rows])}",
+            "mask-levels-unnamed", file=legend.place,
+        )  # fmt: skip
+
+    def _explain_ignored_255(self, total: Survey) -> None:
+        """Notes that 255 is ignored; reports it instead if it may be a class."""
+        reason = why_255_may_be_a_class(total)
+        if not reason:
+            self.notes.append(f"255 is ignored: it has no name, and borders {len(total.beside_255):,} of the other ids")
+            return
+        file = self.masks.folder / CLASSES_FILE
+        name_it = "name it in the classes file" if self.masks.legend else f"name all ids in {file}"
+        mask = total.first_mask[IGNORE]
+        report(
+            f"{mask}: 255 may be a class or stand for ignored pixels ({100 * total.share(IGNORE):.2f} % of all): "
+            f"{reason}: set ignore to 255, or to none if it is a class, or {name_it}",
+            "mask-255-unclear", file=str(mask),
+        )  # fmt: skip
+
+    def _resolve_anti_aliasing(self, total: Survey, numbers: set[int]) -> bool:
+        """Reports anti-aliased masks. If this does not raise, the masks of two classes are read with a threshold.
+
+        Returns:
+            Whether they are read so.
+        """
+        soft = anti_aliased_numbers(total, numbers)
+        if not soft:
+            return False
+        mask = total.first_mask[soft[len(soft) // 2]]
+        report(
+            f"{mask}: looks like an anti-aliased mask: {len(soft)} numbers such as {_listed(soft[:3])} occur on edges "
+            f"only ({100 * total.share(*soft):.2f} % of all pixels): save masks without smoothing, or read masks of "
+            f"two classes with threshold_masks {DEFAULT_THRESHOLD}",
+            "mask-anti-aliased", file=str(mask),
+        )  # fmt: skip
+        if self.masks.legend is not None and len(self.masks.legend.classes) != 2:
+            return False
+        self.legend = _two_classes(self.masks, None)
+        self.reader = MaskReader(threshold=DEFAULT_THRESHOLD)
+        return True
+
+
+def _listed(numbers: Sequence[int] | set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def _legend_by_id(masks: Masks, model_classes: Classes | None, choices: Choices) -> Legend:
+    """The classes of a model by their ids; none yet for a training."""
     place = f"{masks.folder / CLASSES_FILE} (which is to name all classes)"
-    classes = known or Classes((), ())
-    # Void classes that nothing named are called by their ids.
+    classes = model_classes or Classes((), ())
+    # A void class without a name is called by its id.
     return Legend(place, classes, classes.ids, ignored=tuple(int(name) for name in choices.void if name.isdecimal()))
 
 
-def _two(masks: Masks, known: Classes | None) -> Legend:
-    """Masks that a threshold made black and white."""
-    legend, place = masks.legend, str(masks.folder / CLASSES_FILE)
+def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
+    """The classes of masks that a threshold makes black and white. Raises InputError if a file names another number."""
+    legend = masks.legend
     if legend is None:
-        names = known.names if known is not None and len(known) == 2 else ("background", "foreground")
-        return Legend(place, Classes(names, BINARY), BINARY, given=False)
+        names = ("background", "foreground")
+        if model_classes is not None and len(model_classes) == 2:
+            names = (model_classes.names[0], model_classes.names[1])
+        return Legend(str(masks.folder / CLASSES_FILE), Classes(names, BINARY), BINARY, given=False)
     if len(legend.classes) != 2:
         raise InputError(
-            f"{legend.place}: names {len(legend.classes)} classes, and --threshold-masks makes two: name the "
-            "background and the foreground alone"
+            f"{legend.place}: names {len(legend.classes)} classes, but threshold_masks makes two: name the background "
+            "and the foreground alone"
         )
     return _second_is_255(legend)
 
 
 def _second_is_255(legend: Legend) -> Legend:
-    """Two classes, of which masks have 0 and 255; ids that were stated stay what outputs have."""
+    """Two classes that are 0 and 255 in masks. Ids that were stated stay those of the output."""
     classes = legend.classes if legend.stated else Classes(legend.classes.names, BINARY)
     return Legend(legend.place, classes, BINARY, stated=legend.stated, given=legend.given)
-
-
-def _as_trained(decision: Decision, masks: Masks, choices: Choices, known: Classes) -> None:
-    """What a model's training decided; masks of 0 and 255 alone may still be of its two classes."""
-    legend = decision.legend
-    if IGNORE in (*legend.values, *legend.ignored):
-        return
-    if legend.values == (0, 1) and not legend.colours:
-        numbers = _binary_numbers(decision, masks)
-        if numbers == set(BINARY) or (known.ids == BINARY and numbers <= set(BINARY)):
-            if IGNORE in choices.ignore:
-                raise InputError(
-                    f"{masks.folder}: masks hold 0 and 255 alone, and the model's training ignored 255: nothing would "
-                    f"be measured but {legend.classes.names[0]!r}: say --ignore none if 255 is "
-                    f"{legend.classes.names[1]!r} here"
-                )
-            _take_as_second(decision)
-            return
-    if not choices.decided:  # bundles of before this was decided ignored 255 without looking
-        decision.legend = replace(legend, ignored=(*legend.ignored, IGNORE))
-
-
-def _binary_numbers(decision: Decision, masks: Masks) -> set[int]:
-    """The numbers of the first split, or of all where these are all alike; more than 0 and 255 as far as the first."""
-    numbers = survey(masks.splits[0] if masks.splits else (), decision.reading, BINARY).numbers
-    if len(numbers) == 1:
-        numbers = survey(list(chain(*masks.splits)), decision.reading, BINARY).numbers
-    return numbers
-
-
-def _take_as_second(decision: Decision) -> None:
-    names = decision.legend.classes.names
-    decision.legend = _second_is_255(decision.legend)
-    decision.notes.append(f"masks hold 0 and 255 alone: 0 is {names[0]!r}, 255 is {names[1]!r}")
-
-
-def _name_numbers(decision: Decision, masks: Masks, choices: Choices) -> None:
-    """The numbers in the masks of the train split are the classes, and their names."""
-    total = _all_of_train(decision, masks)
-    numbers = {value for value in total.numbers if value >= 0 and value not in choices.ignore}
-    place = decision.legend.place
-    if numbers == set(BINARY) or (len(numbers) == 1 and _binary_numbers(decision, masks) == set(BINARY)):
-        decision.legend = Legend(place, Classes(("background", "foreground"), BINARY), BINARY, given=False)
-        decision.notes.append("masks hold 0 and 255 alone: 0 is 'background', 255 is 'foreground'")
-        return
-    if (soft := _soft_edges(total, numbers)) and _refuse_soft(decision, masks, soft, total):
-        return
-    ignored: tuple[int, ...] = ()
-    if IGNORE in numbers and not choices.decided:
-        if _evenly_spread(numbers):
-            levels = ", ".join(map(str, sorted(numbers)))
-            decision.notes.append(f"masks hold the grey levels {levels}: each is a class")
-        else:
-            _ignore_255_or_refuse(decision, masks, total)
-            ignored = (IGNORE,)
-    values = tuple(sorted(numbers - set(ignored)))
-    legend = Legend(place, Classes(tuple(map(str, values)), values), values, given=False)
-    decision.legend = replace(legend, ignored=ignored)
-
-
-def _all_of_train(decision: Decision, masks: Masks, *, strict: bool = True) -> Survey:
-    return survey(masks.splits[0] if masks.splits else (), decision.reading, strict=strict)
-
-
-def _look_for_255(decision: Decision, masks: Masks, choices: Choices) -> None:
-    """What is 255 beside classes of a file that does not say it."""
-    legend = decision.legend
-    total = _all_of_train(decision, masks, strict=is_strict())
-    named = {*legend.values, *legend.ignored, *choices.ignore}
-    unnamed = {value for value in total.numbers if value >= 0 and value not in named}
-    if (soft := _soft_edges(total, unnamed - {IGNORE})) and _refuse_soft(decision, masks, soft, total):
-        return
-    if IGNORE in named:
-        return
-    if legend.values == (0, 1) and not legend.colours and _is_binary(total.numbers, decision, masks):
-        _take_as_second(decision)
-        return
-    levels = total.numbers - {value for value in total.numbers if value < 0}
-    if len(levels) == len(legend.classes) and not levels <= named and _evenly_spread(levels):
-        line = "; ".join(f"{level} {name}" for level, name in zip(sorted(levels), legend.classes.names, strict=True))
-        report(
-            f"{legend.place}: masks hold the grey levels {', '.join(map(str, sorted(levels)))} for its {len(levels)} "
-            f"classes: write which is which, a line each, as in: {line}",
-            "mask-levels-unnamed", file=legend.place,
-        )  # fmt: skip
-    elif IGNORE in unnamed and not choices.decided:
-        _ignore_255_or_refuse(decision, masks, total)
-        decision.legend = replace(decision.legend, ignored=(*legend.ignored, IGNORE))
-
-
-def _is_binary(numbers: set[int], decision: Decision, masks: Masks) -> bool:
-    if len(numbers) == 1:
-        numbers = _binary_numbers(decision, masks)
-    return numbers == set(BINARY)
-
-
-def _ignore_255_or_refuse(decision: Decision, masks: Masks, total: Survey) -> None:
-    """Says that 255 is ignored; complains where it may as well be a class."""
-    others = {value for value in total.numbers if 0 <= value != IGNORE}
-    reason = _doubt(others, total.beside)
-    share = total.pixels[IGNORE] / sum(total.pixels.values())
-    if not reason:
-        decision.notes.append(f"255 is ignored: it has no name, and borders {len(total.beside):,} of the other ids")
-        return
-    named = "name it in the classes file" if masks.legend else f"name all ids in {masks.folder / CLASSES_FILE}"
-    first = total.first[IGNORE]
-    report(
-        f"{first}: 255 may be a class or stand for ignored pixels ({100 * share:.2f} % of all): {reason}: say --ignore "
-        f"255, or --ignore none if it is a class, or {named}",
-        "mask-255-unclear", file=str(first),
-    )  # fmt: skip
-
-
-def _doubt(others: set[int], beside: set[int]) -> str:
-    """Why 255 may be a class; "" where it is hardly one."""
-    listed = ", ".join(map(str, sorted(others)[:5]))
-    if len(others) < 2:
-        return f"masks hold only {listed} beside it" if others else "masks hold nothing else"
-    if max(others) > IGNORE:
-        return f"masks hold greater ids, too, such as {max(others)}"
-    if _grid(others | {IGNORE}):
-        return f"{listed} and 255 look like grey levels"
-    if len(beside) < 2:
-        return f"it lies beside {next(iter(beside))} alone" if beside else "it borders no other id"
-    return ""
-
-
-def _grid(numbers: set[int]) -> int:
-    """Into how many steps 0 to 255 is divided so that all numbers are among the levels, give or take 1; 0: no way."""
-    if min(numbers - {0}) < _STEP:
-        return 0
-    counts = range(2, IGNORE // _STEP + 1)
-    return next((n for n in counts if all(abs(v - round(v * n / 255) * 255 / n) <= 1 for v in numbers)), 0)
-
-
-def _evenly_spread(numbers: set[int]) -> bool:
-    """Whether numbers divide 0 to 255 into equal steps, two or more, and none is missing."""
-    return len(numbers) > 2 and {0, IGNORE} <= numbers and _grid(numbers) == len(numbers) - 1
-
-
-def _soft_edges(total: Survey, numbers: set[int]) -> list[int]:
-    """Of some numbers those that lie on edges alone, as anti-aliasing and lossy files leave them; none where few do.
-
-    Where all numbers between 0 and 255 lie on edges alone, their share does not matter; otherwise they must be rare.
-    """
-    pixels = max(1, sum(total.pixels.values()))
-    edges = [
-        value
-        for value in sorted(numbers)
-        if total.looked.get(value) and total.inner[value] < _INNER * total.looked[value]
-    ]
-    between = numbers - set(BINARY)
-    if set(BINARY) <= total.numbers and len(between) > 2 and between <= set(edges):
-        return sorted(between)
-    soft = [value for value in edges if total.pixels[value] < _RARE * pixels]
-    return soft if len(soft) >= _SOFT and 2 * len(soft) >= len(between) else []
-
-
-def _refuse_soft(decision: Decision, masks: Masks, soft: list[int], total: Survey) -> bool:
-    """Complains of anti-aliased masks; where that is collected, they are read as the message advises."""
-    first = total.first[soft[len(soft) // 2]]
-    share = sum(total.pixels[value] for value in soft) / sum(total.pixels.values())
-    report(
-        f"{first}: looks like an anti-aliased mask: {len(soft)} numbers such as {', '.join(map(str, soft[:3]))} lie on "
-        f"edges alone ({100 * share:.2f} % of all pixels): save masks without smoothing, or read masks of two classes "
-        f"with --threshold-masks {DEFAULT_THRESHOLD}",
-        "mask-anti-aliased", file=str(first),
-    )  # fmt: skip
-    if masks.legend is None or len(masks.legend.classes) == 2:
-        decision.legend = _two(masks, None)
-        decision.reading = MaskReading(threshold=DEFAULT_THRESHOLD)
-        return True
-    return False

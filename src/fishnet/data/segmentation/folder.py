@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from fishnet.data.files import child, part_folders
+from fishnet.data.files import find_split_folders, subfolder
+from fishnet.data.segmentation.matching import MASK_ENDS, Folders, Pairs, match_files, read_lists, split_folders
 from fishnet.data.segmentation.names import find_legend
-from fishnet.data.segmentation.pairs import MASK_ENDS, Found, Pairs, Place, lists_in, paired, split_places
+from fishnet.data.segmentation.pairs import MaskLayout
 from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.scanning import find_images
 
@@ -14,79 +15,85 @@ _MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot", "segmentation",
     "segmentations", "gt", "ground_truth", "groundtruth",
 )  # fmt: skip
-_BESIDE = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train and train_labels
+_CAMVID_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train, train_labels
 
 
-def find_folder(data: Path) -> Found | None:
-    """The parts of a folder of images and masks; None where it is none.
+def find_folder(data: Path) -> MaskLayout | None:
+    """Finds the splits of a folder of images and masks; None for any other folder.
 
     Args:
-        data: a folder with one of images and one of masks by their usual names, with or without train, val and test
-            folders in both or lists of these names beside them; of train, val and test folders with both inside; with
-            folders such as ``train`` and ``train_labels``; or with masks beside their images, ``x.png`` and
-            ``x_mask.png``, again with or without train, val and test folders.
+        data: a folder with one folder of images and one of masks by their usual names, both with or without train, val
+            and test folders, or with lists of these names; or with train, val and test folders that hold both; or with
+            folders such as ``train`` and ``train_labels``; or with masks in the same folder as their images, ``x.png``
+            and ``x_mask.png``, with or without train, val and test folders.
 
     Raises:
-        InputError: see :func:`~fishnet.data.segmentation.pairs.paired`,
+        InputError: see :func:`~fishnet.data.segmentation.matching.match_files`,
             :func:`~fishnet.data.segmentation.names.read_legend`.
     """
-    places, camvid = _places(data)
-    if not any(masks.is_dir() and find_images(masks) for _, masks in places.values()):
+    folders, is_camvid = _find_folders(data)
+    if not any(masks.is_dir() and find_images(masks) for _, masks in folders.values()):
         return None
-    first = next(iter(places.values()))
-    legend = find_legend(data, first[1].parent, first[1])
-    return Found(_parts(data, places), legend, data, camvid or legend is not None)
+    masks = next(iter(folders.values())).masks
+    legend = find_legend(data, masks.parent, masks)
+    return MaskLayout(_match_splits(data, folders), legend, data, is_camvid or legend is not None)
 
 
-def _places(data: Path) -> tuple[dict[str, Place], bool]:
-    """The folders of each part, and whether they lie as only CamVid's do.
+def _find_folders(data: Path) -> tuple[dict[str, Folders], bool]:
+    """The folders of each split, and whether they are arranged as only CamVid's are.
 
-    A part has the same two as the others, also where it lacks one, so that this is said when it is read.
+    All splits follow one arrangement. If a split lacks one of its folders, reading it reports that.
     """
-    whole = _inside(data)
-    if _both(whole):
-        return split_places(*whole) or {"all": whole}, False
-    folders = part_folders(data)
-    for places, camvid in (
-        ({part: _inside(folder) for part, folder in folders.items()}, False),
-        ({part: (folder, _masks_beside(data, folder)) for part, folder in folders.items()}, True),
-    ):
-        if any(map(_both, places.values())):
-            return places, camvid
-    mixed = {part: _mixed(folder) for part, folder in (folders or {"all": data}).items()}
-    same = {part: (folders.get(part, data),) * 2 for part, it_is in mixed.items() if it_is or part != "test"}
-    return same if any(mixed.values()) else {}, False
+    both = _inside(data)
+    if _exist(both):
+        return split_folders(*both) or {"all": both}, False
+    splits = find_split_folders(data)
+    inside = {split: _inside(folder) for split, folder in splits.items()}
+    if any(map(_exist, inside.values())):
+        return inside, False
+    camvid = {split: Folders(folder, _camvid_masks(data, folder)) for split, folder in splits.items()}
+    if any(map(_exist, camvid.values())):
+        return camvid, True
+    mixed = {split: folder for split, folder in (splits or {"all": data}).items() if _is_mixed(folder)}
+    if not mixed:
+        return {}, False
+    return {
+        split: Folders(folder, folder)
+        for split, folder in (splits or {"all": data}).items()
+        if split in mixed or split != "test"
+    }, False
 
 
-def _inside(folder: Path) -> Place:
-    return child(folder, *_IMAGES) or folder / _IMAGES[0], child(folder, *_MASKS) or folder / _MASKS[0]
+def _inside(folder: Path) -> Folders:
+    """The folders of images and masks in a folder, whether they exist or not."""
+    return Folders(subfolder(folder, *_IMAGES) or folder / _IMAGES[0], subfolder(folder, *_MASKS) or folder / _MASKS[0])
 
 
-def _masks_beside(data: Path, folder: Path) -> Path:
-    names = [f"{folder.name}{end}".lower() for end in _BESIDE]
-    return child(data, *names) or data / names[0]
+def _camvid_masks(data: Path, images: Path) -> Path:
+    names = [f"{images.name}{end}".lower() for end in _CAMVID_ENDS]
+    return subfolder(data, *names) or data / names[0]
 
 
-def _both(place: Place) -> bool:
-    return all(folder.is_dir() for folder in place)
+def _exist(folders: Folders) -> bool:
+    return all(folder.is_dir() for folder in folders)
 
 
-def _mixed(folder: Path) -> bool:
-    """Whether masks lie beside their images; folders below are not looked into."""
+def _is_mixed(folder: Path) -> bool:
+    """Whether a folder itself, not those below it, holds masks and their images."""
     if not folder.is_dir():
         return False
     stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}
     return any(stem.endswith(end) and stem.removesuffix(end) in stems for stem in stems for end in MASK_ENDS if end)
 
 
-def _parts(data: Path, places: dict[str, Place]) -> dict[str, Pairs]:
-    lists = lists_in(data) if "all" in places else {}
+def _match_splits(data: Path, folders: dict[str, Folders]) -> dict[str, Pairs]:
+    lists = read_lists(data) if "all" in folders else {}
     if not lists:
-        return {part: paired(*place) for part, place in places.items()}
-    place = places["all"]
-    parts = {part: paired(*place, rows) for part, rows in lists.items()}
-    if "train" not in lists and "val" in lists:  # what is not listed is learnt from
-        held = {entry.path for pairs in parts.values() for entry in pairs.entries}
-        whole = paired(*place)
-        return {"train": whole._replace(entries=[entry for entry in whole.entries if entry.path not in held]), **parts}
-    return parts
+        return {split: match_files(both) for split, both in folders.items()}
+    splits = {split: match_files(folders["all"], rows) for split, rows in lists.items()}
+    if "train" not in lists and "val" in lists:  # the images of no list are for training
+        listed = {entry.path for pairs in splits.values() for entry in pairs.entries}
+        pairs = match_files(folders["all"])
+        rest = [entry for entry in pairs.entries if entry.path not in listed]
+        return {"train": pairs._replace(entries=rest), **splits}
+    return splits

@@ -35,7 +35,7 @@ _COLUMNS = {
     "rgb": ("rgb", "color_rgb"),  # CVAT: all three in one cell, with commas
 }
 _CAMVID_COLUMNS = ("r", "g", "b", "name")
-# An id before or behind a name, or three numbers of a colour. Possessive (++), so that a hostile line takes little time.
+# An id before or after a name, or the numbers of a colour. Possessive (++), so that a hostile line takes little time.
 _NOT_A_NAME = re.compile(r"^-?\d++[\s,;:]|[:=,;\t]\s*+-?\d++$|(?<!\d)\d++[\s,;:]++\d++[\s,;:]++\d")
 
 

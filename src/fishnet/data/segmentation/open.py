@@ -1,4 +1,4 @@
-"""From what the user names to data with label maps: which format it is, and its train, val and test parts."""
+"""Opens data for segmentation: finds its format, and its train, val and test splits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from fishnet.data.nearest_layout import is_foreign
 from fishnet.data.segmentation import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.deciding import Choices
-from fishnet.data.segmentation.pairs import Found, open_pairs
+from fishnet.data.segmentation.pairs import MaskLayout, open_pairs
 
 FORMATS = (voc, cityscapes, ade, folder)
-LAYOUTS = "; ".join((*(one.LAYOUTS for one in FORMATS), COCO, drawn.LAYOUTS))
+LAYOUTS = "; ".join((*(format_.LAYOUTS for format_ in FORMATS), COCO, drawn.LAYOUTS))
 Finder = Callable[[Path], object]
 Opener = Callable[..., Mapping[str, SegmentationDataset]]
 
@@ -36,50 +36,50 @@ def open_segmentation(
     """Opens data for semantic segmentation.
 
     Args:
-        data: folders of images and masks, Pascal VOC, Cityscapes, ADE20K or COCO; docs/data.md describes each.
+        data: a folder of images and masks, Pascal VOC, Cityscapes, ADE20K, COCO or others; see docs/data.md.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        val_fraction: share of the training images held out for validation where the data has no val part.
-        seed: of that split.
-        classes: the classes a model knows, matched by name; the data may then have fewer.
-        whole: hold nothing out.
-        ignore: ids in masks that are neither learnt from nor measured; ``none`` among them: no others are but the
-            format's own. Without it, what 255 is follows from the masks of the train part, see
+        val_fraction: share of the training images that is held out for validation if the data has no val split.
+        seed: of the choice of these images.
+        classes: the classes of a model, matched by name; the data may have fewer.
+        whole: whether to hold nothing out.
+        ignore: ids in masks that are neither learnt nor measured. With ``none`` among them, no others are ignored but
+            the format's own. By default the masks of the train split decide about 255, see
             :func:`~fishnet.data.segmentation.deciding.decide`; for a model 255 is then ignored unless it has a name.
-        void: names of classes that are treated so, and are then no classes.
-        only: names of the classes that are learnt and measured; the pixels of all others are ignored. Empty: all.
-        threshold: above 0, masks are read as black and white: 255 from that number on; see
+        void: names of classes that are neither learnt nor measured.
+        only: names of the classes that are learnt and measured, all others are ignored; empty for all.
+        threshold: above 0, masks are read as black and white: numbers from it on are 255; see
             :func:`~fishnet.data.maskfiles.open_mask`.
 
     Returns:
-        ``train`` and ``val``, and ``test`` where the data has it. With ``whole``, the parts that the data has, or
-        ``all`` where it has none. All have the classes of the first part.
+        ``train`` and ``val``, and ``test`` if the data has it. With ``whole``, the splits that the data has, or ``all``
+        if it has none. All have the classes of the first split.
 
     Raises:
-        InputError: data that cannot be read, see the formats; none of the known layouts; no train part; fewer than two
-            classes; a class that the model lacks, or a void one that the data lacks; masks that may mean two things.
+        InputError: data that cannot be read, see the formats; an unknown layout; no train split; fewer than two
+            classes; a class that the model lacks, or a void one that the data lacks; masks with two possible meanings.
     """
-    opener, found = found_in(data, _opened, "masks", LAYOUTS)
+    opener, layout = found_in(data, _find_format, "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
-    splits = dict(opener(found, channels, classes=classes, choices=choices))
+    splits = dict(opener(layout, channels, classes=classes, choices=choices))
     return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
 
 
 def looks_like_segmentation(data: str) -> bool:
-    """Whether a name stands for data that has a class for every pixel and can hardly be anything else.
+    """Whether a name stands for data with label maps that can hardly be anything else.
 
-    Folders of images and masks are such with a classes file only: without one, masks may as well be of objects. COCO
-    is for detection unless it is said.
+    Folders of images and masks need a classes file for that: without one, their masks may be of objects. COCO is for
+    detection by default.
 
     Raises:
-        InputError: a doubtful layout.
+        InputError: an ambiguous layout.
     """
-    with collecting():  # of faulty files the layout counts alone
-        opened = _opened(Path(data)) if data else None
-    return opened is not None and isinstance(opened[1], Found) and opened[1].definite
+    with collecting():  # only the layout counts, not faulty files
+        opened = _find_format(Path(data)) if data else None
+    return opened is not None and isinstance(opened[1], MaskLayout) and opened[1].definite
 
 
-def _opened(path: Path) -> tuple[Opener, object] | None:
-    """The format's opener, and what it opens."""
+def _find_format(path: Path) -> tuple[Opener, object] | None:
+    """The opener of the data's format, and what it opens; None for an unknown layout."""
     if is_foreign(path):
         return None
     finders: tuple[tuple[Finder, Opener], ...] = (
@@ -87,7 +87,7 @@ def _opened(path: Path) -> tuple[Opener, object] | None:
         (cityscapes.find_cityscapes, open_pairs),
         (ade.find_ade, open_pairs),
         (folder.find_folder, open_pairs),
-        (drawn.find_drawn, drawn.open_drawn),  # before COCO, which takes any JSON in annotations/
+        (drawn.find_drawn, drawn.open_drawn),  # before COCO, which accepts any JSON file in annotations/
         (find_coco, coco.open_coco),
     )
-    return next(((opener, found) for find, opener in finders if (found := find(path))), None)
+    return next(((opener, layout) for find, opener in finders if (layout := find(path))), None)

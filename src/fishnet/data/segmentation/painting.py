@@ -1,42 +1,76 @@
-"""Objects drawn into label maps: what no object covers is the background."""
-
-from collections.abc import Sequence
+"""Annotated objects drawn into label maps: pixels without an object are the background."""
 
 import numpy as np
 
 from fishnet.bundle.classes import Classes
+from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.objects import Objects
 from fishnet.data.segmentation.base import IGNORE, LabelMap
+from fishnet.data.segmentation.deciding import Choices
+from fishnet.data.segmentation.files import FileSegmentation
+from fishnet.data.segmentation.names import assign_labels
 
 _BACKGROUND = ("background", "_background_")  # the second is labelme's
 
 
-def paint(objects: Objects, background: int, labels: Sequence[int]) -> LabelMap:
-    """A label map of objects: those that fill fewer px lie on those that fill more, and crowds are ignored below all.
+class ObjectSegmentation(FileSegmentation):
+    """Images with outlined objects, as label maps. Each entry has a ``row``, its index in the detection dataset.
+
+    Objects of fewer px lie on those of more. Crowds are ignored where no object covers them. The first class is the
+    background: the objects' own class ``background`` or ``_background_``, or else an additional class ``background``,
+    whose id is 0, or the smallest that no other class has. The other classes keep their order and their ids.
 
     Args:
-        objects: with segmentations and a size.
-        background: the label of what no object covers.
-        labels: of each class of the objects.
+        detection: the same data with masks, and with its own classes.
+        used: the classes that objects have.
+        source: of the data, for messages.
+        classes: the classes of a model, matched by name; by default those of the data.
+        choices: ids and names of classes whose pixels are ignored; the background may be one of them.
+
+    Raises:
+        InputError: see :func:`~fishnet.data.segmentation.names.assign_labels`.
     """
-    pieces = [objects.bits(i) for i in range(len(objects))]
-    found = np.full(objects.size, background, np.uint8)
-    for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(pieces[i][0].sum()))):
-        bits, x, y = pieces[i]
-        label = IGNORE if objects.crowd[i] else labels[objects.labels[i]]
-        found[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
-    return found
+
+    def __init__(
+        self, detection: FileDetection, used: Classes, source: str, classes: Classes | None, choices: Choices
+    ) -> None:
+        self.detection, self.channels, self.folder = detection, detection.channels, detection.folder
+        named = _with_background(detection.classes if classes is None else used, detection.classes)
+        self.classes, labels = assign_labels(
+            named, source, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes
+        )
+        label_of = dict(zip(named.names, labels, strict=True))
+        self.background = labels[0]
+        self.labels = [label_of.get(name, IGNORE) for name in detection.classes.names]
+
+    def paint(self, objects: Objects) -> LabelMap:
+        """Draws the objects of an image, which need segmentations and a size."""
+        pieces = [objects.bits(i) for i in range(len(objects))]
+        label_map = np.full(objects.size, self.background, np.uint8)
+        for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(pieces[i][0].sum()))):
+            bits, x, y = pieces[i]
+            label = IGNORE if objects.crowd[i] else self.labels[objects.labels[i]]
+            label_map[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
+        return label_map
+
+    def place(self, index: int) -> str:
+        """Where the image is annotated."""
+        return self.detection.place(self.entries[index].row, -1)
+
+    def named_in(self, index: int) -> str:
+        """Where the image is annotated."""
+        return self.place(index)
 
 
-def with_background(used: Classes, every: Classes) -> Classes:
-    """Classes of objects, and before them the background.
+def _with_background(used: Classes, data_classes: Classes) -> Classes:
+    """The used classes, preceded by the background.
 
     Args:
-        used: the classes that are wanted.
-        every: all categories of the file, whose ids are taken.
+        used: classes of objects.
+        data_classes: all classes of the data, whose ids are taken.
     """
-    own = next((i for i, name in enumerate(every.names) if name.lower() in _BACKGROUND), None)
-    free = next(id_ for id_ in range(len(every) + 1) if id_ not in every.ids)
-    name, id_ = (_BACKGROUND[0], free) if own is None else (every.names[own], every.ids[own])
+    own = next((i for i, name in enumerate(data_classes.names) if name.lower() in _BACKGROUND), None)
+    free_id = next(id_ for id_ in range(len(data_classes) + 1) if id_ not in data_classes.ids)
+    name, id_ = (_BACKGROUND[0], free_id) if own is None else (data_classes.names[own], data_classes.ids[own])
     rest = [(n, i) for n, i in zip(used.names, used.ids, strict=True) if n != name]
     return Classes((name, *(n for n, _ in rest)), (id_, *(i for _, i in rest)))

@@ -55,19 +55,19 @@ class SplitCounts:
 def split_counts(pixels: MaskSegmentation) -> SplitCounts:
     """Reads the masks of a split that were not read yet: all, or some of very many whose format says what they hold."""
     indices: Sequence[int] = range(len(pixels))
-    if not pixels.legend.given and len(indices) > READ and pixels.entries[-1].mask not in pixels.mask_reading.facts:
+    if not pixels.legend.given and len(indices) > READ and pixels.entries[-1].mask not in pixels.mask_reader.facts:
         indices = np.linspace(0, len(pixels) - 1, SAMPLE).astype(int).tolist()
     counts = SplitCounts(len(pixels), len(indices) == len(pixels))
-    survey([pixels.entries[i].mask for i in indices], pixels.mask_reading, strict=False)
+    survey([pixels.entries[i].mask for i in indices], pixels.mask_reader, strict=False)
     for index in indices:
-        facts = pixels.mask_reading.of(pixels.entries[index].mask)
+        facts = pixels.mask_reader.read(pixels.entries[index].mask)
         if isinstance(facts, MaskFacts):
             _add(counts, pixels, index, facts)
     return counts
 
 
 def _add(counts: SplitCounts, pixels: MaskSegmentation, index: int, facts: MaskFacts) -> None:
-    labels, unnamed = pixels.coding.label_counts(facts.values, facts.counts, facts.colours)
+    labels, unnamed = pixels.decoder.label_counts(facts.values, facts.counts, facts.colours)
     counts.read += 1
     counts.labels += labels
     for value, count in unnamed.items():

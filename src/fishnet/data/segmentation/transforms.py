@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fishnet.data.augment import WholeImages, check_whole
-from fishnet.data.crops import Window, fitting
+from fishnet.data.augment import WholeImageTransform, refuse_crop
+from fishnet.data.crops import Window, crop_to_fit
 from fishnet.data.decode import to_tensor
 from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationTarget
 from fishnet.data.views import View
@@ -17,7 +17,7 @@ from fishnet.images.preprocess import Preprocess, padded
 TRIES = 10  # crops that are drawn until one is of more than one class
 
 
-class SegmentationTrainTransform(WholeImages):
+class SegmentationTrainTransform(WholeImageTransform):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of an image and its label map.
 
     An image is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a
@@ -71,7 +71,7 @@ class SegmentationTrainTransform(WholeImages):
         whole: Window = (0, 0, labels.shape[1], labels.shape[0])
         scale, page = self.scale(*labels.shape), (self.side, self.side)
         for _ in range(TRIES):
-            window, inner = fitting(whole, scale, page, None)
+            window, inner = crop_to_fit(whole, scale, page, None)
             if window == whole or self.single_class >= 1 or _share(labels, window) <= self.single_class:
                 break
         return View(window, inner, (0, 0), page, self.flips())
@@ -87,10 +87,10 @@ class SegmentationEvalTransform:
         InputError: preprocessing that crops.
     """
 
-    least: int | None = None
+    min_side: int | None = None
 
     def __init__(self, preprocess: Preprocess) -> None:
-        check_whole(preprocess)
+        refuse_crop(preprocess)
         self.preprocess = preprocess
 
     def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
