@@ -159,7 +159,7 @@ CASES = [
     Case("labelme-outside", labelme(imagePath="../../../../etc/passwd", shapes=[]), 2, ("no object",)),
     Case("labelme-outside-image", linked_out, 2, ("no image '../secret.png'",)),
     Case("labelme-no-base64", shapes({"label": "x", "points": [[0, 0], [5, 5]], "shape_type": "mask", "mask": "?"}), 2,
-         ("shapes[0]", "no base64")),
+         ("shapes[0]", "not base64")),
     Case("labelme-bitmaps-of-16-billion-px", one_bit_each, 2, ("shapes[6]", "px together")),
     Case("labelme-size-of-a-continent", labelme("--task", "instances", imageHeight=9_000_000, imageWidth=9_000_000), 2,
          ("9000000x9000000",)),

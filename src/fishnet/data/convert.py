@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fishnet.data.detection.files import outline_area
+from fishnet.data.detection.outlines import outline_area
 from fishnet.data.files import upright_size
 from fishnet.data.splits import split_named
 from fishnet.errors import InputError, WorkError, first_line

@@ -132,7 +132,7 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     found = checked(data, masks=True)
     assert not found.ok
     unpaired, broken = found.of("annotation-unreadable")
-    assert "masks/000.png: not a mask" in broken.message
+    assert "masks/000.png: the mask cannot be read" in broken.message
     assert "images/001.png: is 96x80 px, but annotated as 9x9" in found.of("image-size-differs")[0].message
     assert "images/more.png: nothing in" in unpaired.message
 

@@ -9,13 +9,14 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import collecting
-from fishnet.data.detection.idmasks import find_masks, open_masks, read_ids
+from fishnet.data.detection.files import open_splits
+from fishnet.data.detection.idmasks import MaskDetection, find_masks, read_ids
 from fishnet.errors import InputError
 from tests.detection_makers import mask_folder, scenes
 
 
 def opened(data: Path, **options: Any) -> Any:
-    return open_masks(find_masks(data), 3, **options)
+    return open_splits(MaskDetection, find_masks(data), 3, **options)
 
 
 @pytest.mark.parametrize(("depth", "suffix"), [(8, "png"), (16, "png"), (8, "tif"), (16, "tif"), (32, "tif")])
@@ -43,7 +44,7 @@ def test_layouts(tmp_path: Path) -> None:
             (data / part / folder).rename(data / folder / part)
     assert list(opened(data)) == ["train", "val"]
     (data / "masks" / "val").rename(data / "masks" / "test")
-    with pytest.raises(InputError, match="images and masks must have the same parts"):
+    with pytest.raises(InputError, match="images and masks must have the same splits"):
         opened(data)
 
 
@@ -110,15 +111,15 @@ def test_faults(tmp_path: Path) -> None:
     for index, words in enumerate(
         [
             r"images/000.png: is 96x80 px, but annotated as 50x40 \(.*masks/000.png\)",
-            r"masks/001.png: holds 3 channels: a mask is one channel",
-            r"masks/002.png: not a mask that can be read",
+            r"masks/001.png: has 3 channels: a mask must be one channel",
+            r"masks/002.png: the mask cannot be read",
         ]
     ):
         with pytest.raises(InputError, match=words):
             every.read(index)
     Image.new("F", (96, 80)).save(data / "masks" / "001.tif")
     (data / "masks" / "001.png").unlink()
-    with pytest.raises(InputError, match=r"masks/001.tif: holds an array of float32"):
+    with pytest.raises(InputError, match=r"masks/001.tif: has float32 values of shape"):
         opened(data)["all"].read(1)
     Image.new("L", (96, 80)).save(data / "images" / "002.jpg")
     with pytest.raises(InputError, match=r"images/002.png: has the same name as 002.jpg"):

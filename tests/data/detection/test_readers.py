@@ -119,7 +119,7 @@ class TestLabelme:
         root = tmp_path / "data"
         root.mkdir()
         (root / "a.json").write_text(json.dumps({"shapes": [shape("x", SQUARE)], "imagePath": named}))
-        with pytest.raises(InputError, match=r"a\.json: imagePath: no image .* and the file holds no imageData"):
+        with pytest.raises(InputError, match=r"a\.json: imagePath: no image .* and the file has no imageData"):
             opened(root)
 
     def test_the_image_in_the_file(self, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ class TestLabelme:
             (tmp_path / "labels" / split / f"{split}.json").write_text(json.dumps(content))
         assert {split: len(found) for split, found in opened(tmp_path).items()} == {"train": 1, "val": 1}
         labelme(tmp_path / "more", shape("x", SQUARE), name="c")
-        with pytest.raises(InputError, match=r"c\.json: lies in no train, val or test folder, where other labelme"):
+        with pytest.raises(InputError, match=r"c\.json: is in no train, val or test folder, where other labelme"):
             opened(tmp_path)
 
     def test_rectangles_alone_are_no_masks(self, tmp_path: Path) -> None:
@@ -181,16 +181,16 @@ class TestLabelme:
             (shape("x", [[1, 1], [2, "b"], [3, 4]]), r"shapes\[0\]: points must be a list of corners"),
             (shape("x", [[1, 1], [2, 1e9], [3, 4]]), r"a point lies farther than 1,000,000 px away"),
             (shape("x", [[1, 1], [2, 10**30], [3, 4]]), r"a point lies farther than"),
-            (shape("x", SQUARE, "ellipse"), r"shape_type 'ellipse' is not known"),
-            (shape("x", SQUARE, {}), r"shape_type '{}' is not known"),  # type: ignore[arg-type]
+            (shape("x", SQUARE, "ellipse"), r"shape_type 'ellipse' is not supported"),
+            (shape("x", SQUARE, {}), r"shape_type '{}' is not supported"),  # type: ignore[arg-type]
             (shape("", SQUARE), r"shapes\[0\]: has no label"),
-            (shape("x", SQUARE, group_id=[1]), r"group_id must be a whole number"),
+            (shape("x", SQUARE, group_id=[1]), r"group_id must be an integer or a text"),
             (shape("x", [[0, 0], [3, 3]], "mask", mask="!"), r"the bitmap is not base64 text"),
             (
                 shape("x", [[0, 0], [3, 3]], "mask", mask=bitmap_text(np.ones((9, 9), np.uint8), False)),
                 r"9x9 px, where",
             ),
-            ("x", r"shapes\[0\]: is no shape with label and points"),
+            ("x", r"shapes\[0\]: is not a shape with label and points"),
         ],
     )
     def test_bad_shapes(self, value: Any, words: str, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ class TestSupervisely:
         [
             ({"geometryType": "polygon", "points": []}, "points must have exterior and interior"),
             ({"classTitle": 3, "geometryType": "polygon"}, "has no classTitle"),
-            ({"geometryType": "any"}, "geometryType 'any' is not known"),
+            ({"geometryType": "any"}, "geometryType 'any' is not supported"),
             ({"classTitle": "moss", **TWO_CORNERS}, "'moss' is not known"),
             (bitmap("AAAA"), "not compressed by zlib"),
             (bitmap(bitmap_text(np.zeros((900, 900), np.uint8))), "900x900 px, where at most 96x80 fit"),
@@ -328,9 +328,9 @@ class TestBoxTables:
         ("rows", "words"),
         [
             (["a.png,1,2,8,9"], r"boxes\.csv line 3: 5 values, but 6 columns"),
-            (["a.png,1,2,8,x,t"], "line 3: 'x' is no number"),
-            (["a.png,1,2,nan,9,t"], "line 3: 'nan' is no place in an image"),
-            (["a.png,1,2,,9,t"], "line 3: a box needs all four corners"),
+            (["a.png,1,2,8,x,t"], "line 3: 'x' is not a number"),
+            (["a.png,1,2,nan,9,t"], "line 3: 'nan' is not a position in an image"),
+            (["a.png,1,2,,9,t"], "line 3: a box must have all four values"),
             (["a.png,1,2,8,9,"], "line 3: empty class"),
             ([",1,2,8,9,t"], "line 3: empty path"),
             (["../../etc/passwd,1,2,8,9,t"], "line 3: no image '../../etc/passwd' in"),
@@ -344,7 +344,7 @@ class TestBoxTables:
 
     def test_shares_where_px_are_needed(self, tmp_path: Path) -> None:
         table = self.table(tmp_path, "image_path,xmin,ymin,xmax,ymax,label", "a.png,0.1,0.2,0.5,1,x")
-        with pytest.raises(InputError, match="all boxes lie within 0 to 1: they look like shares"):
+        with pytest.raises(InputError, match="all boxes are within 0 to 1: they look like shares"):
             opened(table)
 
     def test_boxes_are_no_masks(self, tmp_path: Path) -> None:
@@ -421,9 +421,9 @@ class TestObjectFiles:
     @pytest.mark.parametrize(
         ("mask", "words"),
         [
-            (Image.fromarray(np.arange(96 * 80, dtype=np.uint8).reshape(80, 96)), "holds several values beside 0"),
-            (Image.new("L", (5, 5), 1), "is of another size than"),
-            (Image.new("RGB", (96, 80)), "holds 3 channels"),
+            (Image.fromarray(np.arange(96 * 80, dtype=np.uint8).reshape(80, 96)), "has several values besides 0"),
+            (Image.new("L", (5, 5), 1), "has another size than"),
+            (Image.new("RGB", (96, 80)), "has 3 channels"),
         ],
     )
     def test_bad_masks(self, mask: Image.Image, words: str, tmp_path: Path) -> None:

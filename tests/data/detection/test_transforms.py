@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, Seeded, collate, drawn_from
+from fishnet.data.base import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.decode import to_tensor
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.objects import Objects
@@ -115,7 +115,7 @@ def test_boxes_and_masks_stay_on_their_objects(way: str, round_: bool) -> None:
     ours = transform(with_masks=round_, **WAYS[way])
     pages = set()
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = ours(image, objects)
         pages.add(page.numpy().tobytes())
         assert page.dtype == torch.uint8
@@ -150,7 +150,7 @@ def test_what_is_cut_stays_while_enough_of_it_is_seen(round_: bool) -> None:
     ours.with_masks = round_  # one px of the input is one of the image: its colours can be counted
     cut = dropped = 0
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = ours(image, objects)
         assert page.shape == (3, 64, 64)
         for label in range(5):
@@ -170,7 +170,7 @@ def test_the_box_of_a_cut_mask_is_tight() -> None:
     ours = transform(Preprocess((64, 64), fit="whole"), canvas=True, jitter=(1.0, 1.5), with_masks=True)
     tight = 0
     for seed in range(40):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             _, target = ours(image, objects)
         assert target.masks is not None
         for box, mask in zip(target.boxes, target.masks, strict=True):
@@ -184,7 +184,7 @@ def test_a_crop_keeps_an_object_whole() -> None:
     crops = transform(crop=1.0)
     shapes = set()
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             view = crops._single(to_tensor(image), objects)
         left, top, right, bottom = view.window
         assert any(x1 >= left and y1 >= top and x2 <= right and y2 <= bottom for x1, y1, x2, y2 in APART)
@@ -198,7 +198,7 @@ def test_a_crop_on_a_canvas_keeps_it_too() -> None:
     image, objects = painted([(90, 70, 96, 75)], (150, 200))
     ours = transform(crop=1.0, canvas=True, jitter=(2.0, 4.0))
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             assert ours(image, objects)[1].labels.tolist() == [0]
 
 
@@ -224,7 +224,7 @@ def test_images_of_any_shape(way: str, shape: tuple[int, int]) -> None:
     )
     for seed in range(5):
         for others in ([], [(image, objects)] * 3):
-            with drawn_from(seed):
+            with seeded_rng(seed):
                 page, target = transform(with_masks=True, **WAYS[way])(image, objects, *others)
             assert max(page.shape[1:]) <= 1024
             if not others and len(target):
@@ -250,7 +250,7 @@ def test_crowds() -> None:
     slivers = 0
     ours = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125))
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = ours(image, everything)
         seen = [label for label in range(5) if where(page, label).any()]
         assert target.labels.tolist() == seen, "of a crowd anything is kept: nothing there may be called background"
@@ -265,7 +265,7 @@ def test_a_mosaic_has_four_images_with_their_objects(with_masks: bool) -> None:
     ours.jitter, ours.flip = (0.8, 1.2), (0.5, 0.5)
     centres = set()
     for seed in range(SEEDS):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             page, target = ours(*parts[0], *parts[1:])
         assert page.shape == (3, 128, 128)
         assert sorted(target.labels.tolist()) == [0, 1, 2, 3]
@@ -283,20 +283,20 @@ def test_a_mosaic_has_four_images_with_their_objects(with_masks: bool) -> None:
 
 def test_photometric_distortion() -> None:
     image = torch.randint(0, 256, (3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    with drawn_from(0):
+    with seeded_rng(0):
         assert torch.equal(distort(image, 0.0), image)
     changed = []
     for seed in range(20):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             found = distort(image, 1.0)
-        with drawn_from(seed):
+        with seeded_rng(seed):
             assert torch.equal(distort(image, 1.0), found)
         assert (found.shape, found.dtype) == (image.shape, torch.uint8)
         changed.append(found)
     assert len({found.numpy().tobytes() for found in changed}) == 20
     # Greys stay grey: saturation and hue move none, brightness and contrast all channels alike (1: rounding).
     grey = image[:1].expand(3, -1, -1).contiguous()
-    with drawn_from(0):
+    with seeded_rng(0):
         found = distort(grey, 1.0).int()
     assert (found.amax(0) - found.amin(0)).max() <= 1
     assert not torch.equal(found.to(torch.uint8), grey)
@@ -307,9 +307,9 @@ def test_photometric_distortion() -> None:
 def test_photometric_distortion_moves_no_box() -> None:
     image, objects = painted(APART, (150, 200))
     for seed in range(10):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             plain = transform(flip=0.5)(image, objects)
-        with drawn_from(seed):
+        with seeded_rng(seed):
             found = transform(flip=0.5, photometric=1.0)(image, objects)
         assert torch.equal(plain[1].boxes, found[1].boxes)
         assert not torch.equal(plain[0], found[0])
@@ -333,16 +333,16 @@ def test_other_numbers_of_channels(channels: int) -> None:
     assert (len(page), page.dtype) == (channels, torch.from_numpy(array).dtype)
     assert target.labels.tolist() == [0] * 4
     if channels == 4:
-        with pytest.raises(InputError, match=r"photometric=0\.5: is for grey and RGB, not for 4 channels"):
+        with pytest.raises(InputError, match=r"photometric=0\.5: supports grey and RGB, not 4 channels"):
             transform(preprocess, photometric=0.5)
     else:
         transform(preprocess, photometric=0.5)
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
+    with pytest.raises(InputError, match="fit 'crop' is not supported for objects and label maps"):
         transform(Preprocess((64, 64)))
-    with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
+    with pytest.raises(InputError, match="fit 'crop' is not supported for objects and label maps"):
         DetectionEvalTransform(Preprocess((64, 64)), False)
     with pytest.raises(InputError, match=r"jitter \(2, 1\): must be"):
         transform(jitter=(2, 1))
@@ -400,7 +400,7 @@ class Painted(DetectionDataset):
     def encoded(self, index: int) -> bytes:
         raise NotImplementedError
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Objects]:
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, Objects]:
         if self.entries[index] in self.broken:
             raise InputError(f"{self.source(index)}: broken image")
         torch.rand(3)  # a reader that draws random numbers of its own
@@ -429,9 +429,9 @@ def same(a: DetectionTarget, b: DetectionTarget) -> bool:
 
 def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
     keys = [(epoch, index) for epoch in range(3) for index in range(8)]
-    once = {key: Seeded(Painted(8), transform(**SEEDED), 5)[key] for key in keys}
+    once = {key: SeededDataset(Painted(8), transform(**SEEDED), 5)[key] for key in keys}
     torch.manual_seed(99)
-    data = Seeded(Painted(8), transform(**SEEDED), 5)
+    data = SeededDataset(Painted(8), transform(**SEEDED), 5)
     mosaics = 0
     for key in reversed(keys):
         sample, before = data[key], once[key]
@@ -445,8 +445,8 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_a_partner_that_cannot_be_read_makes_no_mosaic() -> None:
-    whole = Seeded(Painted(2), transform(mosaic=1.0), 1)
-    with_broken = Seeded(Painted(2, broken=(1,)), transform(mosaic=1.0), 1)
+    whole = SeededDataset(Painted(2), transform(mosaic=1.0), 1)
+    with_broken = SeededDataset(Painted(2, broken=(1,)), transform(mosaic=1.0), 1)
     counts = set()
     for epoch in range(40):
         sample = with_broken[epoch, 0]
@@ -467,7 +467,7 @@ def test_partners() -> None:
 
 
 def test_a_batch_of_unequal_images() -> None:
-    data = Seeded(Painted(4), transform(), 0)
+    data = SeededDataset(Painted(4), transform(), 0)
     samples = [data[0, index] for index in range(4)]
     batch = collate([*samples, "x: broken"], fill=(1, 2, 3))
     assert isinstance(batch, Batch)

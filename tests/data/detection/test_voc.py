@@ -10,14 +10,15 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import collecting
-from fishnet.data.detection.voc import find_voc, open_voc
+from fishnet.data.detection.files import open_splits
+from fishnet.data.detection.voc import VocDetection, find_voc
 from fishnet.data.detection.voc_xml import read_xml
 from fishnet.errors import InputError
 from tests.detection_makers import KINDS, scenes, voc_folder
 
 
 def opened(data: Path, **options: Any) -> Any:
-    return open_voc(find_voc(data, options.get("masks", False)), 3, **options)
+    return open_splits(VocDetection, find_voc(data, options.get("masks", False)), 3, **options)
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
@@ -120,7 +121,7 @@ def test_masks_and_boxes_that_do_not_fit(tmp_path: Path) -> None:
     more = ids.copy()
     more[0, 0] = 9
     Image.fromarray(more).save(mask)
-    with pytest.raises(InputError, match=r"train_000.png: object 9 lies in none of the boxes of .*train_000.xml"):
+    with pytest.raises(InputError, match=r"train_000.png: object 9 is in none of the boxes of .*train_000.xml"):
         opened(data, masks=True)["train"].read(0)
     Image.fromarray(ids[:40]).save(mask)
     with pytest.raises(InputError, match=r"train_000.png: is 96x40 px, but .*train_000.xml says 96x80"):
@@ -145,16 +146,16 @@ BOX = "<bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>30</xmax><ymax>40</ymax></bnd
         ("", "line 1: not XML: no element found"),
         ("<annotation>\n<object>", "line 2: not XML: no element found"),
         ("<annotation>\n</object>", "line 2: not XML: mismatched tag"),
-        ("<svg>\n</svg>", "line 1: no Pascal VOC annotation: it is <svg>"),
-        ("<annotation>\n" + OBJECT.format("") + "</annotation>", "line 2: object 'leaf' has no bndbox: labels without"),
+        ("<svg>\n</svg>", "line 1: not a Pascal VOC annotation: it is <svg>"),
+        ("<annotation>\n" + OBJECT.format("") + "</annotation>", "line 2: object 'leaf' has no bndbox: add one"),
         ("<annotation>\n\n<object>" + BOX + "</object></annotation>", "line 3: an object without a name"),
         (
             "<annotation>\n" + OBJECT.format(BOX.replace("30", "x")) + "</annotation>",
-            "line 2: object 'leaf': xmax of its bndbox is 'x', no number",
+            "line 2: object 'leaf': xmax of its bndbox is 'x', which is not a number",
         ),
         (
             "<annotation>\n" + OBJECT.format(BOX.replace("<xmin>1</xmin>", "")) + "</annotation>",
-            "line 2: object 'leaf': xmin of its bndbox is '', no number",
+            "line 2: object 'leaf': xmin of its bndbox is '', which is not a number",
         ),
         ("<annotation>\n" + OBJECT.format(BOX.replace("30", "nan")) + "</annotation>", "line 2: .*not finite"),
         (
@@ -278,7 +279,7 @@ def test_spellings_of_lists(tmp_path: Path) -> None:
     assert [finding.code for finding in splits["train"].notes] == ["split-unnamed"]
     assert "default.txt" in splits["train"].notes[0].message
     (main / "val.txt").write_text("val_000\n")
-    with pytest.raises(InputError, match=r"two lists for the val part: val\.txt and valid\.txt"):
+    with pytest.raises(InputError, match=r"two lists for the val split: val\.txt and valid\.txt"):
         opened(data)
 
 

@@ -99,19 +99,19 @@ def test_a_turned_photo_is_measured_upright(tmp_path: Path) -> None:
         ("3 .5 .5 .1 .1", False, "class 3 is not among the names, which have 0, 1, 2"),
         ("-1 .5 .5 .1 .1", False, "class -1 is not among the names"),
         ("0.5 .5 .5 .1 .1", False, "class 0.5 is not among the names"),
-        ("leaf .5 .5 .1 .1", False, "holds something that is no number: 'leaf"),
+        ("leaf .5 .5 .1 .1", False, "not all values are numbers: 'leaf"),
         ("0 .5 .5 .1", False, "3 numbers after the class: a box has 4, an outline"),
         ("0 .5 .5 .1 .1 .9", False, "5 numbers after the class"),
         ("0 .5 .5", False, "2 numbers after the class"),
         ("0 .1 .1 .2 .2 .3 .3 .4", False, "7 numbers after the class"),
-        ("0 .5 .5 .1 1.002", False, "1.002 is outside of 0 to 1"),
-        ("0 .5 -.1 .1 .1", False, "-0.1 is outside of 0 to 1"),
-        ("0 .5 nan .1 .1", False, "nan is outside of 0 to 1"),
-        ("0 48 40 10 10", False, "48 is outside of 0 to 1"),
+        ("0 .5 .5 .1 1.002", False, "1.002 is not within 0 to 1"),
+        ("0 .5 -.1 .1 .1", False, "-0.1 is not within 0 to 1"),
+        ("0 .5 nan .1 .1", False, "nan is not within 0 to 1"),
+        ("0 48 40 10 10", False, "48 is not within 0 to 1"),
         (
             "0 .5 .5 .1 .1",
             True,
-            r"a box \(or an outline of two points\), but masks take three points: use train detect",
+            r"a box \(or an outline of two points\), but masks need three points: use train detect",
         ),
     ],
 )
@@ -141,11 +141,11 @@ def test_values_a_little_outside(tmp_path: Path) -> None:
         ("train: images/train\n", "names must list the classes"),
         ("names: {a: 1}\ntrain: images/train\n", "names must list the classes"),
         ("names: [a, a]\ntrain: images/train\n", "class names are not unique: a"),
-        (NAMES, "names no part"),
+        (NAMES, "names no split"),
         (NAMES + "train: 3\n", "train must be a folder"),
         (NAMES + "train: images/nowhere\n", "train: no such folder or list: .*images/nowhere"),
         (NAMES + "train: empty\n", "train: no image in .*empty"),
-        (NAMES + "train: bare\n", "no image of train has a label file: .*bare/0.txt is not there"),
+        (NAMES + "train: bare\n", "no image of train has a label file: .*there is no .*bare/0.txt"),
         (NAMES + "\ntrain: [\n", "line 4: not YAML"),
         ("[1, 2]", "expected the keys names, train and val"),
     ],
@@ -190,9 +190,9 @@ POINTS = ".45 .4 2 .55 .6 1 0 0 0"
     [
         ([f"{BOX} .9"], "", "a score"),
         ([f"{BOX} 0.25", f"{BOX} 1"], "", "a score"),
-        ([f"{BOX} 17"], "", "a track's number"),
-        ([f"{BOX} .9 17", f"{BOX} .8 18"], "", "a score and a track's number"),
-        ([f"{BOX} .9 17", f"{BOX} .8"], "", "a score and a track's number"),
+        ([f"{BOX} 17"], "", "a track number"),
+        ([f"{BOX} .9 17", f"{BOX} .8 18"], "", "a score and a track number"),
+        ([f"{BOX} .9 17", f"{BOX} .8"], "", "a score and a track number"),
         ([f"{BOX} {POINTS}"], "kpt_shape: [3, 3]\n", "3 keypoints of 3 values"),
         ([f"{BOX} {POINTS}", BOX], "kpt_shape: [3, 3]\n", "3 keypoints of 3 values"),
         ([f"{BOX} .45 .4 .55 .6"], "kpt_shape: [2, 2]\n", "2 keypoints of 2 values"),
@@ -203,7 +203,7 @@ def test_what_follows_a_box_is_dropped_and_said(rows: list[str], text: str, drop
     assert np.allclose(train.objects(0).boxes, [[40, 15, 60, 35]] * len(rows), atol=1e-3)
     notes = [finding for finding in train.notes if finding.code == "label-values-dropped"]
     assert len(notes) == 1
-    assert f"hold {dropped} after the box: dropped" in notes[0].message
+    assert f"have {dropped} after the box: dropped" in notes[0].message
     assert notes[0].count == sum(len(row.split()) > 5 for row in rows)
 
 
@@ -333,7 +333,7 @@ def test_places_outside_need_trust(tmp_path: Path) -> None:
     own = tmp_path / "here" / "own"
     own.mkdir(parents=True)
     text = f"path: {data}\ntrain: images/train\n" + NAMES
-    with pytest.raises(InputError, match=r"train: .*images/train lies outside of .*here: name the YAML file itself"):
+    with pytest.raises(InputError, match=r"train: .*images/train is outside .*here: pass the YAML file itself"):
         opened(yaml(own, text))
     assert len(opened(own, trusted=True)["train"]) == 1
     for place in ("/proc/self", "/", "/dev"):
@@ -359,7 +359,7 @@ def test_names_of_any_kind(names: str, read: dict[int, str], tmp_path: Path) -> 
 def test_listed_images_that_are_not_there(tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data", train=3)
     (data / "train.txt").write_text("".join(f"images/train/{i:03d}.png\n" for i in range(3)) + "images/train/9.png\n")
-    with pytest.raises(InputError, match=r"1 of 4 images of train that .*data.yaml names are not there: .*9\.png"):
+    with pytest.raises(InputError, match=r"1 of 4 images of train that .*data.yaml names do not exist: .*9\.png"):
         opened(yaml(data, "train: train.txt\n" + NAMES))
 
 

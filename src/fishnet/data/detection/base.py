@@ -55,7 +55,7 @@ class DetectionDataset(EntryDataset):
         """
         return replace(self.objects(index), segmentations=None)
 
-    def _fitting(self, index: int, size: tuple[int, int]) -> Objects:
+    def _target(self, index: int, size: tuple[int, int]) -> Objects:
         objects = self.objects(index)
         if objects.size not in ((0, 0), size):
             raise InputError(

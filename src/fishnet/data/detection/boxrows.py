@@ -1,4 +1,4 @@
-"""The rows of a table of boxes: which column is what, and what each row says. Torch-free."""
+"""Reads the rows of a table of boxes and recognizes its columns. Torch-free."""
 
 import csv
 import io
@@ -25,19 +25,19 @@ _CORNERS = (
 _PATHS = (*PATH, "imageid", "image_id", "image_name", "imagename")
 _LABELS = (*LABEL, "labelname", "name")
 _CROWDS = ("isgroupof", "is_group_of", "iscrowd", "is_crowd")
-_HEAD = 1 << 16  # bytes in which the first line ends
-_SIX = 6  # values of a row without column names: path, x1, y1, x2, y2, class
+_HEAD = 1 << 16  # bytes: longest first line
+_UNNAMED = 6  # columns of a table without column names: path, x1, y1, x2, y2, class
 
 
 class Columns(NamedTuple):
-    """Where things are in a row.
+    """The columns of a table, by index.
 
     Attributes:
-        path, label: the image, and its object's class.
+        path, label: the image, and the class of the object.
         corners: x1, y1, x2, y2.
-        split, width, height, crowd: None where there is no such column.
-        values: how many values each row has.
-        header: whether the first line names them.
+        split, width, height, crowd: None if there is no such column.
+        values: number of values in each row.
+        header: whether the first line has the column names.
         shares: whether boxes are shares of the image's sides, as in Open Images.
     """
 
@@ -48,38 +48,37 @@ class Columns(NamedTuple):
     width: int | None = None
     height: int | None = None
     crowd: int | None = None
-    values: int = _SIX
+    values: int = _UNNAMED
     header: bool = True
     shares: bool = False
 
 
 def columns_of(values: Sequence[str]) -> Columns | None:
-    """What a table's first line says of its columns; None where it holds no boxes.
+    """Recognizes the columns by a table's first line; None if it is not a table of boxes.
 
-    Without names a line is taken for ``path,x1,y1,x2,y2,class``, if it looks like it.
+    A line without column names must look like ``path,x1,y1,x2,y2,class``.
     """
-    plain = [value.strip().lower() for value in values]
+    columns = [value.strip().lower() for value in values]
 
-    def place(names: Sequence[str]) -> int | None:
-        return next((plain.index(name) for name in names if name in plain), None)
+    def find(names: Sequence[str]) -> int | None:
+        return next((columns.index(name) for name in names if name in columns), None)
 
-    corners = [place(names) for names in _CORNERS]
-    path, label = place(_PATHS), place(_LABELS)
-    x1, y1, x2, y2 = corners
+    x1, y1, x2, y2 = (find(names) for names in _CORNERS)
+    path, label = find(_PATHS), find(_LABELS)
     if path is not None and label is not None and None not in (x1, y1, x2, y2):
         assert x1 is not None and y1 is not None and x2 is not None and y2 is not None  # noqa: PT018
         return Columns(
-            path, label, (x1, y1, x2, y2), place(SPLIT), place(("width",)), place(("height",)), place(_CROWDS),
-            len(values), shares={"imageid", "labelname"} <= set(plain),
+            path, label, (x1, y1, x2, y2), find(SPLIT), find(("width",)), find(("height",)), find(_CROWDS),
+            len(values), shares={"imageid", "labelname"} <= set(columns),
         )  # fmt: skip
     numbers = [re.fullmatch(r"\s*-?\d+(\.\d+)?\s*|", value) is not None for value in values[1:5]]
-    if len(values) == _SIX and all(numbers) and Path(values[0].strip()).suffix.lower() in EXTENSIONS:
+    if len(values) == _UNNAMED and all(numbers) and Path(values[0].strip()).suffix.lower() in EXTENSIONS:
         return Columns(0, 5, (1, 2, 3, 4), header=False)
     return None
 
 
 def columns_in(path: Path) -> Columns | None:
-    """The columns of a file; None where it is no table of boxes."""
+    """The columns of a file; None if it is not a table of boxes."""
     try:
         with open_regular(path, "table") as file:
             head = file.read(_HEAD)
@@ -98,17 +97,17 @@ def _delimiter(path: Path, line: str) -> str:
 
 
 class BoxRows:
-    """What a table of boxes says, in little memory.
+    """The content of a table of boxes, in little memory.
 
     Attributes:
-        images: as the table names them, in its order.
-        labels: the classes' names, in their order.
-        sizes: height and width of each image; (0, 0) where the table has none.
-        splits: of each image; ``all`` without such a column.
-        lines: of each image the line that names it first.
-        image, label, line: (boxes,) places in ``images`` and ``labels``, and lines.
+        images: image names, in the table's order.
+        labels: class names, in the table's order.
+        sizes: height and width of each image; (0, 0) if the table has none.
+        splits: split of each image; ``all`` without such a column.
+        lines: first line of each image.
+        image, label, line: (boxes,) indices into ``images`` and ``labels``, and line numbers.
         box: (boxes * 4,) x1, y1, x2, y2.
-        crowd: (boxes,) whether it is a group.
+        crowd: (boxes,) whether the box is around a group.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -130,8 +129,8 @@ class BoxRows:
                 report(f"{path} line {number}: {error}", file=str(path), line=number)
         if self._shares_seen and len(self.box) and not columns.shares and any(0 < value < 1 for value in self.box):
             raise InputError(
-                f"{path}: all boxes lie within 0 to 1: they look like shares of the image, where px are needed "
-                "(Open Images' columns ImageID, LabelName, XMin, XMax, YMin, YMax take shares)"
+                f"{path}: all boxes are within 0 to 1: they look like shares of the image, but must be in px "
+                "(only Open Images' columns ImageID, LabelName, XMin, XMax, YMin, YMax are shares)"
             )
         del self._images, self._labels
 
@@ -140,11 +139,11 @@ class BoxRows:
         if len(values) != columns.values:
             raise InputError(f"{len(values)} values, but {columns.values} columns")
         if any("\n" in value for value in values):
-            raise InputError("a value reaches over several lines: is a quote left open?")
+            raise InputError("a value spans several lines: close its quotes")
         name = values[columns.path].strip()
         if not name:
             raise InputError("empty path: give one, or remove the row")
-        corners = [values[place].strip() for place in columns.corners]
+        corners = [values[column].strip() for column in columns.corners]
         label = values[columns.label].strip()
         image = self._image(name, number, values)
         empty = [not corner for corner in corners]
@@ -153,12 +152,12 @@ class BoxRows:
                 raise InputError(f"class {label!r} without a box")
             return
         if any(empty):
-            raise InputError("a box needs all four corners, an image without objects none")
+            raise InputError("a box must have all four values, an image without objects none")
         box = [_number(corner) for corner in corners]
-        if not any(box):  # DeepForest's row of an image without objects
+        if not any(box):  # DeepForest's row for an image without objects
             return
         if not label:
-            raise InputError("empty class: give one, or leave the box out too")
+            raise InputError("empty class: give one, or remove the box too")
         if columns.shares and not all(-1e-3 <= value <= 1.001 for value in box):
             raise InputError(f"{', '.join(corners)}: Open Images' boxes are shares, from 0 to 1")
         self._shares_seen = self._shares_seen and max(box) <= 1
@@ -175,31 +174,31 @@ class BoxRows:
         return self._labels[label]
 
     def _image(self, name: str, number: int, values: list[str]) -> int:
-        """The image's place; its split and size must be the same in each of its rows."""
+        """The image's index. Its split and size must be the same in all of its rows."""
         columns = self.columns
         spelled = "" if columns.split is None else values[columns.split].strip()
         split = "all" if columns.split is None else split_named(spelled)
         if split is None:
             raise InputError(f"unknown split {spelled!r}: choose from {', '.join(SPELLED)}")
         size = _size(values, columns)
-        place = self._images.get(name)
-        if place is None:
-            self._images[name] = place = len(self.images)
+        index = self._images.get(name)
+        if index is None:
+            self._images[name] = index = len(self.images)
             self.images.append(name)
             self.splits.append(split)
             self.sizes.append(size)
             self.lines.append(number)
-        elif self.splits[place] != split:
-            raise InputError(f"{name} is in split {split!r}, but in {self.splits[place]!r} on line {self.lines[place]}")
-        elif self.sizes[place] != size:
-            raise InputError(f"{name} is of another size than on line {self.lines[place]}")
-        return place
+        elif self.splits[index] != split:
+            raise InputError(f"{name} is in split {split!r}, but in {self.splits[index]!r} on line {self.lines[index]}")
+        elif self.sizes[index] != size:
+            raise InputError(f"{name} has another size than on line {self.lines[index]}")
+        return index
 
 
 def _size(values: list[str], columns: Columns) -> tuple[int, int]:
     if columns.width is None or columns.height is None:
         return 0, 0
-    height, width = (_number(values[place].strip() or "0") for place in (columns.height, columns.width))
+    height, width = (_number(values[column].strip() or "0") for column in (columns.height, columns.width))
     return (int(height), int(width)) if height > 0 and width > 0 else (0, 0)
 
 
@@ -207,14 +206,14 @@ def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise InputError(f"{text[:40]!r} is no number") from None
+        raise InputError(f"{text[:40]!r} is not a number") from None
     if not math.isfinite(value) or abs(value) > MAX_COORDINATE:
-        raise InputError(f"{text[:40]!r} is no place in an image")
+        raise InputError(f"{text[:40]!r} is not a position in an image")
     return value
 
 
 def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
-    """(line, values) of each row that is not blank, below the column names."""
+    """The line and values of each row that is not blank, without the column names."""
     number = 1
     with open_regular(path, "table") as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
         try:

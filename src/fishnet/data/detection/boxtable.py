@@ -1,7 +1,6 @@
-"""Tables of boxes in CSV: DeepForest's, RetinaNet's, TensorFlow's and Open Images' columns."""
+"""CSV tables of boxes, with the columns of DeepForest, RetinaNet, TensorFlow or Open Images."""
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
-from fishnet.data.detection.files import FileDetection
+from fishnet.data.detection.files import FileDetection, split_in, unknown_class
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.objects import Objects
-from fishnet.data.files import by_stem, child, lines_of, part_folders, upright_size
-from fishnet.data.splits import in_order, split_named
+from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder, upright_size
+from fishnet.data.splits import in_order
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import is_system
@@ -27,13 +26,13 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "data", "jpegimages")
 
 
 class BoxTable(NamedTuple):
-    """A table.
+    """A table of boxes.
 
     Attributes:
         path: of the file.
-        columns: where things are in it.
-        root: the dataset's folder; images lie inside.
-        split: that the file's or folder's name says; empty where it says none.
+        columns: of the table.
+        root: the dataset's folder, which contains the images.
+        split: that the file or its folder is named after; empty if none.
     """
 
     path: Path
@@ -43,7 +42,7 @@ class BoxTable(NamedTuple):
 
 
 class BoxEntry(NamedTuple):
-    """An image, and its place among those of the table."""
+    """An image, and its index in the table."""
 
     path: Path
     row: int
@@ -53,13 +52,12 @@ class BoxTableDetection(FileDetection):
     """The images of one split of a table of boxes.
 
     Args:
-        rows: of the table.
-        members: which of its images.
-        paths: of all its images.
-        root: keys start from here.
-        channels: that images are read with.
-        names: of the classes, by the table's labels.
-        classes: the classes that are known, by name.
+        rows: the content of the table.
+        members: indices of the split's images in the table.
+        paths: of all images of the table.
+        root: the folder that keys are relative to.
+        channels, classes: see :class:`~fishnet.data.detection.files.FileDetection`.
+        names: class names, by the table's labels.
 
     Raises:
         InputError: a class that ``classes`` lacks.
@@ -88,9 +86,9 @@ class BoxTableDetection(FileDetection):
         self.entries = [BoxEntry(paths[row], row) for row in members]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.DetectionDataset`; for shares the image's header is read."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`. For shares, reads the image's header."""
         entry: BoxEntry = self.entries[index]
-        chosen = self._of(entry.row)
+        chosen = self._boxes_of(entry.row)
         boxes, size = self.boxes[chosen], self.rows.sizes[entry.row]
         if self.rows.columns.shares:
             size = upright_size(entry.path, self.channels)
@@ -99,33 +97,33 @@ class BoxTableDetection(FileDetection):
         return Objects.of(boxes, self.label[chosen], size, crowd=crowd)
 
     def place(self, index: int, number: int) -> str:
-        """The table and the object's line; without one that of the image."""
+        """The table, and the line of the object or else of the image."""
         row = self.entries[index].row
-        chosen = self._of(row)
+        chosen = self._boxes_of(row)
         line = self.rows.line[chosen[number]] if 0 <= number < len(chosen) else self.rows.lines[row]
         return f"{self.rows.path} line {line}"
 
-    def _of(self, row: int) -> NDArray[np.int64]:
+    def _boxes_of(self, row: int) -> NDArray[np.int64]:
+        """The indices of an image's boxes."""
         return self.order[self.starts[row] : self.starts[row + 1]]
 
     def _report_unknown(self, members: set[int], image: NDArray[np.int64], names: Sequence[str]) -> None:
-        known = ", ".join(self.classes.names[:5]) + (", ..." if len(self.classes) > 5 else "")
         for box in np.flatnonzero(self.label < 0).tolist():
             if int(image[box]) in members:
-                line = self.rows.line[box]
-                message = f"class {names[self.rows.label[box]]!r} is not known ({known})"
-                path = self.rows.path
+                path, line = self.rows.path, self.rows.line[box]
+                message = unknown_class(names[self.rows.label[box]], self.classes)
                 report(f"{path} line {line}: {message}", file=str(path), line=line)
 
 
 def find_box_tables(data: Path) -> list[BoxTable]:
-    """The tables of boxes that a name stands for; none where it is something else.
+    """Finds tables of boxes; empty if the data has another form.
 
     Args:
-        data: a table; or a folder with tables, also in ``annotations/`` or in its train, valid and test folders.
+        data: a table; or a folder with tables, also in ``annotations/``, in ``labels/``, or in train, valid and test
+            folders.
 
     Raises:
-        InputError: several tables of which some say no split, or two for a split.
+        InputError: several tables of which some have no split in their name, or two for one split.
     """
     if data.suffix.lower() in SUFFIXES and data.is_file():
         columns = columns_in(data)
@@ -134,13 +132,13 @@ def find_box_tables(data: Path) -> list[BoxTable]:
         return []
     tables = [
         BoxTable(path, columns, data, split)
-        for split, folder in part_folders(data).items()
+        for split, folder in find_split_folders(data).items()
         for path, columns in _tables(folder)
     ]
-    for folder in (data, child(data, "annotations"), child(data, "labels")):
+    for folder in (data, subfolder(data, "annotations"), subfolder(data, "labels")):
         if not tables and folder is not None:
-            tables = [BoxTable(path, columns, data, _split_of(path)) for path, columns in _tables(folder)]
-    _refuse_doubt(data, tables)
+            tables = [BoxTable(path, columns, data, split_in(path.stem) or "") for path, columns in _tables(folder)]
+    _refuse_ambiguous(data, tables)
     return sorted(tables, key=lambda table: in_order(["train", "val", "test", "all"]).index(table.split or "all"))
 
 
@@ -149,41 +147,36 @@ def _tables(folder: Path) -> list[tuple[Path, Columns]]:
     return [(path, columns) for path in files if is_regular(path) and (columns := columns_in(path))]
 
 
-def _split_of(path: Path) -> str:
-    """The split that a file's name speaks of: ``oidv6-train-annotations-bbox`` train."""
-    words = re.split(r"[^a-z]+", path.stem.lower())
-    return next((split for word in words if (split := split_named(word))), "")
-
-
-def _refuse_doubt(data: Path, tables: Sequence[BoxTable]) -> None:
+def _refuse_ambiguous(data: Path, tables: Sequence[BoxTable]) -> None:
     names = ", ".join(table.path.name for table in tables[:5])
     if len(tables) > 1 and not all(table.split for table in tables):
         raise InputError(
             f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
         )
-    for i, table in enumerate(tables):
-        twin = next((other for other in tables[:i] if other.split == table.split), None)
-        if twin is not None:
-            raise InputError(f"{data}: two tables for the {table.split} split: {twin.path.name} and {table.path.name}")
+    by_split: dict[str, BoxTable] = {}
+    for table in tables:
+        first = by_split.setdefault(table.split, table)
+        if first is not table:
+            raise InputError(f"{data}: two tables for the {table.split} split: {first.path.name} and {table.path.name}")
 
 
 def open_box_tables(
-    found: Sequence[BoxTable],
+    tables: Sequence[BoxTable],
     channels: int,
     *,
     classes: Classes | None = None,
     masks: bool = False,
 ) -> dict[str, BoxTableDetection]:
-    """Opens what :func:`find_box_tables` found; the first split says what the classes are.
+    """Opens the result of :func:`find_box_tables`. The first split determines the classes of all.
 
     Raises:
-        InputError: masks are wanted; a table that cannot be read, a row that is no box, an image that is not inside the
-            dataset's folder, no boxes at all.
+        InputError: ``masks`` is set, a table cannot be read, a row is not a box, an image is not inside the dataset's
+            folder, or there are no boxes.
     """
     if masks:
-        raise InputError(f"{found[0].path}: has boxes only: use train detect")
+        raise InputError(f"{tables[0].path}: has boxes only: use train detect")
     splits: dict[str, BoxTableDetection] = {}
-    for table in found:
+    for table in tables:
         rows = BoxRows(table.path, table.columns)
         if not rows.images:
             raise InputError(f"{table.path}: names no image{first_problem()}")
@@ -193,7 +186,7 @@ def open_box_tables(
             members.setdefault(table.split if split == "all" and table.split else split, []).append(row)
         doubled = members.keys() & splits.keys()
         if doubled:
-            raise InputError(f"{table.path}: says split {next(iter(doubled))!r}, which another table has already")
+            raise InputError(f"{table.path}: has split {next(iter(doubled))!r}, which another table has already")
         paths = _paths(table, rows)
         for split in in_order(members):
             kept = [row for row in members[split] if paths[row] is not None]
@@ -204,7 +197,7 @@ def open_box_tables(
 
 
 def _classes(rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: dict[str, int]) -> Classes:
-    """Those that the boxes of a split have: by their ids where a list gives some, else by the alphabet."""
+    """The classes of a split's boxes: in the order of their ids if there are any, else alphabetical."""
     chosen = set(members)
     used = sorted({names[label] for image, label in zip(rows.image, rows.label, strict=True) if image in chosen})
     if not used:
@@ -216,7 +209,7 @@ def _classes(rows: BoxRows, members: Iterable[int], names: Sequence[str], ids: d
 
 
 def _names(table: BoxTable, rows: BoxRows) -> tuple[list[str], dict[str, int]]:
-    """The classes' names by the table's labels, and their ids where ``classes.csv`` says them."""
+    """The class names by the table's labels, and their ids if ``classes.csv`` has them."""
     folders = dict.fromkeys((table.path.parent, table.root, table.path.parent.parent))
     inside = [folder for folder in folders if folder == table.root or folder.is_relative_to(table.root)]
     files = [path for folder in inside for path in sorted(folder.glob("*.csv")) if is_regular(path)]
@@ -232,13 +225,13 @@ def _names(table: BoxTable, rows: BoxRows) -> tuple[list[str], dict[str, int]]:
 
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
-    """The rows ``first,second`` of a list without quotes; a name may hold commas."""
-    rows = [row.partition(",") for _, row in lines_of(path)]
+    """The rows ``first,second`` of a list; the second value may contain commas."""
+    rows = [row.partition(",") for _, row in numbered_lines(path)]
     return [(first.strip().strip('"'), second.strip().strip('"')) for first, comma, second in rows if comma]
 
 
 def _paths(table: BoxTable, rows: BoxRows) -> list[Path | None]:
-    """The file of each image of the table; None where a problem was collected."""
+    """The file of each image of the table; None if it was not found, which is reported."""
     if table.columns.shares:
         return list(_by_id(table, rows))
     bases = [table.path.parent, *_image_folders(table), table.root]
@@ -254,23 +247,23 @@ def _paths(table: BoxTable, rows: BoxRows) -> list[Path | None]:
 
 
 def _by_id(table: BoxTable, rows: BoxRows) -> list[Path]:
-    """Open Images: an image is its id with an ending. One that is missing fails when it is read."""
+    """The images of Open Images, named by id. They need not exist."""
     folders = [folder for folder in (*_image_folders(table), table.path.parent, table.root) if folder.is_dir()]
-    stems = [(folder, by_stem(folder)) for folder in dict.fromkeys(folders)]
-    found = []
+    stems = {folder: images_by_stem(folder) for folder in folders}
+    paths = []
     for id_ in rows.images:
         name = os.path.basename(id_.replace("\\", "/")) or "image"  # noqa: PTH119
-        path = next((held[name][0] for _, held in stems if name in held), None)
-        found.append(path or stems[0][0] / f"{name}.jpg")
-    return found
+        path = next((images[name][0] for images in stems.values() if name in images), None)
+        paths.append(path or folders[0] / f"{name}.jpg")
+    return paths
 
 
 def _image_folders(table: BoxTable) -> list[Path]:
-    """Where a table's images may lie, the likeliest first."""
-    found: list[Path] = []
+    """The folders where a table's images may be, the likeliest first."""
+    folders: list[Path] = []
     for folder in (table.path.parent, table.root):
-        below = part_folders(folder).get(table.split) if table.split else None
-        images = child(folder, *_IMAGE_FOLDERS)
-        inner = part_folders(images).get(table.split) if images and table.split else None
-        found += [place for place in (inner, below, images) if place is not None]
-    return found
+        below = find_split_folders(folder).get(table.split) if table.split else None
+        images = subfolder(folder, *_IMAGE_FOLDERS)
+        inner = find_split_folders(images).get(table.split) if images and table.split else None
+        folders += [path for path in (inner, below, images) if path is not None]
+    return folders

@@ -13,7 +13,7 @@ from fishnet.data.detection.coco_table import CocoTable
 from fishnet.data.detection.files import FileDetection, json_head, open_splits, split_in
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
-from fishnet.data.files import child, part_folders
+from fishnet.data.files import find_split_folders, subfolder
 from fishnet.data.findings import Finding
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -134,11 +134,15 @@ def find_coco(data: Path) -> dict[str, CocoFile]:
         return {"all": CocoFile(data, tuple(_places(data.parent, data)))}
     if not data.is_dir():
         return {}
-    files = {split: folder / ROBOFLOW for split, folder in part_folders(data).items() if (folder / ROBOFLOW).is_file()}
+    files = {
+        split: folder / ROBOFLOW for split, folder in find_split_folders(data).items() if (folder / ROBOFLOW).is_file()
+    }
     left_out: tuple[Path, ...] = ()
     if not files:
         own = [data / ROBOFLOW] if (data / ROBOFLOW).is_file() else []
-        candidates = own or _inside(child(data, "annotations")) or [path for path in _inside(data) if _is_coco(path)]
+        candidates = (
+            own or _inside(subfolder(data, "annotations")) or [path for path in _inside(data) if _is_coco(path)]
+        )
         files, left_out = _by_split(candidates)
     found = {split: CocoFile(path, tuple(_places(data, path, split))) for split, path in files.items()}
     first = next(iter(found), "")  # notes the files that are left out
@@ -204,9 +208,9 @@ def _places(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
     for base in (path.parent, data, path.parent.parent):
         if path.name == ROBOFLOW and base != path.parent:
             continue
-        folders = [child(base / below, name) for below in (".", "images") for name in (word, split) if name]
-        aliases = [part_folders(base / below).get(split) for below in (".", "images")]
-        for place in (*folders, *aliases, child(base, "images"), base):
+        folders = [subfolder(base / below, name) for below in (".", "images") for name in (word, split) if name]
+        aliases = [find_split_folders(base / below).get(split) for below in (".", "images")]
+        for place in (*folders, *aliases, subfolder(base, "images"), base):
             if place is not None and place not in seen:
                 seen.add(place)
                 yield place

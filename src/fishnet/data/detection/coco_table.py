@@ -1,4 +1,4 @@
-"""A COCO annotation file in little memory: its images, categories and annotations as arrays. Torch-free."""
+"""The content of a COCO annotation file as arrays, in little memory. Torch-free."""
 
 import re
 import unicodedata
@@ -19,10 +19,10 @@ from fishnet.data.detection.objects import Objects, Segmentation
 from fishnet.data.findings import Finding
 from fishnet.errors import InputError
 
-_FARTHEST = 1e9  # px
-_NEAR = 3.0  # px between a box and its segmentation's
-_LONGEST = 1_000_000  # px of an image's side
-_TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here on stand for texts, and down from here for missing ids
+_MAX_COORDINATE = 1e9  # px
+_NEAR = 3.0  # px between a box and that of its segmentation
+_MAX_SIDE = 1_000_000  # px of an image
+_TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here up stand for ids that are texts, from here down for missing ids
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 KEYS = ("images", "annotations", "categories")
 
@@ -32,8 +32,8 @@ class CocoImage(NamedTuple):
 
     Attributes:
         file_name: as the file has it.
-        size: height and width; (0, 0) where not stated.
-        line, number: of the entry.
+        size: height and width; (0, 0) if unknown.
+        line, number: of the entry: its line, and its index in the list.
     """
 
     file_name: str
@@ -43,7 +43,7 @@ class CocoImage(NamedTuple):
 
 
 class _Category(NamedTuple):
-    """An entry of ``categories``: its name and group, and where it is."""
+    """An entry of ``categories``: its name and supercategory, its line and its index in the list."""
 
     name: str
     group: str
@@ -52,49 +52,48 @@ class _Category(NamedTuple):
 
 
 class CocoTable:
-    """What one annotation file holds.
+    """The content of one annotation file.
 
-    Ids are whole numbers, also written as 1.0 or "1", or texts. Categories whose ids are texts get numbers behind the
-    others'. Annotations need no id.
-
-    Keypoints, captions, licences and the like are passed over. Of a 1 GB file about a third stays in memory.
+    Ids are integers, also written as 1.0 or "1", or texts. Categories whose ids are texts are numbered after the
+    others. Annotations need no id. Keypoints, captions, licences and the like are ignored. About a third of a 1 GB file
+    stays in memory.
 
     Args:
         path: of the JSON file.
-        masks: whether segmentations are wanted; without, they are read only where a ``bbox`` is missing.
+        masks: whether to keep segmentations. Otherwise they are only read if a ``bbox`` is missing.
 
     Attributes:
         images: in the file's order.
-        classes: of ``categories``, in the order of their ids, without one that only groups the others.
-        notes: what was found and is no fault.
+        classes: the categories in the order of their ids, without one that only groups the others.
+        notes: findings that are not faults.
 
     Raises:
         InputError: see :func:`~fishnet.data.detection.coco_stream.read_entries`; missing or repeated entries, unknown
-            ids, with ``masks`` also an annotation without a usable one. The message gives file, line and entry.
+            ids, or with ``masks`` an annotation without a valid one. The message gives file, line and entry.
     """
 
     def __init__(self, path: Path, masks: bool = False) -> None:
         self.path, self.masks = path, masks
         self.images: list[CocoImage] = []
         self.notes: list[Finding] = []
-        self._texts: dict[str, int] = {}  # ids that are texts -> the numbers that stand for them
-        self._image_of: dict[int | str, int] = {}  # image id -> its place in images
+        self._texts: dict[str, int] = {}  # category ids that are texts -> the numbers that stand for them
+        self._image_of: dict[int | str, int] = {}  # image id -> index in images
         self._categories: dict[int, _Category] = {}
-        self._ids: dict[str, int] = {}  # ids of annotations that are texts
-        self._named: dict[int | str, int] = {}  # image id -> its number among those that annotations name
+        self._ids: dict[str, int] = {}  # annotation ids that are texts -> numbers
+        self._named: dict[int | str, int] = {}  # image id of an annotation -> its number
         self._image, self._category, self._id = array("i"), array("q"), array("q")
         self._line, self._number = array("q"), array("i")
         self._box, self._area, self._crowd = array("f"), array("d"), array("b")
         self._shapes, self._sides = Shapes(), array("i")
-        self._differing = array("q")  # annotations whose box is not that of their segmentation
-        read = {"images": self._add_image, "annotations": self._add, "categories": self._add_category}
+        self._differing = array("q")  # annotations whose box does not fit their segmentation
+        add = {"images": self._add_image, "annotations": self._add_annotation, "categories": self._add_category}
         seen = set()
         for entry in read_entries(path, KEYS):
             seen.add(entry.key)
             if entry.name:
                 entry.value.setdefault("id", entry.name)
             try:
-                read[entry.key](entry)
+                add[entry.key](entry)
             except InputError as error:
                 place = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
                 report(f"{place}: {error}", file=str(path), line=entry.line)
@@ -107,9 +106,9 @@ class CocoTable:
         """An image's objects.
 
         Args:
-            image: its place in ``images``.
-            labels: class index of each category id; others are left out.
-            masks: whether they come with segmentations, if the table has them.
+            image: its index in ``images``.
+            labels: class index of each category id; objects of other categories are left out.
+            masks: whether to include segmentations, if the table has them.
         """
         rows = [row for row in self._rows(image).tolist() if self._category[row] in labels]
         shapes: list[Segmentation] | None = [self._shapes[row] for row in rows] if self.masks and masks else None
@@ -123,7 +122,7 @@ class CocoTable:
         )
 
     def place(self, image: int, labels: dict[int, int], number: int) -> str:
-        """Where the ``number``-th of these objects is; -1, or a number beyond, for the image's own entry."""
+        """The file, line and entry of the ``number``-th of these objects, or of the image if there is none."""
         rows = [row for row in self._rows(image).tolist() if self._category[row] in labels]
         if 0 <= number < len(rows):
             return self._place(rows[number])
@@ -131,9 +130,9 @@ class CocoTable:
         return f"{self.path} line {entry.line}: images[{entry.number}]"
 
     def used(self) -> Classes:
-        """The classes that annotations name."""
-        some = set(np.unique(np.asarray(self._category)[self._order]).tolist())
-        return self._classes_of([id_ for id_ in self.classes.ids if id_ in some])
+        """The classes of the annotations."""
+        used = set(np.unique(np.asarray(self._category)[self._order]).tolist())
+        return self._classes_of([id_ for id_ in self.classes.ids if id_ in used])
 
     def _rows(self, image: int) -> NDArray[np.int64]:
         return self._order[self._starts[image] : self._starts[image + 1]]
@@ -168,19 +167,19 @@ class CocoTable:
         self._categories[id_] = _Category(name, group, entry.line, entry.number)
 
     def _number_of(self, id_: int | str) -> int:
-        """An id as a whole number: a text's stands for it until all are known."""
+        """A category id as an integer; for a text, one that stands for it until all ids are known."""
         return id_ if isinstance(id_, int) else self._texts.setdefault(id_, _TEXTS + len(self._texts))
 
-    def _add(self, entry: Entry) -> None:
+    def _add_annotation(self, entry: Entry) -> None:
         value = entry.value
         image, category = _id_of(value, "image_id"), self._number_of(_id_of(value, "category_id"))
         id_ = _NONE - len(self._id) if value.get("id") is None else self._own(_id_of(value, "id"))
         shape = self._shape(value)
         box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
         if box is None:
-            raise InputError("no bbox: labels without boxes cannot be learned from; give bbox [x, y, width, height]")
+            raise InputError("no bbox: add bbox [x, y, width, height], or remove the annotation")
         crowd, area = _crowd(value.get("iscrowd")), value.get("area")
-        if not isinstance(area, int | float) or not abs(area) < _FARTHEST**2:  # nor NaN
+        if not isinstance(area, int | float) or not abs(area) < _MAX_COORDINATE**2:  # or NaN
             area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
         self._id.append(id_)
         if shape and value.get("bbox") and not crowd and _apart(box, shape.box()):
@@ -197,20 +196,20 @@ class CocoTable:
             self._sides.extend(shape.size if shape else (0, 0))
 
     def _own(self, id_: int | str) -> int:
-        """An annotation's id as a whole number."""
+        """An annotation id as an integer."""
         return id_ if isinstance(id_, int) else self._ids.setdefault(id_, _TEXTS + len(self._ids))
 
     def _shape(self, value: dict[str, Any]) -> Shape | None:
-        """The segmentation, where it is wanted or has to stand in for the box."""
-        given = value.get("segmentation")
-        if given and (self.masks or not value.get("bbox")):
-            return packed(given)
+        """The segmentation, if it is kept or replaces a missing box."""
+        segmentation = value.get("segmentation")
+        if segmentation and (self.masks or not value.get("bbox")):
+            return packed(segmentation)
         if self.masks:
             raise InputError("no segmentation, only a box: use train detect, or annotate masks")
         return None
 
     def _settle(self) -> None:
-        """Sorts the annotations by image, without those that have none, and looks at what can be seen only now."""
+        """Sorts the annotations by image and checks what depends on the whole file."""
         self._boxes = np.asarray(self._box).reshape(-1, 4)
         self._number_texts()
         if count := len(self._differing):
@@ -247,7 +246,7 @@ class CocoTable:
         self.classes = self._classes_of(self._distinct(used))
 
     def _number_texts(self) -> None:
-        """Numbers the categories whose ids are texts behind the others."""
+        """Numbers the categories whose ids are texts after the others."""
         spelled = {number: text for text, number in self._texts.items()}
         texts = {id_: spelled[id_] for id_ in self._categories if id_ in spelled}
         if not texts:
@@ -256,11 +255,11 @@ class CocoTable:
         final = {number: first + i for i, number in enumerate(texts)}
         self._categories = {final.get(id_, id_): category for id_, category in self._categories.items()}
         self._category = array("q", (final.get(id_, id_) for id_ in self._category))
-        some = ", ".join(f"{texts[number]!r} is {id_}" for number, id_ in list(final.items())[:5])
-        self._note("category-id-text", f"{len(texts)} category ids are texts: {some}", len(texts))
+        examples = ", ".join(f"{texts[number]!r} is {id_}" for number, id_ in list(final.items())[:5])
+        self._note("category-id-text", f"{len(texts)} category ids are texts: {examples}", len(texts))
 
     def _drop_root(self, used: set[int]) -> None:
-        """Leaves out the category 0 that Roboflow writes for the group of all others, if nothing is of it."""
+        """Drops the unused category 0 that Roboflow writes for the group of all others."""
         root = self._categories.get(0)
         groups = {category.group for id_, category in self._categories.items() if id_}
         if root and root.group == "none" and 0 not in used and groups and "none" not in groups:
@@ -274,8 +273,9 @@ class CocoTable:
         return next((repr(text) for text, number in self._texts.items() if number == id_), str(id_))
 
     def _misfits(self, image: NDArray[np.int64]) -> Iterator[int]:
-        """The run-length encoded masks that are of another size than their image, or where that states none, than
-        its first one: the image is then taken to be of that size.
+        """The run-length encoded masks whose size is not that of their image.
+
+        An image without a size takes that of its first mask.
         """
         sides = np.asarray(self._sides).reshape(-1, 2)
         for row in np.flatnonzero(sides.any(1) & (image[: len(sides)] >= 0)).tolist():
@@ -286,7 +286,7 @@ class CocoTable:
                 yield row
 
     def _distinct(self, used: set[int]) -> list[int]:
-        """The categories' ids; of several with one name only those in use, as some exports repeat a group's name."""
+        """The category ids; of several with one name only the used ones, as some exports repeat a group's name."""
         count = Counter(category.name for category in self._categories.values())
         ids = [id_ for id_ in sorted(self._categories) if count[self._categories[id_].name] == 1 or id_ in used]
         first: dict[str, int] = {}
@@ -308,55 +308,55 @@ class CocoTable:
 
 
 def _id_of(value: dict[str, Any], key: str) -> int | str:
-    """An id: a whole number, also where it is written as 1.0 or "1", or another text."""
-    found = value.get(key)
-    if type(found) is float and found.is_integer() and abs(found) < 1 << 53:
-        found = int(found)
-    if type(found) is str and _DIGITS.fullmatch(found):
-        found = int(found)
-    if type(found) is int and abs(found) < _TEXTS:
-        return found
-    if type(found) is str and found:
-        return found
-    raise InputError(f"no {key}" if found is None else f"{key} {str(found)[:40]} is neither a whole number nor a text")
+    """An id: an integer, also if written as 1.0 or "1", or another text."""
+    id_ = value.get(key)
+    if type(id_) is float and id_.is_integer() and abs(id_) < 1 << 53:
+        id_ = int(id_)
+    if type(id_) is str and _DIGITS.fullmatch(id_):
+        id_ = int(id_)
+    if type(id_) is int and abs(id_) < _TEXTS:
+        return id_
+    if type(id_) is str and id_:
+        return id_
+    raise InputError(f"no {key}" if id_ is None else f"{key} {str(id_)[:40]} is neither an integer nor a text")
 
 
 def _side(value: dict[str, Any], key: str) -> int:
-    """An image's height or width, px; 0 where it is not stated."""
-    found = value.get(key)
-    if not isinstance(found, int | float) or not found > 0:
+    """An image's height or width, px; 0 if unknown."""
+    side = value.get(key)
+    if not isinstance(side, int | float) or not side > 0:
         return 0
-    if found > _LONGEST:
-        raise InputError(f"{key} {str(found)[:20]} px: images have at most {_LONGEST:,} px a side")
-    return int(found)
+    if side > _MAX_SIDE:
+        raise InputError(f"{key} {str(side)[:20]} px: images have at most {_MAX_SIDE:,} px a side")
+    return int(side)
 
 
 def _apart(box: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes x1, y1, x2, y2 share less than half of what both cover; some px apart are no difference."""
-    near = all(abs(one - two) <= _NEAR for one, two in zip(box, other, strict=True))
+    """Whether two boxes x1, y1, x2, y2 have an IoU below one half; a few px never count as a difference."""
+    near = all(abs(a - b) <= _NEAR for a, b in zip(box, other, strict=True))
     sides = [min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]
-    both = max(0.0, sides[0]) * max(0.0, sides[1])
-    areas = sum((one[2] - one[0]) * (one[3] - one[1]) for one in (box, other))
-    return not near and both < (areas - both) / 2
+    intersection = max(0.0, sides[0]) * max(0.0, sides[1])
+    areas = sum((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (box, other))
+    return not near and intersection < (areas - intersection) / 2
 
 
-def _crowd(given: Any) -> bool:
-    """Whether an object is marked as a crowd. Raises InputError for a mark that is neither 0 nor 1."""
-    if isinstance(given, list | dict) or given not in (None, 0, 1, "", "0", "1"):
-        raise InputError(f"iscrowd is {str(given)[:20]!r}: it must be 0 or 1")
-    return given in (1, "1")
+def _crowd(value: Any) -> bool:
+    """Whether an object is marked as a crowd. Raises InputError if ``iscrowd`` is neither 0 nor 1."""
+    if isinstance(value, list | dict) or value not in (None, 0, 1, "", "0", "1"):
+        raise InputError(f"iscrowd is {str(value)[:20]!r}: it must be 0 or 1")
+    return value in (1, "1")
 
 
-def _box(given: Any) -> tuple[float, float, float, float]:
-    numbers = isinstance(given, list) and len(given) == 4 and all(type(value) in (int, float) for value in given)
-    if not numbers or not all(abs(value) < _FARTHEST for value in given):  # nor NaN
+def _box(value: Any) -> tuple[float, float, float, float]:
+    numbers = isinstance(value, list) and len(value) == 4 and all(type(number) in (int, float) for number in value)
+    if not numbers or not all(abs(number) < _MAX_COORDINATE for number in value):  # or NaN
         raise InputError("bbox must be four numbers [x, y, width, height]")
-    x, y, width, height = given
+    x, y, width, height = value
     return x, y, x + width, y + height
 
 
 def _repeated(ids: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Places of ids that came before, and where."""
+    """The index of each repeated id, and that of its first occurrence."""
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     first = 0

@@ -1,12 +1,13 @@
-"""YOLO without ``data.yaml``: a list of class names beside the images, or Darknet's ``obj.data``."""
+"""YOLO without ``data.yaml``: a list of class names with the images, or Darknet's ``obj.data``."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.yolo import YoloDetection
 from fishnet.data.detection.yolo_yaml import YoloFile
-from fishnet.data.files import child, lines_of, part_folders
+from fishnet.data.files import find_split_folders, numbered_lines, subfolder
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
@@ -15,21 +16,21 @@ from fishnet.images.decoding import EXTENSIONS
 
 LAYOUTS = "YOLO without data.yaml (classes.txt or obj.data and obj.names)"
 NAMES = ("classes.txt", "obj.names", "classes.names", "labels.txt", "_darknet.labels")
-_MOST = 100_000  # class names
+_MAX_NAMES = 100_000
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """The class names of a list, one a line; the first is number 0. Blank lines at its end do not count.
+    """Reads a list of class names by number, one per line from number 0. Blank lines at the end are ignored.
 
     Raises:
-        InputError: no names, a blank line between others, or one name twice.
+        InputError: no names, a blank line among them, or a repeated name.
     """
-    rows = list(lines_of(path))
-    if not rows or len(rows) > _MOST:
-        raise InputError(f"{path}: {len(rows):,} class names, where 1 to {_MOST:,} are possible")
+    rows = list(numbered_lines(path))
+    if not rows or len(rows) > _MAX_NAMES:
+        raise InputError(f"{path}: has {len(rows):,} class names: there must be 1 to {_MAX_NAMES:,}")
     for number, (line, _) in enumerate(rows, 1):
         if line != number:
-            raise InputError(f"{path} line {number}: is blank: numbers of classes are counted by lines")
+            raise InputError(f"{path} line {number}: is blank: remove it, as lines number the classes")
     names = [name for _, name in rows]
     try:
         Classes.of(names)
@@ -39,11 +40,12 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def find_darknet(data: Path) -> YoloFile | None:
-    """The names and the images that a name stands for; None where it is something else.
+    """Finds the class names and the images; None if the data has another form.
 
     Args:
-        data: a ``.data`` file; a folder with one; or a folder with a list of class names and, with label files beside
-            the images or in ``labels/``, the images: in ``images/``, in train, valid and test folders, or in itself.
+        data: a ``.data`` file; a folder with one; or a folder with a list of class names and images, which may be in
+            ``images/``, in train, valid and test folders, or in the folder itself. Label files are next to the images
+            or in ``labels/``.
 
     Raises:
         InputError: see :func:`read_names`; a ``.data`` file without names or without images.
@@ -56,24 +58,21 @@ def find_darknet(data: Path) -> YoloFile | None:
     if len(files) == 1:
         return _read_data(files[0])
     names = next((path for name in NAMES if is_regular(path := data / name)), None)
-    parts = _parts(data) if names else {}
-    if names is None or not parts:
+    splits = _splits(data) if names else {}
+    if names is None or not splits:
         return None
-    return YoloFile(names, read_names(names), parts, data)
+    return YoloFile(names, read_names(names), splits, data)
 
 
-def _parts(data: Path) -> dict[str, tuple[str, ...]]:
-    """The folders of images of each split; none where no label file lies where one would."""
-    images = child(data, "images")
-    for base in (images, data):
-        splits = part_folders(base) if base else {}
-        found = {split: child(folder, "images") or folder for split, folder in splits.items()}
-        labelled = {split: (str(folder),) for split, folder in found.items() if _has_images(folder)}
-        if any(_has_labels(data, Path(folder)) for (folder,) in labelled.values()):
-            return {split: labelled[split] for split in in_order(labelled)}
-    return next(
-        ({"all": (str(base),)} for base in (images, data) if base and _has_images(base) and _has_labels(data, base)), {}
-    )
+def _splits(data: Path) -> dict[str, tuple[str, ...]]:
+    """The folder of images of each split; empty if no label file is where it would be."""
+    bases = [base for base in (subfolder(data, "images"), data) if base]
+    for base in bases:
+        folders = {split: subfolder(folder, "images") or folder for split, folder in find_split_folders(base).items()}
+        folders = {split: folder for split, folder in folders.items() if _has_images(folder)}
+        if any(_has_labels(data, folder) for folder in folders.values()):
+            return {split: (str(folders[split]),) for split in in_order(folders)}
+    return next(({"all": (str(base),)} for base in bases if _has_images(base) and _has_labels(data, base)), {})
 
 
 def _has_images(folder: Path) -> bool:
@@ -81,7 +80,7 @@ def _has_images(folder: Path) -> bool:
 
 
 def _has_labels(data: Path, images: Path) -> bool:
-    """Whether a text of numbers lies beside the images, or where their folder ``images`` is called ``labels``."""
+    """Whether there is a label file next to the images, or where ``labels`` replaces ``images`` in their path."""
     parts = list(images.relative_to(data).parts)
     places = [i for i, part in enumerate(parts) if part.lower() == "images"]
     swapped = [*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]] if places else parts
@@ -94,7 +93,7 @@ def _has_labels(data: Path, images: Path) -> bool:
 
 def _is_label(path: Path) -> bool:
     try:
-        _, row = next(lines_of(path), (0, ""))
+        _, row = next(numbered_lines(path), (0, ""))
         values = [float(word) for word in row.split()]
     except (InputError, ValueError):
         return False
@@ -102,9 +101,9 @@ def _is_label(path: Path) -> bool:
 
 
 def _read_data(path: Path) -> YoloFile:
-    """A Darknet ``.data`` file: lines ``key = value``, with ``names``, ``train``, ``valid``."""
+    """Reads a Darknet ``.data`` file: lines ``key = value``, with ``names``, ``train``, ``valid``."""
     values: dict[str, str] = {}
-    for line, row in lines_of(path):
+    for line, row in numbered_lines(path):
         if row.startswith("#"):
             continue
         key, equals, value = row.partition("=")
@@ -127,28 +126,22 @@ def _read_data(path: Path) -> YoloFile:
 
 
 def _place(path: Path, value: str, key: str) -> Path:
-    """What a ``.data`` file names: from its own folder or the one above, or by its last name."""
+    """A path in a ``.data`` file: relative to its folder or the parent, or by its last component in its folder."""
     spelled = value.replace("\\", "/")
     around = path.parent.absolute().parent
     for place in (path.parent / spelled, path.parent.parent / spelled, path.parent / Path(spelled).name):
-        if os.path.exists(place) and inside(around, place):  # noqa: PTH110 (False of a name too long)
+        if os.path.exists(place) and inside(around, place):  # noqa: PTH110 (False if the name is too long)
             return place
     raise InputError(f"{path}: {key}: no {value} in its folder or the one above")
 
 
 def _root(path: Path, images: Path) -> Path:
-    """The folder that a list's rows start from: where the first of them is."""
-    row = next((row for _, row in lines_of(images)), "") if images.is_file() else ""
+    """The folder that the rows of a list are relative to: where the first of them exists."""
+    row = next((row for _, row in numbered_lines(images)), "") if images.is_file() else ""
     folders = (path.parent, path.parent.parent, images.parent)
     return next((folder for folder in folders if row and is_regular(folder / row)), path.parent)
 
 
-def open_darknet(
-    file: YoloFile,
-    channels: int,
-    *,
-    classes: Classes | None = None,
-    masks: bool = False,
-) -> dict[str, YoloDetection]:
-    """Opens what :func:`find_darknet` found. Raises InputError, see :class:`YoloDetection`."""
-    return {part: YoloDetection(file, part, channels, classes, masks=masks) for part in file.parts}
+def open_darknet(file: YoloFile, channels: int, **options: Any) -> dict[str, YoloDetection]:
+    """Opens the result of :func:`find_darknet`; for the options and errors see :class:`YoloDetection`."""
+    return {split: YoloDetection(file, split, channels, **options) for split in file.splits}

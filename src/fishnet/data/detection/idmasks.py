@@ -12,7 +12,7 @@ from fishnet.data.collector import is_strict, report
 from fishnet.data.detection.files import FileDetection
 from fishnet.data.detection.idmaps import instances
 from fishnet.data.detection.objects import Objects
-from fishnet.data.files import MaskEntry, by_name, child, part_folders
+from fishnet.data.files import MaskEntry, find_split_folders, images_by_name, subfolder
 from fishnet.errors import InputError, first_line
 from fishnet.images.decoding import read_file
 from fishnet.images.opening import open_image
@@ -50,7 +50,7 @@ def read_ids(path: Path) -> NDArray[Any]:
     except Exception as error:  # Pillow raises nearly any type for a damaged file
         raise InputError(f"{path}: the mask cannot be read ({first_line(error)})") from None
     if ids.ndim != 2 or ids.dtype.kind not in "uib":
-        kind = f"{ids.shape[2]} channels" if ids.ndim == 3 else f"an array of {ids.dtype} and shape {ids.shape}"
+        kind = f"{ids.shape[2]} channels" if ids.ndim == 3 else f"{ids.dtype} values of shape {ids.shape}"
         raise InputError(f"{path}: has {kind}: a mask must be one channel of integers, a different one for each object")
     if ids.dtype.kind == "i" and ids.size and ids.min() < 0:
         raise InputError(f"{path}: has {ids.min()}: the numbers of objects must be 1 or more, and 0 is the background")
@@ -80,7 +80,7 @@ class MaskDetection(FileDetection):
         self.folder, self.channels, self.with_masks = folders.images, channels, masks
         self.classes = classes or ONLY
         self.label = only_label(self.classes, folders.masks)
-        image_paths, mask_paths = by_name(folders.images), by_name(folders.masks)
+        image_paths, mask_paths = images_by_name(folders.images), images_by_name(folders.masks)
         for paths, others, folder in (
             (image_paths, mask_paths, folders.masks),
             (mask_paths, image_paths, folders.images),
@@ -127,9 +127,9 @@ def find_masks(data: Path) -> dict[str, MaskSplit]:
     Raises:
         InputError: two folders for one split, or a split in one of the two folders only.
     """
-    images, masks = child(data, "images"), child(data, "masks")
+    images, masks = subfolder(data, "images"), subfolder(data, "masks")
     if images and masks:
-        image_folders, mask_folders = part_folders(images), part_folders(masks)
+        image_folders, mask_folders = find_split_folders(images), find_split_folders(masks)
         if image_folders.keys() != mask_folders.keys():
             odd = next(iter(image_folders.keys() ^ mask_folders.keys()))
             raise InputError(f"{data}: images and masks must have the same splits: only one of them has {odd}")
@@ -137,8 +137,8 @@ def find_masks(data: Path) -> dict[str, MaskSplit]:
         return pairs or {"all": MaskSplit(images, masks)}
     splits: dict[str, MaskSplit] = {}
     incomplete: list[Path] = []
-    for split, folder in part_folders(data).items():
-        images, masks = child(folder, "images"), child(folder, "masks")
+    for split, folder in find_split_folders(data).items():
+        images, masks = subfolder(folder, "images"), subfolder(folder, "masks")
         if images and masks:
             splits[split] = MaskSplit(images, masks)
         elif split != "test" and (images or masks):

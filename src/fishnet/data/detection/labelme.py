@@ -1,10 +1,9 @@
-"""labelme: a file of JSON for each image, with the shapes drawn on it."""
+"""labelme: a JSON file per image, with the shapes drawn on it."""
 
 import base64
 import binascii
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,32 +12,32 @@ from typing import Any, NamedTuple
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.bitmaps import BitmapReader
+from fishnet.data.detection.files import json_head
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.outlines import Bits, Outline, circle, points, rectangle
-from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, once
+from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, drop_duplicates, stated_size
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
-from fishnet.files.reading import is_regular, open_regular
+from fishnet.files.reading import is_regular
 from fishnet.files.walking import is_system, walk
 from fishnet.images.decoding import EXTENSIONS, decode_image, size_of
 
 LAYOUTS = "labelme (a .json beside each image)"
 IGNORED = "__ignore__"
-"""labelme's label of what is neither learnt from nor measured."""
+"""labelme's label of what is neither trained on nor evaluated."""
 
 _WITHOUT_AREA = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
 _POLYGONS = {"polygon", "rotation", "oriented_rectangle", "", None}
-_HEAD = 1 << 16  # bytes in which a file shows what it is
-_PROBED = 20  # files that are looked at in a folder
-_LISTED = 1000  # entries of a folder in which these are looked for
+_PROBED = 20  # files and folders in a folder that are inspected
+_LISTED = 1000  # entries of a folder among which these are chosen
 
 
 class LabelmeFile(NamedTuple):
-    """An annotation file as read.
+    """The content of an annotation file.
 
     Attributes:
         entry: the image and its objects.
-        ignored: how many shapes of each kind are no objects.
+        ignored: the number of shapes that are not objects, by kind.
     """
 
     entry: ShapeEntry
@@ -50,7 +49,7 @@ class LabelmeSplit(NamedTuple):
 
     Attributes:
         root: the dataset's folder.
-        files: one an image.
+        files: one per image.
     """
 
     root: Path
@@ -60,50 +59,48 @@ class LabelmeSplit(NamedTuple):
 class LabelmeDetection(ShapeDetection):
     """Images annotated with labelme: rectangles, polygons, circles and bitmaps.
 
-    Shapes of one group and one label are one object. Points and lines have no area and are counted as ignored; so are
-    shapes labelled ``__ignore__``.
+    Shapes of one group and one label are one object. Points and lines, which have no area, and shapes labelled
+    ``__ignore__`` are counted as ignored. By default the classes are those of the files, in alphabetical order.
 
     Args:
-        part: where the files lie.
-        channels: that images are read with.
-        classes: the classes that are known, by name; by default those of the files, in the order of the alphabet.
-        masks: whether objects come with segmentations.
+        source, channels, classes, masks: see :class:`~fishnet.data.detection.files.FileDetection`.
         with_ignored: keep ``__ignore__`` as a class.
 
     Raises:
-        InputError: a file that is none of labelme's, a shape that cannot be read, no image where it names one, no
-            objects at all; see also :class:`~fishnet.data.detection.shapes.ShapeDetection`.
+        InputError: not a labelme file, a shape that cannot be read, a missing image, or no objects; see also
+            :class:`~fishnet.data.detection.shapes.ShapeDetection`.
     """
 
     def __init__(
         self,
-        part: LabelmeSplit,
+        source: LabelmeSplit,
         channels: int = 3,
         classes: Classes | None = None,
         *,
         masks: bool = False,
         with_ignored: bool = False,
     ) -> None:
-        places, ignored = ImagePlaces(part.root), Counter[str]()
-        read = [one for file in part.files if (one := _read(file, places)) is not None]
-        entries = once([each.entry for each in read])
-        for each in read:
-            ignored += each.ignored
+        places, ignored = ImagePlaces(source.root), Counter[str]()
+        contents = [content for file in source.files if (content := _read(file, places)) is not None]
+        entries = drop_duplicates(content.entry for content in contents)
+        for content in contents:
+            ignored += content.ignored
         if not with_ignored:
             entries = [_without_ignored(entry, ignored) for entry in entries]
         names = {shape.name for entry in entries for shape in entry.shapes} - {IGNORED}
         if not names and classes is None:
-            raise InputError(f"{part.root}: no object in {len(part.files)} labelme files{first_problem()}")
+            raise InputError(f"{source.root}: no object in {len(source.files)} labelme files{first_problem()}")
         known = classes or Classes.of([*sorted(names), *([IGNORED] if with_ignored else [])])
-        super().__init__(part.root, entries, channels, known, masks=masks, ignored=ignored)
+        super().__init__(source.root, entries, channels, known, masks=masks, ignored=ignored)
         annotated = {entry.path for entry in entries}
         folders = {entry.path.parent for entry in entries}
+        images = (path for folder in sorted(folders) if folder.is_dir() for path in sorted(folder.iterdir()))
         self.left_out = tuple(
-            str(path) for folder in sorted(folders) for path in _images(folder) if path not in annotated
+            str(path) for path in images if path.suffix.lower() in EXTENSIONS and path not in annotated
         )
 
     def encoded(self, index: int) -> bytes:
-        """The image file's content, or what the annotation file holds in its place."""
+        """The content of the image file, or of the image in the annotation file."""
         entry: ShapeEntry = self.entries[index]
         return _embedded(entry.file) if entry.embedded else super().encoded(index)
 
@@ -126,15 +123,15 @@ def read_labelme(file: Path, places: ImagePlaces) -> LabelmeFile:
     """Reads an annotation file.
 
     Args:
-        file: of labelme.
-        places: of the dataset's images.
+        file: to read.
+        places: finds the dataset's images.
 
     Raises:
-        InputError: not labelme's JSON, or no image.
+        InputError: not a labelme file, or no image.
     """
     content = read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        raise InputError(f"{file}: no labelme file: it has no list of shapes")
+        raise InputError(f"{file}: not a labelme file: it has no list of shapes")
     objects: dict[Any, Shape] = {}
     ignored, bitmaps = Counter[str](), BitmapReader()
     for number, shape in enumerate(content["shapes"]):
@@ -149,24 +146,22 @@ def read_labelme(file: Path, places: ImagePlaces) -> LabelmeFile:
             report(f"{file}: {where}: {error}", file=str(file))
             continue
         key = (name, group) if group is not None else number
-        before = objects.get(key)
-        objects[key] = (
-            before._replace(outline=before.outline.joined(outline)) if before else Shape(name, outline, where)
-        )
+        first = objects.get(key)
+        objects[key] = first._replace(outline=first.outline.joined(outline)) if first else Shape(name, outline, where)
     path, embedded = _image(file, content, places)
-    entry = ShapeEntry(path, file, _size(content), tuple(objects.values()), embedded)
-    return LabelmeFile(entry, ignored)
+    size = stated_size(content.get("imageHeight"), content.get("imageWidth"))
+    return LabelmeFile(ShapeEntry(path, file, size, tuple(objects.values()), embedded), ignored)
 
 
 def _shape(shape: Any, bitmaps: BitmapReader) -> tuple[str, Any, Outline]:
-    """Label, group and extent of a shape."""
+    """The label, the group and the outline of a shape."""
     if not isinstance(shape, dict):
-        raise InputError("is no shape with label and points")
+        raise InputError("is not a shape with label and points")
     name, group, kind = shape.get("label"), shape.get("group_id"), shape.get("shape_type")
     if type(name) not in (str, int) or not str(name).strip():
         raise InputError("has no label")
     if type(group) not in (int, str, type(None)):
-        raise InputError("group_id must be a whole number")
+        raise InputError("group_id must be an integer or a text")
     return str(name), group, _outline(kind, shape, bitmaps)
 
 
@@ -183,22 +178,16 @@ def _outline(kind: Any, shape: dict[str, Any], bitmaps: BitmapReader) -> Outline
     if isinstance(kind, str | None) and kind in _POLYGONS:
         return Outline((points(corners, 3),))
     raise InputError(
-        f"shape_type {str(kind)[:40]!r} is not known: rectangle, polygon, circle, mask, points and lines are"
+        f"shape_type {str(kind)[:40]!r} is not supported: rectangle, polygon, circle, mask, points and lines are"
     )
 
 
-def _size(content: dict[str, Any]) -> tuple[int, int]:
-    sides = [content.get(key) for key in ("imageHeight", "imageWidth")]
-    height, width = (side if type(side) is int and 0 < side < 1 << 24 else 0 for side in sides)
-    return (height, width) if height and width else (0, 0)
-
-
 def _image(file: Path, content: dict[str, Any], places: ImagePlaces) -> tuple[Path, bool]:
-    """The image's path, and whether the annotation file itself holds it."""
+    """The path of the image, and whether it is inside the annotation file."""
     named = content.get("imagePath")
     name = named if isinstance(named, str) else ""
-    own = (f"{file.stem}{suffix}" for suffix in EXTENSIONS)
-    path = next((path for one in (name, *own) if one and (path := places.at(one, file.parent))), None)
+    names = (name, *(f"{file.stem}{suffix}" for suffix in EXTENSIONS))
+    path = next((path for name in names if name and (path := places.at(name, file.parent))), None)
     if path is not None:
         return path, False
     if content.get("imageData"):
@@ -206,17 +195,17 @@ def _image(file: Path, content: dict[str, Any], places: ImagePlaces) -> tuple[Pa
     try:
         return places.find(name or file.with_suffix("").name, file.parent), False
     except InputError as error:
-        raise InputError(f"{file}: imagePath: {error}, and the file holds no imageData") from None
+        raise InputError(f"{file}: imagePath: {error}, and the file has no imageData") from None
 
 
 def _embedded(file: Path) -> bytes:
-    """The image that an annotation file holds."""
+    """The image file inside an annotation file."""
     content = read_json(file)
     data = content.get("imageData") if isinstance(content, dict) else None
     try:
         return base64.b64decode(data, validate=True) if isinstance(data, str) else b""
     except (binascii.Error, ValueError):
-        raise InputError(f"{file}: imageData is no base64 text") from None
+        raise InputError(f"{file}: imageData is not base64 text") from None
 
 
 def _without_ignored(entry: ShapeEntry, ignored: Counter[str]) -> ShapeEntry:
@@ -226,78 +215,53 @@ def _without_ignored(entry: ShapeEntry, ignored: Counter[str]) -> ShapeEntry:
     return replace(entry, shapes=kept)
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS)
-
-
 def find_labelme(data: Path) -> dict[str, LabelmeSplit]:
-    """The splits of a folder of labelme files; ``all`` without splits, nothing where it holds none.
+    """Finds labelme files by split; ``all`` if there are no splits, empty if there are no such files.
 
     Args:
-        data: a folder of images and JSON files, or with such folders inside: by split, by session, or one of images
-            and one of files.
+        data: a folder of images and JSON files, or with such folders inside: one per split, one per session, or one of
+            images and one of files.
 
     Raises:
-        InputError: some files lie in a folder of a split, others in none.
+        InputError: some files are in a folder of a split, others in none.
     """
     if not data.is_dir() or not _holds_labelme(data):
         return {}
     files = [path for path in walk(data) if path.suffix.lower() == ".json"]
-    files = [path for path in files if not is_regular(path) or _sniffed(path)]  # what is no file is said when read
-    return {split: LabelmeSplit(data, tuple(some)) for split, some in by_split(files, data, "labelme files").items()}
+    files = [path for path in files if not is_regular(path) or _is_labelme(path)]  # others fail when they are read
+    return {split: LabelmeSplit(data, tuple(paths)) for split, paths in by_split(files, data, "labelme files").items()}
 
 
 def _holds_labelme(data: Path) -> bool:
-    """Whether the first JSON files in a folder, or in the folders below it, are labelme's."""
-    own, below = _first(data)
-    if own:
-        return _mostly(own)
-    for folder in below:
-        own, inner = _first(folder)
-        if own:
-            return _mostly(own)
-        if any(_mostly(_first(one)[0]) for one in inner):
+    """Whether the first JSON files in a folder, or in the folders up to two levels below, are labelme's."""
+    files, folders = _first(data)
+    if files:
+        return _mostly_labelme(files)
+    for folder in folders:
+        files, subfolders = _first(folder)
+        if files:
+            return _mostly_labelme(files)
+        if any(_mostly_labelme(_first(subfolder)[0]) for subfolder in subfolders):
             return True
     return False
 
 
-def _mostly(files: list[Path]) -> bool:
-    return bool(files) and sum(map(_sniffed, files)) >= len(files) / 2
+def _mostly_labelme(files: list[Path]) -> bool:
+    return bool(files) and sum(map(_is_labelme, files)) >= len(files) / 2
 
 
 def _first(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The first JSON files in a folder, and the first folders."""
+    """The first JSON files and the first folders in a folder."""
     try:
         with os.scandir(folder) as entries:
-            some = [entry for entry in islice(entries, _LISTED) if not is_system(entry.name)]
+            names = sorted(entry.name for entry in islice(entries, _LISTED) if not is_system(entry.name))
     except OSError:
         return [], []
-    some.sort(key=lambda entry: entry.name)
-    files = [folder / entry.name for entry in some if entry.name.lower().endswith(".json")]
-    return files[:_PROBED], [place for entry in some if (place := folder / entry.name).is_dir()][:_PROBED]
+    paths = [folder / name for name in names]
+    files = [path for path in paths if path.name.lower().endswith(".json")]
+    return files[:_PROBED], [path for path in paths if path.is_dir()][:_PROBED]
 
 
-def _sniffed(path: Path) -> bool:
-    try:
-        with open_regular(path) as file:
-            head = file.read(_HEAD)
-    except InputError:
-        return False
-    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"shapes"' in head and b'"annotations"' not in head
-
-
-def open_labelme(
-    found: dict[str, LabelmeSplit],
-    channels: int,
-    *,
-    classes: Classes | None = None,
-    masks: bool = False,
-    with_ignored: bool = False,
-) -> dict[str, LabelmeDetection]:
-    """Opens what :func:`find_labelme` found; the first split says what the classes are. Raises InputError."""
-    splits: dict[str, LabelmeDetection] = {}
-    for name, part in found.items():
-        splits[name] = LabelmeDetection(part, channels, classes, masks=masks, with_ignored=with_ignored)
-        classes = splits[name].classes
-    return splits
+def _is_labelme(path: Path) -> bool:
+    head = json_head(path)
+    return b'"shapes"' in head and b'"annotations"' not in head

@@ -40,9 +40,7 @@ class ObjectFileDetection(FileDetection):
         InputError: a folder with masks and no image, or several.
     """
 
-    def __init__(
-        self, folder: Path, channels: int = 3, classes: Classes | None = None, *, masks: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, channels: int = 3, classes: Classes | None = None, *, masks: bool = False) -> None:
         self.folder, self.channels, self.with_masks = folder, channels, masks
         self.classes = classes or ONLY
         self.label = only_label(self.classes, folder)

@@ -58,9 +58,9 @@ class SelectedDetection(DetectionDataset):
         kept = np.flatnonzero(self.labels[self.dataset.objects(index).labels] >= 0)
         return self.dataset.place(index, int(kept[number]) if number < len(kept) else -1)
 
-    def part(self, indices: Sequence[int]) -> Self:
+    def subset(self, indices: Sequence[int]) -> Self:
         """See :class:`~fishnet.data.entries.EntryDataset`."""
-        subset = type(self)(self.dataset.part(indices), self.classes, self.labels)
+        subset = type(self)(self.dataset.subset(indices), self.classes, self.labels)
         subset.reading = self.reading
         return subset
 

@@ -1,14 +1,14 @@
-"""What the formats share whose files hold the drawn shapes of one image each."""
+"""What the formats share that have one file of drawn shapes per image."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import report
-from fishnet.data.detection.files import FileDetection
+from fishnet.data.detection.files import FileDetection, unknown_class
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Outline
 from fishnet.data.findings import Finding
@@ -22,7 +22,7 @@ class Shape(NamedTuple):
     Attributes:
         name: of its class.
         outline: its extent.
-        where: in its file, such as ``shapes[3]``.
+        where: its place in the file, such as ``shapes[3]``.
     """
 
     name: str
@@ -37,9 +37,9 @@ class ShapeEntry:
     Attributes:
         path: of the image.
         file: the annotation file.
-        size: height and width that the file states; (0, 0) where it states none.
+        size: height and width according to the file; (0, 0) if unknown.
         shapes: the objects.
-        embedded: whether the annotation file holds the image itself.
+        embedded: whether the image itself is in the annotation file.
     """
 
     path: Path
@@ -53,15 +53,14 @@ class ShapeDetection(FileDetection):
     """Images with one annotation file each.
 
     Args:
-        folder: that keys start from.
-        entries: one an image.
-        channels: that images are read with.
-        classes: the classes that are known, by name.
-        masks: whether objects come with segmentations; rectangles are then filled, unless all are rectangles.
-        ignored: how many shapes of each kind were left out, in words.
+        folder: that keys are relative to.
+        entries: one per image.
+        channels, classes: see :class:`~fishnet.data.detection.files.FileDetection`.
+        masks: whether objects have segmentations; those of rectangles are filled, but not all shapes may be rectangles.
+        ignored: the number of shapes that were left out, by kind in words.
 
     Raises:
-        InputError: an object of a class that ``classes`` lacks; masks are wanted and there are rectangles alone.
+        InputError: an object of a class that ``classes`` lacks, or no masks but rectangles.
     """
 
     def __init__(
@@ -76,29 +75,32 @@ class ShapeDetection(FileDetection):
     ) -> None:
         self.folder, self.channels, self.with_masks, self.classes = folder, channels, masks, classes
         self.index = {name: i for i, name in enumerate(classes.names)}
-        self.entries = [_known(entry, self.index) for entry in entries]
-        every = [shape for entry in self.entries for shape in entry.shapes]
-        if masks and every and all(shape.outline.boxes_only for shape in every):
+        self.entries = [self._known(entry) for entry in entries]
+        shapes = [shape for entry in self.entries for shape in entry.shapes]
+        if masks and shapes and all(shape.outline.boxes_only for shape in shapes):
             raise InputError(f"{folder}: has boxes only (all shapes are rectangles): use train detect")
-        self.used = frozenset(shape.name for shape in every)
-        self.notes = _ignored(folder, ignored or Counter())
+        self.used = frozenset(shape.name for shape in shapes)
+        if ignored:
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common())
+            message = f"{folder}: {counts}: not read as objects"
+            self.notes = [Finding("shape-ignored", message, file=str(folder), count=ignored.total())]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.DetectionDataset`; with masks the image's header is read."""
-        found = self.stated(index)
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`. With masks, reads the image's header."""
+        objects = self.stated(index)
         if not self.with_masks:
-            return found
-        size = self.size(index)  # of the image: what the file states may be any number
-        if found.size not in ((0, 0), size):
+            return objects
+        size = self.size(index)  # of the image, as the file may give any number
+        if objects.size not in ((0, 0), size):
             raise InputError(
-                f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {found.size[1]}x{found.size[0]} "
-                f"({self.place(index, -1)}): correct the annotation or the image"
+                f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {objects.size[1]}x"
+                f"{objects.size[0]} ({self.place(index, -1)}): correct the annotation or the image"
             )
-        shapes = tuple(shape.outline.segmentation(size) for shape in self.entries[index].shapes)
-        return replace(found, size=size, segmentations=shapes)
+        segmentations = tuple(shape.outline.segmentation(size) for shape in self.entries[index].shapes)
+        return replace(objects, size=size, segmentations=segmentations)
 
     def stated(self, index: int) -> Objects:
-        """The same without segmentations."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         entry: ShapeEntry = self.entries[index]
         outlines = [shape.outline for shape in entry.shapes]
         return Objects.of(
@@ -109,67 +111,56 @@ class ShapeDetection(FileDetection):
         )
 
     def place(self, index: int, number: int) -> str:
-        """The annotation file, and the object's place in it."""
+        """The annotation file, and the object's place in the file."""
         entry: ShapeEntry = self.entries[index]
         return f"{entry.file}: {entry.shapes[number].where}" if 0 <= number < len(entry.shapes) else str(entry.file)
 
-
-def _known(entry: ShapeEntry, index: dict[str, int]) -> ShapeEntry:
-    """The entry without objects of unknown classes."""
-    known = []
-    for shape in entry.shapes:
-        if shape.name in index:
-            known.append(shape)
-            continue
-        names = ", ".join(list(index)[:5]) + (", ..." if len(index) > 5 else "")
-        message = f"{entry.file}: {shape.where}: class {shape.name!r} is not known ({names})"
-        report(message, file=str(entry.file))
-    return replace(entry, shapes=tuple(known))
+    def _known(self, entry: ShapeEntry) -> ShapeEntry:
+        """The entry without objects of unknown classes, which are reported."""
+        for shape in entry.shapes:
+            if shape.name not in self.index:
+                message = f"{entry.file}: {shape.where}: {unknown_class(shape.name, self.classes)}"
+                report(message, file=str(entry.file))
+        return replace(entry, shapes=tuple(shape for shape in entry.shapes if shape.name in self.index))
 
 
-def _ignored(folder: Path, ignored: Counter[str]) -> list[Finding]:
-    if not ignored:
-        return []
-    listed = ", ".join(f"{count:,} {kind}" for kind, count in ignored.most_common())
-    message = f"{folder}: {listed}: not read as objects"
-    return [Finding("shape-ignored", message, file=str(folder), count=ignored.total())]
-
-
-def once(entries: Iterable[ShapeEntry]) -> list[ShapeEntry]:
-    """The entries without those whose image another one has already.
-
-    Raises:
-        InputError: there is one (collected, see :mod:`fishnet.data.collector`).
-    """
-    files: dict[Path, ShapeEntry] = {}
+def drop_duplicates(entries: Iterable[ShapeEntry]) -> list[ShapeEntry]:
+    """The entries without those whose image belongs to an earlier one, which are reported."""
+    by_image: dict[Path, ShapeEntry] = {}
     for entry in entries:
-        before = files.setdefault(entry.path, entry)
-        if before is not entry:
-            message = f"{entry.file}: its image {entry.path} is that of {before.file} already: remove one"
+        first = by_image.setdefault(entry.path, entry)
+        if first is not entry:
+            message = f"{entry.file}: its image {entry.path} is that of {first.file} already: remove one"
             report(message, file=str(entry.file))
-    return list(files.values())
+    return list(by_image.values())
+
+
+def stated_size(height: Any, width: Any) -> tuple[int, int]:
+    """An image's height and width as given in a file; (0, 0) if either is not a valid size."""
+    valid = all(type(side) is int and 0 < side < 1 << 24 for side in (height, width))
+    return (height, width) if valid else (0, 0)
 
 
 def by_split(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Path]]:
-    """Files by the split that a folder on their way from the root is called after; ``all`` where none is.
+    """Groups files by the split that a folder of their path is named after; ``all`` if there is none.
 
     Args:
         files: below the root.
         root: the dataset's folder.
-        what: the files are, in the plural, for messages.
+        what: a plural for the files, for messages.
 
     Raises:
-        InputError: some lie in such a folder and others do not.
+        InputError: some files are in such a folder and others are not.
     """
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for file in files:
-        words = file.relative_to(root).parts[:-1]
-        split = next((split for word in words if (split := split_named(word))), "all")
-        found.setdefault(split, []).append(file)
-    if len(found) > 1 and "all" in found:
-        rest = found["all"]
+        folders = file.relative_to(root).parts[:-1]
+        split = next((split for name in folders if (split := split_named(name))), "all")
+        splits.setdefault(split, []).append(file)
+    if len(splits) > 1 and "all" in splits:
+        rest = splits["all"]
         raise InputError(
-            f"{rest[0]}: lies in no train, val or test folder, where other {what} do "
+            f"{rest[0]}: is in no train, val or test folder, where other {what} are "
             f"({len(rest):,} like it): move or remove it"
         )
-    return {split: found[split] for split in in_order(found)}
+    return {split: splits[split] for split in in_order(splits)}

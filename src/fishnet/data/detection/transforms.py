@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fishnet.data.augment import WholeImages, check_whole
-from fishnet.data.crops import Window, fitting, happens, part_of, resized, uniform
+from fishnet.data.augment import WholeImageTransform, refuse_crop
+from fishnet.data.crops import Window, crop_to_fit, random_bool, random_crop, scaled_size, uniform
 from fishnet.data.decode import to_tensor
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
@@ -19,7 +19,7 @@ MIN_CROP = 0.3  # share of the image's side
 CENTRE = (0.3, 0.7)  # range of the point where a mosaic's images meet, in shares of the canvas
 
 
-class DetectionTrainTransform(WholeImages):
+class DetectionTrainTransform(WholeImageTransform):
     """Crop, scale jitter, mirroring and photometric distortion of an image and its objects, or a mosaic of four.
 
     The image, or a crop of it, is resized as by :meth:`~fishnet.images.preprocess.Preprocess.place`, times a factor
@@ -65,7 +65,7 @@ class DetectionTrainTransform(WholeImages):
 
     def partners(self, length: int) -> list[int]:
         """The indices of three other images for a mosaic, of a dataset of ``length``; empty if none is drawn."""
-        return torch.randint(length, (3,)).tolist() if happens(self.mosaic) else []
+        return torch.randint(length, (3,)).tolist() if random_bool(self.mosaic) else []
 
     def __call__(
         self, image: ImageLike | Tensor, objects: Objects, *others: tuple[ImageLike | Tensor, Objects]
@@ -84,22 +84,22 @@ class DetectionTrainTransform(WholeImages):
         """
         samples = [(_as_tensor(image), objects) for image, objects in ((image, objects), *others)]
         views = self._mosaic(samples) if others else [self._single(*samples[0])]
-        page = self.page([image for image, _ in samples], views)
+        canvas = self.render([image for image, _ in samples], views)
         targets = [view.target(objects, self.with_masks) for view, (_, objects) in zip(views, samples, strict=True)]
-        return page, targets[0] if len(targets) == 1 else _concatenated(targets)
+        return canvas, targets[0] if len(targets) == 1 else _concatenated(targets)
 
     def _single(self, image: Tensor, objects: Objects) -> DetectionView:
-        """The view of a single image, in the top left corner of the page."""
+        """The view of a single image, in the top left corner of the canvas."""
         window: Window = (0, 0, image.shape[2], image.shape[1])
         kept = None
-        if happens(self.crop):
+        if random_bool(self.crop):
             kept = _random_box(objects)
             window = _crop(window, kept)
         scale = self.scale(*_size(window))
         if self.fixed:
-            window, inner = fitting(window, scale, self.canvas, kept)
+            window, inner = crop_to_fit(window, scale, self.canvas, kept)
             return DetectionView(window, inner, (0, 0), self.canvas, self.flips())
-        inner = resized(window, scale)
+        inner = scaled_size(window, scale)
         return DetectionView(window, inner, (0, 0), (padded(inner[0]), padded(inner[1])), self.flips())
 
     def _mosaic(self, samples: Sequence[tuple[Tensor, Objects]]) -> list[DetectionView]:
@@ -110,7 +110,7 @@ class DetectionTrainTransform(WholeImages):
         for (image, _), (left, above) in zip(samples, corners, strict=True):
             room = y if above else height - y, x if left else width - x
             window: Window = (0, 0, image.shape[2], image.shape[1])
-            window, inner = fitting(window, self.scale(*_size(window)) / 2, room, None)
+            window, inner = crop_to_fit(window, self.scale(*_size(window)) / 2, room, None)
             corner = x - inner[1] if left else x, y - inner[0] if above else y
             views.append(DetectionView(window, inner, corner, self.canvas, self.flips()))
         return views
@@ -127,10 +127,10 @@ class DetectionEvalTransform:
         InputError: preprocessing that crops.
     """
 
-    least: int | None = None
+    min_side: int | None = None
 
     def __init__(self, preprocess: Preprocess, with_masks: bool) -> None:
-        check_whole(preprocess)
+        refuse_crop(preprocess)
         self.preprocess, self.with_masks = preprocess, with_masks
 
     def __call__(self, image: ImageLike, objects: Objects) -> tuple[Tensor, DetectionTarget]:
@@ -164,7 +164,7 @@ def _as_tensor(image: ImageLike | Tensor) -> Tensor:
 
 
 def _concatenated(targets: Sequence[DetectionTarget]) -> DetectionTarget:
-    """The objects of all views of one page."""
+    """The objects of all views on one canvas."""
     masks = [target.masks for target in targets if target.masks is not None]
     return DetectionTarget(
         torch.cat([target.boxes for target in targets]),
@@ -192,4 +192,4 @@ def _crop(window: Window, kept: Window | None) -> Window:
         )
         for axis in (0, 1)
     )
-    return part_of(window, (height, width), kept)
+    return random_crop(window, (height, width), kept)

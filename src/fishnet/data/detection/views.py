@@ -20,7 +20,7 @@ class DetectionView(View):
     """A view of an image with objects."""
 
     def boxes(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 inside the window, from px of the image to px of the page."""
+        """(n, 4) x1, y1, x2, y2 inside the window, from px of the image to px of the canvas."""
         left, top, right, bottom = self.window
         height, width = self.inner
         scale = np.array([width / (right - left), height / (bottom - top)] * 2)
@@ -34,8 +34,8 @@ class DetectionView(View):
         return placed
 
     def masks(self, objects: Objects) -> NDArray[np.uint8]:
-        """The objects' masks on the page: (n, *page) of 0 and 1, sampled at the centre of each px."""
-        masks = np.zeros((len(objects), *self.page), np.uint8)
+        """The objects' masks on the canvas: (n, *canvas) of 0 and 1, sampled at the centre of each px."""
+        masks = np.zeros((len(objects), *self.canvas), np.uint8)
         inner = self.mirrored(masks)
         rows, columns = self.sampled()
         for i in range(len(objects)):
@@ -46,10 +46,10 @@ class DetectionView(View):
         return masks
 
     def target(self, objects: Objects, with_masks: bool) -> DetectionTarget:
-        """The objects inside the window, clipped to it, in px of the page.
+        """The objects inside the window, clipped to it, in px of the canvas.
 
         Objects are dropped if less than 30 % of them is in the window (crowds: if nothing is), if a side is below 1 px
-        of the page, or, with masks, if the mask has no px there. With masks, the box of a clipped object is the
+        of the canvas, or, with masks, if the mask has no px there. With masks, the box of a clipped object is the
         tightest one around the rest of its mask, and its share is measured on the mask; without, both go by the box.
         """
         boxes, share = _clip(objects, self.window)

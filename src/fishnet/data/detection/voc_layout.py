@@ -1,4 +1,4 @@
-"""Where Pascal VOC's annotations, images and lists lie. Torch-free."""
+"""Finds Pascal VOC's annotations, images and lists. Torch-free."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from fishnet.data.files import by_stem, child, lines_of, part_folders
+from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import walk
@@ -14,18 +14,18 @@ from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.scanning import Scan, scan
 
 LAYOUTS = "Pascal VOC (Annotations/*.xml, .xml beside the images, or VOCdevkit/VOC2007)"
-_OF_CLASS = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # lists of the images with a class
+_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # of the images with one class
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
 
 
 class VocSplit(NamedTuple):
-    """Where a part lies.
+    """Where a split is.
 
     Attributes:
-        folder: that holds everything.
-        xmls, images: the folders.
-        stems: the names in the part's list with their places; None for all.
-        left_out: lists beside it whose names say no split.
+        folder: the dataset's folder.
+        xmls, images: the folders of annotations and of images.
+        stems: the names in the split's list, with file and line; None without a list.
+        left_out: other lists, whose names mention no split.
     """
 
     folder: Path
@@ -36,132 +36,133 @@ class VocSplit(NamedTuple):
 
 
 class Images:
-    """The images of a part by their names without ending, and by their paths below the folder.
+    """The images of a split, by their paths below the folder and by their names, without suffixes."""
 
-    Args:
-        part: where it lies.
-    """
-
-    def __init__(self, part: VocSplit) -> None:
-        self.folder = part.images
+    def __init__(self, source: VocSplit) -> None:
+        self.folder = source.images
         self.scanned = Scan()
         self.paths: dict[str, list[Path]] = {}
         self._stems: dict[str, list[str]] = {}
-        if part.images == part.folder:
-            self.paths = by_stem(part.images)
+        if source.images == source.folder:
+            self.paths = images_by_stem(source.images)
         else:
-            self.scanned = scan(part.images, part.folder)
+            self.scanned = scan(source.images, source.folder)
             for path in self.scanned.images:
-                key = path.relative_to(part.images).with_suffix("").as_posix()
+                key = path.relative_to(source.images).with_suffix("").as_posix()
                 self.paths.setdefault(normalize("NFC", key), []).append(path)
         for key in self.paths:
             self._stems.setdefault(key.rpartition("/")[2], []).append(key)
 
-    def of(self, xml: Path, below: Path, filename: str) -> Path:
-        """The image of an annotation file: of its path below the folder, or of its name alone if only one has it;
-        of several endings the one that the annotation states. Where there is none, the place where it should be."""
-        key = normalize("NFC", xml.relative_to(below).with_suffix("").as_posix())
+    def of(self, xml: Path, folder: Path, filename: str) -> Path:
+        """The image of an annotation file; if there is none, the path where it should be.
+
+        The image has the same path below its folder or, if that is unique, the same name. Of several suffixes the one
+        that the annotation gives is taken.
+        """
+        key = normalize("NFC", xml.relative_to(folder).with_suffix("").as_posix())
         stem = key.rpartition("/")[2]
         if key not in self.paths and len(self._stems.get(stem, ())) == 1:
             key = self._stems[stem][0]
         stated = Path(filename.replace("\\", "/")).name or f"{stem}.jpg"
-        same = self.paths.get(key, [])
-        return next((path for path in same if path.name == stated), next(iter(same), self.folder / stated))
+        candidates = self.paths.get(key, [])
+        return next((path for path in candidates if path.name == stated), next(iter(candidates), self.folder / stated))
 
 
 def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocSplit, ...]]:
-    """The parts of a VOC folder; ``all`` without parts, nothing where it is none.
+    """Finds VOC data by split, one source per year; ``all`` if there are no splits, empty if there is no VOC data.
 
     Args:
-        data: a folder with ``Annotations/`` and ``JPEGImages/`` (or ``images/``, or the images), with or without
-            lists in ``ImageSets/Main``; one of images with XML beside them; of train, valid and test folders of
-            either; or with ``VOC2007``, ``VOC2012`` ... (in ``VOCdevkit``), which are read together.
-        masks: whether the lists of ``ImageSets/Segmentation`` come first.
+        data: a folder with ``Annotations/`` and ``JPEGImages/`` (or ``images/``, or the images), with or without lists
+            in ``ImageSets/Main``; a folder of images and XML files; a folder with train, valid and test folders of
+            either kind; or a folder with ``VOC2007``, ``VOC2012`` ... (or these in ``VOCdevkit``), which are read
+            together.
+        masks: whether the lists of ``ImageSets/Segmentation`` take precedence.
 
     Raises:
-        InputError: a list that cannot be read, two folders or lists for a part, or years with and without lists.
+        InputError: a list that cannot be read, two folders or lists for one split, or some years with lists and others
+            without.
     """
-    whole = _whole(data)
-    if whole is not None:
-        return {part: (found,) for part, found in _listed(whole, masks).items()}
-    parts = {part: _whole(folder) for part, folder in part_folders(data).items()}
-    return {part: (found,) for part, found in parts.items() if found is not None} or _years(data, masks)
+    source = _unsplit(data)
+    if source is not None:
+        return {split: (listed,) for split, listed in _by_list(source, masks).items()}
+    sources = {split: _unsplit(folder) for split, folder in find_split_folders(data).items()}
+    return {split: (source,) for split, source in sources.items() if source is not None} or _years(data, masks)
 
 
-def xmls_in(folder: Path) -> list[Path]:
-    """The annotation files in a folder; GDAL's ``.aux.xml`` beside an image are none."""
+def annotations_of(source: VocSplit) -> Iterator[tuple[Path, str]]:
+    """The annotation files of a split, and where each is listed. A listed one need not exist."""
+    nested = source.xmls != source.folder
+    xmls = [path for path in walk(source.xmls) if _is_xml(path)] if nested else _xmls_in(source.xmls)
+    if source.stems is None:
+        yield from ((xml, "") for xml in xmls)
+        return
+    by_path = {xml.relative_to(source.xmls).with_suffix("").as_posix(): xml for xml in xmls}
+    by_name: dict[str, list[Path]] = {}
+    for xml in xmls:
+        by_name.setdefault(xml.stem, []).append(xml)
+    for listed, place in source.stems.items():
+        bare = listed.rpartition(".")[0] if listed.lower().endswith(EXTENSIONS) else listed
+        namesakes = by_name.get(bare, [])
+        default = namesakes[0] if len(namesakes) == 1 else source.xmls / f"{bare}.xml"
+        yield by_path.get(listed) or by_path.get(bare) or default, place
+
+
+def _xmls_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if _is_xml(path)]
 
 
-def annotations_of(part: VocSplit) -> Iterator[tuple[Path, str]]:
-    """A part's annotation files, and where each is listed; a listed one need not exist."""
-    nested = part.xmls != part.folder
-    xmls = [path for path in walk(part.xmls) if _is_xml(path)] if nested else xmls_in(part.xmls)
-    if part.stems is None:
-        yield from ((xml, "") for xml in xmls)
-        return
-    known = {xml.relative_to(part.xmls).with_suffix("").as_posix(): xml for xml in xmls}
-    below: dict[str, list[Path]] = {}
-    for xml in xmls:
-        below.setdefault(xml.stem, []).append(xml)
-    for listed, place in part.stems.items():
-        bare = listed.rpartition(".")[0] if listed.lower().endswith(EXTENSIONS) else listed
-        same = below.get(bare, [])
-        xml = known.get(listed) or known.get(bare) or (same[0] if len(same) == 1 else part.xmls / f"{bare}.xml")
-        yield xml, place
-
-
 def _is_xml(path: Path) -> bool:
+    """Whether a file is an annotation; GDAL's ``.aux.xml`` files are not."""
     return path.suffix.lower() == ".xml" and not path.name.lower().endswith(".aux.xml")
 
 
-def _whole(folder: Path) -> VocSplit | None:
-    """A folder as one part; None where it has no XML."""
+def _unsplit(folder: Path) -> VocSplit | None:
+    """Everything in a folder as one split; None if it has no annotations."""
     if not folder.is_dir():
         return None
-    below = child(folder, "annotations")
-    if below is not None and any(_is_xml(path) for path in walk(below)):
-        return VocSplit(folder, below, child(folder, "jpegimages", "images", "pngimages") or folder)
-    return VocSplit(folder, folder, folder) if xmls_in(folder) else None
+    xmls = subfolder(folder, "annotations")
+    if xmls is not None and any(_is_xml(path) for path in walk(xmls)):
+        return VocSplit(folder, xmls, subfolder(folder, "jpegimages", "images", "pngimages") or folder)
+    return VocSplit(folder, folder, folder) if _xmls_in(folder) else None
 
 
 def _years(data: Path, masks: bool) -> dict[str, tuple[VocSplit, ...]]:
     """The years of a VOCdevkit, read together."""
-    kit = child(data, "vocdevkit") or data
+    kit = subfolder(data, "vocdevkit") or data
     folders = [path for path in sorted(kit.iterdir()) if _YEAR.fullmatch(path.name)] if kit.is_dir() else []
-    years = {folder: _listed(whole, masks) for folder in folders if (whole := _whole(folder)) is not None}
-    without = [folder for folder, parts in years.items() if "all" in parts]
-    if without and len(years) > 1:
-        raise InputError(f"{without[0]}: has no lists of train and val in ImageSets, unlike the years beside it")
-    names = in_order(name for parts in years.values() for name in parts)
-    return {name: tuple(parts[name] for parts in years.values() if name in parts) for name in names}
+    years = {folder: _by_list(source, masks) for folder in folders if (source := _unsplit(folder)) is not None}
+    unlisted = [folder for folder, sources in years.items() if "all" in sources]
+    if unlisted and len(years) > 1:
+        raise InputError(f"{unlisted[0]}: has no lists of train and val in ImageSets, unlike the other years")
+    splits = in_order(split for sources in years.values() for split in sources)
+    return {split: tuple(sources[split] for sources in years.values() if split in sources) for split in splits}
 
 
-def _listed(whole: VocSplit, masks: bool) -> dict[str, VocSplit]:
-    """A folder's parts by its lists; trainval stands for a train that is not there."""
-    splits = child(whole.folder, "imagesets")
+def _by_list(source: VocSplit, masks: bool) -> dict[str, VocSplit]:
+    """The splits of a folder by its lists. Without a list for train, trainval is used, less the images of val."""
+    image_sets = subfolder(source.folder, "imagesets")
     kinds = ("segmentation", "main") if masks else ("main",)
-    folder = next((found for kind in kinds if splits and (found := child(splits, kind))), None)
+    folder = next((path for kind in kinds if image_sets and (path := subfolder(image_sets, kind))), None)
     lists: dict[str, Path] = {}
-    others: list[Path] = []
+    left_out: tuple[Path, ...] = ()
     for path in sorted(folder.iterdir()) if folder else ():
-        if path.suffix.lower() != ".txt" or not path.is_file() or _OF_CLASS.fullmatch(path.stem):
+        if path.suffix.lower() != ".txt" or not path.is_file() or _CLASS_LIST.fullmatch(path.stem):
             continue
-        part = "trainval" if path.stem.lower() == "trainval" else split_named(path.stem)
-        if part is None:
-            others.append(path)
-        elif part in lists:
-            raise InputError(f"{folder}: two lists for the {part} part: {lists[part].name} and {path.name}")
+        split = "trainval" if path.stem.lower() == "trainval" else split_named(path.stem)
+        if split is None:
+            left_out += (path,)
+        elif split in lists:
+            raise InputError(f"{folder}: two lists for the {split} split: {lists[split].name} and {path.name}")
         else:
-            lists[part] = path
-    stems = {part: _list(path) for part, path in lists.items()}
-    both = stems.pop("trainval", {})
-    if "train" not in stems and both:
-        held = stems.get("val", {})
-        stems["train"] = {stem: place for stem, place in both.items() if stem not in held}
-    parts = {part: whole._replace(stems=stems[part], left_out=tuple(others)) for part in in_order(stems)}
-    return parts or {"all": whole._replace(left_out=tuple(others))}
+            lists[split] = path
+    stems = {split: _stems(path) for split, path in lists.items()}
+    trainval = stems.pop("trainval", {})
+    if "train" not in stems and trainval:
+        stems["train"] = {stem: place for stem, place in trainval.items() if stem not in stems.get("val", {})}
+    source = source._replace(left_out=left_out)
+    return {split: source._replace(stems=stems[split]) for split in in_order(stems)} or {"all": source}
 
 
-def _list(path: Path) -> dict[str, str]:
-    return {stem: f"{path} line {line}" for line, stem in lines_of(path)}
+def _stems(path: Path) -> dict[str, str]:
+    """The names in a list, with file and line."""
+    return {stem: f"{path} line {line}" for line, stem in numbered_lines(path)}

@@ -1,4 +1,4 @@
-"""What the lines of YOLO's label files hold: told by the number of values in all lines of a set. Torch-free."""
+"""Reads the lines of YOLO's label files; the number of values in all lines of a split tells their form. Torch-free."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from fishnet.errors import InputError
 from fishnet.files.reading import MIB, read_text
 
 LARGEST = 16 * MIB  # bytes of a label file
-_BEYOND = 1e-3  # that values may be outside of 0..1 by
+_TOLERANCE = 1e-3  # of values outside 0..1
 _BOX = 4
 _CORNERS = 8  # values of a rotated box: four corners
-_ENOUGH = 10  # lines from which a chance agreement with keypoints is out of the question
+_MIN_LINES = 10  # fewer may agree with keypoints by chance
 
 
 class Row(NamedTuple):
-    """A line of a label file, not yet understood.
+    """A line of a label file, not yet interpreted.
 
     Attributes:
-        line: from 1.
-        word: the first value, the class's number as it is spelled.
-        values: the others.
+        line: its number, from 1.
+        word: the first value, the class's number as spelled.
+        values: the other values.
     """
 
     line: int
@@ -33,12 +33,12 @@ class Row(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How the lines of a set are read.
+    """The form of the lines of a split.
 
     Attributes:
-        lengths: how many values after the class a line may have; empty for boxes and outlines.
-        dropped: what follows the box and is dropped, in words; empty where nothing does.
-        corners: every line has four corners.
+        lengths: the numbers of values allowed after the class; empty for boxes and outlines.
+        dropped: the values after the box, which are dropped, in words; empty if there are none.
+        corners: whether every line has four corners.
     """
 
     lengths: tuple[int, ...] = ()
@@ -46,10 +46,10 @@ class Form(NamedTuple):
     corners: bool = False
 
     def shape(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A line's box (4 values) or outline (6 or more), 0..1.
+        """The box (4 values) or outline (6 or more values) of a line, 0..1.
 
         Raises:
-            InputError: another number of values, or one outside of 0..1.
+            InputError: another number of values, or a value outside 0..1.
         """
         count = len(values)
         if self.lengths and count not in self.lengths:
@@ -62,22 +62,22 @@ class Form(NamedTuple):
                 f"{count} numbers after the class: a box has 4, an outline x and y of three points or more"
             )
         shape = values[:_BOX] if self.lengths else values
-        if not ((shape >= -_BEYOND) & (shape <= 1 + _BEYOND)).all():
-            bad = shape[~((shape >= -_BEYOND) & (shape <= 1 + _BEYOND))][0]
-            raise InputError(f"{bad:g} is outside of 0 to 1: values are shares of the image's width and height")
+        outside = shape[~((shape >= -_TOLERANCE) & (shape <= 1 + _TOLERANCE))]  # or NaN
+        if len(outside):
+            raise InputError(f"{outside[0]:g} is not within 0 to 1: values are shares of the image's width and height")
         return shape
 
 
 def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
-    """The lines of a label file that are not blank.
+    """Reads the lines of a label file that are not blank.
 
     Returns:
-        The rows, and the number and a message for each line that holds something else than numbers.
+        The rows, and the number and a message for each line with anything but numbers.
 
     Raises:
         InputError: the file cannot be read, is too large or is not UTF-8.
     """
-    rows, wrong = [], []
+    rows, faults = [], []
     for line, text in enumerate(read_text(path, LARGEST, "label file").splitlines(), 1):
         word, *words = text.split() or ("",)
         if not word:
@@ -87,22 +87,22 @@ def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
             with np.errstate(over="ignore"):
                 rows.append(Row(line, word, np.array([float(value) for value in words], np.float32)))
         except ValueError:
-            wrong.append((line, f"holds something that is no number: {text.strip()[:40]!r}"))
-    return rows, wrong
+            faults.append((line, f"not all values are numbers: {text.strip()[:40]!r}"))
+    return rows, faults
 
 
 def form_of(values: Sequence[NDArray[np.float32]], keypoints: tuple[int, int] | None = None) -> Form:
-    """How the lines of a set are read, by the number of values in all of them.
+    """Determines the form of the lines of a split from the number of values in all of them.
 
-    Boxes have 4 values after the class, outlines an even number from 6 on. Boxes may be followed by a score (5
-    values), by a score and a track's number (6), or by keypoints.
+    Boxes have 4 values after the class, outlines an even number from 6 on. Boxes may be followed by a score (5 values),
+    by a score and a track number (6), or by keypoints.
 
     Args:
         values: of each line, without the class.
-        keypoints: the set's number of keypoints and of values of each, where its file says so.
+        keypoints: number of keypoints and of values per keypoint, if the YAML file gives them.
 
     Raises:
-        InputError: lines that may be outlines as well as boxes with keypoints.
+        InputError: the lines may be outlines as well as boxes with keypoints.
     """
     if keypoints:
         count = keypoints[0] * keypoints[1]
@@ -113,60 +113,60 @@ def form_of(values: Sequence[NDArray[np.float32]], keypoints: tuple[int, int] | 
     if lengths.keys() <= {5, 6}:
         return _scored(values)
     if len(lengths) == 1:
-        return _alike(np.stack(list(values)))
+        return _uniform(np.stack(list(values)))
     return Form()
 
 
 def _scored(values: Sequence[NDArray[np.float32]]) -> Form:
-    """Lines of 5 or 6 values: boxes with a score, a track's number or both; or outlines of three points."""
+    """The form of lines of 5 or 6 values: boxes with a score, a track number or both, or outlines of three points."""
     fifth = np.array([row[4] for row in values])
     sixth = np.array([row[5] for row in values if len(row) == 6])
     shares = bool(((fifth >= 0) & (fifth <= 1)).all())
     if not len(sixth):
         if shares:
             return Form((5,), "a score")
-        return Form((5,), "a track's number") if _whole(fifth) else Form()
-    if len(sixth) == len(values) and not _whole(sixth):
-        return _alike(np.stack(list(values)))
-    if not shares or not _whole(sixth):
+        return Form((5,), "a track number") if _are_counts(fifth) else Form()
+    if len(sixth) == len(values) and not _are_counts(sixth):
+        return _uniform(np.stack(list(values)))
+    if not shares or not _are_counts(sixth):
         return Form()
-    if len(sixth) == len(values) and sixth.max() <= 1 and len(values) < _ENOUGH:
+    if len(sixth) == len(values) and sixth.max() <= 1 and len(values) < _MIN_LINES:
         raise InputError(
             "6 numbers after the class in every line may be a box with score and track, or an outline of three "
             "points: remove what follows the box, or repeat the first corner of the outlines"
         )
-    return Form((5, 6), "a score and a track's number")
+    return Form((5, 6), "a score and a track number")
 
 
-def _alike(values: NDArray[np.float32]) -> Form:
-    """Lines of one number of values, (lines, 6 or more): outlines, unless they look like keypoints."""
+def _uniform(values: NDArray[np.float32]) -> Form:
+    """The form of lines with equally many values, (lines, 6 or more): outlines, unless they look like keypoints."""
     lines, count = values.shape
     more = count - _BOX
     if more % 3 == 0 and np.isin(values[:, 6::3], (0, 1, 2)).all() and _boxes(values):
         raise InputError(
             f"{count} numbers after the class in every line look like a box with {more // 3} keypoints: if so, the "
-            f"YAML file must say kpt_shape: [{more // 3}, 3]"
+            f"YAML file must have kpt_shape: [{more // 3}, 3]"
         )
-    if count % 2 == 0 and count != _CORNERS and lines >= _ENOUGH and _boxes(values) and _around(values):
+    if count % 2 == 0 and count != _CORNERS and lines >= _MIN_LINES and _boxes(values) and _around(values):
         raise InputError(
             f"{count} numbers after the class in every line look like a box with {more // 2} keypoints: if so, the "
-            f"YAML file must say kpt_shape: [{more // 2}, 2]; of outlines, repeat the first corner of one"
+            f"YAML file must have kpt_shape: [{more // 2}, 2]; if they are outlines, repeat the first corner of one"
         )
     return Form(corners=count == _CORNERS)
 
 
-def _whole(values: NDArray[np.float32]) -> bool:
+def _are_counts(values: NDArray[np.float32]) -> bool:
     return bool(((values >= 0) & (values == np.rint(values))).all())
 
 
 def _boxes(values: NDArray[np.float32]) -> bool:
-    """Whether the first four values of every line are a box inside of its image."""
+    """Whether the first four values of every line are a box inside the image."""
     centre, half = values[:, :2], values[:, 2:_BOX] / 2
-    return bool(((half > 0) & (centre - half >= -_BEYOND) & (centre + half <= 1 + _BEYOND)).all())
+    return bool(((half > 0) & (centre - half >= -_TOLERANCE) & (centre + half <= 1 + _TOLERANCE)).all())
 
 
 def _around(values: NDArray[np.float32]) -> bool:
-    """Whether the boxes in the first four values hold all points that follow; missing keypoints are 0."""
+    """Whether the boxes in the first four values contain all points that follow; missing keypoints are 0."""
     points = values[:, _BOX:].reshape(len(values), -1, 2)
     near = np.abs(points - values[:, None, :2]) <= values[:, None, 2:_BOX] / 2 + 0.01
     return bool((near | (points == 0)).all())

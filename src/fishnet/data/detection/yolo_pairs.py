@@ -1,4 +1,4 @@
-"""Which label file belongs to which image. Torch-free."""
+"""Pairs images with label files. Torch-free."""
 
 import os
 import re
@@ -21,11 +21,11 @@ class Pairs:
     """The label files of some images.
 
     Attributes:
-        texts: of each image; the usual place where there is none.
-        missing: the images without one.
-        by_tail: the images whose label file has a hash before the common name (or is without the image's).
-        alone: label files in the same folders that no image there has.
-        labels: how many label files there are in these folders.
+        texts: the label file of each image; its usual path if there is none.
+        missing: images without a label file.
+        by_tail: images whose name differs from that of their label file by a hash prefix.
+        alone: label files in these folders without an image.
+        labels: number of all label files in these folders.
     """
 
     texts: dict[Path, Path]
@@ -36,7 +36,7 @@ class Pairs:
 
 
 def usual_label(image: Path) -> Path:
-    """Where a label file usually lies: where the image does, the last folder ``images`` being called ``labels``."""
+    """The usual path of a label file: the image's, with ``labels`` for the last folder ``images``."""
     parts = list(image.with_suffix(".txt").parts)
     places = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
     if places:
@@ -45,10 +45,10 @@ def usual_label(image: Path) -> Path:
 
 
 def pair(images: Sequence[Path]) -> Pairs:
-    """Finds each image's label file: in the usual place, beside the image, or there under a name with a hash before.
+    """Finds the label file of each image: at its usual path, next to the image, or there with a hash prefix.
 
-    A hash (Label Studio's ``a1b2c3d4-name.txt``) is passed over where only one label file and one image of these
-    folders then have the same name.
+    A hash prefix (Label Studio's ``a1b2c3d4-name.txt``) is ignored if exactly one label file and one image then have
+    the same name.
     """
     folders = _Folders()
     pairs = Pairs({})
@@ -61,8 +61,8 @@ def pair(images: Sequence[Path]) -> Pairs:
             pairs.missing.append(image)
         else:
             used.add(text)
-    _by_tail(pairs, folders, used)
-    _alone(pairs, folders, used)
+    _pair_by_tail(pairs, folders, used)
+    _find_unused(pairs, folders, used)
     return pairs
 
 
@@ -74,13 +74,13 @@ class _Folders:
         self._images: dict[Path, set[str]] = {}
 
     def labels(self, folder: Path) -> dict[str, Path]:
-        """Label files by their names without ending."""
+        """Label files by their names without suffix."""
         if folder not in self._labels:
             self._list(folder)
         return self._labels[folder]
 
     def images(self, folder: Path) -> set[str]:
-        """Names of the images without ending."""
+        """Names of the images without suffix."""
         if folder not in self._images:
             self._list(folder)
         return self._images[folder]
@@ -105,54 +105,54 @@ class _Folders:
                 images.add(_composed(stem))
 
 
-def _by_tail(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
-    """Pairs what differs by a hash before the name alone, where that is unique."""
-    places: dict[Path, list[Path]] = {}
+def _pair_by_tail(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
+    """Pairs images and label files whose names differ by a hash prefix, if that is unambiguous."""
+    unpaired: dict[Path, list[Path]] = {}
     for image in pairs.missing:
-        places.setdefault(usual_label(image).parent, []).append(image)
-    for folder, images in places.items():
-        texts: dict[str, list[Path]] = {}
+        unpaired.setdefault(usual_label(image).parent, []).append(image)
+    for folder, images in unpaired.items():
+        texts_by_tail: dict[str, list[Path]] = {}
         for stem, text in folders.labels(folder).items():
             if text not in used:
-                texts.setdefault(_tail(stem), []).append(text)
-        named: dict[str, list[Path]] = {}
+                texts_by_tail.setdefault(_tail(stem), []).append(text)
+        images_by_tail: dict[str, list[Path]] = {}
         for image in images:
-            named.setdefault(_tail(_composed(image.stem)), []).append(image)
-        for tail, some in named.items():
-            labels = texts.get(tail, [])
-            if len(some) == len(labels) == 1 and tail in (_composed(some[0].stem), _composed(labels[0].stem)):
-                pairs.texts[some[0]] = labels[0]
-                pairs.by_tail.append(some[0])
-                used.add(labels[0])
+            images_by_tail.setdefault(_tail(_composed(image.stem)), []).append(image)
+        for tail, (image, *more) in images_by_tail.items():
+            texts = texts_by_tail.get(tail, [])
+            if not more and len(texts) == 1 and tail in (_composed(image.stem), _composed(texts[0].stem)):
+                pairs.texts[image] = texts[0]
+                pairs.by_tail.append(image)
+                used.add(texts[0])
     paired = set(pairs.by_tail)
     pairs.missing = [image for image in pairs.missing if image not in paired]
 
 
-def _alone(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
-    """Finds the label files that no image has."""
-    beside = {usual_label(image).parent: image.parent for image in pairs.texts}
-    for labels, images in list(beside.items()):  # labels in one folder, images in folders below theirs
-        steps = next((i for i, above in enumerate((labels, *labels.parents)) if above.is_dir()), 0)
+def _find_unused(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
+    """Finds the label files without an image."""
+    image_folders = {usual_label(image).parent: image.parent for image in pairs.texts}
+    for labels, images in list(image_folders.items()):  # all labels in one folder, images in subfolders of theirs
+        steps = next((i for i, parent in enumerate((labels, *labels.parents)) if parent.is_dir()), 0)
         if steps and "labels" in (name.lower() for name in (labels, *labels.parents)[steps].parts):
-            beside.setdefault(labels.parents[steps - 1], images.parents[steps - 1])
-    beside |= {text.parent: text.parent for text in used if text.parent not in beside}
-    for folder, images in beside.items():
+            image_folders.setdefault(labels.parents[steps - 1], images.parents[steps - 1])
+    image_folders |= {text.parent: text.parent for text in used if text.parent not in image_folders}
+    for folder, images in image_folders.items():
         texts = {
             stem: text
             for stem, text in folders.labels(folder).items()
             if text in used or not (stem.lower() in _NO_LABELS or _LISTS.fullmatch(stem))
         }
         if folder == images and used.isdisjoint(texts.values()):
-            continue  # texts beside the images that are no labels
+            continue  # texts among the images that are not labels
         pairs.labels += len(texts)
         present = folders.images(images)
         pairs.alone += [text for stem, text in texts.items() if text not in used and stem not in present]
 
 
 def _tail(stem: str) -> str:
-    """A name without the hash before it."""
-    hashed = _HASHED.fullmatch(stem)
-    return hashed[1] if hashed else stem
+    """A name without its hash prefix."""
+    match = _HASHED.fullmatch(stem)
+    return match[1] if match else stem
 
 
 def _composed(text: str) -> str:

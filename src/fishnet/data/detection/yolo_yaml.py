@@ -1,4 +1,4 @@
-"""YOLO's ``data.yaml``: names of the classes, and where the images of each split are. Torch-free."""
+"""YOLO's ``data.yaml``: the class names, and where the images of each split are. Torch-free."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fishnet.files.reading import MIB
 from fishnet.files.walking import inside, refuse_system_place
 
 LARGEST = 4 * MIB  # bytes of a YAML file
-_MOST_KEYPOINTS = 10_000
+_MAX_KEYPOINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -22,32 +22,32 @@ class YoloFile:
 
     Attributes:
         path: of the file.
-        names: of the classes by number.
-        parts: folders and lists of images of each split, as the file spells them.
-        root: folder that these start from.
-        keypoints: number of keypoints of an object and of values of each (``kpt_shape``); None where there are none.
-        trusted: whether the splits may lie anywhere; else in the folder that holds the file's own folder.
+        names: class names by number.
+        splits: folders and image lists of each split, as the file spells them.
+        root: the folder that these are relative to.
+        keypoints: number of keypoints per object and of values per keypoint (``kpt_shape``); None if there are none.
+        trusted: whether the splits may be anywhere; otherwise they must be in the parent of the file's folder.
     """
 
     path: Path
     names: dict[int, str]
-    parts: dict[str, tuple[str, ...]]
+    splits: dict[str, tuple[str, ...]]
     root: Path
     keypoints: tuple[int, int] | None = None
     trusted: bool = False
 
-    def check_place(self, part: str, place: Path) -> None:
-        """Looks at a folder or list that the file names before anything in it is read.
+    def check_place(self, split: str, place: Path) -> None:
+        """Checks a folder or list that the file names before anything in it is read.
 
         Raises:
-            InputError: a folder of the system, or one outside of the folder that holds the file's own.
+            InputError: a system folder, or a place outside the parent of the file's folder.
         """
-        refuse_system_place(os.path.realpath(place), f"{self.path}: {part}: {place}")
+        refuse_system_place(os.path.realpath(place), f"{self.path}: {split}: {place}")
         around = self.path.absolute().parent.parent
         if not self.trusted and not inside(around, place):
             raise InputError(
-                f"{self.path}: {part}: {place} lies outside of {around}: name the YAML file itself as DATA if you "
-                "trust it, or put it beside the images"
+                f"{self.path}: {split}: {place} is outside {around}: pass the YAML file itself as the data if you "
+                "trust it, or move it next to the images"
             )
 
 
@@ -59,7 +59,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
         trusted: see :class:`YoloFile`.
 
     Raises:
-        InputError: not YAML, no names, names that are not unique or not as many as ``nc`` says, or no part.
+        InputError: not YAML, no class names, names that are not unique or do not match ``nc``, or no split.
     """
     content = read_plain(path, LARGEST)
     if not isinstance(content, dict):
@@ -68,29 +68,29 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
     count = content.get("nc")
     if count is not None and count != len(names):
         raise InputError(f"{path}: nc is {str(count)[:20]}, but names has {len(names)} classes: correct one of them")
-    found = {
-        part: _listed(path, key, value) for key, value in content.items() if (part := split_named(str(key))) and value
+    splits = {
+        split: _listed(path, key, value) for key, value in content.items() if (split := split_named(str(key))) and value
     }
-    if not found:
-        raise InputError(f"{path}: names no part: train and val must say where the images are")
+    if not splits:
+        raise InputError(f"{path}: names no split: train and val must say where the images are")
     base = content.get("path")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: path must be a folder")
     root = path.parent / base if base else path.parent
-    root = root if os.path.isdir(root) else path.parent  # noqa: PTH112 (of a name of any length)
-    parts = {part: found[part] for part in in_order(found)}
-    return YoloFile(path, names, parts, root, _keypoints(path, content.get("kpt_shape")), trusted)
+    root = root if os.path.isdir(root) else path.parent  # noqa: PTH112 (False if the name is too long)
+    splits = {split: splits[split] for split in in_order(splits)}
+    return YoloFile(path, names, splits, root, _keypoints(path, content.get("kpt_shape")), trusted)
 
 
-def _names(path: Path, given: Any) -> dict[int, str]:
-    numbered = dict(enumerate(given)) if isinstance(given, list) else given
+def _names(path: Path, value: Any) -> dict[int, str]:
+    numbered = dict(enumerate(value)) if isinstance(value, list) else value
     if isinstance(numbered, dict):
         numbered = {int(key) if isinstance(key, str) and key.isdecimal() else key: numbered[key] for key in numbered}
     if not isinstance(numbered, dict) or not numbered or not all(type(key) is int for key in numbered):
         raise InputError(f"{path}: names must list the classes: [cat, dog], or 0: cat, 1: dog")
     for key, name in numbered.items():
         if not isinstance(name, str | int | float) or isinstance(name, bool):
-            raise InputError(f"{path}: name {key} is {name!r}, no text: put it in quotes")
+            raise InputError(f"{path}: name {key} is {name!r}, which is not a text: put it in quotes")
     names = {key: str(name) for key, name in sorted(numbered.items())}
     try:
         classes = Classes(tuple(names.values()), tuple(names))
@@ -106,14 +106,14 @@ def _listed(path: Path, key: Any, value: Any) -> tuple[str, ...]:
     return tuple(places)
 
 
-def _keypoints(path: Path, given: Any) -> tuple[int, int] | None:
-    if given is None:
+def _keypoints(path: Path, value: Any) -> tuple[int, int] | None:
+    if value is None:
         return None
     if (
-        not isinstance(given, list)
-        or [type(value) for value in given] != [int, int]
-        or not 0 < given[0] <= _MOST_KEYPOINTS
-        or given[1] not in (2, 3)
+        not isinstance(value, list)
+        or [type(number) for number in value] != [int, int]
+        or not 0 < value[0] <= _MAX_KEYPOINTS
+        or value[1] not in (2, 3)
     ):
-        raise InputError(f"{path}: kpt_shape must be [keypoints, 2] or [keypoints, 3], not {str(given)[:40]}")
-    return given[0], given[1]
+        raise InputError(f"{path}: kpt_shape must be [keypoints, 2] or [keypoints, 3], not {str(value)[:40]}")
+    return value[0], value[1]
