@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.exporting.graphs import ways, write_onnx, write_openvino, write_pt2
-from fishnet.prediction.inputs import to_input
+from fishnet.prediction.inputs import prepare_input
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Result, Segmentation
 from fishnet.runtime.engines import read_exported
@@ -100,7 +100,7 @@ def _spread(model: Model, bundle: Bundle) -> None:
     seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
     hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out)) for layer in layers]
     for image in images(bundle.task):
-        given = to_input(bundle.preprocess, image)
+        given = prepare_input(bundle.preprocess, image)
         model(torch.from_numpy(bundle.preprocess.normalize(given.pixels[None])))
     for hook in hooks:
         hook.remove()

@@ -102,6 +102,15 @@ def giant_tile() -> bytes:
     )  # fmt: skip
 
 
+def tag_bomb(tags: int = 2000, size: int = 100_000) -> bytes:
+    """A TIFF of 16 x 16 px with many more tags, all of the same bytes of the file."""
+    names = {1000 + i: (1, size, 8) for i in range(tags)}
+    names |= {256: (4, 1, 16), 257: (4, 1, 16), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 8)}
+    names |= {277: (3, 1, 1), 278: (4, 1, 16), 279: (4, 1, 256)}
+    entries = b"".join(struct.pack("<HHII", tag, *names[tag]) for tag in sorted(names))
+    return b"II*\0" + struct.pack("<I", 8 + size) + bytes(size) + struct.pack("<H", len(names)) + entries + bytes(4)
+
+
 def short_tiff() -> bytes:
     """An uncompressed TIFF of 10,000 x 10,000 px with one byte of pixels."""
     return tiff(
@@ -236,6 +245,8 @@ CASES: list[Case] = [
     _case("tiff-overlapping-strips", "a.tif", lambda: overlapping(600), 1, "a.tif", "strips overlap"),
     _case("tiff-overlapping-strips-of-a-stack", "a.tif", lambda: overlapping(600, 5), 1, "strips overlap", **MANY),
     _case("tiff-giant-tile", "a.tif", giant_tile, 1, "tiles of 30,000 x 30,000 px"),
+    _case("tiff-tags-of-the-same-bytes", "a.tif", tag_bomb, 1, "a.tif", "tags hold more bytes than the file"),
+    _case("tiff-of-5000-tags", "a.tif", partial(tag_bomb, 5000, 100), 1, "a.tif", "a TIFF page of 5,009 tags"),
     _case("tiff-shorter-than-it-says", "a.tif", short_tiff, 1, "a.tif", "truncated"),
     _case("png-13300-px-rgba", "a.png", lambda: png(13_300, 13_300, kind=6), 1, "1.4 GB", "--max-pixels 176890000"),
     _case("png-30000-px", "a.png", lambda: png(30_000, 30_000), 1, "too many pixels", "--max-pixels to 900000000"),

@@ -8,6 +8,7 @@ import io
 import shutil
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fishnet.images.decoding import decode_image
 from fishnet.images.opening import FORMATS
 from fishnet.images.reading import Reading
 from fishnet.runtime.engines import read_exported
-from tests.hostile.test_fuzz_detection import EDITS, EXAMPLES, Edit, changed
+from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
 from tests.hostile.tiny import tiny
 
 FUZZ = settings(
@@ -58,6 +59,16 @@ def array() -> bytes:
     return file.getvalue()
 
 
+def bands(**options: Any) -> bytes:
+    """A TIFF of five samples a pixel, which tifffile decodes."""
+    import tifffile
+
+    file = io.BytesIO()
+    values = np.dstack([PIXELS, PIXELS[..., :2]]).astype(np.uint16) * 7
+    tifffile.imwrite(file, values, photometric="minisblack", planarconfig="contig", **options)
+    return file.getvalue()
+
+
 IMAGES = {
     **{kind: encoded(kind) for kind in FORMATS},
     "TIFF-deflate": encoded("TIFF", compression="tiff_adobe_deflate"),
@@ -66,6 +77,11 @@ IMAGES = {
     "NPY": array(),
     "GIF-many": encoded("GIF", save_all=True, append_images=[Image.fromarray(PIXELS[::-1])]),
 }
+
+if find_spec("tifffile"):
+    IMAGES["TIFF-5"] = bands()
+    IMAGES["TIFF-5-lzw"] = bands(compression="lzw", predictor=True)
+    IMAGES["TIFF-5-tiles"] = bands(compression="zlib", tile=(16, 16))
 
 
 @pytest.mark.parametrize("kind", IMAGES)

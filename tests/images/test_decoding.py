@@ -16,7 +16,7 @@ from fishnet.data.decode import decode_tensor
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError
-from fishnet.images.decoding import EXTENSIONS, mode_of, read_image, to_channels, to_input
+from fishnet.images.decoding import EXTENSIONS, mode_of, read_image, to_channels
 from fishnet.images.depth import stretched
 from fishnet.images.reading import Reading
 from fishnet.images.scanning import find_images
@@ -288,9 +288,9 @@ def test_an_open_image_is_stretched_as_a_file_is(tmp_path: Path) -> None:
     Image.fromarray(camera(300)).save(tmp_path / "a.tif")
     from_file = read_image(tmp_path / "a.tif", 1, reading=Reading("stretch"))
     for opened in (Image.open(tmp_path / "a.tif"), camera(300)[..., None]):
-        assert to_input(opened, 1, Reading("stretch")).tobytes() == from_file.tobytes()
-        assert to_input(opened, 1).tobytes() != from_file.tobytes()
-    assert to_input(from_file, 1, Reading("stretch")).tobytes() == from_file.tobytes(), "once only"
+        assert to_channels(opened, 1, Reading("stretch")).tobytes() == from_file.tobytes()
+        assert to_channels(opened, 1).tobytes() != from_file.tobytes()
+    assert to_channels(from_file, 1, Reading("stretch")).tobytes() == from_file.tobytes(), "once only"
 
 
 class OneFile(EncodedDataset):
@@ -329,7 +329,7 @@ def test_a_set_reads_as_it_is_told_and_so_do_its_parts(kind: type[OneFile] | typ
     images = kind(tmp_path / "a.tif")
     assert np.asarray(images.read(0)[0]).max() == images.read_tensor(0)[0].max() == 0, "as published models were"
     images.reading = Reading("stretch")
-    part = Subset(images, [1]) if isinstance(images, OneFile) else images.part([1])
+    part = Subset(images, [1]) if isinstance(images, OneFile) else images.subset([1])
     for each in (images, part):
         assert each.reading == Reading("stretch")
         assert np.asarray(each.read(0)[0]).max() == each.read_tensor(0)[0].max() == 255

@@ -11,6 +11,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fishnet.data.classification.transforms import EvalTransform, Normalize
 from fishnet.errors import InputError
+from fishnet.images.decoding import to_channels
 from fishnet.images.preprocess import Preprocess
 
 GREY = {"mean": (0.45,), "std": (0.22,)}
@@ -59,7 +60,9 @@ def test_equals_torchvision_where_nothing_is_rounded(interpolation: str) -> None
 @pytest.mark.parametrize("size", [(224, 224), (64, 96), (33, 7)])
 def test_the_size_is_exact_whatever_the_image(size: tuple[int, int], shape: tuple[int, int], channels: int) -> None:
     preprocess = Preprocess(size, **(GREY if channels == 1 else {}))
-    pixels = preprocess.pixels(Image.new("RGB", shape, (200, 200, 200)))
+    pixels = preprocess.pixels(
+        Image.new("RGB" if channels == 3 else "L", shape, 200 if channels == 1 else (200, 200, 200))
+    )
     assert pixels.shape == (channels, *size)
     assert pixels.dtype == np.uint8
     assert pixels.flags["C_CONTIGUOUS"]
@@ -75,7 +78,7 @@ def test_a_very_long_image_makes_no_very_large_one(monkeypatch: pytest.MonkeyPat
         return resize(image, size, *more)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
-    Preprocess((64, 96)).pixels(Image.new("L", (1, 30_000)))  # resized as a whole, it would have 500 million pixels
+    Preprocess((64, 96)).pixels(Image.new("RGB", (1, 30_000)))  # resized as a whole, it would have 500 million pixels
     assert made == [(96, 64)]
 
 
@@ -93,7 +96,8 @@ def test_grey_and_colour_inputs_meet_the_model() -> None:
     for options, channels in ((GREY, 1), ({}, 3)):
         preprocess = Preprocess((32, 32), **options)
         assert preprocess.channels == channels
-        assert np.array_equal(preprocess.pixels(grey), preprocess.pixels(colour))
+        pixels = [preprocess.pixels(to_channels(image, channels)) for image in (grey, colour)]
+        assert np.array_equal(*pixels)
 
 
 @pytest.mark.parametrize("options", [{}, GREY])
@@ -122,7 +126,7 @@ def test_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[274] = 3  # upside down
     image.info["exif"] = exif.tobytes()
-    upright = np.asarray(Preprocess((20, 40), 1.0, "nearest").crop(image))
+    upright = np.asarray(Preprocess((20, 40), 1.0, "nearest").crop(to_channels(image, 3)))
     assert upright[0, 0].tolist() == [0, 0, 0]
     assert upright[0, 39].tolist() == [255, 255, 255]
 
@@ -151,9 +155,12 @@ def test_wrong_settings(options: dict[str, Any], words: str) -> None:
         Preprocess(**options)
 
 
-def test_neither_grey_nor_colour() -> None:
+def test_another_number_of_channels() -> None:
     with pytest.raises(InputError, match="holds 3 channels, the model takes 2"):
-        Preprocess(mean=(0.5, 0.5), std=(0.5, 0.5)).pixels(Image.new("RGB", (4, 4)))
+        to_channels(Image.new("RGB", (4, 4)), 2)
+    for options in (GREY, {"mean": (0.5, 0.5), "std": (0.5, 0.5)}):
+        with pytest.raises(InputError, match=r"the image has 3 channels, the model takes \d"):
+            Preprocess(**options).pixels(Image.new("RGB", (4, 4)))  # type: ignore[arg-type]
 
 
 def test_what_becomes_of_16_bits_travels_with_the_model() -> None:
@@ -162,7 +169,7 @@ def test_what_becomes_of_16_bits_travels_with_the_model() -> None:
     for policy in ("shift", "stretch"):
         preprocess = Preprocess((20, 20), 1.0, sixteen_bit=policy, **GREY)
         assert Preprocess.from_dict(json.loads(json.dumps(preprocess.to_dict()))) == preprocess
-        pixels[policy] = preprocess.pixels(Image.fromarray(values))
+        pixels[policy] = preprocess.pixels(to_channels(Image.fromarray(values), 1, preprocess.reading))
     assert (pixels["shift"].max(), pixels["stretch"].max()) == (0, 255)
     old = {key: value for key, value in Preprocess().to_dict().items() if key not in ("sixteen_bit", "fit")}
     assert Preprocess.from_dict(old) == Preprocess(), "a bundle from before there was a choice"

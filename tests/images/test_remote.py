@@ -111,8 +111,8 @@ def test_what_is_downloaded(path: str, server: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("nothing", "the server says 404"), ("announces.much", "1,000,000,000,000 bytes are too many"),
-     ("sends.much", "too large"), ("breaks.off", "broke off after 100 of"), ("in.circles", "the server says 302"),
+    [("nothing", "the server answered 404"), ("announces.much", "1,000,000,000,000 bytes are too many"),
+     ("sends.much", "too large"), ("breaks.off", "broke off after 100 of"), ("in.circles", "the server answered 302"),
      ("to.a.file", "file:///etc/hostname' is not allowed"),
      ("to.ftp", "leads to ftp://127.0.0.1/a: only addresses of http and https")],
 )  # fmt: skip

@@ -18,10 +18,10 @@ from fishnet.data.classification.transforms import EvalTransform, Normalize
 from fishnet.data.decode import to_tensor
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError
-from fishnet.images.decoding import as_view, read_image
+from fishnet.images.decoding import as_view, read_image, to_channels
+from fishnet.images.depth import to_pixels
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.scanning import find_images
-from fishnet.images.stacks import to_pixels
 from fishnet.prediction.predictor import Predictor
 
 KINDS = {"u": 1, "i": 2, "f": 3}
@@ -109,12 +109,14 @@ def test_the_raw_channels_of_one_page(mode: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("planar", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
 def test_samples_that_pillow_does_not_read(dtype: Any, planar: bool, order: str, tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
     array = noise(6, 5, 7, dtype=dtype)
     plain_tiff(tmp_path / "a.tif", array, planar=planar, order=order)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 7), to_pixels(array))
 
 
 def test_samples_in_a_form_that_pillow_reads_in_part(tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
     entry = struct.pack("<HHI", 338, 3, 1)  # of the extra sample: 2 is transparency, 0 anything
 
     def save(compression: str | None) -> None:
@@ -318,12 +320,11 @@ def test_one_arithmetic_for_numpy_and_torch(dtype: Any) -> None:
 
 
 def test_open_images_meet_models_of_many_channels() -> None:
-    preprocess = Preprocess((8, 8), 1.0, "nearest", (0.5,) * 4, (0.5,) * 4)
     array = noise(8, 8, 4)
-    np.testing.assert_array_equal(preprocess.pixels(Image.fromarray(array)), array.transpose(2, 0, 1))
+    np.testing.assert_array_equal(to_channels(Image.fromarray(array), 4), array)
     for wrong in (Image.fromarray(array[..., :3]), array[..., :3], array[..., 0], array[:0]):
         with pytest.raises(InputError, match="the model takes"):
-            preprocess.pixels(wrong)
+            to_channels(wrong, 4)
 
 
 def test_prediction_from_arrays_and_files(tmp_path: Path) -> None:

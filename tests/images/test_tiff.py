@@ -11,9 +11,11 @@ from PIL import Image, TiffImagePlugin
 
 from fishnet.errors import InputError
 from fishnet.images.decoding import decode_image
+from fishnet.images.geo import georeference
+from fishnet.images.opening import open_image
 from fishnet.images.reading import Reading
 from fishnet.images.tiff import check_layout, directories, no_data_of
-from tests.hostile.images import floats, giant_tile, overlapping, saved, short_tiff
+from tests.hostile.images import floats, giant_tile, overlapping, saved, short_tiff, tag_bomb
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -60,12 +62,21 @@ def test_pages_in_a_circle_end() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [(overlapping(9), "strips overlap"), (giant_tile(), "tiles of 30,000 x 30,000 px for 16 x 16"),
-     (short_tiff(), "truncated")],
+     (short_tiff(), "truncated"), (tag_bomb(), "tags hold more bytes"), (tag_bomb(5000, 9), "page of 5,009 tags")],
 )  # fmt: skip
 def test_dishonest_layouts(content: bytes, words: str) -> None:
     for channels in (1, 3, 5):
         with pytest.raises(InputError, match=words):
             decode_image(content, channels)
+
+
+def test_tags_are_bounded_in_open_files_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tag_bomb())
+    with path.open("rb") as file, pytest.raises(InputError, match="tags hold more bytes"):
+        open_image(file)
+    with pytest.raises(InputError, match=r"a\.tif: refused"):
+        georeference(path)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +121,43 @@ class TestBandsThatPillowDoesNotRead:
         with pytest.raises(InputError, match=r"float32.*--sixteen-bit stretch"):
             decode_image(content, 3)
 
-    def test_missing_packages_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        content = written(bands(5), photometric="minisblack", compression="zlib", planarconfig="contig")
-        monkeypatch.setitem(sys.modules, "tifffile", None)
-        with pytest.raises(InputError, match=r"a\.tif: .* tifffile is missing: pip install 'fishnet-vision\[data\]'"):
-            decode_image(content, 5, "a.tif")
+    @pytest.mark.parametrize("package", ["tifffile", "imagecodecs"])
+    @pytest.mark.parametrize("channels", [5, 3])
+    def test_missing_packages_are_named(self, channels: int, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        content = written(bands(channels), photometric="minisblack", planarconfig="contig")
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(InputError, match=rf"a\.tif: .* {package} is missing: pip install 'fishnet-vision\[data\]'"):
+            decode_image(content, channels, "a.tif")
+        pages = written(np.moveaxis(bands(channels), -1, 0), photometric="minisblack")
+        assert np.asarray(decode_image(pages, channels)).size, "pages of grey need neither"
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_pages_of_many_samples(self, count: int) -> None:
+        stack = np.stack([bands(3), bands(3) + 1, bands(3) + 2])[:count]
+        for photometric in ("rgb", "minisblack"):
+            content = written(stack, photometric=photometric, planarconfig="contig")
+            found = decode_image(content, 3 * count)
+            np.testing.assert_array_equal(found, np.concatenate(list(stack), -1) / np.float32(256))
+        with pytest.raises(InputError, match=f"holds {3 * count} channels, the model takes 5"):
+            decode_image(content, 5)
+
+    @pytest.mark.parametrize("compression", [None, "lzw"])
+    def test_premultiplied_alpha_stays_as_it_is(self, compression: str | None) -> None:
+        array = bands(4, "uint8")
+        content = written(array, photometric="rgb", extrasamples=["assocalpha"], compression=compression)
+        np.testing.assert_array_equal(decode_image(content, 4), array)
+
+    @pytest.mark.parametrize("channels", [5, 3])
+    def test_encoded_images_inside_are_refused(self, channels: int) -> None:
+        """LERC, JPEG and others state a size of their own: of a page of 16 x 16 px one decoded to 30,000 x 30,000."""
+        content = written(bands(5), photometric="minisblack", planarconfig="contig", compression="lerc")
+        with pytest.raises(InputError, match="is a TIFF of compression 34887: save it with one of none, LZW, deflate"):
+            decode_image(content, channels)
+
+    def test_turned_pages_are_refused(self) -> None:
+        options = {"photometric": "minisblack", "planarconfig": "contig", "extratags": [(274, 3, 1, 6, True)]}
+        with pytest.raises(InputError, match="orientation tag turns"):
+            decode_image(written(bands(5), **options), 5)
 
     def test_broken(self) -> None:
         content = written(bands(5), photometric="minisblack", compression="lzw", planarconfig="contig")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
-from fishnet.prediction.inputs import Input, open_image, to_input
+from fishnet.prediction.inputs import Input, load_image, prepare_input
 from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.prediction.sources import Source
 from fishnet.runtime.exported import Exported, Precision
@@ -175,7 +175,7 @@ def _input(bundle: Bundle, image: Source, scale: float, least: int) -> Input:
     if preprocess.fit == "crop":
         height, width = (max(least, round(scale * side)) for side in preprocess.size)
         preprocess, scale = replace(preprocess, size=(height, width)), 1.0
-    return to_input(preprocess, open_image(image, preprocess), scale)
+    return prepare_input(preprocess, load_image(image, preprocess), scale)
 
 
 def _outputs(found: Check, a: NDArray[Any], b: NDArray[Any]) -> None:

@@ -19,8 +19,8 @@ from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.exporting.check import LIMITS, Check, compare
 from fishnet.exporting.graphs import refuse_pt2, rewrite, ways, write_onnx, write_openvino, write_pt2
-from fishnet.images.decoding import size_of
-from fishnet.prediction.inputs import cut, open_image, to_input
+from fishnet.images.decoding import ImageLike, size_of
+from fishnet.prediction.inputs import cut, load_image, prepare_input
 from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import tiles
 from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision
@@ -208,7 +208,7 @@ def _images(bundle: Bundle, config: ExportConfig, splits: Splits | None, log: Ca
         images, broken = list[Source](), ""
         for i in _spread(range(len(part)), IMAGES):
             try:
-                images.append(_piece(bundle, part.read(i)[0]))
+                images.append(_tile(bundle, part.read(i)[0]))
             except InputError as error:  # as in validation, the others count
                 broken = str(error)
         if not images:
@@ -219,15 +219,21 @@ def _images(bundle: Bundle, config: ExportConfig, splits: Splits | None, log: Ca
     return [_piece(bundle, photo)]
 
 
-def _piece(bundle: Bundle, source: Source) -> Source:
-    """An image as it is, or one tile of an image that is predicted in tiles. Raises InputError where unreadable."""
-    from fishnet.prediction.predictor import Predictor
+def _piece(bundle: Bundle, source: Path) -> Source:
+    """An image file as it is, or one tile of an image that is predicted in tiles. Raises InputError if unreadable."""
+    image = load_image(source, bundle.preprocess)
+    tile = _tile(bundle, image)
+    return source if tile is image else tile
 
-    image = open_image(source, bundle.preprocess)
+
+def _tile(bundle: Bundle, image: ImageLike) -> ImageLike:
+    """The middle tile of an image that is predicted in tiles; of others the image itself."""
+    from fishnet.prediction.passes import default_tiling
+
     size = size_of(image)
-    tiling = Predictor(bundle, lambda batch: batch).own_tiling(size)
+    tiling = default_tiling(bundle, size)
     if tiling is None:
-        return source
+        return image
     places = tiles(*size, *tiling)
     return cut(image, places[len(places) // 2])
 
@@ -355,10 +361,10 @@ class _Calibration:
         preprocess = self.bundle.preprocess
         for index in self.indices:
             try:
-                image = open_image(_piece(self.bundle, self.part.read(index)[0]), preprocess)
+                image = _tile(self.bundle, self.part.read(index)[0])
             except InputError:
                 continue
-            yield preprocess.normalize(to_input(preprocess, image).pixels[None])
+            yield preprocess.normalize(prepare_input(preprocess, image).pixels[None])
 
 
 def _quantised(

@@ -1,7 +1,8 @@
-"""Reading images: files to upright images, with one clear line for those that cannot be read."""
+"""Image files to upright images of the model's channels; files that cannot be read raise one clear line."""
 
 import ctypes
 import functools
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from PIL import Image
 
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
-from fishnet.images.depth import STRIP, check_finite, missing, stretched, stretched_colour
+from fishnet.images.depth import STRIP, check_finite, is_no_data, stretched, stretched_colour, to_pixels
 from fishnet.images.opening import UnknownImageError, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
-from fishnet.images.stacks import NPY, channels_last, from_image, read_npy, read_samples, read_stack, to_pixels
+from fishnet.images.stacks import NPY, channels_last, raw_channels, read_npy, read_stack, wrong_channels
 from fishnet.images.tiff import is_tiff, no_data_of
+from fishnet.images.tiff_pages import read_pages
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2",
@@ -27,6 +29,8 @@ Mode = Literal["RGB", "L"]
 ImageLike = Image.Image | NDArray[Any]
 """An upright 8-bit PIL image for 1 (L) and 3 (RGB) channels; for other numbers of channels an array of shape (height,
 width, channels), uint8 or float32."""
+Opened = Image.Image | NDArray[Any] | list[NDArray[Any]]
+"""A decoded image in the file's own channels: a PIL image of any mode, an array, or the pages of a stack."""
 
 
 def size_of(image: ImageLike) -> tuple[int, int]:
@@ -37,7 +41,7 @@ def size_of(image: ImageLike) -> tuple[int, int]:
 
 
 def mode_of(channels: int) -> Mode:
-    """The image mode for a number of input channels.
+    """The PIL mode for a number of input channels.
 
     Raises:
         InputError: for anything but 1 (grey) and 3 (RGB).
@@ -47,28 +51,98 @@ def mode_of(channels: int) -> Mode:
     return "L" if channels == 1 else "RGB"
 
 
+@overload
 def to_channels(
-    image: Image.Image,
-    channels: int,
-    reading: Reading = DEFAULT,
-    no_data: float | None = None,
-) -> Image.Image:
-    """Converts any PIL image to 8-bit grey (1 channel) or RGB (3).
+    opened: Opened, channels: Literal[1, 3], reading: Reading = DEFAULT, no_data: float | None = None
+) -> Image.Image: ...
 
-    Orientation stored as EXIF is applied. Transparent pixels (RGBA, LA, palette, a PNG's transparent colour) are laid
-    on white. 16- and 32-bit integer grey keeps its upper 8 bits of 16, and float grey is taken as 0 to 255; or all of
-    these are stretched, see :class:`~fishnet.images.reading.Reading`. Large images are converted strip by strip.
+
+@overload
+def to_channels(
+    opened: Opened, channels: int, reading: Reading = DEFAULT, no_data: float | None = None
+) -> ImageLike: ...
+
+
+def to_channels(opened: Opened, channels: int, reading: Reading = DEFAULT, no_data: float | None = None) -> ImageLike:
+    """Converts an opened image to the model's channels, upright. Every image passes through here once.
+
+    For 1 and 3 channels the result is 8-bit grey or RGB. Orientation stored as EXIF is applied. Transparent pixels
+    (RGBA, LA, palette, a PNG's transparent colour) are laid on white. 16- and 32-bit integer grey keeps its upper 8
+    bits of 16, and float grey is taken as 0 to 255; or all of these are stretched, see
+    :class:`~fishnet.images.reading.Reading`. Large images are converted strip by strip.
+
+    For other numbers of channels the image must hold as many; see :func:`~fishnet.images.depth.to_pixels`.
 
     Args:
-        image: of any mode; never changed. It is returned itself where there is nothing to do.
-        channels: 1 or 3.
-        reading: what becomes of more than 8 bits.
-        no_data: the value that stands for no measurement in them; it becomes 0.
+        opened: never changed. It is returned itself where there is nothing to do. For 1 and 3 channels an array is of
+            shape (height, width), (height, width, 1) or (height, width, 3).
+        channels: of the model.
+        reading: what becomes of more than 8 bits, for 1 and 3 channels.
+        no_data: the value that stands for no measurement in them.
 
     Raises:
-        InputError: another number of channels, or values that are not finite.
+        InputError: another number of channels, pages of unequal size, or values that are not supported.
     """
-    mode = mode_of(channels)
+    if channels in (1, 3):
+        image = opened if isinstance(opened, Image.Image) else _to_eight_bits(opened, channels, reading, no_data)
+        return _to_mode(image, mode_of(channels), reading, no_data)
+    if isinstance(opened, np.ndarray):
+        _check_shape(opened, (channels,), channels)
+        return to_pixels(opened, no_data)
+    pages = opened if isinstance(opened, list) else [raw_channels(opened)]
+    pixels = _stacked([_page_pixels(page, no_data) for page in pages])
+    if pixels.shape[2] != channels:
+        raise wrong_channels(pixels.shape[2], channels)
+    return pixels
+
+
+def _check_shape(array: NDArray[Any], counts: tuple[int, ...], channels: int) -> None:
+    """Raises InputError for an array that is not (height, width, channels) with one of these numbers of channels."""
+    if array.ndim != 3 or array.shape[2] not in counts or not array.size:
+        shape = "empty" if not array.size else f"of shape {array.shape}"
+        raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
+
+
+def _page_pixels(page: NDArray[Any], no_data: float | None) -> NDArray[Any]:
+    """A page of a stack as pixels. A page of grey in 32 bits usually holds 16, and is divided by 256 as these are."""
+    pixels = to_pixels(page, no_data)
+    return pixels / np.float32(256) if page.dtype == np.int32 and page.shape[2] == 1 else pixels
+
+
+def _stacked(pages: list[NDArray[Any]]) -> NDArray[Any]:
+    """The channels of all pages in one array; of uint8 and float32 pages float32."""
+    if len({page.shape for page in pages}) > 1:
+        sizes = sorted({f"{page.shape[1]} x {page.shape[0]}" for page in pages})
+        raise InputError(f"its pages differ ({' and '.join(sizes[:2])}, or in channels): they cannot be stacked")
+    return pages[0] if len(pages) == 1 else np.concatenate(pages, axis=2)
+
+
+def _to_eight_bits(
+    opened: NDArray[Any] | list[NDArray[Any]], channels: int, reading: Reading, no_data: float | None
+) -> Image.Image:
+    """An array of grey or RGB values, or a stack's first page, as an 8-bit PIL image."""
+    array = opened[0] if isinstance(opened, list) else opened
+    if isinstance(opened, list) and array.shape[2] not in (1, 3):
+        raise wrong_channels(array.shape[2], channels)
+    _check_shape(array if array.ndim != 2 else array[..., None], (1, 3), channels)
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif reading.sixteen_bit != "shift" and array.dtype != np.uint8:
+        array = stretched(array, reading, no_data)
+    elif array.dtype.kind == "u" and array.itemsize == 2:
+        gaps = is_no_data(array, no_data)
+        array = (array >> 8).astype(np.uint8)
+        array[gaps] = 0
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"holds {array.dtype}: for 1 or 3 channels save uint8 (0..255) or uint16 (0..65535), or use "
+            "--sixteen-bit stretch"
+        )
+    return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array))
+
+
+def _to_mode(image: Image.Image, mode: Mode, reading: Reading, no_data: float | None) -> Image.Image:
+    """A PIL image of any mode as 8-bit grey or RGB, upright."""
     load(image)
     image = upright(image, orientation(image))
     if image.mode == mode and "transparency" not in image.info:
@@ -83,7 +157,7 @@ def to_channels(
 
 
 def _by_strips(image: Image.Image, mode: Mode, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """An image converted so many rows at a time that what is needed on the way stays small."""
+    """Converts an image some rows at a time, so that intermediate results stay small."""
     if image.width * image.height <= STRIP:
         return convert(image)
     page, step = Image.new(mode, image.size), max(1, STRIP // image.width)
@@ -103,56 +177,17 @@ def _converted(image: Image.Image, mode: Mode) -> Image.Image:
 
 
 def _shifted(image: Image.Image, no_data: float | None) -> Image.Image:
-    """Grey of more than 8 bits by its upper 8 of 16, floats as 0 to 255; no-data becomes 0."""
+    """Grey of more than 8 bits: whole numbers by their upper 8 of 16 bits, floats as 0 to 255; no-data becomes 0."""
     values = np.asarray(image)
     check_finite(values, no_data)
-    without = missing(values, no_data)
+    gaps = is_no_data(values, no_data)
     scaled = (values if values.dtype.kind == "f" else values // 256).clip(0, 255)
-    scaled[without] = 0
+    scaled[gaps] = 0
     return Image.fromarray(scaled.astype(np.uint8))
 
 
-def to_input(image: ImageLike, channels: int, reading: Reading = DEFAULT) -> ImageLike:
-    """What a model with so many channels takes of an image that is open already.
-
-    Args:
-        image: any PIL image, or an array of shape (height, width, channels) of whole numbers or floats.
-        channels: of the model.
-        reading: what becomes of more than 8 bits, for 1 and 3 channels.
-
-    Raises:
-        InputError: another number of channels (1 and 3 are made of each other), or an array that is no image.
-    """
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != channels or not image.size:
-            shape = "empty" if not image.size else f"of shape {image.shape}"
-            raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
-        return _from_array(image, channels, reading)
-    return to_channels(image, channels, reading) if channels in (1, 3) else from_image(image, channels)
-
-
-def _from_array(array: NDArray[Any], channels: int, reading: Reading, no_data: float | None = None) -> ImageLike:
-    """An array, channels last, as an image."""
-    if channels not in (1, 3):
-        return to_pixels(array, no_data)
-    if array.dtype.kind == "b":
-        array = array.astype(np.uint8) * np.uint8(255)
-    elif reading.sixteen_bit != "shift" and array.dtype != np.uint8:
-        array = stretched(array, reading, no_data)
-    elif array.dtype.kind == "u" and array.itemsize == 2:
-        without = missing(array, no_data)
-        array = (array >> 8).astype(np.uint8)
-        array[without] = 0
-    if array.dtype != np.uint8:
-        raise InputError(
-            f"holds {array.dtype}: for 1 or 3 channels save uint8 (0..255) or uint16 (0..65535), or use "
-            "--sixteen-bit stretch"
-        )
-    return to_channels(Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2] == 1 else array)), channels)
-
-
 def as_view(image: ImageLike) -> Image.Image:
-    """An image for people to look at: RGB; of many channels the first three (of two, the first in grey).
+    """An image for display, in RGB: of many channels the first three, of two the first in grey.
 
     Arrays of floats are stretched from their smallest to their largest value.
     """
@@ -166,7 +201,7 @@ def as_view(image: ImageLike) -> Image.Image:
 
 
 def read_file(path: str | Path) -> bytes:
-    """An image file's content.
+    """Reads an image file's content.
 
     Raises:
         InputError: no such file, a pipe or a device, more than 1 GiB, or a file that cannot be read.
@@ -183,7 +218,7 @@ def read_image(path: str | Path, channels: int, reading: Reading = DEFAULT) -> I
 
 
 def read_image(path: str | Path, channels: int = 3, reading: Reading = DEFAULT) -> ImageLike:
-    """An image file, fully decoded. Errors as in the functions it is made of."""
+    """Reads and decodes an image file. Raises as :func:`read_file` and :func:`decode_image`."""
     return decode_image(read_file(path), channels, str(path), reading=reading)
 
 
@@ -192,7 +227,7 @@ def decode_image(
     encoded: bytes,
     channels: Literal[1, 3] = 3,
     source: str = "image",
-    least: int = 0,
+    min_side: int = 0,
     *,
     reading: Reading = DEFAULT,
 ) -> Image.Image: ...
@@ -203,7 +238,7 @@ def decode_image(
     encoded: bytes,
     channels: int,
     source: str = "image",
-    least: int = 0,
+    min_side: int = 0,
     *,
     reading: Reading = DEFAULT,
 ) -> ImageLike: ...
@@ -213,76 +248,70 @@ def decode_image(
     encoded: bytes,
     channels: int = 3,
     source: str = "image",
-    least: int = 0,
+    min_side: int = 0,
     *,
     reading: Reading = DEFAULT,
 ) -> ImageLike:
-    """An image file's content, fully decoded.
+    """Decodes an image file's content and converts it to the model's channels.
 
     Args:
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        least: px that either side must keep; a JPEG file is then decoded at a half, a quarter or an eighth of its size,
-            several times as fast, where that leaves enough. 0: at its own size.
-        reading: what becomes of more than 8 bits a channel, for 1 and 3 channels, and how large it may be.
+        min_side: px that either side keeps at least. A JPEG file is decoded at a half, a quarter or an eighth of its
+            size where that leaves enough, which is several times as fast. 0: at its own size.
+        reading: what becomes of more than 8 bits a channel, for 1 and 3 channels, and how large the image may be.
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
-        float32, see :func:`~fishnet.images.stacks.to_pixels`.
+        float32, see :func:`to_channels`.
 
     Raises:
-        InputError: not an image of a format that is read, truncated, of too many px or too much memory, or with another
+        InputError: not an image of a supported format, truncated, of too many px or too much memory, or with another
             number of channels.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF and the like, when the pixels are good
-            return _decoded(encoded, channels, least, reading)
+            warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and the like, when the pixels are good
+            no_data = no_data_of(encoded)
+            return to_channels(_open(encoded, channels, min_side, reading, no_data), channels, reading, no_data)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-    except Exception as error:  # Pillow's readers raise nearly every kind for a damaged file
+    except Exception as error:  # Pillow's readers raise nearly every kind of error for a damaged file
         raise InputError(f"{source}: broken image ({first_line(error)})") from None
 
 
-def _decoded(encoded: bytes, channels: int, least: int, reading: Reading) -> ImageLike:
+def _open(encoded: bytes, channels: int, min_side: int, reading: Reading, no_data: float | None) -> Opened:
+    """A file's content in its own channels; 16 bits a colour already stretched where the reading asks for it."""
     if encoded.startswith(NPY):
-        return _from_array(channels_last(read_npy(encoded), channels), channels, reading)
-    no_data = None
+        return channels_last(read_npy(encoded), channels)
     if is_tiff(encoded):
-        _quiet_libtiff()
-        no_data = no_data_of(encoded)
+        _quiet_tiff()
     if channels not in (1, 3):
         return read_stack(encoded, channels, reading.max_pixels)
     try:
         if reading.sixteen_bit != "shift" and (deep := stretched_colour(encoded, reading, no_data)) is not None:
-            return to_channels(deep, channels)
+            return deep
         image = open_image(encoded, reading.max_pixels)
     except UnknownImageError:
-        samples = _samples(encoded, channels, reading) if is_tiff(encoded) else None
-        if samples is None:
+        if not is_tiff(encoded):
             raise
-        return _from_array(samples, channels, reading, no_data)
-    with image:
-        if least:
-            image.draft(image.mode, (least, least))
-        return to_channels(image, channels, reading, no_data)
-
-
-def _samples(encoded: bytes, channels: int, reading: Reading) -> NDArray[Any] | None:
-    """The numbers of a TIFF of 3 or 1 channels that Pillow does not know, such as three channels of floats."""
-    some = (read_samples(encoded, count, reading.max_pixels) for count in ((1, 3) if channels == 1 else (3, 1)))
-    return next((samples for samples in some if samples is not None), None)
+        return read_pages(encoded, 1, reading.max_pixels)
+    if min_side:
+        image.draft(image.mode, (min_side, min_side))
+    return image
 
 
 @functools.cache
-def _quiet_libtiff() -> None:
-    """Keeps the TIFF library from writing to standard error by itself: Pillow raises what matters."""
+def _quiet_tiff() -> None:
+    """Keeps libtiff, Pillow and tifffile from writing to standard error what is raised as well."""
     from PIL import _imaging
 
+    for name in ("PIL.TiffImagePlugin", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         library = ctypes.CDLL(_imaging.__file__)
         for name in ("TIFFSetWarningHandler", "TIFFSetErrorHandler"):
             getattr(library, name)(None)
     except (OSError, AttributeError):
-        pass  # a Pillow that was built otherwise: its lines are harmless
+        pass  # another build of Pillow: the lines that libtiff writes are harmless

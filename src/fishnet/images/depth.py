@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel as 8-bit ones, stretched from the range of values of their set, or their own."""
+"""Images of more than 8 bits a channel: stretched to 8 bits, or as float32 pixels."""
 
 import re
 import sys
@@ -13,77 +13,127 @@ from fishnet.errors import InputError
 from fishnet.images.opening import check_memory, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 
-SHARE = 0.1  # percent of the values that the range leaves out at either end: dead and hot pixels of a camera
-STRIP = 1 << 22  # values worked on at once
+TAIL = 0.1  # percent of the values left out of a range at either end: a camera's dead and hot pixels
+STRIP = 1 << 22  # values processed at once
 
 _DEEP = re.compile(r"(RGB[AX]?);16([BLN])")
 
 
 def stretched(array: NDArray[Any], reading: Reading = DEFAULT, no_data: float | None = None) -> NDArray[np.uint8]:
-    """Numbers of any kind as 8 bits: the reading's range, or else their 0.1st to 99.9th percentile, as 0 to 255.
+    """Maps a range of values to 0 to 255: the reading's range, or else the array's 0.1st to 99.9th percentile.
 
-    The percentiles are over all channels. Whole numbers keep at least the width of one step between two of them: an
-    image of one value is black.
+    The percentiles are over all channels. A range of whole numbers is at least 1 wide: an image of one value is black.
 
     Args:
         array: (height, width) or (height, width, channels).
-        reading: whose ``value_range`` counts.
-        no_data: the value that stands for no measurement, perhaps NaN: never counted in the percentiles; becomes 0.
+        reading: gives ``value_range``.
+        no_data: the value that stands for no measurement, perhaps NaN: left out of the percentiles; becomes 0.
 
     Raises:
-        InputError: no numbers; nothing but no-data; or values that are not finite and not declared to be no-data.
+        InputError: not numbers, nothing but no-data, or values that are neither finite nor declared as no-data.
     """
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"holds {array.dtype}: pixels are whole numbers or floats")
+    _check_numbers(array)
     check_finite(array, no_data)
-    kind = np.float64 if array.dtype.itemsize > 2 else np.float32
+    dtype = np.float64 if array.dtype.itemsize > 2 else np.float32
     if reading.sixteen_bit == "stretch-each" or reading.value_range is None:
         low, high = percentiles(array, no_data)
     else:
-        low, high = kind(reading.value_range[0]), kind(reading.value_range[1])
+        low, high = dtype(reading.value_range[0]), dtype(reading.value_range[1])
     width = max(high - low, 1) if array.dtype.kind in "iu" else (high - low or 1)
-    page = np.empty(array.shape, np.uint8)
+    pixels = np.empty(array.shape, np.uint8)
     for rows in strips(array):
-        values = array[rows].astype(kind)
+        values = array[rows].astype(dtype)
         scaled: NDArray[Any] = (values - low) * (255 / width)
         if no_data is not None:
-            scaled[missing(array[rows], no_data)] = 0
-        page[rows] = scaled.clip(0, 255).round()
-    return page
+            scaled[is_no_data(array[rows], no_data)] = 0
+        pixels[rows] = scaled.clip(0, 255).round()
+    return pixels
+
+
+def to_pixels(array: NDArray[Any], no_data: float | None = None) -> NDArray[Any]:
+    """Converts numbers of any type to the pixels of an image with a number of channels other than 1 and 3.
+
+    Args:
+        array: (height, width, channels) or (height, width); whole numbers, floats or booleans.
+        no_data: the value that stands for no measurement, perhaps NaN; it becomes the smallest other value of its
+            channel.
+
+    Returns:
+        uint8 unchanged, booleans as uint8 0 and 255; everything else as float32: uint16 divided by 256 (so that 8 and
+        16 bits have the same range), other numbers unchanged.
+
+    Raises:
+        InputError: not numbers, a channel of nothing but no-data, or values that are neither finite nor declared as
+            no-data.
+    """
+    if no_data is not None and array.dtype.kind in "iuf":
+        array = _filled(array, no_data)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8) * np.uint8(255)
+    _check_numbers(array)
+    with np.errstate(over="ignore"):
+        pixels: NDArray[np.float32] = array.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        raise InputError("holds values that are not finite numbers (NaN or infinity, or beyond float32)")
+    return pixels / np.float32(256) if array.dtype.kind == "u" and array.itemsize == 2 else pixels
+
+
+def _filled(array: NDArray[Any], no_data: float) -> NDArray[Any]:
+    """The array with each channel's smallest value in place of no-data; itself where there is none."""
+    gaps = is_no_data(array, no_data)
+    if not gaps.any():
+        return array
+    check_finite(array, no_data)
+    filled = array.copy()
+    planes, gap_planes = (plane if plane.ndim == 3 else plane[..., None] for plane in (filled, gaps))
+    for c in range(planes.shape[2]):
+        measured = planes[..., c][~gap_planes[..., c]]
+        if not measured.size:
+            raise InputError(f"channel {c + 1} of {planes.shape[2]} holds nothing but no-data")
+        planes[..., c][gap_planes[..., c]] = measured.min()
+    return filled
 
 
 def strips(array: NDArray[Any]) -> Iterator[slice]:
-    """The rows of an array, so many at a time as have some million values."""
+    """Slices of an array's rows, each of at most :data:`STRIP` values, or of one row."""
     step = max(1, STRIP // max(1, array[:1].size))
     return (slice(top, top + step) for top in range(0, len(array), step))
 
 
-def missing(array: NDArray[Any], no_data: float | None) -> NDArray[np.bool_]:
-    """Which values stand for no measurement, of the array's shape."""
+def is_no_data(array: NDArray[Any], no_data: float | None) -> NDArray[np.bool_]:
+    """Which values stand for no measurement: an array of the same shape."""
     if no_data is None:
         return np.zeros(array.shape, np.bool_)
     if np.isnan(no_data):
         return np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, np.bool_)
-    if not _holds(array.dtype, no_data):
+    if not _can_hold(array.dtype, no_data):
         return np.zeros(array.shape, np.bool_)
-    with np.errstate(over="ignore"):  # beyond float32 it is infinity, which then stands for no-data
+    with np.errstate(over="ignore"):  # a value beyond float32 is infinity, which then stands for no-data
         return np.asarray(array == array.dtype.type(no_data))
 
 
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
-    """Whether a type of numbers has this value: 65536 is none of uint16."""
+def _can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a number type has this value: uint16 has no 65536."""
     if dtype.kind == "f":
         return True
     return bool(np.isfinite(value)) and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
+def _check_numbers(array: NDArray[Any]) -> None:
+    """Raises InputError for anything but whole numbers and floats."""
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"holds {array.dtype}: pixels are whole numbers or floats")
+
+
 def check_finite(array: NDArray[Any], no_data: float | None = None) -> None:
-    """Raises InputError for values that are not finite, unless they are declared to be no-data."""
+    """Raises InputError for values that are neither finite nor declared as no-data."""
     if array.dtype.kind != "f":
         return
     for rows in strips(array):
-        odd = ~np.isfinite(array[rows])
-        if odd.any() and (odd & ~missing(array[rows], no_data)).any():
+        not_finite = ~np.isfinite(array[rows])
+        if not_finite.any() and (not_finite & ~is_no_data(array[rows], no_data)).any():
             raise InputError(
                 "holds values that are not finite numbers (NaN or infinity): declare them as no-data (GDAL's tag 42113 "
                 "of a TIFF), or replace them"
@@ -91,9 +141,9 @@ def check_finite(array: NDArray[Any], no_data: float | None = None) -> None:
 
 
 def percentiles(array: NDArray[Any], no_data: float | None = None) -> tuple[Any, Any]:
-    """The 0.1st and the 99.9th percentile of an array's values, no-data left out.
+    """The 0.1st and the 99.9th percentile of an array's values, without no-data.
 
-    Of more than some million values every so many are looked at, in a fixed pattern: memory stays small.
+    Of an array of more than :data:`STRIP` values an even sample is taken, always the same one, to bound memory.
 
     Raises:
         InputError: there is nothing but no-data.
@@ -101,18 +151,18 @@ def percentiles(array: NDArray[Any], no_data: float | None = None) -> tuple[Any,
     values = sample(array, STRIP, no_data)
     if not values.size:
         raise InputError("holds nothing but no-data")
-    low, high = np.percentile(values, (SHARE, 100 - SHARE))
+    low, high = np.percentile(values, (TAIL, 100 - TAIL))
     return low, high
 
 
 def sample(array: NDArray[Any], limit: int, no_data: float | None = None) -> NDArray[Any]:
-    """(n,) some of an array's values, evenly spread, as floats; no-data left out."""
+    """At most ``limit`` of an array's values, evenly spread, as floats of shape (n,); no-data is left out."""
     step = max(1, -(-array.size // limit))
     if step > 1 and step % array.shape[-1] == 0:
-        step += 1  # never one column alone
+        step += 1  # else all would be of one column
     flat = array.reshape(-1)[::step] if array.flags.c_contiguous else array.flatten()[::step]
     if no_data is not None:
-        flat = flat[~missing(flat, no_data)]
+        flat = flat[~is_no_data(flat, no_data)]
     return flat.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)
 
 
@@ -122,7 +172,7 @@ class DeepColour(NamedTuple):
     Attributes:
         values: (height, width, 3).
         alpha: (height, width, 1) the upper 8 bits of an alpha channel, or None.
-        orientation: by EXIF, by which these are yet to be turned.
+        orientation: the EXIF orientation, not yet applied.
     """
 
     values: NDArray[np.uint16]
@@ -131,35 +181,35 @@ class DeepColour(NamedTuple):
 
 
 def deep_colour(encoded: bytes, max_pixels: int | None = None) -> DeepColour | None:
-    """The colours of a file of 16 bits a colour; None for other files.
+    """Decodes a file of 16 bits a colour; None for other files.
 
     Pillow has no such mode and keeps one byte of two. The file is therefore decoded twice: as it is, for the upper
     bytes, and in the other byte order, for the lower ones.
 
     Raises:
-        Errors of Pillow, and InputError, for no or a broken image.
+        Errors of Pillow, and InputError, for a file that is not an image, or is broken.
     """
     halves, turn = [], 1
     for lower in (False, True):
         with open_image(encoded, max_pixels) as image:
             tiles = list(getattr(image, "tile", ()))
-            if not tiles or not all(_DEEP.fullmatch(_layout(tile)) for tile in tiles):
+            if not tiles or not all(_DEEP.fullmatch(_raw_mode(tile)) for tile in tiles):
                 return None
             check_memory(image, 20, max_pixels)  # two images, their halves and the values of both
             if lower:
-                image.tile = [_other_half(tile) for tile in tiles]
+                image.tile = [_byte_swapped(tile) for tile in tiles]
             load(image)
             halves.append(np.asarray(image))
             turn = orientation(image)
-    upper, below = halves
+    upper, lower_half = halves
     values = upper[..., :3].astype(np.uint16)
     values <<= 8
-    values |= below[..., :3]
+    values |= lower_half[..., :3]
     return DeepColour(values, upper[..., 3:] if upper.shape[2] > 3 else None, turn)
 
 
 def stretched_colour(encoded: bytes, reading: Reading, no_data: float | None = None) -> Image.Image | None:
-    """A file of 16 bits a colour, stretched, upright; None for others. Raises as :func:`deep_colour`."""
+    """A file of 16 bits a colour, stretched and upright; None for other files. Raises as :func:`deep_colour`."""
     deep = deep_colour(encoded, reading.max_pixels)
     if deep is None:
         return None
@@ -168,15 +218,15 @@ def stretched_colour(encoded: bytes, reading: Reading, no_data: float | None = N
     return upright(image, deep.orientation)
 
 
-def _layout(tile: Any) -> str:
-    """How a tile's samples lie in the file, by Pillow's name (its "raw mode")."""
+def _raw_mode(tile: Any) -> str:
+    """Pillow's name for how a tile's samples lie in the file, such as ``RGB;16B``."""
     args = tile[3]
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
-def _other_half(tile: Any) -> Any:
+def _byte_swapped(tile: Any) -> Any:
     args = tile[3]
-    name, order = _DEEP.fullmatch(_layout(tile)).groups()  # type: ignore[union-attr]
+    name, order = _DEEP.fullmatch(_raw_mode(tile)).groups()  # type: ignore[union-attr]
     little = order == "L" or (order == "N" and sys.byteorder == "little")
     swapped = f"{name};16{'B' if little else 'L'}"
     return tile._replace(args=(swapped, *args[1:]) if isinstance(args, tuple) else swapped)

@@ -1,4 +1,4 @@
-"""The georeference of TIFF files: read from an image, written with its mask. GeoTIFF 1.1 (OGC 19-008r4). Torch-free."""
+"""The georeference of TIFF files: read from an image, written with its mask. GeoTIFF 1.1 (OGC 19-008r4)."""
 
 import mmap
 from pathlib import Path
@@ -11,27 +11,30 @@ from fishnet.images.tiff import Directory, directories, is_tiff
 
 TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 """Pixel scale, tie points, transformation, keys with their doubles and texts, and RPC coefficients. GDAL's metadata
-(42112) and no-data value (42113) describe the image's own numbers and are left out."""
+(42112) and no-data value (42113) describe the image's own numbers and are not copied."""
 
-_PLACING = (33550, 34264, 50844)  # one of these is there where a file is georeferenced
+_PLACING = (33550, 34264, 50844)  # a georeferenced file has one of these
 _ORIENTATION = 274
 
 
 def georeference(path: str | Path) -> Directory | None:
-    """The tags that say where an image lies; None for files without any, and for what is no TIFF file.
+    """The tags that georeference an image; None for files without any, and for files that are not TIFF.
 
     Args:
         path: of a file.
 
     Raises:
-        InputError: no such file; or a georeferenced file whose orientation tag turns it, so that the tags would not fit
-            what is predicted of the upright image.
+        InputError: no such file; or a georeferenced file that its orientation tag turns: the tags would not fit the
+            mask of the upright image.
     """
     with open_regular(path, "image") as file:
         if not is_tiff(file.read(4)):
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            page = next(iter(directories(content)), Directory())
+            try:
+                page = next(iter(directories(content)), Directory())
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
     if not any(tag in page for tag in _PLACING):
         return None
     if page.number(_ORIENTATION, 1) != 1:
@@ -43,9 +46,9 @@ def save_georeferenced(image: Image.Image, path: Path, tags: Directory) -> None:
     """Writes a TIFF file, deflated, with an image's georeference.
 
     Args:
-        image: of the size of the image that the tags belong to.
+        image: of the same size as the image that the tags belong to.
         path: of the file.
-        tags: as :func:`georeference` gives them.
+        tags: from :func:`georeference`.
     """
     info = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, entry in tags.items():

@@ -1,10 +1,11 @@
-"""The one place where image files are opened: an explicit list of formats, and bounds before anything is decoded.
+"""Opening image files: the only place that does, with a list of formats, and bounds that hold before decoding.
 
 Pillow knows more than forty formats. Some of them start other programs (EPS starts Ghostscript), many are hardly ever
-tried. Only the formats of :data:`FORMATS` are read, whatever a file is called.
+tested. Only the formats of :data:`FORMATS` are read, whatever a file's name.
 """
 
 import io
+import mmap
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -15,22 +16,22 @@ from PIL.ImageFile import ImageFile
 
 from fishnet.errors import InputError
 from fishnet.images.reading import MAX_PIXELS
-from fishnet.images.tiff import check_layout, is_tiff
+from fishnet.images.tiff import check_layout, directories, is_tiff
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 MEMORY = 1_000_000_000
-"""bytes that decoding one image may take where the user has not set another limit of pixels."""
+"""Bytes that decoding one image may take, unless the user sets a limit of pixels."""
 
-_SCANS = 256  # of a JPEG file: a progressive photo has about 10, and each takes as long as the whole image
-_CONVERTED = 4  # bytes a px of the RGB image that others are converted to
-_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}  # bytes a px before that, of numbers with their 8 bits; of I;16
-_SHORT, _OTHER = 5, 4  # and of all others
+_MAX_SCANS = 256  # of a JPEG file: a progressive photo has about 10, and each takes as long as the whole image
+_CONVERTED = 4  # bytes a px of the RGB image that other modes are converted to
+_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}  # bytes a px before that, by mode; with the 8-bit copy of numbers
+_SHORT, _OTHER = 5, 4  # bytes a px of I;16, and of all other modes
 _LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}  # bytes a px at the peak, as measured: these keep several copies
-_MOST = 24  # bytes a px of any image
-_BUSY = threading.Lock()
+_MAX_BYTES = 24  # a px of any image
+_PILLOW_LIMIT = threading.Lock()  # held while Pillow's limit of pixels is changed
 
-# What files of other kinds begin with, at which byte; the first that fits is named.
-_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+# How files of other kinds begin, and at which byte; the first match is named.
+_FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%!PS", "PostScript (EPS)"),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
     (0, b"%PDF", "a PDF document"),
@@ -78,32 +79,33 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
 
 
 class UnknownImageError(InputError):
-    """A file that is no image, or of a format that is not read."""
+    """A file that is not an image, or of a format that is not supported."""
 
 
 def open_image(
     content: bytes | BinaryIO, max_pixels: int | None = None, formats: tuple[str, ...] = FORMATS
 ) -> ImageFile:
-    """Opens an image file of one of :data:`FORMATS`, by its content; its pixels are not decoded yet.
+    """Opens an image file of one of :data:`FORMATS`, recognized by its content. Its pixels are not decoded yet.
 
     Args:
         content: the file's bytes, or the file, open for reading.
         max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
-        formats: some of these alone.
+        formats: the accepted ones among these.
 
     Raises:
-        UnknownImageError: no image, or of a format that is not read; the message names it.
-        InputError: of too many px, one that would take more than :data:`MEMORY` to decode, or one whose layout is made
-            to fill memory.
+        UnknownImageError: not an image, or of a format that is not supported; the message names it.
+        InputError: too many px, more than :data:`MEMORY` to decode, or a layout that would fill memory.
         Errors of Pillow for a broken file.
     """
     head = content[:256] if isinstance(content, bytes) else _head(content)
     if isinstance(content, bytes):
         _check_content(content)
+    elif is_tiff(head):
+        _check_tags(content)
     try:
         image = _opened(io.BytesIO(content) if isinstance(content, bytes) else content, formats)
     except UnidentifiedImageError:
-        raise UnknownImageError(_what_else(head)) from None
+        raise UnknownImageError(_unknown_line(head)) from None
     try:
         _check_size(image, max_pixels)
     except InputError:
@@ -113,53 +115,53 @@ def open_image(
 
 
 def _opened(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile:
-    """Pillow's opening. Its own limit of pixels is one for the whole process: it is lifted for this moment alone."""
-    with _BUSY:
-        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Opens with Pillow, whose own limit of pixels holds for the whole process; it is lifted during this call only."""
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file, formats=formats)
         finally:
-            Image.MAX_IMAGE_PIXELS = usual
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def load(image: Image.Image) -> None:
-    """Decodes an image, also one of more px than Pillow's limit, which some formats compare again as they decode."""
-    with _BUSY:  # while another thread opens an image, there is no limit
-        usual = Image.MAX_IMAGE_PIXELS
-    if usual is None or image.width * image.height <= usual:
+    """Decodes an image, also one above Pillow's limit of pixels, which some formats check again as they decode."""
+    with _PILLOW_LIMIT:  # the limit is lifted while another thread opens an image
+        limit = Image.MAX_IMAGE_PIXELS
+    if limit is None or image.width * image.height <= limit:
         image.load()
         return
-    with _BUSY:
-        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image.load()
         finally:
-            Image.MAX_IMAGE_PIXELS = usual
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an image, 1 to 8; 1, upright, where none is stored or it cannot be read.
+    """The EXIF orientation of an image, 1 to 8; 1 (upright) where none is stored or it cannot be read.
 
-    Of a TIFF file Pillow turns the pixels as it decodes them: after that it is 1.
+    Pillow applies a TIFF file's orientation when it decodes the pixels; it is 1 afterwards.
     """
     return _orientation(image.getexif)
 
 
 def upright_size(image: ImageFile) -> tuple[int, int]:
-    """Height and width of an opened image once it is turned upright, px; it is not decoded, unless it is a PNG."""
-    lies = orientation(image) in _LYING and image.format != "TIFF"  # of a TIFF Pillow says the upright size
-    return (image.width, image.height) if lies else (image.height, image.width)
+    """Height and width of an opened image after turning it upright, px. Only a PNG is decoded for this."""
+    sideways = orientation(image) in _SIDEWAYS and image.format != "TIFF"  # a TIFF's size is upright in Pillow
+    return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def _orientation(exif: Callable[[], Image.Exif]) -> int:
     try:
         value = exif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises nearly every kind of error, and says nothing of the pixels
+    except Exception:  # damaged EXIF raises nearly every kind of error; the pixels may still be good
         return 1
     return value if value in range(1, 9) else 1
 
 
-_LYING = (5, 6, 7, 8)
+_SIDEWAYS = (5, 6, 7, 8)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -172,16 +174,18 @@ _TURNS = {
 
 
 def upright(image: Image.Image, turn: int) -> Image.Image:
-    """An image turned by an EXIF orientation, 1 to 8 (CIPA DC-008, tag 274); the image itself for 1, never a copy."""
+    """Turns an image by an EXIF orientation, 1 to 8 (CIPA DC-008, tag 274). For 1 it returns the image itself."""
     if turn not in _TURNS:
         return image
     turned = image.transpose(_TURNS[turn])
-    turned.info = {key: value for key, value in turned.info.items() if key == "transparency"}  # turned once only
+    turned.info = {
+        key: value for key, value in turned.info.items() if key == "transparency"
+    }  # without EXIF: it is turned once only
     return turned
 
 
 def turned_by_exif(content: bytes | BinaryIO) -> bool:
-    """Whether an image file's EXIF orientation is another than upright, so that its stored pixels lie otherwise.
+    """Whether an image file's EXIF orientation is not upright.
 
     Raises:
         InputError: see :func:`open_image`.
@@ -190,15 +194,32 @@ def turned_by_exif(content: bytes | BinaryIO) -> bool:
         return orientation(image) != 1
 
 
-def _check_size(image: ImageFile, max_pixels: int | None) -> None:
-    """Raises InputError for too many px, or too much memory."""
-    width, height = image.size
+def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
+    """Raises InputError for an image of more than ``max_pixels``, see :class:`~fishnet.images.reading.Reading`."""
     if too_many(width * height, max_pixels):
         raise InputError(
             f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels or MAX_PIXELS:,}): "
             f"raise --max-pixels to {width * height} if you trust the file"
         )
-    if width * height * _MOST > MEMORY:
+
+
+def check_values(count: int, max_pixels: int | None) -> None:
+    """Refuses a stack of so many values that they take too much memory, unless the user has set a limit of pixels.
+
+    Raises:
+        InputError: more than :data:`MEMORY`, for the file's own numbers and twice as float32.
+    """
+    if max_pixels is None and count * 9 > MEMORY:
+        raise InputError(
+            f"refused, {count:,} values take {count * 9 / 1e9:.1f} GB to decode: "
+            f"set --max-pixels {count} if you trust the file"
+        )
+
+
+def _check_size(image: ImageFile, max_pixels: int | None) -> None:
+    """Raises InputError for too many px, or too much memory."""
+    check_pixels(*image.size, max_pixels)
+    if image.width * image.height * _MAX_BYTES > MEMORY:
         check_memory(image, _bytes_a_pixel(image), max_pixels)
 
 
@@ -207,7 +228,7 @@ def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -
 
     Args:
         image: opened.
-        bytes_a_pixel: what decoding it takes at most.
+        bytes_a_pixel: that decoding it takes at most.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
@@ -223,10 +244,10 @@ def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -
 
 def _bytes_a_pixel(image: ImageFile) -> int:
     stored = _SHORT if image.mode.startswith("I;16") else _DECODED.get(image.mode, _OTHER)
-    # of a PNG its own getexif would decode all pixels
+    # a PNG's own getexif would decode all pixels
     turned = _orientation(partial(Image.Image.getexif, image)) != 1
-    as_it_is = image.mode == "RGB" and "transparency" not in image.info and not turned
-    return max(stored, _LIBRARIES.get(image.format or "", 0)) + (0 if as_it_is else _CONVERTED)
+    unconverted = image.mode == "RGB" and "transparency" not in image.info and not turned
+    return max(stored, _LIBRARIES.get(image.format or "", 0)) + (0 if unconverted else _CONVERTED)
 
 
 def too_many(pixels: int, max_pixels: int | None) -> bool:
@@ -235,16 +256,26 @@ def too_many(pixels: int, max_pixels: int | None) -> bool:
 
 
 def _check_content(content: bytes) -> None:
-    """Raises InputError for a file that is laid out to take time or memory."""
+    """Raises InputError for a file whose layout would take far more time or memory than its image."""
     if content.startswith(b"\xff\xd8\xff") and too_many_scans(content):
-        raise InputError(f"refused, a JPEG of more than {_SCANS} scans, made to take long: save it anew")
+        raise InputError(f"refused, a JPEG of more than {_MAX_SCANS} scans, made to take long: save it anew")
     if is_tiff(content):
         check_layout(content)
 
 
+def _check_tags(tiff: BinaryIO) -> None:
+    """Raises InputError for a TIFF file whose tags would fill memory as Pillow opens it; objects in memory pass."""
+    try:
+        number = tiff.fileno()
+    except OSError:
+        return
+    with mmap.mmap(number, 0, access=mmap.ACCESS_READ) as content:
+        directories(content)
+
+
 def too_many_scans(jpeg: bytes) -> bool:
     """Whether a JPEG file has more scans than any photo: each costs as much time as the whole image."""
-    return jpeg.count(b"\xff\xda") > _SCANS  # never within the coded data itself, where 0 follows 0xff
+    return jpeg.count(b"\xff\xda") > _MAX_SCANS  # never inside the coded data, where 0 follows 0xff
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -253,11 +284,11 @@ def _head(file: BinaryIO) -> bytes:
     return head
 
 
-def _what_else(head: bytes) -> str:
-    """What a file is that is no image of the formats that are read."""
+def _unknown_line(head: bytes) -> str:
+    """The message for a file that is not an image of a supported format."""
     if not head:
         return "not an image that can be read: the file is empty"
-    text: Any = next((name for at, begin, name in _OTHERS if head.startswith(begin, at)), None)
-    if text is None:
+    kind: Any = next((name for at, begin, name in _FOREIGN if head.startswith(begin, at)), None)
+    if kind is None:
         return "not an image that can be read"
-    return f"not an image that can be read: it is {text}, which is not opened: save it as PNG, TIFF or JPEG"
+    return f"not an image that can be read: it is {kind}, which is not opened: save it as PNG, TIFF or JPEG"

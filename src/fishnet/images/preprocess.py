@@ -1,4 +1,4 @@
-"""From an image to the model's input. Torch-free: training's validation and every engine share it."""
+"""From a converted image to the model's input. Torch-free: validation in training and every engine share it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.files.values import integer, real
-from fishnet.images.decoding import ImageLike, to_input
+from fishnet.images.decoding import ImageLike
 from fishnet.images.reading import SIXTEEN_BIT, Reading, SixteenBit
 
 _FILTERS = {
@@ -21,22 +21,22 @@ _FILTERS = {
 }
 
 
-LONGEST = 5 / 3  # most of the longer side of a whole image, of the shorter, by default: COCO's 1333 px to 800
-LARGEST = 4096 * 4096  # px of an image in its own size that goes through a network in one piece
-SIDE, AREA = 16384, 8192 * 8192  # px, the most of an input: what a recipe can ask for
-CHANNELS = 1024  # the most of an input
-LARGE = 1e12  # of means and deviations: float32 divides these by each other and stays finite
+LONGEST = 5 / 3  # default maximum of a whole image's longer side, in shorter sides: COCO's 1333 px to 800
+LARGEST = 4096 * 4096  # px of the largest image in its own size that goes through a network in one piece
+SIDE, AREA = 16384, 8192 * 8192  # maximum side, px, and area, px, of an input
+CHANNELS = 1024  # maximum of an input
+LARGE = 1e12  # limit of means and deviations: float32 divides these by each other and stays finite
 DIVISOR = 32  # whole images are padded to a multiple of this: a trunk's coarsest stride
 
 
 def padded(side: int) -> int:
-    """A side of a whole image, px, with what is added to it."""
+    """A side of a whole image, px, after padding."""
     return max(2, -(-side // DIVISOR)) * DIVISOR
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How a whole image lies in the input: resized, its corner at the input's corner, padded right and below.
+    """Where a whole image lies in the input: resized, its corner at the input's corner, padded right and below.
 
     Attributes:
         size: height and width of the image, px.
@@ -49,15 +49,15 @@ class Placement:
     outer: tuple[int, int]
 
     def to_input(self, boxes: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 in px of the image -> in px of the input."""
+        """Boxes (n, 4) x1, y1, x2, y2 in px of the image -> in px of the input."""
         return (boxes * self._factors()).astype(np.float32)
 
     def to_image(self, boxes: NDArray[Any], cut: bool = True) -> NDArray[np.float32]:
-        """(n, 4) x1, y1, x2, y2 in px of the input -> in px of the image, as a rule cut off at its edges."""
+        """Boxes (n, 4) x1, y1, x2, y2 in px of the input -> in px of the image, clipped to its edges by default."""
         height, width = self.size
         edges = np.array([width, height, width, height], np.float32)
-        whole = (boxes / self._factors()).astype(np.float32)
-        return whole.clip(0, edges) if cut else whole
+        scaled = (boxes / self._factors()).astype(np.float32)
+        return scaled.clip(0, edges) if cut else scaled
 
     def _factors(self) -> NDArray[np.float64]:
         down, across = (inner / size for inner, size in zip(self.inner, self.size, strict=True))
@@ -68,15 +68,19 @@ class Placement:
 class Preprocess:
     """How images become input.
 
-    ``fit`` says which way: ``crop``, shorter side to ``size / crop_pct``, then the centre of ``size``; ``whole``, the
-    image resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at most ``size[1]``,
-    and padded with the mean colour right and below to a multiple of 32; ``native``, the image in its own size, padded
-    likewise. All then normalize.
+    ``fit`` is one of:
+
+    - ``crop``: the shorter side is resized to ``size / crop_pct``, then the centre of ``size`` is cropped;
+    - ``whole``: the image is resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at
+      most ``size[1]``, and padded with the mean colour right and below to a multiple of 32;
+    - ``native``: the image keeps its own size and is padded likewise.
+
+    All of them then normalize.
 
     Attributes:
-        size: height and width of the input, px; for ``whole`` the shorter side, and the most of the longer; for
-            ``native`` only what training cut out.
-        crop_pct: share of the shorter side that the crop keeps, in (0, 1]; for ``crop`` alone.
+        size: height and width of the input, px; for ``whole`` the shorter side and the maximum of the longer; for
+            ``native`` the size of training's crops.
+        crop_pct: share of the shorter side that the crop keeps, in (0, 1]; for ``crop`` only.
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
         fit: ``crop``, ``whole`` or ``native``.
@@ -109,12 +113,12 @@ class Preprocess:
         for side in self.size:
             integer(side, "size", 1, SIDE)
         if self.size[0] * self.size[1] > AREA:
-            raise InputError(f"size {self.size[0]} x {self.size[1]}: more than {AREA:,} px")
+            raise InputError(f"size {self.size[0]} x {self.size[1]}: must be at most {AREA:,} px")
         real(self.crop_pct, "crop_pct", 0.01, 1)
         if self.fit not in ("crop", "whole", "native"):
             raise InputError(f"fit {self.fit!r}: choose from crop, whole, native")
         if self.fit == "whole" and self.size[0] > self.size[1]:
-            raise InputError(f"size {self.size}: the longer side's limit is below the shorter side")
+            raise InputError(f"size {self.size}: the maximum of the longer side is below the shorter side")
         if self.sixteen_bit not in SIXTEEN_BIT:
             raise InputError(f"sixteen_bit {self.sixteen_bit!r}: choose from {', '.join(SIXTEEN_BIT)}")
         if self.value_range is not None:
@@ -142,32 +146,33 @@ class Preprocess:
         return min(self.size[0] / min(height, width), self.size[1] / max(height, width))
 
     def place(self, height: int, width: int) -> Placement:
-        """Where a whole image of this size, px, comes to lie."""
+        """Where a whole image of this size, px, lies in the input."""
         scale = self.scale(height, width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         return Placement((height, width), inner, (padded(inner[0]), padded(inner[1])))
 
     def crop(self, image: ImageLike) -> ImageLike:
-        """The resized and cropped, or padded, image that the network sees.
+        """Resizes and crops, or pads, an image to what the network sees.
 
-        Of a crop only the part that it keeps is ever computed, so that an image of 1 x 30,000 costs no more than
+        For a crop only the pixels that it keeps are computed, so that an image of 1 x 30,000 costs no more than
         another.
 
         Args:
-            image: a PIL image, or for other numbers of channels than 1 and 3 an array of (height, width, channels).
+            image: of the input's channels, see :func:`~fishnet.images.decoding.to_channels`: an 8-bit PIL image for 1
+                and 3 channels, else an array of (height, width, channels), uint8 or float32.
 
         Returns:
-            An 8-bit PIL image for 1 and 3 channels, else an array of (height, width, channels), uint8 or float32.
+            An image of the same type.
 
         Raises:
-            InputError: another number of channels than the input's.
+            InputError: an image of another number of channels.
         """
-        converted = to_input(image, self.channels, self.reading)
-        if isinstance(converted, Image.Image):
-            return self._resize(converted, self.mean_colour)
-        planes = [
-            self._resize(Image.fromarray(converted[..., c]), self.mean_colour[c : c + 1]) for c in range(self.channels)
-        ]
+        count = len(image.getbands()) if isinstance(image, Image.Image) else image.shape[-1]
+        if count != self.channels:
+            raise InputError(f"the image has {count} channels, the model takes {self.channels}")
+        if isinstance(image, Image.Image):
+            return self._resize(image, self.mean_colour)
+        planes = [self._resize(Image.fromarray(image[..., c]), self.mean_colour[c : c + 1]) for c in range(count)]
         return np.stack([np.asarray(plane) for plane in planes], -1)
 
     def _resize(self, image: Image.Image, colour: tuple[int, ...]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""How the files of a dataset, or of a prediction, are read."""
+"""How image files are read, for a dataset or a prediction."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 SixteenBit = Literal["shift", "stretch", "stretch-each"]
 SIXTEEN_BIT: tuple[SixteenBit, ...] = ("shift", "stretch", "stretch-each")
 MAX_PIXELS = 178_956_970
-"""px of an image, unless the user says otherwise: what Pillow refuses by itself."""
+"""Default limit of an image's px: above it Pillow refuses by itself."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Reading:
             bits. ``stretch``: ``value_range`` as 0 to 255, the same for all images; without one as ``stretch-each``.
             ``stretch-each``: each image's own 0.1st to 99.9th percentile as 0 to 255.
         value_range: the values that become 0 and 255.
-        max_pixels: of an image, the user's own choice and then the only limit. None: :data:`MAX_PIXELS`, and images
+        max_pixels: limit of an image set by the user, which is then the only one. None: :data:`MAX_PIXELS`, and images
             that take more than 1 GB to decode are refused too.
     """
 

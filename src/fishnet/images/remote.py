@@ -1,4 +1,4 @@
-"""Images from the web: one GET over http or https, with limits of size, time and redirects. Torch-free."""
+"""Downloading images: one GET over http or https, limited in size, time and redirects. Torch-free."""
 
 import threading
 import time
@@ -10,57 +10,57 @@ from typing import IO, Any
 
 from fishnet.errors import InputError, first_line
 
-LIMIT = 256 << 20  # bytes of an answer
-SECONDS = 30.0  # for all of it, redirects included
-_REDIRECTS = 5
+LIMIT = 256 << 20  # bytes of a response
+SECONDS = 30.0  # in all, redirects included
+_MAX_REDIRECTS = 5
 _SCHEMES = ("http", "https")
-_STEP = 1 << 16
+_CHUNK = 1 << 16
 
 
 def is_address(source: str) -> bool:
     """Whether a source is an address (``scheme://...``) rather than a path."""
-    scheme, mark, _ = source.partition("://")
-    return bool(mark) and scheme.isalnum() and scheme.isascii()
+    scheme, separator, _ = source.partition("://")
+    return bool(separator) and scheme.isalnum() and scheme.isascii()
 
 
 def download(address: str, *, limit: int = LIMIT, seconds: float = SECONDS) -> bytes:
-    """The content of an http or https address.
+    """Downloads the content of an http or https address.
 
     Args:
-        address: whose host the user trusts: it is asked as it stands, also within the user's own network.
-        limit: bytes at most; no more are ever kept.
-        seconds: for everything, from the look-up of the name to the last byte.
+        address: of a host that the user trusts: it is requested as given, also within the user's own network.
+        limit: maximum bytes; no more are ever kept.
+        seconds: for everything, from the name look-up to the last byte.
 
     Raises:
-        InputError: another scheme, no such address, an error of the server, more than the limit or fewer bytes than it
-            announced, or too long a time; the message names the address.
+        InputError: another scheme, no such address, a server error, more bytes than the limit, fewer than announced,
+            or a timeout. The message names the address.
     """
     if _scheme(address) not in _SCHEMES:
         raise InputError(f"{address}: only addresses of http and https are read")
-    answer: list[bytes | InputError] = []
+    outcome: list[bytes | InputError] = []
     end = time.monotonic() + seconds
 
     def work() -> None:
         try:
-            answer.append(_fetched(address, limit, end))
+            outcome.append(_fetched(address, limit, end))
         except InputError as error:
-            answer.append(error)
-        except Exception as error:  # of the sockets, of TLS and of a server that speaks no HTTP
-            answer.append(InputError(f"{address}: cannot be read ({_reason(error)})"))
+            outcome.append(error)
+        except Exception as error:  # from sockets, TLS, or a server that does not speak HTTP
+            outcome.append(InputError(f"{address}: cannot be read ({_reason(error)})"))
 
-    # Its own thread, since a server that sends a header a byte at a time outlasts any timeout of a socket.
+    # In a thread, since a server that sends headers byte by byte outlasts any socket timeout.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(seconds)
-    if not answer:
+    if not outcome:
         raise InputError(f"{address}: took longer than {seconds:g} seconds")
-    if isinstance(answer[0], InputError):
-        raise answer[0]
-    return answer[0]
+    if isinstance(outcome[0], InputError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _scheme(address: str) -> str:
-    """An address's scheme, in lower case. Raises InputError for what is no address."""
+    """An address's scheme, in lower case. Raises InputError if it cannot be parsed."""
     try:
         return urllib.parse.urlsplit(address).scheme.lower()
     except ValueError as error:
@@ -73,23 +73,23 @@ def _fetched(address: str, limit: int, end: float) -> bytes:
         announced = response.headers.get("Content-Length")
         if announced is not None and announced.isdigit() and len(announced) < 20 and int(announced) > limit:
             raise InputError(f"{address}: {int(announced):,} bytes are too many for an image (at most {limit:,})")
-        parts, count = list[bytes](), 0
-        while part := response.read1(_STEP):
-            count += len(part)
+        chunks, count = list[bytes](), 0
+        while chunk := response.read1(_CHUNK):
+            count += len(chunk)
             if count > limit:
                 raise InputError(f"{address}: too large for an image (at most {limit:,} bytes)")
             if time.monotonic() > end:
                 raise TimeoutError("too slow")
-            parts.append(part)
+            chunks.append(chunk)
         if announced is not None and announced.isdigit() and count < int(announced):
             raise InputError(f"{address}: broke off after {count:,} of {announced} bytes")
-    return b"".join(parts)
+    return b"".join(chunks)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Some redirects, to http and https alone."""
+    """A limited number of redirects, only to http and https."""
 
-    max_redirections = _REDIRECTS
+    max_redirections = _MAX_REDIRECTS
     max_repeats = 2
 
     def redirect_request(
@@ -102,7 +102,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """What opens http and https and nothing else: no files, no ftp."""
+    """An opener for http and https only: no files, no ftp."""
     opener = urllib.request.OpenerDirector()
     handlers: tuple[Callable[[], urllib.request.BaseHandler], ...] = (
         urllib.request.ProxyHandler,
@@ -119,7 +119,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {first_line(Exception(error.reason))}"
+        return f"the server answered {error.code} {first_line(Exception(error.reason))}"
     if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
         return "too slow"
     reason = getattr(error, "reason", None)

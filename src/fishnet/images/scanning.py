@@ -1,4 +1,4 @@
-"""The image files in a folder, and a count of everything else that lies there. Torch-free."""
+"""Finding the image files in a folder, and counting all other files there. Torch-free."""
 
 import os
 from collections import Counter
@@ -11,13 +11,13 @@ from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import inside, is_system, walk
 from fishnet.images.decoding import EXTENSIONS
 
-SHOWN = 5  # endings in a line
+SHOWN = 5  # endings named in a message
 BESIDE = (
     ".txt", ".xml", ".json", ".csv", ".yaml", ".yml", ".names", ".data", ".cache", ".md", ".mat", ".html",
     ".tfw", ".pgw", ".jgw", ".prj", ".ovr", ".zip", ".tar", ".gz",
 )  # fmt: skip
-"""What lies beside annotated images and is none."""
-_HEAD = 16  # bytes of a file that say what it is
+"""Endings of files that usually lie beside annotated images."""
+_HEAD = 16  # bytes that identify an image file
 _MAGIC = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY",
     b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51",
@@ -26,13 +26,13 @@ _MAGIC = (
 
 @dataclass
 class Scan:
-    """What lies in a folder and below it.
+    """The files in a folder and below it.
 
     Attributes:
         images: the image files, sorted.
-        skipped: how many other files there are, by their ending in lower case, such as ``.txt``; hidden files and those
-            that systems leave behind do not count.
-        links: linked folders that were not followed, since they lead outside of the dataset.
+        skipped: numbers of other files by their ending in lower case, such as ``.txt``; without hidden files and
+            system files.
+        links: linked folders that were not followed because they lead outside the dataset.
     """
 
     images: list[Path] = field(default_factory=list)
@@ -41,19 +41,19 @@ class Scan:
 
 
 def scan(folder: Path, within: Path | None = None) -> Scan:
-    """Looks for images by the endings of the files; those without an ending are known by their first bytes.
+    """Finds images by the endings of the files; files without an ending are recognized by their first bytes.
 
     Args:
         folder: the folder.
-        within: the dataset's root: links to folders inside of it are followed, others are not. By default the folder.
+        within: the dataset's root. Links to folders inside it are followed, others are not. Default: the folder.
 
     Raises:
-        InputError: a folder that cannot be read, or see :func:`~fishnet.files.walking.walk`.
+        InputError: a folder that cannot be read; see also :func:`~fishnet.files.walking.walk`.
     """
     result = Scan()
-    waiting, seen = [folder], set[str]()
-    while waiting:
-        place = waiting.pop()
+    pending, seen = [folder], set[str]()
+    while pending:
+        place = pending.pop()
         links: list[Path] = []
         for path in walk(place, skipped=links):
             kind = _kind(path)
@@ -67,7 +67,7 @@ def scan(folder: Path, within: Path | None = None) -> Scan:
                 result.links.append(link)
             elif target not in seen:
                 seen.add(target)
-                waiting.append(link)
+                pending.append(link)
     result.images.sort()
     return result
 
@@ -77,10 +77,10 @@ def find_images(folder: Path, skipped: Counter[str] | None = None) -> list[Path]
 
     Args:
         folder: the folder.
-        skipped: counts the other files by their endings.
+        skipped: if given, counts the other files by their endings.
 
     Raises:
-        InputError: a folder that cannot be read, or that is no dataset's.
+        InputError: see :func:`scan`.
     """
     result = scan(folder)
     if skipped is not None:
@@ -89,10 +89,10 @@ def find_images(folder: Path, skipped: Counter[str] | None = None) -> list[Path]
 
 
 def beside(images: Iterable[Path]) -> Counter[str]:
-    """How many files lie in the folders of some images that are neither images nor of a kind that annotations have.
+    """Counts the unexpected files beside images: neither images nor of a kind that annotations have.
 
     Args:
-        images: of annotated data, where annotations say which files are used.
+        images: of annotated data, where annotations name the files that are used.
     """
     skipped = Counter[str]()
     for folder in sorted({path.parent for path in images}):
@@ -106,7 +106,7 @@ def beside(images: Iterable[Path]) -> Counter[str]:
 
 
 def _kind(path: Path) -> str | None:
-    """What a file is counted as; None for images."""
+    """The kind that a skipped file is counted as; None for images."""
     ending = path.suffix.lower()
     if ending and ending not in EXTENSIONS:
         return ending
@@ -124,7 +124,7 @@ def _begins_as_image(path: Path) -> bool:
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file's first 16 bytes are those of an image format that is read."""
+    """Whether a file's first 16 bytes are those of a supported image format."""
     if head.startswith(_MAGIC):
         return True
     if head.startswith(b"BM"):
@@ -137,7 +137,7 @@ def is_image(head: bytes) -> bool:
 
 
 def skipped_line(skipped: Counter[str]) -> str:
-    """Such as ``skipped 12 files: 9 .heic, 3 .txt``; empty where nothing was skipped."""
+    """A message such as ``skipped 12 files: 9 .heic, 3 .txt``; empty if nothing was skipped."""
     if not skipped:
         return ""
     total = sum(skipped.values())

@@ -1,4 +1,4 @@
-"""The directories of TIFF files: tags without pixels, and whether the layout is an honest one.
+"""The directories of TIFF files: their tags, and whether their layout is plausible. No pixels are decoded.
 
 TIFF 6.0, sections 2 and 15; BigTIFF has offsets of 8 bytes. GDAL's tags: https://gdal.org/drivers/raster/gtiff.html.
 """
@@ -18,20 +18,20 @@ _TYPES = {
     1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "2u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "2i4", 11: "f4", 12: "f8",
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
-_ENTRIES = 4096  # of a directory
-_PAGES = 65_536
+_MAX_ENTRIES = 4096  # of a directory
+_MAX_PAGES = 65_536
+_SLACK = 1 << 20  # bytes that pieces of a file may exceed it by
 _WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _BITS = 256, 257, 259, 277, 258
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
 _TILE_SIDES = (322, 323)
 _UNCOMPRESSED = 1
-NO_DATA = 42113
-
+_NO_DATA = 42113
 
 Content = bytes | mmap.mmap
 
 
 def is_tiff(content: bytes) -> bool:
-    """Whether a file's content begins as a TIFF does."""
+    """Whether a file's content begins like a TIFF."""
     return content.startswith(_BEGINNINGS)
 
 
@@ -46,20 +46,20 @@ class Entry:
 
     @property
     def values(self) -> NDArray[Any]:
-        """The numbers; of a text its bytes."""
+        """The numbers; for text its bytes."""
         return np.frombuffer(self.data, np.dtype(_TYPES[self.kind]).newbyteorder(self.order))
 
     @property
     def text(self) -> str:
-        """A text, up to its end."""
+        """The text, up to its first NUL."""
         return self.data.split(b"\0")[0].decode("latin-1").strip()
 
 
 class Directory(dict[int, Entry]):
-    """The tags of one page, by number."""
+    """The tags of one page by number."""
 
     def number(self, tag: int, default: int) -> int:
-        """The first of a tag's numbers."""
+        """The first number of a tag, or the default."""
         entry = self.get(tag)
         if entry is None or not entry.count or entry.kind == 2:
             return default
@@ -71,10 +71,13 @@ def directories(content: Content, limit: int = 1) -> list[Directory]:
 
     Args:
         content: of the file.
-        limit: pages at most.
+        limit: maximum pages.
 
     Returns:
         One a page; fewer, perhaps none, where the file is damaged.
+
+    Raises:
+        InputError: tags that would fill memory: too many, or of more bytes than the file.
     """
     order: Literal["<", ">"] = "<" if content[:2] == b"II" else ">"
     big = content[2:4] in (b"+\0", b"\0+")
@@ -82,23 +85,25 @@ def directories(content: Content, limit: int = 1) -> list[Directory]:
     try:
         place = struct.unpack_from(f"{order}{'Q' if big else 'I'}", content, 8 if big else 4)[0]
         seen: set[int] = set()
-        while place and place not in seen and len(pages) < min(limit, _PAGES):
+        while place and place not in seen and len(pages) < min(limit, _MAX_PAGES):
             seen.add(place)
             page, place = _directory(content, place, order, big)
             pages.append(page)
+    except InputError:
+        raise
     except (struct.error, ValueError):
-        pass  # whoever decodes the pixels says what is wrong
+        pass  # reported where the pixels are decoded
     return pages
 
 
 def _directory(content: Content, place: int, order: Literal["<", ">"], big: bool) -> tuple[Directory, int]:
-    """The tags at a place, and the place of the next page; 0 for none."""
+    """The tags of the page at an offset, and the offset of the next page; 0 for none."""
     count = struct.unpack_from(f"{order}{'Q' if big else 'H'}", content, place)[0]
-    if count > _ENTRIES:
-        raise ValueError(count)
+    if count > _MAX_ENTRIES:
+        raise InputError(f"refused, a TIFF page of {count:,} tags: damaged, or to fill memory")
     place += 8 if big else 2
     head, inline = (f"{order}HHQ", 8) if big else (f"{order}HHI", 4)
-    page = Directory()
+    page, total = Directory(), 0
     for at in range(place, place + count * (struct.calcsize(head) + inline), struct.calcsize(head) + inline):
         tag, kind, number = struct.unpack_from(head, content, at)
         if kind not in _TYPES:
@@ -110,6 +115,9 @@ def _directory(content: Content, place: int, order: Literal["<", ">"], big: bool
         data = content[start : start + size]
         if len(data) == size and tag not in page:
             page[tag] = Entry(kind, number, data, order)
+            total += size
+        if total > len(content) + _SLACK:
+            raise InputError("refused, a TIFF whose tags hold more bytes than the file: damaged, or to fill memory")
     after = place + count * (struct.calcsize(head) + inline)
     return page, struct.unpack_from(f"{order}{'Q' if big else 'I'}", content, after)[0]
 
@@ -119,11 +127,11 @@ def check_layout(content: bytes, pages: int = 1) -> None:
 
     Args:
         content: of the file.
-        pages: how many of its pages are going to be read.
+        pages: number of pages that will be read.
 
     Raises:
-        InputError: strips or tiles that overlap, uncompressed pixels that are more than the file, or tiles far larger
-            than the image: a small file that would fill memory.
+        InputError: a small file that would fill memory: strips or tiles that overlap, uncompressed pixels of more bytes
+            than the file, tiles far larger than the image, or tags as in :func:`directories`.
     """
     for page in directories(content, pages):
         for offsets, counts in (_STRIPS, _TILES):
@@ -134,33 +142,33 @@ def check_layout(content: bytes, pages: int = 1) -> None:
         if across * down > max(4 * width * height, 1 << 22):
             raise InputError(f"refused, a TIFF with tiles of {across:,} x {down:,} px for {width:,} x {height:,} px")
         bits = page.number(_BITS, 1) * page.number(_SAMPLES, 1)
-        if page.number(_COMPRESSION, 1) == _UNCOMPRESSED and width * height * bits // 8 > 2 * len(content) + (1 << 20):
+        if page.number(_COMPRESSION, 1) == _UNCOMPRESSED and width * height * bits // 8 > 2 * len(content) + _SLACK:
             raise InputError(f"truncated: a TIFF of {width:,} x {height:,} px that holds {len(content):,} bytes in all")
 
 
 def _check_pieces(offsets: NDArray[Any], counts: NDArray[Any], name: str) -> None:
-    """Raises InputError where two pieces of a page share bytes of the file; missing ones (0, 0) may."""
+    """Raises InputError if two strips or tiles share bytes of the file. Missing ones (0, 0) are allowed."""
     if len(offsets) != len(counts) or offsets.dtype.kind not in "ui" or counts.dtype.kind not in "ui":
         return
     starts, sizes = offsets.astype(np.float64), counts.astype(np.float64)
-    there = (starts > 0) & (sizes > 0)
-    order = np.argsort(starts[there], kind="stable")
-    begins = starts[there][order]
-    ends = begins + sizes[there][order]
+    stored = (starts > 0) & (sizes > 0)
+    order = np.argsort(starts[stored], kind="stable")
+    begins = starts[stored][order]
+    ends = begins + sizes[stored][order]
     if (begins[1:] < ends[:-1]).any():
         raise InputError(f"refused, a TIFF whose {name} overlap in the file: damaged, or made to fill memory")
 
 
 def no_data_of(content: bytes) -> float | None:
-    """The number that stands for "no data" in a TIFF file (GDAL's tag 42113); None where it declares none.
+    """The value that stands for no measurement in a TIFF file (GDAL's tag 42113), perhaps NaN.
 
     Returns:
-        Perhaps NaN. None also for a text that is no number.
+        None for other files, and where the tag is missing or not a number.
     """
     if not is_tiff(content):
         return None
     page = next(iter(directories(content)), Directory())
-    entry = page.get(NO_DATA)
+    entry = page.get(_NO_DATA)
     try:
         return None if entry is None else float(entry.text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Videos, by PyAV: their frames as images, and images as a video. Torch-free; PyAV is imported where it is used."""
+"""Reading and writing videos with PyAV, which is imported where it is used. Torch-free."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import naming
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
-_CODECS = ("libx264", "mpeg4")  # the first that this PyAV has
+_CODECS = ("libx264", "mpeg4")  # the first available one is used
 _FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#(\d+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -22,21 +22,21 @@ def is_video(source: str | Path) -> bool:
 
 
 def frame_name(source: str, number: int) -> str:
-    """``clip.mp4#12``: what a frame is called; the first is 0."""
+    """The name of a frame, such as ``clip.mp4#12``; the first is 0."""
     return f"{source}#{number}"
 
 
 def frame_of(name: str) -> tuple[str, int] | None:
-    """The inverse of :func:`frame_name`; None for what is no frame's name."""
-    found = _FRAME.fullmatch(name)
-    return (found[1], int(found[2])) if found else None
+    """The inverse of :func:`frame_name`; None for other names."""
+    match = _FRAME.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
 
 
 def frames(path: str | Path) -> Iterator[Image.Image]:
-    """The frames of a video's first image track one by one, upright, in RGB.
+    """Yields the frames of a video's first image track, upright, in RGB.
 
     Raises:
-        InputError: no such file, no video, or one that breaks off: after the frames that can be read.
+        InputError: no such file, or not a video; for a video that breaks off, after its readable frames.
         ModuleNotFoundError: PyAV is missing.
     """
     import av
@@ -44,7 +44,7 @@ def frames(path: str | Path) -> Iterator[Image.Image]:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     count = 0
-    frame: Any  # PyAV is typed in part
+    frame: Any  # PyAV is only partly typed
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -63,7 +63,7 @@ def frames(path: str | Path) -> Iterator[Image.Image]:
 
 
 def rate_of(path: str | Path) -> Fraction:
-    """Frames a second, on average; 25 where the video does not say. Errors as in :func:`frames`."""
+    """Average frames per second; 25 where the video does not state it. Raises as :func:`frames`."""
     import av
 
     try:
@@ -74,13 +74,13 @@ def rate_of(path: str | Path) -> Fraction:
 
 
 class VideoWriter:
-    """Images as an mp4 video, H.264 or else MPEG-4, at a constant rate. The file appears when it is closed.
+    """Writes images as an mp4 video, H.264 or else MPEG-4, at a constant rate. The file appears when it is closed.
 
-    The first image decides the size, made even; others are cut off or filled up on the right and below.
+    The first image sets the size, made even. Others are cropped or padded on the right and below.
 
     Args:
         path: the file.
-        rate: frames a second.
+        rate: frames per second.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
@@ -91,14 +91,14 @@ class VideoWriter:
         codec = next(name for name in _CODECS if name in av.codecs_available)
         stream: Any = self.container.add_stream(codec, rate=rate.limit_denominator(1001))
         stream.pix_fmt = "yuv420p"
-        self.stream, self.made = stream, cast("Any", av.VideoFrame).from_image
+        self.stream, self.make_frame = stream, cast("Any", av.VideoFrame).from_image
         self.rate, self.size = float(rate), (0, 0)
 
     def add(self, image: Image.Image) -> None:
-        """The next image.
+        """Adds the next image.
 
         Raises:
-            WorkError: the encoder takes it not, as for an image of 1 px or a huge one.
+            WorkError: the encoder refuses it, for example an image of 1 px or a huge one.
         """
         import av
 
@@ -109,15 +109,15 @@ class VideoWriter:
         page = Image.new("RGB", self.size)
         page.paste(image)
         try:
-            self.container.mux(self.stream.encode(self.made(page)))
+            self.container.mux(self.stream.encode(self.make_frame(page)))
         except av.FFmpegError as error:
             raise WorkError(f"{self.path}: cannot write this video ({first_line(error)})") from error
 
     def close(self, *, complete: bool = True) -> None:
-        """Ends the video; without an image, or where it is not complete, there is none.
+        """Finishes the video. Without images, or with ``complete=False``, no file is written.
 
         Raises:
-            WorkError: a full disk, or a place that cannot be written to.
+            WorkError: a full disk, or a path that cannot be written to.
         """
         complete = complete and any(self.size)
         try:

@@ -10,9 +10,7 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
-from fishnet.images import decoding as images
-from fishnet.images.decoding import ImageLike, decode_image, read_file, size_of
-from fishnet.images.depth import stretched
+from fishnet.images.decoding import ImageLike, decode_image, read_file, size_of, to_channels
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.remote import download, is_address
@@ -24,47 +22,46 @@ KINDS = "a path, an address, a file's bytes, an open file, a PIL image, a uint8 
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """An image on its way into the network.
+    """The input that an image becomes, before normalization.
 
     Attributes:
-        pixels: (channels, height, width), not yet normalized.
-        placement: how the image lies in it; None where it was cropped.
+        pixels: (channels, height, width).
+        placement: where the image lies in it; None where it was cropped.
     """
 
     pixels: NDArray[Any]
     placement: Placement | None
 
 
-def open_image(image: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
-    """An upright image of the model's channels, in its own size.
+def load_image(source: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
+    """Reads an image of any kind and converts it to the model's channels, upright, in its own size.
 
     Args:
-        image: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
+        source: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
         preprocess: of the model.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
-        InputError: one that cannot be read, or an array of another type or shape.
+        InputError: an image that cannot be read, or an array of another type or shape.
     """
     channels, reading = preprocess.channels, replace(preprocess.reading, max_pixels=max_pixels)
-    if isinstance(image, str | Path):
-        return decode_image(content_of(image), channels, str(image), reading=reading)
-    if is_content(image):
-        return decode_image(_bytes_of(image), channels, "the image", reading=reading)
-    if is_tensor(image):
-        image = _from_tensor(image)
-    if not isinstance(image, Image.Image | np.ndarray):
-        raise InputError(f"{type(image).__name__} is no image: give {KINDS}")
-    if isinstance(image, np.ndarray) and channels in (1, 3):
-        image = _from_array(image, reading)
+    if isinstance(source, str | Path):
+        return decode_image(content_of(source), channels, str(source), reading=reading)
+    if is_content(source):
+        return decode_image(_bytes_of(source), channels, "the image", reading=reading)
+    opened: Any = _from_tensor(source) if is_tensor(source) else source
+    if not isinstance(opened, Image.Image | np.ndarray):
+        raise InputError(f"{type(opened).__name__} is no image: give {KINDS}")
+    if isinstance(opened, np.ndarray) and channels in (1, 3):
+        _check_array(opened, reading)
     try:
-        return images.to_input(image, channels, reading)
+        return to_channels(opened, channels, reading)
     except OSError as error:  # an image that was opened but not yet decoded
         raise InputError(f"broken image ({error})") from error
 
 
 def content_of(source: str | Path) -> bytes:
-    """The bytes of an image file, or of what an http or https address holds.
+    """The bytes of an image file, or those at an http or https address.
 
     Raises:
         InputError: see :func:`~fishnet.images.decoding.read_file` and :func:`~fishnet.images.remote.download`.
@@ -73,7 +70,7 @@ def content_of(source: str | Path) -> bytes:
 
 
 def is_single(image: Any) -> bool:
-    """Whether this is one image, rather than several."""
+    """Whether this is one image rather than several."""
     return isinstance(image, str | Path | Image.Image | np.ndarray) or is_content(image) or is_tensor(image)
 
 
@@ -83,7 +80,7 @@ def is_content(image: Any) -> bool:
 
 
 def is_tensor(image: Any) -> bool:
-    """Whether this is one image as a tensor of torch, which need not be imported here."""
+    """Whether this is one image as a torch tensor. Does not import torch."""
     return (
         type(image).__module__.partition(".")[0] in ("torch", "torchvision")
         and hasattr(image, "detach")
@@ -100,18 +97,18 @@ def _bytes_of(content: Any) -> bytes:
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content)
     try:
-        some = content.read(GIB + 1)
+        data = content.read(GIB + 1)
     except (OSError, ValueError) as error:
         raise InputError(f"the image: cannot be read ({error})") from error
-    if not isinstance(some, bytes):
+    if not isinstance(data, bytes):
         raise InputError("the image: this file gives text: open it with mode 'rb'")
-    if len(some) > GIB:
+    if len(data) > GIB:
         raise InputError(f"the image: too large (at most {GIB:,} bytes)")
-    return some
+    return data
 
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:
-    """(channels, height, width) as an array of (height, width, channels); of two axes as it is."""
+    """A tensor (channels, height, width) as an array (height, width, channels); one of two axes keeps them."""
     if tensor.ndim not in (2, 3):
         raise InputError(f"a tensor of shape {tuple(tensor.shape)} is no image: give (channels, height, width)")
     try:
@@ -124,25 +121,24 @@ def _from_tensor(tensor: Any) -> NDArray[Any]:
     return array[..., 0] if array.shape[2] == 1 and array.dtype == np.uint8 else array
 
 
-def _from_array(array: NDArray[Any], reading: Reading) -> Image.Image:
-    if reading.sixteen_bit != "shift" and array.dtype != np.uint8 and array.size:
-        array = stretched(array, reading)
+def _check_array(array: NDArray[Any], reading: Reading) -> None:
+    """Raises InputError for an array that is not an image for 1 or 3 channels."""
     grey_or_rgb = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if array.dtype != np.uint8 or not grey_or_rgb or not array.size:
+    supported = array.dtype == np.uint8 or (reading.sixteen_bit != "shift" and array.dtype.kind in "iuf")
+    if not supported or not grey_or_rgb or not array.size:
         raise InputError(
             f"an array of {array.dtype} and shape {array.shape} is no image: give uint8 (0..255) of shape "
             "(height, width) or (height, width, 3), or a list of these"
         )
-    return Image.fromarray(np.ascontiguousarray(array))
 
 
-def to_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, mirrored: bool = False) -> Input:
-    """The model's input; the image is let go, so that many fit in memory.
+def prepare_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, mirrored: bool = False) -> Input:
+    """Makes the model's input from an image. It keeps no reference to the image, so that many inputs fit in memory.
 
     Args:
         preprocess: of the model.
         image: upright, of the model's channels.
-        scale: by which the input is to be larger than by itself; for whole images.
+        scale: factor by which the input is larger than by default; for whole images.
         mirrored: left to right; for whole images.
     """
     if preprocess.fit == "crop":
@@ -153,13 +149,13 @@ def to_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, mirro
         preprocess = replace(preprocess, fit="whole", size=(shorter, longer))
     placement, pixels = preprocess.place(*size), preprocess.pixels(image)
     if mirrored:
-        part = pixels[:, : placement.inner[0], : placement.inner[1]]
-        part[:] = part[..., ::-1].copy()
+        inner = pixels[:, : placement.inner[0], : placement.inner[1]]
+        inner[:] = inner[..., ::-1].copy()
     return Input(pixels, placement)
 
 
 def cut(image: ImageLike, place: Tile) -> ImageLike:
-    """A tile of an image."""
+    """A tile of an image; the image itself where the tile covers it."""
     top, left, bottom, right = place
     if (top, left, bottom, right) == (0, 0, *size_of(image)):
         return image
