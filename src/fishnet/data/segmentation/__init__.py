@@ -1,1 +1,1 @@
-"""Data with a class for every pixel: one module a format, and what they share."""
+"""Segmentation data: one module per format, and what they have in common."""

@@ -1,4 +1,4 @@
-"""What happens to an image and its label map between the file and the batch, in training and in validation."""
+"""The transforms of an image and its label map, for training and for validation."""
 
 import math
 
@@ -14,29 +14,29 @@ from fishnet.data.views import View
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess, padded
 
-TRIES = 10  # crops that are drawn until one is of more than one class
+TRIES = 10  # crops that are drawn at most until one is not mostly of one class
 
 
 class SegmentationTrainTransform(WholeImageTransform):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of an image and its label map.
 
-    An image is resized in its own proportions as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a
-    factor drawn from ``jitter``, evenly in its logarithm. What is larger than the crop is cut at random, what is
-    smaller is padded right and below, with the mean colour and ignored labels. All that is done to the pixels is one
-    resizing of what will be seen; labels are those of the nearest px.
+    An image is scaled as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from
+    ``jitter``, evenly in its logarithm. A larger result is cropped at random; a smaller one is padded on the right and
+    below, with the mean colour and ignored labels. The visible part of the image is resized once; labels are those of
+    the nearest px.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
         crop_size: side of the square result, px; rounded up to a multiple of 32.
         flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
-        jitter: smallest and largest factor of the scale; (1, 1) leaves the scale.
-        single_class: the largest share, 0..1, that one class may have of a crop's labels (0.75 in the field's usual
-            recipes): up to ten crops are drawn until one keeps it, else the last one is taken; 1: any crop.
+        jitter: smallest and largest factor of the scale; (1, 1) keeps the scale.
+        single_class: the largest share, 0..1, of a crop's labels that may be of one class (0.75 in common recipes). Up
+            to ten crops are drawn until one qualifies; otherwise the last one is used. 1 accepts any crop.
         photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
 
     Raises:
-        InputError: preprocessing that crops, factors that are no range above 0, or photometric distortion for another
-            number of channels than 1 and 3.
+        InputError: preprocessing that crops; factors that are no range above 0; photometric distortion, unless images
+            have 1 or 3 channels.
     """
 
     def __init__(
@@ -54,31 +54,31 @@ class SegmentationTrainTransform(WholeImageTransform):
         self.side, self.single_class = padded(crop_size), single_class
 
     def __call__(self, image: ImageLike | Tensor, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
-        """An image and its label map, of one size.
+        """Transforms an image and its label map of the same size.
 
         Args:
             image: an image, or a tensor of shape (channels, height, width).
             labels: (height, width).
 
         Returns:
-            (channels, side, side), of the image's number type, channels last in memory; and its label map.
+            A tensor of shape (channels, side, side) and the image's dtype, channels last in memory; and its label map.
         """
         pixels = image if isinstance(image, Tensor) else to_tensor(image)
         view = self._view(labels)
-        return self.page([pixels], [view]), SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)))
+        return self.render([pixels], [view]), SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)))
 
     def _view(self, labels: LabelMap) -> View:
-        whole: Window = (0, 0, labels.shape[1], labels.shape[0])
-        scale, page = self.scale(*labels.shape), (self.side, self.side)
+        full: Window = (0, 0, labels.shape[1], labels.shape[0])
+        scale, crop = self.scale(*labels.shape), (self.side, self.side)
         for _ in range(TRIES):
-            window, inner = crop_to_fit(whole, scale, page, None)
-            if window == whole or self.single_class >= 1 or _share(labels, window) <= self.single_class:
+            window, inner = crop_to_fit(full, scale, crop, None)
+            if window == full or self.single_class >= 1 or _largest_share(labels, window) <= self.single_class:
                 break
-        return View(window, inner, (0, 0), page, self.flips())
+        return View(window, inner, (0, 0), crop, self.flips())
 
 
 class SegmentationEvalTransform:
-    """The deterministic preprocessing that travels with the model, of an image and its label map.
+    """Applies the model's own deterministic preprocessing to an image and its label map.
 
     Args:
         preprocess: its ``fit`` must not be ``crop``.
@@ -94,11 +94,11 @@ class SegmentationEvalTransform:
         self.preprocess = preprocess
 
     def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
-        """The very input that prediction makes of the image, and its label map in px of it.
+        """The input that prediction makes of the image, and the label map in px of that input.
 
         Returns:
-            (channels, height, width), uint8 or, for arrays of floats, float32; and the labels, of the input's size,
-            with the ``truth`` as given and the ``placement``.
+            A tensor of shape (channels, height, width), uint8 or, for arrays of floats, float32; and the target, with
+            the given labels as ``truth`` and the ``placement``.
         """
         height, width = labels.shape
         place = self.preprocess.place(height, width)
@@ -107,9 +107,9 @@ class SegmentationEvalTransform:
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
-def _share(labels: LabelMap, window: Window) -> float:
-    """The largest share that one class has of a window's labels; of ignored ones alone 1."""
+def _largest_share(labels: LabelMap, window: Window) -> float:
+    """The largest share of a window's labels that is of one class; 1 if all are ignored."""
     left, top, right, bottom = window
-    step = max(1, int(math.sqrt((right - left) * (bottom - top)) / 256))  # a large window's px tell no more than some
+    step = max(1, int(math.sqrt((right - left) * (bottom - top)) / 256))  # a sample of a large window will do
     counts = np.bincount(labels[top:bottom:step, left:right:step].ravel(), minlength=IGNORE + 1)[:IGNORE]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0
