@@ -90,7 +90,7 @@ def test_most(tile: int | None) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"k": 3}, "k: no option of detect, which has threshold, most, tile, overlap"),
+        ({"k": 3}, "k: not an option of detect, which has threshold, max_detections, tile, overlap"),
         ({"threshold": 1.5}, "threshold=1.5: must be a number, 0 to 1"),
         ({"threshold": "high"}, "threshold='high': must be a number"),
         ({"threshold": float("nan")}, "must be a number"),

@@ -101,8 +101,10 @@ def test_boxes_in_px_of_the_image_best_first() -> None:
     assert (len(found), found.size, found.boxes.dtype, found.labels.dtype) == (3, (100, 200), np.float32, np.int64)
 
 
-@pytest.mark.parametrize(("threshold", "most", "count"), [(0.0, None, 3), (0.5, None, 2), (0.0, 1, 1), (0.95, 5, 0)])
-def test_threshold_and_most(threshold: float, max_detections: int | None, count: int) -> None:
+@pytest.mark.parametrize(
+    ("threshold", "max_detections", "count"), [(0.0, None, 3), (0.5, None, 2), (0.0, 1, 1), (0.95, 5, 0)]
+)
+def test_threshold_and_max_detections(threshold: float, max_detections: int | None, count: int) -> None:
     found = Detections.from_raw(raw(*THREE), TABLE, PLACE, threshold=threshold, max_detections=max_detections)
     assert found.names == ["bee", "ant", "dog"][:count]
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fishnet.errors import InputError
 from fishnet.prediction.blending import Mosaic
+from fishnet.prediction.passes import default_tiling
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Segmentation
 from fishnet.prediction.sources import Failure
@@ -182,8 +183,8 @@ def test_no_more_than_a_band_of_a_mosaic_is_kept() -> None:
 
 @pytest.mark.parametrize("tile", [None, 64])
 def test_a_large_image_in_its_own_size_is_tiled_by_itself(tile: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
-    monkeypatch.setattr("fishnet.prediction.predictor._TILE", 96)
+    monkeypatch.setattr("fishnet.prediction.passes.LARGEST", 200 * 200)
+    monkeypatch.setattr("fishnet.prediction.passes._TILE", 96)
     predictor = pixelwise(64, "native", Pixelwise())
     for size, largest in (((200, 200), 224), ((250, 200), 256)):
         image = noise(*size)
@@ -201,7 +202,7 @@ def test_embeddings_are_of_every_image_in_one_pass(tmp_path: Path, monkeypatch: 
         def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
             return self(batch), batch.mean((2, 3))
 
-    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 100 * 100)
+    monkeypatch.setattr("fishnet.prediction.passes.LARGEST", 100 * 100)
     for i, side in enumerate((64, 200)):
         Image.fromarray(noise(side, side)).save(tmp_path / f"{i}.png")
     vectors: dict[str, NDArray[np.float32]] = {}
@@ -214,11 +215,11 @@ def test_embeddings_are_of_every_image_in_one_pass(tmp_path: Path, monkeypatch: 
 def test_many_classes_make_a_image_large_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     from fishnet.bundle.classes import Classes
 
-    monkeypatch.setattr("fishnet.prediction.predictor.LARGEST", 200 * 200)
-    monkeypatch.setattr("fishnet.prediction.predictor._TILE", 96)
+    monkeypatch.setattr("fishnet.prediction.passes.LARGEST", 200 * 200)
+    monkeypatch.setattr("fishnet.prediction.passes._TILE", 96)
     many = pixelwise(32, "native", Pixelwise(), Classes.of(map(str, range(64))))
-    assert many.own_tiling((100, 199)) is None
-    assert many.own_tiling((100, 201)) == (128, 0.2)
+    assert default_tiling(many.bundle, (100, 199)) is None
+    assert default_tiling(many.bundle, (100, 201)) == (128, 0.2)
 
 
 # averages
@@ -315,8 +316,8 @@ def test_a_stream_keeps_order(batch_size: int | None, options: dict[str, Any], t
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"k": 3}, "k: no option of segment, which has tile, overlap, tta"),
-        ({"threshold": 0.5}, "threshold: no option of segment"),
+        ({"k": 3}, "k: not an option of segment, which has tile, overlap, tta"),
+        ({"threshold": 0.5}, "threshold: not an option of segment"),
         ({"tile": 10}, "tile=10: must be a whole number, 32 or more"),
         ({"overlap": 0.5}, "give tile too"),
         ({"tta": 1}, "tta=1: must be true or false"),

@@ -59,11 +59,11 @@ class Counting:
     """An engine that says how many threads were in it at once."""
 
     def __init__(self, safe: bool) -> None:
-        self.thread_safe, self.inside, self.most = safe, 0, 0
+        self.thread_safe, self.inside, self.peak = safe, 0, 0
 
     def __call__(self, batch: Any) -> Any:
         self.inside += 1
-        self.most = max(self.most, self.inside)
+        self.peak = max(self.peak, self.inside)
         sleep(0.01)
         self.inside -= 1
         return np.zeros((len(batch), 3), np.float32)
@@ -75,7 +75,7 @@ def test_one_lock_around_an_engine_that_is_not_thread_safe(safe: bool, bundle: P
     predictor = Predictor(fishnet.load(bundle, "cpu").bundle, engine)
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(lambda _: predictor.predict(image("red", 0)), range(THREADS * TIMES)))
-    assert (engine.most > 1) == safe
+    assert (engine.peak > 1) == safe
 
 
 @pytest.mark.slow

@@ -260,7 +260,7 @@ def test_a_classifiers_trunk(head: str, bundle: Path, data: Path, run: Run, tmp_
 def test_a_segmenter_starts_another(trained: Path, data: Path, run: Run, tmp_path: Path) -> None:
     out = trains(run, data, tmp_path / "out", "--weights", trained, "--head", "body")
     count = sum(key.startswith("heads.") for key in load_model(trained)[1].state_dict())
-    assert f"head: {count} of {count} tensors came along" in out
+    assert f"head: {count} of {count} tensors loaded" in out
     flags = small("--weights", trained, "--head", "fish")
     says(run("train", "segment", data, "--out", tmp_path / "other", *flags), 2, str(trained), "missing (head.0")
 
@@ -504,11 +504,11 @@ def test_no_readable_image_at_all(run: Run, tmp_path: Path) -> None:
         (("--mixup", 0.2), ("Unknown option", "--mixup")),
         (("--head", "deeplab"), ("unknown head 'deeplab' for segment", "deeplabv3plus")),
         (("--head", "mask-rcnn"), ("unknown head 'mask-rcnn' for segment",)),
-        (("--backbone", "resnet18"), ("--head body is made for FishNets", "--head fpn")),
+        (("--backbone", "resnet18"), ("head=body: needs a FishNet as backbone", "head=fpn")),
         (("--backbone", "vit_tiny_patch16_224", "--head", "fpn"), ("vit_tiny_patch16_224", "one size only")),
         (("--head", "fpn", "--decoder-channels", 40), ("decoder_channels=40", "multiples of 32")),
-        (("--head", "upernet", "--batch-size", 1), ("one image a step", "--head-norm group")),
-        (("--head", "deeplabv3plus", "--batch-size", 1), ("one image a step", "a larger --batch-size")),
+        (("--head", "upernet", "--batch-size", 1), ("batch_size=1: this head's batch norms", "head_norm=group")),
+        (("--head", "deeplabv3plus", "--batch-size", 1), ("batch_size=1: this head's batch norms", "increase batch_size")),
         (("--loss", "cross-entropy+dise"), ("loss='cross-entropy+dise'", "did you mean dice")),
         (("--max-size", 32), ("max_size=32",)),
         (("--jitter", 2, 1), ("jitter",)),

@@ -137,7 +137,7 @@ def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"overlap": 0.3}, "overlap is of tiles: give tile too"),
+        ({"overlap": 0.3}, "overlap: is the overlap of tiles: give tile too"),
         ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
         ({"threshold": 7.0}, "threshold=7.0: must be a number, 0 to 1"),
         ({"max_detections": 0}, "max_detections=0: must be a whole number, 1 or more"),
@@ -166,10 +166,10 @@ def test_val_says_what_it_does_not_count(tmp_path: Path) -> None:
     ignored, used = (evaluate(untrained(), str(data), workers=0, difficult=difficult) for difficult in (None, "use"))  # type: ignore[arg-type]
     assert sum(row["objects"] for row in ignored.to_dict()["per_class"]) == count - 1
     assert sum(row["objects"] for row in used.to_dict()["per_class"]) == count
-    assert used.remarks == ()
-    assert len(ignored.remarks) == 1
-    assert f"1 of {count} objects are marked difficult: neither trained on nor counted" in ignored.remarks[0]
-    assert ignored.to_dict()["remarks"] == list(ignored.remarks)
+    assert used.warnings == ()
+    assert len(ignored.warnings) == 1
+    assert f"1 of {count} objects are marked difficult: neither trained on nor counted" in ignored.warnings[0]
+    assert ignored.to_dict()["warnings"] == list(ignored.warnings)
 
 
 def test_val_in_tiles(trained: Trained, run: Run, tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from fishnet.errors import InputError, WorkError
+
+if TYPE_CHECKING:
+    from fishnet.evaluation.evaluate import Evaluation
 
 
 def val(
@@ -36,58 +40,58 @@ def val(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Measure a bundle or an exported file on labelled data: metrics, every class, figures, the worst mistakes.
+    """Evaluate a bundle or an exported file on labelled data: metrics, per-class results, figures, worst mistakes.
 
-    Writes metrics.json and per_class.csv; of a classifier confusion.csv and .png, reliability.png, most_wrong.csv and
-    .png (the twelve mistakes with the highest loss); of a detector precision_recall.png, errors.csv and worst.png; of a
-    segmenter confusion.csv and .png, errors.csv and worst.png. Images that cannot be read are named and left out; the
-    exit code is then 1.
+    Writes metrics.json and per_class.csv. For a classifier also confusion.csv and .png, reliability.png, and
+    most_wrong.csv and .png (the twelve mistakes with the highest loss); for a detector precision_recall.png, errors.csv
+    and worst.png; for a segmenter confusion.csv and .png, errors.csv and worst.png. Images that cannot be read are
+    reported and left out, and the exit code is then 1.
 
     Parameters
     ----------
     bundle
-        The folder that training wrote, or an exported file: .onnx, .xml or .pt2 (which is run without torch but for the
-        last, though data are read with it).
+        A bundle (the folder that training wrote), or an exported file: .onnx, .xml or .pt2. Reading data needs torch,
+        whichever engine runs the model.
     data
-        As for training.
+        Labelled data, as for training.
     out
-        Folder for all of these. Default: val-SPLIT in the bundle, or FILE-val-SPLIT beside an exported file.
+        Folder for the files. Default: val-SPLIT in the bundle, or FILE-val-SPLIT beside an exported file.
     split
-        Which part of the data. Default: test where there is one, else val; where the data has neither, all of it, or
-        if the bundle was trained on it, the part that training held out.
+        Split to evaluate on. Default: test if there is one, else val. If the data has neither: the images that training
+        held out, if the bundle was trained on this data, else all images.
     classes
-        Names of the classes to measure on, where the bundle knows more; by default all that it knows.
+        Names of the classes to evaluate on. Default: all classes of the bundle.
     batch_size
-        Images computed at once. Default: 32 of 224 x 224 px, fewer of larger ones. Does not matter with --tile or
-        --tta, which take them one by one.
+        Batch size. Default: 32 at 224 x 224 px, fewer for larger images. Has no effect with --tile or --tta, which take
+        images one by one.
     workers
-        Processes that read images. Does not matter with --tile or --tta.
+        Processes that load images. Has no effect with --tile or --tta.
     threshold
-        Detectors: score at which precision, recall and F1 are counted. Default: the one with the best F1.
+        Detectors: confidence threshold for precision, recall and F1. Default: the one with the best F1.
     max_detections
-        Detectors: objects of a class and image that count, the best ones. Default: COCO's 100; more for crowds.
+        Detectors: maximum detections per class and image that count, highest scores first. Default: 100, as for COCO.
     difficult
-        Detectors: whether Pascal VOC's objects that are marked difficult count. Default: as in training.
+        Detectors: whether Pascal VOC objects marked difficult count. Default: as in training.
     tile
-        Detectors and segmenters: predict images in squares of this side, px of the image, and merge or blend.
+        Detectors and segmenters: predict images in square tiles of this side, px of the image, and merge the results.
     overlap
-        Of the tiles, 0 to 0.9. Default: 0.2.
+        Overlap of neighbouring tiles as a fraction of the tile, 0 to 0.9. Default: 0.2.
     tta
-        Segmenters: the mean over flips and scales of each image, several times as slow.
+        Segmenters: test-time augmentation over flips and scales; several times as slow.
     max_pixels
-        Largest image, px; larger ones are refused. Set it for large files that you trust. Default: 178956970, and no
-        more than 1 GB to decode.
+        Maximum number of pixels of an image; larger ones are refused. Raise it only for large files that you trust.
+        Default: 178956970, and at most 1 GB to decode.
     ignore
-        Segmenters: ids in the masks that are not measured; none: no others than the format's own. Default: as in the
-        training.
+        Segmenters: mask ids to ignore; none: no others than the format's own. Default: as in training.
     threshold_masks
-        Segmenters: masks are black and white, from this number on foreground; 0: ids. Default: as in the training.
+        Segmenters: read masks as black and white; values from this one up are foreground. 0: masks hold ids. Default:
+        as in training.
     device
-        Where to compute. An exported file: on the processor, or an .onnx on cuda where onnxruntime can.
+        Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
     trust
-        Open a .pt2 file, which can run any code that its author put into it. No other kind of model needs this.
+        Open a .pt2 file, which can run any code of its author. No other kind of model needs this.
     quiet
-        No progress bar.
+        Show no progress bar.
     as_json
         Print one JSON object.
     """
@@ -96,54 +100,75 @@ def val(
 
     if max_pixels is not None and max_pixels < 1:
         raise InputError("--max-pixels must be 1 or more")
-
-    try:
-        from fishnet.evaluation.evaluate import evaluate
-    except ModuleNotFoundError as error:  # not also torch alone, where an exported file needs none
-        raise InputError(
-            f"val reads data and counts with what trains, and {error.name} is missing: "
-            "pip install 'fishnet-vision[train]'"
-        ) from error
+    evaluate = _import_evaluate()
     predictor = load(bundle, device, trust=trust)
-    with bar("validating", show=not (quiet or as_json)) as step:
+    with bar("evaluating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
             overlap=overlap, tta=tta, threshold=threshold, max_detections=max_detections, difficult=difficult,
             ignore=ignore, threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
-    if split is None and result.split == "all" and predictor.bundle.data:
-        print(
-            f"fishnet: {data} was not recognised as this bundle's training data: all of it is measured (images that "
-            "were trained on would flatter the figures)",
-            file=sys.stderr,
-        )
-    for line in result.remarks:
-        print(f"fishnet: {line}", file=sys.stderr)
-    for line in result.broken:
-        print(f"fishnet: left out: {line}", file=sys.stderr)
+    unrecognised = split is None and result.split == "all" and bool(predictor.bundle.data)
+    _print_warnings(result, unrecognised)
     if not as_json:
-        print(f"{bundle} on {result.images:,} images of {data} ({result.split}):")
-        for name, value in result.metrics.items():
-            print(f"  {name:<14} {value:6.2f} %")
-        if result.report is not None:
-            print("", *result.report.lines(), sep="\n")
-    folder = out or _folder(Path(bundle), f"val-{result.split}")
-    files: list[Path] = []
-    try:
-        files = result.write(folder)
-    except WorkError as error:
-        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
+        _print_metrics(result, bundle)
+    files = _write(result, out or _folder(Path(bundle), f"val-{result.split}"))
     if as_json:
-        print(
-            json.dumps({"bundle": bundle, **result.to_dict(), "files": [str(file) for file in files]}, allow_nan=False)
-        )
+        names = [str(file) for file in files]
+        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": names}, allow_nan=False))
     elif files:
-        print(f"\nsaved in {folder}: {', '.join(file.name for file in files)}")
+        print(f"\nsaved in {files[0].parent}: {', '.join(file.name for file in files)}")
     return 1 if result.broken or not files else 0
 
 
+def _import_evaluate() -> "Callable[..., Evaluation]":
+    try:
+        from fishnet.evaluation.evaluate import evaluate
+    except ModuleNotFoundError as error:  # the extra, as torch alone would not do
+        raise InputError(
+            f"val needs the packages of training, and {error.name} is missing: pip install 'fishnet-vision[train]'"
+        ) from error
+    return evaluate
+
+
+def _print_warnings(result: "Evaluation", unrecognised: bool) -> None:
+    """Prints warnings and unreadable images to standard error.
+
+    Args:
+        result: of the evaluation.
+        unrecognised: whether all data was evaluated because it is not known to be the bundle's training data.
+    """
+    if unrecognised:
+        print(
+            f"fishnet: {result.data} was not recognised as this bundle's training data: all of it is evaluated (if "
+            "images were trained on, the metrics are too good)",
+            file=sys.stderr,
+        )
+    for line in result.warnings:
+        print(f"fishnet: {line}", file=sys.stderr)
+    for line in result.broken:
+        print(f"fishnet: left out: {line}", file=sys.stderr)
+
+
+def _print_metrics(result: "Evaluation", bundle: str) -> None:
+    print(f"{bundle} on {result.images:,} images of {result.data} ({result.split}):")
+    for name, value in result.metrics.items():
+        print(f"  {name:<14} {value:6.2f} %")
+    if result.report is not None:
+        print("", *result.report.lines(), sep="\n")
+
+
+def _write(result: "Evaluation", folder: Path) -> list[Path]:
+    """Writes the report and returns its files. If it cannot be written, prints why and returns none."""
+    try:
+        return result.write(folder)
+    except WorkError as error:
+        print(f"fishnet: report not written: {error}, or choose another --out", file=sys.stderr)
+        return []
+
+
 def _folder(model: Path, name: str) -> Path:
-    """Where a model's report goes by itself."""
-    if model.is_file():  # its whole name: model.onnx and model.xml are two models
+    """Returns the default folder of a model's report."""
+    if model.is_file():  # with the suffix in its name, as model.onnx and model.xml are two models
         return model.with_name(f"{model.name}-{name}")
     return (model if model.is_dir() else Path()) / name

@@ -1,11 +1,11 @@
-"""Validation of a bundle on labelled data."""
+"""Measures a model on labelled data."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,38 +19,35 @@ from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
+from fishnet.prediction.passes import default_tiling
 from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Report, Splits
 from fishnet.tasks.loading import load
 
-_KEPT = (
-    "seed",
-    "val_fraction",
-    "ignore",
-    "void",
-    "threshold_masks",
-    "difficult",
-    "classes",
-    "fold",
-)  # of the training's recipe: what decides how data are read
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
+_DATA_KEYS = (
+    "seed", "val_fraction", "ignore", "void", "threshold_masks", "difficult", "classes", "fold",
+)  # fmt: skip  # keys of the training's recipe that decide how data are read
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics of one model on one part of a data set.
+    """Metrics of one model on one split of a dataset.
 
     Attributes:
         metrics: in percent.
-        split: the part: ``train``, ``val``, ``test`` or ``all``.
-        images: how many were counted.
-        broken: one line for each image that could not be read, and was left out.
-        data: what was named as the data.
+        split: name of the split: ``train``, ``val``, ``test`` or ``all``.
+        images: how many images were measured.
+        broken: one line for each image that could not be read and was left out.
+        data: the path that was given as data.
         weights: SHA-256 of the model's weights.
-        part: the images.
-        report: class by class; None where the task has none.
-        remarks: what was found while opening the data, and what the metrics do not show, one line each.
+        dataset: of the split.
+        report: class by class; None if the task has none.
+        warnings: one line each: how the data was read, and what the metrics do not show.
     """
 
     metrics: dict[str, float]
@@ -59,12 +56,12 @@ class Evaluation:
     broken: tuple[str, ...]
     data: str
     weights: str
-    part: ImageDataset
+    dataset: ImageDataset
     report: Report | None
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with a row for each class."""
+        """Plain values for JSON, with one row per class."""
         return {
             "data": self.data,
             "split": self.split,
@@ -72,19 +69,22 @@ class Evaluation:
             "images": self.images,
             "metrics": self.metrics,
             "broken": list(self.broken),
-            "remarks": list(self.remarks),
+            "warnings": list(self.warnings),
             "per_class": self.report.rows() if self.report else [],
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``metrics.json`` and the report's tables and figures, each whole or not at all; makes the folder.
+        """Writes ``metrics.json`` and the report's tables and figures, each completely or not at all.
+
+        Args:
+            folder: created if missing.
 
         Raises:
-            WorkError: the place cannot be written to.
+            WorkError: the folder cannot be written to.
         """
         metrics = folder / "metrics.json"
         write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        return [metrics, *(self.report.write(folder, self.part) if self.report else [])]
+        return [metrics, *(self.report.write(folder, self.dataset) if self.report else [])]
 
 
 @watched_workers()
@@ -109,89 +109,108 @@ def evaluate(
     device: str = "auto",
     trust: bool = False,
 ) -> Evaluation:
-    """Measures a model on labelled data: what ``fishnet val`` does. :meth:`Evaluation.write` writes the report.
+    """Measures a model on labelled data, as ``fishnet val`` does. :meth:`Evaluation.write` writes the report.
 
     Args:
         model: a bundle's folder, an exported file or a loaded model.
-        data: as for training. Where it is the training's own and has no val part, the part that was held out is found
-            again by the seed and share kept in the bundle; masks are read with the ids and classes that it ignored.
-        split: which part; by default the first that there is of ``test``, ``val`` (perhaps held out), ``all`` (data
-            without parts that the training did not use) and ``train``.
-        classes: names of the classes to measure on; by default all that the model knows.
-        batch_size: images computed at once; by default the predictor's.
+        data: as for training. If it is the training's own and has no val split, the split that was held out is found
+            again by the seed and share in the bundle. Masks are read with the ids and classes that the training
+            ignored.
+        split: name of the split; by default the first one present of ``test``, ``val`` (perhaps held out), ``all``
+            (data without splits that the training did not use) and ``train``.
+        classes: names of the classes to measure; by default all that the model knows.
+        batch_size: images per batch; by default the predictor's.
         workers: of the loader.
-        tile, overlap, tta: as for :meth:`~fishnet.prediction.predictor.Predictor.predict`, for tasks that know them.
-        threshold: score at which the report counts, 0..1, for tasks that know it; by default the best one.
-        max_detections: objects of a class and image that count, for tasks that know it; by default COCO's 100.
-        ignore, threshold_masks: how masks are read, as for training, for tasks that know it; by default as the model's
-            training read them.
-        difficult: whether Pascal VOC's difficult objects count, for tasks that know it; by default as in training.
+        tile, overlap, tta: as for :meth:`~fishnet.prediction.predictor.Predictor.predict`, if the task has them.
+        threshold: score at which the report counts, 0..1, if the task has one; by default the best one.
+        max_detections: detections of a class and image that count, if the task has them; by default COCO's 100.
+        ignore, threshold_masks: how masks are read, as for training, if the task has masks; by default as in the
+            model's training.
+        difficult: whether Pascal VOC's difficult objects count, if the task has objects; by default as in training.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
-        progress: called with images done and in all.
-        device, trust: as for :func:`~fishnet.tasks.loading.load`, of a model that is not loaded yet.
+        progress: called with the number of images done and of all images.
+        device, trust: as for :func:`~fishnet.tasks.loading.load`; ignored for a loaded model.
 
     Raises:
-        InputError: no such model, bad data, a split that it does not have, classes that the model does not know, or an
-            option that the task does not have or of another range.
+        InputError: no such model, bad data, a split that the data does not have, classes that the model does not know,
+            or an option that the task does not have or that is out of range.
         WorkError: scores that are not finite, or a reading process that died.
     """
     refuse_rerun()
     predictor, data = model if isinstance(model, Predictor) else load(model, device, trust=trust), str(data)
-    bundle = predictor.bundle
-    task = get_task(bundle.task)
-    _check(
-        predictor,
-        batch_size,
-        tile=tile,
-        overlap=overlap,
-        tta=tta or None,
-        threshold=threshold,
-        max_detections=max_detections,
+    bundle, task = predictor.bundle, get_task(predictor.bundle.task)
+    passes = {"tile": tile, "overlap": overlap, "tta": tta or None}
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")
+    predictor.check_options(**passes, threshold=threshold, max_detections=max_detections)
+    reading = _reading_keys(
+        bundle.task, ignore=ignore, threshold_masks=threshold_masks, difficult=difficult, classes=classes or None
     )
-    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
-    reading = {name: value for name, value in reading.items() if value is not None}
-    for name in reading:
-        if name not in keys_of(bundle.task):
-            raise InputError(f"{name}: says how data are read, and is not for {bundle.task}")
-    recipe = _recipe(bundle).replace(
-        {"batch_size": batch_size or predictor.batch_size, "workers": workers}, where="val"
-    )
+    loading = {"batch_size": batch_size or predictor.batch_size, "workers": workers}
+    recipe = _recipe(bundle).replace(loading, where="val")
     splits = open_splits(bundle, data, split, reading, max_pixels)
-    split = split or next(name for name in ("test", "val", "all", "train") if name in splits)
-    if split not in splits:
-        raise InputError(f"{data}: has no part {split!r}: {nearest(split, splits)}")
-    metrics, report = (
-        task.metrics(bundle.classes, max_detections),
-        task.report(bundle.classes, threshold, max_detections),
-    )
-    broken: list[str] = []
-    done = 0
-    transform = task.eval_transform(bundle.preprocess)
+    split = _check_split(split, splits, data)
+    dataset, transform = splits[split], task.eval_transform(bundle.preprocess)
+    metrics = task.metrics(bundle.classes, max_detections)
+    report = task.report(bundle.classes, threshold, max_detections)
     if tile is None and not tta:
-        passes = _in_batches(predictor, splits[split], transform, recipe)
+        predicted = _predict_batches(predictor, dataset, transform, recipe)
     else:
-        options = {"tile": tile, "overlap": overlap, "tta": tta or None}
-        passes = _one_by_one(predictor, splits[split], transform, options)
-    with _limited(predictor, max_pixels):
-        for outputs, targets, indices, unread in passes:
-            broken += unread
-            if indices:
-                metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, targets)
-                if report is not None:
-                    report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, indices)
-            done += len(indices)
-            progress(done + len(broken), len(splits[split]))
-    if not done:
+        predicted = _predict_singly(predictor, dataset, transform, passes)
+    with _limit_pixels(predictor, max_pixels):
+        images, broken = _measure(predicted, metrics, report, lambda done: progress(done, len(dataset)))
+    if not images:
         raise InputError(f"{data}: no image of {split} could be read; first: {broken[0] if broken else 'none there'}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
-    remarks = (*(report.remarks() if report else ()), *_notes(splits[split]))
-    return Evaluation(percent, split, done, tuple(broken), data, bundle.sha256, splits[split], report, remarks)
+    warnings = (*(report.warnings() if report else ()), *_data_warnings(dataset))
+    return Evaluation(percent, split, images, tuple(broken), data, bundle.sha256, dataset, report, warnings)
+
+
+def _reading_keys(task: str, **keys: Any) -> dict[str, Any]:
+    """The recipe keys that were given. Raises InputError for one that the task does not have."""
+    given = {name: value for name, value in keys.items() if value is not None}
+    for name in given:
+        if name not in keys_of(task):
+            raise InputError(f"{name}: decides how data is read, and {task} does not have it")
+    return given
+
+
+def _check_split(split: str | None, splits: Splits, data: str) -> str:
+    """The name of the split to measure. Raises InputError for one that the data does not have."""
+    split = split or next(name for name in ("test", "val", "all", "train") if name in splits)
+    if split not in splits:
+        raise InputError(f"{data}: has no split {split!r}: {nearest(split, splits)}")
+    return split
+
+
+def _measure(
+    predicted: "Iterable[_Predicted]",
+    metrics: "MetricCollection",
+    report: Report | None,
+    progress: Callable[[int], None],
+) -> tuple[int, list[str]]:
+    """Feeds metrics and report.
+
+    Returns:
+        The number of images measured, and one line for each image that could not be read.
+    """
+    done, broken = 0, list[str]()
+    for batch in predicted:
+        broken += batch.broken
+        if batch.indices:
+            outputs, targets = batch.outputs, batch.targets
+            metrics.update(torch.from_numpy(outputs) if isinstance(outputs, np.ndarray) else outputs, targets)
+            if report is not None:
+                report.update(outputs, targets.numpy() if torch.is_tensor(targets) else targets, batch.indices)
+        done += len(batch.indices)
+        progress(done + len(broken))
+    return done, broken
 
 
 @contextmanager
-def _limited(predictor: Predictor, max_pixels: int | None) -> Iterator[None]:
-    """Lends a predictor a limit of its images."""
+def _limit_pixels(predictor: Predictor, max_pixels: int | None) -> Iterator[None]:
+    """Sets a predictor's limit for the size of images, and restores it afterwards."""
     own, predictor.max_pixels = predictor.max_pixels, max_pixels
     try:
         yield
@@ -206,13 +225,13 @@ def open_splits(
     reading: Mapping[str, Any] | None = None,
     max_pixels: int | None = None,
 ) -> Splits:
-    """The parts of labelled data as a model knows them: with its classes, and what its training held out.
+    """Opens labelled data with a model's classes, split as in its training.
 
     Args:
         bundle: of the model.
         data: as for training.
-        split: the part that is wanted; ``all`` holds nothing out.
-        reading: keys of the recipe that say how data are read, other than the training's.
+        split: the wanted split; ``all`` holds nothing out.
+        reading: recipe keys that decide how data is read; by default the training's.
         max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
@@ -229,76 +248,81 @@ def open_splits(
 
 
 def _recipe(bundle: Bundle) -> Recipe:
-    """What decides how data are read, as the training had it."""
-    kept: dict[str, Any] = {key: bundle.recipe[key] for key in _KEPT if key in bundle.recipe}
-    return Recipe().replace({**kept, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
+    """A recipe that reads data as the training did."""
+    keys: dict[str, Any] = {key: bundle.recipe[key] for key in _DATA_KEYS if key in bundle.recipe}
+    return Recipe().replace({**keys, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
 
 
-def _notes(part: ImageDataset) -> list[str]:
+def _data_warnings(dataset: ImageDataset) -> list[str]:
     """How a split's annotations were read, and what was left out of it."""
-    notes = [finding.message for finding in part.notes]
-    alone: Sequence[str] = (
-        () if isinstance(part, DetectionDataset) else getattr(part, "left_out", ())
-    )  # theirs are notes
-    left_out = [f"{len(alone):,} files have no other half and are left out, such as {alone[0]}"] if alone else []
-    return [*getattr(part, "conclusions", ()), *notes, *left_out]
+    notes = [finding.message for finding in dataset.notes]
+    unpaired: Sequence[str] = (
+        () if isinstance(dataset, DetectionDataset) else getattr(dataset, "left_out", ())
+    )  # detection datasets report them in their notes
+    left_out = (
+        [f"{len(unpaired):,} files have no other half and are left out, such as {unpaired[0]}"] if unpaired else []
+    )
+    return [*getattr(dataset, "conclusions", ()), *notes, *left_out]
 
 
-def _check(predictor: Predictor, batch_size: int | None, **options: Any) -> None:
-    """Raises InputError for a value that makes no sense, and for an option that the task does not have."""
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size={batch_size}: must be 1 or more")
-    predictor.check(**options)
+class _Predicted(NamedTuple):
+    """Some images of a dataset.
 
-
-_Pass = tuple[Any, Any, list[int], list[str]]
-"""Outputs and targets of some images, their numbers, and a line for each that could not be read."""
-
-
-def _in_batches(predictor: Predictor, part: ImageDataset, transform: Transform, recipe: Recipe) -> Iterator[_Pass]:
-    fill = predictor.bundle.preprocess.mean_colour
-    for batch in batches(
-        part, transform, batch_size=recipe.batch_size, workers=recipe.workers, seed=recipe.seed, fill=fill
-    ):
-        assert isinstance(batch, Batch)
-        outputs = _outputs(predictor, part, batch) if batch.indices else None
-        yield outputs, batch.targets, batch.indices, batch.broken
-
-
-def _outputs(predictor: Predictor, part: ImageDataset, batch: Batch) -> Any:
-    """The outputs for a batch, as prediction computes them.
-
-    No whole image is padded to another's size, and those that are too large for one pass go through in tiles.
+    Attributes:
+        outputs: raw outputs or results, one per image.
+        targets: one per image.
+        indices: of the images in the dataset.
+        broken: one line for each image that could not be read.
     """
-    images, preprocess = batch.images.numpy(), predictor.bundle.preprocess
-    if preprocess.fit == "crop":
-        return predictor.run_engine(preprocess.normalize(images))
-    outputs: list[Any] = [None] * len(images)
-    alike: dict[tuple[int, int], list[int]] = {}
+
+    outputs: Any
+    targets: Any
+    indices: list[int]
+    broken: list[str]
+
+
+def _predict_batches(
+    predictor: Predictor, dataset: ImageDataset, transform: Transform, recipe: Recipe
+) -> Iterator[_Predicted]:
+    loader = batches(
+        dataset, transform, batch_size=recipe.batch_size, workers=recipe.workers, seed=recipe.seed,
+        fill=predictor.bundle.preprocess.mean_colour,
+    )  # fmt: skip
+    for batch in loader:
+        assert isinstance(batch, Batch)
+        outputs = _outputs(predictor, dataset, batch) if batch.indices else None
+        yield _Predicted(outputs, batch.targets, batch.indices, batch.broken)
+
+
+def _outputs(predictor: Predictor, dataset: ImageDataset, batch: Batch) -> Any:
+    """The outputs for a batch, computed as in prediction: images too large for one pass go through in tiles."""
+    pixels = batch.images.numpy()
+    if predictor.bundle.preprocess.fit == "crop":
+        return predictor.runner.run(pixels)
+    outputs: list[Any] = [None] * len(pixels)
+    inputs: dict[int, np.ndarray[Any, Any]] = {}
     for i, target in enumerate(batch.targets):
-        if predictor.own_tiling(target.placement.size):
-            outputs[i] = predictor.predict(part.read(batch.indices[i])[0])
-        else:
-            alike.setdefault(target.placement.outer, []).append(i)
-    for (height, width), indices in alike.items():
-        step = predictor.count(height, width)
-        for some in (indices[start : start + step] for start in range(0, len(indices), step)):
-            inputs = preprocess.normalize(images[some, :, :height, :width])
-            for i, output in zip(some, predictor.run_engine(inputs), strict=True):
-                outputs[i] = output
+        if default_tiling(predictor.bundle, target.placement.size):
+            outputs[i] = predictor.predict(dataset.read(batch.indices[i])[0])
+        else:  # without the padding to the largest image of the batch
+            height, width = target.placement.outer
+            inputs[i] = pixels[i, :, :height, :width]
+    numbers = list(inputs)
+    for k, output in predictor.runner.outputs(list(inputs.values())):
+        outputs[numbers[k]] = output
     return outputs
 
 
-def _one_by_one(
-    predictor: Predictor, part: ImageDataset, transform: Transform, options: dict[str, Any]
-) -> Iterator[_Pass]:
-    if "threshold" in predictor.options:  # every object counts
-        options = {**options, "threshold": 0.0}
-    for index in range(len(part)):
+def _predict_singly(
+    predictor: Predictor, dataset: ImageDataset, transform: Transform, options: dict[str, Any]
+) -> Iterator[_Predicted]:
+    if "threshold" in predictor.options:
+        options = {**options, "threshold": 0.0}  # metrics count detections of every score
+    for index in range(len(dataset)):
         try:
-            image, target = part.read(index)
+            image, target = dataset.read(index)
         except InputError as error:
-            yield None, None, [], [str(error)]
+            yield _Predicted(None, None, [], [str(error)])
             continue
         result = predictor.predict(image, **options)
-        yield [result], [transform(image, target)[1]], [index], []
+        yield _Predicted([result], [transform(image, target)[1]], [index], [])

@@ -1,4 +1,4 @@
-"""What prediction can be told, by task. Torch-free."""
+"""The options of prediction, by task. Torch-free."""
 
 from dataclasses import dataclass
 from math import inf
@@ -10,7 +10,7 @@ from fishnet.errors import InputError
 from fishnet.tasks.info import task_info
 
 OVERLAP = 0.2
-_NUMBERS: dict[str, tuple[Any, float, float]] = {
+_RANGES: dict[str, tuple[Any, float, float]] = {
     "k": (Integral, 1, inf),
     "threshold": (Real, 0, 1),
     "max_detections": (Integral, 1, inf),
@@ -21,35 +21,35 @@ _NUMBERS: dict[str, tuple[Any, float, float]] = {
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What was asked for beside the images.
+    """The options of one prediction.
 
     Attributes:
-        result: the options of the task's result.
-        tiling: the tiles' size, px, and overlap, where there are to be any.
+        result_options: of the task's result.
+        tiling: side of the tiles, px, and overlap; None if no tiles were asked for.
         tta: whether to average over scales and mirrored images.
-        whole: never to tile where no tiling was asked for.
+        single_pass: whether large images, too, go through the network in one pass.
     """
 
-    result: dict[str, Any]
+    result_options: dict[str, Any]
     tiling: tuple[int, float] | None
     tta: bool
-    whole: bool = False
+    single_pass: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, options: dict[str, Any]) -> "PredictOptions":
-        """Options by name; None for the task's own value.
+        """Reads options by name; None stands for the default.
 
         Raises:
-            InputError: an option that the bundle's task does not have, or of another range.
+            InputError: an option that the bundle's task does not have or that is out of range.
         """
         known = task_info(bundle.task).options
         given = {name: value for name, value in options.items() if value is not None}
         for name, value in given.items():
             if name not in known:
-                raise InputError(f"{name}: no option of {bundle.task}, which has {', '.join(known)}")
+                raise InputError(f"{name}: not an option of {bundle.task}, which has {', '.join(known)}")
             _check(name, value)
         if "overlap" in given and "tile" not in given:
-            raise InputError("overlap is of tiles: give tile too, their side in px of the image")
+            raise InputError("overlap: is the overlap of tiles: give tile too, their side in px of the image")
         tile, overlap, tta = given.pop("tile", None), given.pop("overlap", OVERLAP), given.pop("tta", False)
         if "threshold" in known and "score" in bundle.thresholds:
             given.setdefault("threshold", bundle.thresholds["score"])
@@ -57,11 +57,11 @@ class PredictOptions:
 
 
 def _check(name: str, value: Any) -> None:
-    if name not in _NUMBERS:
+    if name not in _RANGES:
         if not isinstance(value, bool):
             raise InputError(f"{name}={value!r}: must be true or false")
         return
-    kind, least, most = _NUMBERS[name]
-    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+    kind, low, high = _RANGES[name]
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         what = "a whole number" if kind is Integral else "a number"
-        raise InputError(f"{name}={value!r}: must be {what}, {least} " + (f"to {most}" if most < inf else "or more"))
+        raise InputError(f"{name}={value!r}: must be {what}, {low} " + (f"to {high}" if high < inf else "or more"))

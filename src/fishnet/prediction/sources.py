@@ -1,4 +1,4 @@
-"""What is named on a command line, as files and images. Torch-free."""
+"""Finds the files and images that a user names. Torch-free."""
 
 import glob
 import sys
@@ -15,10 +15,10 @@ from fishnet.images.video import VIDEOS, frame_name, frames, is_video
 
 
 class Tensor(Protocol):
-    """A tensor of torch, which is not imported here."""
+    """A torch tensor; torch is not imported here."""
 
     def detach(self) -> Any:
-        """The tensor without its history."""
+        """The tensor without its gradient history."""
 
 
 Source = str | Path | ImageLike | bytes | BinaryIO | Tensor
@@ -30,7 +30,7 @@ class Failure:
     """An image that could not be read.
 
     Attributes:
-        source: where it was.
+        source: its file or address.
         reason: one line.
     """
 
@@ -39,15 +39,16 @@ class Failure:
 
 
 def find_sources(sources: Sequence[str]) -> list[str]:
-    """Files named by the user, images and videos: files, folders (searched below), glob patterns,
-    ``-`` for a list on standard input; or addresses of images on the web.
+    """Finds the images and videos that a user names.
 
-    Files that are named themselves are taken whatever their ending, so that a bad one is reported and not dropped.
+    Args:
+        sources: files; folders, with everything below them; glob patterns; ``-`` for a list on standard input; or
+            addresses of images on the web. A file is taken whatever its ending, so that a bad one is reported.
 
     Raises:
         InputError: a folder or pattern without an image.
     """
-    found: list[str] = []
+    files: list[str] = []
     for source in sources:
         path = Path(source)
         if not source:
@@ -55,32 +56,33 @@ def find_sources(sources: Sequence[str]) -> list[str]:
         if is_address(source):
             if not source.lower().startswith(("http://", "https://")):
                 raise InputError(f"{source}: only addresses of http and https are read")
-            found.append(source)
+            files.append(source)
         elif source == "-":
-            found += [line.strip() for line in sys.stdin if line.strip()]
+            files += [line.strip() for line in sys.stdin if line.strip()]
         elif path.is_dir():
-            inside = sorted([*find_images(path), *_find_videos(path)])
-            if not inside:
+            contents = sorted([*find_images(path), *_find_videos(path)])
+            if not contents:
                 raise InputError(f"{source}: no images in this folder ({' '.join((*EXTENSIONS, *VIDEOS))})")
-            found += map(str, inside)
+            files += map(str, contents)
         elif not path.exists() and glob.has_magic(source):
             matches = sorted(m for m in glob.glob(source, recursive=True) if Path(m).is_file())  # noqa: PTH207 (absolute patterns)
             if not matches:
                 raise InputError(f"{source}: no file matches")
-            found += matches
+            files += matches
         else:
-            found.append(source)
-    return found
+            files.append(source)
+    return files
 
 
 def _find_videos(folder: Path) -> list[Path]:
-    """Videos below a folder; hidden ones are left out, and links to folders not followed."""
+    """Videos below a folder. Hidden ones are left out; links to folders are not followed."""
     files = (file for file in folder.rglob("*") if is_video(file) and file.is_file())
     return [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
 
 
-def each_image(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
-    """Each source, of videos each frame, with its name; a video that cannot be read gives a :class:`Failure`."""
+def iter_images(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
+    """Yields the name and the image of each source, of a video those of each frame; a :class:`Failure` for a video that
+    cannot be read."""
     for source in sources:
         if is_address(source) or not is_video(source):
             yield source, source
