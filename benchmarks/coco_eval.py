@@ -21,10 +21,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.detection.objects import Objects, encoded
+from fishnet.data.detection.objects import Objects, compressed_rle
 from fishnet.images.rle import runs
 from fishnet.prediction.results import CroppedMask, Detections
-from fishnet.tasks.detection.metrics import Compared, Kind, coco_table, table_of
+from fishnet.tasks.detection.metrics import EvaluationPair, Kind, coco_table, evaluate_pairs
 
 CLASSES, SIZE = 80, (480, 640)  # COCO's classes and its commonest size
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -87,7 +87,7 @@ def simulate(images: int, masks: bool, seed: int = 0) -> Images:
 
 def _shape(box: NDArray[Any]) -> dict[str, Any]:
     cropped_mask = disc(box)
-    return encoded(
+    return compressed_rle(
         {"size": list(SIZE), "counts": runs(cropped_mask.bits, SIZE, cropped_mask.top, cropped_mask.left)}, SIZE
     )
 
@@ -111,7 +111,7 @@ def as_files(images: Images, kind: Kind) -> tuple[dict[str, Any], list[dict[str,
                     "size": list(SIZE),
                     "counts": runs(cropped_mask.bits, SIZE, cropped_mask.top, cropped_mask.left),
                 }
-                results.append(row | {"segmentation": encoded(shape, SIZE)})
+                results.append(row | {"segmentation": compressed_rle(shape, SIZE)})
             else:
                 results.append(row | {"bbox": _xywh(it.boxes[j])})
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(classes.names)]
@@ -147,8 +147,8 @@ def compare(kind: Kind, count: int, rounds: int) -> str:
     truths, results = as_files(images, kind)
     measure = partial(coco_table, *images, kind)
     if kind == "mask":  # from run lengths on, as pycocotools
-        pairs = [Compared.of(truth, found, masks=True) for truth, found in zip(*images[:2], strict=True)]
-        measure = partial(table_of, pairs, images[2], kind)
+        pairs = [EvaluationPair.of(truth, found, masks=True) for truth, found in zip(*images[:2], strict=True)]
+        measure = partial(evaluate_pairs, pairs, images[2], kind)
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
         rows = [dict(row) for row in results]  # it writes into them

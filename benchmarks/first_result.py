@@ -53,7 +53,7 @@ def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     fit: Any = {"classify": "crop", "segment": "native"}.get(args.task, "whole")
     size = (args.size, args.size) if fit == "crop" else (args.size, 2 * args.size)
     classes = Classes.of([f"class {i}" for i in range(args.classes)])
-    head = get_task(args.task).head_named(args.head)
+    head = get_task(args.task).resolve_head(args.head)
     bundle = Bundle.single(args.task, args.model, classes, Preprocess(size, fit=fit), head)
     model = build_from(bundle).eval()
     bundle = write_bundle(folder / "bundle", bundle, lambda path: save_weights(model, path))

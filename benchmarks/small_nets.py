@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from fishnet.backbone.fishnet import FishNet, Spec
+from fishnet.backbone.fishnet import FishNet
+from fishnet.backbone.spec import Spec
 from fishnet.backbone.variants import SPECS
 
 QUARTER = Spec(tail=(32, 64, 128), body=(128, 96, 64), stem=16)

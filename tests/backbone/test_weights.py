@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fishnet.backbone import SPECS, FishNet
-from fishnet.backbone.identify import describe, identified
+from fishnet.backbone.identify import describe, identify_misfits
 from fishnet.backbone.weights import (
     fit,
     layout_of,
@@ -102,7 +102,7 @@ def saved(content: object, path: Path, **kwargs: Any) -> Path:
 
 def refusal(call: Callable[[], object]) -> str:
     """The line that a call is refused with."""
-    with pytest.raises(InputError) as caught, identified():
+    with pytest.raises(InputError) as caught, identify_misfits():
         call()
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -166,7 +166,7 @@ def test_no_usable_pyramid(name: str, args: dict[str, Any], words: str) -> None:
 
 
 def test_a_net_without_maps_on_its_way() -> None:
-    with pytest.raises(InputError, match=r"^Sequential gives no feature pyramid \(it has no feature_info\)"):
+    with pytest.raises(InputError, match=r"^Sequential has no feature pyramid \(it has no feature_info\)"):
         Trunk(nn.Sequential(), Wants(maps=STRIDES))
     own = nn.Sequential()
     own.feature_info = [{"num_chs": 8, "reduction": 4}]

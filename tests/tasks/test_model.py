@@ -152,5 +152,7 @@ def test_a_bundle_of_two_heads(tmp_path: Any) -> None:
     with torch.no_grad():
         for name, outputs in again(images()).items():
             assert torch.equal(outputs, model(images())[name])
-    with pytest.raises(InputError, match=r"several heads \(classify, segment\): only models with one head are supported"):
+    with pytest.raises(
+        InputError, match=r"several heads \(classify, segment\): only models with one head are supported"
+    ):
         _ = bundle.classes

@@ -29,7 +29,7 @@ HEADS = [(name, head) for name in SMALL for head in get_task(name).heads]
 
 def made(task: str, classes: Classes, head: str = "default", seed: int = 0, **args: Any) -> tuple[ModelSpec, Model]:
     torch.manual_seed(seed)
-    head = get_task(task).head_named(head)
+    head = get_task(task).resolve_head(head)
     spec = ModelSpec.single(task, "fishnet_nano", classes, head=head, head_args={**SMALL[task], **args})
     model = Model.build(spec)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_the_same_classes_give_the_same_model(task: str, head: str, tmp_path: Pa
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in other.state_dict().items())
     count = sum(not key.startswith("trunk.") for key in model.state_dict())
     assert [note for note in notes if "head: " in note] == (
-        [f"head: {count} of {count} tensors came along"] if count else []
+        [f"head: {count} of {count} tensors loaded"] if count else []
     )
     assert not [note for note in notes if "left out" in note or "new" in note], notes
 

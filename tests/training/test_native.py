@@ -54,7 +54,7 @@ def test_a_image_too_large_to_validate_whole(
     code, _, err = run("train", "segment", uneven, "--out", tmp_path / "out", *small("--native"))
     assert code == 2
     assert err.count("\n") == 1
-    assert "val/images/001.png: is 200x64 px: training validates images whole" in err
+    assert "val/images/001.png: is 200x64 px: with native, training validates whole images" in err
     assert not (tmp_path / "out").exists()
     code, _, err = run("train", "segment", uneven, "--out", tmp_path / "out", *small("--epochs", 1))
     assert code == 0, err  # resized, it is not too large

@@ -25,7 +25,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int] = (3, 224, 224)) -> Cost:
     """Counts a model's parameters and MACs for one input of ``shape`` (channels, height, width).
 
     A copy of the model is counted on torch's meta device, where nothing is computed. A model whose work depends on what
-    it finds (``counts_by_running``) runs on the CPU, on one input of zeros.
+    it finds (``has_dynamic_cost``) runs on the CPU, on one input of zeros.
     """
     device = "cpu" if getattr(model, "counts_by_running", False) else "meta"
     counted = copy.deepcopy(model).to(device).eval()

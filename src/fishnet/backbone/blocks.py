@@ -1,15 +1,16 @@
-"""The parts a FishNet is made of: refining unit, bridge and score layer (paper section 3.2, arXiv 1901.03495).
+"""FishNet's blocks: refining unit, stage, bridge and score layer (paper section 3.2, arXiv 1901.03495).
 
-All parts take and give maps of shape (batch, channels, height, width). Every convolution is pre-activated:
+All blocks map (batch, channels, height, width) to the same layout. Convolutions outside the stem are pre-activated:
 normalize, activate, convolve. Attribute names are this project's checkpoint keys.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from timm.layers import DropPath, SelectAdaptivePool2d
+from timm.layers import DropPath, GroupNorm, SelectAdaptivePool2d, create_act_layer, get_norm_layer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,8 +19,31 @@ from torch.utils.checkpoint import checkpoint
 LayerFn = Callable[..., nn.Module]
 
 
+def resolve_norm(norm_layer: str | LayerFn) -> LayerFn:
+    """A norm layer from timm's name for it, or from the layer itself.
+
+    Group norm gets the largest number of groups, at most 32, that divides a map's channels.
+    """
+    try:
+        norm = get_norm_layer(norm_layer)
+    except KeyError:
+        raise ValueError(f"norm_layer={norm_layer!r}: not a norm of timm's, such as batchnorm2d or groupnorm") from None
+    if norm is GroupNorm:
+        return lambda channels: GroupNorm(channels, math.gcd(channels, 32))
+    return norm  # type: ignore[no-any-return]
+
+
+def resolve_act(act_layer: str | LayerFn) -> LayerFn:
+    """An activation from timm's name for it, or from the layer itself; called as ``act(inplace=...)``."""
+    try:
+        create_act_layer(act_layer)
+    except KeyError:
+        raise ValueError(f"act_layer={act_layer!r}: not an activation of timm's, such as relu or silu") from None
+    return functools.partial(create_act_layer, act_layer)
+
+
 class ConvNormAct(nn.Module):
-    """3x3 convolution, normalisation, activation: one step of the stem."""
+    """3x3 convolution, normalization, activation: one layer of the stem."""
 
     def __init__(self, in_chans: int, out_chans: int, stride: int, norm_layer: LayerFn, act_layer: LayerFn) -> None:
         super().__init__()
@@ -32,20 +56,20 @@ class ConvNormAct(nn.Module):
         return self.act(self.norm(self.conv(x)))  # type: ignore[no-any-return]
 
 
-def _is_new(norm: nn.Module) -> bool:
-    """Whether a norm's output may be overwritten: without a norm it would be the shortcut's input."""
+def _can_overwrite(norm: nn.Module) -> bool:
+    """Whether the activation may overwrite a norm's output. An identity's output is also the shortcut's input."""
     return not isinstance(norm, nn.Identity)
 
 
 class NormActConv(nn.Module):
-    """Normalisation, activation, 1x1 convolution: the pre-activated way of changing a width."""
+    """Normalization, activation, 1x1 convolution: a pre-activated change of width."""
 
     def __init__(
         self, in_chans: int, out_chans: int, norm_layer: LayerFn, act_layer: LayerFn, *, bias: bool = False
     ) -> None:
         super().__init__()
         self.norm = norm_layer(in_chans)
-        self.act = act_layer(inplace=_is_new(self.norm))
+        self.act = act_layer(inplace=_can_overwrite(self.norm))
         self.conv = nn.Conv2d(in_chans, out_chans, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,12 +80,12 @@ class NormActConv(nn.Module):
 def reduce_channels(x: Tensor, k: int) -> Tensor:
     """The paper's r(): sums each ``k`` consecutive channels, without weights.
 
-    Added slice by slice, which unlike a sum over a reshaped axis keeps the memory format. The gradient of a slice does
-    not keep it: in training on channels-last maps the slices are cut from the last axis, in one piece.
+    Adding slice by slice keeps the memory format; a sum over a reshaped axis would not. The gradient of a slice does
+    not keep it either, so training on channels-last maps cuts the slices from the last axis.
 
     Args:
         x: (batch, channels, height, width); channels divisible by ``k``.
-        k: how many channels become one; 1 leaves ``x`` as it is.
+        k: number of channels that are summed to one; 1 returns ``x`` itself.
 
     Returns:
         (batch, channels / k, height, width).
@@ -77,16 +101,16 @@ def reduce_channels(x: Tensor, k: int) -> Tensor:
 class RefiningUnit(nn.Module):
     """The paper's M: a pre-activated bottleneck (1x1, 3x3, 1x1) added to its shortcut.
 
-    The shortcut is the input itself; the input with each ``k`` channels summed (``reduce``, the body); or, where a
-    stage of the tail or the bridge changes its width, a pre-activated 1x1 convolution.
+    The shortcut is the input itself, the input with each ``k`` channels summed (``reduce``, in the body), or a
+    pre-activated 1x1 convolution (where a stage of the tail or the bridge changes its width).
 
     Args:
-        in_chans, out_chans: widths; equal unless ``reduce`` or a widening shortcut is wanted.
+        in_chans, out_chans: widths; they differ only with ``reduce`` or a shortcut that changes the width.
         inner: width of the bottleneck, divisible by ``groups``.
         dilation, groups: of the 3x3 convolution.
-        reduce: change the width by :func:`reduce_channels` instead of a convolution; ``in_chans`` must then be a
-            multiple of ``out_chans``.
-        drop_path: probability in [0, 1) that training leaves the unit out, per image.
+        reduce: change the width by :func:`reduce_channels` instead of a convolution; ``in_chans`` must be a multiple of
+            ``out_chans``.
+        drop_path: probability in [0, 1) that training skips the unit, for each image.
     """
 
     def __init__(
@@ -111,7 +135,7 @@ class RefiningUnit(nn.Module):
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, groups=groups, bias=False)
         self.norm3 = norm_layer(inner)
         self.conv3 = nn.Conv2d(inner, out_chans, 1, bias=False)
-        self.act = act_layer(inplace=_is_new(self.norm1))
+        self.act = act_layer(inplace=_can_overwrite(self.norm1))
         self.k = in_chans // out_chans if reduce else 1
         widens = in_chans != out_chans and not reduce
         self.shortcut = NormActConv(in_chans, out_chans, norm_layer, act_layer) if widens else None
@@ -132,7 +156,7 @@ class Gate(nn.Module):
     def __init__(self, in_chans: int, inner: int, out_chans: int, norm_layer: LayerFn, act_layer: LayerFn) -> None:
         super().__init__()
         self.norm = norm_layer(in_chans)
-        self.act = act_layer(inplace=_is_new(self.norm))
+        self.act = act_layer(inplace=_can_overwrite(self.norm))
         self.fc1 = nn.Conv2d(in_chans, inner, 1)
         self.fc2 = nn.Conv2d(inner, out_chans, 1)
 
@@ -142,17 +166,65 @@ class Gate(nn.Module):
         return torch.sigmoid(self.fc2(self.act(self.fc1(pooled))))
 
 
-class Score(nn.Module):
-    """The score layer: halve the width, pool, classify.
+class Stage(nn.Module):
+    """One stage: refines the trunk, resamples it, and in body and head concatenates a refined earlier map.
 
-    ``num_classes=0`` builds no classifier: the output is then the pooled feature of ``hidden`` channels, or, with
-    ``global_pool=""``, the unpooled map.
+    Args:
+        refine: units of the trunk.
+        transfer: units of the branch; None in the tail, which has no branch.
+        up: nearest-neighbour up-sampling (body) instead of 2x2 max-pooling (tail, head).
+    """
+
+    def __init__(self, refine: Iterable[nn.Module], transfer: Iterable[nn.Module] | None, *, up: bool) -> None:
+        super().__init__()
+        self.refine = nn.Sequential(*refine)
+        self.transfer = None if transfer is None else nn.Sequential(*transfer)
+        self.up = up
+
+    def forward(self, x: Tensor, branch: Tensor | None = None) -> Tensor:
+        """Trunk at this stage's stride, branch at the next -> both at the next stride, the trunk's channels first."""
+        x = self.refine(x)
+        if not self.up:
+            x = F.max_pool2d(x, 2)
+        if self.transfer is None or branch is None:
+            return x
+        branch = self.transfer(branch)
+        if self.up:
+            x = F.interpolate(x, size=branch.shape[-2:], mode="nearest")
+        return torch.cat((x, branch), dim=1)
+
+
+class Bridge(nn.Module):
+    """The bridge between tail and body: squeezes, expands, refines, and gates the channels as ``R(s) * a + a``.
+
+    The released weights were trained with the added ``a``.
+    """
+
+    def __init__(self, width: int, refine: Iterable[nn.Module], norm_layer: LayerFn, act_layer: LayerFn) -> None:
+        super().__init__()
+        self.squeeze = NormActConv(width, width // 2, norm_layer, act_layer)
+        self.expand = NormActConv(width // 2, 2 * width, norm_layer, act_layer, bias=True)
+        self.refine = nn.Sequential(*refine)
+        self.gate = Gate(2 * width, max(width // 16, 1), width, norm_layer, act_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, width, H, W) -> the same shape."""
+        s = self.expand(self.squeeze(x))
+        a = self.gate(s)
+        return self.refine(s) * a + a  # type: ignore[no-any-return]
+
+
+class Score(nn.Module):
+    """The score layer: halves the width, pools, classifies.
+
+    ``num_classes=0`` builds no classifier. The output is then the pooled feature of ``hidden`` channels, or with
+    ``global_pool=""`` the unpooled map.
 
     Args:
         in_chans: width of the trunk's last map.
-        num_classes: classes, 0 for none.
-        global_pool: a timm pooling name (``avg``, ``max``, ``avgmax``, ``catavgmax``) or ``""`` for none, which is
-            only possible without a classifier.
+        num_classes: outputs of the classifier; 0 for no classifier.
+        global_pool: a timm pooling name (``avg``, ``max``, ``avgmax``, ``catavgmax``), or ``""`` for no pooling, which
+            is only possible without a classifier.
         drop_rate: dropout before the classifier, in [0, 1).
     """
 
@@ -193,40 +265,40 @@ class Score(nn.Module):
             self.fc = nn.Identity()
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """(batch, in, H, W) -> (batch, classes); before the classifier with ``pre_logits`` or without classes."""
+        """(batch, in, H, W) -> (batch, classes) logits, or the classifier's input with ``pre_logits``."""
         x = self.pool(self.act(self.norm(self.squeeze(x))))
         x = F.dropout(x, self.drop_rate, self.training)
         return x if pre_logits else self.fc(x)
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms normalize by the batch as usual, but leave their running statistics alone.
+def _frozen_running_stats(module: nn.Module) -> Iterator[None]:
+    """Batch norms normalize by the batch as usual, but do not update their running statistics.
 
-    They must still save the same tensors for the backward pass, so they go on tracking: with momentum 0, and counting
-    on a copy of the counter.
+    They must save the same tensors for the backward pass, so they keep tracking: with momentum 0, and on a copy of the
+    counter.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    own = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, (_, counter) in zip(norms, own, strict=True):
+    originals = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, counter) in zip(norms, originals, strict=True):
         norm.momentum, norm.num_batches_tracked = 0.0, None if counter is None else counter.clone()
     try:
         yield
     finally:
-        for norm, (momentum, counter) in zip(norms, own, strict=True):
+        for norm, (momentum, counter) in zip(norms, originals, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
-def recomputed(module: nn.Module, *inputs: Tensor) -> Tensor:
-    """Runs ``module`` without keeping its activations: the backward pass computes them again.
+def run_checkpointed(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Runs ``module`` with gradient checkpointing: the backward pass computes its activations again.
 
-    The second computation leaves batch statistics alone, so that training with and without it is the same. A compiled
-    graph writes them once by itself, and torch.compile takes no contexts.
+    The second computation does not update batch statistics, so training is the same with and without checkpointing. A
+    compiled graph updates them once by itself, and torch.compile supports no checkpoint contexts.
     """
     if torch.compiler.is_compiling():
         return checkpoint(module, *inputs, use_reentrant=False)  # type: ignore[no-any-return]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(module)
+        return nullcontext(), _frozen_running_stats(module)
 
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]

@@ -18,7 +18,7 @@ from fishnet.errors import InputError
 
 
 @contextmanager
-def identified() -> Iterator[None]:
+def identify_misfits() -> Iterator[None]:
     """Has the error of weights that do not fit say, too, which network they seem to be of."""
     try:
         yield
@@ -82,7 +82,7 @@ def describe(state: Mapping[str, Tensor]) -> Description:
     return Description(layout, *_variant_of(native), classes, chans, parameters, len(state), broken)
 
 
-def read_described(path: str | Path) -> tuple[State, Description]:
+def read_and_describe(path: str | Path) -> tuple[State, Description]:
     """:func:`read_checkpoint` and :func:`describe` of a file; their errors name it."""
     state = read_checkpoint(path)
     try:

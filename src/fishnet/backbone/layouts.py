@@ -93,11 +93,11 @@ def layout_of(state: Iterable[str]) -> str:
     return next((layout for layout, signs in _SIGNS.items() if any(k.startswith(signs) for k in keys)), "unknown")
 
 
-def unwrapped(content: Any, depth: int = 4) -> Any:
+def unwrap_state(content: Any, depth: int = 4) -> Any:
     """The state dict inside a checkpoint's dicts; the content itself where there is none."""
     if isinstance(content, Mapping) and depth:
         for wrapper in WRAPPERS:
-            inner = unwrapped(content.get(wrapper), depth - 1)
+            inner = unwrap_state(content.get(wrapper), depth - 1)
             if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
                 return inner
     return content
@@ -179,7 +179,7 @@ def rename_on_load(
     Whatever is no FishNet stays as it is, for torch's own check to report.
     """
     mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    native = to_native(unwrapped(mine))
+    native = to_native(unwrap_state(mine))
     if layout_of(native) == "unknown":
         return
     for key in mine:

@@ -13,8 +13,9 @@ from urllib.error import URLError
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
-from fishnet.backbone.fishnet import FishNet, Spec
-from fishnet.backbone.weights import native_for
+from fishnet.backbone.fishnet import FishNet
+from fishnet.backbone.spec import Spec
+from fishnet.backbone.weights import checkpoint_filter_fn
 from fishnet.errors import InputError, WorkError
 
 _DEPTHS_150: dict[str, Any] = {
@@ -115,7 +116,7 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
             FishNet,
             variant,
             pretrained,
-            pretrained_filter_fn=native_for,
+            pretrained_filter_fn=checkpoint_filter_fn,
             feature_cfg={"out_indices": indices, "feature_cls": "getter"},
             pretrained_cfg_overlay=overlay,
             spec=SPECS[variant],

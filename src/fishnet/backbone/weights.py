@@ -22,9 +22,9 @@ from fishnet.backbone.layouts import (
 from fishnet.errors import InputError
 
 __all__ = [
-    "MisfitError", "State", "check_finite", "check_name_hash", "check_ordered", "classifiers", "fit", "layout_of",
-    "load_weights", "match_by_order", "mismatches", "native_for", "pair_by_order", "read_checkpoint", "rename_on_load",
-    "strip_prefixes", "to_native", "trunk_of",
+    "MisfitError", "State", "check_finite", "check_name_hash", "check_ordered", "checkpoint_filter_fn", "classifiers",
+    "fit", "layout_of", "load_weights", "match_by_order", "mismatches", "pair_by_order", "read_checkpoint",
+    "rename_on_load", "strip_prefixes", "to_native", "trunk_of",
 ]  # fmt: skip
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class MisfitError(InputError):
         self.problems, self.hint, self.state, self.where = problems, hint, state, where
 
 
-def native_for(state: Mapping[str, Tensor], model: nn.Module) -> State:
+def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module) -> State:
     """timm's filter for pretrained weights: native keys, adapted as by :func:`load_weights`, each adaptation logged.
 
     Raises:

@@ -14,7 +14,7 @@ app = App(name="weights", help="Inspect and convert checkpoint files.")
 
 @app.command
 def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """What a checkpoint file is: layout, network, classes, parameters.
+    """Describe a checkpoint file: layout, network, classes, parameters.
 
     Parameters
     ----------
@@ -23,22 +23,22 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
     as_json
         Print one JSON object.
     """
-    from fishnet.backbone.identify import read_described
+    from fishnet.backbone.identify import read_and_describe
 
-    _, it = read_described(file)
+    _, checkpoint = read_and_describe(file)
     if as_json:
-        print(json.dumps({"file": str(file), **dataclasses.asdict(it)}, allow_nan=False))
+        print(json.dumps({"file": str(file), **dataclasses.asdict(checkpoint)}, allow_nan=False))
         return
-    classes = "none: no classifier inside" if it.num_classes == 0 else it.num_classes
+    classes = "none: it has no classifier" if checkpoint.num_classes == 0 else checkpoint.num_classes
     rows = {
         "file": f"{file} ({file.stat().st_size:,} bytes)",
-        "layout": it.layout,
-        "network": it.network,
-        "classes": "not told" if classes is None else classes,
-        "channels": "not told" if it.in_chans is None else it.in_chans,
-        "parameters": f"{it.parameters:,}",
-        "tensors": f"{it.tensors:,}",
-        **({"not finite": f"{it.not_finite:,} tensors: broken weights"} if it.not_finite else {}),
+        "layout": checkpoint.layout,
+        "network": checkpoint.network,
+        "classes": "unknown" if classes is None else classes,
+        "channels": "unknown" if checkpoint.in_chans is None else checkpoint.in_chans,
+        "parameters": f"{checkpoint.parameters:,}",
+        "tensors": f"{checkpoint.tensors:,}",
+        **({"not finite": f"{checkpoint.not_finite:,} tensors: broken weights"} if checkpoint.not_finite else {}),
     }
     for key, value in rows.items():
         print(f"{key:<12}{value}")
@@ -63,8 +63,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint to safetensors, or to a bundle that predicts.
 
-    `convert FILE OUT.safetensors` gives a FishNet of any known layout this project's names. `convert FILE --backbone
-    NAME --bundle DIR` makes a bundle of any timm network's classifier.
+    `convert FILE OUT.safetensors` converts a FishNet checkpoint of any known layout to this project's tensor names.
+    `convert FILE --backbone NAME --bundle DIR` makes a bundle from a classifier of any timm network.
 
     Parameters
     ----------
@@ -73,30 +73,30 @@ def convert(
     out
         The .safetensors file to write.
     backbone
-        The network that the weights belong to; for a FishNet it is told from the file.
+        Network of the weights. A FishNet is recognized from the file.
     bundle
-        The bundle's folder to write.
+        Folder of the bundle to write.
     by_order
-        Match tensors by their order instead of by name: the same network under other names.
+        Match tensors by order instead of by name, for the same network with other tensor names.
     classes
-        A text file with one class name a line, in the order of the outputs. 1000 outputs are taken for ImageNet's.
+        Text file with one class name per line, in the order of the outputs. Default for 1000 outputs: ImageNet's.
     mean
-        Per channel, of pixel values from 0 to 1; one number counts for all channels. Default: the network's.
+        Mean per channel, for pixel values from 0 to 1; one number applies to all channels. Default: the network's.
     std
-        The same for the standard deviation.
+        Standard deviation per channel, likewise.
     size
         Side of the input, px. Default: the network's.
     crop_pct
-        Share of the shorter side that the centre crop keeps, 0 to 1. Default: the network's.
+        Fraction of the shorter side that the centre crop keeps, 0 to 1. Default: the network's.
     interpolation
-        How images are resized. Default: the network's.
+        Interpolation in resizing. Default: the network's.
     force
-        Overwrite.
+        Overwrite existing files.
     """
     from fishnet.tasks.convert import bundle_from_checkpoint, native_from_checkpoint
 
     if (out is None) == (bundle is None):
-        raise InputError("say where to: either OUT.safetensors or --bundle DIR")
+        raise InputError("give either OUT.safetensors or --bundle DIR")
     if out is not None:
         bundle_only = {
             "--backbone": backbone,
@@ -109,12 +109,12 @@ def convert(
             "--interpolation": interpolation,
         }
         for name in (name for name, value in bundle_only.items() if value):
-            raise InputError(f"{name} belongs to --bundle DIR")
+            raise InputError(f"{name} is only for --bundle DIR")
         if out.suffix != ".safetensors":
             raise InputError(f"{out}: the name must end in .safetensors")
         _check_free(out, force)
-        it = native_from_checkpoint(file, out)
-        print(f"{out}: {it}, {it.parameters:,} parameters")
+        checkpoint = native_from_checkpoint(file, out)
+        print(f"{out}: {checkpoint}, {checkpoint.parameters:,} parameters")
         return
     assert bundle is not None
     _check_free(bundle / "config.json", force)
@@ -131,7 +131,7 @@ def convert(
 
 def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
-        raise InputError(f"{path}: exists already: choose another name, or --force")
+        raise InputError(f"{path}: already exists: choose another name, or --force")
 
 
 def _names(file: Path | None) -> list[str] | None:
@@ -142,5 +142,5 @@ def _names(file: Path | None) -> list[str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot read these class names ({error})") from error
     if not names:
-        raise InputError(f"{file}: no class names inside: one a line")
+        raise InputError(f"{file}: no class names in this file: give one per line")
     return names

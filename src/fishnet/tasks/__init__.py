@@ -1,4 +1,4 @@
-"""Tasks over any trunk: classify, detect, instances, segment. Importing this imports no torch."""
+"""The tasks: classify, detect, instances, segment. Importing this package does not import torch."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ def get_task(name: str) -> "Task":
     """The task of that name.
 
     Raises:
-        InputError: unknown; the nearest names are offered.
+        InputError: an unknown task; the nearest names are offered.
     """
     task: Task = resolve(task_info(name).task)()
     return task

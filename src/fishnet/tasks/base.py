@@ -1,7 +1,7 @@
-"""The contract of a task: a head over a trunk's features, its losses, metrics and data.
+"""The interface of a task: its data, its heads over a trunk's features, its losses, metrics and report.
 
-A trunk gives :class:`~fishnet.tasks.trunk.Features` once, with all that its heads want; every head decodes them. So
-one trunk carries the heads of several tasks in one forward pass.
+A trunk computes :class:`~fishnet.tasks.trunk.Features` once, with everything that its heads want. Every head decodes
+them, so one trunk serves the heads of several tasks in one forward pass.
 """
 
 from abc import ABC, abstractmethod
@@ -29,105 +29,106 @@ if TYPE_CHECKING:
 
 
 Splits = dict[str, Any]
-"""The parts of a data set by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
+"""The datasets of the splits by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
 
 
 @dataclass(frozen=True)
 class ClassRows:
-    """How the rows of a layer's weight and bias belong to the classes.
+    """Which rows of a layer's weight and bias belong to which class.
 
-    The rows are (groups, background + classes, each), flattened; how many groups there are follows from their number.
+    The rows are (groups, background + classes, per_class), flattened. The number of groups follows from the number of
+    rows.
 
     Attributes:
         background: 1 where rows of the background come before those of the classes.
-        each: rows of one class within a group, as the four sides of its boxes.
+        per_class: rows of one class within a group, such as 4 for the sides of its boxes.
     """
 
     background: int = 0
-    each: int = 1
+    per_class: int = 1
 
 
 class Head(nn.Module, ABC):
     """What one task decodes from a trunk's features, and its losses where these belong to the network.
 
     Attributes:
-        rows_of_classes: of the layers that end with these names; see :meth:`class_rows`.
-        counts_by_running: how much work it has is known only when it runs.
+        class_row_layers: the layers whose rows belong to classes, by the ends of their names; see :meth:`class_rows`.
+        has_dynamic_cost: whether its cost depends on the images, so that only a forward pass can measure it.
     """
 
-    rows_of_classes: ClassVar[Mapping[str, ClassRows]] = {}
-    counts_by_running: ClassVar[bool] = False
+    class_row_layers: ClassVar[Mapping[str, ClassRows]] = {}
+    has_dynamic_cost: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """What such a head wants of its trunk.
+        """What a head of this configuration wants of its trunk.
 
         Raises:
-            InputError: a number that the head cannot have.
+            InputError: an invalid value in the configuration.
         """
 
     @classmethod
     @abstractmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
-        """The head over a trunk that gives what it wants.
+        """Builds the head over a trunk that was built for its wants.
 
         Raises:
-            InputError: a trunk that it cannot decode, or a number that it cannot have.
+            InputError: a trunk that the head cannot decode, or an invalid value in the configuration.
         """
 
     @classmethod
     def check_backbone(cls, backbone: nn.Module) -> None:
-        """Raises InputError for a backbone that such a head cannot decode; by default it decodes any."""
+        """Raises InputError if the head cannot decode the backbone. By default every backbone is accepted."""
         return
 
     @property
     def min_batch_size(self) -> int:
-        """Images that a training step needs, in each process."""
+        """Smallest batch size of a training step in each process."""
         return 1
 
     def check_batch(self, size: int) -> None:
-        """Raises InputError for a training batch of too few images."""
+        """Raises InputError if a training batch has too few images."""
         return
 
     def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
-        """The layers whose rows belong to classes, by their names in the model: those that ``rows_of_classes`` names.
+        """The layers whose rows belong to classes, by their names in the model. ``class_row_layers`` lists them.
 
         Args:
-            prefix: what the head's own names begin with in the model.
-            trunk: that the head decodes.
+            prefix: of the names of the head's modules in the model.
+            trunk: the head's trunk.
         """
         names = [name for name, _ in self.named_modules()]
         return {
             f"{prefix}{name}": rows
-            for end, rows in self.rows_of_classes.items()
+            for end, rows in self.class_row_layers.items()
             for name in names
             if name == end or name.endswith(f".{end}")
         }
 
     @abstractmethod
     def decode(self, features: Features, targets: Any = None) -> Any:
-        """Features -> the task's raw outputs; with the batch's targets, what the task's criterion and metrics take."""
+        """Features -> the task's raw outputs, or with targets the input of the task's criterion and metrics."""
 
     def forward(self, features: Features, targets: Any = None) -> Any:
         """See :meth:`decode`."""
         return self.decode(features, targets)
 
     def embed(self, features: Features) -> Tensor:
-        """Features -> (batch, dims), one vector for each image.
+        """Features -> (batch, dims), one embedding per image.
 
         Raises:
-            InputError: by heads that have none.
+            InputError: the head has no embeddings.
         """
-        raise InputError("this model gives no embeddings: a classifier does")
+        raise InputError("this model has no embeddings: use a classifier")
 
 
 class Report(ABC):
-    """What there is to say of a model beyond its metrics. Fed batch by batch; keeps only what it needs of an image."""
+    """Details of an evaluation beyond the metrics. Fed batch by batch; keeps only what it needs of each image."""
 
     @abstractmethod
     def update(self, outputs: Any, targets: Any, indices: Sequence[int]) -> None:
-        """Takes a batch: raw outputs and targets as numpy arrays, and the images' numbers in their set."""
+        """Adds a batch: raw outputs and targets as numpy arrays, and the images' indices in their dataset."""
 
     @abstractmethod
     def metrics(self) -> dict[str, float]:
@@ -135,45 +136,53 @@ class Report(ABC):
 
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
-        """One row a class, plain values for JSON and CSV."""
+        """One row per class, with plain values for JSON and CSV."""
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What the metrics do not show, one line each."""
         return []
 
     @abstractmethod
     def lines(self) -> list[str]:
-        """A table for people."""
+        """A table for the terminal."""
 
     @abstractmethod
     def write(self, folder: Path, images: ImageDataset) -> list[Path]:
-        """Writes tables and figures into a folder that is there, and says which; the set is what the indices number."""
+        """Writes tables and figures into an existing folder.
+
+        Args:
+            folder: where the files go.
+            images: the dataset of the indices given to :meth:`update`.
+
+        Returns:
+            The files written.
+        """
 
 
 class Task(ABC):
-    """One level of prediction. Stateless: everything that differs between trainings comes as an argument.
+    """One task. Stateless: everything that differs between trainings is an argument.
 
     Attributes:
-        name: as on the command line and in bundles.
+        name: on the command line and in bundles.
         head_classes: by name, the default first.
         monitor: the metric that decides which epoch is best (higher is better).
-        watched: the metrics that a training logs and keeps after each epoch; empty for all.
-        any_size: its images keep their proportions, so that the trunk must take inputs of any size.
+        logged_metrics: the metrics that training logs and keeps after each epoch; empty for all.
+        any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
     """
 
     name: ClassVar[str]
     head_classes: ClassVar[Mapping[str, type[Head]]]
     monitor: ClassVar[str]
-    watched: ClassVar[tuple[str, ...]] = ()
+    logged_metrics: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Names of its task heads, the default first."""
+        """Names of the task's heads, the default first."""
         return tuple(self.head_classes)
 
-    def head_named(self, head: str) -> str:
-        """The task head of that name, ``default`` for the first. Raises InputError where it does not exist."""
+    def resolve_head(self, head: str) -> str:
+        """The name of a head; ``default`` is the first. Raises InputError if there is no such head."""
         if head == "default":
             return self.heads[0]
         if head not in self.heads:
@@ -183,116 +192,138 @@ class Task(ABC):
     def open_data(
         self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
     ) -> Splits:
-        """``train``, ``val`` and perhaps ``test``, from what the user names; ``whole``: nothing held out.
+        """Opens ``train``, ``val`` and perhaps ``test``.
 
-        With ``sixteen_bit: stretch`` the range of values is measured over the first part, unless a model's ``classes``
-        are given: a model has its own range.
+        With ``sixteen_bit: stretch`` the value range is measured over the first split, unless ``classes`` are given:
+        they are a model's, and a model has its own range.
+
+        Args:
+            data: a folder, a file or another source that the user names.
+            channels: of the images.
+            recipe: the settings.
+            classes: a model's classes; by default those of the data.
+            whole: hold out no validation images.
         """
-        splits = self.parts(data, channels, recipe, classes, whole=whole)
+        splits = self.open_splits(
+            data, channels, recipe,
+            val_fraction=recipe.val_fraction, seed=recipe.seed, only=recipe.classes, classes=classes, whole=whole,
+        )  # fmt: skip
         span = None
         if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):
             span = set_range(next(iter(splits.values())))
-        for part in splits.values():
-            part.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
+        for dataset in splits.values():
+            dataset.reading = Reading(recipe.sixteen_bit, span, recipe.max_pixels or None)
         return splits
 
     @abstractmethod
-    def parts(
-        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> Splits:
-        """What :meth:`open_data` opens, by the formats of the level."""
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
+        """The datasets that :meth:`open_data` returns, opened by the task's own function.
 
-    def settle(self, recipe: "Recipe", splits: Splits, log: Callable[[str], None]) -> "Recipe":
-        """The recipe with what was concluded from the data, so that its bundle reads other data in the same way.
+        Args:
+            data, channels, recipe: see :meth:`open_data`.
+            **options: the arguments that the tasks' functions have in common.
+        """
+
+    def complete_recipe(self, recipe: "Recipe", splits: Splits, log: Callable[[str], None]) -> "Recipe":
+        """The recipe with settings inferred from the data, so that the bundle reads other data in the same way.
 
         Args:
             recipe: the settings.
-            sets: what :meth:`open_data` opened for them.
-            tell: receives a line for each conclusion.
+            splits: the datasets that :meth:`open_data` opened for them.
+            log: receives a line for each inferred setting.
         """
         return recipe
 
-    @abstractmethod
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """How images become input in validation and use, with these statistics of the channels, 0..1."""
+        """The preprocessing of validation and prediction; ``mean`` and ``std`` per channel, 0..1.
+
+        By default the whole image, resized or with ``native`` in its own size.
+        """
+        return Preprocess(
+            (recipe.size, recipe.longest),
+            interpolation=recipe.interpolation,
+            mean=mean,
+            std=std,
+            fit="native" if recipe.native else "whole",
+            sixteen_bit=recipe.sixteen_bit,
+        )
 
     @abstractmethod
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
-        """What happens to an image by itself in training."""
+        """The transform of each training image."""
 
     @abstractmethod
     def eval_transform(self, preprocess: Preprocess) -> Transform:
-        """What happens to an image in validation."""
+        """The transform of each validation image."""
 
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: Callable[[str], None]
     ) -> dict[str, Any]:
-        """The task head's numbers, from the recipe and perhaps the training images: plain values for the bundle.
+        """The head's arguments, from the recipe and perhaps the training images; plain values for the bundle.
 
         Args:
             recipe: the settings.
-            images: the training part.
-            preprocess: how they become input.
-            tell: receives a line for each number that was fitted to the images.
+            images: the training split.
+            preprocess: their preprocessing.
+            log: receives a line for each argument that was fitted to the images.
         """
         return {}
 
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
-        """Scores below which results are dropped in use; see :class:`~fishnet.bundle.bundle.Bundle`."""
+        """The default score thresholds of prediction; see :class:`~fishnet.bundle.bundle.Bundle`."""
         return {}
 
     def check(self, splits: Splits, preprocess: Preprocess) -> None:
-        """Raises InputError for images that a training could not take; by default it takes all."""
+        """Raises InputError for images that training cannot use. By default it can use all."""
         return
 
     def head_class(self, head: str) -> type[Head]:
-        """The class of a head by its name. Raises InputError where it does not exist."""
-        return self.head_classes[self.head_named(head)]
+        """The class of a head by its name. Raises InputError if there is no such head."""
+        return self.head_classes[self.resolve_head(head)]
 
     @abstractmethod
     def criterion(self, recipe: "Recipe", images: ImageDataset) -> nn.Module:
-        """What training minimises: a module from what :meth:`Head.decode` gives with targets, and the targets, to
-        named losses, which are summed.
+        """The module that turns the outputs of :meth:`Head.decode` with targets, and the targets, into named losses.
+
+        Training minimises the sum of the losses.
 
         Args:
             recipe: the settings.
-            images: the training part.
+            images: the training split.
         """
 
     @abstractmethod
     def empty_targets(self) -> Any:
-        """Targets of one empty image: what a process without a readable one keeps step with the others by."""
+        """Targets of one empty image, for a process without a readable image, which must still take the step."""
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
-        """What mixes a batch's normalized images and targets with each other in training; None for nothing.
+        """The function that mixes a training batch's normalized images and targets; None for no mixing.
 
         Raises:
-            InputError: the recipe asks for mixing and the level knows none.
+            InputError: the recipe has mixup or cutmix, and the task does not support them.
         """
         if recipe.mixup or recipe.cutmix:
-            raise InputError(f"mixup and cutmix are not for {self.name}")
+            raise InputError(f"mixup and cutmix are not supported for {self.name}: set them to 0")
         return None
 
     @abstractmethod
     def visualize(self, image: "Image.Image", target: Any, classes: Classes) -> "Image.Image":
-        """An image as the network sees it, with its target drawn on it or said below it."""
+        """An input image of the network with its target drawn on it or written below it."""
 
     @abstractmethod
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
-        """New metrics, 0 to 1, fed with ``update(outputs, targets)``; ``max_detections``: see :meth:`report`."""
+        """New metrics, 0 to 1, fed with ``update(outputs, targets)``; for ``max_detections`` see :meth:`report`."""
 
-    def remarks(self, images: ImageDataset) -> list[str]:
+    def warnings(self, images: ImageDataset) -> list[str]:
         """What the metrics of these annotated images do not show, one line each."""
         return []
 
-    def report(
-        self, classes: Classes, threshold: float | None = None, max_detections: int | None = None
-    ) -> Report | None:
-        """A fresh report; None where the level has none.
+    @abstractmethod
+    def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
+        """A new report.
 
         Args:
             classes: of the model's outputs.
-            threshold: of the scores, where the level knows one.
-            max_detections: objects of an image that count, where the level knows any.
+            threshold: the score threshold of detections; ignored by other tasks.
+            max_detections: the number of detections of a class and image that count; ignored by other tasks.
         """
-        return None

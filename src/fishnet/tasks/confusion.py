@@ -1,64 +1,69 @@
-"""The confusion matrix of a report: its cells as a table, and drawn by matplotlib."""
+"""The confusion matrix of a report, as a table and as a figure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.tasks.report_files import save, short, write_csv
 
-_NAMED, _NUMBERED, _CELLS = 40, 20, 1000  # classes: axes with names, cells with numbers, cells a side at most
-Unit = Literal["images", "pixels"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MAX_NAMED, _MAX_NUMBERED, _MAX_SIDE = 40, 20, 1000  # classes: named on the axes, with numbers in the cells, cells
 
 
-def write_confusion(
-    path: Path,
-    names: Sequence[str],
-    true: NDArray[np.int64],
-    said: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    unit: Unit = "images",
-) -> Path:
-    """Writes the cells of a confusion matrix as a CSV file; see :func:`draw_confusion`."""
-    cells = zip(true.tolist(), said.tolist(), counts.tolist(), strict=True)
-    rows = ({"true": names[t], "said": names[s], unit: count} for t, s, count in cells)
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix by its cells that are not 0.
+
+    Attributes:
+        names: of all classes.
+        true, predicted: (cells,) indices of the classes.
+        counts: (cells,) number of images or pixels.
+        unit: what is counted.
+    """
+
+    names: Sequence[str]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    unit: Literal["images", "pixels"] = "images"
+
+
+def write_confusion(path: Path, confusion: Confusion) -> Path:
+    """Writes the cells of a confusion matrix as a CSV file and returns its path."""
+    names, unit = confusion.names, confusion.unit
+    cells = zip(confusion.true.tolist(), confusion.predicted.tolist(), confusion.counts.tolist(), strict=True)
+    rows = ({"true": names[true], "said": names[predicted], unit: count} for true, predicted, count in cells)
     return write_csv(path, ["true", "said", unit], rows)
 
 
-def draw_confusion(
-    path: Path,
-    names: Sequence[str],
-    true: NDArray[np.int64],
-    said: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    unit: Unit = "images",
-) -> Path:
+def draw_confusion(path: Path, confusion: Confusion) -> Path:
     """Draws a confusion matrix over the classes that occur, coloured by the share of each true class.
 
+    With up to 20 classes the cells show numbers: of images, or of pixels in percent of the true class.
+
     Args:
-        path: the PNG.
-        names: of all classes.
-        true, said, counts: its cells that are not 0, all of shape (cells,).
-        unit: what is counted; pixels, being many, are written in the cells as percent of the true class's.
+        path: of the PNG.
+        confusion: the matrix.
 
     Returns:
         ``path``.
     """
     from matplotlib.figure import Figure
 
-    there = np.union1d(true, said)
-    kept = [names[i] for i in there.tolist()]
-    side = min(max(1, len(kept)), _CELLS)
-    rows, columns = (np.searchsorted(there, axis) * side // len(kept) for axis in (true, said))
-    matrix = np.zeros((side, side))
-    np.add.at(matrix, (rows, columns), counts)
+    present = np.union1d(confusion.true, confusion.predicted)
+    count, unit = len(present), confusion.unit
+    matrix = _matrix(confusion, present)
     totals = matrix.sum(1, keepdims=True)
     shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
 
-    named = len(kept) <= _NAMED
-    inches = min(14.0, max(5.0, 2.5 + 0.42 * len(kept))) if named else 10.0
+    named = count <= _MAX_NAMED
+    inches = min(14.0, max(5.0, 2.5 + 0.42 * count)) if named else 10.0
     figure = Figure(figsize=(inches + 1, inches), layout="constrained")
     axis = figure.add_subplot()
     axis.set_facecolor("#dddddd")
@@ -68,30 +73,49 @@ def draw_confusion(
     )
     bar = figure.colorbar(image, ax=axis, shrink=0.8, label=f"share of the true class's {unit}")
     if not named:
-        bar.set_ticks(
-            np.sqrt([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]).tolist(), labels=["0", "1%", "5%", "10%", "25%", "50%", "all"]
-        )
-    axis.set(xlabel="class said", ylabel="true class")
-    if named:
-        ticks = np.arange(len(kept))
-        axis.set_xticks(ticks, [short(name) for name in kept], rotation=90, fontsize=9, parse_math=False)
-        axis.set_yticks(ticks, [short(name) for name in kept], fontsize=9, parse_math=False)
-    else:
-        places = np.linspace(0, side - 1, 6).round().astype(np.int64)
-        labels = [f"{there[place * len(kept) // side]:,}" for place in places.tolist()]
-        axis.set_xticks(places, labels)
-        axis.set_yticks(places, labels)
-        axis.set(xlabel="class said (number of the output)", ylabel="true class (number of the output)")
-    if len(kept) <= _NUMBERED:
-        for r, c in np.argwhere(matrix > 0 if unit == "images" else shares >= 0.0005).tolist():
-            colour = "white" if shares[r, c] > 0.55 else "black"
-            text = f"{int(matrix[r, c]):,}" if unit == "images" else f"{100 * shares[r, c]:.1f}"
-            axis.text(c, r, text, ha="center", va="center", fontsize=8, color=colour)
-    absent = len(names) - len(kept)
-    title = f"{int(counts.sum()):,} {unit}, {len(kept):,} classes"
+        ticks = np.sqrt([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]).tolist()
+        bar.set_ticks(ticks, labels=["0", "1%", "5%", "10%", "25%", "50%", "all"])
+    _label_axes(axis, [confusion.names[i] for i in present.tolist()], present, len(matrix))
+    if count <= _MAX_NUMBERED:
+        _write_numbers(axis, matrix, shares, unit)
+    absent = len(confusion.names) - count
+    title = f"{int(confusion.counts.sum()):,} {unit}, {count:,} classes"
     axis.set_title(
-        (f"{title}, percent of the true class" if unit == "pixels" and len(kept) <= _NUMBERED else title)
-        + (f" (the other {absent:,} neither there nor said)" if absent else ""),
+        (f"{title}, percent of the true class" if unit == "pixels" and count <= _MAX_NUMBERED else title)
+        + (f" (the other {absent:,} neither true nor predicted)" if absent else ""),
         fontsize=10,
     )
     return save(figure, path)
+
+
+def _matrix(confusion: Confusion, present: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(side, side): the cells over the classes that occur; neighbours are merged where they are too many to draw."""
+    side = min(max(1, len(present)), _MAX_SIDE)
+    rows, columns = (
+        np.searchsorted(present, axis) * side // len(present) for axis in (confusion.true, confusion.predicted)
+    )
+    matrix = np.zeros((side, side))
+    np.add.at(matrix, (rows, columns), confusion.counts)
+    return matrix
+
+
+def _label_axes(axis: "Axes", names: Sequence[str], present: NDArray[np.int64], side: int) -> None:
+    """Names on the axes, or the indices of some classes where there are too many names."""
+    if len(names) <= _MAX_NAMED:
+        axis.set(xlabel="predicted class", ylabel="true class")
+        ticks = np.arange(len(names))
+        axis.set_xticks(ticks, [short(name) for name in names], rotation=90, fontsize=9, parse_math=False)
+        axis.set_yticks(ticks, [short(name) for name in names], fontsize=9, parse_math=False)
+        return
+    axis.set(xlabel="predicted class (index of the output)", ylabel="true class (index of the output)")
+    places = np.linspace(0, side - 1, 6).round().astype(np.int64)
+    labels = [f"{present[place * len(names) // side]:,}" for place in places.tolist()]
+    axis.set_xticks(places, labels)
+    axis.set_yticks(places, labels)
+
+
+def _write_numbers(axis: "Axes", matrix: NDArray[np.float64], shares: NDArray[np.float64], unit: str) -> None:
+    for row, column in np.argwhere(matrix > 0 if unit == "images" else shares >= 0.0005).tolist():
+        colour = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{int(matrix[row, column]):,}" if unit == "images" else f"{100 * shares[row, column]:.1f}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fishnet.backbone.identify import Description, describe, identified, read_described
+from fishnet.backbone.identify import Description, describe, identify_misfits, read_and_describe
 from fishnet.backbone.registry import create_model
 from fishnet.backbone.weights import (
     check_ordered,
@@ -20,7 +20,7 @@ from fishnet.backbone.weights import (
 from fishnet.bundle.bundle import WEIGHTS, Bundle, is_bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
-from fishnet.files.writing import whole
+from fishnet.files.writing import atomic_path
 from fishnet.images.decoding import mode_of
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.store import build_from, save_state, save_weights, versions
@@ -38,7 +38,7 @@ def native_from_checkpoint(file: str | Path, out: Path) -> Description:
     Raises:
         InputError: no checkpoint, no FishNet, none that is registered, or not all of one.
     """
-    found, it = read_described(file)
+    found, it = read_and_describe(file)
     if it.layout == "unknown":
         raise InputError(
             f"{file}: no FishNet of a known layout: for another timm network, say --backbone NAME --bundle DIR"
@@ -50,11 +50,11 @@ def native_from_checkpoint(file: str | Path, out: Path) -> Description:
     with torch.device("meta"):
         model = create_model(it.variant, num_classes=it.num_classes, in_chans=it.in_chans or 3, **_end(found))
     try:
-        with identified():
+        with identify_misfits():
             state, _ = fit(model, found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    with whole(out) as partial:
+    with atomic_path(out) as partial:
         save_state(state, partial)
     return describe(state)
 
@@ -96,7 +96,7 @@ def bundle_from_checkpoint(
         raise InputError(f"{Path(file).parent}: is a bundle already, with classes and preprocessing: copy the folder")
     if by_order:
         check_ordered(file)
-    found, it = read_described(file)
+    found, it = read_and_describe(file)
     name = backbone or it.variant
     if name is None:
         raise InputError(f"{file}: seems to be {it}: say which timm network it is with --backbone NAME")
@@ -120,7 +120,7 @@ def bundle_from_checkpoint(
         versions=versions(),
     )
     whole = build_from(bundle)
-    with identified():
+    with identify_misfits():
         load_weights(whole.trunk.backbone, file, by_order=by_order)
     return write_bundle(folder, bundle, lambda path: save_weights(whole, path))
 

@@ -1,4 +1,4 @@
-"""What is known of each task where torch is not loaded: the only place that says what differs between tasks there."""
+"""The properties of each task that code without torch needs. Such code reads them here and compares no task names."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -12,22 +12,22 @@ Output = Literal["scores", "objects", "label map"]
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """A task, torch-free.
+    """The torch-free properties of a task.
 
     Attributes:
         name: on the command line and in bundles.
-        level: whose data, recipe keys and flags it has.
-        output: what the model gives for an image: a score for each class, objects, or a class for every pixel.
+        level: determines its data formats, recipe keys and flags.
+        output: of the model for an image: a score for each class, objects, or a class for every pixel.
         task: ``module:name`` of its :class:`~fishnet.tasks.base.Task`.
-        result: ``module:name`` of what makes a result from an image's raw outputs, the classes, the placement and the
-            options.
-        options: that prediction takes.
+        result: ``module:name`` of the function that makes a result from an image's raw outputs, the classes, the
+            placement and the options.
+        options: of prediction.
         hub_tag: the pipeline tag of model cards.
         masks: whether its objects have masks.
-        any_size: images keep their proportions, so that inputs are of any size in multiples of 32 px.
+        any_size: whether images keep their proportions, so that inputs have any size in multiples of 32 px.
         hub_metrics: names of its metrics on the hub.
         benchmark_size: side of the input in benchmarks, px.
-        benchmark_classes: of a network with random weights in benchmarks; 0: as many as its head needs.
+        benchmark_classes: number of classes of a benchmark's network with random weights; 0: as many as its head needs.
     """
 
     name: str
@@ -44,23 +44,23 @@ class TaskInfo:
     benchmark_classes: int = 0
 
     def make_result(self, *args: Any, **options: Any) -> Any:
-        """An image's result from its raw outputs, see :attr:`result`."""
+        """Makes an image's result from its raw outputs; see :attr:`result`."""
         return resolve(self.result)(*args, **options)
 
 
-_OF_OBJECTS = ("threshold", "max_detections", "tile", "overlap")
+_DETECTION_OPTIONS = ("threshold", "max_detections", "tile", "overlap")
 _RESULTS = "fishnet.prediction.results"
 _INFOS: dict[str, TaskInfo] = {}
 
 
 def register(info: TaskInfo) -> TaskInfo:
-    """Makes a task known under its name.
+    """Registers a task under its name.
 
     Raises:
         ValueError: another task has the name.
     """
     if _INFOS.setdefault(info.name, info) != info:
-        raise ValueError(f"there is a task {info.name!r} already")
+        raise ValueError(f"a task {info.name!r} is registered already: choose another name")
     return info
 
 
@@ -68,7 +68,7 @@ def task_info(name: str) -> TaskInfo:
     """The task of that name.
 
     Raises:
-        InputError: unknown; the nearest names are offered.
+        InputError: an unknown task; the nearest names are offered.
     """
     if name not in _INFOS:
         raise InputError(f"unknown task {name!r}: {nearest(name, _INFOS)}")
@@ -76,17 +76,17 @@ def task_info(name: str) -> TaskInfo:
 
 
 def task_names(levels: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Names of all tasks, or of those of some levels."""
+    """Names of all tasks, or of the tasks of some levels."""
     return tuple(name for name, info in _INFOS.items() if not levels or info.level in levels)
 
 
 def resolve(place: str) -> Any:
-    """What ``module:name`` or ``module:name.attribute`` names."""
+    """Imports ``module:name`` or ``module:name.attribute``."""
     module, _, names = place.partition(":")
-    found: Any = import_module(module)
+    value: Any = import_module(module)
     for name in names.split("."):
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 register(
@@ -111,7 +111,7 @@ register(
         output="objects",
         task="fishnet.tasks.detection.task:Detect",
         result=f"{_RESULTS}.detections:Detections.from_raw",
-        options=_OF_OBJECTS,
+        options=_DETECTION_OPTIONS,
         hub_tag="object-detection",
     )
 )
@@ -122,7 +122,7 @@ register(
         output="objects",
         task="fishnet.tasks.detection.task:Instances",
         result=f"{_RESULTS}.detections:Detections.from_raw",
-        options=_OF_OBJECTS,
+        options=_DETECTION_OPTIONS,
         hub_tag="image-segmentation",
         masks=True,
     )

@@ -1,4 +1,4 @@
-"""A model: one trunk and the heads of one or more tasks, by name."""
+"""A model: one trunk and the heads of one or several tasks, by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What it takes to build a model.
+    """Everything that is needed to build a model.
 
     Attributes:
         backbone: a timm model name.
@@ -42,15 +42,15 @@ class ModelSpec:
         head_args: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> "ModelSpec":
-        """Of a model with one head, named as its task."""
+        """The spec of a model with one head, which has the task's name."""
         return cls(backbone, {task: HeadConfig(task, classes, head, dict(head_args or {}))}, channels, **more)
 
 
 class Model(nn.Module):
-    """A trunk and its heads. The trunk runs once, whatever the number of heads.
+    """A trunk and its heads. The trunk runs once for all heads.
 
     Args:
-        trunk: gives what all heads want.
+        trunk: built for the wants of all heads.
         heads: by name.
     """
 
@@ -61,11 +61,11 @@ class Model(nn.Module):
 
     @classmethod
     def build(cls, spec: ModelSpec) -> "Model":
-        """Builds the trunk for what all heads want, and the heads over it.
+        """Builds the trunk for the wants of all heads, and the heads over it.
 
         Raises:
-            InputError: an unknown task, head or backbone, options that one of them lacks, or a backbone that a head
-                cannot decode.
+            InputError: an unknown task, head or backbone, an option that one of them does not support, or a backbone
+                that a head cannot decode.
         """
         classes = {name: get_task(config.task).head_class(config.head) for name, config in spec.heads.items()}
         wants = Wants.union(classes[name].wants(config) for name, config in spec.heads.items())
@@ -82,29 +82,29 @@ class Model(nn.Module):
         """Name and head of a model with one head.
 
         Raises:
-            InputError: a model with several.
+            InputError: the model has several heads.
         """
         return only_item(dict(self.heads.items()))
 
     @property
     def min_batch_size(self) -> int:
-        """Images that a training step needs, in each process."""
+        """Smallest batch size of a training step in each process."""
         return max(_head(head).min_batch_size for head in self.heads.values())
 
     @property
     def has_dynamic_cost(self) -> bool:
-        """Whether how much work the model has is known only when it runs."""
+        """Whether the model's cost depends on the images, so that only a forward pass can measure it."""
         return any(_head(head).has_dynamic_cost for head in self.heads.values())
 
     def class_rows(self) -> dict[str, dict[str, ClassRows]]:
-        """Of each head by name: the layers whose rows belong to classes, by their names in the model."""
+        """For each head by name, the layers whose rows belong to classes, by their names in the model."""
         return {name: _head(head).class_rows(f"heads.{name}.", self.trunk) for name, head in self.heads.items()}
 
     def features(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalized -> what the heads want.
+        """(batch, channels, height, width), normalized -> the features that the heads want.
 
         Raises:
-            InputError: in training, fewer images than one of the heads needs.
+            InputError: in training, a batch that is too small for one of the heads.
         """
         if self.training:
             for head in self.heads.values():

@@ -10,19 +10,19 @@ Norm = Literal["group", "batch", "none"]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with the most groups, up to 32, of two channels or more: one value alone has no variance."""
+    """Group norm with the largest number of groups, at most 32, that have two or more channels each."""
     groups = math.gcd(channels, 32)
     return nn.GroupNorm(groups // 2 if groups == channels else groups, channels)
 
 
 def norm_layer(norm: Norm) -> Callable[[int], nn.Module] | None:
-    """What makes a norm for so many channels; None for none."""
+    """Builds a norm from its number of channels; None for ``none``."""
     layers: dict[str, Callable[[int], nn.Module] | None] = {"group": group_norm, "batch": nn.BatchNorm2d, "none": None}
     return layers[norm]
 
 
 def replace_norms(module: nn.Module, norm: Norm) -> None:
-    """Puts other norms in the place of a module's batch and group norms, at any depth."""
+    """Replaces a module's batch and group norms, at any depth."""
     layer = norm_layer(norm)
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d | nn.GroupNorm):

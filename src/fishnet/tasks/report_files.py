@@ -1,4 +1,4 @@
-"""What reports share: the table of classes for people, CSV files, the sheet of the worst images, figures."""
+"""What reports share: the table of classes for the terminal, CSV files, the sheet of the worst images, figures."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError
 from fishnet.files.text import cell, printable
-from fishnet.files.writing import whole, write_bytes
+from fishnet.files.writing import atomic_path, write_bytes
 from fishnet.images.decoding import as_view
 from fishnet.prediction.drawing import sheet
 
@@ -23,53 +23,59 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHOWN = 20  # rows of a printed table
-WORST, SIDE = 6, 480  # images on the sheet, where each has more than one card, and px of a card
+WORST, SIDE = 6, 480  # number of images on a sheet where each has several cards, and the side of a card in px
 BLUE, RED = "#4895ef", "#c1292e"  # of figures
-WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: what the model says, what is true
+WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: the prediction, the truth
 
 
-def percent(part: float, whole: float) -> float | None:
-    """A share in percent, to four digits; None of nothing."""
-    return round(100 * float(part) / float(whole), 4) if whole else None
+def percent(part: float, total: float) -> float | None:
+    """A share in percent, to four digits; None if the total is 0."""
+    return round(100 * float(part) / float(total), 4) if total else None
 
 
-def shares(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
-    """Parts over wholes of the same shape; NaN where the whole is 0."""
-    found = np.full(parts.shape, np.nan)
-    np.divide(parts, wholes, out=found, where=wholes > 0)
-    return found
+def shares(parts: NDArray[Any], totals: NDArray[Any]) -> NDArray[np.float64]:
+    """Parts over totals of the same shape; NaN where the total is 0."""
+    values = np.full(parts.shape, np.nan)
+    np.divide(parts, totals, out=values, where=totals > 0)
+    return values
+
+
+def nan_mean(values: NDArray[np.float64]) -> float | None:
+    """The mean of the values that are not NaN; None if there is none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else None
 
 
 def number(value: float | None) -> str:
-    """A number for a table: whole ones are counts."""
+    """A number for a table; integers are counts."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
 
 
-def short(name: str, most: int = 28) -> str:
-    """A name of at most so many letters, control characters escaped."""
+def short(name: str, length: int = 28) -> str:
+    """A name of at most ``length`` letters, with control characters escaped."""
     name = printable(name)
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def table(
     rows: Sequence[Mapping[str, Any]], unit: str, score: str, columns: Sequence[str], words: str = ""
 ) -> list[str]:
-    """The table of classes for people: all up to 20, beyond that the worst that are there.
+    """The table of classes for the terminal: all of up to 20 classes, else the worst 20 that occur.
 
     Args:
-        rows: one a class, its name under ``class``.
-        unit: key of how much there is of the class.
-        score: key of what tells good classes from bad.
+        rows: one per class, its name under ``class``.
+        unit: key of the class's number of images, objects or pixels.
+        score: key of the score that orders the classes.
         columns: keys of the numbers that are shown.
-        words: key of the text behind them, if there is one.
+        words: key of the text after the numbers; empty for no text.
     """
     lines = []
     if len(rows) > SHOWN:
-        there = [row for row in rows if row[unit]]
-        worst = sorted(there, key=lambda row: (row[score], -row[unit]))[:SHOWN]
-        lines.append(f"the {len(worst)} worst of {len(there):,} classes with {unit} (the model knows {len(rows):,}):")
+        present = [row for row in rows if row[unit]]
+        worst = sorted(present, key=lambda row: (row[score], -row[unit]))[:SHOWN]
+        lines.append(f"the {len(worst)} worst of {len(present):,} classes with {unit} (the model has {len(rows):,}):")
         rows = worst
     width = min(40, max([5, *(len(printable(row["class"])) for row in rows)]))
     sizes = [max(8 if name == unit else 7, len(name)) for name in columns]
@@ -83,7 +89,7 @@ def table(
 
 
 def write_csv(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
-    """Writes these columns of a table, whole or not at all, and gives back its path.
+    """Writes these columns of a table atomically and returns its path.
 
     Texts that a spreadsheet would run as formulas are quoted, see :func:`~fishnet.files.text.cell`.
     """
@@ -103,36 +109,36 @@ def worst_sheet(
     cards: Callable[[Image.Image, Any, str, T], Iterable[Image.Image]],
     columns: int = 4,
 ) -> list[Path]:
-    """Draws the worst images on a sheet. Where there are none, a sheet that an earlier measurement left goes.
+    """Draws the worst images on a sheet. Where there are none, removes the sheet of an earlier evaluation.
 
     Args:
-        page: the PNG.
-        images: the set.
-        worst: of each its index in the set, and what is known of it.
-        cards: an image as RGB, its target, its file's name and what is known of it -> what the sheet shows.
+        page: path of the PNG.
+        images: the dataset.
+        worst: the index of each image in the dataset, and its details.
+        cards: from an image as RGB, its target, its file name and its details to the cards on the sheet.
         columns: cards in a row.
 
     Returns:
-        ``page``, or nothing.
+        ``page`` in a list, or an empty list.
     """
     drawn: list[Image.Image] = []
-    for index, known in worst:
+    for index, details in worst:
         try:
             image, target = images.read(index)
-        except InputError:  # gone since it was measured
+        except InputError:  # the file was removed after its evaluation
             continue
-        drawn += cards(as_view(image), target, Path(images.source(index)).name, known)
+        drawn += cards(as_view(image), target, Path(images.source(index)).name, details)
     if not drawn:
         page.unlink(missing_ok=True)
         return []
-    with whole(page) as partial:
+    with atomic_path(page) as partial:
         sheet(drawn, columns).save(partial)
     return [page]
 
 
 def save(figure: "Figure", path: Path) -> Path:
-    """Writes a figure as a PNG, whole or not at all, and gives back its path."""
-    with whole(path) as partial, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # of names in scripts that the font lacks
+    """Writes a figure as a PNG atomically and returns its path."""
+    with atomic_path(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # class names in scripts that the font lacks
         figure.savefig(partial, dpi=110, format="png")
     return path

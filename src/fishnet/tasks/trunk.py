@@ -1,4 +1,4 @@
-"""The trunk: any timm network, pruned once to the feature maps that its heads want, and run once for all of them."""
+"""The trunk: a timm network, pruned once to the feature maps that its heads want, and run once for all heads."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fishnet.backbone.fishnet import EDGE, STAGES, STRIDES, FishNet
+from fishnet.backbone.fishnet import FishNet
 from fishnet.backbone.registry import create_model
+from fishnet.backbone.spec import EDGE, STAGES, STRIDES
 from fishnet.errors import InputError
 from fishnet.images.preprocess import padded
 
@@ -23,10 +24,10 @@ class Wants:
     """What a head wants of its trunk.
 
     Attributes:
-        maps: feature maps by stride, or by name of FishNet's stages.
-        scores: outputs of the backbone's own score layer; 0 where the head does not use it.
-        padding: images are padded to multiples of 32 px (at least 64) before they go through the trunk.
-        output_stride: a backbone that can is built with its last stage at this stride; None for its own.
+        maps: feature maps by stride, or by the name of one of FishNet's stages.
+        scores: number of outputs of the backbone's own score layer; 0 if the head does not use it.
+        padding: whether images are padded to multiples of 32 px (at least 64) before the trunk.
+        output_stride: stride of the backbone's last stage, where the backbone supports it; None for its default.
     """
 
     maps: tuple[MapName, ...] = ()
@@ -36,9 +37,9 @@ class Wants:
 
     @classmethod
     def union(cls, wants: Iterable["Wants"]) -> "Wants":
-        """What several heads want of one trunk.
+        """The wants of several heads of one trunk.
 
-        The trunk keeps its own output stride where any head wants it as it is.
+        The trunk keeps its default output stride unless all heads want the same other one.
 
         Raises:
             InputError: two heads want score layers of different sizes.
@@ -60,12 +61,12 @@ class Wants:
 
 @dataclass(frozen=True)
 class Level:
-    """What a decoder has to know of a feature map.
+    """What a decoder must know about a feature map.
 
     Attributes:
         channels: of the map.
         stride: input px per px of the map.
-        index: its place in the backbone's ``feature_info``.
+        index: of the map in the backbone's ``feature_info``.
     """
 
     channels: int
@@ -75,13 +76,13 @@ class Level:
 
 @dataclass(frozen=True)
 class Features:
-    """What a trunk gives its heads.
+    """A trunk's outputs for its heads.
 
     Attributes:
-        maps: (batch, channels, height, width) each, by the names that the heads asked for.
+        maps: (batch, channels, height, width) each, by the names in the heads' wants.
         size: height and width of the images, px.
-        padded_size: height and width of what the backbone saw, px.
-        last: what the backbone's own score layer takes; None where no head wants scores.
+        padded_size: height and width of the backbone's input, px.
+        last: input of the backbone's own score layer; None where no head wants scores.
         score: the backbone's pooling and score layer, called with ``last``.
     """
 
@@ -92,13 +93,13 @@ class Features:
     score: Callable[..., Tensor] | None = None
 
     def logits(self) -> Tensor:
-        """(batch, scores): of the backbone's own score layer."""
+        """(batch, scores) logits of the backbone's own score layer."""
         assert self.last is not None
         assert self.score is not None
         return self.score(self.last)
 
     def pooled(self) -> Tensor:
-        """(batch, dims): what the backbone's last linear layer takes."""
+        """(batch, dims): the input of the backbone's last linear layer."""
         assert self.last is not None
         assert self.score is not None
         return self.score(self.last, pre_logits=True).flatten(1)
@@ -112,7 +113,7 @@ def build_backbone(
     args: Mapping[str, Any] | None = None,
     pretrained: bool = False,
 ) -> nn.Module:
-    """Builds a backbone for what is wanted of it.
+    """Builds a backbone for the wants of its heads.
 
     Args:
         name: a timm model name.
@@ -122,7 +123,7 @@ def build_backbone(
         pretrained: start from published weights.
 
     Raises:
-        InputError: see :func:`~fishnet.backbone.registry.create_model`; or an argument that the backbone lacks.
+        InputError: see :func:`~fishnet.backbone.registry.create_model`; or an argument that the backbone does not have.
     """
     args = dict(args or {})
     if wants.output_stride is not None:
@@ -135,7 +136,7 @@ def build_backbone(
                 pretrained=pretrained,
             )
         except (InputError, AssertionError, NotImplementedError):
-            pass  # a backbone that cannot: it keeps its own stride
+            pass  # this backbone does not support it and keeps its own stride
     try:
         return create_model(name, pretrained, num_classes=wants.scores, in_chans=channels, **args)
     except TypeError as error:
@@ -147,7 +148,7 @@ def build_backbone(
 class Trunk(nn.Module):
     """A backbone and the feature maps that heads want of it.
 
-    Layers that no wanted map needs are pruned, once, when the trunk is built.
+    Layers that no wanted map needs are pruned when the trunk is built.
 
     Args:
         backbone: any timm network.
@@ -157,7 +158,7 @@ class Trunk(nn.Module):
         levels: of the wanted maps, by name.
 
     Raises:
-        InputError: a backbone that lacks one of the maps.
+        InputError: a backbone without one of the maps.
     """
 
     def __init__(self, backbone: nn.Module, wants: Wants) -> None:
@@ -181,7 +182,7 @@ class Trunk(nn.Module):
         return Features(maps, (height, width), (images.shape[-2], images.shape[-1]), last, score)
 
     def _run(self, images: Tensor) -> tuple[dict[MapName, Tensor], Tensor | None]:
-        """The wanted maps, and the last one where there is a score layer, from one pass."""
+        """The wanted maps and, for a score layer, the last map, from one forward pass."""
         if not self.levels:
             return {}, self.backbone.forward_features(images)  # type: ignore[operator]
         if isinstance(self.backbone, FishNet):
@@ -205,23 +206,23 @@ class Trunk(nn.Module):
 
 
 def _levels(backbone: nn.Module, names: Sequence[MapName]) -> dict[MapName, Level]:
-    """The levels of the wanted maps, by name."""
+    """The levels of these maps by name."""
     strides = [name for name in names if isinstance(name, int)]
     by_stride = dict(zip(strides, pyramid(backbone, strides) if strides else (), strict=True))
     return {name: by_stride[name] if isinstance(name, int) else _stage_level(backbone, name) for name in names}
 
 
 def pyramid(backbone: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
-    """A backbone's levels at these strides, from its ``feature_info``; the deepest where a stride comes twice.
+    """A backbone's levels at these strides, from its ``feature_info``; the deepest where several have one stride.
 
     Raises:
-        InputError: a backbone that gives no intermediate maps, or none at one of the strides.
+        InputError: a backbone without intermediate maps, or without a map at one of the strides.
     """
     name = _name_of(backbone)
     rows: Any = getattr(backbone, "feature_info", None)
     if not rows or not hasattr(backbone, "forward_intermediates"):
-        lacking = "feature_info" if not rows else "forward_intermediates"
-        raise InputError(f"{name} gives no feature pyramid (it has no {lacking}): {_OTHERS}")
+        missing_attribute = "feature_info" if not rows else "forward_intermediates"
+        raise InputError(f"{name} has no feature pyramid (it has no {missing_attribute}): {_OTHERS}")
     available = {row["reduction"]: Level(row["num_chs"], row["reduction"], i) for i, row in enumerate(rows)}
     missing = [stride for stride in strides if stride not in available]
     if missing:
@@ -233,9 +234,9 @@ def pyramid(backbone: nn.Module, strides: Sequence[int]) -> tuple[Level, ...]:
 
 
 def _stage_level(backbone: nn.Module, stage: str) -> Level:
-    """Of one of FishNet's stages; its index is that of the first map of the pyramid that needs the stage."""
+    """The level of one of FishNet's stages. Its index is that of the first map of the pyramid that needs the stage."""
     if not isinstance(backbone, FishNet):
-        raise InputError(f"{_name_of(backbone)} has no stage {stage}: only FishNets have stages by name")
+        raise InputError(f"{_name_of(backbone)} has no stage {stage}: only FishNets have named stages")
     if stage == EDGE:
         return Level(backbone.spec.stem, 2, 0)
     number = STAGES.index(stage)
@@ -247,7 +248,7 @@ def _stage_level(backbone: nn.Module, stage: str) -> Level:
 
 
 def _stage(fish: FishNet, name: MapName) -> str:
-    """The name of the stage that a wanted map is the output of."""
+    """The name of the stage whose output is a wanted map."""
     if isinstance(name, str):
         return name
     (level,) = pyramid(fish, [name])

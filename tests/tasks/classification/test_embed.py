@@ -40,5 +40,5 @@ def test_an_embedding_times_the_classifiers_weights_gives_the_scores(name: str) 
 
 
 def test_a_model_without_embeddings_says_so() -> None:
-    with pytest.raises(InputError, match="gives no embeddings"):
+    with pytest.raises(InputError, match="has no embeddings"):
         Head.embed(None, None)  # type: ignore[arg-type]

@@ -71,7 +71,8 @@ def test_numbers_agree_with_torchmetrics(classes: int, images: int) -> None:
     expected = float(multiclass_calibration_error(scores, labels, classes, n_bins=15))
     assert report.metrics() == {"ECE": pytest.approx(expected, abs=1e-5)}
     matrix = multiclass_confusion_matrix(scores, labels, classes).numpy()
-    true, said, counts = report.confusion()
+    confusion = report.confusion()
+    true, said, counts = confusion.true, confusion.predicted, confusion.counts
     assert (counts > 0).all()
     rebuilt = np.zeros_like(matrix)
     rebuilt[true, said] = counts
@@ -175,7 +176,7 @@ def test_beyond_twenty_classes_the_worst_that_have_images_are_printed() -> None:
     targets %= 25
     report = filled([f"c{i}" for i in range(30)], logits, targets)
     title, _, *lines = report.lines()
-    assert title == "the 20 worst of 25 classes with images (the model knows 30):"
+    assert title == "the 20 worst of 25 classes with images (the model has 30):"
     shown = [float(line.split()[2]) for line in lines]
     assert len(shown) == 20
     assert shown == sorted(shown)

@@ -81,7 +81,7 @@ class TestHead:
         model = build(task, head).train()
         images, targets = batch()
         outputs = model(images, targets)
-        assert outputs["found"] == []
+        assert outputs["detections"] == []
         assert all(torch.isfinite(loss) for loss in outputs["losses"].values())
         assert any("mask" in name for name in outputs["losses"]) == (task == "instances")
         total(outputs["losses"]).backward()
@@ -134,7 +134,7 @@ class TestHead:
             outputs = model(images, targets)
         assert [part.training for part in model.modules()] == modes
         alone = known(model, images)
-        for one, other in zip(outputs["found"], alone, strict=True):
+        for one, other in zip(outputs["detections"], alone, strict=True):
             assert all(torch.equal(one[name], other[name]) for name in other)
         assert torch.isfinite(total(outputs["losses"]))
 

@@ -18,11 +18,12 @@ from torchmetrics import MetricCollection
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.base import DetectionTarget
+from fishnet.data.detection.files import open_splits
 from fishnet.data.detection.objects import Objects
-from fishnet.data.detection.voc import find_voc, open_voc
+from fishnet.data.detection.voc import VocDetection, find_voc
 from fishnet.errors import WorkError
 from fishnet.prediction.results import Detections
-from fishnet.tasks.detection.metrics import CocoMetric, CocoTable, Compared, coco_table, table_of
+from fishnet.tasks.detection.metrics import CocoTable, DetectionMetric, EvaluationPair, coco_table, evaluate_pairs
 from tests.tasks.detection.regions import Set, as_batch, by_pycocotools, simulated, without_found, without_objects
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order
@@ -115,9 +116,9 @@ def test_it_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCa
 
 def test_masks_that_are_not_there() -> None:
     them, bare = simulated(1, masks=True), simulated(1)
-    with pytest.raises(ValueError, match="annotated"):
+    with pytest.raises(ValueError, match="annotations"):
         coco_table(bare.truths, them.found, them.classes, "mask")
-    with pytest.raises(ValueError, match="found"):
+    with pytest.raises(ValueError, match="detections"):
         coco_table(them.truths, bare.found, them.classes, "mask")
 
 
@@ -131,7 +132,7 @@ def test_nothing_at_all() -> None:
 
 
 def fed(them: Set, masks: bool = False, batch: int = 5) -> MetricCollection:
-    metrics = MetricCollection({"coco": CocoMetric(them.classes, masks)})
+    metrics = MetricCollection({"coco": DetectionMetric(them.classes, masks)})
     outputs, targets = as_batch(them)
     for i in range(0, len(targets), batch):
         metrics.update(outputs[i : i + batch], targets[i : i + batch])
@@ -157,8 +158,8 @@ def test_the_metric_is_the_table_of_what_predict_would_give(masks: bool) -> None
 def test_tensors_as_arrays_and_alone_as_with_losses(masks: bool) -> None:
     them = simulated(4, masks=masks)
     outputs, targets = as_batch(them)
-    metric = CocoMetric(them.classes, masks)
-    metric.update({"found": [{k: torch.from_numpy(v) for k, v in raw.items()} for raw in outputs]}, targets)
+    metric = DetectionMetric(them.classes, masks)
+    metric.update({"detections": [{k: torch.from_numpy(v) for k, v in raw.items()} for raw in outputs]}, targets)
     assert metric.compute() == fed(them, masks).compute()
 
 
@@ -201,7 +202,7 @@ def test_what_training_monitors_is_always_there(masks: bool) -> None:
 def test_masks_are_kept_small() -> None:
     them = simulated(5, masks=True)
     metric = fed(them, masks=True)["coco"]
-    assert all(pair.found.cropped_masks is None for pair in metric.pairs)
+    assert all(pair.detections.cropped_masks is None for pair in metric.pairs)
     shapes = [shape for pair in metric.pairs for shape in pair.masks]
     assert all(set(shape) == {"size", "counts"} for shape in shapes)
     assert all(isinstance(shape["counts"], bytes) for shape in shapes)
@@ -213,7 +214,7 @@ def test_outputs_that_are_no_numbers(key: str) -> None:
     outputs, targets = as_batch(them)
     outputs[0] = {**outputs[0], key: np.full_like(outputs[0][key], np.nan)}
     with pytest.raises(WorkError, match="not finite"):
-        CocoMetric(them.classes).update(outputs, targets)
+        DetectionMetric(them.classes).update(outputs, targets)
 
 
 def test_outputs_in_16_bits() -> None:
@@ -224,7 +225,7 @@ def test_outputs_in_16_bits() -> None:
         {k: torch.from_numpy(v).bfloat16() if k == "masks" else torch.from_numpy(v) for k, v in one.items()}
         for one in outputs
     ]
-    metrics = [CocoMetric(them.classes, masks=True) for _ in range(2)]
+    metrics = [DetectionMetric(them.classes, masks=True) for _ in range(2)]
     for metric, given in zip(metrics, (outputs, half), strict=True):
         metric.update(given, targets)
     force_float32, rough = (metric.compute() for metric in metrics)
@@ -237,7 +238,7 @@ class Module(pl.LightningModule):
 
     def __init__(self, them: Set) -> None:
         super().__init__()
-        self.metrics = MetricCollection({"coco": CocoMetric(them.classes, masks=True)})
+        self.metrics = MetricCollection({"coco": DetectionMetric(them.classes, masks=True)})
 
     def validation_step(self, batch: tuple[list[dict[str, Any]], list[DetectionTarget]], batch_idx: int) -> None:
         self.metrics.update(*batch)
@@ -273,7 +274,7 @@ def measure(rank: int, world: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
     for images in SIZES:
         outputs, targets = as_batch(shared(images))
-        metrics = MetricCollection({"coco": CocoMetric(shared(images).classes, masks=True)})
+        metrics = MetricCollection({"coco": DetectionMetric(shared(images).classes, masks=True)})
         if targets[rank::world]:
             metrics.update(outputs[rank::world], targets[rank::world])
         values = {name: float(value) for name, value in metrics.compute().items()}
@@ -298,8 +299,8 @@ def test_crowded_images_count_more_than_a_hundred() -> None:
     classes, size = Classes.of(("dot",)), (130, 190)
     truth = Objects.of(boxes, np.zeros(150, int), size)
     found = Detections(boxes, np.zeros(150, np.int64), np.linspace(1, 0.1, 150, dtype=np.float32), classes, size)
-    pairs = [Compared.of(truth, found, masks=False)]
-    usual, more = table_of(pairs, classes, "box").metrics(), table_of(pairs, classes, "box", 200).metrics()
+    pairs = [EvaluationPair.of(truth, found, masks=False)]
+    usual, more = evaluate_pairs(pairs, classes, "box").metrics(), evaluate_pairs(pairs, classes, "box", 200).metrics()
     assert usual["AR100"] == pytest.approx(2 / 3)
     assert usual["AP"] < 0.7
     assert (more["AP"], more["AR200"]) == pytest.approx((1, 1))
@@ -322,7 +323,7 @@ def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Pa
     found = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
     recalls = {}
     for difficult in ("ignore", "use"):
-        splits = open_voc(find_voc(tmp_path), 3, difficult=difficult)
+        splits = open_splits(VocDetection, find_voc(tmp_path), 3, difficult=difficult)
         truth = splits["all"].read(0)[1]
         metrics = coco_table([truth], [found], classes, "box").metrics()
         recalls[difficult] = metrics["AR100"]

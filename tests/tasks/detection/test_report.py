@@ -15,8 +15,8 @@ from fishnet.data.base import ImageDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError, WorkError
 from fishnet.prediction.results import Detections
-from fishnet.tasks.detection.matches import THRESHOLDS, Matches, matched
-from fishnet.tasks.detection.metrics import Compared, coco_table, table_of
+from fishnet.tasks.detection.matches import THRESHOLDS, Matches, match_detections
+from fishnet.tasks.detection.metrics import EvaluationPair, coco_table, evaluate_pairs
 from fishnet.tasks.detection.report import DetectionReport
 from tests.tasks.detection.regions import Set, as_batch, simulated, without_found, without_objects
 
@@ -102,7 +102,7 @@ def test_by_hand(tmp_path: Path) -> None:
         [100 * table[name] for name in ("AP", "AP50", "AP75", "AR100")], abs=1e-4
     )
     assert report.lines() == [
-        "at a score of 0.50 and more, as asked for: 2 of 3 objects found, 3 false (boxes, IoU 0.5)",
+        "at scores from 0.50, as given: 2 of 3 objects found, 3 false (boxes, IoU 0.5)",
         "class  objects      AP    AP50 precision  recall      F1",
         f"cat          3 {cat['AP']:>7.2f} {cat['AP50']:>7.2f}     50.00   66.67   57.14",
         "dog          0       -       -      0.00       -    0.00",
@@ -124,7 +124,7 @@ def test_the_best_threshold_by_hand() -> None:
     report = filled(by_hand())
     assert report.threshold == 0.56  # the middle of 0.51 to 0.60
     assert report.metrics()["F1"] == pytest.approx(4 / 7)
-    assert "at a score of 0.56 and more, which makes F1 best on these images" in report.lines()[0]
+    assert "at scores from 0.56, which gives the best F1 on these images" in report.lines()[0]
     assert report.rows()[0]["best_threshold"] == 0.38  # of cats alone the dog's 0.50 is none: 0.16 to 0.60
 
 
@@ -159,31 +159,33 @@ def greedy(truth: Objects, found: Detections, threshold: float) -> tuple[int, in
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_as_a_plain_search_finds_them(seed: int, threshold: float) -> None:
     them = simulated(seed, coarse=seed % 2 == 1)
-    pairs = [Compared.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
+    pairs = [EvaluationPair.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
     counts = Matches.of(pairs, "box").counts(threshold, "image", len(pairs))
     expected = [greedy(truth, found, threshold) for truth, found in zip(them.truths, them.found, strict=True)]
-    assert list(zip(counts.found.tolist(), counts.false.tolist(), strict=True)) == expected
+    assert list(zip(counts.true_positives.tolist(), counts.false_positives.tolist(), strict=True)) == expected
     assert counts.objects.tolist() == [int((~truth.crowd).sum()) for truth in them.truths]
-    assert sum(counts.found) > 0 or threshold > 0.5
+    assert sum(counts.true_positives) > 0 or threshold > 0.5
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
 @pytest.mark.parametrize("seed", range(6))
 def test_all_that_coco_finds_is_found(seed: int, kind: Any) -> None:
     them = simulated(seed, masks=True, coarse=seed % 2 == 1)
-    pairs = [Compared.of(truth, found, True) for truth, found in zip(them.truths, them.found, strict=True)]
+    pairs = [EvaluationPair.of(truth, found, True) for truth, found in zip(them.truths, them.found, strict=True)]
     counts = Matches.of(pairs, kind).counts(0, "label", len(them.classes))
-    recall = table_of(pairs, them.classes, kind).recall[0, :, 0, 2]  # IoU 0.5, all sizes, no class over 100 an image
-    np.testing.assert_allclose(counts.found[:3] / counts.objects[:3], recall[:3], atol=1e-12)
+    recall = evaluate_pairs(pairs, them.classes, kind).recall[
+        0, :, 0, 2
+    ]  # IoU 0.5, all sizes, no class over 100 an image
+    np.testing.assert_allclose(counts.true_positives[:3] / counts.objects[:3], recall[:3], atol=1e-12)
 
 
 def test_f1_at_any_threshold_is_that_of_a_matching_at_it() -> None:
     them = simulated(5)
-    pairs = [Compared.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
+    pairs = [EvaluationPair.of(truth, found, False) for truth, found in zip(them.truths, them.found, strict=True)]
     matches = Matches.of(pairs, "box")
     for i in (0, 30, 60, 98):
         kept = [found.take(np.flatnonzero(found.scores >= THRESHOLDS[i])) for found in them.found]
-        rest = [Compared.of(truth, found, False) for truth, found in zip(them.truths, kept, strict=True)]
+        rest = [EvaluationPair.of(truth, found, False) for truth, found in zip(them.truths, kept, strict=True)]
         objects, found, false = Matches.of(rest, "box").counts(0, "label", 4).total()
         assert matches.f1()[i] == pytest.approx(2 * found / (objects + found + false))
     assert matches.f1().max() == matches.f1()[np.abs(THRESHOLDS - matches.best_threshold()).argmin()]
@@ -194,7 +196,7 @@ def test_with_masks_these_decide(tmp_path: Path) -> None:
     report = filled(them, masks=True)
     metrics = report.metrics()
     assert list(metrics) == ["precision", "recall", "F1", "mask_precision", "mask_recall", "mask_F1"]
-    assert metrics["mask_F1"] == pytest.approx(report.measured()["mask"].matches.f1().max())
+    assert metrics["mask_F1"] == pytest.approx(report.kind_metrics()["mask"].matches.f1().max())
     row = report.rows()[0]
     json.dumps(report.rows())
     names = ["AP", "AP50", "AP75", "AR100", "precision", "recall", "F1", "found", "false", "best_threshold"]
@@ -248,7 +250,7 @@ def test_beyond_twenty_classes_the_worst_that_have_objects_are_printed() -> None
     report = filled(them)
     _, title, _, *lines = report.lines()
     there = [row for row in report.rows() if row["objects"]]
-    assert title == f"the 20 worst of {len(there)} classes with objects (the model knows 60):"
+    assert title == f"the 20 worst of {len(there)} classes with objects (the model has 60):"
     shown = {line.split()[0] for line in lines}
     assert len(lines) == 20 < len(there)
     assert max(row["AP"] for row in there if row["class"] in shown) <= min(
@@ -275,12 +277,12 @@ def test_more_images_change_what_was_said() -> None:
 
 def test_an_object_is_found_once() -> None:
     them = by_hand()
-    scores, false = matched(Compared.of(them.truths[0], them.found[0], False), "box")
+    scores, false = match_detections(EvaluationPair.of(them.truths[0], them.found[0], False), "box")
     np.testing.assert_allclose(scores, [0.9, 0.6, -1], atol=1e-6)
     assert false.tolist() == [False, True, False, False, True, True]
 
 
-@pytest.mark.parametrize(("count", "most", "said"), [(196, 100, True), (196, 196, False), (100, 100, False)])
+@pytest.mark.parametrize(("count", "max_detections", "said"), [(196, 100, True), (196, 196, False), (100, 100, False)])
 def test_more_objects_than_are_counted_are_said(count: int, max_detections: int, said: bool) -> None:
     corners = 12 * np.array([[i % 15, i // 15] for i in range(count)], np.float32)
     boxes = np.concatenate([corners, corners + 10], 1)
@@ -290,12 +292,12 @@ def test_more_objects_than_are_counted_are_said(count: int, max_detections: int,
     outputs, targets = as_batch(Set([truth], [found], classes))
     report = DetectionReport(classes, max_detections=max_detections)
     report.update(outputs, targets, [0])
-    assert bool(report.remarks()) == said
+    assert bool(report.warnings()) == said
     if said:
-        assert "more than 100 objects of a class (up to 196)" in report.remarks()[0]
-        assert "--max-detections 196" in report.remarks()[0]
+        assert "more than 100 objects of a class (up to 196)" in report.warnings()[0]
+        assert "--max-detections 196" in report.warnings()[0]
 
 
 def test_images_without_any_object_are_said() -> None:
     report = filled(without_objects(simulated(1)))
-    assert report.remarks() == ["no object is annotated in these images: the metrics say nothing of the model"]
+    assert report.warnings() == ["no object is annotated in these images: the metrics say nothing about the model"]

@@ -18,14 +18,24 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError
 from fishnet.tasks.model import ModelSpec
-from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.heads import (
+    FPN,
+    BodySegmenter,
+    DecoderSpec,
+    DeepLabV3Plus,
+    FishSegmenter,
+    SegFormer,
+    Segmenter,
+    UPerNet,
+)
 from fishnet.tasks.segmentation.losses import SegmentationLoss
 from fishnet.training.optimise import freeze
 from tests.tasks.single import Single
 
 CLASSES = Classes(("ground", "berry", "leaf"), (0, 7, 90))
 HEADS: dict[str, type[Segmenter]] = {
-    "body": Body, "fish": Fish, "fpn": Fpn, "upernet": UPerNet, "deeplabv3plus": DeepLabV3Plus, "segformer": SegFormer,
+    "body": BodySegmenter, "fish": FishSegmenter, "fpn": FPN, "upernet": UPerNet, "deeplabv3plus": DeepLabV3Plus,
+    "segformer": SegFormer,
 }  # fmt: skip
 OWN, OTHERS = ("body", "fish"), ("fpn", "upernet", "deeplabv3plus", "segformer")
 POOLED = ("upernet", "deeplabv3plus")
@@ -154,7 +164,7 @@ class TestHead:
         if head not in POOLED:
             step(build(head), count=1)
         else:
-            said = r"one image a step.*give a larger --batch-size, or --head-norm group"
+            said = "batch_size=1: .* increase batch_size, or use head_norm=group"
             with pytest.raises(InputError, match=said) as caught:
                 step(build(head), count=1)
             assert "\n" not in str(caught.value)
@@ -330,9 +340,9 @@ def test_deeplab_keeps_the_last_stage_at_stride_16() -> None:
 @pytest.mark.parametrize(
     ("head", "backbone", "spec", "said"),
     [
-        ("body", "resnet18", SMALL, "--head body is made for FishNets: give one as --backbone.*or --head fpn"),
-        ("fish", "convnext_atto", SMALL, "--head fish is made for FishNets"),
-        ("fpn", "fishnet_nano", replace(SMALL, width=40), "decoder_channels=40: head fpn takes multiples of 32"),
+        ("body", "resnet18", SMALL, "head=body: needs a FishNet as backbone .* or use head=fpn"),
+        ("fish", "convnext_atto", SMALL, "head=fish: needs a FishNet as backbone"),
+        ("fpn", "fishnet_nano", replace(SMALL, width=40), "decoder_channels=40: must be a multiple of 32"),
     ],
 )
 def test_refused(head: str, backbone: str, spec: DecoderSpec, said: str) -> None:

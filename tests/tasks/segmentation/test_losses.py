@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError
-from fishnet.tasks.segmentation.losses import LOSSES, NEAR, SegmentationLoss, near_boundary, parse_losses, stacked
+from fishnet.tasks.segmentation.losses import LOSSES, NEAR, SegmentationLoss, near_boundary, parse_losses, stack_labels
 
 CLASSES, SIZE = 4, (12, 17)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 7.0])
@@ -190,7 +190,7 @@ def test_images_smaller_than_their_batch() -> None:
     sizes = [(12, 10), (7, 17)]
     random = torch.Generator().manual_seed(3)
     own = [torch.randint(0, CLASSES, size, generator=random, dtype=torch.uint8) for size in sizes]
-    labels = stacked([SegmentationTarget(one) for one in own], SIZE, "cpu")
+    labels = stack_labels([SegmentationTarget(one) for one in own], SIZE, "cpu")
     assert (labels.shape, labels.dtype) == ((2, *SIZE), torch.int64)
     for page, one in zip(labels, own, strict=True):
         assert torch.equal(page[: one.shape[0], : one.shape[1]], one.long())
@@ -203,7 +203,7 @@ def test_images_smaller_than_their_batch() -> None:
 
 def test_labels_beyond_the_scores_are_cut() -> None:
     labels = torch.arange(6, dtype=torch.uint8).reshape(2, 3)
-    assert stacked([SegmentationTarget(labels)], (1, 4), "cpu").tolist() == [[[0, 1, 2, IGNORE]]]
+    assert stack_labels([SegmentationTarget(labels)], (1, 4), "cpu").tolist() == [[[0, 1, 2, IGNORE]]]
 
 
 # --- boundaries -------------------------------------------------------------------------------------------------------

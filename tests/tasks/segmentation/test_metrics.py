@@ -14,7 +14,7 @@ from fishnet.images.preprocess import Placement
 from fishnet.prediction.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.segmentation.boundaries import boundary_f1
-from fishnet.tasks.segmentation.metrics import SegmentationMetric, label_map_of
+from fishnet.tasks.segmentation.metrics import SegmentationMetric, predicted_labels
 from tests.tasks.segmentation.pixels import Labels, blobs, logits_of, target
 
 SIZES = ((40, 50), (33, 7), (64, 64), (1, 90), (21, 21))
@@ -84,7 +84,7 @@ def test_what_is_said_of_a_resized_image_is_measured_in_its_own_px() -> None:
     said = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 16, 0), 16, 1)
     truth = said.repeat(3, 0).repeat(3, 1)
     placement = Placement((96, 96), (32, 32), (32, 64))
-    given = label_map_of(logits_of(said, 5, (64, 64)), target(truth, placement), FIVE)
+    given = predicted_labels(logits_of(said, 5, (64, 64)), target(truth, placement), FIVE)
     assert given.shape == (96, 96)
     # Between two classes the border lies where both are as likely: within 1.5 px of three times the input's border.
     assert (given != truth).mean() < 0.05
@@ -137,7 +137,7 @@ def test_scores_that_are_no_numbers(value: float) -> None:
     truth = np.zeros((32, 32), np.uint8)
     logits = logits_of(truth, 5, (32, 64))
     logits[1, 3, 40] = value  # beyond the image's own input: another image's affair
-    label_map_of(logits, target(truth), FIVE)
+    predicted_labels(logits, target(truth), FIVE)
     logits[1, 3, 4] = value
     with pytest.raises(WorkError, match="not finite"):
         SegmentationMetric(FIVE).update([logits], [target(truth)])

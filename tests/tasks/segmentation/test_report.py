@@ -159,7 +159,7 @@ def test_the_worst_six_are_shown_as_they_were_said(order: str, tmp_path: Path, m
         shown[name] = truth, said
         return [image]
 
-    monkeypatch.setattr("fishnet.tasks.segmentation.report.truth_said_and_wrong", draw)
+    monkeypatch.setattr("fishnet.tasks.segmentation.report.error_cards", draw)
     report.write(tmp_path, Painted(them))
     wrong = [float(((truth != IGNORE) & (truth != said)).sum() / (truth != IGNORE).sum()) for truth, said in them]
     assert wrong.count(0) >= 1
@@ -243,7 +243,7 @@ def test_beyond_twenty_classes_the_worst_that_are_there_are_printed() -> None:
     report = filled(Classes.of([f"c{i}" for i in range(60)]), them)
     title, _, *lines = report.lines()
     there = [row for row in report.rows() if row["pixels"]]
-    assert title == f"the 20 worst of {len(there)} classes with pixels (the model knows 60):"
+    assert title == f"the 20 worst of {len(there)} classes with pixels (the model has 60):"
     shown = {line.split()[0] for line in lines}
     assert len(lines) == 20 < len(there)
     assert max(row["IoU"] for row in there if row["class"] in shown) <= min(

@@ -169,7 +169,7 @@ def subject(model: str, plan: Plan) -> Subject:
         return _of_bundle(model, plan)
     task = get_task(plan.task or "classify")
     side = plan.size or task_info(task.name).benchmark_size
-    it = Subject(model, task.name, task.head_named(plan.head), side, side, 3, plan.batch)
+    it = Subject(model, task.name, task.resolve_head(plan.head), side, side, 3, plan.batch)
     _check_size(it)
     with torch.device("meta"):
         build_from(it._config())

@@ -1,1 +1,1 @@
-"""The image level: one label for each image."""
+"""Classification: one label per image."""

@@ -1,15 +1,15 @@
-"""What a classifier's training minimises."""
+"""The loss of classification: cross-entropy."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class CrossEntropy(nn.Module):
-    """Cross-entropy of logits and class indices or shares.
+class ClassificationLoss(nn.Module):
+    """Cross-entropy of logits and class indices or class shares.
 
     Args:
         smoothing: label smoothing, 0 to 1.
-        weights: of the classes; by default all count alike.
+        weights: (classes,) class weights; None for equal weights.
     """
 
     weights: Tensor | None

@@ -1,1 +1,1 @@
-"""The region level: objects, as boxes or as boxes and masks."""
+"""Detection and instance segmentation: objects as boxes, or as boxes and masks."""

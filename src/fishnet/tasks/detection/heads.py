@@ -1,9 +1,9 @@
-"""Detectors over a trunk's pyramid: an FPN and torchvision's heads, put together for maps instead of images.
+"""Detectors over a trunk's pyramid: an FPN and torchvision's heads, combined for feature maps instead of images.
 
 Sources: FPN (arXiv 1612.03144), Faster R-CNN (1506.01497), Mask R-CNN (1703.06870), RetinaNet (1708.02002), FCOS
-(1904.01355), Cascade R-CNN (1712.00726), group norm in detectors (1803.08494, 1811.08883). The parts are
-``torchvision.models.detection``'s; labels count from 0 here and from 1 in torchvision's two-stage parts, which is
-nobody's business outside this module.
+(1904.01355), Cascade R-CNN (1712.00726), group norm in detectors (1803.08494, 1811.08883). The modules are
+``torchvision.models.detection``'s. Labels count from 0 here and from 1 in torchvision's two-stage modules; no other
+module needs to know this.
 """
 
 from collections import OrderedDict
@@ -31,28 +31,29 @@ from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer
 from fishnet.tasks.trunk import Features, Trunk, Wants
 
-Found = list[dict[str, Tensor]]
+RawDetections = list[dict[str, Tensor]]
 Targets = list[dict[str, Tensor]]
-LEVELS = 5  # of the FPN, with those beyond the trunk's
-IGNORED_IOU = 0.4  # between this and 0.5 an anchor of RetinaNet is neither object nor background
+LEVELS = 5  # of the FPN, including the extra levels after the trunk's
+IGNORED_IOU = 0.4  # RetinaNet ignores anchors with an IoU between this and 0.5
 
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """All numbers of a detector's head.
+    """All numbers that define a detector's head.
 
     Attributes:
         width: channels of the FPN and of the heads' convolutions.
-        box_width: values in the box head's fully connected layers.
-        box_convs: 3x3 convolutions before them; with some, one fully connected layer follows, else two.
+        box_width: width of the box head's fully connected layers.
+        box_convs: number of 3x3 convolutions before these layers. With convolutions there is one fully connected
+            layer, without them there are two.
         mask_width: channels of the mask head.
         norm: ``group``, ``batch`` or ``none``, in FPN and heads.
-        anchors: sizes in px and ratios (height / width); None for the published ones.
-        proposals: that the second stage looks at, for each image.
-        roi_samples: of these that it learns from.
-        max_detections: at most, for each image.
-        nms_iou: overlap (IoU) from which the lower-scored of two boxes of a class goes, 0..1.
-        score_threshold: scores below it are never given, 0..1.
+        anchors: sizes in px and aspect ratios (height / width); None for the published ones.
+        proposals: number of proposals per image for the second stage.
+        roi_samples: number of these per image that the second stage is trained on.
+        max_detections: largest number of detections per image.
+        nms_iou: IoU threshold of non-maximum suppression within a class, 0..1.
+        score_threshold: detections below this score are dropped, 0..1.
     """
 
     width: int = 256
@@ -73,46 +74,47 @@ class DetectorSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DetectorSpec":
-        """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
+        """The inverse of :meth:`to_dict`. Raises InputError for an unknown key."""
         values = dict(values)
         try:
-            if (given := values.get("anchors")) is not None:
-                values["anchors"] = Anchors(tuple(map(tuple, given["sizes"])), tuple(given["ratios"]))
+            if (anchors := values.get("anchors")) is not None:
+                values["anchors"] = Anchors(tuple(map(tuple, anchors["sizes"])), tuple(anchors["ratios"]))
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise InputError(f"head_args: {error}") from None
 
     @property
     def norm_layer(self) -> Callable[[int], nn.Module] | None:
-        """What makes a norm for so many channels."""
+        """Builds a norm from its number of channels; None for no norm."""
         return norm_layer(self.norm)
 
 
 def default_anchors(per_level: int) -> Anchors:
-    """The published anchors for five levels from 32 to 512 px; ``per_level`` sizes to an octave."""
+    """The published anchors for five levels from 32 to 512 px, with ``per_level`` sizes per octave."""
     sizes = tuple(tuple(32.0 * 2 ** (level + i / per_level) for i in range(per_level)) for level in range(LEVELS))
     return Anchors(sizes, (0.5, 1.0, 2.0))
 
 
 class Float32Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
-    """Anchors in float32 whatever the maps' arithmetic: see :func:`force_float32`."""
+    """Anchors in float32 whatever the maps' data type; see :func:`force_float32`."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """As torchvision's, which asks the maps for their sizes, device and number type."""
-        sizes = [one.new_empty((), dtype=torch.float32).expand(1, 1, *one.shape[-2:]) for one in feature_maps]
-        anchors: list[Tensor] = super().forward(image_list, sizes)
+        """Calls torchvision's, which takes only sizes, device and data type from the maps."""
+        maps = [level.new_empty((), dtype=torch.float32).expand(1, 1, *level.shape[-2:]) for level in feature_maps]
+        anchors: list[Tensor] = super().forward(image_list, maps)
         return anchors
 
 
-def force_float32(part: nn.Module) -> nn.Module:
-    """The part of a head that gives scores and boxes, its outputs in float32 also where autocast computes it in 16
-    bits: with the eight digits of bf16, boxes beyond 512 px would lie on every fourth px, and scores would be alike.
+def force_float32(module: nn.Module) -> nn.Module:
+    """Converts a module's scores and boxes to float32, also where autocast computes them in 16 bits.
+
+    bf16 has eight significant bits: boxes beyond 512 px would lie on every fourth px, and many scores would be equal.
     """
-    part.register_forward_hook(_give_float)
-    return part
+    module.register_forward_hook(_float_hook)
+    return module
 
 
-def _give_float(_part: nn.Module, _inputs: Any, outputs: Any) -> Any:
+def _float_hook(_module: nn.Module, _inputs: Any, outputs: Any) -> Any:
     return _float(outputs)
 
 
@@ -125,29 +127,29 @@ def _float(outputs: Any) -> Any:
 
 
 class Detector(Head):
-    """An FPN over the trunk's pyramid, and what finds objects in its maps.
+    """An FPN over the trunk's pyramid, and a detector over the FPN's maps.
 
-    Without targets a batch gives its detections: a list with a dict for each image, in px of the input, best first:
-    ``boxes`` (n, 4) x1 y1 x2 y2, ``scores`` (n,) 0..1, ``labels`` (n,) from 0, and of mask heads ``masks`` (n, m, m),
-    probabilities over the box. With targets it gives ``{"found": detections, "losses": {name: loss}}``; in training
-    mode nothing is detected.
+    Without targets the output is a list with a dict for each image, detections in px of the input, best first:
+    ``boxes`` (n, 4) x1 y1 x2 y2, ``scores`` (n,) 0..1, ``labels`` (n,) from 0, and with a mask head ``masks``
+    (n, m, m), probabilities over the box. With targets the output is ``{"detections": list, "losses": {name: loss}}``;
+    in training mode the list is empty.
     """
 
     trunk_strides: ClassVar[tuple[int, ...]]  # of the trunk's maps
-    strides: ClassVar[tuple[int, ...]]  # of the FPN's maps, with those beyond the trunk's
+    strides: ClassVar[tuple[int, ...]]  # of the FPN's maps, including the extra levels
     anchors_per_level = 1
-    counts_by_running = True  # how many boxes there are is known only then
+    has_dynamic_cost = True  # it depends on the number of boxes
 
     def __init__(self, channels: Sequence[int], classes: int, spec: DetectorSpec) -> None:
         super().__init__()
         self.spec, self.classes = spec, classes
         self.names = [str(stride) for stride in self.trunk_strides]
-        self.fpn = FeaturePyramidNetwork(list(channels), spec.width, self._beyond(), spec.norm_layer)
+        self.fpn = FeaturePyramidNetwork(list(channels), spec.width, self._extra_levels(), spec.norm_layer)
         self._build(spec)
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: a pyramid."""
+        """See :class:`~fishnet.tasks.base.Head`: the feature pyramid."""
         return Wants(maps=cls.trunk_strides)
 
     @classmethod
@@ -156,15 +158,15 @@ class Detector(Head):
         channels = [trunk.levels[stride].channels for stride in cls.trunk_strides]
         return cls(channels, len(config.classes), DetectorSpec.from_dict(dict(config.head_args)))
 
-    def _beyond(self) -> Any:
+    def _extra_levels(self) -> Any:
         return LastLevelMaxPool()
 
     def _build(self, spec: DetectorSpec) -> None:
         raise NotImplementedError
 
     def _anchors(self, per_level: int) -> Float32Anchors:
-        it = self.spec.anchors or default_anchors(per_level)
-        return Float32Anchors(it.sizes, (it.ratios,) * len(it.sizes))
+        anchors = self.spec.anchors or default_anchors(per_level)
+        return Float32Anchors(anchors.sizes, (anchors.ratios,) * len(anchors.sizes))
 
     def decode(self, features: Features, targets: Sequence[DetectionTarget] | None = None) -> Any:
         """See the class."""
@@ -173,41 +175,41 @@ class Detector(Head):
         images = ImageList(torch.empty(count, 1, *features.padded_size, device="meta"), [features.size] * count)
         if targets is None:
             return self.detect(images, maps)
-        known = [_known(target) for target in targets]
-        found = [] if self.training else self.detect(images, maps)
-        return {"found": found, "losses": self.losses(images, maps, known)}
+        detections = [] if self.training else self.detect(images, maps)
+        losses = self.losses(images, maps, [_without_crowds(target) for target in targets])
+        return {"detections": detections, "losses": losses}
 
     def pyramid(self, features: Features) -> dict[str, Tensor]:
-        """Features -> the FPN's maps, by name, from fine to coarse."""
-        own = OrderedDict((str(stride), features.maps[stride]) for stride in self.trunk_strides)
-        maps: dict[str, Tensor] = self.fpn(own)
+        """Features -> the FPN's maps by name, from fine to coarse."""
+        trunk_maps = OrderedDict((str(stride), features.maps[stride]) for stride in self.trunk_strides)
+        maps: dict[str, Tensor] = self.fpn(trunk_maps)
         return maps
 
-    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> RawDetections:
         """The FPN's maps -> detections."""
         raise NotImplementedError
 
     def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The FPN's maps and the objects, labels from 0 -> named losses."""
+        """The FPN's maps and the targets, with labels from 0 -> named losses."""
         raise NotImplementedError
 
 
-def _known(target: DetectionTarget) -> dict[str, Tensor]:
-    """The objects that are trained on: a crowd has no box of its own."""
+def _without_crowds(target: DetectionTarget) -> dict[str, Tensor]:
+    """The objects to train on. A crowd has no box of its own."""
     single = ~target.crowd
-    known = {"boxes": target.boxes[single], "labels": target.labels[single]}
-    return known if target.masks is None else {**known, "masks": target.masks[single]}
+    objects = {"boxes": target.boxes[single], "labels": target.labels[single]}
+    return objects if target.masks is None else {**objects, "masks": target.masks[single]}
 
 
 class FasterRCNN(Detector):
-    """Faster R-CNN, and Mask R-CNN where ``with_masks``: proposals, then boxes (and masks) for each."""
+    """Faster R-CNN: proposals, then a box for each. With ``with_masks`` it is Mask R-CNN, with a mask for each."""
 
     trunk_strides = (4, 8, 16, 32)
     strides = (*trunk_strides, 64)
     with_masks = False
-    rows_of_classes: ClassVar = {
+    class_row_layers: ClassVar = {
         "box_predictor.cls_score": ClassRows(1),
-        "box_predictor.bbox_pred": ClassRows(1, each=4),
+        "box_predictor.bbox_pred": ClassRows(1, per_class=4),
         "mask_fcn_logits": ClassRows(1),
     }
 
@@ -230,30 +232,30 @@ class FasterRCNN(Detector):
         heads: nn.Module = roi_heads(spec, self.names, self.classes, self.with_masks)
         return heads
 
-    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> RawDetections:
         """See :class:`Detector`."""
         proposals, _ = self.rpn(images, maps)
-        found, _ = self.roi_heads(maps, proposals, images.image_sizes)
-        for one in found:
-            one["labels"] = one["labels"] - 1
-            if "masks" in one:
-                one["masks"] = one["masks"][:, 0]
-        return list(found)
+        detections, _ = self.roi_heads(maps, proposals, images.image_sizes)
+        for image in detections:
+            image["labels"] = image["labels"] - 1
+            if "masks" in image:
+                image["masks"] = image["masks"][:, 0]
+        return list(detections)
 
     def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """See :class:`Detector`."""
         shifted = [{**target, "labels": target["labels"] + 1} for target in targets]
-        parts = [self.rpn, self.roi_heads]
-        modes = [part.training for part in parts]
+        stages = [self.rpn, self.roi_heads]
+        modes = [stage.training for stage in stages]
         try:
-            for part in parts:  # these two alone: torchvision's compute losses in training mode only
-                part.training = True
-            proposals, first = self.rpn(images, maps, shifted)
-            _, second = self.roi_heads(maps, proposals, images.image_sizes, shifted)
+            for stage in stages:  # without their submodules: torchvision computes losses in training mode only
+                stage.training = True
+            proposals, rpn_losses = self.rpn(images, maps, shifted)
+            _, roi_losses = self.roi_heads(maps, proposals, images.image_sizes, shifted)
         finally:
-            for part, mode in zip(parts, modes, strict=True):
-                part.training = mode
-        return {**first, **second}
+            for stage, mode in zip(stages, modes, strict=True):
+                stage.training = mode
+        return {**rpn_losses, **roi_losses}
 
 
 class MaskRCNN(FasterRCNN):
@@ -274,13 +276,13 @@ def roi_heads(
     """torchvision's second stage.
 
     Args:
-        spec: the numbers.
+        spec: the head's numbers.
         names: of the maps that boxes are pooled from.
-        classes: without the background.
+        classes: number of classes without the background.
         with_masks: whether it has a mask head.
-        iou: overlap with an object from which a proposal is one.
+        iou: IoU with an object from which a proposal is a positive sample.
         coder: weights of the box's four regression targets.
-        predictor: from (features, classes with the background) to the layer that gives scores and boxes.
+        predictor: builds the layer for scores and boxes from its input width and the number of classes with background.
     """
     layers = [spec.width] * spec.box_convs, [spec.box_width] * (1 if spec.box_convs else 2)
     masks: dict[str, nn.Module] = {}
@@ -306,8 +308,8 @@ def roi_heads(
     )
 
 
-class _Outside(nn.Module):
-    """Stands for the backbone in torchvision's one-stage nets, of which only the rest is used."""
+class _NoBackbone(nn.Module):
+    """Placeholder for the backbone of torchvision's one-stage detectors, which run on the FPN's maps here."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -315,14 +317,14 @@ class _Outside(nn.Module):
 
 
 class OneStage(Detector):
-    """Boxes straight from every place of the maps, from stride 8 up, with two levels beyond the trunk's."""
+    """Detects boxes at every position of the maps, at strides 8 to 32 and at two extra levels."""
 
     trunk_strides = (8, 16, 32)
     strides = (*trunk_strides, 64, 128)
-    rows_of_classes: ClassVar = {"classification_head.cls_logits": ClassRows()}  # a group for each anchor of a place
+    class_row_layers: ClassVar = {"classification_head.cls_logits": ClassRows()}  # one group per anchor of a position
     net: Any
 
-    def _beyond(self) -> Any:
+    def _extra_levels(self) -> Any:
         return LastLevelP6P7(self.spec.width, self.spec.width)
 
     def _outputs(self, images: ImageList, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor], list[int]]:
@@ -330,23 +332,22 @@ class OneStage(Detector):
         levels = list(maps.values())
         outputs: dict[str, Tensor] = self.net.head(levels)
         anchors = self.net.anchor_generator(images, levels)
-        places = [level.shape[-2] * level.shape[-1] for level in levels]
-        each = outputs["cls_logits"].shape[1] // sum(places)
-        return outputs, anchors, [count * each for count in places]
+        positions = [level.shape[-2] * level.shape[-1] for level in levels]
+        anchors_per_position = outputs["cls_logits"].shape[1] // sum(positions)
+        return outputs, anchors, [count * anchors_per_position for count in positions]
 
-    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> Found:
+    def detect(self, images: ImageList, maps: dict[str, Tensor]) -> RawDetections:
         """See :class:`Detector`."""
         outputs, anchors, counts = self._outputs(images, maps)
         split = {name: list(torch.split(values, counts, dim=1)) for name, values in outputs.items()}
-        levels = [list(torch.split(one, counts)) for one in anchors]
-        found: Found = self.net.postprocess_detections(split, levels, images.image_sizes)
-        return found
+        levels = [list(torch.split(image_anchors, counts)) for image_anchors in anchors]
+        detections: RawDetections = self.net.postprocess_detections(split, levels, images.image_sizes)
+        return detections
 
     def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """See :class:`Detector`."""
         outputs, anchors, counts = self._outputs(images, maps)
-        found: dict[str, Tensor] = self._losses(targets, outputs, anchors, counts)
-        return found
+        return self._losses(targets, outputs, anchors, counts)
 
     def _losses(
         self, targets: Targets, outputs: dict[str, Tensor], anchors: list[Tensor], counts: list[int]
@@ -365,27 +366,27 @@ class RetinaNet(OneStage):
             spec.width, anchors.num_anchors_per_location()[0], self.classes, norm_layer=spec.norm_layer
         )
         self.net = retinanet.RetinaNet(
-            _Outside(spec.width), self.classes, anchor_generator=anchors, head=force_float32(head),
+            _NoBackbone(spec.width), self.classes, anchor_generator=anchors, head=force_float32(head),
             bg_iou_thresh=IGNORED_IOU, score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou,
             detections_per_img=spec.max_detections,
         )  # fmt: skip
 
 
 class FCOS(OneStage):
-    """FCOS. Its head keeps group norm with 32 groups, whatever the spec's norm, and knows no anchor sizes.
+    """FCOS. Its head has no anchor sizes, and always uses group norm with 32 groups, whatever the spec's norm.
 
     Raises:
-        InputError: a width that does not make 32 groups of two or more.
+        InputError: the width is not a multiple of 32, or less than 64.
     """
 
     anchors_per_level = 0
 
     def _build(self, spec: DetectorSpec) -> None:
         if spec.width % 32 or spec.width < 64:
-            raise InputError(f"fpn_channels={spec.width}: fcos needs a multiple of 32, from 64")
-        places = Float32Anchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)
+            raise InputError(f"fpn_channels={spec.width}: must be a multiple of 32 and at least 64 for fcos")
+        anchors = Float32Anchors(tuple((stride,) for stride in self.strides), ((1.0,),) * LEVELS)
         self.net = fcos.FCOS(
-            _Outside(spec.width), self.classes, anchor_generator=places,
+            _NoBackbone(spec.width), self.classes, anchor_generator=anchors,
             score_thresh=spec.score_threshold, nms_thresh=spec.nms_iou, detections_per_img=spec.max_detections,
         )  # fmt: skip
         force_float32(self.net.head)

@@ -1,14 +1,17 @@
-"""What a detector's training minimises."""
+"""The losses of detection, which the detectors compute themselves."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 
-class Losses(nn.Module):
-    """The losses that a detector has computed: its second stage learns from proposals that it draws by the targets."""
+class DetectionLoss(nn.Module):
+    """Returns the losses in a detector's outputs.
+
+    Detectors compute them themselves, because their second stage samples proposals by the targets.
+    """
 
     def forward(self, outputs: dict[str, Any], targets: Any) -> dict[str, Tensor]:
-        """What :meth:`~fishnet.tasks.detection.heads.Detector.decode` gives with targets -> named losses."""
+        """Outputs of :meth:`~fishnet.tasks.detection.heads.Detector.decode` with targets -> named losses."""
         losses: dict[str, Tensor] = outputs["losses"]
         return losses

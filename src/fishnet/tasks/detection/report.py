@@ -1,5 +1,6 @@
-"""What a detector finds, misses and makes up, class by class and image by image."""
+"""The report on a detector: objects found, objects missed and false detections, by class and by image."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,97 +13,100 @@ from fishnet.data.base import ImageDataset
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.plausibility import beyond_cap
 from fishnet.tasks.base import Report
-from fishnet.tasks.detection.figures import Measured, draw_precision_recall, truth_and_found
-from fishnet.tasks.detection.matches import Matches, ratios
-from fishnet.tasks.detection.metrics import MOST, Compared, Kind, compared, table_of
+from fishnet.tasks.detection.figures import KindMetrics, draw_precision_recall, error_cards
+from fishnet.tasks.detection.matches import Matches, precision_recall_f1
+from fishnet.tasks.detection.metrics import MAX_DETECTIONS, EvaluationPair, Kind, evaluate_pairs
 from fishnet.tasks.report_files import WORST, percent, table, worst_sheet, write_csv
 
 
 class DetectionReport(Report):
-    """A report on a detector: counts at one score threshold beside COCO's table. Keeps no pixels but run lengths.
+    """A report on a detector: counts at one score threshold, and COCO's metrics. Keeps masks as run lengths.
 
-    Found, missed and false go by IoU 0.5 and the class, the best score first; groups are not counted, nor what lies on
-    them. With masks, masks decide.
+    Detections are matched to objects of their class with an IoU of at least 0.5, best score first. Crowds and
+    detections on them are not counted. With masks, masks are matched instead of boxes.
 
     Args:
         classes: of the model's outputs.
-        masks: whether masks are measured too.
-        threshold: detections of that score and above count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
+        masks: whether masks are evaluated, too.
+        threshold: detections with at least this score count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
             best F1 on these images.
         max_detections: see :class:`~fishnet.tasks.detection.metrics.CocoTable`.
     """
 
     def __init__(
-        self, classes: Classes, masks: bool = False, threshold: float | None = None, max_detections: int = MOST
+        self,
+        classes: Classes,
+        masks: bool = False,
+        threshold: float | None = None,
+        max_detections: int = MAX_DETECTIONS,
     ) -> None:
-        self.classes, self.masks, self._asked, self.max_detections = classes, masks, threshold, max_detections
+        self.classes, self.masks, self._given_threshold, self.max_detections = classes, masks, threshold, max_detections
         self.kind: Kind = "mask" if masks else "box"
-        self.pairs: list[Compared] = []
+        self.pairs: list[EvaluationPair] = []
         self.indices: list[int] = []
-        self._measured: dict[Kind, Measured] = {}
+        self._kind_metrics: dict[Kind, KindMetrics] = {}
 
     def update(
         self, outputs: Sequence[dict[str, Any]], targets: Sequence[DetectionTarget], indices: Sequence[int]
     ) -> None:
-        """See :class:`~fishnet.tasks.base.Report`; outputs and errors as in
-        :func:`~fishnet.tasks.detection.metrics.compared`.
+        """See :class:`~fishnet.tasks.base.Report`. Outputs and errors as in
+        :meth:`~fishnet.tasks.detection.metrics.EvaluationPair.from_outputs`.
         """
-        self._measured = {}
-        pairs = zip(outputs, targets, strict=True)
-        self.pairs += [compared(raw, target, self.classes, self.masks) for raw, target in pairs]
+        self._kind_metrics = {}
+        for raw, target in zip(outputs, targets, strict=True):
+            self.pairs.append(EvaluationPair.from_outputs(raw, target, self.classes, self.masks))
         self.indices += indices
 
     @property
     def threshold(self) -> float:
-        """The score from which detections count, 0..1."""
-        return self.measured()[self.kind].threshold
+        """The score threshold from which detections count, 0..1."""
+        return self.kind_metrics()[self.kind].threshold
 
-    def measured(self) -> dict[Kind, Measured]:
-        """What was measured of ``box`` and, with masks, of ``mask``; computed once for the images so far."""
-        if not self._measured:
+    def kind_metrics(self) -> dict[Kind, KindMetrics]:
+        """The metrics of ``box`` and, with masks, of ``mask``; computed once for the images so far."""
+        if not self._kind_metrics:
             kinds: tuple[Kind, ...] = ("box", "mask") if self.masks else ("box",)
             matches = {kind: Matches.of(self.pairs, kind) for kind in kinds}
-            threshold = matches[self.kind].best_threshold() if self._asked is None else self._asked
-            for kind, it in matches.items():
-                counts = it.counts(threshold, "label", len(self.classes))
-                self._measured[kind] = Measured(
-                    table_of(self.pairs, self.classes, kind, self.max_detections), it, threshold, counts
-                )
-        return self._measured
+            threshold = self._given_threshold
+            if threshold is None:
+                threshold = matches[self.kind].best_threshold()
+            for kind in kinds:
+                table = evaluate_pairs(self.pairs, self.classes, kind, self.max_detections)
+                counts = matches[kind].counts(threshold, "label", len(self.classes))
+                self._kind_metrics[kind] = KindMetrics(table, matches[kind], threshold, counts)
+        return self._kind_metrics
 
     def metrics(self) -> dict[str, float]:
         """``F1``, ``precision`` and ``recall`` of boxes at the threshold over all classes together, 0..1; with masks
-        also ``mask_F1``, ``mask_precision`` and ``mask_recall``. What has nothing to divide by is left out.
+        also ``mask_F1``, ``mask_precision`` and ``mask_recall``. Undefined metrics are left out.
         """
         values = {
             f"{_prefix(kind)}{name}": value
-            for kind, it in self.measured().items()
-            for name, value in ratios(*it.counts.total()).items()
+            for kind, metrics in self.kind_metrics().items()
+            for name, value in precision_recall_f1(*metrics.counts.total()).items()
         }
         return {name: value for name, value in values.items() if value is not None}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a class, in the model's order: its annotated ``objects``; ``AP``, ``AP50``, ``AP75`` and ``AR100``;
+        """One row per class, in the model's order: its annotated ``objects``; ``AP``, ``AP50``, ``AP75`` and ``AR100``;
         ``found``, ``false``, ``precision``, ``recall`` and ``F1`` at the ``threshold``; the class's own
-        ``best_threshold``. Shares in percent, None where there is nothing to divide by. With masks the same again,
-        with ``mask_`` before it.
+        ``best_threshold``. Metrics are in percent, None where undefined. With masks the same columns again, with the
+        prefix ``mask_``.
         """
         rows: list[dict[str, Any]] = [
             {"class": name, "id": self.classes.ids[k], "threshold": self.threshold}
             for k, name in enumerate(self.classes.names)
         ]
-        for kind, it in self.measured().items():
-            for k, (row, coco) in enumerate(zip(rows, it.table.per_class(), strict=True)):
-                objects, found, false = it.counts.at(k)
-                own = it.matches.label(k)
-                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", f"AR{self.max_detections}")} | ratios(
-                    objects, found, false
-                )
+        for kind, metrics in self.kind_metrics().items():
+            for k, (row, coco) in enumerate(zip(rows, metrics.table.per_class(), strict=True)):
+                objects, true_positives, false_positives = metrics.counts.at(k)
+                shares = {name: coco[name] for name in ("AP", "AP50", "AP75", f"AR{self.max_detections}")}
+                shares |= precision_recall_f1(objects, true_positives, false_positives)
                 values: dict[str, Any] = {
                     **{name: value if value is None else percent(value, 1) for name, value in shares.items()},
-                    "found": found,
-                    "false": false,
-                    "best_threshold": own.best_threshold() if objects else None,
+                    "found": true_positives,
+                    "false": false_positives,
+                    "best_threshold": metrics.matches.label(k).best_threshold() if objects else None,
                 }
                 row["objects"] = objects
                 row.update({f"{_prefix(kind)}{name}": value for name, value in values.items()})
@@ -110,62 +114,62 @@ class DetectionReport(Report):
 
     def lines(self) -> list[str]:
         """The threshold, and below it :func:`~fishnet.tasks.report_files.table`."""
-        kind = _prefix(self.kind)
+        prefix = _prefix(self.kind)
         columns = ["objects", "AP", "AP50", *["mask_AP", "mask_AP50"] * self.masks]
-        columns += [f"{kind}{name}" for name in ("precision", "recall", "F1")]
-        return [self._title(), *table(self.rows(), "objects", f"{kind}AP", columns)]
+        columns += [f"{prefix}{name}" for name in ("precision", "recall", "F1")]
+        return [self._title(), *table(self.rows(), "objects", f"{prefix}AP", columns)]
 
-    def remarks(self) -> list[str]:
-        """A line where images have more objects of a class than COCO's metrics count, and where they have none."""
+    def warnings(self) -> list[str]:
+        """A line where images have more objects of a class than COCO's metrics count, or where there are no objects."""
         if not any(len(pair.truth.labels) for pair in self.pairs):
-            return ["no object is annotated in these images: the metrics say nothing of the model"]
+            return ["no object is annotated in these images: the metrics say nothing about the model"]
         counts = [np.bincount(pair.truth.labels[~pair.truth.crowd]).tolist() for pair in self.pairs]
-        line = beyond_cap([count for some in counts for count in some], self.max_detections)
+        line = beyond_cap(list(itertools.chain.from_iterable(counts)), self.max_detections)
         return [line] if line else []
 
     def _title(self) -> str:
-        objects, found, false = self.measured()[self.kind].counts.total()
-        how = "which makes F1 best on these images" if self._asked is None else "as asked for"
+        objects, true_positives, false_positives = self.kind_metrics()[self.kind].counts.total()
+        how = "as given" if self._given_threshold is not None else "which gives the best F1 on these images"
         what = "masks" if self.masks else "boxes"
         return (
-            f"at a score of {self.threshold:.2f} and more, {how}: "
-            f"{found:,} of {objects:,} objects found, {false:,} false ({what}, IoU 0.5)"
+            f"at scores from {self.threshold:.2f}, {how}: "
+            f"{true_positives:,} of {objects:,} objects found, {false_positives:,} false ({what}, IoU 0.5)"
         )
 
     def write(self, folder: Path, images: ImageDataset) -> list[Path]:
-        """See :class:`~fishnet.tasks.base.Report`. ``per_class.csv``, ``errors.csv`` (a row an image, most errors
-        first), ``precision_recall.png``; where there are errors ``worst.png``.
+        """See :class:`~fishnet.tasks.base.Report`. Writes ``per_class.csv``, ``errors.csv`` (one row per image, most
+        errors first), ``precision_recall.png``, and where there are errors ``worst.png``.
         """
         rows, errors = self.rows(), self.errors(images)
-        worst = [row["place"] for row in errors[:WORST] if row["missed"] + row["false"]]
+        worst = [row["pair"] for row in errors[:WORST] if row["missed"] + row["false"]]
         return [
             write_csv(folder / "per_class.csv", list(rows[0]), rows),
             write_csv(folder / "errors.csv", ["image", "objects", "found", "missed", "false"], errors),
-            draw_precision_recall(folder / "precision_recall.png", self.measured()),
+            draw_precision_recall(folder / "precision_recall.png", self.kind_metrics()),
             *worst_sheet(folder / "worst.png", images, ((self.indices[i], i) for i in worst), self._cards),
         ]
 
     def errors(self, images: ImageDataset) -> list[dict[str, Any]]:
-        """One row an image, most errors first: ``image`` (where it is from), ``objects``, ``found``, ``missed`` and
-        ``false`` at the threshold, and ``place`` among the images that were measured.
+        """One row per image, most errors first: ``image`` (its source), ``objects``, ``found``, ``missed`` and
+        ``false`` at the threshold, and ``pair``, its index in :attr:`pairs`.
         """
-        counts = self.measured()[self.kind].matches.counts(self.threshold, "image", len(self.pairs))
-        missed = counts.objects - counts.found
-        order = np.argsort(-(missed + counts.false), kind="stable")
+        counts = self.kind_metrics()[self.kind].matches.counts(self.threshold, "image", len(self.pairs))
+        missed = counts.objects - counts.true_positives
+        order = np.argsort(-(missed + counts.false_positives), kind="stable")
         return [
             {
                 "image": images.source(self.indices[i]),
                 "objects": int(counts.objects[i]),
-                "found": int(counts.found[i]),
+                "found": int(counts.true_positives[i]),
                 "missed": int(missed[i]),
-                "false": int(counts.false[i]),
-                "place": i,
+                "false": int(counts.false_positives[i]),
+                "pair": i,
             }
             for i in order.tolist()
         ]
 
-    def _cards(self, image: Image.Image, _target: Any, name: str, place: int) -> tuple[Image.Image, Image.Image]:
-        return truth_and_found(image, self.pairs[place], self.kind, self.threshold, name)
+    def _cards(self, image: Image.Image, _target: Any, name: str, pair: int) -> tuple[Image.Image, Image.Image]:
+        return error_cards(image, self.pairs[pair], self.kind, self.threshold, name)
 
 
 def _prefix(kind: Kind) -> str:

@@ -1,4 +1,4 @@
-"""Region level: objects, as boxes (detect) or as boxes and masks (instances)."""
+"""Detection (boxes) and instance segmentation (boxes and masks)."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,7 +28,7 @@ from fishnet.tasks.detection.heads import (
     RetinaNet,
     default_anchors,
 )
-from fishnet.tasks.detection.losses import Losses
+from fishnet.tasks.detection.losses import DetectionLoss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,32 +38,16 @@ if TYPE_CHECKING:
     from fishnet.recipes.recipe import Recipe
 
 
-class _Regions(Task):
-    """What both region tasks share."""
+class _DetectionTask(Task):
+    """The base of detection and instance segmentation."""
 
     head_classes: ClassVar[dict[str, type[Detector]]]
     with_masks: ClassVar[bool]
     any_size = True
 
-    def parts(
-        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> dict[str, DetectionDataset]:
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, DetectionDataset]:
         """See :func:`~fishnet.data.detection.open.open_detection`."""
-        return open_detection(
-            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            masks=self.with_masks, only=recipe.classes, difficult=recipe.difficult,
-        )  # fmt: skip
-
-    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """The whole image."""
-        return Preprocess(
-            (recipe.size, recipe.longest),
-            interpolation=recipe.interpolation,
-            mean=mean,
-            std=std,
-            fit="whole",
-            sixteen_bit=recipe.sixteen_bit,
-        )
+        return open_detection(data, channels, masks=self.with_masks, difficult=recipe.difficult, **options)
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
         """See :class:`~fishnet.data.detection.transforms.DetectionTrainTransform`."""
@@ -86,14 +70,14 @@ class _Regions(Task):
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
     ) -> dict[str, Any]:
-        """The head's numbers; with ``anchors: auto`` its anchors fit the boxes of the training part."""
+        """The head's arguments; with ``anchors: auto`` its anchors are fitted to the boxes of the training split."""
         assert isinstance(images, DetectionDataset)
-        head = self.head_classes[self.head_named(recipe.head)]
+        head = self.head_classes[self.resolve_head(recipe.head)]
         anchors, per_level = None, head.anchors_per_level
         if recipe.anchors == "auto" and per_level:
             boxes = images.boxes_in(preprocess)
             if not len(boxes):
-                raise InputError("anchors=auto: the training part has no objects to fit them to")
+                raise InputError("anchors=auto: the training split has no objects to fit anchors to")
             anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level, head.strides)
             log(line)
         return DetectorSpec(
@@ -111,12 +95,12 @@ class _Regions(Task):
         ).to_dict()
 
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
-        """The score from which an object is shown."""
+        """The score threshold from which an object is shown."""
         return {"score": recipe.threshold}
 
-    def criterion(self, recipe: "Recipe", images: ImageDataset) -> Losses:
-        """The detector's own."""
-        return Losses()
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> DetectionLoss:
+        """The detector's own losses."""
+        return DetectionLoss()
 
     def empty_targets(self) -> list[DetectionTarget]:
         """No objects."""
@@ -135,14 +119,12 @@ class _Regions(Task):
         return draw_objects(image, target.boxes.numpy(), names, colours, cropped_masks=cropped_masks)
 
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
-        """COCO's, of boxes, and of masks where there are any."""
-        from torchmetrics import MetricCollection
+        """COCO's metrics of boxes, and of masks where there are any."""
+        from fishnet.tasks.detection.metrics import MAX_DETECTIONS, make_metrics
 
-        from fishnet.tasks.detection.metrics import MOST, CocoMetric
+        return make_metrics(classes, self.with_masks, max_detections or MAX_DETECTIONS)
 
-        return MetricCollection({"coco": CocoMetric(classes, self.with_masks, max_detections or MOST)})
-
-    def remarks(self, images: ImageDataset) -> list[str]:
+    def warnings(self, images: ImageDataset) -> list[str]:
         """A line where images have more objects of a class than the metrics count."""
         assert isinstance(images, DetectionDataset)
         line = beyond_cap(stated_counts(images), CAP)
@@ -150,13 +132,13 @@ class _Regions(Task):
 
     def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.detection.report.DetectionReport`."""
-        from fishnet.tasks.detection.metrics import MOST
+        from fishnet.tasks.detection.metrics import MAX_DETECTIONS
         from fishnet.tasks.detection.report import DetectionReport
 
-        return DetectionReport(classes, self.with_masks, threshold, max_detections or MOST)
+        return DetectionReport(classes, self.with_masks, threshold, max_detections or MAX_DETECTIONS)
 
 
-class Detect(_Regions):
+class Detect(_DetectionTask):
     """Detection: boxes."""
 
     name = "detect"
@@ -167,15 +149,15 @@ class Detect(_Regions):
         "cascade-rcnn": CascadeRCNN,
     }
     monitor = "AP"
-    watched = ("AP", "AP50", "AP75")
+    logged_metrics = ("AP", "AP50", "AP75")
     with_masks = False
 
 
-class Instances(_Regions):
+class Instances(_DetectionTask):
     """Instance segmentation: boxes and masks."""
 
     name = "instances"
     head_classes: ClassVar = {"mask-rcnn": MaskRCNN, "cascade-mask-rcnn": CascadeMaskRCNN}
     monitor = "mask_AP"
-    watched = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
+    logged_metrics = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
     with_masks = True

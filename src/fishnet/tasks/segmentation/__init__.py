@@ -1,1 +1,1 @@
-"""The pixel level: a class for every pixel."""
+"""Semantic segmentation: a class for every pixel."""

@@ -1,4 +1,4 @@
-"""The worst images of a segmenter's report: truth beside what is said, and where the two differ."""
+"""Cards of a segmentation report: an image's true labels, its predicted labels, and where the two differ."""
 
 from collections.abc import Sequence
 
@@ -12,53 +12,53 @@ from fishnet.prediction.drawing import card, draw_labels
 from fishnet.prediction.drawing.text import DARK, Entry, enlargement, legend_page
 from fishnet.tasks.report_files import RIGHT, SIDE, WRONG
 
-_UNKNOWN = (70, 90, 160)  # ignored px, where errors are shown
+_IGNORED = (70, 90, 160)  # ignored px on the card of wrong px
 
 
-def truth_said_and_wrong(
-    image: Image.Image, truth: LabelMap, said: LabelMap, names: Sequence[str], name: str
+def error_cards(
+    image: Image.Image, truth: LabelMap, predicted: LabelMap, names: Sequence[str], name: str
 ) -> list[Image.Image]:
-    """Three cards for a sheet: the true classes, those said, and the wrong px in red on the image in grey, ignored
-    ones in blue.
+    """Three cards for a sheet: the true classes, the predicted classes, and the image in grey with wrong px in red and
+    ignored px in blue.
 
     Args:
         image: RGB, in its own size.
-        truth, said: of that size.
+        truth, predicted: of that size.
         names: of the classes.
         name: of the image.
     """
-    known = truth != IGNORE
-    wrong = known & (truth != said)
+    labelled = truth != IGNORE
+    wrong = labelled & (truth != predicted)
     step = max(1.0, max(image.size) / SIDE)
     width, height = (max(1, round(side / step)) for side in image.size)
     small = image.resize((width, height), Image.Resampling.BOX)
     pick = np.ix_(*View((0, 0, *image.size), (height, width), (0, 0), (height, width)).sampled())
     pages = [
-        *(draw_labels(small, labels[pick], names) for labels in (truth, said)),
-        _marked(small, known[pick], wrong[pick]),
+        *(draw_labels(small, labels[pick], names) for labels in (truth, predicted)),
+        _draw_wrong(small, labelled[pick], wrong[pick]),
     ]
-    highest = max(page.height for page in pages)
-    share = 100 * wrong.sum() / max(1, known.sum())
+    height = max(page.height for page in pages)
+    share = 100 * wrong.sum() / max(1, labelled.sum())
     captions = (
         (f"true: {name}", "", RIGHT),
-        ("said", "", WRONG),
-        ("wrong", f"{share:.1f} % of {known.sum():,} px", WRONG),
+        ("predicted", "", WRONG),
+        ("wrong", f"{share:.1f} % of {labelled.sum():,} px", WRONG),
     )
     cards = []
     for page, caption in zip(pages, captions, strict=True):
-        whole = Image.new("RGB", (page.width, highest), DARK)  # of one height, so that the images lie side by side
-        whole.paste(page)
-        cards.append(card(whole, [caption], SIDE))
+        padded = Image.new("RGB", (page.width, height), DARK)  # to one height, so that the images align
+        padded.paste(page)
+        cards.append(card(padded, [caption], SIDE))
     return cards
 
 
-def _marked(image: Image.Image, known: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Image.Image:
+def _draw_wrong(image: Image.Image, labelled: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> Image.Image:
     factor = enlargement(image.size)
     pixels = np.array(ImageOps.grayscale(image).convert("RGB")) // 2 + 110
     pixels[wrong] = WRONG
-    pixels[~known] = pixels[~known] // 2 + np.array(_UNKNOWN, np.uint8) // 2
+    pixels[~labelled] = pixels[~labelled] // 2 + np.array(_IGNORED, np.uint8) // 2
     pixels = pixels.repeat(factor, 0).repeat(factor, 1)
-    legend: list[Entry] = [("wrong", WRONG), *[("ignored", _UNKNOWN)] * (not known.all())]
+    legend: list[Entry] = [("wrong", WRONG), *[("ignored", _IGNORED)] * (not labelled.all())]
     page = legend_page((pixels.shape[1], pixels.shape[0]), legend)
     page.paste(Image.fromarray(pixels))
     return page

@@ -1,8 +1,8 @@
-"""Segmenters over a trunk's maps: FishNet's own light decoder, and those of segmentation-models-pytorch.
+"""Segmenters over a trunk's maps: FishNet's own light decoder, and the decoders of segmentation-models-pytorch.
 
-A decoder takes maps at strides 4 to 32 and gives one at stride 4 or 2; a 1x1 convolution scores the classes, and
-bilinear resizing brings the scores to the input's size. The trunk pads inputs to multiples of 32 (at least 64 px),
-since most decoders double sizes; what was added is cut off again.
+A decoder turns maps at strides 4 to 32 into one map at stride 4 or 2. A 1x1 convolution computes the logits, which
+bilinear interpolation resizes to the input's size. The trunk pads inputs to multiples of 32 (at least 64 px), because
+most decoders double sizes; the logits of the padding are cropped.
 
 Sources: FishNet (arXiv 1901.03495), panoptic FPN's semantic branch (1901.02446), UPerNet (1807.10221), DeepLabV3+
 (1802.02611), SegFormer (2105.15203); auxiliary scores as in PSPNet (1612.01105).
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone.blocks import RefiningUnit
-from fishnet.backbone.fishnet import EDGE, FishNet
+from fishnet.backbone.fishnet import FishNet
+from fishnet.backbone.spec import EDGE
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.errors import InputError
 from fishnet.images.preprocess import padded
@@ -32,14 +33,14 @@ AUXILIARY_STRIDE = 16
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """All numbers of a segmenter's decoder.
+    """All numbers that define a segmenter's decoder.
 
     Attributes:
         width: channels of the decoder.
         norm: ``group``, ``batch`` or ``none``.
-        edges: ``body`` and ``fish``: also look at the stem's map at stride 2, and score the classes there.
-        auxiliary: further scores from the trunk's map at stride 16, which training learns by as well.
-        drop_rate: dropout of whole channels before the scores, in [0, 1).
+        edges: for ``body`` and ``fish``: use the stem's map at stride 2 as well, and compute the logits there.
+        auxiliary: compute auxiliary logits for training from the trunk's map at stride 16.
+        drop_rate: dropout of whole channels before the logits, in [0, 1).
     """
 
     width: int = 256
@@ -54,7 +55,7 @@ class DecoderSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DecoderSpec":
-        """The inverse of :meth:`to_dict`. Raises InputError for a key that does not belong."""
+        """The inverse of :meth:`to_dict`. Raises InputError for an unknown key."""
         try:
             return cls(**values)
         except TypeError as error:
@@ -62,19 +63,19 @@ class DecoderSpec:
 
 
 class Segmenter(Head):
-    """A decoder and a score for each class and pixel: (batch, classes, height, width) logits.
+    """A decoder and a 1x1 convolution for (batch, classes, height, width) logits.
 
     Args:
         levels: of the trunk's maps, by name.
-        classes: how many.
+        classes: number of classes.
         spec: the decoder's numbers.
 
     Raises:
-        InputError: maps that the decoder cannot take, or a width that it cannot have.
+        InputError: maps or a width that the decoder does not support.
     """
 
-    rows_of_classes: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
-    pooled: ClassVar[bool] = False  # norms of maps of one px, which batch statistics of one image cannot have
+    class_row_layers: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
+    pooled: ClassVar[bool] = False  # normalizes maps of one px, for which batch norm needs at least two images
 
     def __init__(self, levels: Mapping[MapName, Level], classes: int, spec: DecoderSpec) -> None:
         super().__init__()
@@ -102,15 +103,15 @@ class Segmenter(Head):
     @classmethod
     @abstractmethod
     def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
-        """The maps that the decoder takes, in its order."""
+        """The names of the decoder's input maps, in its order."""
 
     @abstractmethod
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """The decoder, a module from the maps to one map, and that map's channels."""
+        """The decoder, a module from a list of maps to one map, and that map's number of channels."""
 
     @property
     def auxiliary_map(self) -> MapName:
-        """The trunk's map at stride 16."""
+        """The name of the trunk's map at stride 16."""
         return next(name for name, level in self.levels.items() if level.stride == AUXILIARY_STRIDE)
 
     @property
@@ -119,45 +120,46 @@ class Segmenter(Head):
         return 2 if self.pooled and self.spec.norm == "batch" else 1
 
     def check_batch(self, size: int) -> None:
-        """Raises InputError for one image, for a decoder whose batch norms need two."""
+        """Raises InputError for a single image where the decoder's batch norms need two."""
         if size < self.min_batch_size:
             raise InputError(
-                "one image a step: this head's batch norms of pooled features need two in each process: give a "
-                "larger --batch-size, or --head-norm group"
+                "batch_size=1: this head's batch norms of pooled features need at least two images in each process: "
+                "increase batch_size, or use head_norm=group"
             )
 
     def maps(self, features: Features) -> list[Tensor]:
-        """The decoder's maps in its order, resized where a trunk's own are not exactly the input's size / stride."""
+        """The decoder's input maps in its order, resized where their size is not exactly the input's size / stride."""
         height, width = features.padded_size
         maps = []
         for name, level in self.levels.items():
             size = torch.Size((height // level.stride, width // level.stride))
-            own = features.maps[name]
-            maps.append(own if own.shape[-2:] == size else _resized(own, size))
+            feature_map = features.maps[name]
+            maps.append(feature_map if feature_map.shape[-2:] == size else _resized(feature_map, size))
         return maps
 
     def decode(self, features: Features, targets: Any = None) -> Any:
         """Features -> logits (batch, classes, height, width) of the images' size.
 
-        With targets a dict: ``logits``, and where the head has them ``auxiliary``, of the same shape.
+        With targets the result is a dict: ``logits``, and with auxiliary logits ``auxiliary``, of the same shape.
         """
         maps = self.maps(features)
-        logits = self._sized(self.scores(self.drop(self.decoder(maps))), features.size)
+        logits = self._to_image_size(self.scores(self.drop(self.decoder(maps))), features.size)
         if targets is None:
             return logits
         if self.auxiliary is None:
             return {"logits": logits}
-        further = self.auxiliary(maps[list(self.levels).index(self.auxiliary_map)])
-        return {"logits": logits, "auxiliary": self._sized(further, features.size)}
+        auxiliary = self.auxiliary(maps[list(self.levels).index(self.auxiliary_map)])
+        return {"logits": logits, "auxiliary": self._to_image_size(auxiliary, features.size)}
 
     @staticmethod
-    def _sized(scores: Tensor, size: tuple[int, int]) -> Tensor:
-        whole = padded(size[0]), padded(size[1])  # in float32: between two px bf16 would have steps, and equal scores
-        return F.interpolate(scores.float(), size=whole, mode="bilinear")[..., : size[0], : size[1]]
+    def _to_image_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Resizes logits to the padded input and crops the padding. Float32 avoids the ties that bf16 would give."""
+        padded_size = padded(size[0]), padded(size[1])
+        return F.interpolate(logits.float(), size=padded_size, mode="bilinear")[..., : size[0], : size[1]]
 
 
 def _auxiliary(channels: int, classes: int, spec: DecoderSpec) -> nn.Module:
-    """A 3x3 convolution and scores."""
+    """A 3x3 convolution and a 1x1 convolution for the logits."""
     module = nn.Sequential(
         nn.Conv2d(channels, spec.width, 3, padding=1, bias=False),
         nn.BatchNorm2d(spec.width),
@@ -169,19 +171,20 @@ def _auxiliary(channels: int, classes: int, spec: DecoderSpec) -> nn.Module:
     return module
 
 
-# FishNet's own
+# FishNet's own decoder
 
 
 class LightDecoder(nn.Module):
-    """Adds up FishNet's maps at stride 4, looks around at strides 16 and 32, and refines once; on request edges, too.
+    """Sums FishNet's maps at stride 4, adds context from strides 16 and 32, and refines the sum.
 
-    All parts but the sum are refining units as the trunk's. What each gives: benchmarks/segment_heads.md.
+    Optionally refines it again with the stem's map at stride 2. Apart from the sum, all modules are refining units, as
+    in the trunk. benchmarks/segment_heads.md measures the effect of each.
 
     Args:
-        channels: of the maps, the one at stride 4 first.
-        edge_channels: of the map at stride 2; 0 for none.
-        width: of the decoder.
-        norm: what makes a norm.
+        channels: of the maps, from stride 4 on.
+        edge_channels: of the map at stride 2; 0 for no such map.
+        width: channels of the decoder.
+        norm: builds a norm from its number of channels.
     """
 
     def __init__(
@@ -202,12 +205,12 @@ class LightDecoder(nn.Module):
         self.last = nn.Sequential(norm(width), nn.ReLU())
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps, the one at stride 2 first where there is to be one -> (batch, width, H / 2 or H / 4, ...)."""
+        """Maps, first the one at stride 2 if it is used -> (batch, width, H / 2 or H / 4, W / 2 or W / 4)."""
         edge, maps = (None, maps) if self.edge is None else (maps[0], maps[1:])
         size = maps[0].shape[-2:]
-        x, *others = (lateral(it) for lateral, it in zip(self.laterals, maps, strict=True))
-        for it in others:
-            x = x + _resized(it, size)
+        x, *coarser = (lateral(feature_map) for lateral, feature_map in zip(self.laterals, maps, strict=True))
+        for feature_map in coarser:
+            x = x + _resized(feature_map, size)
         near = self.sixteenth(F.avg_pool2d(x, 4))
         far = self.thirtysecond(F.avg_pool2d(near, 2))
         x = self.refine(x + _resized(near + _resized(far, near.shape[-2:]), size))
@@ -222,11 +225,12 @@ def _resized(x: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear")
 
 
-class _Fish(Segmenter):
-    """What both of FishNet's own heads share.
+class _FishNetSegmenter(Segmenter):
+    """The base of FishNet's own heads.
 
     Attributes:
-        stages: whose maps the decoder adds up, from stride 4 on.
+        stages: the stages whose maps the decoder sums, from stride 4 on.
+        name: of the head.
     """
 
     stages: ClassVar[tuple[str, ...]]
@@ -239,46 +243,46 @@ class _Fish(Segmenter):
 
     @classmethod
     def check_backbone(cls, backbone: nn.Module) -> None:
-        """See :class:`~fishnet.tasks.base.Head`: FishNets alone have stages."""
+        """See :class:`~fishnet.tasks.base.Head`: only FishNets have the stages."""
         if not isinstance(backbone, FishNet):
             raise InputError(
-                f"--head {cls.name} is made for FishNets: give one as --backbone (fishnet list), or --head fpn"
+                f"head={cls.name}: needs a FishNet as backbone (see fishnet list): change the backbone, or use head=fpn"
             )
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """A light one."""
+        """See :class:`LightDecoder`."""
         channels = [self.levels[stage].channels for stage in self.stages]
         edges = self.levels[EDGE].channels if spec.edges else 0
         return LightDecoder(channels, edges, spec.width, norm_layer(spec.norm) or nn.Identity), spec.width
 
 
-class Body(_Fish):
-    """Over the trunk cut after the body: the maps of its three stages and of the bridge, brought up to stride 4.
+class BodySegmenter(_FishNetSegmenter):
+    """Decodes the maps of the body's three stages and of the bridge; the trunk ends after the body.
 
-    The body's last map holds what the bridge has seen in a fraction of its channels, each a sum of several; decoded
-    alone, the deep layers learn slowly.
+    The body's last map keeps the bridge's output only in a fraction of its channels, each a sum of several. Decoding
+    that map alone would train the deep layers slowly.
     """
 
     name = "body"
     stages = ("body.2", "body.1", "body.0", "bridge")
 
 
-class Fish(_Fish):
-    """Over the whole fish: the maps of its head brought back up to the body's."""
+class FishSegmenter(_FishNetSegmenter):
+    """Decodes the body's last map and the maps of the fish's head."""
 
     name = "fish"
     stages = ("body.2", "head.0", "head.1", "head.2")
 
 
-# segmentation-models-pytorch's
+# The decoders of segmentation-models-pytorch
 
 
-class Adapted(nn.Module):
-    """One of segmentation-models-pytorch's decoders, which take lists that begin with the image itself.
+class SMPDecoder(nn.Module):
+    """A decoder of segmentation-models-pytorch. Its input is a list that begins with the image itself.
 
     Args:
-        decoder: theirs.
-        arrange: the trunk's maps -> what it takes.
+        decoder: the decoder.
+        arrange: turns the trunk's maps into the decoder's input.
     """
 
     def __init__(self, decoder: nn.Module, arrange: Callable[[Sequence[Tensor]], list[Tensor]]) -> None:
@@ -290,8 +294,8 @@ class Adapted(nn.Module):
         return self.decoder(self.arrange(maps))  # type: ignore[no-any-return]
 
 
-class _Pyramid(Segmenter):
-    """What the decoders of other networks share."""
+class _PyramidSegmenter(Segmenter):
+    """The base of the segmenters that take the feature pyramid of any backbone."""
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
 
@@ -302,55 +306,55 @@ class _Pyramid(Segmenter):
 
     @property
     def channels(self) -> list[int]:
-        """Of the maps."""
+        """Channels of the maps."""
         return [level.channels for level in self.levels.values()]
 
 
-class Fpn(_Pyramid):
+class FPN(_PyramidSegmenter):
     """Panoptic FPN's semantic branch."""
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """As wide at its branches as in its pyramid."""
+        """See :class:`Segmenter`. Its pyramid and its branches have the same width."""
         from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 
         if spec.width % 32:
-            raise InputError(f"decoder_channels={spec.width}: head fpn takes multiples of 32")
+            raise InputError(f"decoder_channels={spec.width}: must be a multiple of 32 for head fpn")
         decoder = FPNDecoder(
             self.channels, encoder_depth=4, pyramid_channels=spec.width, segmentation_channels=spec.width,
             dropout=0.0,
         )  # fmt: skip
-        return Adapted(decoder, list), spec.width
+        return SMPDecoder(decoder, list), spec.width
 
 
-class UPerNet(_Pyramid):
+class UPerNet(_PyramidSegmenter):
     """UPerNet: pyramid pooling over an FPN."""
 
     pooled = True
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """Of one width."""
+        """See :class:`Segmenter`."""
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 
         decoder = UPerNetDecoder([0, 0, *self.channels], decoder_channels=spec.width)
-        return Adapted(decoder, partial(_behind, 2)), spec.width
+        return SMPDecoder(decoder, partial(_with_placeholders, 2)), spec.width
 
 
-class SegFormer(_Pyramid):
+class SegFormer(_PyramidSegmenter):
     """SegFormer's all-MLP decoder."""
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """Of one width."""
+        """See :class:`Segmenter`."""
         from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 
         decoder = SegformerDecoder([0, *self.channels], segmentation_channels=spec.width)
-        return Adapted(decoder, partial(_behind, 1)), spec.width
+        return SMPDecoder(decoder, partial(_with_placeholders, 1)), spec.width
 
 
-class DeepLabV3Plus(_Pyramid):
-    """DeepLabV3+: atrous pooling at stride 16, and a skip at stride 4.
+class DeepLabV3Plus(_PyramidSegmenter):
+    """DeepLabV3+: atrous pooling at stride 16, and a skip connection at stride 4.
 
-    Backbones that know ``output_stride`` are built with their last stage at stride 16, as published; of others the map
-    that they have there is taken.
+    Backbones with an ``output_stride`` argument are built with their last stage at stride 16, as published. Of other
+    backbones the existing map at stride 16 is used.
     """
 
     pooled = True
@@ -362,7 +366,7 @@ class DeepLabV3Plus(_Pyramid):
         return replace(super().wants(config), output_stride=16)
 
     def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
-        """With the published rates of dilation."""
+        """See :class:`Segmenter`. The dilation rates are the published ones."""
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 
         fine, coarse = self.channels
@@ -370,11 +374,11 @@ class DeepLabV3Plus(_Pyramid):
             [0, 0, fine, coarse], encoder_depth=4, out_channels=spec.width, atrous_rates=(12, 24, 36), output_stride=16,
             aspp_separable=True, aspp_dropout=0.0,
         )  # fmt: skip
-        return Adapted(decoder, partial(_behind, 2)), spec.width
+        return SMPDecoder(decoder, partial(_with_placeholders, 2)), spec.width
 
 
-def _behind(places: int, maps: Sequence[Tensor]) -> list[Tensor]:
-    """Maps from stride 4 on, behind as many that only have the sizes of finer ones, and no channel."""
+def _with_placeholders(count: int, maps: Sequence[Tensor]) -> list[Tensor]:
+    """Maps from stride 4 on, after ``count`` maps without channels that stand for finer strides."""
     height, width = maps[0].shape[-2:]
-    shape = maps[0].shape[0], 0, 4 * height, 4 * width  # not len(), which exporters take for a constant
-    return [*(torch.empty(shape, dtype=maps[0].dtype, device=maps[0].device) for _ in range(places)), *maps]
+    shape = maps[0].shape[0], 0, 4 * height, 4 * width  # exporters would take len() for a constant
+    return [*(torch.empty(shape, dtype=maps[0].dtype, device=maps[0].device) for _ in range(count)), *maps]

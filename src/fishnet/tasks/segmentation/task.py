@@ -1,4 +1,4 @@
-"""Pixel level: a class for every pixel."""
+"""Semantic segmentation: a class for every pixel."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,16 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
 from fishnet.tasks.base import Report, Splits, Task
-from fishnet.tasks.segmentation.heads import Body, DecoderSpec, DeepLabV3Plus, Fish, Fpn, SegFormer, Segmenter, UPerNet
+from fishnet.tasks.segmentation.heads import (
+    FPN,
+    BodySegmenter,
+    DecoderSpec,
+    DeepLabV3Plus,
+    FishSegmenter,
+    SegFormer,
+    Segmenter,
+    UPerNet,
+)
 from fishnet.tasks.segmentation.losses import SegmentationLoss, parse_losses
 from fishnet.tasks.weighting import class_weights
 
@@ -33,49 +42,35 @@ class Segment(Task):
 
     name = "segment"
     head_classes: ClassVar[dict[str, type[Segmenter]]] = {
-        "body": Body,
-        "fish": Fish,
-        "fpn": Fpn,
+        "body": BodySegmenter,
+        "fish": FishSegmenter,
+        "fpn": FPN,
         "upernet": UPerNet,
         "deeplabv3plus": DeepLabV3Plus,
         "segformer": SegFormer,
     }
     monitor = "mIoU"
-    watched = ("mIoU", "mAcc", "aAcc")
+    logged_metrics = ("mIoU", "mAcc", "aAcc")
     any_size = True
 
-    def parts(
-        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
-    ) -> dict[str, SegmentationDataset]:
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, SegmentationDataset]:
         """See :func:`~fishnet.data.segmentation.open.open_segmentation`."""
         return open_segmentation(
-            data, channels, val_fraction=recipe.val_fraction, seed=recipe.seed, classes=classes, whole=whole,
-            ignore=recipe.ignore, void=recipe.void, only=recipe.classes, threshold=recipe.threshold_masks,
-        )  # fmt: skip
+            data, channels, ignore=recipe.ignore, void=recipe.void, threshold=recipe.threshold_masks, **options
+        )
 
-    def settle(self, recipe: "Recipe", splits: Splits, log: "Callable[[str], None]") -> "Recipe":
-        """Whether 255 is ignored; tells the share of the pixels that are."""
-        masks = {name: part for name, part in splits.items() if isinstance(part, MaskSegmentation)}
-        for note in masks["train"].conclusions if masks else ():
-            log(note)
+    def complete_recipe(self, recipe: "Recipe", splits: Splits, log: "Callable[[str], None]") -> "Recipe":
+        """Records whether 255 is ignored, and logs the share of ignored pixels."""
+        masks = {name: dataset for name, dataset in splits.items() if isinstance(dataset, MaskSegmentation)}
+        for conclusion in masks["train"].conclusions if masks else ():
+            log(conclusion)
         if masks:
-            shares = (f"{100 * split_counts(part).ignored:.2f} % of {name}" for name, part in masks.items())
+            shares = (f"{100 * split_counts(dataset).ignored:.2f} % of {name}" for name, dataset in masks.items())
             log(f"ignored pixels: {', '.join(shares)}")
         if "none" in recipe.ignore or IGNORE in recipe.ignore:
             return recipe
-        more = IGNORE if masks and IGNORE in masks["train"].legend.ignored else "none"
-        return recipe.replace({"ignore": [*recipe.ignore, more]})
-
-    def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-        """The whole image, resized or in its own size."""
-        return Preprocess(
-            (recipe.size, recipe.longest),
-            interpolation=recipe.interpolation,
-            mean=mean,
-            std=std,
-            fit="native" if recipe.native else "whole",
-            sixteen_bit=recipe.sixteen_bit,
-        )
+        inferred = IGNORE if masks and IGNORE in masks["train"].legend.ignored else "none"
+        return recipe.replace({"ignore": [*recipe.ignore, inferred]})
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
         """See :class:`~fishnet.data.segmentation.transforms.SegmentationTrainTransform`."""
@@ -96,7 +91,7 @@ class Segment(Task):
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
     ) -> dict[str, Any]:
-        """The decoder's numbers."""
+        """The decoder's arguments."""
         return DecoderSpec(
             width=recipe.decoder_channels,
             norm=recipe.head_norm,
@@ -106,23 +101,23 @@ class Segment(Task):
         ).to_dict()
 
     def check(self, splits: Splits, preprocess: Preprocess) -> None:
-        """Training validates images whole, and those in their own size may be too large for that."""
+        """Raises InputError for validation images in their own size that are too large: training does not tile them."""
         if preprocess.fit != "native":
             return
         images = splits["val"]
         for index in range(len(images)):
             try:
                 height, width = images.size(index)
-            except InputError:  # is said, or skipped, when the image's turn comes
+            except InputError:  # reported or skipped when validation reads the image
                 continue
             if height * width > LARGEST:
                 raise InputError(
-                    f"{images.source(index)}: is {width}x{height} px: training validates images whole, of "
-                    f"{LARGEST:,} px at most in their own size: cut it into smaller ones, or leave out --native"
+                    f"{images.source(index)}: is {width}x{height} px: with native, training validates whole images of "
+                    f"at most {LARGEST:,} px: cut it into smaller images, or train without native"
                 )
 
     def criterion(self, recipe: "Recipe", images: ImageDataset) -> SegmentationLoss:
-        """The recipe's sum of losses; class weights by the training part's masks, all of which are read for them."""
+        """The recipe's sum of losses. Class weights are computed from all masks of the training split."""
         assert isinstance(images, SegmentationDataset)
         losses, weights = parse_losses(recipe.loss), None
         if recipe.class_weights != "none":
@@ -136,21 +131,19 @@ class Segment(Task):
         )
 
     def empty_targets(self) -> list[SegmentationTarget]:
-        """Ignored pixels alone."""
+        """One ignored pixel."""
         return [SegmentationTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
 
     def visualize(self, image: Image.Image, target: SegmentationTarget, classes: Classes) -> Image.Image:
-        """The image, without what fills up its batch, tinted by its labels, above their names."""
+        """The image without its batch's padding, tinted by its labels, above the names of the classes."""
         labels = target.labels.numpy()
         return draw_labels(image.crop((0, 0, *labels.shape[::-1])), labels, classes.names)
 
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """``mIoU``, ``mAcc`` and ``aAcc``."""
-        from torchmetrics import MetricCollection
+        from fishnet.tasks.segmentation.metrics import make_metrics
 
-        from fishnet.tasks.segmentation.metrics import SegmentationMetric
-
-        return MetricCollection({"pixels": SegmentationMetric(classes)})
+        return make_metrics(classes)
 
     def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
         """See :class:`~fishnet.tasks.segmentation.report.SegmentationReport`."""
