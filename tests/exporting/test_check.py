@@ -128,5 +128,5 @@ def test_one_size_where_the_file_takes_one(photo: Path) -> None:
 def test_small_images_are_compared_at_larger_sizes(photo: Path) -> None:
     bundle = Bundle.single("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
     engine: Any = lambda _: [np.arange(3.0)]  # noqa: E731
-    found = compare(Exported(bundle, "onnx", least=32), engine, engine, [photo], FP32)
+    found = compare(Exported(bundle, "onnx", min_side=32), engine, engine, [photo], FP32)
     assert found.inputs == [(32, 32), (40, 40), (48, 48)]

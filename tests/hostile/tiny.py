@@ -44,7 +44,7 @@ def tiny(folder: Path, task: str = "classify", **preprocess: Any) -> str:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     classes = COLOURS if how.channels == 3 else Classes.of(f"class {c}" for c in range(how.channels))
     bundle = Bundle.single(task, "tiny", classes, how, sha256="0" * 64)
-    helper.set_model_props(model, {KEY: Exported(bundle, "onnx", least=32).to_text()})
+    helper.set_model_props(model, {KEY: Exported(bundle, "onnx", min_side=32).to_text()})
     path = folder / "model.onnx"
     onnx.save(model, path)
     return str(path)

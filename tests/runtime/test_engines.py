@@ -194,9 +194,9 @@ def test_sizes_that_a_file_does_not_take(files: Store, form: str) -> None:
         with pytest.raises(InputError, match=words):
             fishnet.load(files(*kind).path(form), trust=True).engine(np.zeros(shape, np.float32))
 
-    says(("classify", "default"), (1, 3, 63, 96), "63 x 96 px: this file takes 64 px or more")
+    says(("classify", "default"), (1, 3, 63, 96), "63 x 96 px: this file takes at least 64 px")
     says(("classify", "default"), (1, 1, 96, 96), "1 channels: this file takes 3")
-    says(("segment", "body"), (1, 3, 32, 96), "32 x 96 px: this file takes 64 px or more")
+    says(("segment", "body"), (1, 3, 32, 96), "32 x 96 px: this file takes at least 64 px")
     says(("segment", "body"), (1, 3, 96, 100), "96 x 100 px: this file takes multiples of 32")
     if form != "pt2":
         says(("detect", "retinanet"), (1, 3, 70, 64), "70 x 64 px: this file takes multiples of 32")
@@ -208,7 +208,7 @@ def test_a_file_of_one_size(files: Store, tmp_path: Path) -> None:
     rewrite(path, replace(read_exported(path), size=(96, 96)))
     predictor = fishnet.load(path)
     assert_alike(predictor.predict(images("classify")[0]), it.torch.predict(images("classify")[0]))
-    with pytest.raises(InputError, match="128 x 96 px: this file takes 96 x 96 px alone"):
+    with pytest.raises(InputError, match="128 x 96 px: this file only takes 96 x 96 px"):
         predictor.engine(np.zeros((1, 3, 128, 96), np.float32))
 
 
@@ -229,7 +229,11 @@ def test_no_file(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.999])
 @pytest.mark.parametrize(
     ("form", "words"),
-    [("onnx", "no ONNX file, or a damaged"), ("xml", "no OpenVINO file, or a damaged"), ("pt2", "no program of torch")],
+    [
+        ("onnx", "is not an ONNX file, or is damaged"),
+        ("xml", "is not an OpenVINO file, or is damaged"),
+        ("pt2", "is not a program of torch"),
+    ],
 )
 def test_cut_off(files: Store, form: str, words: str, share: float, tmp_path: Path) -> None:
     whole = files("classify", "default").path(form)
@@ -273,11 +277,11 @@ def test_files_of_others(files: Store, tmp_path: Path) -> None:
 
     said = json.loads(read_exported(files("classify", "default").path("onnx")).to_text())
     refused(saved(None, "none.onnx"), "has no fishnet metadata: not made by fishnet export")
-    refused(saved("{", "half.onnx"), "what the file says of itself is damaged")
+    refused(saved("{", "half.onnx"), "the file's description is damaged")
     refused(saved(json.dumps({**said, "schema": 99}), "new.onnx"), "newer version .schema 99.: upgrade fishnet-vision")
     refused(
         saved(json.dumps({**said, "outputs": ["boxes"]}), "lies.onnx"),
-        "does classify .* and gives .*boxes.*: these are not",
+        "outputs .*boxes.*, which classify .* does not have",
     )
 
     import openvino as ov

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", negative=())] = False) -> None:
-    """What a network, a bundle or an exported file is.
+    """Describe a network, a bundle or an exported file.
 
     Parameters
     ----------
     what
-        A network's name, a bundle's folder, an exported file (.onnx, .xml, .pt2), or hf-hub:user/name for a bundle on
-        the hub.
+        The name of a network, the folder of a bundle, an exported file (.onnx, .xml, .pt2), or hf-hub:user/name for a
+        bundle on the Hugging Face Hub.
     as_json
         Print one JSON object.
     """
@@ -46,7 +46,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _config(bundle: "Bundle") -> dict[str, Any]:
-    """A bundle's config with the classes' names alone; a single head's facts stand among the others."""
+    """Returns a bundle's config with the names of the classes only. The values of a single head are at top level."""
     facts = bundle.to_dict()
     heads = {name: {**head.to_dict(), "classes": list(head.classes.names)} for name, head in bundle.heads.items()}
     if len(heads) > 1:
@@ -64,23 +64,25 @@ def _exported(path: Path) -> dict[str, Any]:
         from fishnet.runtime.pt2 import read_pt2 as read
     else:
         from fishnet.runtime.engines import read_exported as read
-    it = read(path)
-    many = "any number of images" if it.many else "one image at a time"
+    exported = read(path)
+    batch = "any number of images" if exported.dynamic_batch else "one image at a time"
     weights = path.with_suffix(".bin") if form == "openvino" else path
-    step = ", in multiples of 32" if task_info(it.bundle.task).any_size else ""
-    size = f"any size from {it.least} px{step}" if it.size is None else f"{it.size[0]} x {it.size[1]} px"
+    step = ", in multiples of 32" if task_info(exported.bundle.task).any_size else ""
+    size = f"any size from {exported.min_side} px{step}"
+    if exported.size is not None:
+        size = f"{exported.size[0]} x {exported.size[1]} px"
     facts: dict[str, Any] = {
         "file": str(path),
         "format": form,
-        **({"runs": "only with --trust: a .pt2 file can run any code of its author's"} if form == "pt2" else {}),
-        "precision": it.precision,
+        **({"runs": "only with --trust: a .pt2 file can run any code of its author"} if form == "pt2" else {}),
+        "precision": exported.precision,
         "bytes": weights.stat().st_size,
-        "takes": f"{many}, {size}",
-        "size": None if it.size is None else list(it.size),
-        "many": it.many,
-        "outputs": list(it.outputs),
-        **({} if it.metrics is None else {"measured": it.metrics}),
-        **_config(it.bundle),
+        "takes": f"{batch}, {size}",
+        "size": None if exported.size is None else list(exported.size),
+        "many": exported.dynamic_batch,
+        "outputs": list(exported.outputs),
+        **({} if exported.metrics is None else {"measured": exported.metrics}),
+        **_config(exported.bundle),
     }
     return facts
 
@@ -96,11 +98,11 @@ def _network(name: str) -> dict[str, Any]:
         model: Any = create_model(name)
     config = model.default_cfg
     size = tuple(config["input_size"])
-    it = cost(model, size)
+    model_cost = cost(model, size)
     facts: dict[str, Any] = {
         "network": name,
-        "parameters": it.parameters,
-        "macs": it.macs,
+        "parameters": model_cost.parameters,
+        "macs": model_cost.macs,
         "input": list(size),
         "crop_pct": config["crop_pct"],
         "mean": list(config["mean"]),

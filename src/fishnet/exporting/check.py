@@ -140,11 +140,11 @@ def compare(it: Exported, one: Engine, other: Engine, images: Sequence[Source], 
         InputError: an image that cannot be read.
     """
     found, bundle = Check(limits, images=len(images)), it.bundle
-    smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.least
+    smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.min_side
     scales = SCALES if smaller else _LARGER
     for image in images:
         for scale in scales if it.size is None else scales[:1]:
-            mine, theirs = (_input(bundle, image, scale, it.least) for _ in range(2))
+            mine, theirs = (_input(bundle, image, scale, it.min_side) for _ in range(2))
             found.inputs.append((mine.pixels.shape[1], mine.pixels.shape[2]))
             try:
                 a, b = (

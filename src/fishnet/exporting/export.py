@@ -85,11 +85,11 @@ class ExportResult:
         return {
             "file": str(self.path),
             "bytes": self.size,
-            "to": it.to,
+            "to": it.format,
             "precision": it.precision,
             "task": it.bundle.task,
             "outputs": list(it.outputs),
-            "many": it.many,
+            "many": it.dynamic_batch,
             "size": None if it.size is None else list(it.size),
             "check": None if self.check is None else self.check.to_dict(),
             "metrics": it.metrics,

@@ -24,7 +24,7 @@ from fishnet.exporting.folding import folded
 from fishnet.exporting.pooling import replace_pools
 from fishnet.exporting.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
-from fishnet.runtime.exported import BOXES, KEY, LEAST, LOGITS, MASKS, Exported
+from fishnet.runtime.exported import BOXES, KEY, LOGITS, MASKS, MIN_SIDE, Exported
 from fishnet.tasks.detection.heads import Detector, OneStage
 from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
@@ -103,8 +103,10 @@ def _graph(model: Model, it: Exported) -> nn.Module:
 def describe(model: Model, bundle: Bundle) -> Exported:
     """What an ONNX file of a model will say of itself."""
     outputs, size = outputs_of(model), fixed_size(model, bundle)
-    smallest = LEAST if task_info(bundle.task).any_size else min(size or bundle.preprocess.size)
-    return Exported(bundle, "onnx", outputs=outputs, many=outputs == LOGITS, size=size, least=min(LEAST, smallest))
+    smallest = MIN_SIDE if task_info(bundle.task).any_size else min(size or bundle.preprocess.size)
+    return Exported(
+        bundle, "onnx", outputs=outputs, dynamic_batch=outputs == LOGITS, size=size, min_side=min(MIN_SIDE, smallest)
+    )
 
 
 def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
@@ -185,9 +187,11 @@ def _followed(graph: nn.Module, it: Exported, path: Path) -> None:
 def _side(name: str, it: Exported) -> Any:
     from torch.export import Dim
 
-    if not task_info(it.bundle.task).any_size:  # LEAST for smaller ones too: a map of one px would look like a constant
-        return Dim(name, min=LEAST)
-    return DIVISOR * Dim(name, min=LEAST // DIVISOR)
+    if not task_info(
+        it.bundle.task
+    ).any_size:  # MIN_SIDE for smaller ones too: a map of one px would look like a constant
+        return Dim(name, min=MIN_SIDE)
+    return DIVISOR * Dim(name, min=MIN_SIDE // DIVISOR)
 
 
 def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
@@ -195,12 +199,12 @@ def _traced(graph: nn.Module, it: Exported, path: Path) -> None:
     batch, height, width = _TRACED
     height, width = it.size or (height, width)
     axes: dict[str, dict[int, str]] = {"image": {} if it.size else {2: "height", 3: "width"}}
-    if it.many:
+    if it.dynamic_batch:
         axes["image"][0] = "batch"
         axes["logits"] = {0: "batch", 2: "height", 3: "width"} if task_info(it.bundle.task).any_size else {0: "batch"}
     else:
         axes |= {name: {0: "objects"} for name in it.outputs}
-    image = torch.randn(batch if it.many else 1, it.bundle.preprocess.channels, height, width)
+    image = torch.randn(batch if it.dynamic_batch else 1, it.bundle.preprocess.channels, height, width)
     torch.onnx.export(
         graph, (image,), str(path), input_names=["image"], output_names=list(it.outputs), dynamo=False,
         opset_version=_OLD_OPSET, dynamic_axes=axes, external_data=False,
@@ -269,7 +273,7 @@ def write_openvino(onnx: Path, path: Path, it: Exported) -> Exported:
     """
     import openvino as ov
 
-    it = replace(it, to="openvino")
+    it = replace(it, format="openvino")
     try:
         graph = ov.convert_model(str(onnx))
         graph.set_rt_info(it.to_text(), [KEY])
@@ -290,8 +294,8 @@ def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
         WorkError: torch could not follow the model.
     """
     refuse_pt2(model, bundle)
-    it = replace(describe(model, bundle), to="pt2")
-    if it.least < LEAST:  # a program whose coarsest map is one px is of that size alone
+    it = replace(describe(model, bundle), format="pt2")
+    if it.min_side < MIN_SIDE:  # a program whose coarsest map is one px is of that size alone
         it = replace(it, size=bundle.preprocess.size)
     batch, height, width = _TRACED
     shapes: dict[int, Any] = {} if it.size else {2: _side("height", it), 3: _side("width", it)}

@@ -1,6 +1,7 @@
 """Engines for exported files without torch: onnxruntime for ONNX, OpenVINO for its IR.
 
-Both take what :class:`~fishnet.prediction.predictor.Predictor` gives an engine, and give what the torch engine gives.
+Both take the input of a :class:`~fishnet.prediction.predictor.Predictor`'s engine and return what the torch engine
+returns.
 """
 
 import os
@@ -22,22 +23,22 @@ from fishnet.runtime.decode import decode, is_raw
 from fishnet.runtime.exported import KEY, LOGITS, Exported, format_of
 from fishnet.tasks.info import task_info
 
-_LARGEST = 2 * GIB  # of an ONNX file: its format knows no larger one
+_MAX_ONNX = 2 * GIB  # the largest file that the format allows
 _NOWHERE = "/nowhere"
-_ENVIRONMENT = RLock()  # while it is changed
+_ENVIRONMENT = RLock()  # held while environment variables are changed
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
-"""From (batch, channels, height, width) to the graph's outputs, in the order that the file names."""
+"""From (batch, channels, height, width) to the graph's outputs, in the order of the description."""
 
 
 class RuntimeEngine:
     """Runs an exported file: normalized float32 in, raw outputs as numpy out.
 
     Attributes:
-        exported: what the file says of itself.
-        bundle: the config of what was exported.
+        exported: the file's description.
+        bundle: the config of the exported bundle.
         name: of the file, for messages.
-        thread_safe: whether several threads may call it at once.
+        thread_safe: whether several threads may call the engine at once.
     """
 
     def __init__(self, exported: Exported, run: Run, name: str = "this file", *, thread_safe: bool = False) -> None:
@@ -45,29 +46,29 @@ class RuntimeEngine:
         self.thread_safe = thread_safe
 
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalized -> the task's raw outputs, one item an image.
+        """(batch, channels, height, width), normalized -> the task's raw outputs, one item per image.
 
-        Of classifiers (batch, classes) and of segmenters (batch, classes, height, width) logits, float32; of detectors
-        a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one image is
-        run once for each.
+        Classifiers return (batch, classes) and segmenters (batch, classes, height, width) float32 logits; detectors
+        return a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one image
+        runs once per image.
 
         Raises:
-            InputError: a size that the file does not take, or outputs that are not those it says.
-            NotFiniteError: raw outputs that are no finite numbers.
+            InputError: a size that the file does not take, or outputs that do not agree with the description.
+            NotFiniteError: a detector's raw outputs are not finite.
         """
         check_size(self.exported, batch.shape)
-        steps = [batch] if self.exported.many else [batch[i : i + 1] for i in range(len(batch))]
+        batches = [batch] if self.exported.dynamic_batch else [batch[i : i + 1] for i in range(len(batch))]
         if self.exported.outputs == LOGITS:
-            logits = [self._outputs(step)["logits"] for step in steps]
+            logits = [self._outputs(images)["logits"] for images in batches]
             return logits[0] if len(logits) == 1 else np.concatenate(logits)
-        return [self._objects(step) for step in steps]
+        return [self._detections(image) for image in batches]
 
     def _outputs(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """The graph's outputs by name, of the shapes that they must have."""
+        """The graph's outputs by name. Their shapes are checked."""
         values = self._run(batch)
         if len(values) != len(self.exported.outputs):
             raise InputError(f"{self.name}: gives {len(values)} outputs, not {', '.join(self.exported.outputs)}")
-        outputs = dict(zip(self.exported.outputs, map(_plain, values), strict=True))
+        outputs = dict(zip(self.exported.outputs, map(_to_float32, values), strict=True))
         check_outputs(self.name, self.exported, {name: value.shape for name, value in outputs.items()})
         if (logits := outputs.get("logits")) is not None and (
             len(logits) != len(batch) or logits.shape[2:] not in ((), batch.shape[2:])
@@ -75,7 +76,7 @@ class RuntimeEngine:
             raise InputError(f"{self.name}: gives logits of {logits.shape} for an input of {batch.shape}")
         return outputs
 
-    def _objects(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def _detections(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         outputs = self._outputs(image)
         height, width = image.shape[2:]
         if is_raw(self.exported.outputs):
@@ -85,7 +86,7 @@ class RuntimeEngine:
         labels = outputs["labels"]
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.bundle.classes):
             raise InputError(
-                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, and says that it knows "
+                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, and its description has "
                 f"{len(self.bundle.classes)} classes: altered, or not written by fishnet export"
             )
         if len({len(values) for values in outputs.values()}) > 1:
@@ -93,63 +94,62 @@ class RuntimeEngine:
         return outputs
 
 
-def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    """What is not whole numbers as float32."""
+def _to_float32(values: NDArray[Any]) -> NDArray[Any]:
+    """Converts values to float32, unless they are integers."""
     return values if values.dtype.kind in "iu" else values.astype(np.float32, copy=False)
 
 
 def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
     """Raises InputError for a shape (batch, channels, height, width) that a file does not take."""
     channels, size = exported.bundle.preprocess.channels, (shape[2], shape[3])
-    said = f"an input of {size[0]} x {size[1]} px"
+    given = f"an input of {size[0]} x {size[1]} px"
     if shape[1] != channels:
         raise InputError(f"an input of {shape[1]} channels: this file takes {channels}")
     if exported.size is not None:
         if size != exported.size:
-            raise InputError(f"{said}: this file takes {exported.size[0]} x {exported.size[1]} px alone")
+            raise InputError(f"{given}: this file only takes {exported.size[0]} x {exported.size[1]} px")
         return
-    if min(size) < exported.least:
-        raise InputError(f"{said}: this file takes {exported.least} px or more a side")
+    if min(size) < exported.min_side:
+        raise InputError(f"{given}: this file takes at least {exported.min_side} px a side")
     if task_info(exported.bundle.task).any_size and (size[0] % DIVISOR or size[1] % DIVISOR):
-        raise InputError(f"{said}: this file takes multiples of {DIVISOR} px a side")
+        raise InputError(f"{given}: this file takes multiples of {DIVISOR} px a side")
 
 
 def open_engine(path: str | Path, *, threads: int | None = None, device: str = "auto") -> RuntimeEngine:
     """The engine for an exported file.
 
     Args:
-        path: an .onnx file, or an .xml of OpenVINO's with its .bin beside it.
-        threads: that compute one operation; by default OMP_NUM_THREADS, or where that is not set as many as the
-            library chooses.
-        device: ``auto`` and ``cpu`` for the processor; ``cuda`` for an .onnx file, where onnxruntime can.
+        path: an .onnx file, or an .xml of OpenVINO with its .bin beside it.
+        threads: per operation; by default OMP_NUM_THREADS, or, if that is not set, the library's choice.
+        device: ``auto`` or ``cpu``; for an .onnx file also ``cuda``, if onnxruntime supports it.
 
     Raises:
-        InputError: no such file, a damaged one or one that was not exported here, a library that is not installed, or a
-            device that it does not have.
+        InputError: no such file, a damaged file, a file that fishnet did not export, a library that is not installed,
+            or a device that the library does not have.
     """
     path = Path(path)
-    form = format_of(path)
-    if form == "pt2":
-        raise InputError(f"{path}: a program of torch's: fishnet.load opens it")
+    file_format = format_of(path)
+    if file_format == "pt2":
+        raise InputError(f"{path}: is a program of torch.export: fishnet.load opens it")
     check_file(path)
-    return _open_onnx(path, threads, device) if form == "onnx" else _open_openvino(path, threads, device)
+    return _open_onnx(path, threads, device) if file_format == "onnx" else _open_openvino(path, threads, device)
 
 
 def check_file(path: Path) -> None:
-    """Raises InputError where there is no file, or something else than a regular file."""
+    """Raises InputError if there is no regular file at the path."""
     open_regular(path, "exported file").close()
 
 
 def read_exported(path: str | Path) -> Exported:
-    """What an .onnx or .xml file says of itself. Errors as in :func:`open_engine`."""
+    """The description of an .onnx or .xml file. Raises the errors of :func:`open_engine`."""
     return open_engine(path, device="cpu").exported
 
 
-def said_by(path: Path, text: str | None) -> Exported:
-    """What the text in a file says.
+def parse_description(path: Path, text: str | None) -> Exported:
+    """Parses the description in a file.
 
     Raises:
-        InputError: there is none, or it is damaged or of a newer version; the message names the file.
+        InputError: no description, or one that is damaged or of a newer version; the message names the file.
     """
     if not text:
         raise InputError(f"{path}: has no {KEY} metadata: not made by fishnet export, so classes and sizes are unknown")
@@ -159,14 +159,14 @@ def said_by(path: Path, text: str | None) -> Exported:
         raise InputError(f"{path}: {error}") from error
 
 
-def _threads(asked: int | None) -> int:
-    """How many, 0 for the library's own choice. Raises InputError for less than one."""
-    if asked is None:
-        said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-        return int(said) if said.isdecimal() else 0
-    if asked < 1:
-        raise InputError(f"threads={asked}: must be 1 or more")
-    return asked
+def _threads(threads: int | None) -> int:
+    """The number of threads; 0 for the library's choice. Raises InputError for less than one."""
+    if threads is None:
+        variable = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+        return int(variable) if variable.isdecimal() else 0
+    if threads < 1:
+        raise InputError(f"threads={threads}: must be 1 or more")
+    return threads
 
 
 def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
@@ -174,25 +174,25 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads(threads)
     options.log_severity_level = 3  # errors
-    # a file may name others that hold its weights: it is given as bytes, and these are looked for where none are
+    # A file may name other files that hold its weights. It is passed as bytes, and those are searched where none are.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     providers = _providers(ort, device)
     try:
-        session = ort.InferenceSession(read_bytes(path, _LARGEST, "exported file"), options, providers)
+        session = ort.InferenceSession(read_bytes(path, _MAX_ONNX, "exported file"), options, providers)
     except InputError:
         raise
-    except Exception as error:  # onnxruntime's own kinds have no common base
+    except Exception as error:  # onnxruntime's exceptions have no common base
         if "xternal" in str(error):
             raise InputError(
-                f"{path}: refused: it takes its weights from other files: fishnet export writes them into the file"
+                f"{path}: refused: its weights are in other files: fishnet export writes them into the file"
             ) from error
-        raise InputError(f"{path}: no ONNX file, or a damaged one ({_reason(error)})") from error
+        raise InputError(f"{path}: is not an ONNX file, or is damaged ({_reason(error)})") from error
     if session.get_providers()[0] != providers[0]:  # it falls back without an exception
         raise InputError("device 'cuda' could not be used by onnxruntime: its CUDA libraries are missing; use cpu")
-    exported = said_by(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+    exported = parse_description(path, session.get_modelmeta().custom_metadata_map.get(KEY))
     inputs = session.get_inputs()
-    check_input(str(path), exported, [_dims(given.shape) for given in inputs])
-    check_outputs(str(path), exported, {output.name: _dims(output.shape) for output in session.get_outputs()})
+    check_input(str(path), exported, [_onnx_dims(item.shape) for item in inputs])
+    check_outputs(str(path), exported, {output.name: _onnx_dims(output.shape) for output in session.get_outputs()})
     if inputs[0].type != "tensor(float)":
         raise InputError(f"{path}: takes {inputs[0].type}, not float32: not written by fishnet export")
     image, names = inputs[0].name, list(exported.outputs)
@@ -204,11 +204,11 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
             raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
         return outputs
 
-    return RuntimeEngine(exported, run, str(path), thread_safe=True)  # as onnxruntime documents its sessions
+    return RuntimeEngine(exported, run, str(path), thread_safe=True)  # as onnxruntime documents
 
 
-def _dims(shape: Sequence[Any]) -> list[int | None]:
-    """A shape as onnxruntime says it; texts stand for free sides."""
+def _onnx_dims(shape: Sequence[Any]) -> list[int | None]:
+    """Converts a shape of onnxruntime, in which texts stand for free sides."""
     return [side if isinstance(side, int) and side >= 0 else None for side in shape]
 
 
@@ -223,14 +223,14 @@ def _providers(ort: Any, device: str) -> list[str]:
 
 def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     if device not in ("auto", "cpu"):
-        raise InputError(f"device {device!r}: OpenVINO files are run on the processor: choose auto or cpu")
+        raise InputError(f"device {device!r}: OpenVINO files run on the CPU: choose auto or cpu")
     weights = path.with_suffix(".bin")
     if not weights.exists():
         raise InputError(f"{path}: its weights, {weights.name}, are not beside it: keep both files together")
     check_file(weights)
     ov = _module("openvino", path, "openvino")
     core = ov.Core()
-    # float32 where nothing else is in the file: by itself it computes in bfloat16 where the processor can
+    # By default OpenVINO computes float32 files in bfloat16 where the CPU supports it.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if count := _threads(threads):
         config["INFERENCE_NUM_THREADS"] = count
@@ -240,30 +240,30 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
         with full_instruction_set():
             compiled = core.compile_model(model, "CPU", config)
     except Exception as error:
-        raise InputError(f"{path}: no OpenVINO file, or a damaged one ({_reason(error)})") from error
-    exported = said_by(path, text)
-    check_input(str(path), exported, [_sides(given) or () for given in compiled.inputs])
-    shapes = {name: _sides(output) for output in compiled.outputs for name in output.names}
+        raise InputError(f"{path}: is not an OpenVINO file, or is damaged ({_reason(error)})") from error
+    exported = parse_description(path, text)
+    check_input(str(path), exported, [_openvino_dims(port) or () for port in compiled.inputs])
+    shapes = {name: _openvino_dims(output) for output in compiled.outputs for name in output.names}
     check_outputs(str(path), exported, shapes)
     outputs = [compiled.output(name) for name in exported.outputs]
     request = compiled.create_infer_request()
 
     def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
         try:
-            found = request.infer([batch], share_inputs=True, share_outputs=False)
+            results = request.infer([batch], share_inputs=True, share_outputs=False)
         except Exception as error:
             raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
-        return [found[output] for output in outputs]
+        return [results[output] for output in outputs]
 
     return RuntimeEngine(exported, run, str(path))
 
 
 @contextmanager
 def full_instruction_set() -> Iterator[None]:
-    """Takes ``ONEDNN_MAX_CPU_ISA`` out of the environment while OpenVINO compiles its first model.
+    """Removes ``ONEDNN_MAX_CPU_ISA`` from the environment while OpenVINO compiles its first model.
 
-    OpenVINO's own oneDNN obeys that limit and its other kernels do not: together they crash the process where the
-    processor has AVX-512 and the limit is AVX2 (seen with OpenVINO 2026).
+    OpenVINO's own oneDNN obeys that limit and its other kernels do not. Together they crash the process if the CPU has
+    AVX-512 and the limit is AVX2 (seen with OpenVINO 2026).
     """
     with _ENVIRONMENT:
         limit = os.environ.pop("ONEDNN_MAX_CPU_ISA", None)
@@ -274,8 +274,8 @@ def full_instruction_set() -> Iterator[None]:
                 os.environ["ONEDNN_MAX_CPU_ISA"] = limit
 
 
-def _sides(port: Any) -> list[int | None] | None:
-    """A shape as OpenVINO says it; None where not even the number of sides is known."""
+def _openvino_dims(port: Any) -> list[int | None] | None:
+    """Converts a shape of OpenVINO; None if not even the number of sides is known."""
     shape = port.partial_shape
     if shape.rank.is_dynamic:
         return None
@@ -283,7 +283,7 @@ def _sides(port: Any) -> list[int | None] | None:
 
 
 def _module(name: str, path: Path, extra: str) -> Any:
-    """A library that runs files. Raises InputError where it is not installed."""
+    """Imports a library that runs files. Raises InputError if it is not installed."""
     from importlib import import_module
 
     try:
@@ -293,7 +293,7 @@ def _module(name: str, path: Path, extra: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """The telling end of a library's message, which may be many lines and begin with where it was raised."""
+    """The informative line of a library's message, which may have many lines and begin with its place in the code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = lines[-1] if lines and lines[0].startswith("Exception from") else first_line(error)
     return last.removeprefix("[ONNXRuntimeError] : ")[:200]

@@ -1,7 +1,7 @@
-"""What an exported file says of itself: the bundle's config and what the graph takes and gives. Torch-free.
+"""The description inside an exported file: the bundle's config, and the graph's input and outputs. Torch-free.
 
-It travels inside the file: as metadata of an ONNX model, as runtime info of an OpenVINO one, beside the program in a
-``.pt2``.
+The description is metadata of an ONNX model, runtime info of an OpenVINO model, or a text beside the program in a
+``.pt2`` file.
 """
 
 import json
@@ -20,58 +20,59 @@ from fishnet.tasks.info import task_info
 Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
-KEY = "fishnet"  # under which the text stands in a file
+KEY = "fishnet"  # of the description in a file
 SCHEMA = 1
-LEAST = 64  # px, the least side of an input, but for classifiers of smaller images
+MIN_SIDE = 64  # px of an input, except for classifiers of smaller images
 
-RAW = {  # a one-stage detector's raw outputs, by head; see fishnet.runtime.decode
+RAW = {  # raw outputs of one-stage detectors by head; see fishnet.runtime.decode
     "retinanet": ("cls_logits", "bbox_regression"),
     "fcos": ("cls_logits", "bbox_regression", "bbox_ctrness"),
 }
 LOGITS = ("logits",)
 BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "masks")
+_FIELDS = {"to": "format", "many": "dynamic_batch", "least": "min_side"}  # key in files -> field
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported model, without its weights.
+    """Description of an exported model, without its weights.
 
-    The graph has one input, ``image``: (batch, channels, height, width) float32, normalized as the bundle's
-    preprocessing says. Heights and widths are any from ``least`` up for classifiers, multiples of 32 for all others.
+    The graph has one input, ``image``: (batch, channels, height, width) float32, normalized as in the bundle's
+    preprocessing. Height and width are at least ``min_side``; except for classifiers they are multiples of 32.
 
     Attributes:
-        bundle: the config of what was exported; its ``sha256`` is that of the bundle's weights.
-        to: the format.
+        bundle: the config of the exported bundle; its ``sha256`` is that of the bundle's weights.
+        format: of the file.
         precision: of the weights, and for ``int8`` of the arithmetic.
         outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
-            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's one image, as
-            :class:`~fishnet.prediction.results.Detections` takes them. Other names are a one-stage detector's raw ones,
-            see :mod:`fishnet.runtime.decode`.
-        many: whether it takes any number of images at once; else one.
-        size: height and width where it takes only these; None for any.
-        least: px, the least side.
-        metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``).
+            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's only image, as
+            :class:`~fishnet.prediction.results.Detections` takes them. Other names are raw outputs of a one-stage
+            detector, see :mod:`fishnet.runtime.decode`.
+        dynamic_batch: whether the graph takes any number of images at once, or only one.
+        size: the only height and width that the graph takes; None for any.
+        min_side: px.
+        metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``) quantisation.
     """
 
     bundle: Bundle
-    to: Format
+    format: Format
     precision: Precision = "fp32"
     outputs: tuple[str, ...] = LOGITS
-    many: bool = True
+    dynamic_batch: bool = True
     size: tuple[int, int] | None = None
-    least: int = LEAST
+    min_side: int = MIN_SIDE
     metrics: dict[str, dict[str, float]] | None = None
 
     def to_text(self) -> str:
         """JSON, for the file."""
         values: dict[str, Any] = {
             "schema": SCHEMA,
-            "to": self.to,
+            "to": self.format,
             "precision": self.precision,
             "outputs": list(self.outputs),
-            "many": self.many,
+            "many": self.dynamic_batch,
             "size": None if self.size is None else list(self.size),
-            "least": self.least,
+            "least": self.min_side,
             "metrics": self.metrics,
             "bundle": self.bundle.to_dict(),
         }
@@ -82,9 +83,9 @@ class Exported:
         """The inverse of :meth:`to_text`.
 
         Raises:
-            InputError: no such text, or a newer schema.
+            InputError: a damaged description, or a newer schema.
         """
-        values = mapping(parse_json(text, "what the file says of itself is damaged"), "what the file says of itself")
+        values = mapping(parse_json(text, "the file's description is damaged"), "the file's description")
         try:
             schema = integer(values.pop("schema"), "schema", 1, 2**31)
             if schema > SCHEMA:
@@ -94,22 +95,22 @@ class Exported:
                 bundle=Bundle.from_dict(values.pop("bundle")),
                 outputs=tuple(outputs),
                 size=None if size is None else (size[0], size[1]),
-                **values,
+                **{_FIELDS.get(key, key): value for key, value in values.items()},
             )
             exported._check()
             return exported
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"what the file says of itself is damaged ({type(error).__name__}: {error})") from error
+            raise InputError(f"the file's description is damaged ({type(error).__name__}: {error})") from error
 
     def _check(self) -> None:
-        """Raises InputError for values that no export has, and for outputs that are not those of the task."""
-        if self.to not in get_args(Format) or self.precision not in get_args(Precision):
-            raise InputError(f"to={shown(self.to)}, precision={shown(self.precision)}: not what an export writes")
-        if not isinstance(self.many, bool):
-            raise InputError(f"many={shown(self.many)}: must be true or false")
-        integer(self.least, "least", 1, SIDE)
+        """Raises InputError for a value that no export writes, and for outputs that are not those of the task."""
+        if self.format not in get_args(Format) or self.precision not in get_args(Precision):
+            raise InputError(f"to={shown(self.format)}, precision={shown(self.precision)}: no export writes these")
+        if not isinstance(self.dynamic_batch, bool):
+            raise InputError(f"many={shown(self.dynamic_batch)}: must be true or false")
+        integer(self.min_side, "least", 1, SIDE)
         for side in self.size or ():
             integer(side, "size", 1, SIDE)
         for when, values in mapping({} if self.metrics is None else self.metrics, "metrics").items():
@@ -117,13 +118,13 @@ class Exported:
                 real(value, f"metrics: {when}: {name}")
         if self.outputs not in outputs_of(self.bundle):
             raise InputError(
-                f"says that it does {self.bundle.task} ({self.bundle.head}) and gives {shown(self.outputs)}: these are "
-                "not the outputs of that task"
+                f"the file's description names the outputs {shown(self.outputs)}, which {self.bundle.task} "
+                f"({self.bundle.head}) does not have"
             )
 
 
 def outputs_of(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
-    """Names of the outputs that a file of a task and head may have.
+    """The names of outputs that a file may have, by the bundle's task and head.
 
     Raises:
         InputError: an unknown task.
@@ -137,31 +138,31 @@ def outputs_of(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a path is named like an exported file."""
+    """Whether a path has the suffix of an exported file."""
     return Path(path).suffix.lower() in SUFFIXES.values()
 
 
 def format_of(path: str | Path) -> Format:
-    """The format that a file's name says.
+    """The format of a file, by its suffix.
 
     Raises:
-        InputError: another ending.
+        InputError: another suffix.
     """
-    for form in get_args(Format):
-        if Path(path).suffix.lower() == SUFFIXES[form]:
-            return form  # type: ignore[no-any-return]
-    raise InputError(f"{path}: no exported file: these end in {', '.join(SUFFIXES.values())}")
+    for name, suffix in SUFFIXES.items():
+        if Path(path).suffix.lower() == suffix:
+            return name
+    raise InputError(f"{path}: is not an exported file: these end in {', '.join(SUFFIXES.values())}")
 
 
 def refuse_untrusted(path: Path) -> NoReturn:
-    """Refuses a .pt2 file, without opening it and without torch.
+    """Refuses a .pt2 file without loading it and without torch.
 
     Raises:
-        InputError: always; no such file, or one that is not trusted.
+        InputError: always: no such file, or a file that is not trusted.
     """
     open_regular(path, "exported file").close()
     raise InputError(
         f"{path}: refused: opening a .pt2 file can run any code that its author put into it (torch unpickles its "
-        "tensors and evaluates its expressions): add --trust (trust=True) if you made it or trust who did; a bundle, "
-        "an .onnx or an .xml needs no trust"
+        "tensors and evaluates its expressions): add trust=True (--trust) if you made it or trust who did; bundles, "
+        ".onnx and .xml files need no trust"
     )

@@ -1,8 +1,8 @@
-"""The engine for programs of torch.export (.pt2): with torch, without timm and torchvision.
+"""The engine for programs of torch.export (.pt2). It needs torch, but not timm and torchvision.
 
-``torch.export.load`` runs what a file holds: it unpickles weights, constants and sample inputs without limits
-(``weights_only=False``) and evaluates shape expressions by sympy, which is Python's ``eval``. So it is called only for
-files that the user trusts.
+``torch.export.load`` runs code of the file: it unpickles weights, constants and sample inputs without limits
+(``weights_only=False``) and evaluates shape expressions with sympy, that is, with Python's ``eval``. So it is only
+called for files that the user trusts.
 """
 
 import inspect
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import MIB
-from fishnet.runtime.engines import RuntimeEngine, check_file, said_by
+from fishnet.runtime.engines import RuntimeEngine, check_file, parse_description
 from fishnet.runtime.exported import KEY, Exported, refuse_untrusted
 
-_TEXT = 64 * MIB  # bytes of what a file says of itself
+_MAX_DESCRIPTION = 64 * MIB
 
 
 def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> RuntimeEngine:
@@ -31,15 +31,15 @@ def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> 
     Args:
         path: of the file.
         device: ``auto`` or ``cpu``.
-        trust: whether the file may run code; see the module.
+        trust: whether the file may run code, see the module.
 
     Raises:
-        InputError: a file that is not trusted, none at all, a damaged one or one that was not exported here, or another
-            device.
+        InputError: no such file, a file that is not trusted, a damaged file, a file that fishnet did not export, or
+            another device.
     """
     path = Path(path)
     if device not in ("auto", "cpu"):
-        raise InputError(f"device {device!r}: .pt2 files are run on the processor: choose auto or cpu, or the bundle")
+        raise InputError(f"device {device!r}: .pt2 files run on the CPU: choose auto or cpu, or load the bundle")
     check_file(path)
     if not trust:
         refuse_untrusted(path)
@@ -49,20 +49,20 @@ def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> 
             warnings.simplefilter("ignore")
             program: Any = torch.export.load(str(path), extra_files=texts)
         module = _module(program)
-    except Exception as error:  # whatever it is that the archive's reader raises
-        raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
-    exported = said_by(path, _text(texts[KEY]))
+    except Exception as error:  # the archive's reader raises errors of many kinds
+        raise InputError(f"{path}: is not a program of torch.export, or is damaged ({first_line(error)})") from error
+    exported = parse_description(path, _text(texts[KEY]))
 
     @torch.inference_mode()
     def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        found = module(torch.from_numpy(batch))
-        return [values.numpy() for values in (found if isinstance(found, tuple | list) else (found,))]
+        outputs = module(torch.from_numpy(batch))
+        return [values.numpy() for values in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
 
     return RuntimeEngine(exported, run, str(path))
 
 
 def read_pt2(path: str | Path) -> Exported:
-    """What a .pt2 file says of itself, from the file's text alone: without torch's loading of the program.
+    """The description of a .pt2 file, read without loading the program.
 
     Raises:
         InputError: as for :func:`open_pt2`.
@@ -71,17 +71,16 @@ def read_pt2(path: str | Path) -> Exported:
     check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            named = [
-                one for one in archive.infolist() if one.filename.endswith((f"/extra/{KEY}", f"extra_files/{KEY}"))
-            ]
-            if named and named[0].file_size > _TEXT:
-                raise InputError(f"{path}: what it says of itself is {named[0].file_size:,} bytes long: refused")
-            text = archive.read(named[0]).decode("utf-8") if named else None
+            endings = (f"/extra/{KEY}", f"extra_files/{KEY}")
+            members = [member for member in archive.infolist() if member.filename.endswith(endings)]
+            if members and members[0].file_size > _MAX_DESCRIPTION:
+                raise InputError(f"{path}: refused: its description is {members[0].file_size:,} bytes long")
+            text = archive.read(members[0]).decode("utf-8") if members else None
     except InputError:
         raise
     except Exception as error:  # zip files break in many ways
-        raise InputError(f"{path}: no program of torch.export, or a damaged one ({first_line(error)})") from error
-    return said_by(path, text)
+        raise InputError(f"{path}: is not a program of torch.export, or is damaged ({first_line(error)})") from error
+    return parse_description(path, text)
 
 
 def _text(value: str | bytes) -> str:
@@ -89,9 +88,11 @@ def _text(value: str | bytes) -> str:
 
 
 def _module(program: Any) -> Any:
-    """What runs a program. Without torch's guards of sizes, where it has these: some hold for the followed image
-    alone (a coarsest map of more than one px), though the program's results do not depend on it; the sizes that it
-    does take are checked before it is run, see :func:`~fishnet.runtime.engines.check_size`.
+    """The module of a program, without torch's guards of sizes if this torch has them.
+
+    Some guards hold only for the traced image (a coarsest map of more than one px), though the program's results do not
+    depend on it. The sizes that the program takes are checked before each run, see
+    :func:`~fishnet.runtime.engines.check_size`.
     """
-    knows = "check_guards" in inspect.signature(program.module).parameters  # torch 2.9
-    return program.module(check_guards=False) if knows else program.module()
+    has_guards = "check_guards" in inspect.signature(program.module).parameters  # torch 2.9
+    return program.module(check_guards=False) if has_guards else program.module()
