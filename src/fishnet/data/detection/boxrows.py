@@ -1,4 +1,4 @@
-"""Reads the rows of a table of boxes and recognizes its columns. Torch-free."""
+"""Reads the rows of a table of boxes and recognizes its columns."""
 
 import csv
 import io

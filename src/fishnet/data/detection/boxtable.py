@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
-from fishnet.data.detection.files import FileDetection, split_in, unknown_class
+from fishnet.data.detection.files import FileDetection, one_per_split, split_in, unknown_class
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder, upright_size
@@ -153,11 +153,7 @@ def _refuse_ambiguous(data: Path, tables: Sequence[BoxTable]) -> None:
         raise InputError(
             f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
         )
-    by_split: dict[str, BoxTable] = {}
-    for table in tables:
-        first = by_split.setdefault(table.split, table)
-        if first is not table:
-            raise InputError(f"{data}: two tables for the {table.split} split: {first.path.name} and {table.path.name}")
+    one_per_split(((table.split, table.path) for table in tables), "tables")
 
 
 def open_box_tables(

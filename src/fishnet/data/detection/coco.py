@@ -10,12 +10,12 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.collector import is_strict, report
 from fishnet.data.detection.coco_files import Listing, Located, locate
 from fishnet.data.detection.coco_table import CocoTable
-from fishnet.data.detection.files import FileDetection, json_head, open_splits, split_in
+from fishnet.data.detection.files import FileDetection, json_head, one_per_split, open_splits, split_in
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.files import find_split_folders, subfolder
 from fishnet.data.findings import Finding
-from fishnet.data.splits import in_order, split_named
+from fishnet.data.splits import split_named
 from fishnet.errors import InputError
 from fishnet.images.decoding import EXTENSIONS
 
@@ -187,18 +187,11 @@ def _by_split(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
     files = [path for path in files if path.name.startswith("instances")] or files
     if len(files) == 1:
         return {split_in(files[0].stem) or "all": files[0]}, ()
-    chosen: dict[str, Path] = {}
-    for path in files:
-        split = split_in(path.stem)
-        if split in chosen:
-            raise InputError(f"{path.parent}: two files for the {split} split: {chosen[split].name} and {path.name}")
-        if split is not None:
-            chosen[split] = path
-    if files and not chosen:
+    splits = one_per_split(((split_in(path.stem), path) for path in files), "files")
+    if files and not splits:
         names = ", ".join(path.name for path in files[:5])
         raise InputError(f"{files[0].parent}: no file name says train, val or test ({names}): name one of them")
-    rest = tuple(path for path in files if split_in(path.stem) is None and _is_coco(path))
-    return {split: chosen[split] for split in in_order(chosen)}, rest
+    return splits, tuple(path for path in files if split_in(path.stem) is None and _is_coco(path))
 
 
 def _places(data: Path, path: Path, split: str = "all") -> Iterator[Path]:

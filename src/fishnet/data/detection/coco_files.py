@@ -81,7 +81,7 @@ def _below(roots: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for root in roots:
         try:
-            files += walk(root, entries=_MAX_FILES)
+            files += walk(root, max_entries=_MAX_FILES)
         except InputError:
             continue
     return files

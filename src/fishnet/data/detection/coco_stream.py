@@ -11,7 +11,7 @@ from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
 
 CHUNK = 1 << 22  # bytes read at a time
-LARGEST = 1 << 24  # characters of one entry
+MAX_ENTRY = 1 << 24  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
 _IN_TEXT, _IN_VALUE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
 _NEAR = 16  # characters before the end of the window, where errors may come from a cut-off word or escape
@@ -125,8 +125,8 @@ class _Window:
                 if not cut_off or self.ended:
                     self._move(min(error.pos, len(self.text)))
                     raise self._wrong(f"not JSON: {error.msg}" if self.at < len(self.text) else _CUT_OFF) from None
-                if len(self.text) - self.at > LARGEST:
-                    raise self._wrong(f"an entry of more than {LARGEST >> 20} MB") from None
+                if len(self.text) - self.at > MAX_ENTRY:
+                    raise self._wrong(f"an entry of more than {MAX_ENTRY >> 20} MB") from None
                 self._more()
             except RecursionError:
                 raise self._wrong("nested too deeply") from None

@@ -1,16 +1,19 @@
 """What the detection formats share."""
 
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.files import FileDataset
-from fishnet.data.splits import split_named
+from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
+from fishnet.files.walking import is_system
 
 
 class FileDetection(FileDataset, DetectionDataset):
@@ -58,9 +61,33 @@ def open_splits(
     return splits
 
 
+def one_per_split(paths: Iterable[tuple[str | None, Path]], kind: str) -> dict[str, Path]:
+    """The path of each split, in the usual order; paths without a split are left out.
+
+    Raises:
+        InputError: two paths for one split; ``kind`` is the plural for them in the message.
+    """
+    splits: dict[str, Path] = {}
+    for split, path in paths:
+        if split in splits:
+            raise InputError(f"{path.parent}: two {kind} for the {split} split: {splits[split].name} and {path.name}")
+        if split is not None:
+            splits[split] = path
+    return {split: splits[split] for split in in_order(splits)}
+
+
 def split_in(name: str) -> str | None:
     """The split that a file or folder is named after: train for ``instances_train2017``."""
     return next((split for word in re.split(r"[^a-z]+", name.lower()) if (split := split_named(word))), None)
+
+
+def first_entries(folder: Path, limit: int = 1000) -> list[Path]:
+    """Some of the files and folders in a folder, sorted; empty if it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(folder / entry.name for entry in islice(entries, limit) if not is_system(entry.name))
+    except OSError:
+        return []
 
 
 def json_head(path: Path) -> bytes:

@@ -2,24 +2,22 @@
 
 import base64
 import binascii
-import os
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.bitmaps import BitmapReader
-from fishnet.data.detection.files import json_head
+from fishnet.data.detection.files import first_entries, json_head
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.outlines import Bits, Outline, circle, points, rectangle
 from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, drop_duplicates, stated_size
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular
-from fishnet.files.walking import is_system, walk
+from fishnet.files.walking import walk
 from fishnet.images.decoding import EXTENSIONS, decode_image, size_of
 
 LAYOUTS = "labelme (a .json beside each image)"
@@ -29,7 +27,6 @@ IGNORED = "__ignore__"
 _WITHOUT_AREA = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
 _POLYGONS = {"polygon", "rotation", "oriented_rectangle", "", None}
 _PROBED = 20  # files and folders in a folder that are inspected
-_LISTED = 1000  # entries of a folder among which these are chosen
 
 
 class LabelmeFile(NamedTuple):
@@ -252,12 +249,7 @@ def _mostly_labelme(files: list[Path]) -> bool:
 
 def _first(folder: Path) -> tuple[list[Path], list[Path]]:
     """The first JSON files and the first folders in a folder."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in islice(entries, _LISTED) if not is_system(entry.name))
-    except OSError:
-        return [], []
-    paths = [folder / name for name in names]
+    paths = first_entries(folder)
     files = [path for path in paths if path.name.lower().endswith(".json")]
     return files[:_PROBED], [path for path in paths if path.is_dir()][:_PROBED]
 

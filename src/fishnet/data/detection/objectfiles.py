@@ -1,7 +1,5 @@
 """A folder per image, with ``images/`` and ``masks/`` of one file per object (Data Science Bowl 2018)."""
 
-import os
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,11 +7,11 @@ import numpy as np
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import report
-from fishnet.data.detection.files import FileDetection, split_in
+from fishnet.data.detection.files import FileDetection, first_entries, one_per_split, split_in
 from fishnet.data.detection.idmasks import ONLY, only_label, read_ids
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.outlines import Bits, Outline
-from fishnet.data.splits import in_order, split_named
+from fishnet.data.splits import split_named
 from fishnet.errors import InputError
 from fishnet.files.walking import is_system
 from fishnet.images.decoding import EXTENSIONS
@@ -21,7 +19,6 @@ from fishnet.images.decoding import EXTENSIONS
 LAYOUTS = "a folder per image with images/ and masks/ of one file per object"
 _IMAGES, _MASKS = "images", "masks"
 _PROBED = 20  # folders that are inspected
-_LISTED = 1000  # folders among which these are chosen
 
 
 class ObjectFiles(NamedTuple):
@@ -110,27 +107,17 @@ def find_object_files(data: Path) -> dict[str, Path]:
     """
     if _holds_object_files(data):
         return {"all": data}
-    splits: dict[str, Path] = {}
-    for folder in sorted(data.iterdir()) if data.is_dir() else ():
-        split = split_in(folder.name)
-        if split is None or not folder.is_dir() or not _holds_object_files(folder):
-            continue
-        if split in splits:
-            raise InputError(f"{data}: two folders for the same split: {splits[split].name} and {folder.name}")
-        splits[split] = folder
-    return {split: splits[split] for split in in_order(splits)}
+    folders = (
+        [path for path in sorted(data.iterdir()) if path.is_dir() and split_in(path.name)] if data.is_dir() else []
+    )
+    return one_per_split(((split_in(path.name), path) for path in folders if _holds_object_files(path)), "folders")
 
 
 def _holds_object_files(folder: Path) -> bool:
     """Whether most folders in a folder have masks/, and images/ with one image."""
-    try:
-        with os.scandir(folder) as entries:
-            paths = (folder / entry.name for entry in entries if not is_system(entry.name))
-            folders = list(islice((path for path in paths if path.is_dir()), _LISTED))
-    except OSError:
-        return False
+    folders = [path for path in first_entries(folder) if path.is_dir()]
     if any((folder / name).is_dir() for name in (_IMAGES, _MASKS)) or any(split_named(path.name) for path in folders):
         return False
-    probed = sorted(folders)[:_PROBED]
+    probed = folders[:_PROBED]
     matching = sum((path / _MASKS).is_dir() and len(_files(path / _IMAGES)) == 1 for path in probed)
     return bool(probed) and matching > len(probed) / 2

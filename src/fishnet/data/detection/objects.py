@@ -96,7 +96,7 @@ class Objects:
             raise ValueError("no masks to fill in")
         filled = np.zeros((len(self), height, width), np.uint8)
         for i, shape in enumerate(self.segmentations):
-            filled[i] = coco.decode(encoded(shape, self.size))
+            filled[i] = coco.decode(compressed_rle(shape, self.size))
         return filled
 
     def bits(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
@@ -106,14 +106,14 @@ class Objects:
         """
         assert self.segmentations is not None  # only called where the task has masks
         height, _ = self.size
-        runs = runs_of(encoded(self.segmentations[index], self.size)["counts"])
+        runs = runs_of(compressed_rle(self.segmentations[index], self.size)["counts"])
         x1, y1, x2, y2 = (int(value) for value in box_of(runs, height))
         edges = np.cumsum(runs).clip(x1 * height, x2 * height)
         columns = np.repeat((np.arange(len(runs)) & 1).astype(np.uint8), np.diff(edges, prepend=x1 * height))
         return columns.reshape(x2 - x1, height)[:, y1:y2].T, x1, y1
 
 
-def encoded(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
+def compressed_rle(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]:
     """A segmentation as COCO's compressed run-length encoding.
 
     Args:

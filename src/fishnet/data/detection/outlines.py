@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.data.detection.objects import Segmentation, encoded
+from fishnet.data.detection.objects import Segmentation, compressed_rle
 from fishnet.errors import InputError
 from fishnet.images.rle import encode
 
@@ -118,7 +118,7 @@ def _rasterized(polygons: list[list[float]], size: tuple[int, int]) -> NDArray[n
 
     if not polygons:
         return np.zeros(size, bool)
-    mask: NDArray[np.bool_] = coco.decode(encoded(polygons, size)).astype(bool)
+    mask: NDArray[np.bool_] = coco.decode(compressed_rle(polygons, size)).astype(bool)
     return mask
 
 

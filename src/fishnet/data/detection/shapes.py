@@ -56,7 +56,7 @@ class ShapeDetection(FileDetection):
         folder: that keys are relative to.
         entries: one per image.
         channels, classes: see :class:`~fishnet.data.detection.files.FileDetection`.
-        masks: whether objects have segmentations; those of rectangles are filled, but not all shapes may be rectangles.
+        masks: whether objects have segmentations; rectangles are then filled, but not all may be rectangles.
         ignored: the number of shapes that were left out, by kind in words.
 
     Raises:

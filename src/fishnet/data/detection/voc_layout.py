@@ -1,4 +1,4 @@
-"""Finds Pascal VOC's annotations, images and lists. Torch-free."""
+"""Finds Pascal VOC's annotations, images and lists."""
 
 import re
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from fishnet.data.detection.files import one_per_split
 from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError
@@ -143,22 +144,15 @@ def _by_list(source: VocSplit, masks: bool) -> dict[str, VocSplit]:
     image_sets = subfolder(source.folder, "imagesets")
     kinds = ("segmentation", "main") if masks else ("main",)
     folder = next((path for kind in kinds if image_sets and (path := subfolder(image_sets, kind))), None)
-    lists: dict[str, Path] = {}
-    left_out: tuple[Path, ...] = ()
-    for path in sorted(folder.iterdir()) if folder else ():
-        if path.suffix.lower() != ".txt" or not path.is_file() or _CLASS_LIST.fullmatch(path.stem):
-            continue
-        split = "trainval" if path.stem.lower() == "trainval" else split_named(path.stem)
-        if split is None:
-            left_out += (path,)
-        elif split in lists:
-            raise InputError(f"{folder}: two lists for the {split} split: {lists[split].name} and {path.name}")
-        else:
-            lists[split] = path
+    texts = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".txt"] if folder else []
+    texts = [path for path in texts if path.is_file() and not _CLASS_LIST.fullmatch(path.stem)]
+    trainval = [path for path in texts if path.stem.lower() == "trainval"]
+    lists = one_per_split(((split_named(path.stem), path) for path in texts), "lists")
     stems = {split: _stems(path) for split, path in lists.items()}
-    trainval = stems.pop("trainval", {})
-    if "train" not in stems and trainval:
-        stems["train"] = {stem: place for stem, place in trainval.items() if stem not in stems.get("val", {})}
+    if trainval and "train" not in stems:
+        names = _stems(trainval[0])
+        stems["train"] = {stem: place for stem, place in names.items() if stem not in stems.get("val", {})}
+    left_out = tuple(path for path in texts if path not in (*trainval, *lists.values()))
     source = source._replace(left_out=left_out)
     return {split: source._replace(stems=stems[split]) for split in in_order(stems)} or {"all": source}
 

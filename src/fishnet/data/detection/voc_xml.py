@@ -12,7 +12,7 @@ from fishnet.errors import InputError
 from fishnet.files.documents import parse_xml
 from fishnet.files.reading import MIB, read_bytes
 
-LARGEST = 16 * MIB  # bytes of an annotation file
+MAX_BYTES = 16 * MIB  # bytes of an annotation file
 _MAX_SIDE = 1_000_000  # px of an image
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _READ = {"name", "difficult", "bndbox", *(f"bndbox/{side}" for side in _SIDES)}
@@ -51,7 +51,7 @@ def read_xml(path: Path) -> VocAnnotation:
             and may expand to any size), or has an object without a name or a box. The message gives the line.
     """
     reader = _Reader(path)
-    content = read_bytes(path, LARGEST, "annotation file")
+    content = read_bytes(path, MAX_BYTES, "annotation file")
     parse_xml(content, str(path), start=reader.start, end=reader.end, text=reader.text)
     objects = []
     for element in reader.objects:

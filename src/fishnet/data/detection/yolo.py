@@ -17,7 +17,7 @@ from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.detection.outlines import outline_area
 from fishnet.data.detection.yolo_lines import Form, Row, form_of, read_rows
 from fishnet.data.detection.yolo_pairs import Pairs, pair
-from fishnet.data.detection.yolo_yaml import LARGEST, YoloFile, read_yaml
+from fishnet.data.detection.yolo_yaml import MAX_BYTES, YoloFile, read_yaml
 from fishnet.data.files import numbered_lines, upright_size
 from fishnet.data.findings import Finding
 from fishnet.data.splits import split_named
@@ -263,7 +263,7 @@ def find_yolo(data: Path) -> Path | None:
 
 def _is_yolo(path: Path) -> bool:
     try:
-        content = read_plain(path, LARGEST)
+        content = read_plain(path, MAX_BYTES)
     except InputError:
         return False
     return isinstance(content, dict) and "names" in content and any(split_named(str(key)) for key in content)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.errors import InputError
 from fishnet.files.reading import MIB, read_text
 
-LARGEST = 16 * MIB  # bytes of a label file
+MAX_BYTES = 16 * MIB  # bytes of a label file
 _TOLERANCE = 1e-3  # of values outside 0..1
 _BOX = 4
 _CORNERS = 8  # values of a rotated box: four corners
@@ -78,7 +78,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
         InputError: the file cannot be read, is too large or is not UTF-8.
     """
     rows, faults = [], []
-    for line, text in enumerate(read_text(path, LARGEST, "label file").splitlines(), 1):
+    for line, text in enumerate(read_text(path, MAX_BYTES, "label file").splitlines(), 1):
         word, *words = text.split() or ("",)
         if not word:
             continue

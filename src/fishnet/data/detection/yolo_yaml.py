@@ -12,7 +12,7 @@ from fishnet.files.documents import read_yaml as read_plain
 from fishnet.files.reading import MIB
 from fishnet.files.walking import inside, refuse_system_place
 
-LARGEST = 4 * MIB  # bytes of a YAML file
+MAX_BYTES = 4 * MIB  # bytes of a YAML file
 _MAX_KEYPOINTS = 10_000
 
 
@@ -61,7 +61,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
     Raises:
         InputError: not YAML, no class names, names that are not unique or do not match ``nc``, or no split.
     """
-    content = read_plain(path, LARGEST)
+    content = read_plain(path, MAX_BYTES)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected the keys names, train and val")
     names = _names(path, content.get("names"))
