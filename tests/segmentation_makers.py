@@ -1,7 +1,7 @@
-"""Small data sets with a class for every pixel, in every format: coloured shapes on noise that a net can tell apart.
+"""Small segmentation datasets in every format: coloured shapes on noise, which a network can tell apart.
 
-Each maker writes ``count`` images a part, as ``train=6, val=3``, and returns what a user would name as DATA. Image
-``i`` of a part is ``scene(part_seed(part) + i)``; every fifth one (4, 9, ...) is of ground alone.
+Each maker writes ``count`` images per split, as in ``train=6, val=3``, and returns what a user would name as DATA. Image
+``i`` of a split is ``scene(split_seed(split) + i)``; every fifth one (4, 9, ...) has ground only.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from PIL import Image, ImageDraw
 KINDS = ("ground", "berry", "leaf")
 COLOURS = ((60, 50, 40), (225, 60, 60), (70, 200, 80))
 SIZE = (96, 80)
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and the truth about it.
+    """An image and its ground truth.
 
     Attributes:
         image: RGB.
@@ -33,7 +33,7 @@ class Scene:
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE, shapes: int | None = None) -> Scene:
-    """Ground, and on it one to four ellipses (berries) and rectangles (leaves), each in a quarter of its own."""
+    """Ground with one to four ellipses (berries) and rectangles (leaves), each in its own quarter of the image."""
     random = np.random.default_rng(seed)
     width, height = size
     photo = Image.fromarray(random.integers(0, 70, (height, width, 3), dtype=np.uint8))
@@ -51,20 +51,20 @@ def scene(seed: int, size: tuple[int, int] = SIZE, shapes: int | None = None) ->
     return Scene(photo, np.asarray(labels, np.uint8))
 
 
-def part_seed(part: str) -> int:
-    return 1000 * PARTS.index(part)
+def split_seed(split: str) -> int:
+    return 1000 * SPLITS.index(split)
 
 
-def scenes(part: str, count: int, size: tuple[int, int] = SIZE) -> list[Scene]:
-    """The scenes of a part; every fifth is of ground alone."""
-    return [scene(part_seed(part) + i, size, 0 if i % 5 == 4 else None) for i in range(count)]
+def scenes(split: str, count: int, size: tuple[int, int] = SIZE) -> list[Scene]:
+    """The scenes of a split; every fifth has ground only."""
+    return [scene(split_seed(split) + i, size, 0 if i % 5 == 4 else None) for i in range(count)]
 
 
 def save_mask(path: Path, labels: NDArray[Any], form: str, colours: Sequence[tuple[int, int, int]] = COLOURS) -> None:
     """Writes a mask.
 
     Args:
-        path: of the file; its folder is made.
+        path: of the file; its folder is created.
         labels: (height, width) ids; with ``form="colour"`` indices into ``colours``.
         form: ``index`` (L), ``palette`` (P), ``deep`` (16 bits), ``colour`` (RGB), ``array`` (.npy).
         colours: of the classes, also the palette's.
@@ -85,7 +85,7 @@ def save_mask(path: Path, labels: NDArray[Any], form: str, colours: Sequence[tup
 def mask_folder(
     root: Path,
     *,
-    layout: str = "parts",
+    layout: str = "splits",
     form: str = "index",
     names: Sequence[str] | None = KINDS,
     ids: Sequence[int] = (0, 1, 2),
@@ -96,30 +96,30 @@ def mask_folder(
 
     Args:
         root: of the data.
-        layout: ``parts`` (PART/images and PART/masks), ``inner`` (images/PART and masks/PART), ``lists`` (PART.txt
-            beside images and masks), ``whole`` (no parts) or ``camvid`` (PART and PART_labels).
+        layout: ``splits`` (SPLIT/images and SPLIT/masks), ``inner`` (images/SPLIT and masks/SPLIT), ``lists``
+            (SPLIT.txt beside images and masks), ``whole`` (no splits) or ``camvid`` (SPLIT and SPLIT_labels).
         form: of the masks, see :func:`save_mask`.
         names: of the classes in ``classes.txt``; None writes no such file.
         ids: of ``KINDS`` in the masks; stated in ``classes.txt`` where they do not count from 0.
         suffix: of the masks' stems.
-        counts: images a part.
+        counts: images per split.
     """
     counts = counts or {"train": 6, "val": 3}
-    for part, count in counts.items():
+    for split, count in counts.items():
         images, masks, stem = {
-            "parts": (root / part / "images", root / part / "masks", ""),
-            "inner": (root / "images" / part, root / "masks" / part, ""),
-            "camvid": (root / part, root / f"{part}_labels", ""),
-        }.get(layout, (root / "images", root / "masks", f"{part}_"))
+            "splits": (root / split / "images", root / split / "masks", ""),
+            "inner": (root / "images" / split, root / "masks" / split, ""),
+            "camvid": (root / split, root / f"{split}_labels", ""),
+        }.get(layout, (root / "images", root / "masks", f"{split}_"))
         images.mkdir(parents=True, exist_ok=True)
         masks.mkdir(parents=True, exist_ok=True)
         stems = [f"{stem}{i:03d}" for i in range(count)]
-        for name, one in zip(stems, scenes(part, count), strict=True):
-            one.image.save(images / f"{name}.png")
-            labels = one.labels if form == "colour" else np.asarray(ids)[one.labels]
+        for name, truth in zip(stems, scenes(split, count), strict=True):
+            truth.image.save(images / f"{name}.png")
+            labels = truth.labels if form == "colour" else np.asarray(ids)[truth.labels]
             save_mask(masks / f"{name}{suffix}.{'npy' if form == 'array' else 'png'}", labels, form)
         if layout == "lists":
-            (root / f"{part}.txt").write_text("".join(f"{name}\n" for name in stems))
+            (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in stems))
     if names is not None:
         (root / "classes.txt").write_text("".join(f"{row}\n" for row in _class_rows(names, ids, form == "colour")))
     return root
@@ -136,21 +136,21 @@ def _class_rows(names: Sequence[str], ids: Sequence[int], colours: bool) -> list
 def voc_folder(root: Path, *, form: str = "palette", masks: str = "SegmentationClass", **counts: int) -> Path:
     """Pascal VOC: JPEGImages, SegmentationClass and lists of names; without lists with ``whole=6``.
 
-    Kinds are the ids 0, 1 and 2 (background, aeroplane and bicycle); every image's first row of px is 255, an outline
-    that is ignored. ``form`` is that of :func:`save_mask`, with VOC's own colours.
+    Kinds are the ids 0, 1 and 2 (background, aeroplane and bicycle). The first row of each mask is 255, an ignored
+    outline. ``form`` is that of :func:`save_mask`, with VOC's own colours.
     """
     counts = counts or {"train": 6, "val": 3}
-    for part, count in counts.items():
+    for split, count in counts.items():
         (root / "JPEGImages").mkdir(parents=True, exist_ok=True)
-        stems = [f"2007_{part}_{i:03d}" for i in range(count)]
-        for stem, one in zip(stems, scenes("train" if part == "whole" else part, count), strict=True):
-            one.image.save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
+        stems = [f"2007_{split}_{i:03d}" for i in range(count)]
+        for stem, truth in zip(stems, scenes("train" if split == "whole" else split, count), strict=True):
+            truth.image.save(root / "JPEGImages" / f"{stem}.jpg", quality=95)
             path = root / masks / f"{stem}.{'npy' if form == 'array' else 'png'}"
-            save_mask(path, outlined(one.labels, 255), form, VOC_COLOURS)
-        if part != "whole":
+            save_mask(path, outlined(truth.labels, 255), form, VOC_COLOURS)
+        if split != "whole":
             lists = root / "ImageSets" / "Segmentation"
             lists.mkdir(parents=True, exist_ok=True)
-            (lists / f"{part}.txt").write_text("".join(f"{stem}\n" for stem in stems))
+            (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems))
     return root
 
 
@@ -159,7 +159,7 @@ VOC_COLOURS = [(0, 0, 0), (128, 0, 0), (0, 128, 0), *[(1, 1, 1)] * 252, (224, 22
 
 
 def outlined(labels: NDArray[Any], value: int) -> NDArray[Any]:
-    """Labels with another first row."""
+    """Labels whose first row is replaced by a value."""
     labels = labels.copy()
     labels[0] = value
     return labels
@@ -170,32 +170,32 @@ CITYSCAPES_TRAIN_IDS = (0, 13, 11)
 
 
 def cityscapes_folder(root: Path, *, train_ids: bool = False, **counts: int) -> Path:
-    """Cityscapes: leftImg8bit and gtFine, with ids and perhaps training ids; masks of the test part are blank."""
+    """Cityscapes: leftImg8bit and gtFine, with ids and optionally training ids; masks of the test split are blank."""
     counts = counts or {"train": 6, "val": 3}
-    for part, count in counts.items():
-        for i, one in enumerate(scenes(part, count)):
+    for split, count in counts.items():
+        for i, truth in enumerate(scenes(split, count)):
             city, name = ("ulm", "bochum")[i % 2], f"{('ulm', 'bochum')[i % 2]}_{i:06d}_000019"
-            image = root / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png"
+            image = root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png"
             image.parent.mkdir(parents=True, exist_ok=True)
-            one.image.save(image)
-            masks = root / "gtFine" / part / city
-            ids = np.asarray(CITYSCAPES_IDS)[one.labels] if part != "test" else np.zeros_like(one.labels, np.int64)
+            truth.image.save(image)
+            masks = root / "gtFine" / split / city
+            ids = np.asarray(CITYSCAPES_IDS)[truth.labels] if split != "test" else np.zeros_like(truth.labels, np.int64)
             save_mask(masks / f"{name}_gtFine_labelIds.png", outlined(ids, 4), "index")
             save_mask(masks / f"{name}_gtFine_instanceIds.png", ids * 1000, "deep")
             if train_ids:
-                ids = np.asarray(CITYSCAPES_TRAIN_IDS)[one.labels]
+                ids = np.asarray(CITYSCAPES_TRAIN_IDS)[truth.labels]
                 save_mask(masks / f"{name}_gtFine_labelTrainIds.png", outlined(ids, 255), "index")
     return root
 
 
 def ade_folder(root: Path, **counts: int) -> Path:
-    """ADE20K's scene parsing: kinds are the ids 1, 2 and 3 (wall, building, sky), and 0 in the first row is none."""
-    for part, count in (counts or {"train": 6, "val": 3}).items():
-        name = {"train": "training", "val": "validation"}[part]
-        for i, one in enumerate(scenes(part, count)):
-            image = root / "images" / name / f"ADE_{part}_{i + 1:08d}.jpg"
+    """ADE20K's scene parsing: kinds are the ids 1, 2 and 3 (wall, building, sky); the first row is 0, no class."""
+    for split, count in (counts or {"train": 6, "val": 3}).items():
+        name = {"train": "training", "val": "validation"}[split]
+        for i, truth in enumerate(scenes(split, count)):
+            image = root / "images" / name / f"ADE_{split}_{i + 1:08d}.jpg"
             image.parent.mkdir(parents=True, exist_ok=True)
-            one.image.save(image, quality=95)
+            truth.image.save(image, quality=95)
             mask = root / "annotations" / name / f"{image.stem}.png"
-            save_mask(mask, outlined(one.labels + 1, 0), "index")
+            save_mask(mask, outlined(truth.labels + 1, 0), "index")
     return root

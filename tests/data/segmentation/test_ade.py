@@ -25,12 +25,12 @@ def test_labels(above: bool, tmp_path: Path) -> None:
     ade_folder(data / "ADEChallengeData2016" if above else data, train=4, val=2)
     assert looks_like_segmentation(str(data))
     splits = opened(data)
-    assert {part: len(found) for part, found in splits.items()} == {"train": 4, "val": 2}
-    for part, found in splits.items():
-        assert found.classes.ids == tuple(range(1, 151))
-        assert found.classes.names[:2] == ("1", "2")
-        for i, one in enumerate(scenes(part, len(found))):
-            assert np.array_equal(found.label_map(i), outlined(one.labels, 255))
+    assert {split: len(dataset) for split, dataset in splits.items()} == {"train": 4, "val": 2}
+    for split, dataset in splits.items():
+        assert dataset.classes.ids == tuple(range(1, 151))
+        assert dataset.classes.names[:2] == ("1", "2")
+        for i, truth in enumerate(scenes(split, len(dataset))):
+            assert np.array_equal(dataset.label_map(i), outlined(truth.labels, 255))
 
 
 @pytest.mark.parametrize("head", ["Idx\tRatio\tTrain\tVal\tName", "Idx\tRatio\tTrain\tVal\tStuff\tName"])
@@ -65,23 +65,23 @@ def test_a_line_that_is_none(tmp_path: Path) -> None:
 def test_names_of_a_classes_file(rows: list[str], ids: tuple[int, ...], tmp_path: Path) -> None:
     data = ade_folder(tmp_path / "data")
     (data / "classes.txt").write_text("\n".join(rows))
-    found = opened(data)["val"]
-    assert found.classes.ids == ids
-    assert found.classes.names[ids.index(2)] == "thing 2, thing"
+    dataset = opened(data)["val"]
+    assert dataset.classes.ids == ids
+    assert dataset.classes.names[ids.index(2)] == "thing 2, thing"
     expected = outlined(scenes("val", 1)[0].labels + ids.index(1), 0 if ids[0] == 0 else 255)
-    assert np.array_equal(found.label_map(0), expected)
+    assert np.array_equal(dataset.label_map(0), expected)
 
 
-def test_no_folder_of_masks_in_a_part(tmp_path: Path) -> None:
+def test_no_folder_of_masks_in_a_split(tmp_path: Path) -> None:
     data = ade_folder(tmp_path / "data", train=2, val=2)
     shutil.copytree(data / "images" / "validation", data / "images" / "testing")
-    assert {part: len(found) for part, found in opened(data).items()} == {"train": 2, "val": 2}
+    assert {split: len(dataset) for split, dataset in opened(data).items()} == {"train": 2, "val": 2}
     (data / "annotations" / "validation").rename(data / "annotations" / "validaton")
     words = r"no image with a mask in its split 'val' \(.*val_00000001\.jpg: has no mask in .*annotations/validation\)"
     with pytest.raises(InputError, match=words):
         opened(data)
     with collecting():
-        left_out = {part: len(found.left_out) for part, found in opened(data).items()}
+        left_out = {split: len(dataset.left_out) for split, dataset in opened(data).items()}
     assert left_out == {"train": 0, "val": 2, "test": 2}
 
 
@@ -98,4 +98,4 @@ def test_the_same_folders_of_others(tmp_path: Path) -> None:
     for path in [*data.rglob("*.jpg"), *data.rglob("*.png")]:
         path.rename(path.with_name(path.name.replace("ADE_", "")))
     assert not looks_like_segmentation(str(data))
-    assert opened(data)["train"].classes.ids == (0, 1, 2, 3)  # found in the masks, of which none is ignored
+    assert opened(data)["train"].classes.ids == (0, 1, 2, 3)  # as in the masks, of which none is ignored

@@ -38,9 +38,9 @@ def colours(root: Path, **counts: int) -> Path:
 def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp_path: Path) -> None:
     found = checked(make(tmp_path / "data", train=6, val=3), workers=workers)
     assert found.ok
-    for part, count in {"train": 6, "val": 3}.items():
-        maps = [one.labels[first_row:] for one in scenes(part, count)]
-        check = found.parts[part]
+    for split, count in {"train": 6, "val": 3}.items():
+        maps = [truth.labels[first_row:] for truth in scenes(split, count)]
+        check = found.parts[split]
         assert (check.images, check.pixels, check.ignored) == (count, count * PX, count * first_row * SIZE[0])
         present = [np.bincount(map_.ravel(), minlength=len(KINDS)) for map_ in maps]
         counts = [value for value in check.pixels_per_class.values() if value]
@@ -55,19 +55,19 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
 
 def test_classes_by_name(tmp_path: Path) -> None:
     found = checked(mask_folder(tmp_path / "data", train=4), void=("leaf",))
-    counts = np.sum([np.bincount(one.labels.ravel(), minlength=3) for one in scenes("train", 4)], 0)
-    part = found.parts["train"]
-    assert part.pixels_per_class == {"ground": counts[0], "berry": counts[1]}
-    assert part.ignored == counts[2]
+    counts = np.sum([np.bincount(truth.labels.ravel(), minlength=3) for truth in scenes("train", 4)], 0)
+    train = found.parts["train"]
+    assert train.pixels_per_class == {"ground": counts[0], "berry": counts[1]}
+    assert train.ignored == counts[2]
     assert found.ok
 
 
 def test_objects_as_label_maps(tmp_path: Path) -> None:
     found = checked(coco_folder(tmp_path / "data", train=5, form="rle"))
-    part = found.parts["train"]
+    train = found.parts["train"]
     assert found.ok
-    assert part.images_per_class["background"] == 5
-    assert part.pixels == sum(part.pixels_per_class.values()) == 5 * PX
+    assert train.images_per_class["background"] == 5
+    assert train.pixels == sum(train.pixels_per_class.values()) == 5 * PX
 
 
 def test_everything_wrong_at_once(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     save_mask(masks / "007.png", labels, "index")
     scene(6).image.save(data / "val" / "images" / "001.png")
     found = checked(data)
-    part = found.parts["train"]
+    train = found.parts["train"]
     assert not found.ok
     assert [one.file for one in found.of("image-unreadable")] == [str(images / "000.png")]
     assert [one.file for one in found.of("mask-unreadable")] == [str(masks / "001.png")]
@@ -102,9 +102,9 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         (f"9: 10 px in 2 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 2),
         (f"40: 3 px in 1 masks of train, first {masks / '006.png'}", str(masks / "006.png"), 1),
     ]
-    assert part.ignored == PX + 2 + 2, "of what has no name nothing is known"
-    assert part.pixels == 4 * PX + 9 * 7
-    assert sum(part.pixels_per_class.values()) == part.pixels - part.ignored - 13
+    assert train.ignored == PX + 2 + 2, "of what has no name nothing is known"
+    assert train.pixels == 4 * PX + 9 * 7
+    assert sum(train.pixels_per_class.values()) == train.pixels - train.ignored - 13
     assert [one.message for one in found.of("image-in-two-splits")] == [
         f"{images / '006.png'} (train) = {data / 'val' / 'images' / '001.png'} (val)"
     ]
@@ -163,20 +163,20 @@ def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
     assert found.parts["val"].pixels_per_class["moss"] == PX
 
 
-@pytest.mark.parametrize(("part", "ok"), [("val", False), ("test", True)])
-def test_a_part_without_masks(part: str, ok: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "ok"), [("val", False), ("test", True)])
+def test_a_split_without_masks(split: str, ok: bool, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2, val=2, test=2)
     for i in range(2):
-        (data / part / "masks" / f"00{i}.png").unlink()
+        (data / split / "masks" / f"00{i}.png").unlink()
     found = checked(data)
     code = "file-unpaired" if ok else "files-unpaired"
-    assert (found.parts[part].images, len(found.of(code)), found.ok) == (0, 2, ok)
+    assert (found.parts[split].images, len(found.of(code)), found.ok) == (0, 2, ok)
 
 
-@pytest.mark.parametrize("layout", ["parts", "inner", "camvid"])
-def test_a_part_without_a_folder_of_masks(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["splits", "inner", "camvid"])
+def test_a_split_without_a_folder_of_masks(layout: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, train=2, val=2)
-    masks = data / {"parts": "val/masks", "inner": "masks/val", "camvid": "val_labels"}[layout]
+    masks = data / {"splits": "val/masks", "inner": "masks/val", "camvid": "val_labels"}[layout]
     masks.rename(masks.with_name("maks"))
     found = checked(data)
     assert not found.ok

@@ -22,17 +22,17 @@ def test_ids(train_ids: bool, tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=train_ids, train=4, val=2)
     assert looks_like_segmentation(str(data))
     splits = opened(data)
-    assert {part: len(found) for part, found in splits.items()} == {"train": 4, "val": 2}
-    shown = {found.key(i): found.label_map(i) for found in splits.values() for i in range(len(found))}
-    for part, count in (("train", 4), ("val", 2)):
-        for i, one in enumerate(scenes(part, count)):
+    assert {split: len(dataset) for split, dataset in splits.items()} == {"train": 4, "val": 2}
+    shown = {dataset.key(i): dataset.label_map(i) for dataset in splits.values() for i in range(len(dataset))}
+    for split, count in (("train", 4), ("val", 2)):
+        for i, truth in enumerate(scenes(split, count)):
             city = ("ulm", "bochum")[i % 2]
-            if part == "train" and i < 2:
+            if split == "train" and i < 2:
                 continue  # val has images of the same names
             labels = shown[f"{city}/{city}_{i:06d}_000019_leftImg8bit.png"]
             ids = np.array([*CLASSES.ids, *[0] * 236, 255])[labels]
-            assert np.array_equal(ids, outlined(np.array(CITYSCAPES_IDS)[one.labels], 255))
-    assert all(found.classes == CLASSES for found in splits.values())
+            assert np.array_equal(ids, outlined(np.array(CITYSCAPES_IDS)[truth.labels], 255))
+    assert all(dataset.classes == CLASSES for dataset in splits.values())
 
 
 def test_the_19_classes() -> None:
@@ -46,16 +46,16 @@ def test_the_19_classes() -> None:
 def test_void(train_ids: bool, tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=train_ids, train=2, val=2)
     for options in ({"void": ["car"]}, {"ignore": [26]}):
-        found = opened(data, **options)["val"]
-        assert "car" not in found.classes.names
-        assert found.classes.ids == tuple(id_ for id_ in CLASSES.ids if id_ != 26)
+        dataset = opened(data, **options)["val"]
+        assert "car" not in dataset.classes.names
+        assert dataset.classes.ids == tuple(id_ for id_ in CLASSES.ids if id_ != 26)
         every = opened(data)["val"].label_map(0)
-        ids = np.array([*found.classes.ids, *[0] * 237, 255])[found.label_map(0)]
+        ids = np.array([*dataset.classes.ids, *[0] * 237, 255])[dataset.label_map(0)]
         assert np.array_equal(ids, np.array([*[7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 255, 27, 28, 31, 32],
                                              33, *[0] * 236, 255])[every])  # fmt: skip
 
 
-def test_the_test_part_is_left_out_where_it_is_blank(tmp_path: Path) -> None:
+def test_the_test_split_is_left_out_where_it_is_blank(tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train=2, val=2, test=2)
     assert list(opened(data)) == ["train", "val"]
     mask = next((data / "gtFine" / "test").rglob("*_labelIds.png"))
@@ -82,10 +82,10 @@ def test_left_out(tmp_path: Path) -> None:
 def test_other_classes(tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=True)
     (data / "classes.csv").write_text("id,name\n4,static\n7,road\n24,person\n26,car\n")
-    found = opened(data)["val"]
-    assert found.classes.ids == (4, 7, 24, 26)
-    assert found.key(1).startswith("ulm/ulm_000000")
-    assert np.array_equal(found.label_map(1), outlined(np.array([1, 3, 2])[scenes("val", 1)[0].labels], 0))
+    dataset = opened(data)["val"]
+    assert dataset.classes.ids == (4, 7, 24, 26)
+    assert dataset.key(1).startswith("ulm/ulm_000000")
+    assert np.array_equal(dataset.label_map(1), outlined(np.array([1, 3, 2])[scenes("val", 1)[0].labels], 0))
 
 
 def test_an_id_that_is_none(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_id_that_is_none(tmp_path: Path) -> None:
             r"gtFine: has no SPLIT/CITY/\*_gtFine_labelIds",
         ),
         (
-            lambda data: [(data / "leftImg8bit" / part).rename(data / part) for part in ("train", "val")],
+            lambda data: [(data / "leftImg8bit" / split).rename(data / split) for split in ("train", "val")],
             "leftImg8bit: has no train, val or test folder",
         ),
     ],

@@ -53,13 +53,13 @@ def test_maps_are_of_the_objects(form: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", form=form)
     splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0)
     assert list(splits) == ["train", "val"]
-    for part, count in (("train", 6), ("val", 3)):
-        assert splits[part].classes == Classes(("background", *KINDS), (0, 3, 7, 11))
-        for i, one in enumerate(scenes(part, count)):
-            image, labels = splits[part].read(i)
-            assert np.array_equal(np.asarray(image), np.asarray(one.image))
+    for split, count in (("train", 6), ("val", 3)):
+        assert splits[split].classes == Classes(("background", *KINDS), (0, 3, 7, 11))
+        for i, truth in enumerate(scenes(split, count)):
+            image, labels = splits[split].read(i)
+            assert np.array_equal(np.asarray(image), np.asarray(truth.image))
             wanted = np.zeros_like(labels)
-            for label, mask in zip(one.labels.tolist(), one.masks, strict=True):
+            for label, mask in zip(truth.labels.tolist(), truth.masks, strict=True):
                 wanted[mask == 1] = label + 1
             # An ellipse's outline has 24 corners: its edges are off by a px here and there; everything else is exact.
             assert (labels != wanted).mean() <= (0.02 if form == "polygon" else 0)
@@ -79,13 +79,13 @@ def test_many_overlapping_polygons_are_as_if_painted_one_after_the_other(tmp_pat
     random = np.random.default_rng(0)
     polygons = [{"image_id": 0, "category_id": 4 + 5 * (i % 2), "segmentation": [row]} for i, row in
                 enumerate(random.uniform(-3, SIDE + 3, (12, 8)).round(2).tolist())]  # fmt: skip
-    found = opened(street(tmp_path / "data", *polygons, width=SIDE, height=SIDE))["all"]
-    masks = found.detection.objects(0).masks().astype(bool)  # as the COCO API fills them in
+    dataset = opened(street(tmp_path / "data", *polygons, width=SIDE, height=SIDE))["all"]
+    masks = dataset.detection.objects(0).masks().astype(bool)  # as the COCO API fills them in
     wanted = np.zeros((SIDE, SIDE), np.uint8)
     for i in np.argsort(-masks.sum((1, 2)), kind="stable"):
         wanted[masks[i]] = 1 + i % 2
     assert len(set(masks.sum((1, 2)).tolist())) > 9
-    assert np.array_equal(found.label_map(0), wanted)
+    assert np.array_equal(dataset.label_map(0), wanted)
 
 
 def test_crowds_are_ignored_where_no_object_lies_on_them(tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_crowds_are_ignored_where_no_object_lies_on_them(tmp_path: Path) -> None
 def test_ignored_and_known_classes(
     options: dict[str, Any], names: tuple[str, ...], values: tuple[int, ...], tmp_path: Path
 ) -> None:
-    found = opened(street(tmp_path / "data", box(4, 0, 0, 8, 8), box(9, 10, 10, 15, 15)), **options)["all"]
-    assert found.classes.names == names
-    labels = found.label_map(0)
+    dataset = opened(street(tmp_path / "data", box(4, 0, 0, 8, 8), box(9, 10, 10, 15, 15)), **options)["all"]
+    assert dataset.classes.names == names
+    labels = dataset.label_map(0)
     assert (labels[19, 0], labels[4, 4], labels[12, 12]) == values
 
 
@@ -135,28 +135,28 @@ def test_the_background(categories: dict[int, str], classes: Classes, values: tu
     car = next(id_ for id_, name in categories.items() if name == "car")
     other = next(id_ for id_ in categories if id_ != car)
     path = street(tmp_path / "data", box(other, 0, 0, 8, 8), box(car, 10, 10, 15, 15), categories=categories)
-    found = opened(path)["all"]
-    assert found.classes == classes
-    labels = found.label_map(0)
+    dataset = opened(path)["all"]
+    assert dataset.classes == classes
+    labels = dataset.label_map(0)
     assert (labels[19, 0], labels[4, 4], labels[12, 12]) == values
 
 
 def test_sizes_that_are_not_stated_are_read_and_wrong_ones_said(tmp_path: Path) -> None:
     polygon = {"image_id": 0, "category_id": 4, "segmentation": [[2, 2, 9, 2, 9, 9, 2, 9]]}
-    found = opened(street(tmp_path / "data", polygon))["all"]
-    assert found.read(0)[1].sum() == 49
-    found = opened(street(tmp_path / "data", polygon, width=30, height=40))["all"]
+    dataset = opened(street(tmp_path / "data", polygon))["all"]
+    assert dataset.read(0)[1].sum() == 49
+    dataset = opened(street(tmp_path / "data", polygon, width=30, height=40))["all"]
     with pytest.raises(
         InputError, match=r"0.png: is 20x20 px, but its mask 30x40 \(.*objects.json line 2: images\[0\]"
     ):
-        found.read(0)
+        dataset.read(0)
 
 
 def test_images_without_objects_are_background(tmp_path: Path) -> None:
-    found = opened(street(tmp_path / "data"))["all"]
-    assert found.classes.names == ("background", "road", "car")
-    assert not found.label_map(0).any()
-    assert found.frequencies()[0].tolist() == [SIDE * SIDE, 0, 0]
+    dataset = opened(street(tmp_path / "data"))["all"]
+    assert dataset.classes.names == ("background", "road", "car")
+    assert not dataset.label_map(0).any()
+    assert dataset.frequencies()[0].tolist() == [SIDE * SIDE, 0, 0]
 
 
 def test_as_many_classes_as_labels_hold(tmp_path: Path) -> None:
@@ -194,9 +194,9 @@ def test_faults(made: Callable[[Path], Path], options: dict[str, Any], words: st
 
 def test_faults_are_collected(tmp_path: Path) -> None:
     with collecting() as collector:
-        found = opened(spoiled("segmentation", None)(tmp_path / "data"))["all"]
+        dataset = opened(spoiled("segmentation", None)(tmp_path / "data"))["all"]
     assert ["no segmentation" in one.message for one in collector.findings] == [True]
-    assert np.bincount(found.label_map(0).ravel()).tolist() == [SIDE * SIDE - 9, 0, 9]
+    assert np.bincount(dataset.label_map(0).ravel()).tolist() == [SIDE * SIDE - 9, 0, 9]
 
 
 def test_coco_is_for_detection_unless_it_is_said(tmp_path: Path) -> None:

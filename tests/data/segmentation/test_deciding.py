@@ -66,9 +66,9 @@ def test_0_and_255_alone_are_two_classes(names: str, tmp_path: Path) -> None:
     splits = opened(data)
     expected = ("background", "crack") if names else ("background", "foreground")
     assert splits["train"].classes.names == expected
-    for split, part in splits.items():
-        for i, one in enumerate(scenes(split, len(part))):
-            assert np.array_equal(part.label_map(i), one.labels > 0)
+    for split, dataset in splits.items():
+        for i, truth in enumerate(scenes(split, len(dataset))):
+            assert np.array_equal(dataset.label_map(i), truth.labels > 0)
     assert splits["val"].conclusions == (f"masks hold 0 and 255 alone: 0 is 'background', 255 is {expected[1]!r}",)
 
 
@@ -180,8 +180,8 @@ def test_the_user_decides(tmp_path: Path) -> None:
 
 
 def test_the_format_decides(tmp_path: Path) -> None:
-    part = opened(voc_folder(tmp_path / "data"))["train"]
-    assert (part.label_map(0)[0] == 255).all()
+    dataset = opened(voc_folder(tmp_path / "data"))["train"]
+    assert (dataset.label_map(0)[0] == 255).all()
     data = mask_folder(tmp_path / "plain", names=None)
     save_mask(data / "val" / "masks" / "000.png", np.full((80, 96), 255), "index")
     val = opened(data, classes=Classes.of("012"), ignore=["none"])["val"]
@@ -224,8 +224,8 @@ def test_anti_aliased_masks(change: Callable[[Labels], Labels], names: str, tmp_
         opened(data)
     splits = opened(data, threshold=128)
     assert len(splits["train"].classes) == 2
-    for i, one in enumerate(scenes("train", 6)):
-        assert np.array_equal(splits["train"].label_map(i), change(one.labels) >= 128)
+    for i, truth in enumerate(scenes("train", 6)):
+        assert np.array_equal(splits["train"].label_map(i), change(truth.labels) >= 128)
     with collecting() as collector:
         assert len(opened(data)["val"].classes) == 2
     assert [one.code for one in collector.findings] == ["mask-anti-aliased"]
@@ -274,8 +274,8 @@ def test_lossless_masks_of_other_formats(suffix: str, tmp_path: Path) -> None:
             image.save(path.with_suffix(suffix), format="PNG")
         else:
             image.save(path.with_suffix(suffix), **({"lossless": True} if suffix == ".webp" else {}))
-    part = opened(data)["train"]
-    assert np.array_equal(part.label_map(0), scenes("train", 1)[0].labels > 0)
+    dataset = opened(data)["train"]
+    assert np.array_equal(dataset.label_map(0), scenes("train", 1)[0].labels > 0)
 
 
 def test_a_threshold_makes_two_classes(tmp_path: Path) -> None:
@@ -292,9 +292,9 @@ def test_a_threshold_makes_two_classes(tmp_path: Path) -> None:
 def test_some_of_the_classes(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
     for options in ({}, {"classes": Classes(("ground", "leaf"), (0, 2))}):
-        part = opened(data, only=["leaf", "ground"], **options)["train"]
-        assert part.classes == Classes(("ground", "leaf"), (0, 2))
-        assert np.array_equal(part.label_map(0), np.array([0, 255, 1])[scenes("train", 1)[0].labels])
+        dataset = opened(data, only=["leaf", "ground"], **options)["train"]
+        assert dataset.classes == Classes(("ground", "leaf"), (0, 2))
+        assert np.array_equal(dataset.label_map(0), np.array([0, 255, 1])[scenes("train", 1)[0].labels])
     with pytest.raises(InputError, match=r"classes 'leef': .*names no such class: did you mean leaf\?"):
         opened(data, only=["leef"])
     with pytest.raises(InputError, match=r"has one class only \(leaf\): segmentation needs two or more"):

@@ -25,23 +25,23 @@ def keys(images: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["index", "palette", "deep", "colour", "array"])
-@pytest.mark.parametrize("layout", ["parts", "inner", "lists", "camvid", "whole"])
+@pytest.mark.parametrize("layout", ["splits", "inner", "lists", "camvid", "whole"])
 def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, form=form, train=3, val=2)
     splits = opened(data)
     assert list(splits) == (["all"] if layout == "whole" else ["train", "val"])
-    truth = scenes("train", 3) + scenes("val", 2)
-    read = [part.read(i) for part in splits.values() for i in range(len(part))]
-    assert len(read) == len(truth)
-    for one, (image, labels) in zip(truth, read, strict=True):
-        assert np.array_equal(np.asarray(image), np.asarray(one.image))
-        assert np.array_equal(labels, one.labels)
-    assert all(part.classes == Classes.of(KINDS) for part in splits.values())
-    assert all(part.left_out == () for part in splits.values())
+    expected = scenes("train", 3) + scenes("val", 2)
+    read = [dataset.read(i) for dataset in splits.values() for i in range(len(dataset))]
+    assert len(read) == len(expected)
+    for truth, (image, labels) in zip(expected, read, strict=True):
+        assert np.array_equal(np.asarray(image), np.asarray(truth.image))
+        assert np.array_equal(labels, truth.labels)
+    assert all(dataset.classes == Classes.of(KINDS) for dataset in splits.values())
+    assert all(dataset.left_out == () for dataset in splits.values())
     assert looks_like_segmentation(str(data))
 
 
-@pytest.mark.parametrize("layout", ["parts", "inner", "whole"])
+@pytest.mark.parametrize("layout", ["splits", "inner", "whole"])
 def test_masks_without_names_may_be_of_objects(layout: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, names=None)
     assert not looks_like_segmentation(str(data))
@@ -57,7 +57,7 @@ def test_names_of_folders(folders: tuple[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ends", [("", "_mask"), ("", "_L"), ("", "_P"), ("", "_labels"), ("_sat", "_mask")])
-@pytest.mark.parametrize("where", ["apart", "beside", "parts"])
+@pytest.mark.parametrize("where", ["apart", "beside", "splits"])
 def test_ends_of_stems(ends: tuple[str, str], where: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="whole", suffix=ends[1], train=2)
     if ends[0] and where != "apart":
@@ -65,15 +65,15 @@ def test_ends_of_stems(ends: tuple[str, str], where: str, tmp_path: Path) -> Non
     for path in sorted((data / "images").iterdir()):
         path.rename(path.with_stem(path.stem + ends[0]))
     if where != "apart":
-        folder = data / "train" if where == "parts" else data
+        folder = data / "train" if where == "splits" else data
         folder.mkdir(exist_ok=True)
         for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
             path.rename(folder / path.name)
         (data / "images").rmdir()
         (data / "masks").rmdir()
-    images = opened(data)["train" if where == "parts" else "all"]
+    images = opened(data)["train" if where == "splits" else "all"]
     assert keys(images) == [f"train_{i:03d}{ends[0]}.png" for i in range(2)]
-    assert all(np.array_equal(images.label_map(i), one.labels) for i, one in enumerate(scenes("train", 2)))
+    assert all(np.array_equal(images.label_map(i), truth.labels) for i, truth in enumerate(scenes("train", 2)))
     assert images.left_out == ()
 
 
@@ -82,12 +82,12 @@ def test_folders_below(tmp_path: Path) -> None:
     for folder in ("images", "masks"):
         (data / folder / "deep").mkdir()
         (data / folder / "train_001.png").rename(data / folder / "deep" / "train_000.png")
-    found = opened(data)["all"]
-    assert keys(found) == ["deep/train_000.png", "train_000.png", "train_002.png"]
-    assert np.array_equal(found.label_map(0), scenes("train", 2)[1].labels)
+    dataset = opened(data)["all"]
+    assert keys(dataset) == ["deep/train_000.png", "train_000.png", "train_002.png"]
+    assert np.array_equal(dataset.label_map(0), scenes("train", 2)[1].labels)
 
 
-def test_a_classes_file_in_the_part(tmp_path: Path) -> None:
+def test_a_classes_file_in_the_split(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data")
     (data / "classes.txt").unlink()
     (data / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, ground\n2, leaf\n1, berry\n")
@@ -107,11 +107,11 @@ def test_rows_of_lists(form: str, tmp_path: Path) -> None:
     assert splits["train"].named_in(1) == f"{data}/train.txt line 2"
 
 
-def test_lists_of_some_parts(tmp_path: Path) -> None:
+def test_lists_of_some_splits(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="lists", train=4, val=2)
     (data / "train.txt").rename(data / "trainval.txt")
     (data / "trainval.txt").write_text((data / "trainval.txt").read_text() + "val_001\n")
-    assert {part: len(found) for part, found in opened(data).items()} == {"train": 4, "val": 2}
+    assert {split: len(dataset) for split, dataset in opened(data).items()} == {"train": 4, "val": 2}
     (data / "trainval.txt").unlink()
     (data / "val.txt").rename(data / "valid.txt")
     splits = opened(data)  # what is in no list is trained on
@@ -130,7 +130,10 @@ def test_what_is_in_no_list_is_trained_on_whatever_its_name(row: str, tmp_path: 
             (data / folder / below).mkdir()
             (data / folder / f"train_00{i}.png").rename(data / folder / below / "1.png")
     (data / "val.txt").write_text(row)
-    assert {part: keys(found) for part, found in opened(data).items()} == {"train": ["b/1.png"], "val": ["a/1.png"]}
+    assert {split: keys(dataset) for split, dataset in opened(data).items()} == {
+        "train": ["b/1.png"],
+        "val": ["a/1.png"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -150,8 +153,8 @@ def test_listed_but_not_there(folder: str, words: str, tmp_path: Path) -> None:
     assert len(collector.findings) == 1
 
 
-@pytest.mark.parametrize("layout", ["lists", "parts"])
-def test_a_test_part_without_masks_is_left_out(layout: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["lists", "splits"])
+def test_a_test_split_without_masks_is_left_out(layout: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout=layout, train=2, val=1, test=2)
     masks = sorted((data / "masks").glob("test*") if layout == "lists" else (data / "test" / "masks").iterdir())
     for path in masks:
@@ -207,7 +210,7 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
             read(0)
 
 
-def test_no_images_in_a_part(tmp_path: Path) -> None:
+def test_no_images_in_a_split(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2, val=0)
     with pytest.raises(InputError, match=r"data: no image with a mask in its split 'val'$"):
         opened(data)
@@ -216,14 +219,14 @@ def test_no_images_in_a_part(tmp_path: Path) -> None:
         opened(data)
 
 
-def missing(data: Path, folder: str, part: str, form: str) -> str:
-    """Does away with a part's folder of images or of masks; its name, from the data on."""
-    names = {"parts": f"{part}/{folder}", "inner": f"{folder}/{part}", "camvid": f"{part}_labels", "beside": part}
+def missing(data: Path, folder: str, split: str, form: str) -> str:
+    """Does away with a split's folder of images or of masks; its name, from the data on."""
+    names = {"splits": f"{split}/{folder}", "inner": f"{folder}/{split}", "camvid": f"{split}_labels", "beside": split}
     if form == "beside":
-        for path in (data / part).glob("*_mask.png"):
+        for path in (data / split).glob("*_mask.png"):
             path.unlink()
     elif form == "misspelt":
-        (data / folder / part).rename(data / folder / f"{part}l")
+        (data / folder / split).rename(data / folder / f"{split}l")
     else:
         shutil.rmtree(data / names[form])
     return names.get(form, names["inner"])
@@ -240,22 +243,22 @@ def laid_out(data: Path, form: str) -> Path:
     return data
 
 
-@pytest.mark.parametrize("part", ["train", "val"])
-@pytest.mark.parametrize("form", ["parts", "inner", "misspelt", "camvid", "beside"])
-def test_no_folder_of_masks_in_a_part(form: str, part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("form", ["splits", "inner", "misspelt", "camvid", "beside"])
+def test_no_folder_of_masks_in_a_split(form: str, split: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
-    name = missing(data, "masks", part, form)
+    name = missing(data, "masks", split, form)
     with pytest.raises(InputError, match=rf"000\.png.*{name}|{name}: no image has a mask of its name"):
         opened(data)
     with collecting():
-        found = opened(data)
-    assert {name: (len(pairs), len(pairs.left_out)) for name, pairs in found.items()} == {
-        "train": (2, 0), "val": (2, 0), "test": (2, 0), part: (0, 2),
+        splits = opened(data)
+    assert {split: (len(dataset), len(dataset.left_out)) for split, dataset in splits.items()} == {
+        "train": (2, 0), "val": (2, 0), "test": (2, 0), split: (0, 2),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["parts", "inner"])
-def test_no_folder_of_images_in_a_part(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["splits", "inner"])
+def test_no_folder_of_images_in_a_split(form: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
     name = missing(data, "images", "val", form)
     with pytest.raises(InputError, match=rf"no image with a mask in its split 'val' \(.*: has no image in .*{name}"):
@@ -264,8 +267,8 @@ def test_no_folder_of_images_in_a_part(form: str, tmp_path: Path) -> None:
         assert len(opened(data)["val"].left_out) == 2
 
 
-@pytest.mark.parametrize("form", ["parts", "inner", "misspelt", "camvid", "beside"])
-def test_no_folder_of_masks_in_the_test_part(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["splits", "inner", "misspelt", "camvid", "beside"])
+def test_no_folder_of_masks_in_the_test_split(form: str, tmp_path: Path) -> None:
     data = laid_out(tmp_path / "data", form)
     missing(data, "masks", "test", form)
     assert list(opened(data)) == ["train", "val"]
@@ -326,14 +329,14 @@ def test_colours_without_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"void": ["berry"]}, {"ignore": [1]}])
 def test_void_and_ignored_classes(form: str, options: dict[str, Any], tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", form=form)
-    for part, found in opened(data, **options).items():
-        assert found.classes == Classes(("ground", "leaf"), (0, 2))
-        for i, one in enumerate(scenes(part, len(found))):
-            assert np.array_equal(found.label_map(i), np.array([0, 255, 1])[one.labels])
+    for split, dataset in opened(data, **options).items():
+        assert dataset.classes == Classes(("ground", "leaf"), (0, 2))
+        for i, truth in enumerate(scenes(split, len(dataset))):
+            assert np.array_equal(dataset.label_map(i), np.array([0, 255, 1])[truth.labels])
 
 
 @pytest.mark.parametrize("ids", [(3, 5, 200), (1000, 300, 7)])
-def test_classes_are_named_by_the_ids_of_the_train_part(ids: Sequence[int], tmp_path: Path) -> None:
+def test_classes_are_named_by_the_ids_of_the_train_split(ids: Sequence[int], tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=ids, form="deep" if max(ids) > 255 else "index")
     splits = opened(data)
     assert splits["val"].classes == Classes(tuple(str(id_) for id_ in sorted(ids)), tuple(sorted(ids)))
@@ -377,23 +380,23 @@ def test_masks_of_0_and_255(names: tuple[str, str] | None, form: str, tmp_path: 
         Image.open(path).convert({"index": "L", "one bit": "1", "rgb": "RGB"}[form]).save(path)
     splits = opened(data)
     assert splits["train"].classes == Classes(names or ("background", "foreground"), (0, 255))
-    for part, found in splits.items():
-        for i, one in enumerate(scenes(part, len(found))):
-            assert np.array_equal(found.label_map(i), one.labels > 0)
+    for split, dataset in splits.items():
+        for i, truth in enumerate(scenes(split, len(dataset))):
+            assert np.array_equal(dataset.label_map(i), truth.labels > 0)
 
 
-def halved(data: Path, part: str, value: int) -> Path:
-    """Masks of 0 and 255 with a file of two names; those of one part have one number alone."""
+def halved(data: Path, split: str, value: int) -> Path:
+    """Masks of 0 and 255 with a file of two names; those of one split have one number alone."""
     mask_folder(data, names=None, ids=(0, 255, 255), train=2, val=2)
     (data / "classes.txt").write_text("ground\nplant\n")
-    for path in (data / part / "masks").iterdir():
+    for path in (data / split / "masks").iterdir():
         save_mask(path, np.full((80, 96), value), "index")
     return data
 
 
 @pytest.mark.parametrize("value", [0, 255])
 @pytest.mark.parametrize("known", [False, True])
-def test_masks_of_0_and_255_of_which_a_part_has_one(known: bool, value: int, tmp_path: Path) -> None:
+def test_masks_of_0_and_255_of_which_a_split_has_one(known: bool, value: int, tmp_path: Path) -> None:
     data, classes = halved(tmp_path / "data", "train", value), Classes(("ground", "plant"), (0, 255))
     splits = opened(data, classes=classes if known else None)
     assert splits["train"].classes == classes
@@ -427,9 +430,9 @@ def test_0_1_and_255_is_not_that(tmp_path: Path) -> None:
     (data / "classes.txt").write_text("ground\nplant\n")
     with pytest.raises(InputError, match=r"255 may be a class .* it borders 0 alone: set ignore to 255"):
         opened(data)
-    found = opened(data, ignore=[255])["train"]
-    assert found.classes == Classes.of(["ground", "plant"])
-    assert np.array_equal(found.label_map(0), np.array([0, 1, 255])[scenes("train", 1)[0].labels])
+    dataset = opened(data, ignore=[255])["train"]
+    assert dataset.classes == Classes.of(["ground", "plant"])
+    assert np.array_equal(dataset.label_map(0), np.array([0, 1, 255])[scenes("train", 1)[0].labels])
 
 
 def test_numbers_count_where_ids_are_stated_beside_colours(tmp_path: Path) -> None:
@@ -447,9 +450,9 @@ def test_numbers_count_where_ids_are_stated_beside_colours(tmp_path: Path) -> No
 def test_known_classes_by_name(form: str, tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", form=form)
     known = Classes(("leaf", "moss", "berry", "ground"), (4, 5, 6, 7))
-    found = opened(data, classes=known)["val"]
-    assert found.classes == known
-    assert np.array_equal(found.label_map(0), np.array([3, 2, 0])[scenes("val", 1)[0].labels])
+    dataset = opened(data, classes=known)["val"]
+    assert dataset.classes == known
+    assert np.array_equal(dataset.label_map(0), np.array([3, 2, 0])[scenes("val", 1)[0].labels])
     with pytest.raises(InputError, match=r"classes\.txt: .*does not know: leaf \(it knows ground, berry\)"):
         opened(data, classes=Classes.of(["ground", "berry"]))
 
@@ -458,9 +461,9 @@ def test_known_classes_by_name(form: str, tmp_path: Path) -> None:
 def test_known_classes_by_id_where_none_is_named(names: tuple[str, ...], tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=(7, 3, 5))
     known = Classes(names, (3, 5, 7))
-    found = opened(data, classes=known)["val"]
-    assert found.classes == known
-    assert np.array_equal(found.label_map(0), np.array([2, 0, 1])[scenes("val", 1)[0].labels])
+    dataset = opened(data, classes=known)["val"]
+    assert dataset.classes == known
+    assert np.array_equal(dataset.label_map(0), np.array([2, 0, 1])[scenes("val", 1)[0].labels])
 
 
 def test_void_ids_to_a_model_that_learnt_without_them(tmp_path: Path) -> None:
@@ -468,13 +471,13 @@ def test_void_ids_to_a_model_that_learnt_without_them(tmp_path: Path) -> None:
     trained = opened(data, void=["2"])["train"].classes
     assert trained == Classes(("0", "3"), (0, 3))
     val = opened(data, void=["2"], classes=trained)["val"]
-    for i, one in enumerate(scenes("val", 3)):
-        assert np.array_equal(val.label_map(i), np.array([0, 255, 1])[one.labels])
+    for i, truth in enumerate(scenes("val", 3)):
+        assert np.array_equal(val.label_map(i), np.array([0, 255, 1])[truth.labels])
 
 
 def test_frequencies(tmp_path: Path) -> None:
     train = opened(mask_folder(tmp_path / "data", train=6))["train"]
-    labels = np.stack([one.labels for one in scenes("train", 6)])
+    labels = np.stack([truth.labels for truth in scenes("train", 6)])
     counts, totals = train.frequencies()
     assert counts.tolist() == np.bincount(labels.ravel(), minlength=3).tolist()
     assert totals.tolist() == [sum(one.size for one in labels if (one == kind).any()) for kind in range(3)]

@@ -47,9 +47,9 @@ def test_other_numbers(image: Image.Image, shown: NDArray[Any], tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", [bool, np.uint64, ">i4", np.int8])
 def test_arrays(kind: Any, tmp_path: Path) -> None:
-    found = (IDS == 7) if kind is bool else np.minimum(IDS, 100).astype(kind)
-    np.save(tmp_path / "x.npy", found)
-    assert np.array_equal(open_mask(tmp_path / "x.npy").read(), found * 255 if kind is bool else found)
+    values = (IDS == 7) if kind is bool else np.minimum(IDS, 100).astype(kind)
+    np.save(tmp_path / "x.npy", values)
+    assert np.array_equal(open_mask(tmp_path / "x.npy").read(), values * 255 if kind is bool else values)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -95,8 +95,8 @@ def test_a_mask_cut_short(tmp_path: Path) -> None:
         open_mask(path)
 
 
-def of_array(found: NDArray[Any], colours: bool = False) -> Mask:
-    return Mask(found.shape, colours, lambda top, bottom: found[top:bottom])
+def of_array(values: NDArray[Any], colours: bool = False) -> Mask:
+    return Mask(values.shape, colours, lambda top, bottom: values[top:bottom])
 
 
 LEGEND = Legend(
@@ -110,16 +110,16 @@ def test_labels_of_numbers(kind: type[np.integer[Any]]) -> None:
     decoder = MaskDecoder(LEGEND, [2, 255, 0, 1], ignore=[40])
     random = np.random.default_rng(0)
     known = [value for value in of if value <= np.iinfo(kind).max]
-    found = random.choice(known, (50, 60)).astype(kind)
-    labels, unnamed = decoder.labels(of_array(found))
+    values = random.choice(known, (50, 60)).astype(kind)
+    labels, unnamed = decoder.labels(of_array(values))
     assert labels.dtype == np.uint8
-    assert labels.tolist() == [[of[value] for value in row] for row in found.tolist()]
+    assert labels.tolist() == [[of[value] for value in row] for row in values.tolist()]
     assert unnamed == {}
     assert labels.flags.writeable
-    found[0, :3] = np.iinfo(kind).max if kind is not np.uint8 else 254
-    found[1, :5] = 11
-    labels, unnamed = decoder.labels(of_array(found))
-    assert unnamed == {int(found[0, 0]): 3, 11: 5}
+    values[0, :3] = np.iinfo(kind).max if kind is not np.uint8 else 254
+    values[1, :5] = 11
+    labels, unnamed = decoder.labels(of_array(values))
+    assert unnamed == {int(values[0, 0]): 3, 11: 5}
     assert (labels[0, :3] == 255).all()
 
 

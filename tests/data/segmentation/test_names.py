@@ -41,12 +41,12 @@ def legend(path: Path, text: str) -> Legend:
     ],
 )
 def test_forms(name: str, text: str, ids: tuple[int, ...], coloured: bool, tmp_path: Path) -> None:
-    found = legend(tmp_path / name, text)
-    assert found.classes == Classes(TWO, ids)
-    assert found.values == ids
-    assert found.colours == (PACKED if coloured else ())
-    assert found.place == str(tmp_path / name)
-    assert found.stated == (ids == (7, 3))
+    read = legend(tmp_path / name, text)
+    assert read.classes == Classes(TWO, ids)
+    assert read.values == ids
+    assert read.colours == (PACKED if coloured else ())
+    assert read.place == str(tmp_path / name)
+    assert read.stated == (ids == (7, 3))
 
 
 def test_names_with_commas(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_names_that_are_numbers(tmp_path: Path) -> None:
 
 
 def test_greys_are_the_numbers_of_grey_masks(tmp_path: Path) -> None:
-    found = legend(tmp_path / "a.csv", "name,r,g,b\nno,0,0,0\nyes,255,255,255")
-    assert (found.classes, found.values, found.colours) == (Classes.of(["no", "yes"]), (0, 255), (0, 0xFFFFFF))
+    read = legend(tmp_path / "a.csv", "name,r,g,b\nno,0,0,0\nyes,255,255,255")
+    assert (read.classes, read.values, read.colours) == (Classes.of(["no", "yes"]), (0, 255), (0, 0xFFFFFF))
 
 
 def test_what_is_ignored(tmp_path: Path) -> None:
-    found = legend(tmp_path / "a.txt", "name,r,g,b\nroad,0,0,0\n__ignore__,1,2,3\nsky,4,5,6")
-    assert (found.classes, found.ignored_colours) == (Classes(("road", "sky"), (0, 2)), (0x010203,))
+    read = legend(tmp_path / "a.txt", "name,r,g,b\nroad,0,0,0\n__ignore__,1,2,3\nsky,4,5,6")
+    assert (read.classes, read.ignored_colours) == (Classes(("road", "sky"), (0, 2)), (0x010203,))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ def test_faults(name: str, text: str, words: str, tmp_path: Path) -> None:
     [
         "7 road\n3 sky", "7: road\n3: sky", "7,road\n3,sky", "road: 7\nsky: 3", "road\n7 sky", "128 64 128 road",
         "road 128 64 128", "road:128,64,128::", "7 128 64 128 road", "7 road 128 64 128", "id name\n7 road",
+        "road #804080",
     ],
 )  # fmt: skip
 def test_forms_that_are_not_read(text: str, tmp_path: Path) -> None:
@@ -136,9 +137,9 @@ def test_where_it_is_looked_for(tmp_path: Path) -> None:
     second.mkdir()
     (second / "Classes.txt").write_text("a\nb")
     (second / "codes.txt").write_text("c\nd")
-    found = find_legend(first, second)
-    assert found is not None
-    assert found.classes.names == ("a", "b")
+    read = find_legend(first, second)
+    assert read is not None
+    assert read.classes.names == ("a", "b")
 
 
 NAMED = Classes(("road", "sky", "car", "void"), (7, 23, 26, 0))
@@ -160,8 +161,8 @@ NAMED = Classes(("road", "sky", "car", "void"), (7, 23, 26, 0))
     ],
 )
 def test_what_is_learnt(options: Any, names: tuple[str, ...], labels: tuple[int, ...]) -> None:
-    classes, found = assign_labels(NAMED, "classes.txt", **options)
-    assert (classes.names, found) == (names, labels)
+    classes, assigned = assign_labels(NAMED, "classes.txt", **options)
+    assert (classes.names, assigned) == (names, labels)
     if "classes" not in options:
         assert classes.ids == tuple(NAMED.ids[NAMED.names.index(name)] for name in names)
 

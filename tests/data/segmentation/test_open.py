@@ -31,11 +31,11 @@ def opened(data: Path, **options: Any) -> dict[str, Any]:
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(images) for part, images in opened(data, **options).items()}
+    return {split: len(images) for split, images in opened(data, **options).items()}
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_parts(name: str, tmp_path: Path) -> None:
+def test_splits(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", val=3, train=6)
     assert looks_like_segmentation(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3)]
@@ -43,7 +43,7 @@ def test_parts(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_val_part_is_held_out_where_there_is_none(name: str, tmp_path: Path) -> None:
+def test_a_val_split_is_held_out_where_there_is_none(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=8)
     assert list(counts(data).items()) == [("train", 6), ("val", 2)]
     assert counts(data, whole=True) == {"train": 8}
@@ -59,7 +59,7 @@ def test_tensors(name: str, tmp_path: Path) -> None:
     assert set(np.unique(labels).tolist()) <= {*range(len(train.classes)), 255}
 
 
-def test_data_without_parts(tmp_path: Path) -> None:
+def test_data_without_splits(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="whole", train=8)
     assert counts(data, whole=True) == {"all": 8}
     assert counts(data) == {"train": 6, "val": 2}
@@ -108,7 +108,7 @@ def test_what_does_not_look_like_it(make: Callable[[Path], Path], tmp_path: Path
         ),
         (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: "),
         (lambda root: yolo_folder(root / "data"), "data: holds no masks of a known form: it holds "),
-        (lambda root: mask_folder(root / "data", test=2), "data: has no train part, only test"),
+        (lambda root: mask_folder(root / "data", test=2), r"data: has no train \w+, only test"),
         (lambda root: mask_folder(root / "data", layout="whole", train=1), "one image leaves none to validate with"),
     ],
 )
@@ -124,9 +124,9 @@ def test_an_empty_name() -> None:
     assert not looks_like_segmentation("")
 
 
-def test_two_folders_for_one_part(tmp_path: Path) -> None:
+def test_two_folders_for_one_split(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", val=1, train=1)
     (data / "val").rename(data / "valid")
     (data / "dev").mkdir()
-    with pytest.raises(InputError, match="two folders for the same part: dev and valid"):
+    with pytest.raises(InputError, match=r"two folders for the same \w+: dev and valid"):
         opened(data)

@@ -93,7 +93,7 @@ def test_each_mask_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(read) == len(set(read)) == 10
     counts = split_counts(train).labels + split_counts(held).labels
     assert counts[:3].tolist() == np.bincount(
-        np.stack([one.labels for one in scenes("train", 8)]).ravel(), minlength=3
+        np.stack([truth.labels for truth in scenes("train", 8)]).ravel(), minlength=3
     ).tolist()  # fmt: skip
 
 

@@ -238,7 +238,7 @@ def test_other_numbers_of_channels(channels: int) -> None:
     assert (page[:, there] == 7).all()
     assert (page[:, ~there] == 128).all()
     if channels == 4:
-        with pytest.raises(InputError, match=r"photometric=0\.5: is for grey and RGB, not for 4 channels"):
+        with pytest.raises(InputError, match=r"photometric=0\.5: supports grey and RGB, not 4 channels"):
             transform(preprocess, photometric=0.5)
     else:
         transform(preprocess, photometric=0.5)(image, labels)
@@ -246,10 +246,10 @@ def test_other_numbers_of_channels(channels: int) -> None:
 
 def test_what_cannot_be() -> None:
     for make in (transform, SegmentationEvalTransform):
-        with pytest.raises(InputError, match="fit 'crop': objects and label maps need whole images"):
+        with pytest.raises(InputError, match="fit 'crop' is not supported for objects and label maps"):
             make(Preprocess((64, 64)))  # type: ignore[operator]
     for jitter in ((2, 1), (0, 1)):
-        with pytest.raises(InputError, match=r"jitter .*: must be a smallest and a largest factor, above 0"):
+        with pytest.raises(InputError, match=r"jitter .*: must be the smallest and the largest factor"):
             transform(jitter=jitter)
 
 

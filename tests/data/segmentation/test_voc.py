@@ -24,12 +24,12 @@ def opened(data: Path, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("masks", ["SegmentationClass", "SegmentationClassPNG"])
 def test_forms(form: str, masks: str, tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", form=form, masks=masks)
-    for part, found in opened(data).items():
-        assert found.classes == Classes.of(NAMES)
-        for i, one in enumerate(scenes(part, len(found))):
-            image, labels = found.read(i)
-            assert image.size == one.image.size
-            assert np.array_equal(labels, outlined(one.labels, 255))
+    for split, dataset in opened(data).items():
+        assert dataset.classes == Classes.of(NAMES)
+        for i, truth in enumerate(scenes(split, len(dataset))):
+            image, labels = dataset.read(i)
+            assert image.size == truth.image.size
+            assert np.array_equal(labels, outlined(truth.labels, 255))
 
 
 def test_colours() -> None:
@@ -45,11 +45,11 @@ def test_lists(tmp_path: Path) -> None:
     (lists / "trainval.txt").write_text((lists / "train.txt").read_text() + "2007_val_001\n")
     (data / "ImageSets" / "Main").mkdir()
     (data / "ImageSets" / "Main" / "train.txt").write_text("2007_train_000\n")
-    assert {part: len(found) for part, found in opened(data).items()} == {"train": 4, "val": 2}
+    assert {split: len(dataset) for split, dataset in opened(data).items()} == {"train": 4, "val": 2}
     (lists / "train.txt").unlink()
-    assert {part: len(found) for part, found in opened(data).items()} == {"train": 4, "val": 2}
+    assert {split: len(dataset) for split, dataset in opened(data).items()} == {"train": 4, "val": 2}
     (lists / "val.txt").unlink()
-    assert {part: len(found) for part, found in opened(data).items()} == {"train": 5}
+    assert {split: len(dataset) for split, dataset in opened(data).items()} == {"train": 5}
     (lists / "trainval.txt").write_text("2007_train_000\n2007_train_009\n")
     with pytest.raises(InputError, match=r"trainval\.txt line 2: no such image in .*JPEGImages: 2007_train_009"):
         opened(data)
@@ -58,9 +58,9 @@ def test_lists(tmp_path: Path) -> None:
 def test_images_without_masks_are_no_fault_where_nothing_lists_them(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", whole=4)
     (data / "SegmentationClass" / "2007_whole_001.png").unlink()
-    found = opened(data)["all"]
-    assert len(found) == 3
-    assert [line.split("/")[-2:] for line in found.left_out] == [["data", "SegmentationClass"]]
+    dataset = opened(data)["all"]
+    assert len(dataset) == 3
+    assert [line.split("/")[-2:] for line in dataset.left_out] == [["data", "SegmentationClass"]]
 
 
 @pytest.mark.parametrize("form", ["palette", "array"])
@@ -70,19 +70,19 @@ def test_what_labelme_writes(form: str, tmp_path: Path) -> None:
     if form == "array":
         for path in (data / "SegmentationClass").iterdir():
             np.save(path, np.where(np.load(path) == 255, -1, np.load(path)).astype(np.int32))
-    found = opened(data)["all"]
-    assert found.classes == Classes.of(["_background_", "berry", "leaf"])
-    assert np.array_equal(found.label_map(0), outlined(scenes("train", 1)[0].labels, 255))
+    dataset = opened(data)["all"]
+    assert dataset.classes == Classes.of(["_background_", "berry", "leaf"])
+    assert np.array_equal(dataset.label_map(0), outlined(scenes("train", 1)[0].labels, 255))
 
 
 def test_what_cvat_writes(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", form="colour")
     rows = ["# label:color_rgb:parts:actions", "background:0,0,0::", "leaf:0,128,0::", "berry:128,0,0::"]
     (data / "labelmap.txt").write_text("\n".join([*rows, "outline:224,224,192::"]))
-    found = opened(data, void=["outline"])["val"]
-    assert found.classes == Classes.of(["background", "leaf", "berry"])
+    dataset = opened(data, void=["outline"])["val"]
+    assert dataset.classes == Classes.of(["background", "leaf", "berry"])
     expected = np.array([0, 2, 1])[scenes("val", 1)[0].labels]
-    assert np.array_equal(found.label_map(0), outlined(expected, 255))
+    assert np.array_equal(dataset.label_map(0), outlined(expected, 255))
 
 
 def test_ids_beyond_the_21(tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_a_real_image(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     shutil.copy(real / "rgb.jpg", tmp_path / "JPEGImages" / "a.jpg")
     Image.fromarray(shown).save(tmp_path / "SegmentationClass" / "a.png")
-    found = opened(tmp_path)["all"]
-    image, labels = found.read(0)
+    dataset = opened(tmp_path)["all"]
+    image, labels = dataset.read(0)
     assert image.size == (500, 375)
     assert np.array_equal(labels, shown)
-    assert found.classes.names == tuple((real / "class_names.txt").read_text().split())
-    seen = {found.classes.names[i] for i in np.unique(labels)}
+    assert dataset.classes.names == tuple((real / "class_names.txt").read_text().split())
+    seen = {dataset.classes.names[i] for i in np.unique(labels)}
     assert seen == {"background", "person", "diningtable", "bottle", "chair"}

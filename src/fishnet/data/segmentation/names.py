@@ -36,7 +36,9 @@ _COLUMNS = {
 }
 _CAMVID_COLUMNS = ("r", "g", "b", "name")
 # An id before or after a name, or the numbers of a colour. Possessive (++), so that a hostile line takes little time.
-_NOT_A_NAME = re.compile(r"^-?\d++[\s,;:]|[:=,;\t]\s*+-?\d++$|(?<!\d)\d++[\s,;:]++\d++[\s,;:]++\d")
+_NOT_A_NAME = re.compile(
+    r"^-?\d++[\s,;:]|[:=,;\t]\s*+-?\d++$|(?<!\d)\d++[\s,;:]++\d++[\s,;:]++\d|#[\da-f]{6}\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
     if path.name.lower() == CAMVID_FILE:
         return [(place, _split_camvid_row(place, line)) for place, line in lines]
     for place, line in lines:
-        if _NOT_A_NAME.search(line):
+        if _NOT_A_NAME.search(line) or (path.suffix.lower() == ".csv" and "," in line):
             raise InputError(
                 f"{place}: {line[:_SHOWN]!r} is not a name alone: for ids or colours begin the file with a line that "
                 "names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
