@@ -173,24 +173,24 @@ def test_load(name: str, shared: Store, bundle: Path) -> None:
 
 def test_only_the_bundle_is_downloaded_and_only_once(shared: Store) -> None:
     (shared.root / "me/colours/pytorch_model.bin").write_bytes(b"a pickle")
-    folder = hub.local("hf-hub:me/colours")
+    folder = hub.local_path("hf-hub:me/colours")
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
     assert not any("pytorch_model" in line for line in shared.log)
     shared.log.clear()
-    assert hub.local("hf-hub:me/colours") == folder
+    assert hub.local_path("hf-hub:me/colours") == folder
     assert not any(line.startswith("GET") and "resolve" in line for line in shared.log), "kept from the first time"
 
 
 def test_what_was_downloaded_loads_without_a_network(
     shared: Store, bundle: Path, point_to: Callable[[str], None]
 ) -> None:
-    hub.local("hf-hub:me/colours")
+    hub.local_path("hf-hub:me/colours")
     point_to(nobody())
     assert scores(fishnet.load("hf-hub:me/colours", "cpu")) == scores(fishnet.load(bundle, "cpu"))
 
 
 def test_paths_stay_paths(tmp_path: Path) -> None:
-    assert hub.local(tmp_path) == hub.local(str(tmp_path)) == tmp_path
+    assert hub.local_path(tmp_path) == hub.local(str(tmp_path)) == tmp_path
     assert not hub.is_remote("hf-hub")
 
 
@@ -206,9 +206,9 @@ def nobody() -> str:
     [
         ("hf-hub:me/nothing", ("hf-hub:me/nothing", "no such repository", "log in")),
         ("hf-hub:me/colours@v9", ("v9", "no such revision")),
-        ("hf-hub:", ("no repository's name", "user/name")),
+        ("hf-hub:", ("not a valid name of a repository", "user/name")),
         ("hf-hub:a/b/c", ("'a/b/c'", "user/name")),
-        ("hf-hub:me/../you", ("no repository's name",)),
+        ("hf-hub:me/../you", ("not a valid name of a repository",)),
     ],
 )
 def test_names_that_lead_nowhere(name: str, words: tuple[str, ...], shared: Store, run: Run) -> None:
@@ -339,7 +339,7 @@ def test_the_card_of_what_finds_objects(task: str, pipeline: str) -> None:
     card = hub.card(bundle, "me/mine")
     assert front(card)["pipeline_tag"] == pipeline
     assert "metrics" not in front(card)
-    assert "The whole image, its shorter side to 64 px as far as the longer does not pass 96 px (bilinear)" in card
+    assert "The whole image, resized so that its shorter side has 64 px and its longer side at most 96 px (bilinear)" in card
     assert "crop" not in card
     assert "| AP | 30.5 |" in card
 
@@ -375,7 +375,7 @@ def test_push_without_a_network(bundle: Path, point_to: Callable[[str], None], r
     [
         (("{tmp}", "me/mine"), ("not a bundle",)),
         (("{bundle}", "a/b/c"), ("'a/b/c'", "user/name")),
-        (("{bundle}", ""), ("no repository's name",)),
+        (("{bundle}", ""), ("not a valid name of a repository",)),
     ],
 )
 def test_what_cannot_be_pushed(

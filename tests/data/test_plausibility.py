@@ -84,7 +84,7 @@ def test_a_models_classes_decide_where_there_are_some(tmp_path: Path) -> None:
     found = opened(data, "red", "blue", classes=known)["all"]
     assert found.classes == known
     assert list(found.labels) == [2] * 4 + [1] * 4
-    with pytest.raises(InputError, match="--classes: no class 'green'"):
+    with pytest.raises(InputError, match="classes: no class 'green'"):
         opened(data, "green", classes=known)
     with pytest.raises(InputError, match="no image in its part 'all' is of the classes violet"):
         opened(data, "violet", classes=known)
@@ -93,7 +93,7 @@ def test_a_models_classes_decide_where_there_are_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("only", "words"),
     [
-        (("rde", "blue"), "--classes: no class 'rde': did you mean red"),
+        (("rde", "blue"), "classes: no class 'rde': did you mean red"),
         (("red",), "one class only"),
         (("red,violet",), "no class 'violet'"),
     ],
@@ -105,8 +105,8 @@ def test_names_that_are_no_classes(only: tuple[str, ...], words: str, tmp_path: 
 
 def test_a_class_whose_name_has_a_comma() -> None:
     classes = Classes.of(["tench, Tinca tinca", "cat", "dog"])
-    assert classes.only(["tench, Tinca tinca", "dog"]).names == ("tench, Tinca tinca", "dog")
-    assert classes.only(["cat,dog"]).ids == (1, 2)
+    assert classes.select(["tench, Tinca tinca", "dog"]).names == ("tench, Tinca tinca", "dog")
+    assert classes.select(["cat,dog"]).ids == (1, 2)
 
 
 def test_a_test_folder_without_class_folders_is_said(tmp_path: Path) -> None:

@@ -9,21 +9,21 @@ from typing import Any
 
 from fishnet.errors import InputError, nearest
 
-LONGEST = 10_000  # letters of a class's name
+MAX_NAME = 10_000  # letters of a class's name
 
 
-def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC), in which names are compared: ``e`` with an accent is one character."""
+def to_nfc(name: str) -> str:
+    """A name in Unicode's composed form (NFC), in which names are compared: an ``e`` with accent is one character."""
     return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a data set or a model.
+    """The classes of a dataset or a model.
 
     Attributes:
-        names: one per output, unique, in NFC whatever they are given in.
-        ids: the data's own ids, one per output (an image folder's are 0, 1, ...).
+        names: one per output, unique; converted to NFC.
+        ids: the data's original ids, one per output (0, 1, ... for an image folder).
     """
 
     names: tuple[str, ...]
@@ -32,13 +32,13 @@ class Classes:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.ids):
             raise InputError(f"{len(self.names)} class names but {len(self.ids)} ids")
-        object.__setattr__(self, "names", tuple(map(composed, self.names)))
-        long = next((name for name in self.names if len(name) > LONGEST), None)
+        object.__setattr__(self, "names", tuple(map(to_nfc, self.names)))
+        long = next((name for name in self.names if len(name) > MAX_NAME), None)
         if long is not None:
-            raise InputError(f"a class name of {len(long):,} letters ({long[:20]}...): at most {LONGEST:,}")
-        doubled = sorted(name for name, count in Counter(self.names).items() if count > 1)
-        if doubled:
-            raise InputError(f"class names are not unique: {', '.join(doubled)}")
+            raise InputError(f"a class name of {len(long):,} letters ({long[:20]}...): at most {MAX_NAME:,}")
+        duplicates = sorted(name for name, count in Counter(self.names).items() if count > 1)
+        if duplicates:
+            raise InputError(f"class names are not unique: {', '.join(duplicates)}")
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Classes":
@@ -68,59 +68,59 @@ class Classes:
         index = {name: i for i, name in enumerate(other.names)}
         unknown = [name for name in self.names if name not in index]
         if unknown:
-            some = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            missing = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             known = ", ".join(other.names[:5]) + (", ..." if len(other) > 5 else "")
-            raise InputError(f"the data has classes the model does not know: {some} (it knows {known})")
+            raise InputError(f"the data has classes the model does not know: {missing} (it knows {known})")
         return [index[name] for name in self.names]
 
-    def only(self, names: Sequence[str]) -> "Classes":
+    def select(self, names: Sequence[str]) -> "Classes":
         """Some of the classes, in the order and with the ids that they have here.
 
         Args:
-            names: of the classes; a text that is none is taken apart at its commas.
+            names: of the classes; a text that is not a class's name is split at commas.
 
         Raises:
-            InputError: a name that is no class; the nearest ones are offered.
+            InputError: an unknown name; the nearest ones are offered.
         """
-        words = [composed(word) for word in names]
-        words = [part for word in words for part in ([word] if word in self.names else word.split(","))]
+        words = [to_nfc(word) for word in names]
+        words = [name for word in words for name in ([word] if word in self.names else word.split(","))]
         chosen = {word.strip() if word.strip() in self.names else word for word in words} - {""}
         for word in words:
             if word and word not in self.names and word.strip() not in self.names:
-                raise InputError(f"--classes: no class {word!r}: {nearest(word, self.names)}")
+                raise InputError(f"classes: no class {word!r}: {nearest(word, self.names)}")
         kept = [i for i, name in enumerate(self.names) if name in chosen]
         return Classes(tuple(self.names[i] for i in kept), tuple(self.ids[i] for i in kept))
 
 
 Label = str | int
-MEASURED = 20  # different numbers with fractions, from which on they are measurements and no classes
-_DIGITS = 18  # of a class's number
+MAX_FRACTIONS = 20  # different numbers as classes, if some have fractions: more are measurements
+_MAX_DIGITS = 18  # of a class's number
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0+)?")
 
 
-def labelling(
+def index_labels(
     labels: Sequence[Label], where: Callable[[int], str], classes: Classes | None = None
 ) -> tuple[Classes, list[int]]:
-    """Class indices for labels as data spell them: names, or numbers.
+    """Finds the class index of each label. Labels are names or numbers.
 
-    Without known classes, whole numbers make classes that are named by their number, in the order of the numbers, which
-    are their ids; ``3`` and ``3.0`` are one number. Other labels make classes in the order of the alphabet, numbered 0,
-    1, ... With known classes, labels are their names; or, where they are not and the classes have other names than
-    numbers, their ids. Names are compared in Unicode's composed form.
+    Without known classes, whole numbers become classes that are named after their number and sorted by it; the numbers
+    are their ids, and ``3`` equals ``3.0``. Other labels become classes in alphabetical order, numbered 0, 1, ... With
+    known classes, labels are the classes' names, or else their ids, unless the classes are named by numbers. Names are
+    compared in Unicode's composed form.
 
     Args:
         labels: one per image.
-        where: the place of a label, for messages.
-        classes: the classes that are known.
+        where: returns the place of a label, by its index, for messages.
+        classes: the known classes.
 
     Returns:
-        (the classes, the index of each label in them).
+        (the classes, the class index of each label).
 
     Raises:
-        InputError: fewer than two classes, or a label that the known classes lack.
+        InputError: fewer than two classes, or a label that is not among the known classes.
     """
-    words = [composed(str(label)) for label in labels]
+    words = [to_nfc(str(label)) for label in labels]
     if classes is None or not set(words) <= set(classes.names):
         words = _whole_numbers(words)
     distinct = dict.fromkeys(words)
@@ -142,21 +142,21 @@ def labelling(
 
 
 def _whole_numbers(words: Sequence[str]) -> list[str]:
-    """Labels as they are; where all of them are whole numbers, each without a fraction of zeros."""
+    """Removes fractions of zeros (``3.0``) if all labels are whole numbers; otherwise returns the labels unchanged."""
     distinct = {word: _WHOLE.fullmatch(word) for word in set(words)}
     plain = {word: match[1] for word, match in distinct.items() if match}
     return [plain[word] for word in words] if len(plain) == len(distinct) else list(words)
 
 
 def _classes_of(words: Collection[str]) -> Classes:
-    """The classes that different labels make. Raises InputError for one, and for measurements."""
+    """The classes made of distinct labels. Raises InputError for fewer than two labels, and for measurements."""
     if len(words) < 2:
         raise InputError(f"has one class only ({next(iter(words), 'none')}): a classifier needs two or more")
     if all(_WHOLE.fullmatch(word) for word in words):
         ids = sorted(map(int, words))
         return Classes(tuple(map(str, ids)), tuple(ids))
     numbers = [float(word) for word in words if _NUMBER.fullmatch(word)]
-    if len(words) > MEASURED and len(numbers) == len(words) and any(number % 1 for number in numbers):
+    if len(words) > MAX_FRACTIONS and len(numbers) == len(words) and any(number % 1 for number in numbers):
         raise InputError(
             f"its labels are {len(words):,} different numbers with fractions ({next(iter(words))}, ...): these look "
             "like measurements, and a classifier needs classes: give names, or whole numbers"
@@ -164,32 +164,32 @@ def _classes_of(words: Collection[str]) -> Classes:
     return Classes.of(sorted(words))
 
 
-def named(
+def index_named_labels(
     names: Sequence[str], labels: Sequence[Label], where: Callable[[int], str], classes: Classes | None = None
 ) -> tuple[Classes, list[int]]:
-    """Class indices for labels that count a list of names, from 0.
+    """Finds the class index of each label. Labels are positions, from 0, in a list of names.
 
     Args:
         names: of all classes of the data.
         labels: whole numbers, one per image.
-        where: the place of a label, for messages.
-        classes: the classes that are known, matched by name; by default those of ``names``.
+        where: returns the place of a label, by its index, for messages.
+        classes: the known classes, matched by name; by default those of ``names``.
 
     Returns:
-        (the classes, the index of each label in them).
+        (the classes, the class index of each label).
 
     Raises:
-        InputError: a label without a name, fewer than two classes, or one that the known classes lack.
+        InputError: a label without a name, fewer than two classes, or a name that is not among the known classes.
     """
     for i, label in enumerate(labels):
-        if not (text := str(label)).isdecimal() or len(text) > _DIGITS or int(text) >= len(names):
-            raise InputError(f"{where(i)}: label {text[:40]} is none of the {len(names)} classes")
+        if not (text := str(label)).isdecimal() or len(text) > _MAX_DIGITS or int(text) >= len(names):
+            raise InputError(f"{where(i)}: label {text[:40]} is not one of the {len(names)} classes")
     if classes is None:
         if len(names) < 2:
             raise InputError(f"has one class only ({', '.join(names)}): a classifier needs two or more")
         classes = Classes.of(names)
         return classes, [int(label) for label in labels]
     used = sorted({int(label) for label in labels})
-    places = Classes(tuple(names[i] for i in used), tuple(used)).indices_in(classes)
-    index = dict(zip(used, places, strict=True))
+    indices = Classes(tuple(names[i] for i in used), tuple(used)).indices_in(classes)
+    index = dict(zip(used, indices, strict=True))
     return classes, [index[int(label)] for label in labels]

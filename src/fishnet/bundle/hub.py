@@ -20,11 +20,11 @@ CARD, CURVES = "README.md", "curves.png"
 
 @dataclass(frozen=True)
 class Upload:
-    """What is sent to the hub.
+    """The files of an upload to the hub.
 
     Attributes:
         repo: ``user/name``.
-        files: name there -> the local file, or the content.
+        files: name on the hub -> the local file, or the content.
     """
 
     repo: str
@@ -32,12 +32,12 @@ class Upload:
 
     @property
     def card(self) -> str:
-        """The model card: Markdown after YAML."""
+        """The model card: YAML, then Markdown."""
         content = self.files[CARD]
         return (content.read_bytes() if isinstance(content, Path) else content).decode("utf-8")
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file."""
+        """The size of each file in bytes."""
         return {
             name: content.stat().st_size if isinstance(content, Path) else len(content)
             for name, content in self.files.items()
@@ -45,19 +45,20 @@ class Upload:
 
 
 def is_remote(source: str | Path) -> bool:
-    """Whether a source is named as one on the hub."""
+    """Whether a source names a repository on the hub."""
     return isinstance(source, str) and source.startswith(PREFIXES)
 
 
-def local(source: str | Path) -> Path:
-    """The folder of a bundle: the path itself, or where the hub's files are kept after downloading.
+def local_path(source: str | Path) -> Path:
+    """Returns a path unchanged; downloads a bundle from the hub and returns its folder in the hub's cache.
 
     Args:
-        source: a path, or ``hf-hub:user/name``, with ``@revision`` (a branch, tag or commit) if wanted.
+        source: a path, or ``hf-hub:user/name``, optionally with ``@revision`` (a branch, tag or commit).
 
     Raises:
-        InputError: no such repository or revision, no right to read it, no bundle, or huggingface_hub is missing.
-        WorkError: the hub cannot be reached and the files are not kept from before.
+        InputError: no such repository or revision, no permission to read it, not a bundle, or huggingface_hub is not
+            installed.
+        WorkError: the hub cannot be reached and the cache does not hold the files.
     """
     if not is_remote(source):
         return Path(source)
@@ -67,7 +68,7 @@ def local(source: str | Path) -> Path:
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):
-        """On a terminal only, and not for the small file."""
+        """A progress bar on terminals only, and not for the small config."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             options["disable"] = True if options.get("total") == 1 else None
@@ -77,11 +78,11 @@ def local(source: str | Path) -> Path:
     _check_name(repo, source)
 
     def fetch(*names: str) -> Path:
-        with _plainly(source):
-            found = snapshot_download(repo, revision=revision or None, allow_patterns=list(names), tqdm_class=Bar)
-            return Path(str(found))
+        with _readable_errors(source):
+            snapshot = snapshot_download(repo, revision=revision or None, allow_patterns=list(names), tqdm_class=Bar)
+            return Path(str(snapshot))
 
-    folder = fetch(CONFIG)  # small: what is no bundle is not downloaded
+    folder = fetch(CONFIG)  # small, so that only bundles are downloaded
     if not (folder / CONFIG).is_file():
         raise InputError(f"{source}: not a bundle: {CONFIG} is missing there")
     try:
@@ -96,56 +97,58 @@ def local(source: str | Path) -> Path:
 
 
 def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upload:
-    """What :func:`push` would send: the config, the weights, the model card, and the curves where there are some.
+    """Gathers the files that :func:`push` sends: the config, the weights, the model card, and the curves if present.
 
     Args:
-        folder: the bundle, or a name on the hub. A README.md in it is its card; otherwise one is written.
+        folder: the bundle, or a name on the hub. A README.md in it is used as the card; otherwise a card is written.
         repo: ``user/name``.
-        license_id: of the model, as the hub names it (``apache-2.0``, ``mit`` ...); none is claimed by default.
+        license_id: of the model, as the hub names it (``apache-2.0``, ``mit`` ...); by default the card has none.
 
     Raises:
-        InputError: no bundle, a repository's name that cannot be one, or a licence for a card that is there already.
+        InputError: no bundle, an invalid name of a repository, or a licence although there is a card already.
     """
     repo = repo.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
     _check_name(repo, repo)
-    folder = local(folder)
+    folder = local_path(folder)
     bundle = read_bundle(folder)
-    own = folder / CARD
-    if own.is_file() and license_id:
-        raise InputError(f"{own}: is the card that would be sent: write the licence there instead of --license")
+    readme = folder / CARD
+    if readme.is_file() and license_id:
+        raise InputError(
+            f"{readme}: is the card that is sent: write the licence there instead of giving license (--license)"
+        )
     curves = {CURVES: folder / CURVES} if (folder / CURVES).is_file() else {}
-    text = own if own.is_file() else card(bundle, repo, license_id, curves=bool(curves)).encode()
+    text = readme if readme.is_file() else card(bundle, repo, license_id, curves=bool(curves)).encode()
     return Upload(repo, {CONFIG: config_text(bundle).encode(), WEIGHTS: folder / WEIGHTS, CARD: text, **curves})
 
 
 def push(upload: Upload, *, private: bool = False, message: str = "") -> str:
-    """Sends a bundle to the hub, in one commit; the repository is made if it does not exist.
+    """Sends a bundle to the hub in one commit. The repository is created if it does not exist.
 
     Args:
         upload: see :func:`prepare`.
-        private: of a repository that is made.
+        private: whether a new repository is private.
         message: of the commit.
 
     Returns:
         The repository's address.
 
     Raises:
-        InputError: not logged in, no right to write there, or huggingface_hub is missing.
-        WorkError: the hub cannot be reached, or refuses.
+        InputError: not logged in, no permission to write there, or huggingface_hub is not installed.
+        WorkError: the hub cannot be reached, or refuses the upload.
     """
     _check_installed(upload.repo)
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(library_name="fishnet-vision")
     operations = [CommitOperationAdd(name, content) for name, content in upload.files.items()]
-    with _plainly(upload.repo):
+    with _readable_errors(upload.repo):
         address = api.create_repo(upload.repo, private=private or None, exist_ok=True)
         api.create_commit(upload.repo, operations, commit_message=message or "A bundle of fishnet-vision")
     return str(address)
 
 
 def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bool = False) -> str:
-    """A model card: YAML for the hub, then what the model is, its figures and how to use it."""
+    """Writes a model card: YAML for the hub, then a description of the model, its metrics and its use."""
     _check_installed(repo)
     from huggingface_hub import ModelCardData
 
@@ -161,23 +164,26 @@ def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bo
 
 
 def _body(bundle: Bundle, repo: str, curves: bool) -> str:
-    it, names = bundle.preprocess, bundle.classes.names
-    some = ", ".join(f"`{name}`" for name in names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-    figures = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
-    own = "the images that training held out or was given for validation" if bundle.data else "its author's data"
+    preprocess, names = bundle.preprocess, bundle.classes.names
+    more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+    classes = ", ".join(f"`{name}`" for name in names[:20]) + more
+    metrics = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
+    measured_on = (
+        "the images that training held out or was given for validation" if bundle.data else "its author's data"
+    )
     recipe = yaml.safe_dump(bundle.recipe, sort_keys=False, default_flow_style=None, allow_unicode=True)
-    parts = [
+    sections = [
         f"# {repo.rpartition('/')[2]}",
         f"A {bundle.backbone} ({bundle.task}), {len(names):,} classes, made with fishnet-vision.",
         "## Use\n\n```bash\npip install 'fishnet-vision[torch,hub]'\n```\n\n"
         f'```python\nimport fishnet\n\nmodel = fishnet.load("hf-hub:{repo}")\n'
         'print(model.predict("photo.jpg").to_dict())\n```\n\n'
         f"Or from the command line: `fishnet predict hf-hub:{repo} photo.jpg`.",
-        f"## Classes\n\n{some}. All of them, with their ids, are in {CONFIG}.",
-        f"## Preprocessing\n\n{_fitting(it)}, {it.channels} channels; values from 0 to 1, less "
-        f"{_numbers(it.mean)}, divided by {_numbers(it.std)}.",
-        f"## Metrics\n\nMeasured on {own}; in percent.\n\n| metric | value |\n|---|---|\n{figures}"
-        if figures
+        f"## Classes\n\n{classes}. All of them, with their ids, are in {CONFIG}.",
+        f"## Preprocessing\n\n{_fitting(preprocess)}, {preprocess.channels} channels; values from 0 to 1, minus "
+        f"{_numbers(preprocess.mean)}, divided by {_numbers(preprocess.std)}.",
+        f"## Metrics\n\nMeasured on {measured_on}; in percent.\n\n| metric | value |\n|---|---|\n{metrics}"
+        if metrics
         else "## Metrics\n\nNone were measured.",
         f"## Training\n\n![Loss and metrics over the epochs]({CURVES})" if curves else "",
         f"## Recipe\n\n```yaml\n{recipe}```" if bundle.recipe else "",
@@ -185,27 +191,27 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
         if bundle.versions
         else "",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _fitting(it: Preprocess) -> str:
-    height, width = it.size
-    if it.fit == "whole":
+def _fitting(preprocess: Preprocess) -> str:
+    height, width = preprocess.size
+    if preprocess.fit == "whole":
         return (
-            f"The whole image, its shorter side to {height} px as far as the longer does not pass {width} px "
-            f"({it.interpolation})"
+            f"The whole image, resized so that its shorter side has {height} px and its longer side at most {width} px "
+            f"({preprocess.interpolation})"
         )
-    wide = round(min(it.size) / it.crop_pct)
-    return f"Shorter side to {wide} px ({it.interpolation}), centre crop of {height} x {width} px"
+    side = round(min(preprocess.size) / preprocess.crop_pct)
+    return f"Shorter side resized to {side} px ({preprocess.interpolation}), centre crop of {height} x {width} px"
 
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _check_installed(what: str) -> None:
+def _check_installed(source: str) -> None:
     if find_spec("huggingface_hub") is None:
-        raise InputError(f"{what}: this needs huggingface_hub: pip install 'fishnet-vision[hub]'")
+        raise InputError(f"{source}: this needs huggingface_hub: pip install 'fishnet-vision[hub]'")
 
 
 def _check_name(repo: str, source: str) -> None:
@@ -214,32 +220,34 @@ def _check_name(repo: str, source: str) -> None:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise InputError(f"{source}: {repo!r} is no repository's name: give user/name") from error
+        raise InputError(f"{source}: {repo!r} is not a valid name of a repository: give user/name") from error
 
 
 @contextmanager
-def _plainly(what: str) -> Iterator[None]:
-    """Turns the hub's errors into lines for a person."""
+def _readable_errors(source: str) -> Iterator[None]:
+    """Turns the hub's exceptions into errors with one readable line."""
     from huggingface_hub import errors
 
     try:
         yield
     except errors.GatedRepoError as error:
-        raise InputError(f"{what}: its owner has to let you in first; ask on its page, then `hf auth login`") from error
+        raise InputError(
+            f"{source}: its owner must grant you access: ask for it on its page, then run `hf auth login`"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"{what}: no such repository, or a private one: check the name, or log in (`hf auth login` or HF_TOKEN)"
+            f"{source}: no such repository, or a private one: check the name, or log in (`hf auth login` or HF_TOKEN)"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise InputError(f"{what}: no such revision: after @ stands a branch, a tag or a commit") from error
+        raise InputError(f"{source}: no such revision: give a branch, a tag or a commit after @") from error
     except errors.LocalEntryNotFoundError as error:
-        raise WorkError(f"{what}: the hub cannot be reached, and the files were not downloaded before") from error
+        raise WorkError(f"{source}: the hub cannot be reached, and the files were not downloaded before") from error
     except errors.LocalTokenNotFoundError as error:
-        raise InputError(f"{what}: log in first: `hf auth login`, or HF_TOKEN") from error
+        raise InputError(f"{source}: log in first: `hf auth login`, or HF_TOKEN") from error
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            raise InputError(f"{what}: not allowed: `hf auth login` with a token that may write there") from error
-        raise WorkError(f"{what}: the hub refused ({status}: {first_line(error)})") from error
-    except Exception as error:  # of its transport: which library that is differs from version to version
-        raise WorkError(f"{what}: the hub cannot be reached ({type(error).__name__}: {first_line(error)})") from error
+            raise InputError(f"{source}: not allowed: `hf auth login` with a token that may write there") from error
+        raise WorkError(f"{source}: the hub refused ({status}: {first_line(error)})") from error
+    except Exception as error:  # of the HTTP library, which differs from version to version
+        raise WorkError(f"{source}: the hub cannot be reached ({type(error).__name__}: {first_line(error)})") from error

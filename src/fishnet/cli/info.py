@@ -22,10 +22,10 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
         Print one JSON object.
     """
     from fishnet.bundle.bundle import is_bundle
-    from fishnet.bundle.hub import local
+    from fishnet.bundle.hub import local_path
     from fishnet.runtime.exported import is_exported
 
-    path = local(what)
+    path = local_path(what)
     if is_exported(path) and not path.is_dir():
         facts = _exported(path)
     else:

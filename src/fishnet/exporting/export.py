@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.bundle.hub import is_remote, local
+from fishnet.bundle.hub import is_remote, local_path
 from fishnet.data.base import ImageDataset
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.exporting.check import LIMITS, Check, compare
@@ -134,7 +134,7 @@ def export(
 def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> ExportResult:
     from fishnet.tasks.store import load_model
 
-    folder = local(source)
+    folder = local_path(source)
     bundle, model = load_model(folder)
     if config.to == "pt2":
         refuse_pt2(model, bundle)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fishnet.bundle.bundle import is_bundle, read_with_weights
-from fishnet.bundle.hub import local
+from fishnet.bundle.hub import local_path
 from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
 from fishnet.runtime.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
@@ -14,7 +14,7 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
     """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
-        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local`; or a file that
+        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local_path`; or a file that
             ``fishnet export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. An exported file runs on the CPU; an ``.onnx`` can run
             on ``cuda`` too.
@@ -26,7 +26,7 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
             available; or a library that runs the file is not installed.
         WorkError: the hub cannot be reached.
     """
-    path = local(source)
+    path = local_path(source)
     if not is_bundle(path) and not path.is_dir():
         if is_exported(path):
             return _exported(path, device, trust)

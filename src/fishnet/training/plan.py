@@ -13,7 +13,7 @@ from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
 from fishnet.bundle.checks import check_backbone
-from fishnet.bundle.hub import local
+from fishnet.bundle.hub import local_path
 from fishnet.data.base import Batch, ImageDataset
 from fishnet.data.classification.open import fingerprint
 from fishnet.data.plausibility import note_lines
@@ -91,7 +91,7 @@ def make_plan(
     _prepare_torch(recipe)
     task = get_task(task_name)
     recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
-    start = read_bundle(local(weights)).preprocess if weights and is_bundle(local(weights)) else None
+    start = read_bundle(local_path(weights)).preprocess if weights and is_bundle(local_path(weights)) else None
     preprocess = preprocess_of(task, recipe, splits["train"], start)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.bundle import is_bundle, read_bundle
-from fishnet.bundle.hub import local
+from fishnet.bundle.hub import local_path
 from fishnet.data.findings import parse_codes
 from fishnet.data.rerun import refuse_rerun
 from fishnet.errors import InputError
@@ -78,7 +78,7 @@ def train(
     elif weights is not None:
         if not weights:
             raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
-        from_weights = _keys_from_weights(local(weights), task)
+        from_weights = _keys_from_weights(local_path(weights), task)
         if "size" in settings or settings.get("native"):  # the bundle's max_size belongs to the bundle's size
             from_weights.pop("max_size", None)
     loaded = load_recipe(task, recipe or "small-data", settings, from_weights)

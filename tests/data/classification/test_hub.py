@@ -118,7 +118,7 @@ def test_a_test_part_with_secret_labels_is_left_out(tmp_path: Path) -> None:
     data = parquet(tmp_path / "colours", splits=("train", "test"))
     assert list(opened(data)) == ["train"]
     (data / "data" / "train-00000-of-00001.parquet").unlink()
-    with pytest.raises(InputError, match=r"test\[0\]: label -1 is none of the 3 classes"):
+    with pytest.raises(InputError, match=r"test\[0\]: label -1 is not one of the 3 classes"):
         opened(data)
 
 

@@ -23,48 +23,50 @@ def opened(
 @pytest.mark.parametrize("maker", [coco_folder, voc_folder, yolo_folder])
 def test_objects_of_other_classes_are_left_out_and_images_stay(maker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = maker(tmp_path / "data", train=8, val=4)
-    every, some = opened(data)["train"], opened(data, *CHOSEN)["train"]
-    assert some.classes.names == CHOSEN
-    assert [some.key(i) for i in range(len(some))] == [every.key(i) for i in range(len(every))]
+    full, selected = opened(data)["train"], opened(data, *CHOSEN)["train"]
+    assert selected.classes.names == CHOSEN
+    assert [selected.key(i) for i in range(len(selected))] == [full.key(i) for i in range(len(full))]
     left = 0
-    for i in range(len(every)):
-        before, after = every.read(i)[1], some.read(i)[1]
-        names = [every.classes.names[label] for label in before.labels]
+    for i in range(len(full)):
+        before, after = full.read(i)[1], selected.read(i)[1]
+        names = [full.classes.names[label] for label in before.labels]
         kept = [name in CHOSEN for name in names]
         left += len(names) - sum(kept)
         np.testing.assert_array_equal(after.boxes, before.boxes[kept])
-        assert [some.classes.names[label] for label in after.labels] == [n for n in names if n in CHOSEN]
-        assert some.place(i, -1) == every.place(i, -1)
+        assert [selected.classes.names[label] for label in after.labels] == [n for n in names if n in CHOSEN]
+        assert selected.place(i, -1) == full.place(i, -1)
         for number, place in enumerate(np.flatnonzero(kept)):
-            assert some.place(i, number) == every.place(i, int(place))
+            assert selected.place(i, number) == full.place(i, int(place))
     assert left > 0
-    assert [note.code for note in some.notes if note not in every.notes] == ["class-left-out"]
+    assert [note.code for note in selected.notes if note not in full.notes] == ["class-left-out"]
 
 
 def test_original_ids_and_masks_stay(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=6)
-    every = opened(data, masks=True, whole=False)
-    some = opened(data, "stone,berry", masks=True, whole=False)
-    index = [every["train"].classes.names.index(name) for name in CHOSEN]
-    assert some["train"].classes.ids == tuple(every["train"].classes.ids[i] for i in index)
-    assert [len(part) for part in some.values()] == [len(part) for part in every.values()], "the same are held out"
-    target = some["train"][0][1]
+    full = opened(data, masks=True, whole=False)
+    selected = opened(data, "stone,berry", masks=True, whole=False)
+    index = [full["train"].classes.names.index(name) for name in CHOSEN]
+    assert selected["train"].classes.ids == tuple(full["train"].classes.ids[i] for i in index)
+    assert [len(dataset) for dataset in selected.values()] == [len(dataset) for dataset in full.values()], (
+        "the same are held out"
+    )
+    target = selected["train"][0][1]
     assert len(target["masks"]) == len(target["boxes"])
 
 
 def test_a_models_classes(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=6)
     known = Classes(("moss", "stone", "berry"), (7, 8, 9))
-    found = opened(data, "stone", classes=known)["train"]
-    assert found.classes == known
-    labels = {int(label) for i in range(len(found)) for label in found.objects(i).labels}
+    selected = opened(data, "stone", classes=known)["train"]
+    assert selected.classes == known
+    labels = {int(label) for i in range(len(selected)) for label in selected.objects(i).labels}
     assert labels == {1}
 
 
 @pytest.mark.parametrize(
     ("only", "classes", "words"),
     [
-        (("berri",), None, "--classes: no class 'berri': did you mean berry"),
+        (("berri",), None, "classes: no class 'berri': did you mean berry"),
         (("leaf",), Classes.of(["moss", "stone"]), "no class 'leaf'"),
         (("moss",), Classes.of(["moss", "stone"]), "has none of the classes moss, only berry, leaf, stone"),
     ],

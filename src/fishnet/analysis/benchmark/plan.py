@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle, is_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.bundle.hub import is_remote, local
+from fishnet.bundle.hub import is_remote, local_path
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import DIVISOR, Preprocess
 from fishnet.tasks.info import task_info
@@ -164,7 +164,7 @@ def subject(model: str, plan: Plan) -> Subject:
     from fishnet.tasks import get_task
     from fishnet.tasks.store import build_from
 
-    path = local(model)
+    path = local_path(model)
     if is_bundle(path) or path.is_dir() or is_remote(model):
         return _of_bundle(model, plan)
     task = get_task(plan.task or "classify")
@@ -179,7 +179,7 @@ def subject(model: str, plan: Plan) -> Subject:
 def _of_bundle(model: str, plan: Plan) -> Subject:
     from fishnet.bundle.bundle import read_bundle
 
-    path = local(model)
+    path = local_path(model)
     bundle = read_bundle(path)
     if plan.task not in (None, bundle.task):
         raise InputError(f"{model}: is a bundle of {bundle.task}, not of {plan.task}: leave out --task")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fishnet.bundle.classes import Classes, composed
+from fishnet.bundle.classes import Classes, to_nfc
 from fishnet.data.base import EncodedDataset
 from fishnet.data.findings import Finding
 from fishnet.data.splits import in_order, split_named
@@ -38,7 +38,7 @@ class ImageFolder(EncodedDataset):
         root = root or folder
         by_class: dict[str, list[str]] = {}
         for name in class_folders(folder, root):
-            by_class.setdefault(composed(os.fsencode(name).decode(errors="backslashreplace")), []).append(name)
+            by_class.setdefault(to_nfc(os.fsencode(name).decode(errors="backslashreplace")), []).append(name)
         names = sorted(by_class)
         if classes is None and len(names) < 2:
             raise InputError(f"{folder}: has one class only ({names[0]}): a classifier needs two class folders or more")

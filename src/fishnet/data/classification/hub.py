@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fishnet.bundle.classes import Classes, labelling, named
+from fishnet.bundle.classes import Classes, index_labels, index_named_labels
 from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.several import REFUSED, refuse_several
 from fishnet.data.classification.table_files import LABEL, PATH
@@ -50,10 +50,10 @@ class HubDataset(EncodedDataset):
             raise InputError(f"{self.source(gap)}: no label")
         try:
             if names:
-                self.classes, self.labels = named(names, labels, self.source, classes)
+                self.classes, self.labels = index_named_labels(names, labels, self.source, classes)
             else:
                 refuse_several((str(label) for label in labels), f"hfds/{name}")
-                self.classes, self.labels = labelling(labels, self.source, classes)
+                self.classes, self.labels = index_labels(labels, self.source, classes)
         except InputError as error:
             raise InputError(str(error) if name in str(error) else f"hfds/{name}: {error}") from None
         column = reader.dataset.with_format("arrow").select_columns([image])[:][image]

@@ -12,7 +12,7 @@ from fishnet.data.classification.folder import ImageFolder, beside_splits, split
 from fishnet.data.classification.hub import open_hub
 from fishnet.data.classification.samples import FASHION_MNIST, FashionMNIST
 from fishnet.data.classification.shards import open_shards
-from fishnet.data.entries import Entries, hold_out_some
+from fishnet.data.entries import Entries, hold_out_entries
 from fishnet.data.findings import Finding
 from fishnet.data.nearest_layout import NEAREST, nearest_layout
 from fishnet.data.splits import in_order
@@ -136,7 +136,7 @@ def splits_of(
     without = next((name for name, part in splits.items() if not len(part)), None)
     if without is not None and not empty:
         raise InputError(f"{data}: no image in its part {without!r}")
-    return splits if whole else as_trained(data, splits, lambda train: hold_out_some(train, val_fraction, seed))
+    return splits if whole else as_trained(data, splits, lambda train: hold_out_entries(train, val_fraction, seed))
 
 
 def _explained(data: str, error: InputError) -> InputError:
@@ -160,7 +160,7 @@ def choose(
         InputError: a name that is no class, none of whose images are there; fewer than two classes for a new model.
     """
     own = next(iter(splits.values())).classes
-    chosen = (classes or own).only(only)
+    chosen = (classes or own).select(only)
     known = classes or chosen
     if len(known) < 2:
         raise InputError(f"--classes: one class only ({known.names[0]}): a classifier needs two or more")
@@ -235,7 +235,7 @@ def class_folders(data: str, splits: Mapping[str, ImageDataset]) -> list[Path]:
 
 def _whole(part: ImageDataset) -> ImageDataset:
     while isinstance(part, Subset):
-        part = part.whole
+        part = part.dataset
     return part
 
 

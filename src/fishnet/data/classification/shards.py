@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fishnet.bundle.classes import Classes, labelling
+from fishnet.bundle.classes import Classes, index_labels
 from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.braces import expand_braces
 from fishnet.data.classification.several import refuse_several
@@ -36,7 +36,7 @@ class ShardDataset(EncodedDataset):
 
     Raises:
         InputError: a shard that is damaged, compressed or missing; an image without a label; see also
-            :func:`~fishnet.bundle.classes.labelling`.
+            :func:`~fishnet.bundle.classes.index_labels`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ShardDataset(EncodedDataset):
             raise InputError(f"{shards[0]}: no images inside (expected key.jpg and key.cls)")
         refuse_several((str(member.label) for member in self.members), str(shards[0].parent))
         try:
-            self.classes, self.labels = labelling([member.label for member in self.members], self.source, classes)
+            self.classes, self.labels = index_labels([member.label for member in self.members], self.source, classes)
         except InputError as error:
             raise InputError(str(error) if ".tar: " in str(error) else f"{shards[0].parent}: {error}") from None
 

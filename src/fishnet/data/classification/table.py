@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fishnet.bundle.classes import Classes, labelling, named
+from fishnet.bundle.classes import Classes, index_labels, index_named_labels
 from fishnet.data.base import EncodedDataset
 from fishnet.data.classification.several import REFUSED, refuse_several
 from fishnet.data.classification.table_files import FOLD, LABEL, PATH, SUFFIXES, VALID, Rows, read_rows
@@ -68,7 +68,7 @@ class TableDataset(EncodedDataset):
         located: where the images are; by default they are looked for.
 
     Raises:
-        InputError: see :func:`~fishnet.bundle.classes.labelling`; or none of the images is found.
+        InputError: see :func:`~fishnet.bundle.classes.index_labels`; or none of the images is found.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class TableDataset(EncodedDataset):
 
         try:
             if rows.names is None:
-                self.classes, self.labels = labelling(labels, where, classes)
+                self.classes, self.labels = index_labels(labels, where, classes)
             else:
-                self.classes, self.labels = named(rows.names, labels, where, classes)
+                self.classes, self.labels = index_named_labels(rows.names, labels, where, classes)
         except InputError as error:
             raise InputError(str(error) if str(rows.file) in str(error) else f"{rows.file}: {error}") from None
 

@@ -68,7 +68,7 @@ class SelectedDetection(DetectionDataset):
 def choose(
     data: str, splits: Mapping[str, DetectionDataset], only: Sequence[str], classes: Classes | None
 ) -> dict[str, DetectionDataset]:
-    """Selects some of the classes; objects of others are left out, with a note.
+    """Keeps some of the classes; objects of others are left out, with a note.
 
     Args:
         data: the data's name, for messages.
@@ -81,7 +81,7 @@ def choose(
         InputError: a name that is not a class, or no selected class in the data.
     """
     own = next(iter(splits.values())).classes
-    selected = (classes or own).only(only)
+    selected = (classes or own).select(only)
     known = classes or selected
     if not set(selected.names) & set(own.names):
         raise InputError(
