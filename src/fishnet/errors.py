@@ -1,11 +1,11 @@
-"""The two ways a user's command ends badly, and how to offer the nearest valid name."""
+"""The errors that end a command with one line, and helpers for their messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Wrong usage or bad input: the message says what, where and what to do. The command line exits with 2."""
+    """Wrong usage or bad input. The message says what, where and what to do. The command line exits with 2."""
 
 
 class WorkError(RuntimeError):
@@ -13,21 +13,21 @@ class WorkError(RuntimeError):
 
 
 class NotFiniteError(WorkError):
-    """A network's outputs for an image are NaN or infinite."""
+    """The network's outputs for an image are NaN or infinite."""
 
     def __init__(self) -> None:
         super().__init__("the network's outputs are not finite numbers: broken weights, or an image of extreme values")
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """A phrase that offers the nearest valid names: ``did you mean a, b?``, or where none is near all, up to 40."""
+    """A phrase with the nearest valid names, ``did you mean a, b?``, or if none is near, up to 40 of all names."""
     choices = sorted(known)
-    near = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
-    if near:
-        return f"did you mean {', '.join(near)}?"
+    matches = difflib.get_close_matches(name, choices, n=limit, cutoff=0.6)
+    if matches:
+        return f"did you mean {', '.join(matches)}?"
     return f"choose from {', '.join(choices[:40])}{', ...' if len(choices) > 40 else ''}"
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or its class where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -58,7 +58,7 @@ def test_places_of_the_system_are_refused(place: str, tmp_path: Path) -> None:
 def test_bounds(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.png" for i in range(5)))
     with pytest.raises(InputError, match="more than 4 files"):
-        list(walk(tmp_path, entries=4))
+        list(walk(tmp_path, max_entries=4))
     touch(tmp_path, "/".join(["d"] * 70) + "/x.png")
     with pytest.raises(InputError, match="inside each other"):
         list(walk(tmp_path))

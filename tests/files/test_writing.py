@@ -8,7 +8,7 @@ import pytest
 
 from fishnet.errors import WorkError
 from fishnet.files.text import cell, printable, printable_lines
-from fishnet.files.writing import whole, write_bytes, write_text
+from fishnet.files.writing import atomic_path, write_bytes, write_text
 
 
 def test_written_whole(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_failure_keeps_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a.json", "old")
 
     def cut_off() -> None:
-        with whole(tmp_path / "a.json") as partial:
+        with atomic_path(tmp_path / "a.json") as partial:
             partial.write_text("half")
             raise RuntimeError("cut off")
 

@@ -99,7 +99,7 @@ def test_images(kind: str, tmp_path: Path) -> None:
             decode_tensor(content, 3, "a")
         place.write_bytes(content)
         with contextlib.suppress(InputError):
-            open_mask(place).whole()
+            open_mask(place).read()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

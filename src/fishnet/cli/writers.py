@@ -1,4 +1,4 @@
-"""Where predictions go: to the screen, into files of results, onto the images."""
+"""Writers of predictions: to the screen, into result files, and onto the images."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from PIL import Image
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.text import cell
-from fishnet.files.writing import GrowingText, whole, write_text
+from fishnet.files.writing import GrowingText, atomic_path, write_text
 from fishnet.images.geo import georeference, save_georeferenced
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -28,9 +28,9 @@ from fishnet.prediction.results.segmentation import index_mode
 
 
 class Writer:
-    """Prints results as they come, and keeps them in a file where a folder is given.
+    """Prints results as they come, and writes them to a file if a folder is given.
 
-    The file is ``predictions.jsonl.partial`` (or ``.csv.partial``) until the work is complete.
+    The file is named ``predictions.jsonl.partial`` (or ``.csv.partial``) until it is complete.
     """
 
     def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
@@ -41,7 +41,7 @@ class Writer:
         self.started = False
 
     def add(self, source: str, result: Result) -> None:
-        """One image's result."""
+        """Adds the result of one image."""
         if self.form == "csv":
             rows = [
                 {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
@@ -53,7 +53,7 @@ class Writer:
                     table.writeheader()
                 table.writerows(rows)
         else:
-            # ASCII: readable whatever the stream's encoding
+            # ASCII, which every encoding of the stream can write
             line = json.dumps({"source": source, **result.to_dict()}, allow_nan=False)
             if self.file is not None:
                 self.file.write(f"{line}\n")
@@ -74,13 +74,13 @@ class Writer:
 
 
 class FreeNames:
-    """A free file name in a folder for each result: never that of an image being predicted, never one twice."""
+    """File names in a folder that are not yet taken, neither by an image to predict nor by another result."""
 
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
 
     def take(self, source: str, ending: str = ".png") -> Path:
-        """``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
+        """Returns ``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
         number, path = 1, self.folder / f"{Path(source).stem}{ending}"
         while path.resolve() in self.taken:
             number += 1
@@ -90,42 +90,42 @@ class FreeNames:
 
 
 class Overlays:
-    """Each image with its result drawn on it, as PNG, and the frames of a video as a video.
+    """Saves each image with its result drawn on it as PNG, and the frames of a video as a video.
 
-    A video is read a second time for this, frame by frame beside the prediction, so that no frames are kept.
+    A video is read a second time for this, frame by frame alongside the prediction, so that no frames are kept.
 
     Args:
-        folder: where they go.
-        sources: all that is predicted: none of them is overwritten.
-        preprocess: of the model: how it reads images.
-        max_pixels: of an image.
+        folder: where the files go.
+        sources: everything that is predicted; none of these files is overwritten.
+        preprocess: the model's preprocessing, which says how to read images.
+        max_pixels: maximum number of pixels of an image.
     """
 
     def __init__(
         self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int | None = None
     ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
-        self.how = replace(preprocess.reading, max_pixels=max_pixels)
+        self.reading = replace(preprocess.reading, max_pixels=max_pixels)
         self.video: VideoWriter | None = None
-        self.reading, self.next = ("", iter(())), 0  # the video at hand, its frames, and which of them comes
-
-    reading: tuple[str, Iterator[Image.Image]]
+        self.path = ""  # of the current video
+        self.frames: Iterator[Image.Image] = iter(())
+        self.next_frame = 0
 
     def add(self, source: str, result: Result) -> None:
-        """One image's result, or a frame's, in order."""
+        """Adds the result of one image or frame. Frames must come in order."""
         frame = frame_of(source)
         if frame is None:
             self.close()
-            with whole(self.names.take(source)) as partial:
-                result.draw(_view(source, self.preprocess.channels, self.how)).save(partial)
+            with atomic_path(self.names.take(source)) as partial:
+                result.draw(_view(source, self.preprocess.channels, self.reading)).save(partial)
             return
         path, number = frame
-        if path != self.reading[0] or number < self.next:
+        if path != self.path or number < self.next_frame:
             self.close()
             self.video = VideoWriter(self.names.take(path, ".mp4"), rate_of(path))
-            self.reading, self.next = (path, frames(path)), 0
-        image = next(islice(self.reading[1], number - self.next, None))
-        self.next = number + 1
+            self.path, self.frames, self.next_frame = path, frames(path), 0
+        image = next(islice(self.frames, number - self.next_frame, None))
+        self.next_frame = number + 1
         assert self.video is not None
         self.video.add(result.draw(image))
 
@@ -133,18 +133,18 @@ class Overlays:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        """Ends the video at hand; one that was broken off is removed."""
+        """Ends the current video; removes it if an exception ended the work."""
         self.close(complete=kind is None)
 
     def close(self, *, complete: bool = True) -> None:
-        """Ends the video at hand."""
-        video, self.video, self.reading = self.video, None, ("", iter(()))
+        """Ends the current video; removes it if it is not complete."""
+        video, self.video, self.path, self.frames = self.video, None, "", iter(())
         if video is not None:
             video.close(complete=complete)
 
 
 def _view(source: str, channels: int, reading: Reading) -> Image.Image:
-    """An image to draw on: in colour where it has any, also for a model of grey input."""
+    """Returns an image to draw on: in colour if it has any, even if the model's input is grey."""
     from fishnet.images.decoding import as_view, decode_image
     from fishnet.prediction.inputs import content_of
 
@@ -155,17 +155,17 @@ def _view(source: str, channels: int, reading: Reading) -> Image.Image:
 
 
 class Masks:
-    """Each image's label map as ``masks/NAME.png``, a frame's as ``masks/CLIP-12.png``.
+    """Saves the label map of an image as ``masks/NAME.png``, and that of a frame as ``masks/CLIP-12.png``.
 
-    Of a georeferenced TIFF file as ``masks/NAME.tif``, which has the same georeference.
+    The label map of a georeferenced TIFF file becomes ``masks/NAME.tif`` with the same georeference.
 
     Args:
-        folder: that ``masks`` goes into.
-        sources: all that is predicted: none of them is overwritten.
-        classes: of the model.
+        folder: where the folder ``masks`` goes.
+        sources: everything that is predicted; none of these files is overwritten.
+        classes: the model's classes.
 
     Raises:
-        InputError: ids of classes that a PNG file cannot hold.
+        InputError: a PNG file cannot hold the ids of the classes.
     """
 
     def __init__(self, folder: Path, sources: Sequence[str], classes: Classes) -> None:
@@ -174,12 +174,12 @@ class Masks:
         self.names.folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, source: str, result: Result) -> None:
-        """One image's labels, as the classes' original ids."""
+        """Adds the label map of one image; its values are the original ids of the classes."""
         assert isinstance(result, Segmentation)
         frame = frame_of(source)
         name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
         tags = None if frame is not None or is_address(source) else self._georeference(source)
-        with whole(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
+        with atomic_path(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
             if tags is None:
                 result.index_image().save(partial)
             else:
@@ -189,18 +189,18 @@ class Masks:
         try:
             return georeference(source)
         except InputError as error:
-            print(f"fishnet: {error}: the mask has none", file=sys.stderr)
+            print(f"fishnet: {error}: the mask has no georeference", file=sys.stderr)
             return None
 
 
 class ImageIds:
-    """The image ids of a COCO file, by the images' names.
+    """The image ids of a COCO file, by file name.
 
     Args:
         path: annotations, or any COCO file with images.
 
     Raises:
-        InputError: no such file, or without images.
+        InputError: there is no such file, or it has no images.
     """
 
     def __init__(self, path: Path) -> None:
@@ -215,45 +215,44 @@ class ImageIds:
             parts = PurePosixPath(name.replace("\\", "/")).parts or (name,)
             self.images.setdefault(parts[-1], []).append((parts, {"id": number, "file_name": name}))
         if not self.images:
-            raise InputError(f"{path}: no images in it: give a COCO file of annotations")
+            raise InputError(f"{path}: has no images: give a COCO file of annotations")
 
     def of(self, source: str) -> dict[str, Any]:
-        """``{"id", "file_name"}`` of the image whose name agrees with most of a path's last parts.
+        """Returns ``{"id", "file_name"}`` of the image whose name shares the most trailing parts with a path.
 
         Raises:
-            InputError: none, or several.
+            InputError: there is no such image, or several.
         """
         parts = Path(source).absolute().parts
-        agreeing = [(_alike(parts, known), image) for known, image in self.images.get(parts[-1], [])]
-        best = max((rank for rank, _ in agreeing), default=None)
-        found = [image for rank, image in agreeing if rank == best]
-        if len(found) != 1:
-            names = ", ".join(f"{image['file_name']} (id {image['id']})" for image in found[:3])
-            raise InputError(
-                f"{source}: "
-                + (f"may be any of {names} in {self.path}" if found else f"no image of {self.path}: has no image id")
-            )
-        return found[0]
+        ranked = [(_common_parts(parts, known), image) for known, image in self.images.get(parts[-1], [])]
+        best = max((rank for rank, _ in ranked), default=None)
+        matches = [image for rank, image in ranked if rank == best]
+        if not matches:
+            raise InputError(f"{source}: has no image id: no image of {self.path} has this name")
+        if len(matches) > 1:
+            names = ", ".join(f"{image['file_name']} (id {image['id']})" for image in matches[:3])
+            raise InputError(f"{source}: may be any of {names} in {self.path}")
+        return matches[0]
 
 
-def _alike(path: Sequence[str], name: Sequence[str]) -> tuple[int, bool]:
-    """How many last parts of a path and a name are the same, and whether these are all of the name's."""
+def _common_parts(path: Sequence[str], name: Sequence[str]) -> tuple[int, bool]:
+    """Returns how many trailing parts a path and a name share, and whether these are all parts of the name."""
     pairs = zip(reversed(path), reversed(name), strict=False)
     count = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
     return count, count == len(name)
 
 
 class CocoFiles:
-    """A COCO results file, and one that says which image and which category its ids are.
+    """Writes a COCO results file, and a file with the images and categories of its ids.
 
-    ``coco_results.json`` is a list as :meth:`Detections.coco` gives it; ``coco_images.json`` has ``images`` (id,
-    file_name, width, height) and ``categories`` (id, name). Both appear at the end. If the work is broken off, the
+    ``coco_results.json`` is a list of what :meth:`Detections.coco` returns; ``coco_images.json`` has ``images`` (id,
+    file_name, width, height) and ``categories`` (id, name). Both appear at the end. If an exception ends the work, the
     results so far stay in ``coco_results.json.partial``.
 
     Args:
-        folder: where they go; it is there.
-        classes: of the model.
-        ids: of the images; by default these are numbered 1, 2, ... in order.
+        folder: where the files go; it must exist.
+        classes: the model's classes.
+        ids: the ids of the images; by default they are numbered 1, 2, ... in order.
     """
 
     def __init__(self, folder: Path, classes: Classes, ids: ImageIds | None = None) -> None:
@@ -264,7 +263,7 @@ class CocoFiles:
         self.separator = "["
 
     def add(self, source: str, result: Result) -> None:
-        """One image's objects."""
+        """Adds the detections of one image."""
         assert isinstance(result, Detections)
         image: dict[str, Any] = (
             {"id": len(self.images) + 1, "file_name": source} if self.ids is None else self.ids.of(source)
@@ -289,12 +288,12 @@ class CocoFiles:
 
 
 def check_ids(ids: ImageIds, sources: Sequence[str]) -> None:
-    """Whether every image has an image id.
+    """Checks that every image has an image id.
 
     Raises:
-        InputError: naming one that has none.
+        InputError: an image has none; the message names it.
     """
     for source in sources:
         if is_video(source):
-            raise InputError(f"{source}: is a video: image ids are of images")
+            raise InputError(f"{source}: is a video, and only images have image ids")
         ids.of(source)

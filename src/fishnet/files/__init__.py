@@ -1,1 +1,1 @@
-"""Reading, walking and writing files that nobody vouches for. Torch-free; every refusal is one line."""
+"""Reading, walking and writing untrusted files. Torch-free. Every refusal is one line."""

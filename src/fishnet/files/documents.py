@@ -1,4 +1,4 @@
-"""JSON, YAML and XML that nobody vouches for: bounded in size, depth and expansion; every fault is one line."""
+"""Untrusted JSON, YAML and XML: bounded in size, depth and expansion. Every error is one line."""
 
 import json
 import re
@@ -13,33 +13,37 @@ import yaml
 from fishnet.errors import InputError
 from fishnet.files.reading import MIB, decoded, read_bytes
 
-DEPTH = 64  # levels of nesting
-DIGITS = 400  # of a number: more than any float has
-_YAML_NODES = 2_000_000
+DEPTH = 64  # maximum levels of nesting
+_MAX_DIGITS = 400  # of a number: more than any float has
+_MAX_YAML_NODES = 2_000_000
 _YAML_DATE = "tag:yaml.org,2002:timestamp"
 
 
 def read_json(path: str | Path, limit: int = 256 * MIB) -> Any:
-    """A JSON file's content. Errors as in :func:`parse_json` and :func:`~fishnet.files.reading.read_bytes`."""
+    """Reads a JSON file. Raises as :func:`parse_json` and :func:`~fishnet.files.reading.read_bytes`."""
     return parse_json(read_bytes(path, limit, "JSON file"), str(path))
 
 
 def parse_json(content: bytes | str, source: str) -> Any:
-    """JSON text as plain values.
+    """Parses JSON text to plain values.
 
     Args:
         content: UTF-8 text, with or without a byte order mark.
         source: the file, for messages.
 
     Raises:
-        InputError: not UTF-8, not JSON, nested too deeply, a number of too many digits, a NaN or an Infinity, which
-            JSON does not have, or a key that comes twice in one object. The message names the source, and the line
-            where it is known.
+        InputError: not UTF-8, not JSON (which has neither NaN nor Infinity), nested too deeply, a number of too many
+            digits, or a key that comes twice in one object. The message names the source, and the line where it is
+            known.
     """
     text = decoded(content, source) if isinstance(content, bytes) else content
     try:
         values = json.loads(
-            text, parse_constant=_no_constant, parse_int=_whole, parse_float=_number, object_pairs_hook=_once
+            text,
+            parse_constant=_no_constant,
+            parse_int=_parse_int,
+            parse_float=_parse_float,
+            object_pairs_hook=_unique_keys,
         )
     except json.JSONDecodeError as error:
         raise InputError(f"{source} line {error.lineno}: not JSON: {error.msg}") from None
@@ -52,8 +56,8 @@ def parse_json(content: bytes | str, source: str) -> Any:
     return values
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two values under one key nobody knows which is meant."""
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object. Raises InputError for a key that comes twice, where either value could be meant."""
     values = dict(pairs)
     if len(values) < len(pairs):
         key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -62,7 +66,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def deeper_than(values: Any, levels: int) -> bool:
-    """Whether lists and dicts are nested more than so many levels."""
+    """Whether lists and dicts are nested more than ``levels`` deep."""
     layer = [values]
     for _ in range(levels + 1):
         layer = [
@@ -81,21 +85,21 @@ def _no_constant(name: str) -> NoReturn:
     raise InputError(f"holds {name}, which is not JSON")
 
 
-def _whole(text: str) -> int:
-    if len(text) > DIGITS:
+def _parse_int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
         raise InputError(f"holds a number of {len(text):,} digits")
     return int(text)
 
 
-def _number(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise InputError(f"holds {text[:20]}, which is beyond any number here")
+        raise InputError(f"holds {text[:20]}, which is beyond the range of floats")
     return value
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, dates or deep nesting; what looks like a date stays text."""
+    """YAML without aliases and deep nesting. Dates stay text."""
 
     depth = 0
     nodes = 0
@@ -103,10 +107,12 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read: write the value out", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not supported: write the value out", problem_mark=mark
+            )
         self.nodes += 1
         self.depth += 1
-        if self.nodes > _YAML_NODES or self.depth > DEPTH:
+        if self.nodes > _MAX_YAML_NODES or self.depth > DEPTH:
             problem = "nested too deeply" if self.depth > DEPTH else "too many values"
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
@@ -120,7 +126,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _refuse_repeated(node: yaml.MappingNode) -> None:
-    """Refuses a key that comes twice, of whose values YAML's loader takes the last without a word."""
+    """Refuses a key that comes twice. YAML's loader would silently take the last value."""
     seen = set[tuple[str, str]]()
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
@@ -138,19 +144,19 @@ _PlainLoader.yaml_implicit_resolvers = {
 
 
 def read_yaml(path: str | Path, limit: int = 16 * MIB) -> Any:
-    """A YAML file's content. Errors as in :func:`parse_yaml` and :func:`~fishnet.files.reading.read_bytes`."""
+    """Reads a YAML file. Raises as :func:`parse_yaml` and :func:`~fishnet.files.reading.read_bytes`."""
     return parse_yaml(read_bytes(path, limit, "YAML file"), str(path))
 
 
 def parse_yaml(content: bytes | str, source: str) -> Any:
-    """YAML text as plain values: dicts, lists, texts, numbers, booleans and None. Dates stay texts.
+    """Parses YAML text to plain values: dicts, lists, strings, numbers, booleans and None. Dates stay strings.
 
     Args:
         content: UTF-8 text, with or without a byte order mark.
         source: the file, for messages.
 
     Raises:
-        InputError: not UTF-8, not YAML, tags of other kinds, aliases (which expand to any size), a key that comes
+        InputError: not UTF-8, not YAML, tags of other types, aliases (which can expand to any size), a key that comes
             twice, or nested too deeply. The message names the source and the line.
     """
     text = decoded(content, source) if isinstance(content, bytes) else content
@@ -160,10 +166,10 @@ def parse_yaml(content: bytes | str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        raise InputError(f"{source}{line}: not YAML that can be read: {problem}") from None
+        raise InputError(f"{source}{line}: not YAML: {problem}") from None
     except RecursionError:
         raise InputError(f"{source}: nested too deeply (at most {DEPTH} levels)") from None
-    except (ValueError, TypeError, OverflowError) as error:  # numbers of too many digits, keys that cannot be keys
+    except (ValueError, TypeError, OverflowError) as error:  # numbers of too many digits, unhashable keys
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{source}: holds a value that cannot be read ({reason[:80]})") from None
 
@@ -180,19 +186,19 @@ def parse_xml(
     text: Callable[[str], None],
     depth: int = DEPTH,
 ) -> None:
-    """Reads XML and calls back for what is in it.
+    """Parses XML, with a callback for each element and text.
 
     Args:
         content: the file's bytes, in any encoding that expat reads (UTF-8, UTF-16, Latin-1, ASCII).
         source: the file, for messages.
-        start: is given each element's tag, its attributes and its line, from 1.
-        end: is given each tag that ends.
-        text: is given the text between, in pieces.
-        depth: elements inside each other.
+        start: called with each element's tag, attributes and line, from 1.
+        end: called with each tag that ends.
+        text: called with the text between tags, in pieces.
+        depth: maximum levels of nesting.
 
     Raises:
-        InputError: not XML, an encoding that is unknown or not kept to, nested too deeply, or a declared entity (which
-            may expand to any size). The message names the source and the line.
+        InputError: not XML, an unknown or wrong encoding, nested too deeply, or a declared entity (which can expand
+            to any size). The message names the source and the line.
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
@@ -212,7 +218,7 @@ def parse_xml(
 
     def refuse(*_: Any) -> NoReturn:
         line = parser.CurrentLineNumber
-        raise InputError(f"{source} line {line}: declares an XML entity: refused, annotations have no use for one")
+        raise InputError(f"{source} line {line}: declares an XML entity, which is not supported: remove it")
 
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, finish, text
     parser.EntityDeclHandler = refuse
@@ -225,4 +231,4 @@ def parse_xml(
     except (ValueError, LookupError, UnicodeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: not XML that can be read ({' '.join(str(error).split())[:80]})") from None
+        raise InputError(f"{source}: not XML ({' '.join(str(error).split())[:80]})") from None

@@ -1,4 +1,4 @@
-"""Whether arrays hold finite numbers."""
+"""Checking that arrays hold finite numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def is_finite(values: NDArray[Any] | Mapping[str, NDArray[Any]]) -> bool:
-    """Whether an array, or each of several by name, holds neither NaN nor infinity; without a copy of it."""
+    """Whether an array, or each one in a dict, holds neither NaN nor infinity. Makes no copy."""
     if isinstance(values, Mapping):
         return all(map(is_finite, values.values()))
     if values.dtype.kind != "f" or not values.size:

@@ -1,4 +1,4 @@
-"""Regular files, read whole under a size limit."""
+"""Reading regular files in full, under a size limit."""
 
 import os
 import stat
@@ -18,10 +18,10 @@ _KINDS = (
 
 
 def open_regular(path: str | Path, what: str = "file") -> BinaryIO:
-    """Opens a regular file for reading; never blocks, whatever lies at the path.
+    """Opens a regular file for reading. Never blocks, whatever lies at the path.
 
     Args:
-        path: of the file; a link is followed.
+        path: of the file; links are followed.
         what: the file's role for messages, such as ``image``.
 
     Raises:
@@ -48,11 +48,11 @@ def open_regular(path: str | Path, what: str = "file") -> BinaryIO:
 
 
 def read_bytes(path: str | Path, limit: int = GIB, what: str = "file") -> bytes:
-    """A regular file's content.
+    """Reads a regular file's content.
 
     Args:
         path: of the file.
-        limit: bytes that it may have.
+        limit: maximum bytes.
         what: the file's role for messages.
 
     Raises:
@@ -63,30 +63,30 @@ def read_bytes(path: str | Path, limit: int = GIB, what: str = "file") -> bytes:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise InputError(f"{path}: {size:,} bytes are too many for {_a(what)} (at most {limit:,})")
-            content: bytes | None = file.read(limit + 1)  # /proc's files say 0
+            content: bytes | None = file.read(limit + 1)  # files in /proc state a size of 0
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if content is None:  # some of /proc's files have nothing to give at once
-        raise InputError(f"{path}: cannot be read (it gives nothing at once, as no {what} does)")
+    if content is None:  # some files in /proc would block
+        raise InputError(f"{path}: cannot be read (it has no data ready, unlike {_a(what)})")
     if len(content) > limit:
         raise InputError(f"{path}: too large for {_a(what)} (at most {limit:,} bytes)")
     return content
 
 
 def read_text(path: str | Path, limit: int = 256 * MIB, what: str = "text file") -> str:
-    """A regular file's text, UTF-8 with or without a byte order mark.
+    """Reads a regular file's text, UTF-8 with or without a byte order mark.
 
     Raises:
-        InputError: as :func:`read_bytes`, or a byte that is not UTF-8; the message names the line.
+        InputError: as :func:`read_bytes`, or text that is not UTF-8; the message names the line.
     """
     return decoded(read_bytes(path, limit, what), str(path))
 
 
 def decoded(content: bytes, source: str) -> str:
-    """UTF-8 text, with or without a byte order mark.
+    """Decodes UTF-8 text, with or without a byte order mark.
 
     Raises:
-        InputError: not UTF-8; names the source and the line.
+        InputError: not UTF-8; the message names the source and the line.
     """
     try:
         return content.decode("utf-8-sig")
@@ -104,7 +104,7 @@ def is_regular(path: str | Path) -> bool:
 
 
 def _special(name: str) -> str:
-    """What lies at a path that could not be opened, if it is no regular file."""
+    """The kind of file at a path that could not be opened; empty for a regular file, a folder or nothing."""
     try:
         mode = os.stat(name).st_mode  # noqa: PTH116
     except (OSError, ValueError):
@@ -115,8 +115,9 @@ def _special(name: str) -> str:
 def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "a folder"
-    return next((words for test, words in _KINDS if test(mode)), "no regular file")
+    return next((name for matches, name in _KINDS if matches(mode)), "a special file")
 
 
 def _a(what: str) -> str:
+    """A noun with its article."""
     return f"{'an' if what[:1] in 'aeiou' else 'a'} {what}"

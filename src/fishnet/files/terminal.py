@@ -1,4 +1,4 @@
-"""Standard output and error, with what data would command the terminal with written as escapes."""
+"""Standard output and error with control characters from data escaped."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from fishnet.files.text import printable_lines
 
 
 class EscapedStream:
-    """A text stream that writes control characters as escapes; newlines and tabs stay. All else is the stream's own.
+    """A text stream that escapes control characters, except newlines and tabs. All else is the wrapped stream's.
 
     Args:
         stream: the stream to write to.
@@ -20,7 +20,7 @@ class EscapedStream:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Writes a text, see :func:`~fishnet.files.text.printable_lines`."""
+        """Writes text, see :func:`~fishnet.files.text.printable_lines`."""
         self.stream.write(printable_lines(text))
         return len(text)
 
@@ -33,17 +33,17 @@ class EscapedStream:
         return getattr(self.stream, name)
 
 
-def bare(stream: TextIO) -> TextIO:
-    """The stream below an :class:`EscapedStream`, for what draws with control characters of its own, such as a bar."""
+def unescaped(stream: TextIO) -> TextIO:
+    """The stream inside an :class:`EscapedStream`, for progress bars, which use control characters themselves."""
     return stream.stream if isinstance(stream, EscapedStream) else stream
 
 
 @contextmanager
 def escaped_output() -> Iterator[None]:
-    """Inside, whatever is printed has its control characters escaped.
+    """Escapes control characters in everything printed inside the context.
 
-    A standard stream that the caller has closed is replaced by one that goes nowhere, so that no file that is opened
-    later takes its number.
+    A standard stream that the caller has closed is replaced by the null device, so that no file opened later gets its
+    number.
     """
     reserve_standard_streams()
     streams = sys.stdout, sys.stderr
@@ -55,7 +55,7 @@ def escaped_output() -> Iterator[None]:
 
 
 def reserve_standard_streams() -> None:
-    """Opens the null device in the place of each standard stream that is closed."""
+    """Opens the null device in place of each closed standard stream."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             handle = os.open(os.devnull, os.O_RDWR)
@@ -65,8 +65,8 @@ def reserve_standard_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def give_up_output() -> None:
-    """Sends standard output nowhere from now on, after a write to it has failed."""
+def discard_output() -> None:
+    """Sends all further standard output to the null device, after a write to it has failed."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

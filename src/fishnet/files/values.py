@@ -1,4 +1,4 @@
-"""Values from files that nobody vouches for: of the right type, within bounds, or refused in one line."""
+"""Checking values from untrusted files: the right type and within bounds, or an error of one line."""
 
 import reprlib
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 from fishnet.errors import InputError
 
 HUGE = 1e30
-_DEPTH, _ITEMS, _LETTERS = 8, 100_000, 100_000
+_MAX_DEPTH, _MAX_ITEMS, _MAX_LETTERS = 8, 100_000, 100_000
 
 
-def real(value: Any, name: str, least: float = -HUGE, most: float = HUGE) -> float:
-    """A finite number within bounds. Raises InputError, naming it."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InputError(f"{name}: must be a finite number from {least:g} to {most:g}, not {shown(value)}")
+def real(value: Any, name: str, minimum: float = -HUGE, maximum: float = HUGE) -> float:
+    """Checks a finite number. Raises InputError with its name."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= maximum:
+        raise InputError(f"{name}: must be a finite number from {minimum:g} to {maximum:g}, not {shown(value)}")
     return float(value)
 
 
-def integer(value: Any, name: str, least: int, most: int) -> int:
-    """A whole number within bounds. Raises InputError, naming it."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name}: must be a whole number from {least:,} to {most:,}, not {shown(value)}")
+def integer(value: Any, name: str, minimum: int, maximum: int) -> int:
+    """Checks a whole number. Raises InputError with its name."""
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise InputError(f"{name}: must be a whole number from {minimum:,} to {maximum:,}, not {shown(value)}")
     return value
 
 
-def text(value: Any, name: str, most: int = _LETTERS) -> str:
-    """A text of bounded length. Raises InputError, naming it."""
+def text(value: Any, name: str, max_length: int = _MAX_LETTERS) -> str:
+    """Checks a string of bounded length. Raises InputError with its name."""
     if not isinstance(value, str):
         raise InputError(f"{name}: must be a text, not {shown(value)}")
-    if len(value) > most:
-        raise InputError(f"{name}: a text of {len(value):,} letters is too long (at most {most:,})")
+    if len(value) > max_length:
+        raise InputError(f"{name}: a text of {len(value):,} letters is too long (at most {max_length:,})")
     return value
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:
-    """An object with texts as keys. Raises InputError, naming it."""
+    """Checks an object whose keys are strings. Raises InputError with its name."""
     if not isinstance(value, dict):
         raise InputError(f"{name}: must be an object, not {shown(value)}")
     for key in value:
@@ -41,30 +41,35 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def plain(value: Any, name: str, most: float = HUGE, items: int = _ITEMS) -> None:
-    """Raises InputError for anything but bounded nests of texts, finite numbers up to ``most``, booleans and None."""
-    left = [items + 1]
+def plain(value: Any, name: str, maximum: float = HUGE, max_items: int = _MAX_ITEMS) -> None:
+    """Checks bounded nested lists and objects of strings, finite numbers up to ``maximum``, booleans and None.
 
-    def look(item: Any, place: str, depth: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise InputError(f"{name}: more than {items:,} values")
-        if depth > _DEPTH:
-            raise InputError(f"{name}: nested more than {_DEPTH} levels deep")
+    Raises:
+        InputError: anything else.
+    """
+    items = 0
+
+    def check(item: Any, place: str, depth: int) -> None:
+        nonlocal items
+        items += 1
+        if items > max_items + 1:
+            raise InputError(f"{name}: more than {max_items:,} values")
+        if depth > _MAX_DEPTH:
+            raise InputError(f"{name}: nested more than {_MAX_DEPTH} levels deep")
         if isinstance(item, dict):
             for key, inner in mapping(item, place).items():
-                look(inner, f"{place}.{key}"[:200], depth + 1)
+                check(inner, f"{place}.{key}"[:200], depth + 1)
         elif isinstance(item, list | tuple):
             for inner in item:
-                look(inner, place, depth + 1)
+                check(inner, place, depth + 1)
         elif isinstance(item, str):
             text(item, place)
         elif item is not None and not isinstance(item, bool):
-            real(item, place, -most, most)
+            real(item, place, -maximum, maximum)
 
-    look(value, name, 0)
+    check(value, name, 0)
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut short."""
+    """A value as shortened text for a message."""
     return reprlib.repr(value)

@@ -1,4 +1,4 @@
-"""The files below a folder: bounded, in a fixed order, and inside the folder."""
+"""Listing the files below a folder: bounded, in a fixed order, and inside the folder."""
 
 import os
 from collections.abc import Iterator
@@ -12,48 +12,49 @@ SYSTEM_FOLDERS = frozenset(
 """Folders that file servers and operating systems leave beside the user's files, in lower case."""
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-"""Files of that kind, in lower case."""
+"""Such files, in lower case."""
 
-ENTRIES = 20_000_000  # of one walk
-DEPTH = 64
-_NOT_DATA = ("/proc", "/sys", "/dev", "/run")
+MAX_ENTRIES = 20_000_000  # of one walk
+_MAX_DEPTH = 64
+_SYSTEM_ROOTS = ("/proc", "/sys", "/dev", "/run")
 
 
 def is_system(name: str) -> bool:
-    """Whether a file's or a folder's name is hidden (``.name``) or one that systems leave behind."""
+    """Whether the name of a file or folder is hidden (``.name``) or one of those above."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS or name.lower() in SYSTEM_FILES
 
 
-def walk(root: Path, *, entries: int = ENTRIES, skipped: list[Path] | None = None) -> Iterator[Path]:
-    """The files in a folder and below it, sorted by path within each folder, files before folders.
+def walk(root: Path, *, max_entries: int = MAX_ENTRIES, skipped: list[Path] | None = None) -> Iterator[Path]:
+    """Yields the files in a folder and below it, sorted by path within each folder, files before folders.
 
     Hidden and system files and folders are skipped. Links to files are followed wherever they lead. A link to a folder
-    is followed while it leads to a place inside of the root; one that leads outside, or to a folder that contains it,
-    is skipped.
+    is followed if it leads inside the root; one that leads outside, or to a folder that contains it, is skipped.
 
     Args:
         root: the folder; it may be a link itself.
-        entries: the most entries looked at.
+        max_entries: maximum files and folders looked at.
         skipped: collects the linked folders that were not followed.
 
     Raises:
-        InputError: a root that is a system's own folder (``/proc``, ``/sys``, ``/dev``), too many entries, or folders
-            nested too deeply.
+        InputError: a root that is a system folder (``/proc``, ``/sys``, ``/dev``), too many entries, or folders nested
+            too deeply.
     """
     top = os.path.realpath(root)
     refuse_system_place(top, root)
-    seen = 0
+    count = 0
     stack = [(Path(root), 0)]
     while stack:
         folder, depth = stack.pop()
-        if depth > DEPTH:
-            raise InputError(f"{folder}: more than {DEPTH} folders inside each other: name the dataset's own folder")
+        if depth > _MAX_DEPTH:
+            raise InputError(
+                f"{folder}: more than {_MAX_DEPTH} folders inside each other: name the dataset's own folder"
+            )
         below: list[tuple[Path, int]] = []
         for entry in sorted(_entries(folder), key=lambda one: one.name):
-            seen += 1
-            if seen > entries:
+            count += 1
+            if count > max_entries:
                 raise InputError(
-                    f"{root}: more than {entries:,} files and folders inside: name the dataset's own folder"
+                    f"{root}: more than {max_entries:,} files and folders inside: name the dataset's own folder"
                 )
             if is_system(entry.name):
                 continue
@@ -68,20 +69,20 @@ def walk(root: Path, *, entries: int = ENTRIES, skipped: list[Path] | None = Non
 
 
 def inside(root: Path, path: Path) -> bool:
-    """Whether a path, with its links followed, lies in a folder or below it."""
+    """Whether a path, with its links followed, is a folder or lies below it."""
     top, place = os.path.realpath(root), os.path.realpath(path)
     return place == top or place.startswith(top.rstrip(os.sep) + os.sep)
 
 
 def refuse_system_place(place: str, name: str | Path) -> None:
-    """Refuses a folder that the system makes up as it is read.
+    """Refuses a virtual folder of the system.
 
     Raises:
-        InputError: the place is ``/proc``, ``/sys``, ``/dev`` or ``/run``, or lies below one of these; or the root.
+        InputError: ``place`` is ``/proc``, ``/sys``, ``/dev`` or ``/run``, or lies below one of them; or it is ``/``.
     """
     if place.startswith(("/dev/shm/", "/run/media/")):
         return
-    if place == os.sep or any(place == root or place.startswith(f"{root}/") for root in _NOT_DATA):
+    if place == os.sep or any(place == root or place.startswith(f"{root}/") for root in _SYSTEM_ROOTS):
         raise InputError(f"{name}: is a folder of the system, not a dataset")
 
 

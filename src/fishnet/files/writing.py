@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files atomically: complete, or not at all."""
 
 import errno
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside a file; renames it to the file at the end, and removes it after any failure.
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside a file, which is renamed to the file at the end, and removed after any failure.
 
-    The temporary name keeps the file's ending, since writers go by it. The folder is made if missing. An older file
-    stays until the new one is complete.
+    The temporary name keeps the file's ending, since writers go by it. A missing folder is created. An older file stays
+    until the new one is complete.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: a full disk, or a path that cannot be written to.
     """
     target = Path(path)
     partial = target.with_name(f".partial-{target.name}")
     try:
-        with naming(target):
+        with write_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             yield partial
             partial.replace(target)
@@ -35,11 +35,11 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
-    """Around the writing of a file: what the operating system refuses becomes one line that names the file.
+def write_errors(path: str | Path) -> Iterator[None]:
+    """Turns the operating system's errors on writing a file into one line that names the file.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: a full disk, or a path that cannot be written to.
     """
     try:
         yield
@@ -49,48 +49,48 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file, UTF-8 with the newlines as they are, whole or not at all.
+    """Writes a text file atomically, in UTF-8, with newlines unchanged.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: a full disk, or a path that cannot be written to.
     """
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-        WorkError: a full disk, or a place that cannot be written to.
+        WorkError: a full disk, or a path that cannot be written to.
     """
-    with whole(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_bytes(content)
 
 
 class GrowingText:
-    """A text file that is written bit by bit, and that has its name only once it is complete.
+    """A text file that is written step by step and gets its name once it is complete.
 
-    Until then, and for good when the work is broken off, its content lies beside it under ``NAME.partial``, so that
-    nobody takes half a file for a whole one and nothing that was written is lost.
+    Until then, and if the work is interrupted, its content lies beside it as ``NAME.partial``: no incomplete file looks
+    complete, and nothing that was written is lost.
 
     Args:
-        path: the file; its folder is made. An older file stays until the new one is complete.
+        path: of the file; its folder is created. An older file stays until the new one is complete.
 
     Raises:
-        WorkError: here and in each method: a full disk, or a place that cannot be written to.
+        WorkError: here and in each method: a full disk, or a path that cannot be written to.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(f"{self.path.name}.partial")
-        with naming(self.path):
+        with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.file = self.partial.open("w", newline="", encoding="utf-8", errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Adds a text as it is."""
-        with naming(self.path):
+        """Appends text unchanged."""
+        with write_errors(self.path):
             return self.file.write(text)
 
     def __enter__(self) -> Self:
@@ -101,7 +101,7 @@ class GrowingText:
     ) -> None:
         """Completes the file; after an exception it stays partial."""
         try:
-            with naming(self.path):
+            with write_errors(self.path):
                 self.file.close()
                 if kind is None:
                     self.partial.replace(self.path)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from PIL import Image
 
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.files.writing import naming
+from fishnet.files.writing import write_errors
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 _CODECS = ("libx264", "mpeg4")  # the first available one is used
@@ -121,7 +121,7 @@ class VideoWriter:
         """
         complete = complete and any(self.size)
         try:
-            with naming(self.path):
+            with write_errors(self.path):
                 if complete:
                     self.container.mux(self.stream.encode())
                 self.container.close()

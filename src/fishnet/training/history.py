@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from fishnet.files.writing import whole
+from fishnet.files.writing import atomic_path
 from fishnet.training.checkpoints import write_whole
 from fishnet.training.optimise import rate_of
 
@@ -119,7 +119,7 @@ def draw_curves(folder: Path) -> Path | None:
         axis.legend()
     path = folder / CURVES
     try:
-        with whole(path) as partial:
+        with atomic_path(path) as partial:
             figure.savefig(partial, dpi=110)
     finally:
         plt.close(figure)

@@ -16,7 +16,7 @@ from torchmetrics import MeanMetric
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, derive_seed
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.files.writing import whole
+from fishnet.files.writing import atomic_path
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.base import Task
 from fishnet.tasks.model import Model
@@ -194,7 +194,7 @@ class TrainingModule(pl.LightningModule):
         place = Path(self.trainer.default_root_dir) / f"nan-batch{rank}.pt"
         content = {"images": batch.images, "targets": plain(batch.targets), "indices": batch.indices}
         try:
-            with whole(place) as partial, partial.open("wb") as file:
+            with atomic_path(place) as partial, partial.open("wb") as file:
                 torch.save(content, file)
             saved = f"the batch is saved as {place}"
         except (WorkError, RuntimeError) as error:  # torch's writer hides what a full disk raises

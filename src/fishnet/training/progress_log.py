@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fishnet.files.terminal import bare
+from fishnet.files.terminal import unescaped
 from fishnet.training.checkpoints import BundleWriter
 
 
@@ -29,7 +29,7 @@ class ProgressLog(Callback):
         self, epochs: int, batch_size: int, steps: int, writer: BundleWriter, log: Callable[[str], None]
     ) -> None:
         self.epochs, self.batch_size, self.steps, self.writer, self.log = epochs, batch_size, steps, writer, log
-        console = Console(file=bare(sys.stderr))
+        console = Console(file=unescaped(sys.stderr))
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),

@@ -22,23 +22,23 @@ def opened(data: Path, **options: Any) -> Any:
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(images) for part, images in opened(data, **options).items()}
+    return {split: len(images) for split, images in opened(data, **options).items()}
 
 
-@pytest.mark.parametrize("layout", ["lists", "flat", "parts"])
+@pytest.mark.parametrize("layout", ["lists", "flat", "folders"])
 def test_layouts(layout: str, tmp_path: Path) -> None:
     splits = opened(voc_folder(tmp_path / "data", layout=layout))
-    shown = {"train": scenes("train", 6), "val": scenes("val", 3)}
-    truth = {"all": shown["train"] + shown["val"]} if layout == "flat" else shown
-    assert list(splits) == list(truth)
-    for part, several in truth.items():
-        assert splits[part].classes == Classes.of(KINDS)
-        assert len(splits[part]) == len(several)
-        for i, one in enumerate(several):
-            image, objects = splits[part].read(i)
-            assert image.size == one.image.size
-            assert np.array_equal(objects.boxes, one.boxes)  # the numbers of the file, as they are
-            assert np.array_equal(objects.labels, one.labels)
+    by_split = {"train": scenes("train", 6), "val": scenes("val", 3)}
+    expected = {"all": by_split["train"] + by_split["val"]} if layout == "flat" else by_split
+    assert list(splits) == list(expected)
+    for split, truths in expected.items():
+        assert splits[split].classes == Classes.of(KINDS)
+        assert len(splits[split]) == len(truths)
+        for i, truth in enumerate(truths):
+            image, objects = splits[split].read(i)
+            assert image.size == truth.image.size
+            assert np.array_equal(objects.boxes, truth.boxes)  # the numbers of the file
+            assert np.array_equal(objects.labels, truth.labels)
 
 
 @pytest.mark.parametrize("images", ["images", "PNGImages", "Annotations", "."])
@@ -49,9 +49,9 @@ def test_where_images_are(images: str, tmp_path: Path) -> None:
         (data / images).mkdir(exist_ok=True)
         path.rename(data / ("." if images == "Annotations" else images) / path.name)
     (data / "JPEGImages").rmdir()
-    found = opened(data)
-    assert list(found) == ["all"]
-    assert found["all"].read(1)[0].size == (96, 80)
+    splits = opened(data)
+    assert list(splits) == ["all"]
+    assert splits["all"].read(1)[0].size == (96, 80)
 
 
 def test_lists(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_lists_of_segmentation_come_first_with_masks(tmp_path: Path) -> None:
     assert (counts(data), counts(data, masks=True)) == ({"train": 3}, {"train": 1})
 
 
-def test_a_image_without_annotation_is_left_out(tmp_path: Path) -> None:
+def test_an_image_without_annotation_is_left_out(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=3)
     (data / "train_001.xml").unlink()
     (data / "train_000.jpg.aux.xml").write_text("<PAMDataset/>")  # what GDAL writes beside an image
     with collecting() as collector:
-        every = opened(data)["all"]
-    assert [every.key(i) for i in range(len(every))] == ["train_000.jpg", "train_002.jpg"]
-    assert every.left_out == (str(data / "train_001.jpg"),)
+        dataset = opened(data)["all"]
+    assert [dataset.key(i) for i in range(len(dataset))] == ["train_000.jpg", "train_002.jpg"]
+    assert dataset.left_out == (str(data / "train_001.jpg"),)
     assert [problem.code for problem in collector.findings] == ["image-left-out"]
     with pytest.raises(InputError, match=r"1 of 3 images of .*data have no annotation and are left out: .*001.jpg"):
         opened(data)
@@ -104,11 +104,11 @@ def test_which_of_two_images_of_a_name(tmp_path: Path) -> None:
 
 def test_masks(tmp_path: Path) -> None:
     train = opened(voc_folder(tmp_path / "data", train=5, masks=True), masks=True)["train"]
-    for i, one in enumerate(scenes("train", 5)):
+    for i, truth in enumerate(scenes("train", 5)):
         objects = train.read(i)[1]
-        assert np.array_equal(objects.labels, one.labels)
-        assert np.array_equal(objects.masks(), one.masks)
-        assert np.array_equal(objects.boxes, one.boxes)
+        assert np.array_equal(objects.labels, truth.labels)
+        assert np.array_equal(objects.masks(), truth.masks)
+        assert np.array_equal(objects.boxes, truth.boxes)
 
 
 def test_masks_and_boxes_that_do_not_fit(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ BOX = "<bndbox><xmin>1</xmin><ymin>2.5</ymin><xmax>30</xmax><ymax>40</ymax></bnd
         ("<annotation>\n" + OBJECT.format(BOX.replace("30", "nan")) + "</annotation>", "line 2: .*not finite"),
         (
             '<!DOCTYPE a [\n<!ENTITY b "bb">\n<!ENTITY c "&b;&b;">]>\n<annotation>&c;</annotation>',
-            "line 2: declares an XML entity: refused",
+            "line 2: declares an XML entity",
         ),
     ],
 )
@@ -171,15 +171,16 @@ def test_faults_by_file_and_line(text: str, words: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_parts_of_objects_are_passed_over(tmp_path: Path) -> None:
+def test_parts_of_objects_are_ignored(tmp_path: Path) -> None:
     part = "<part><name>head</name>" + BOX.replace("1", "9") + "</part>"
     (tmp_path / "a.xml").write_text(
         "<annotation><filename>a.jpg</filename><source><name>x</name></source>\n"
         f"<size><width>50</width><height>40</height></size>{OBJECT.format(part + BOX + part)}</annotation>"
     )
-    found = read_xml(tmp_path / "a.xml")
-    assert (found.names, found.lines, found.size, found.filename) == (("leaf",), (2,), (40, 50), "a.jpg")
-    assert found.boxes.tolist() == [[1, 2.5, 30, 40]]
+    annotation = read_xml(tmp_path / "a.xml")
+    assert (annotation.names, annotation.lines) == (("leaf",), (2,))
+    assert (annotation.size, annotation.filename) == ((40, 50), "a.jpg")
+    assert annotation.boxes.tolist() == [[1, 2.5, 30, 40]]
 
 
 def test_faults_are_collected(tmp_path: Path) -> None:
@@ -197,7 +198,9 @@ def test_faults_are_collected(tmp_path: Path) -> None:
 
 def test_a_class_that_training_lacks(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data")
-    index, labels = next((i, one.labels.tolist()) for i, one in enumerate(scenes("val", 3)) if len(one.labels) > 1)
+    index, labels = next(
+        (i, truth.labels.tolist()) for i, truth in enumerate(scenes("val", 3)) if len(truth.labels) > 1
+    )
     path = data / "Annotations" / f"val_{index:03d}.xml"
     path.write_text(path.read_text().replace(KINDS[labels[0]], "moss", 1))
     with pytest.raises(InputError, match=rf"{path} line 4: class 'moss' is not known \(berry, leaf, stone\)"):
@@ -224,24 +227,24 @@ def test_no_objects(tmp_path: Path) -> None:
     assert len(opened(data, classes=Classes.of(["leaf"]))["all"].read(0)[1]) == 0
 
 
-def test_a_image_without_annotation_among_many_is_a_note(tmp_path: Path) -> None:
+def test_an_image_without_annotation_among_many_is_a_note(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="flat", train=2)
     text = (data / "train_000.xml").read_text()
     for i in range(150):
         (data / f"{i}.xml").write_text(text)
         (data / f"{i}.jpg").symlink_to(data / "train_000.jpg")
     (data / "train_001.xml").unlink()
-    every = opened(data)["all"]
-    assert [(finding.code, finding.count) for finding in every.notes] == [("image-left-out", 1)]
+    dataset = opened(data)["all"]
+    assert [(finding.code, finding.count) for finding in dataset.notes] == [("image-left-out", 1)]
 
 
-def test_annotations_without_a_image(tmp_path: Path) -> None:
+def test_annotations_without_an_image(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", train=3)
     (data / "JPEGImages" / "train_001.jpg").unlink()
     with pytest.raises(InputError, match=r"1 of 3 annotation files of .*Annotations have no image: .*train_001.xml"):
         opened(data)
     with collecting():
-        assert len(opened(data)["train"]) == 3  # a check reads each of them
+        assert len(opened(data)["train"]) == 3  # reported later, when each image is read
 
 
 def nested(data: Path, *folders: str) -> Path:
@@ -262,9 +265,9 @@ def test_nested_folders(folders: tuple[str, ...], listed: str, tmp_path: Path) -
     (main / "train.txt").unlink()
     if listed:
         (main / "Train.txt").write_text("".join(f"{listed.format(f'train_{i:03d}')}\n" for i in range(3)))
-    found = opened(data)["train" if listed else "all"]
-    for i, one in enumerate(scenes("train", 3)):
-        assert np.array_equal(found.read(i)[1].boxes, one.boxes)
+    dataset = opened(data)["train" if listed else "all"]
+    for i, truth in enumerate(scenes("train", 3)):
+        assert np.array_equal(dataset.read(i)[1].boxes, truth.boxes)
 
 
 def test_spellings_of_lists(tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ def test_spellings_of_lists(tmp_path: Path) -> None:
     (main / "leaf_train.txt").write_text("train_000 1\n")
     (main / "default.txt").write_text("train_000\n")
     splits = opened(data)
-    assert {part: len(images) for part, images in splits.items()} == {"train": 4, "val": 2}
+    assert {split: len(images) for split, images in splits.items()} == {"train": 4, "val": 2}
     assert [finding.code for finding in splits["train"].notes] == ["split-unnamed"]
     assert "default.txt" in splits["train"].notes[0].message
     (main / "val.txt").write_text("val_000\n")
@@ -289,7 +292,7 @@ def test_years(kit: str, tmp_path: Path) -> None:
     assert counts(tmp_path) == {"train": 3, "test": 1}
     voc_folder(tmp_path / kit / "VOC2012", train=2, val=2)
     splits = opened(tmp_path)
-    assert {part: len(images) for part, images in splits.items()} == {"train": 5, "val": 2, "test": 1}
+    assert {split: len(images) for split, images in splits.items()} == {"train": 5, "val": 2, "test": 1}
     assert [splits["train"].key(i) for i in (0, 4)] == [
         "VOC2007/JPEGImages/train_000.jpg", "VOC2012/JPEGImages/train_001.jpg"
     ]  # fmt: skip

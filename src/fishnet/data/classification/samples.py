@@ -16,7 +16,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledDataset
 from fishnet.errors import InputError, WorkError
 from fishnet.files.reading import read_bytes
-from fishnet.images.decoding import mode_of
+from fishnet.images.decoding import to_channels
 
 FASHION_MNIST = "fashion-mnist"
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -61,7 +61,9 @@ class FashionMNIST(LabelledDataset):
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         """See :class:`~fishnet.data.base.ImageDataset`."""
-        return Image.fromarray(self.pixels[index]).convert(mode_of(self.channels)), self.labels[index]
+        image = to_channels(self.pixels[index], self.channels)
+        assert isinstance(image, Image.Image)
+        return image, self.labels[index]
 
     def source(self, index: int) -> str:
         """Such as ``fashion-mnist/test[7]``."""
