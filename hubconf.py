@@ -1,7 +1,7 @@
 """Entry points of torch.hub: the FishNets, and bundles.
 
-``torch.hub.load(REPO, "fishnet99", num_classes=10)`` gives a network, ``torch.hub.load(REPO, "bundle", PATH)`` a
-trained model ready for images. A clone is enough: the package need not be installed.
+``torch.hub.load(REPO, "fishnet99", num_classes=10)`` returns a network, ``torch.hub.load(REPO, "bundle", PATH)`` a
+predictor. A clone of the repository is enough: the package need not be installed.
 """
 
 import sys as _sys
@@ -22,7 +22,7 @@ globals().update({_name: getattr(_variants, _name) for _name in _SPECS})
 
 
 def bundle(path: str, device: str = "auto") -> _predictor.Predictor:
-    """A trained model, ready for images.
+    """A predictor from a trained model.
 
     Args:
         path: a bundle's folder, or hf-hub:user/name.

@@ -20,5 +20,5 @@ def test_weights_that_cannot_be_fetched_are_one_line(message: str, monkeypatch: 
         raise OSError(message)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(WorkError, match=r"resnet18: its weights could not be fetched \((OSError|no connection)\)$"):
+    with pytest.raises(WorkError, match=r"resnet18: could not download its weights \((OSError|no connection)\)$"):
         create_model("resnet18", pretrained=True)

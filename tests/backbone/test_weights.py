@@ -207,7 +207,7 @@ def test_a_part_of_a_file_is_enough_to_tell_its_layout(layout: str) -> None:
 
 def test_a_name_that_two_tensors_claim_is_refused() -> None:
     state = state_in("A") | {"score.fc.bias": torch.zeros(10)}
-    assert "mean the same tensor, score.fc.bias" in refusal(lambda: to_native(state))
+    assert "are both the tensor score.fc.bias" in refusal(lambda: to_native(state))
 
 
 def test_renaming_leaves_the_given_state_alone() -> None:
@@ -376,7 +376,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(layout: str, adapt: b
     shape = tuple(native[grown].shape)
     assert message.startswith(
         f"{path}: does not fit this model: 1 missing ({lost}); 1 unexpected (extra.weight); "
-        f"1 misshapen ({grown} (1, 2, 3, 3) instead of {shape}). The file seems to be {SMALL} but for 1 missing"
+        f"1 misshapen ({grown} (1, 2, 3, 3) instead of {shape}). The file seems to hold {SMALL} but for 1 missing"
     )
     assert f"in layout {layout}, 10 classes, 3 input channels" in message
     assert "adapt=True" not in message, "that would not make it fit"
@@ -393,14 +393,14 @@ def test_long_lists_are_cut() -> None:
 def test_files_of_another_fishnet_are_named(layout: str, tmp_path: Path) -> None:
     path = saved(state_in(layout), tmp_path / "net.pth")
     message = refusal(lambda: load_weights(fresh("fishnet_tiny"), path, adapt=True))
-    assert f"seems to be {SMALL} in layout {layout}, 10 classes, 3 input channels" in message
+    assert f"seems to hold {SMALL} in layout {layout}, 10 classes, 3 input channels" in message
 
 
 def test_files_of_other_networks_are_no_fishnet(tmp_path: Path) -> None:
     path = saved(nn.Linear(3, 4).state_dict(), tmp_path / "linear.pth")
     message = refusal(lambda: load_weights(fresh(), path))
     assert "2 unexpected (bias, weight)" in message
-    assert "seems to be no FishNet of a known layout (16 parameters)" in message
+    assert "seems to hold no FishNet of a known layout (16 parameters)" in message
 
 
 def test_torch_itself_stays_strict_behind_the_hook() -> None:
@@ -645,7 +645,7 @@ def test_by_order(counters: bool, tmp_path: Path) -> None:
     state = {key: value for key, value in own.items() if counters or not key.endswith("num_batches_tracked")}
     path = saved(anonymous(state), tmp_path / "renamed.pth")
     model = timm.create_model("mobilenetv3_small_050", num_classes=5)
-    assert "seems to be no FishNet" in refusal(lambda: load_weights(model, path))
+    assert "seems to hold no FishNet" in refusal(lambda: load_weights(model, path))
     assert load_weights(model, path, by_order=True) == []
     holds(model, {key: value for key, value in own.items() if not key.endswith("num_batches_tracked")})
 
@@ -671,10 +671,11 @@ def test_by_order_refuses_other_shapes_and_kinds() -> None:
     state = anonymous(small().state_dict())
     keys = list(state)
     message = refusal(lambda: match_by_order(small(), {**state, keys[0]: torch.zeros(4, 2, 1, 1)}))
-    assert message == f"cannot match by order: {keys[0]} (4, 2, 1, 1) meets 0.weight (4, 3, 1, 1)"
+    pair = f"{keys[0]} (4, 2, 1, 1) of the file is not 0.weight (4, 3, 1, 1) of the model"
+    assert message == f"cannot match by order: {pair}"
     swapped = [keys[0], keys[1], keys[3], keys[2], *keys[4:]]  # a norm's weight and bias: shapes alone would agree
     message = refusal(lambda: match_by_order(small(), {key: state[key] for key in swapped}))
-    assert f"{keys[3]} (4,) meets 1.weight (4,)" in message
+    assert f"{keys[3]} (4,) of the file is not 1.weight (4,)" in message
 
 
 def test_by_order_needs_a_file_that_keeps_it(tmp_path: Path) -> None:
@@ -715,7 +716,9 @@ def test_drawn_states_differ_everywhere() -> None:
         seen[content] = key
 
 
-@pytest.mark.parametrize(("indices", "note"), [((0, 1, 2, 3), "score layer left out"), ((0, 1), "trunk ends earlier")])
+@pytest.mark.parametrize(
+    ("indices", "note"), [((0, 1, 2, 3), "score layer left out"), ((0, 1), "trunk ends after an earlier stage")]
+)
 @torch.no_grad()
 def test_features_only_models_load_too(indices: tuple[int, ...], note: str, tmp_path: Path) -> None:
     whole = net("fishnet_nano")

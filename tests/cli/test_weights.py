@@ -97,7 +97,7 @@ def test_inspect_what_is_no_fishnet(mobile: Any, tmp_path: Path, run: Run) -> No
     assert code == 0
     rows = dict(line.split(maxsplit=1) for line in text.splitlines())
     assert rows["network"] == "no FishNet of a known layout"
-    assert (rows["layout"], rows["classes"], rows["channels"]) == ("unknown", "not told", "not told")
+    assert (rows["layout"], rows["classes"], rows["channels"]) == ("unknown", "unknown", "unknown")
     assert rows["parameters"] == f"{sum(p.numel() for p in mobile.parameters()):,}"
     values = json.loads(run("weights", "inspect", path, "--json")[1])
     assert (values["layout"], values["variant"], values["num_classes"]) == ("unknown", None, None)
@@ -296,14 +296,14 @@ def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, r
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--backbone", OTHER], ("5 outputs have no known names", "--classes FILE")),
+        (["--backbone", OTHER], ("no class names for 5 outputs", "--classes FILE")),
         (["--backbone", OTHER, "--classes", "four.txt"], ("5 outputs but 4 class names",)),
         (["--backbone", OTHER, "--classes", "twice.txt"], ("not unique", "ant")),
         (["--backbone", OTHER, "--classes", "empty.txt"], ("empty.txt", "no class names")),
         (["--backbone", OTHER, "--classes", "nowhere.txt"], ("nowhere.txt", "cannot read")),
         (["--classes", "five.txt"], ("mobile.pth", "no FishNet of a known layout", "--backbone NAME")),
         (["--backbone", "mobilenetv3_smal_050", "--classes", "five.txt"], ("unknown backbone", OTHER)),
-        (["--backbone", "resnet18", "--classes", "five.txt"], ("no classifier of resnet18 inside",)),
+        (["--backbone", "resnet18", "--classes", "five.txt"], ("no classifier of resnet18",)),
         (["--backbone", "mobilenetv3_small_075", "--classes", "five.txt"], ("does not fit", "misshapen")),
         (["--backbone", "resnet18", "--by-order", "--classes", "five.txt"], ("cannot match by order",)),
         (["--backbone", OTHER, "--classes", "five.txt", "--size", 8], ("size=8",)),
@@ -332,7 +332,7 @@ def test_a_fixed_input_size_stays(classes: Path, tmp_path: Path, run: Run) -> No
     vit = timm.create_model("vit_tiny_patch16_224", num_classes=5)
     path = saved(vit.state_dict(), tmp_path / "vit.pth")
     command = ["weights", "convert", path, "--backbone", "vit_tiny_patch16_224", "--bundle", tmp_path / "out"]
-    says(run(*command, "--classes", classes, "--size", 96), 2, "size=96", "224 px only")
+    says(run(*command, "--classes", classes, "--size", 96), 2, "size=96", "only 224 px")
     assert run(*command, "--classes", classes, "--size", 224)[0] == 0
 
 
@@ -350,7 +350,7 @@ def test_what_images_cannot_be(classes: Path, tmp_path: Path, run: Run) -> None:
         (["inspect", "."], ("is a folder",)),
         (["inspect", "text.pth"], ("text.pth", "not a readable checkpoint")),
         (["inspect", "model.pth"], ("model.pth", "refused", "more than tensors")),
-        (["inspect", "twice.pth"], ("twice.pth", "mean the same tensor")),
+        (["inspect", "twice.pth"], ("twice.pth", "are both the tensor")),
         (["convert", "nowhere.pth", "out.safetensors"], ("nowhere.pth", "no such checkpoint file")),
         (["convert", "nowhere.pth", "--bundle", "out"], ("nowhere.pth", "no such checkpoint file")),
         (["convert", "net.pth", "out.pth"], ("out.pth", "must end in .safetensors")),
@@ -360,7 +360,7 @@ def test_what_images_cannot_be(classes: Path, tmp_path: Path, run: Run) -> None:
         (["convert", "net.pth", "out.safetensors", "--by-order"], ("--by-order belongs to --bundle DIR",)),
         (["convert", "net.pth", "out.safetensors", "--crop-pct", "1"], ("--crop-pct belongs to --bundle DIR",)),
         (["convert", "net.safetensors", "--bundle", "out", "--by-order"], ("net.safetensors", "order of layers")),
-        (["convert", "twice.pth", "out.safetensors"], ("twice.pth", "mean the same tensor")),
+        (["convert", "twice.pth", "out.safetensors"], ("twice.pth", "are both the tensor")),
     ],
     ids=lambda value: "_".join(value)[:50] if isinstance(value, list) else "",
 )
@@ -384,5 +384,5 @@ def test_a_bundle_s_own_weights_are_no_checkpoint_to_convert(bundle: Path, tmp_p
     """Without its config they would get other preprocessing, and predict something else."""
     (tmp_path / "names.txt").write_text("blue\ngreen\nred\n")
     weights, classes = bundle / "model.safetensors", tmp_path / "names.txt"
-    says(run("weights", "convert", weights, "--bundle", tmp_path / "b", "--classes", classes), 2, "is a bundle already")
+    says(run("weights", "convert", weights, "--bundle", tmp_path / "b", "--classes", classes), 2, "is already a bundle")
     assert not (tmp_path / "b").exists()

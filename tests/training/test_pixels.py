@@ -245,7 +245,7 @@ def test_a_classifiers_trunk(head: str, bundle: Path, data: Path, run: Run, tmp_
     code, out, err = run("train", "segment", data, "--weights", bundle, "--out", tmp_path / "out", *rest)
     assert code == 0, err
     assert "weights from" in out
-    body = "of the fish's head left out: this trunk ends with the body, its score layer is not there"
+    body = "of the fish's head left out: this trunk ends with the body, it has no score layer"
     assert (body if head == "body" else "tensors of the score layer left out") in out
     assert read_bundle(tmp_path / "out").backbone == "fishnet_nano"
     started, own = (

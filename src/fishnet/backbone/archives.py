@@ -1,7 +1,8 @@
-"""Checkpoint files, read without trust: tensors only, bounded by what the file itself can hold.
+"""Reading untrusted checkpoint files: tensors only, and no more memory than the file's size justifies.
 
-torch's ``weights_only`` runs no code of a file. It does not bound memory: an archive may unpack to a thousand times its
-size, a pickle may ask for bytes that no file has, and a tensor of strides 0 may claim more values than memory holds.
+torch's ``weights_only`` runs no code from a file, but it does not bound memory: an archive may unpack to a thousand
+times its size, a pickle may allocate more bytes than the file has, and a tensor with strides of 0 may claim more values
+than fit into memory.
 """
 
 import argparse
@@ -25,21 +26,21 @@ from fishnet.files.reading import GIB, MIB, open_regular, read_bytes
 from fishnet.files.tensors import TensorFile
 
 AVERAGED = "ema.module."  # the averaged weights in this project's own training checkpoints
-_SMALL, _RATIO = 64 * MIB, 20  # what any archive may unpack to; weights themselves shrink by a tenth
-_HASHED = 16 * GIB
-_FILLER = b"\nbytearray\n"  # the one type that torch lets a pickle make of any length
+_MIN_UNPACKED, _MAX_RATIO = 64 * MIB, 20  # archives may always unpack to so much; weights compress by about a tenth
+_MAX_HASHED = 16 * GIB
+_FILLER = b"\nbytearray\n"  # the only type of any length that torch lets a pickle create
 
 
 def read_checkpoint(path: str | Path) -> State:
     """The tensors of a checkpoint file, without wrappers' prefixes, in the file's own layout and order.
 
-    Takes .safetensors, anything torch.save wrote (.pth, .pt, .tar, .ckpt ...), and a zip of one such file. Where the
-    file is a dict of dicts, the averaged weights (``state_dict_ema``, ``model_ema``, ``ema``) come before the plain
-    ones (``state_dict``, ``model_state_dict``, ``model``); so do the averaged ones of this project's own checkpoints.
+    Reads .safetensors, any file of torch.save (.pth, .pt, .tar, .ckpt ...), and a zip of one such file. In a dict of
+    dicts, averaged weights (``state_dict_ema``, ``model_ema``, ``ema``) are preferred over plain ones (``state_dict``,
+    ``model_state_dict``, ``model``); so are the averaged weights of this project's own checkpoints.
 
     Raises:
-        InputError: no such file, not a checkpoint, no tensors inside, a pickle that needs more than tensors, or a file
-            that claims more than it can hold.
+        InputError: no such file, not a checkpoint, no tensors, a pickle that needs more than tensors, or a file that
+            claims more than it can hold.
     """
     path = Path(path)
     if path.is_dir():
@@ -71,7 +72,7 @@ def _state_of(content: Any, path: Path) -> State:
     return strip_prefixes({key.removeprefix(AVERAGED): value for key, value in (averaged or tensors).items()})
 
 
-def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+def non_finite_tensors(state: Mapping[str, Tensor]) -> list[str]:
     """Names of the tensors with values that are NaN or infinite."""
     return [name for name, value in state.items() if not value.is_meta and not _is_finite(value)]
 
@@ -79,44 +80,44 @@ def not_finite(state: Mapping[str, Tensor]) -> list[str]:
 def _is_finite(value: Tensor) -> bool:
     if not value.is_floating_point() or not value.numel():
         return True
-    low, high = torch.aminmax(value if value.element_size() > 1 else value.float())  # no copy; NaN goes through both
+    low, high = torch.aminmax(value if value.element_size() > 1 else value.float())  # no copy; NaN makes both NaN
     return bool(low.isfinite()) and bool(high.isfinite())
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
-    """Refuses values that are no numbers.
+    """Checks that all values are finite.
 
     Raises:
-        InputError: naming the tensors.
+        InputError: some are not; the message names the tensors.
     """
-    if wrong := not_finite(state):
-        some = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-        raise InputError(f"{len(wrong)} tensors hold values that are not finite numbers ({some}): broken weights")
+    if names := non_finite_tensors(state):
+        examples = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise InputError(f"{len(names)} tensors hold values that are not finite numbers ({examples}): broken weights")
 
 
 def check_name_hash(path: str | Path) -> None:
-    """Checks a file called NAME-<first 8 digits of its SHA-1 or SHA-256>.pth (or .pth.zip with that file inside).
+    """Checks a file named NAME-<first 8 digits of its SHA-1 or SHA-256>.pth (or .pth.zip, with the hash of its member).
 
-    Other names carry no hash and pass; so does one of eight decimal digits, which may be a date.
+    Names without a hash pass, and so do eight decimal digits, which may be a date.
 
     Raises:
-        InputError: the content is not what the name promises (a broken or altered download).
+        InputError: the content has another hash (a broken or altered download).
     """
     path = Path(path)
-    promised = re.search(r"-(?!\d{8}\.)([0-9a-f]{8})\.pth(\.zip)?$", path.name)
-    if promised is None:
+    match = re.search(r"-(?!\d{8}\.)([0-9a-f]{8})\.pth(\.zip)?$", path.name)
+    if match is None:
         return
-    content = read_bytes(path, _HASHED, "checkpoint")
+    content = read_bytes(path, _MAX_HASHED, "checkpoint")
     try:
-        if promised[2]:
+        if match[2]:
             with zipfile.ZipFile(BytesIO(content)) as archive:
                 _check_members(archive, len(content))
                 content = archive.read(archive.namelist()[0])
-    except Exception as error:  # zip files break in many ways
+    except Exception as error:  # damaged zip files raise many types of errors
         raise InputError(f"{path}: not a readable zip file ({first_line(error)}): download it again") from error
-    found = [hashlib.new(name, content, usedforsecurity=False).hexdigest()[:8] for name in ("sha1", "sha256")]
-    if promised[1] not in found:
-        raise InputError(f"{path}: SHA-1 begins with {found[0]}, not {promised[1]}: delete the file, download it again")
+    hashes = [hashlib.new(name, content, usedforsecurity=False).hexdigest()[:8] for name in ("sha1", "sha256")]
+    if match[1] not in hashes:
+        raise InputError(f"{path}: SHA-1 begins with {hashes[0]}, not {match[1]}: delete the file, download it again")
 
 
 def load_tensors(file: TensorFile) -> State:
@@ -130,34 +131,34 @@ def load_tensors(file: TensorFile) -> State:
     _ = file.header  # raises
     try:
         return load(file.content)
-    except Exception as error:  # safetensors' own kind has no useful base
+    except Exception as error:  # safetensors' own error has no useful base class
         raise InputError(f"{file.path}: not a readable safetensors file ({first_line(error)})") from error
 
 
 def load_pickle(path: Path) -> Any:
-    """What torch.save wrote, or a zip of one such file: plain values and tensors on the CPU.
+    """Loads a file of torch.save, or a zip of one such file: plain values and tensors on the CPU.
 
     Raises:
         InputError: no regular file, not readable, a pickle that needs more than tensors, or one that claims more than
             its file can hold.
     """
-    # Harmless companions of state dicts: training options, and figures as numpy scalars (best_prec1).
+    # Harmless types that come with state dicts: training options, and metrics as numpy scalars (best_prec1).
     scalar = np.float64(0).__reduce__()[0]
     dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
     names: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with open_regular(path, "checkpoint") as file:
         try:
             source = _single_member(file) or file
-            held = _check_pickles(source)
+            max_bytes = _check_pickles(source)
             source.seek(0)
             with (
                 warnings.catch_warnings(),
                 torch.serialization.safe_globals([argparse.Namespace, np.dtype, *dtypes, *names]),
             ):
-                warnings.simplefilter("ignore")  # of pickles that torch did not write: what follows says enough
+                warnings.simplefilter("ignore")  # about pickles that torch did not write: the error below is enough
                 content = torch.load(source, map_location="cpu", weights_only=True)
-            _check_tensors(content, held)
-        except Exception as error:  # torch's readers raise nearly every kind for a file that is no checkpoint
+            _check_tensors(content, max_bytes)
+        except Exception as error:  # torch raises errors of nearly every type for a file that is no checkpoint
             raise InputError(f"{path}: {_reason(error)}") from error
     return content
 
@@ -167,8 +168,8 @@ def _reason(error: Exception) -> str:
         return str(error)
     if needed := re.search(r"GLOBAL (\S+)", str(error)):
         return (
-            f"refused: its pickle needs more than tensors ({needed[1]}) and could run any code; where you trust it, "
-            "save its state_dict alone"
+            f"refused: its pickle needs more than tensors ({needed[1]}) and could run any code; if you trust it, save "
+            "only its state_dict"
         )
     inner = re.search(r"Unpickler error: *(\S[^\n]*)", str(error))
     return f"not a readable checkpoint ({inner[1] if inner else first_line(error)})"
@@ -186,14 +187,14 @@ def _single_member(file: BinaryIO) -> BytesIO | None:
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuses an archive of ``size`` bytes whose members say that they unpack to far more."""
+    """Refuses an archive of ``size`` bytes whose members claim to unpack to far more."""
     unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(_SMALL, _RATIO * size):
-        raise InputError(f"refused: {size:,} bytes that unpack to {unpacked:,}: no weights shrink like that")
+    if unpacked > max(_MIN_UNPACKED, _MAX_RATIO * size):
+        raise InputError(f"refused: {size:,} bytes unpack to {unpacked:,}: weights do not compress that much")
 
 
 def _check_pickles(file: BinaryIO) -> int:
-    """Bytes that a file's tensors can have in all. Refuses a pickle that makes bytes of any length."""
+    """The largest possible size of a file's tensors, in bytes. Refuses a pickle that creates bytes of any length."""
     if not zipfile.is_zipfile(file):
         size = _size(file)
         file.seek(0)
@@ -209,33 +210,33 @@ def _check_pickles(file: BinaryIO) -> int:
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    """A file's content in pieces that overlap, so that no short word lies across two."""
-    rest = b""
+    """A file's content in overlapping chunks, so that none cuts a short word."""
+    overlap = b""
     while chunk := file.read(16 * MIB):
-        yield rest + chunk
-        rest = chunk[-len(_FILLER) :]
+        yield overlap + chunk
+        overlap = chunk[-len(_FILLER) :]
 
 
 def _size(file: BinaryIO) -> int:
     return file.seek(0, os.SEEK_END)
 
 
-def _check_tensors(content: Any, held: int) -> None:
-    """Refuses tensors that claim more values than their file holds, and such that have no values."""
+def _check_tensors(content: Any, max_bytes: int) -> None:
+    """Refuses tensors that claim more values than their file has, and tensors without values."""
     seen: set[int] = set()
     storages: dict[int, int] = {}
-    waiting = [content]
-    while waiting:
-        item = waiting.pop()
+    stack = [content]
+    while stack:
+        item = stack.pop()
         if isinstance(item, Tensor):
             if item.layout is not torch.strided or item.is_meta or item.is_quantized:
-                raise InputError("holds a tensor without plain values (sparse, quantised or meta)")
+                raise InputError("holds a sparse, quantised or meta tensor: save plain tensors")
             storage = item.untyped_storage()
             if item.numel() * item.element_size() > storage.nbytes():
                 raise InputError(f"refused: a tensor claims {item.numel():,} values and has {storage.nbytes():,} bytes")
             storages[storage.data_ptr()] = storage.nbytes()
         elif isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:
             seen.add(id(item))
-            waiting += item.values() if isinstance(item, Mapping) else item
-    if sum(storages.values()) > held:
-        raise InputError(f"refused: its tensors claim {sum(storages.values()):,} bytes, the file has {held:,}")
+            stack += item.values() if isinstance(item, Mapping) else item
+    if sum(storages.values()) > max_bytes:
+        raise InputError(f"refused: its tensors claim {sum(storages.values()):,} bytes, the file has {max_bytes:,}")

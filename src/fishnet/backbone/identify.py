@@ -1,4 +1,4 @@
-"""Which network a checkpoint holds, also of one that does not fit the model that it is loaded into."""
+"""Identifies the network of a checkpoint, also of one that does not fit the model it is loaded into."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fishnet.backbone.archives import not_finite, read_checkpoint
+from fishnet.backbone.archives import non_finite_tensors, read_checkpoint
 from fishnet.backbone.fishnet import FishNet
 from fishnet.backbone.layouts import State, layout_of, strip_prefixes, to_native, trunk_of
 from fishnet.backbone.variants import SPECS
@@ -19,29 +19,29 @@ from fishnet.errors import InputError
 
 @contextmanager
 def identify_misfits() -> Iterator[None]:
-    """Has the error of weights that do not fit say, too, which network they seem to be of."""
+    """Adds the likely network of the weights to the error of weights that do not fit."""
     try:
         yield
     except MisfitError as error:
         raise InputError(
-            f"{error.where}does not fit this model: {error.problems}. The file seems to be {describe(error.state)}."
+            f"{error.where}does not fit this model: {error.problems}. The file seems to hold {describe(error.state)}."
             f"{error.hint}"
         ) from None
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a checkpoint holds.
+    """The contents of a checkpoint.
 
     Attributes:
         layout: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``.
-        variant: the registered FishNet it fits in everything but classes and input channels (perhaps only as far as
+        variant: the registered FishNet that it fits in everything but classes and input channels (perhaps only up to
             the end of the body), or None.
-        near: where it is no registered one but nearly (a damaged file, for instance): which, and the difference.
-        num_classes: outputs of its classifier, 0 without one; None for an unknown layout.
+        near: where it nearly fits a registered FishNet (a damaged file, for instance), that FishNet and the difference.
+        num_classes: outputs of its classifier, 0 without a classifier; None for an unknown layout.
         in_chans: input channels; None for an unknown layout.
-        parameters: number of values, running statistics and counters left out.
-        tensors: number of tensors, of every kind.
+        parameters: number of values, without running statistics and counters.
+        tensors: number of tensors of all kinds.
         not_finite: number of tensors with values that are NaN or infinite.
     """
 
@@ -56,7 +56,7 @@ class Description:
 
     @property
     def network(self) -> str:
-        """Which network, in words."""
+        """The name or a description of the network."""
         if self.layout == "unknown":
             return "no FishNet of a known layout"
         return self.variant or self.near or "a FishNet of no registered variant"
@@ -68,11 +68,11 @@ class Description:
 
 
 def describe(state: Mapping[str, Tensor]) -> Description:
-    """Tells what a state dict is; of a task's model, what its trunk is."""
+    """Describes a state dict; for a model with heads, its backbone."""
     state = strip_prefixes(state)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))
-    broken = len(not_finite(state))
+    broken = len(non_finite_tensors(state))
     trunk = state if layout_of(state) != "unknown" else trunk_of(state) or state
     layout, native = layout_of(trunk), to_native(trunk)
     if layout == "unknown":
@@ -83,7 +83,7 @@ def describe(state: Mapping[str, Tensor]) -> Description:
 
 
 def read_and_describe(path: str | Path) -> tuple[State, Description]:
-    """:func:`read_checkpoint` and :func:`describe` of a file; their errors name it."""
+    """Reads a checkpoint file and describes it; see :func:`read_checkpoint` and :func:`describe`."""
     state = read_checkpoint(path)
     try:
         return state, describe(state)
@@ -92,24 +92,24 @@ def read_and_describe(path: str | Path) -> tuple[State, Description]:
 
 
 def _variant_of(native: State) -> tuple[str | None, str | None]:
-    """The registered FishNet that a state dict fits, or, in words, the one that it nearly fits."""
+    """The registered FishNet that a state dict fits, or a description of the one that it nearly fits."""
     ends_early = not any(key.startswith("head.") for key in native)
-    free = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
-    found = {key: value for key, value in native.items() if not key.startswith(free)}
-    near, fewest = None, len(found) // 10
+    ignored = ("score.fc.", "stem.0.conv.", *(("head.", "score.") if ends_early else ()))
+    tensors = {key: value for key, value in native.items() if not key.startswith(ignored)}
+    near, min_wrong = None, len(tensors) // 10
     for name in SPECS:
-        own = {key: value for key, value in _meta_state(name).items() if not key.startswith(free)}
-        wrong = sum(key not in own or own[key].shape != value.shape for key, value in found.items())
-        wrong += sum(key not in found for key in own)
+        expected = {key: value for key, value in _meta_state(name).items() if not key.startswith(ignored)}
+        wrong = sum(key not in expected or expected[key].shape != value.shape for key, value in tensors.items())
+        wrong += sum(key not in tensors for key in expected)
         if not wrong:
             return name, None
-        if wrong < fewest:
-            near, fewest = f"{name} but for {'; '.join(mismatches(own, found))}", wrong
+        if wrong < min_wrong:
+            near, min_wrong = f"{name} but for {'; '.join(mismatches(expected, tensors))}", wrong
     return None, near
 
 
 @functools.cache
 def _meta_state(variant: str) -> State:
-    """Names and shapes of a registered FishNet's tensors, without their values."""
+    """The tensors of a registered FishNet on the meta device, which have names and shapes but no values."""
     with torch.device("meta"):
         return FishNet(SPECS[variant]).state_dict()

@@ -1,7 +1,7 @@
-"""What checkpoints hold: dicts and prefixes around the tensors, and the layouts of FishNet weights.
+"""The structure of checkpoints: dicts and prefixes around the tensors, and the layouts of FishNet weights.
 
-Four layouts exist besides our own ("native"): A, B and C of the authors' releases and pytorchcv's. All become native
-by renaming alone, so that any of them loads strictly. docs/weights.md lists the published files.
+Four layouts exist besides this project's own ("native"): A, B and C of the authors' releases, and pytorchcv's. Renaming
+turns each of them into the native layout, so that all load strictly. docs/weights.md lists the published files.
 """
 
 import re
@@ -18,10 +18,10 @@ State = dict[str, Tensor]
 WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.", "trunk.", "backbone.", "net.")
 
-# Beginnings of keys and what they become: the longest that matches counts. Names inside a unit follow by ``_unit``.
+# Prefixes of keys and their native names; the longest matching prefix counts. ``_unit`` renames the rest of a key.
 _STAGES = ("tail.0", "tail.1", "tail.2", "bridge", "body.0", "body.1", "body.2", "head.0", "head.1", "head.2")
 _A = {
-    **{f"conv{i + 1}.{slot}.": f"stem.{i}.{part}." for i in range(3) for slot, part in enumerate(("conv", "norm"))},
+    **{f"conv{i + 1}.{slot}.": f"stem.{i}.{layer}." for i in range(3) for slot, layer in enumerate(("conv", "norm"))},
     **{f"fish.fish.{i}.0.": f"{stage}.refine." for i, stage in enumerate(_STAGES) if stage != "bridge"},
     **{f"fish.fish.{i}.1.": f"{stage}.transfer." for i, stage in enumerate(_STAGES) if i > 3},
     "fish.fish.3.0.0.": "bridge.squeeze.norm.",
@@ -40,18 +40,18 @@ _A = {
 
 
 def _like_a(places: Mapping[str, str]) -> dict[str, str]:
-    """Layout A with places (below fish.fish.) that mean others of A."""
+    """Layout A, with prefixes (after fish.fish.) that mean the same as other prefixes of A."""
     return _A | {f"fish.fish.{place}.": _A[f"fish.fish.{a}."] for place, a in places.items()}
 
 
-_BARE = "tail.0.refine.0.shortcut"  # has no norm in layout C
+_NO_NORM = "tail.0.refine.0.shortcut"  # has no norm in layout C
 _BRIDGE = {"3.1.0": "3.0.2", "3.1.1": "3.0.3", "3.1.3": "3.1"}
 _CV_HG = "features.hg."
 _RENAMED = {
     "A": _A,
     "B": _like_a(_BRIDGE | {"9.4.0": "9.3.2", "9.4.1": "9.3.3", "9.4.4": "9.4.1"}),
     "C": _like_a(_BRIDGE | {"9.2.0": "9.3.0", "9.3.0": "9.3.2", "9.3.1": "9.3.3", "9.3.4": "9.4.1"})
-    | {"fish.fish.0.0.0.shortcut.weight": f"{_BARE}.conv.weight"},
+    | {"fish.fish.0.0.0.shortcut.weight": f"{_NO_NORM}.conv.weight"},
     "pytorchcv": {
         **{f"features.init_block.conv{i + 1}.": f"stem.{i}." for i in range(3)},
         **{f"{_CV_HG}down1_seq.unit{i + 1}.blocks.": f"tail.{i}.refine." for i in range(3)},
@@ -69,7 +69,8 @@ _RENAMED = {
         "output.final_conv.": "score.fc.",
     },
 }
-# What only one layout has, asked in this order; C's stage 3 is B's. One sign is enough: files may be truncated.
+# Key prefixes that identify a layout, tried in this order, because C's stage 3 is B's. One is enough: files may be
+# truncated.
 _SIGNS = {
     "C": ("fish.fish.0.0.0.shortcut.weight", "fish.fish.9.2.0.", "fish.fish.9.3.1.", "fish.fish.9.3.4."),
     "B": ("fish.fish.3.1.0.", "fish.fish.3.1.1.", "fish.fish.3.1.3.", "fish.fish.9.4.0.", "fish.fish.9.4.4."),
@@ -80,7 +81,7 @@ _SIGNS = {
 
 
 def _unit(name: str) -> str:
-    """The rest of a renamed key, inside refining units and pre-activated convolutions: to this project's names."""
+    """Renames the rest of a key, inside refining units and pre-activated convolutions, to native names."""
     name = re.sub(r"\bblock(\d+)\.", lambda m: f"{int(m[1]) - 1}.", name)  # pytorchcv counts from 1
     name = re.sub(r"\bbody\.conv(\d)\.(bn|conv)\.", r"\2\1.", name).replace("identity_conv.", "shortcut.")
     name = re.sub(r"\bbn(\d?)\.", r"norm\1.", name)
@@ -88,13 +89,13 @@ def _unit(name: str) -> str:
 
 
 def layout_of(state: Iterable[str]) -> str:
-    """Which FishNet layout the keys have: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``."""
+    """The FishNet layout of the keys: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``."""
     keys = list(state)
     return next((layout for layout, signs in _SIGNS.items() if any(k.startswith(signs) for k in keys)), "unknown")
 
 
 def unwrap_state(content: Any, depth: int = 4) -> Any:
-    """The state dict inside a checkpoint's dicts; the content itself where there is none."""
+    """The state dict inside a checkpoint's dicts; the content itself if there is none."""
     if isinstance(content, Mapping) and depth:
         for wrapper in WRAPPERS:
             inner = unwrap_state(content.get(wrapper), depth - 1)
@@ -104,9 +105,9 @@ def unwrap_state(content: Any, depth: int = 4) -> Any:
 
 
 def strip_prefixes(state: Mapping[str, Tensor]) -> State:
-    """Removes wrappers' prefixes (``module.``, ``_orig_mod.``, ``model.`` ...) that every key carries.
+    """Removes wrappers' prefixes (``module.``, ``_orig_mod.``, ``model.`` ...) that all keys share.
 
-    The counter beside the weights in torch's AveragedModel (``n_averaged``) goes too.
+    Also removes the counter of torch's AveragedModel (``n_averaged``).
     """
     state = {key: value for key, value in state.items() if key != "n_averaged"}
     while state:
@@ -118,8 +119,8 @@ def strip_prefixes(state: Mapping[str, Tensor]) -> State:
 
 
 def trunk_of(state: Mapping[str, Tensor]) -> State | None:
-    """The backbone inside the weights of a model with heads, without its prefix; None where there is none."""
-    for prefix in ("trunk.backbone.", "trunk."):  # the second up to bundle schema 3
+    """The backbone's tensors among those of a model with heads, without their prefix; None if there are none."""
+    for prefix in ("trunk.backbone.", "trunk."):  # the second was used up to bundle schema 3
         trunk = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if trunk:
             return trunk
@@ -127,13 +128,14 @@ def trunk_of(state: Mapping[str, Tensor]) -> State | None:
 
 
 def to_native(state: Mapping[str, Tensor]) -> State:
-    """Renames a FishNet state dict of any known layout to native keys; an unknown one only loses wrappers' prefixes.
+    """Renames a FishNet state dict of any known layout to native keys.
 
-    The classifier becomes two-dimensional, missing ``num_batches_tracked`` are filled with 0, and layout C's bare
-    shortcut gets a norm that is exactly the identity on its never negative input (in evaluation).
+    The classifier becomes two-dimensional, and missing ``num_batches_tracked`` become 0. Layout C's shortcut without
+    a norm gets one that in evaluation is exactly the identity on its input, which is never negative. A state dict of an
+    unknown layout only loses wrappers' prefixes.
 
     Raises:
-        InputError: two tensors that mean the same one.
+        InputError: two keys have the same native name.
     """
     state = strip_prefixes(state)
     layout = layout_of(state)
@@ -141,8 +143,8 @@ def to_native(state: Mapping[str, Tensor]) -> State:
         return state
     if layout != "native":
         state = _rename(state, _RENAMED[layout])
-    if layout == "C" and f"{_BARE}.conv.weight" in state and f"{_BARE}.norm.weight" not in state:
-        _add_identity_norm(state, _BARE)
+    if layout == "C" and f"{_NO_NORM}.conv.weight" in state and f"{_NO_NORM}.norm.weight" not in state:
+        _add_identity_norm(state, _NO_NORM)
     if (fc := state.get("score.fc.weight")) is not None and fc.ndim == 4:
         state["score.fc.weight"] = fc.flatten(1)
     for key in [key for key in state if key.endswith(".running_mean")]:
@@ -151,40 +153,40 @@ def to_native(state: Mapping[str, Tensor]) -> State:
 
 
 def _rename(state: State, table: Mapping[str, str]) -> State:
-    beginnings = sorted(table, key=len, reverse=True)
+    prefixes = sorted(table, key=len, reverse=True)
     sources: dict[str, str] = {}
     for key in state:
-        begin = next((begin for begin in beginnings if key.startswith(begin)), None)
-        name = key if begin is None else table[begin] + _unit(key.removeprefix(begin))
+        prefix = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        name = key if prefix is None else table[prefix] + _unit(key.removeprefix(prefix))
         if name in sources:
-            raise InputError(f"{sources[name]} and {key} mean the same tensor, {name}: which one is not clear")
+            raise InputError(f"{sources[name]} and {key} are both the tensor {name}: remove one of them from the file")
         sources[name] = key
     return {name: state[key] for name, key in sources.items()}
 
 
 def _add_identity_norm(state: State, place: str, eps: float = 1e-5) -> None:
     weight = state[f"{place}.conv.weight"]
-    one, zero = weight.new_ones(weight.shape[1]), weight.new_zeros(weight.shape[1])
-    state[f"{place}.norm.weight"], state[f"{place}.norm.bias"] = one, zero
-    # Variance + eps must be 1 to the last bit. Only float64 holds 1 - eps well enough for models in float64, and it
-    # rounds to the right value for those in float32.
-    state[f"{place}.norm.running_mean"], state[f"{place}.norm.running_var"] = zero.clone(), one.double() - eps
+    ones, zeros = weight.new_ones(weight.shape[1]), weight.new_zeros(weight.shape[1])
+    state[f"{place}.norm.weight"], state[f"{place}.norm.bias"] = ones, zeros
+    # Variance + eps must be exactly 1. Only float64 represents 1 - eps well enough for models in float64, and it rounds
+    # to the right value for models in float32.
+    state[f"{place}.norm.running_mean"], state[f"{place}.norm.running_var"] = zeros.clone(), ones.double() - eps
 
 
 def rename_on_load(
     module: nn.Module, state: dict[str, Any], prefix: str, metadata: Mapping[str, Any] | None = None, *_: object
 ) -> None:
-    """A load_state_dict pre-hook: lets a FishNet, alone or inside another module, load any known layout.
+    """A load_state_dict pre-hook with which a FishNet, alone or inside another module, loads any known layout.
 
-    Whatever is no FishNet stays as it is, for torch's own check to report.
+    Unknown layouts stay unchanged, for torch's own check to report.
     """
-    mine = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    native = to_native(unwrap_state(mine))
+    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    native = to_native(unwrap_state(own))
     if layout_of(native) == "unknown":
         return
-    for key in mine:
+    for key in own:
         del state[prefix + key]
-    variance = f"{_BARE}.norm.running_var"
-    if variance in native and (metadata or {}).get("assign_to_params_buffers"):  # no copy that would change its type
-        native[variance] = native[variance].to(native[f"{_BARE}.conv.weight"].dtype)
+    variance = f"{_NO_NORM}.norm.running_var"
+    if variance in native and (metadata or {}).get("assign_to_params_buffers"):  # assigning does not convert its type
+        native[variance] = native[variance].to(native[f"{_NO_NORM}.conv.weight"].dtype)
     state.update({prefix + key: value for key, value in native.items()})

@@ -1,4 +1,4 @@
-"""Making models by name: any FishNet, and any other network that timm knows."""
+"""Creating models by name: any FishNet, and any other timm model."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def list_models(pattern: str = "fishne*") -> list[str]:
-    """Names of models that match a shell pattern: the FishNets by default, ``*`` for all that timm knows."""
+    """Names of the models that match a shell pattern: by default the FishNets, with ``*`` all of timm's models."""
     import timm
 
     import fishnet.backbone  # noqa: F401  (registers)
@@ -19,13 +19,13 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
 
     Args:
         name: a model name, with or without a pretrained tag (``fishnet99``, ``resnet18.a1_in1k``).
-        pretrained: load published weights, where there are any.
-        **kwargs: of the model (``num_classes``, ``in_chans``, ``drop_path_rate`` ...) or of timm
+        pretrained: load published weights.
+        **kwargs: arguments of the model (``num_classes``, ``in_chans``, ``drop_path_rate`` ...) or of timm
             (``features_only``, ``out_indices``, ``checkpoint_path`` ...).
 
     Raises:
-        InputError: unknown name (the nearest ones are offered), or no published weights.
-        WorkError: published weights that could not be downloaded.
+        InputError: an unknown name (the nearest ones are offered), or no published weights.
+        WorkError: the published weights could not be downloaded.
     """
     import timm
 
@@ -34,21 +34,21 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
 
     if not timm.is_model(name) and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
         known = timm.list_models()
-        raise InputError(f"unknown backbone {name!r}: {nearest(name, known) if _near(name, known) else _where()}")
+        raise InputError(f"unknown backbone {name!r}: {nearest(name, known) if _is_near(name, known) else _choices()}")
     try:
         return timm.create_model(name, pretrained=pretrained, **kwargs)
     except RuntimeError as error:
         if "pretrained tag" in str(error):
             raise InputError(f"{name}: {error}") from error
         raise
-    except OSError as error:  # what Hugging Face's hub raises, offline
+    except OSError as error:  # raised by Hugging Face's hub when offline
         if not pretrained:
             raise
-        raise WorkError(f"{name}: its weights could not be fetched ({first_line(error)})") from error
+        raise WorkError(f"{name}: could not download its weights ({first_line(error)})") from error
 
 
 def size_args(name: str, size: int) -> dict[str, Any]:
-    """What a network has to be built with for square inputs of ``size`` px: nothing, unless its size is fixed."""
+    """The arguments that build a network for square inputs of ``size`` px: none, unless its input size is fixed."""
     import timm
 
     import fishnet.backbone  # noqa: F401  (registers)
@@ -58,10 +58,10 @@ def size_args(name: str, size: int) -> dict[str, Any]:
 
 
 def any_size_args(name: str) -> dict[str, Any]:
-    """What a network has to be built with for inputs of any size: nothing, unless its size is fixed otherwise.
+    """The arguments that build a network for inputs of any size: none, unless its input size is fixed by default.
 
     Raises:
-        InputError: a network that takes one size alone.
+        InputError: the network supports only one input size.
     """
     import timm
     import torch
@@ -76,17 +76,17 @@ def any_size_args(name: str) -> dict[str, Any]:
             timm.create_model(name, **args)
     except TypeError:
         raise InputError(
-            f"{name} takes images of one size only: choose another backbone, e.g. fishnet99, resnet50, "
+            f"{name} supports only one image size: choose another backbone, e.g. fishnet99, resnet50, "
             "swin_tiny_patch4_window7_224"
         ) from None
     return args
 
 
-def _near(name: str, known: list[str]) -> bool:
+def _is_near(name: str, known: list[str]) -> bool:
     import difflib
 
     return bool(difflib.get_close_matches(name, known, n=1))
 
 
-def _where() -> str:
+def _choices() -> str:
     return f"choose from {', '.join(list_models())}, or from timm's (fishnet list '*')"

@@ -1,10 +1,10 @@
-"""The registered FishNets: one table of Specs, one short registered function a variant.
+"""The registered FishNets: a table of Specs, and one short registered function per variant.
 
-Published nets: Sun et al., NeurIPS 2018, with the widths and depths of the released networks. FishNeXt-150's numbers
-were never released: here it is FishNet-150 with half-width bottlenecks and 3x3 convolutions of 6, 12, 24 and 48
-channels a group at strides 4, 8, 16 and 32, which gives 26.1 M parameters (paper: about 26.2 M).
+The published nets (Sun et al., NeurIPS 2018) have the widths and depths of the released networks. The numbers of
+FishNeXt-150 were never released. Here it is FishNet-150 with half-width bottlenecks and 3x3 convolutions of 6, 12, 24
+and 48 channels per group at strides 4, 8, 16 and 32, which gives 26.1 M parameters (paper: about 26.2 M).
 fishnet_nano, fishnet_tiny and fishnet_small are this project's own, for CPUs and small data (benchmarks/small_nets.md).
-Weights of fishnet150: pytorchcv (MIT), see docs/weights.md.
+The weights of fishnet150 are pytorchcv's (MIT), see docs/weights.md.
 """
 
 from typing import Any
@@ -27,9 +27,9 @@ _DEPTHS_150: dict[str, Any] = {
     "head_transfers": (2, 2, 4),
 }
 
-# The small nets: a narrow stem, one unit nearly everywhere, bottlenecks of half the width within narrow bounds (thin
-# ones at high resolution starve the rest), no dilation (a 32 px photo has 4 x 4 pixels at stride 8), and units that
-# start as their shortcuts. What each gives: benchmarks/small_nets.md.
+# The small nets have a narrow stem, one unit nearly everywhere, bottlenecks of half the width within narrow bounds
+# (thin bottlenecks at high resolution lose information), no dilation (a 32 px image has 4 x 4 px at stride 8), and
+# units that start as their shortcuts. benchmarks/small_nets.md measures the effect of each.
 _SMALL: dict[str, Any] = {
     "bridge_depth": 1,
     "head_depths": (1, 1, 1),
@@ -62,8 +62,8 @@ SPECS = {
     ),
 }
 
-# From pytorchcv's table of models (top-1 error 19.26 %): the name ends in the first eight digits of the SHA-1 of the
-# file inside.
+# From pytorchcv's table of models (top-1 error 19.26 %). The name ends with the first eight digits of the SHA-1 of the
+# file in the archive.
 _PYTORCHCV_150 = "https://github.com/osmr/imgclsmob/releases/download/v0.0.502/fishnet150-0475-93e26daa.pth.zip"
 
 
@@ -102,13 +102,13 @@ default_cfgs = generate_default_cfgs(
 def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     overlay = dict(kwargs.pop("pretrained_cfg_overlay", None) or {})
     if overlay.get("url") or overlay.get("file"):
-        overlay.setdefault("custom_load", True)  # timm's own loader is not strict where the number of classes differs
-    given = kwargs.get("pretrained_cfg") or any(overlay.get(k) for k in ("url", "file", "hf_hub_id", "state_dict"))
-    if pretrained and not given and not default_cfgs[variant].default.has_weights:
+        overlay.setdefault("custom_load", True)  # timm's own loader is not strict if the number of classes differs
+    has_source = kwargs.get("pretrained_cfg") or any(overlay.get(k) for k in ("url", "file", "hf_hub_id", "state_dict"))
+    if pretrained and not has_source and not default_cfgs[variant].default.has_weights:
         with_weights = [name for name, cfg in default_cfgs.items() if cfg.default.has_weights]
         raise InputError(
-            f"no published weights for {variant}: pretrained=True works for {', '.join(with_weights)}; "
-            "docs/weights.md lists files that load with checkpoint_path= or --weights"
+            f"no published weights for {variant}: use {', '.join(with_weights)} with pretrained=True, or load a file "
+            "of docs/weights.md with checkpoint_path (in training: weights)"
         )
     indices = (0,) if kwargs.get("end") == "body" else (0, 1, 2, 3)
     try:
@@ -125,8 +125,8 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
     except URLError as error:
         url = overlay.get("url") or default_cfgs[variant].default.url
         raise WorkError(
-            f"could not download {url} ({error.reason}): fetch it elsewhere and load it with checkpoint_path= "
-            "or --weights"
+            f"could not download {url} ({error.reason}): download it elsewhere and load it with checkpoint_path (in "
+            "training: weights)"
         ) from error
 
 

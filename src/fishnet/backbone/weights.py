@@ -1,4 +1,4 @@
-"""Weights of checkpoint files, fitted into models strictly."""
+"""Loading the weights of checkpoint files into models, strictly."""
 
 import logging
 import math
@@ -34,10 +34,10 @@ class MisfitError(InputError):
     """Weights that do not fit a model.
 
     Attributes:
-        problems: what is missing, unexpected or misshapen.
-        hint: what would help, after a space; empty where nothing is known to.
+        problems: the missing, unexpected and misshapen tensors.
+        hint: a suggestion after a space, or empty.
         state: the weights.
-        where: the file, with a colon and a space; empty where there is none.
+        where: the file followed by a colon and a space, or empty.
     """
 
     def __init__(self, problems: str, hint: str, state: State, where: str = "") -> None:
@@ -46,7 +46,7 @@ class MisfitError(InputError):
 
 
 def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module) -> State:
-    """timm's filter for pretrained weights: native keys, adapted as by :func:`load_weights`, each adaptation logged.
+    """timm's filter of pretrained weights: native keys, adapted as in :func:`load_weights`. Logs each adaptation.
 
     Raises:
         InputError: weights of another network.
@@ -58,18 +58,18 @@ def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module) -> State
 
 
 def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_order: bool = False) -> list[str]:
-    """Loads a checkpoint file into a model, strictly: every tensor finds its place, or nothing is loaded.
+    """Loads a checkpoint file into a model, strictly: all tensors must match, or nothing is loaded.
 
     Args:
         model: a FishNet, or any timm model whose own layout the file has.
         path: see :func:`read_checkpoint`.
-        adapt: allow another number of classes (the classifier is left new), other input channels (the first
-            convolution's are repeated and scaled, or summed), a task head beside the trunk (left out), and a trunk
-            that ends earlier (the rest is left out).
+        adapt: allow another number of classes (the classifier keeps its new weights), other input channels (the first
+            convolution's are repeated and scaled, or summed), tensors of a task head (left out), and a model that ends
+            earlier (the rest is left out).
         by_order: see :func:`match_by_order`.
 
     Returns:
-        One line for each adaptation made; empty where the file fitted as it was.
+        One line for each adaptation; empty if the file fitted without any.
 
     Raises:
         InputError: as :func:`read_checkpoint`, :func:`fit` and :func:`match_by_order`.
@@ -78,9 +78,9 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
         check_ordered(path)
     if isinstance(model, FeatureGetterNet):  # features_only=True
         model = model.model
-    found = read_checkpoint(path)
+    state = read_checkpoint(path)
     try:
-        state, notes = fit(model, match_by_order(model, found) if by_order else found, adapt=adapt)
+        state, notes = fit(model, match_by_order(model, state) if by_order else state, adapt=adapt)
     except MisfitError as error:
         raise MisfitError(error.problems, error.hint, error.state, f"{path}: ") from None
     except InputError as error:
@@ -89,82 +89,90 @@ def load_weights(model: nn.Module, path: str | Path, *, adapt: bool = False, by_
     return notes
 
 
-def fit(model: nn.Module, found: State, *, adapt: bool = False) -> tuple[State, list[str]]:
-    """Makes of a checkpoint's tensors the state that a model takes; the model itself is left alone.
+def fit(model: nn.Module, weights: State, *, adapt: bool = False) -> tuple[State, list[str]]:
+    """Turns a checkpoint's tensors into a state dict of a model, without loading it.
 
     Returns:
-        The state, and a line for each adaptation; see :func:`load_weights`.
+        The state dict, and a line for each adaptation; see :func:`load_weights`.
 
     Raises:
-        MisfitError: listing what is missing, unexpected or misshapen.
+        MisfitError: tensors that are missing, unexpected or misshapen.
         InputError: values that are not finite.
     """
-    check_finite(found)
+    check_finite(weights)
     notes: list[str] = []
-    state, own = to_native(found), model.state_dict()
+    state, own = to_native(weights), model.state_dict()
+    config = getattr(model, "pretrained_cfg", None) or {}
     if adapt:
-        state, notes = _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})
+        state, notes = _adapt(own, state, config)
     if problems := mismatches(own, state):
         hint = ""
-        if not adapt and not mismatches(own, _adapt(own, state, getattr(model, "pretrained_cfg", None) or {})[0]):
+        if not adapt and not mismatches(own, _adapt(own, state, config)[0]):
             hint = " Loading with adapt=True would make it fit"
-        raise MisfitError("; ".join(problems), hint, found)
+        raise MisfitError("; ".join(problems), hint, weights)
     return state, notes
 
 
 def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -> tuple[State, list[str]]:
-    """What of a state fits a model, with a line for everything that was changed."""
-    state, notes = dict(state), []
-
-    def drop(unwanted: list[str]) -> int:
-        for key in unwanted:
-            del state[key]
-        return len(unwanted)
-
+    """The tensors of a state that fit a model, and a line for each adaptation."""
+    state, notes = dict(state), list[str]()
     trunk = trunk_of(state)
     if trunk is not None and trunk_of(own) is None:
         notes.append(f"{len(state) - len(trunk)} tensors of a task head left out")
         state = to_native(trunk)
     if layout_of(own) == layout_of(state) == "native":
-        beyond = {part for key in state if (part := _end_part(key))} - {_end_part(key) for key in own}
-        score = {key: value for key, value in own.items() if key.startswith("score.")}
-        if beyond - {"score"}:
-            end = "earlier" if any(key.startswith("head.") for key in own) else "with the body"
-            count = drop([key for key in state if _end_part(key) in beyond | {"score"}])
-            its_score = f"its score layer is {'new' if score else 'not there'}"
-            notes.append(f"{count} tensors of the fish's head left out: this trunk ends {end}, {its_score}")
-            state |= score
-        elif beyond:
-            count = drop([key for key in state if _end_part(key) == "score"])
-            notes.append(f"{count} tensors of the score layer left out")
+        notes += _drop_end(own, state)
     for name in _names(config.get("classifier") or "score.fc"):
-        weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
-        if getattr(weight, "shape", None) == getattr(wanted, "shape", None):
-            continue
-        parts = [f"{name}.weight", f"{name}.bias"]
-        drop([part for part in parts if part in state])
-        state |= {part: own[part] for part in parts if part in own}
-        theirs = "no classifier in the file" if weight is None else f"classifier of {weight.shape[0]} classes left out"
-        ours = "this model has none" if wanted is None else f"this model's, of {wanted.shape[0]} classes, is new"
-        notes.append(f"{theirs}: {ours}")
+        notes += _replace_classifier(own, state, name)
     for name in _names(config.get("first_conv") or "stem.0.conv"):
-        weight, wanted = state.get(f"{name}.weight"), own.get(f"{name}.weight")
-        if weight is None or wanted is None or weight.ndim != 4 or weight.shape[1] == wanted.shape[1]:
+        weight, expected = state.get(f"{name}.weight"), own.get(f"{name}.weight")
+        if weight is None or expected is None or weight.ndim != 4 or weight.shape[1] == expected.shape[1]:
             continue
-        notes.append(f"input convolution adapted from {weight.shape[1]} to {wanted.shape[1]} channels")
-        state[f"{name}.weight"] = _to_channels(weight, wanted.shape[1])
+        notes.append(f"input convolution adapted from {weight.shape[1]} to {expected.shape[1]} channels")
+        state[f"{name}.weight"] = _to_channels(weight, expected.shape[1])
     return state, notes
 
 
+def _drop_end(own: Mapping[str, Tensor], state: State) -> list[str]:
+    """Drops the stages of the fish's head, or the score layer, that a model does not have. Changes ``state``."""
+    extra = {section for key in state if (section := _end_section(key))} - {_end_section(key) for key in own}
+    if not extra:
+        return []
+    keys = [key for key in state if _end_section(key) in extra | {"score"}]
+    for key in keys:
+        del state[key]
+    if extra == {"score"}:
+        return [f"{len(keys)} tensors of the score layer left out"]
+    score = {key: value for key, value in own.items() if key.startswith("score.")}
+    state |= score
+    end = "after an earlier stage" if any(key.startswith("head.") for key in own) else "with the body"
+    score_note = "its score layer is new" if score else "it has no score layer"
+    return [f"{len(keys)} tensors of the fish's head left out: this trunk ends {end}, {score_note}"]
+
+
+def _replace_classifier(own: Mapping[str, Tensor], state: State, name: str) -> list[str]:
+    """Replaces a classifier of another shape by the model's own, or drops it. Changes ``state``."""
+    weight, expected = state.get(f"{name}.weight"), own.get(f"{name}.weight")
+    if getattr(weight, "shape", None) == getattr(expected, "shape", None):
+        return []
+    for key in (f"{name}.weight", f"{name}.bias"):
+        state.pop(key, None)
+        if key in own:
+            state[key] = own[key]
+    source = "no classifier in the file" if weight is None else f"classifier of {weight.shape[0]} classes left out"
+    model = "this model has none" if expected is None else f"this model's, of {expected.shape[0]} classes, is new"
+    return [f"{source}: {model}"]
+
+
 def classifiers(model: nn.Module) -> tuple[str, ...]:
-    """The names of a network's classifier layers: one, or where it has several all of them."""
+    """The names of a network's classifier layers; most networks have one."""
     return _names((getattr(model, "pretrained_cfg", None) or {}).get("classifier") or "score.fc")
 
 
-def _end_part(key: str) -> str | None:
-    """Which of the parts that a network may lack a tensor is of: ``head.0`` ... or ``score``; None for others."""
-    found = re.match(r"head\.\d|score", key)
-    return found[0] if found else None
+def _end_section(key: str) -> str | None:
+    """The section of a tensor's name, if networks may end before it: ``head.0`` ... or ``score``; None for others."""
+    match = re.match(r"head\.\d|score", key)
+    return match[0] if match else None
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:
@@ -172,7 +180,7 @@ def _names(names: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _to_channels(weight: Tensor, channels: int) -> Tensor:
-    """As timm does, from any number of channels: summed for one, else repeated and scaled to keep the output's size."""
+    """Converts input channels as timm does: sums them to one, or repeats and scales them to keep the output's scale."""
     if channels == 1:
         return weight.sum(1, keepdim=True)
     old = weight.shape[1]
@@ -180,7 +188,7 @@ def _to_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
-    """In words what of a state, or of a header with shapes, is missing, unexpected or misshapen for a model."""
+    """Descriptions of the tensors of a state, or of a header with shapes, that do not match a model's."""
     optional = {key for key in own if key.endswith("num_batches_tracked")}
     missing = sorted(own.keys() - state.keys() - optional)
     unexpected = sorted(state.keys() - own.keys())
@@ -190,47 +198,47 @@ def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]
         if state[key].shape != own[key].shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-    return [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
+    return [f"{len(names)} {kind} ({_abbreviated(names)})" for kind, names in kinds if names]
 
 
-def _some(names: list[str], limit: int = 4) -> str:
+def _abbreviated(names: list[str], limit: int = 4) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def check_ordered(path: str | Path) -> None:
-    """Raises InputError for a file whose format does not keep the order of layers."""
+    """Raises InputError for a file format that does not keep the order of layers."""
     if Path(path).suffix.lower() == ".safetensors":
-        raise InputError(f"{path}: safetensors files do not keep the order of layers: nothing to match by")
+        raise InputError(f"{path}: cannot match by order: safetensors files do not keep the order of layers")
 
 
 def pair_by_order(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, str]:
-    """The model's keys and a state dict's, by position. Counters (``num_batches_tracked``) are left out on both sides.
+    """The state dict's key for each of the model's keys, by position, without counters (``num_batches_tracked``).
 
     Raises:
-        InputError: different counts.
+        InputError: different numbers of tensors.
     """
-    own, theirs = (
-        [key for key in keys if not key.endswith("num_batches_tracked")] for keys in (model.state_dict(), state)
+    names, keys = (
+        [key for key in tensors if not key.endswith("num_batches_tracked")] for tensors in (model.state_dict(), state)
     )
-    if len(own) != len(theirs):
-        raise InputError(f"cannot match by order: the file has {len(theirs)} tensors, the model {len(own)}")
-    return dict(zip(own, theirs, strict=True))
+    if len(names) != len(keys):
+        raise InputError(f"cannot match by order: the file has {len(keys)} tensors, the model {len(names)}")
+    return dict(zip(names, keys, strict=True))
 
 
 def match_by_order(model: nn.Module, state: Mapping[str, Tensor]) -> State:
-    """Gives a state dict the model's keys by position: tensors in the file's order meet the model's.
+    """Renames a state dict's tensors by position: the file's order of tensors must be the model's.
 
-    For files of the same network under other names. Shapes must agree, and so must the last part of the names where it
-    is torch's own (``weight``, ``running_mean`` ...).
+    For files of the same network with other names. Shapes must match, and so must the ends of the names where they are
+    torch's own (``weight``, ``running_mean`` ...).
 
     Raises:
-        InputError: different counts, or the first pair that does not agree.
+        InputError: different numbers of tensors, or a pair that does not match.
     """
     own, kinds = model.state_dict(), {"weight", "bias", "running_mean", "running_var"}
     pairs = pair_by_order(model, state)
     for name, key in pairs.items():
         ends = {key.rpartition(".")[2], name.rpartition(".")[2]}
-        found, wanted = tuple(state[key].shape), tuple(own[name].shape)
-        if found != wanted or (len(ends) > 1 and ends <= kinds):
-            raise InputError(f"cannot match by order: {key} {found} meets {name} {wanted}")
+        shape, expected = tuple(state[key].shape), tuple(own[name].shape)
+        if shape != expected or (len(ends) > 1 and ends <= kinds):
+            raise InputError(f"cannot match by order: {key} {shape} of the file is not {name} {expected} of the model")
     return {name: state[key] for name, key in pairs.items()}

@@ -1,4 +1,4 @@
-"""Checkpoint files of others, converted: to this project's names, or to a bundle that predicts."""
+"""Conversion of checkpoint files: to this project's tensor names, or to a classifier's bundle."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,29 +29,31 @@ from fishnet.tasks.store import build_from, save_state, save_weights, versions
 def native_from_checkpoint(file: str | Path, out: Path) -> Description:
     """Writes a FishNet checkpoint of any known layout as safetensors with this project's names.
 
-    Every tensor is checked to have its place in the registered network that the file is of. (A FishNet of a ``Spec``
-    of one's own needs no conversion: its ``load_state_dict`` takes every layout.)
+    All tensors are checked against the registered network of the file. (A FishNet with a custom ``Spec`` needs no
+    conversion: its ``load_state_dict`` accepts every layout.)
 
     Returns:
-        What was written.
+        A description of the file written.
 
     Raises:
-        InputError: no checkpoint, no FishNet, none that is registered, or not all of one.
+        InputError: no checkpoint, no FishNet, no registered FishNet, or an incomplete one.
     """
-    found, it = read_and_describe(file)
-    if it.layout == "unknown":
+    weights, contents = read_and_describe(file)
+    if contents.layout == "unknown":
         raise InputError(
-            f"{file}: no FishNet of a known layout: for another timm network, say --backbone NAME --bundle DIR"
+            f"{file}: no FishNet of a known layout: for another timm network, make a bundle (--backbone NAME --bundle "
+            "DIR)"
         )
-    if trunk_of(found) is not None:
-        raise InputError(f"{file}: holds a task head beside its trunk; fishnet train --weights takes it as it is")
-    if it.variant is None:
-        raise InputError(f"{file}: not whole, or no registered network: it seems to be {it}")
+    if trunk_of(weights) is not None:
+        raise InputError(f"{file}: holds a model with a task head: train with it as weights, without converting it")
+    if contents.variant is None:
+        raise InputError(f"{file}: incomplete, or no registered network: it seems to hold {contents}")
+    classes, in_chans = contents.num_classes, contents.in_chans or 3
     with torch.device("meta"):
-        model = create_model(it.variant, num_classes=it.num_classes, in_chans=it.in_chans or 3, **_end(found))
+        model = create_model(contents.variant, num_classes=classes, in_chans=in_chans, **_end_args(weights))
     try:
         with identify_misfits():
-            state, _ = fit(model, found)
+            state, _ = fit(model, weights)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     with atomic_path(out) as partial:
@@ -72,14 +74,14 @@ def bundle_from_checkpoint(
     crop_pct: float | None = None,
     interpolation: str | None = None,
 ) -> Bundle:
-    """Makes a classifier's bundle of a checkpoint.
+    """Makes a classifier's bundle from a checkpoint.
 
     Args:
         file: see :func:`~fishnet.backbone.weights.read_checkpoint`.
-        folder: the bundle's.
-        backbone: the timm network that the weights belong to; for a FishNet it is told from the file.
+        folder: of the bundle.
+        backbone: the timm network of the weights; a FishNet is identified from the file.
         by_order: see :func:`~fishnet.backbone.weights.match_by_order`.
-        classes: names, in the order of the outputs; by default ImageNet's where there are 1000 outputs.
+        classes: names in the order of the outputs; by default ImageNet's if there are 1000 outputs.
         mean, std: per channel or one for all, of pixel values from 0 to 1; by default the network's.
         size: side of the input, px; by default the network's.
         crop_pct: share of the shorter side that the centre crop keeps, 0..1; by default the network's.
@@ -89,28 +91,28 @@ def bundle_from_checkpoint(
         The bundle as written.
 
     Raises:
-        InputError: a bundle's own weights, weights of another network, classes that are not known or not as many as
-            outputs, or preprocessing that the network cannot have.
+        InputError: a bundle's own weights, weights of another network, unknown classes or another number of them than
+            of outputs, or preprocessing that the network does not support.
     """
     if Path(file).name == WEIGHTS and is_bundle(Path(file).parent):
-        raise InputError(f"{Path(file).parent}: is a bundle already, with classes and preprocessing: copy the folder")
+        raise InputError(f"{Path(file).parent}: is already a bundle, with classes and preprocessing: copy the folder")
     if by_order:
         check_ordered(file)
-    found, it = read_and_describe(file)
-    name = backbone or it.variant
+    weights, contents = read_and_describe(file)
+    name = backbone or contents.variant
     if name is None:
-        raise InputError(f"{file}: seems to be {it}: say which timm network it is with --backbone NAME")
-    args = _end(found) if it.layout != "unknown" and it.variant == name else {}
+        raise InputError(f"{file}: seems to hold {contents}: name its timm network with --backbone NAME")
+    args = _end_args(weights) if contents.layout != "unknown" and contents.variant == name else {}
     model = create_model(name, **args)
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     try:
-        state = _by_position(model, found) if by_order else to_native(found)
+        state = _renamed_by_order(model, weights) if by_order else to_native(weights)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
-    classifier, first = (_first_of(state, config.get(key)) for key in ("classifier", "first_conv"))
+    classifier, first_conv = (_layer_weight(state, config.get(key)) for key in ("classifier", "first_conv"))
     if classifier is None:
-        raise InputError(f"{file}: no classifier of {name} inside: nothing that a bundle could predict with")
-    channels = first.shape[1] if first is not None and first.ndim == 4 else 3
+        raise InputError(f"{file}: has no classifier of {name}: a bundle needs one to predict")
+    channels = first_conv.shape[1] if first_conv is not None and first_conv.ndim == 4 else 3
     bundle = Bundle.single(
         "classify",
         name,
@@ -119,23 +121,23 @@ def bundle_from_checkpoint(
         backbone_args=args,
         versions=versions(),
     )
-    whole = build_from(bundle)
+    task_model = build_from(bundle)
     with identify_misfits():
-        load_weights(whole.trunk.backbone, file, by_order=by_order)
-    return write_bundle(folder, bundle, lambda path: save_weights(whole, path))
+        load_weights(task_model.trunk.backbone, file, by_order=by_order)
+    return write_bundle(folder, bundle, lambda path: save_weights(task_model, path))
 
 
-def _end(state: dict[str, Tensor]) -> dict[str, Any]:
-    """The option of a FishNet that ends with the body; none for a whole fish."""
+def _end_args(state: dict[str, Tensor]) -> dict[str, Any]:
+    """The backbone argument of a FishNet that ends with the body; no argument for a whole fish."""
     return {} if any(key.startswith("head.") for key in to_native(state)) else {"end": "body"}
 
 
-def _by_position(model: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: found[key] for name, key in pair_by_order(model, found).items()}
+def _renamed_by_order(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: state[key] for name, key in pair_by_order(model, state).items()}
 
 
-def _first_of(state: dict[str, Tensor], layers: str | Iterable[str] | None) -> Tensor | None:
-    """The weight of a layer that timm's config names, of the first one where it names several."""
+def _layer_weight(state: dict[str, Tensor], layers: str | Iterable[str] | None) -> Tensor | None:
+    """The weight of the layer that timm's config names, or of the first of several."""
     name = layers if isinstance(layers, str) else next(iter(layers or ()), "")
     return state.get(f"{name}.weight")
 
@@ -143,7 +145,7 @@ def _first_of(state: dict[str, Tensor], layers: str | Iterable[str] | None) -> T
 def _class_table(names: Sequence[str] | None, outputs: int, file: str) -> Classes:
     if names is None:
         if outputs != 1000:
-            raise InputError(f"{file}: {outputs} outputs have no known names: give --classes FILE, one name a line")
+            raise InputError(f"{file}: no class names for {outputs} outputs: give --classes FILE, with one per line")
         names = imagenet_names()
     if len(names) != outputs:
         raise InputError(f"{file}: {outputs} outputs but {len(names)} class names")
@@ -151,7 +153,7 @@ def _class_table(names: Sequence[str] | None, outputs: int, file: str) -> Classe
 
 
 def imagenet_names() -> list[str]:
-    """ImageNet-1k's names in the order of the usual outputs, from timm; the WordNet id tells doubles apart."""
+    """ImageNet-1k's names in the usual order of outputs, from timm. Duplicates get their WordNet id."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
@@ -171,16 +173,16 @@ def _preprocess(
     crop_pct: float | None,
     interpolation: str | None,
 ) -> Preprocess:
-    """The network's own preprocessing, as timm has it, with what the user wants otherwise."""
+    """The network's own preprocessing from timm, with the given arguments instead."""
     from timm.data import resolve_model_data_config
 
-    mode_of(channels)  # raises where images cannot be its input
+    mode_of(channels)  # raises if images cannot have that many channels
     own: dict[str, Any] = resolve_model_data_config(model)
     height, width = own["input_size"][1:]
     if size is not None and size != height and config.get("fixed_input_size"):
-        raise InputError(f"size={size}: this network takes {height} px only")
+        raise InputError(f"size={size}: this network supports only {height} px")
     if size is not None and size < 32:
-        raise InputError(f"size={size}: must be from 32")
+        raise InputError(f"size={size}: must be at least 32")
     means = _per_channel(own["mean"] if mean is None else mean, channels, "mean")
     stds = _per_channel(own["std"] if std is None else std, channels, "std")
     if min(stds) <= 0:
@@ -190,11 +192,11 @@ def _preprocess(
     return Preprocess((size or height, size or width), crop_pct, interpolation, means, stds)
 
 
-def _per_channel(values: Sequence[float], channels: int, what: str) -> tuple[float, ...]:
+def _per_channel(values: Sequence[float], channels: int, key: str) -> tuple[float, ...]:
     if len(values) == channels:
         return tuple(values)
     if len(values) == 1:
         return tuple(values) * channels
     if channels == 1 and values:
         return (sum(values) / len(values),)
-    raise InputError(f"{what}: {len(values)} values for {channels} channels")
+    raise InputError(f"{key}: {len(values)} values for {channels} channels: give one, or one per channel")
