@@ -115,7 +115,7 @@ class Resolver:
         files: dict[str, list[str]] = {}
         seen: set[str] = set()
         try:
-            for path in walk(self.root, entries=SEARCHED):
+            for path in walk(self.root, max_entries=SEARCHED):
                 below = path.relative_to(self.root)
                 files.setdefault(_nfc(below.name), []).append(below.as_posix())
                 if (place := str(below.parent)) in seen:
