@@ -61,8 +61,8 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 
 def known(model: Single, images: Tensor) -> list[dict[str, Tensor]]:
     with torch.inference_mode():
-        found: list[dict[str, Tensor]] = model.eval()(images)
-    return found
+        detections: list[dict[str, Tensor]] = model.eval()(images)
+    return detections
 
 
 def test_anchors_do_not_depend_on_the_maps_arithmetic() -> None:
@@ -93,9 +93,9 @@ class TestHead:
         model = build(task, head).eval()
         images = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            found = model(images)[0]
-        inside = found["boxes"][(found["boxes"] > 64) & (found["boxes"] < 319)]
-        for values in (inside, found["scores"]):
+            detections = model(images)[0]
+        inside = detections["boxes"][(detections["boxes"] > 64) & (detections["boxes"] < 319)]
+        for values in (inside, detections["scores"]):
             assert values.dtype == torch.float32
             assert len(values) > 20
             assert (values == values.bfloat16()).float().mean() < 0.8
@@ -109,9 +109,9 @@ class TestHead:
 
     def test_detections_are_what_is_promised(self, task: str, head: str) -> None:
         model = build(task, head)
-        found = known(model, batch()[0])
-        assert len(found) == 2
-        for one in found:
+        detections = known(model, batch()[0])
+        assert len(detections) == 2
+        for one in detections:
             boxes, scores, labels = one["boxes"], one["scores"], one["labels"]
             assert boxes.shape == (len(scores), 4)
             assert len(scores) == len(labels) > 0

@@ -24,7 +24,14 @@ from fishnet.data.detection.voc import VocDetection, find_voc
 from fishnet.errors import WorkError
 from fishnet.prediction.results import Detections
 from fishnet.tasks.detection.metrics import CocoTable, DetectionMetric, EvaluationPair, coco_table, evaluate_pairs
-from tests.tasks.detection.regions import Set, as_batch, by_pycocotools, simulated, without_found, without_objects
+from tests.tasks.detection.simulated import (
+    SimulatedDataset,
+    as_batch,
+    by_pycocotools,
+    simulated,
+    without_detections,
+    without_objects,
+)
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")  # pycocotools' order
 
@@ -46,33 +53,37 @@ def same(table: CocoTable, judge: Any) -> None:
 @pytest.mark.parametrize("coarse", [False, True])
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_to_pycocotools(seed: int, coarse: bool, kind: Any) -> None:
-    them = simulated(seed, masks=kind == "mask", coarse=coarse)
-    assert any(truth.crowd.any() for truth in them.truths)
-    assert not all(len(truth) for truth in them.truths)
-    assert not all(len(found.boxes) for found in them.found)
-    table = coco_table(them.truths, them.found, them.classes, kind)
-    same(table, by_pycocotools(them, kind))
+    dataset = simulated(seed, masks=kind == "mask", coarse=coarse)
+    assert any(truth.crowd.any() for truth in dataset.truths)
+    assert not all(len(truth) for truth in dataset.truths)
+    assert not all(len(detections.boxes) for detections in dataset.detections)
+    table = coco_table(dataset.truths, dataset.detections, dataset.classes, kind)
+    same(table, by_pycocotools(dataset, kind))
     assert 0.02 < table.metrics()["AP50"] < 0.95  # or there would be nothing to compare
 
 
 def test_equal_beyond_a_hundred_detections_of_a_class() -> None:
-    them = simulated(7, images=4, classes=2, max_detections=260)
-    assert max(len(found.boxes) for found in them.found) > 200
-    same(coco_table(them.truths, them.found, them.classes, "box"), by_pycocotools(them, "box"))
+    dataset = simulated(7, images=4, classes=2, max_detections=260)
+    assert max(len(detections.boxes) for detections in dataset.detections) > 200
+    same(coco_table(dataset.truths, dataset.detections, dataset.classes, "box"), by_pycocotools(dataset, "box"))
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
 @pytest.mark.parametrize("part", ["nothing found", "one image", "one class", "crowds alone"])
 def test_equal_at_the_edges(part: str, kind: Any) -> None:
-    them = simulated(3, classes=1 if part == "one class" else 3, masks=True)
+    dataset = simulated(3, classes=1 if part == "one class" else 3, masks=True)
     if part == "nothing found":
-        them = without_found(them)
+        dataset = without_detections(dataset)
     elif part == "one image":
-        them = Set(them.truths[:1], them.found[:1], them.classes)
+        dataset = SimulatedDataset(dataset.truths[:1], dataset.detections[:1], dataset.classes)
     elif part == "crowds alone":
-        them = Set([truth.take(truth.crowd | (truth.labels > 0)) for truth in them.truths], them.found, them.classes)
-    table = coco_table(them.truths, them.found, them.classes, kind)
-    same(table, by_pycocotools(them, kind))
+        dataset = SimulatedDataset(
+            [truth.take(truth.crowd | (truth.labels > 0)) for truth in dataset.truths],
+            dataset.detections,
+            dataset.classes,
+        )
+    table = coco_table(dataset.truths, dataset.detections, dataset.classes, kind)
+    same(table, by_pycocotools(dataset, kind))
     if part == "nothing found":
         assert table.metrics()["AP"] == 0
 
@@ -81,19 +92,21 @@ def test_areas_as_annotated_decide_the_size() -> None:
     box = [[10, 10, 30, 30]]
     truth = Objects.of(box, [0], (200, 200), areas=[100.0**2])
     classes = simulated(0).classes
-    found = Detections(np.array(box, np.float32), np.zeros(1, np.int64), np.ones(1, np.float32), classes, (200, 200))
-    metrics = coco_table([truth], [found], classes, "box").metrics()
+    detections = Detections(
+        np.array(box, np.float32), np.zeros(1, np.int64), np.ones(1, np.float32), classes, (200, 200)
+    )
+    metrics = coco_table([truth], [detections], classes, "box").metrics()
     assert metrics["APl"] == pytest.approx(1)
     assert not {"APs", "APm"} & set(metrics)
 
 
 def test_rows_and_curves() -> None:
-    them = simulated(1)
-    table = coco_table(them.truths, them.found, them.classes, "box")
+    dataset = simulated(1)
+    table = coco_table(dataset.truths, dataset.detections, dataset.classes, "box")
     rows = table.per_class()
-    assert [row["id"] for row in rows] == list(them.classes.ids)
+    assert [row["id"] for row in rows] == list(dataset.classes.ids)
     for k, row in enumerate(rows):
-        assert row["objects"] == sum(int((truth.labels[~truth.crowd] == k).sum()) for truth in them.truths)
+        assert row["objects"] == sum(int((truth.labels[~truth.crowd] == k).sum()) for truth in dataset.truths)
     assert (rows[-1]["objects"], rows[-1]["AP"], rows[-1]["AR100"]) == (0, None, None)
     for name in ("AP", "AP50", "AP75", "AR100"):
         values = [row[name] for row in rows if row[name] is not None]
@@ -106,34 +119,34 @@ def test_rows_and_curves() -> None:
 
 
 def test_it_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    them = simulated(1, masks=True)
+    dataset = simulated(1, masks=True)
     with warnings.catch_warnings(), caplog.at_level(logging.INFO):
         warnings.simplefilter("error")
-        coco_table(them.truths, them.found, them.classes, "mask")
+        coco_table(dataset.truths, dataset.detections, dataset.classes, "mask")
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
 
 
 def test_masks_that_are_not_there() -> None:
-    them, bare = simulated(1, masks=True), simulated(1)
+    dataset, bare = simulated(1, masks=True), simulated(1)
     with pytest.raises(ValueError, match="annotations"):
-        coco_table(bare.truths, them.found, them.classes, "mask")
+        coco_table(bare.truths, dataset.detections, dataset.classes, "mask")
     with pytest.raises(ValueError, match="detections"):
-        coco_table(them.truths, bare.found, them.classes, "mask")
+        coco_table(dataset.truths, bare.detections, dataset.classes, "mask")
 
 
 def test_nothing_at_all() -> None:
-    them = without_objects(simulated(1))
-    assert coco_table(them.truths, them.found, them.classes, "box").metrics() == {}
-    assert coco_table([], [], them.classes, "box").metrics() == {}
+    dataset = without_objects(simulated(1))
+    assert coco_table(dataset.truths, dataset.detections, dataset.classes, "box").metrics() == {}
+    assert coco_table([], [], dataset.classes, "box").metrics() == {}
 
 
 # The metric
 
 
-def fed(them: Set, masks: bool = False, batch: int = 5) -> MetricCollection:
-    metrics = MetricCollection({"coco": DetectionMetric(them.classes, masks)})
-    outputs, targets = as_batch(them)
+def fed(dataset: SimulatedDataset, masks: bool = False, batch: int = 5) -> MetricCollection:
+    metrics = MetricCollection({"coco": DetectionMetric(dataset.classes, masks)})
+    outputs, targets = as_batch(dataset)
     for i in range(0, len(targets), batch):
         metrics.update(outputs[i : i + batch], targets[i : i + batch])
     return metrics
@@ -141,47 +154,47 @@ def fed(them: Set, masks: bool = False, batch: int = 5) -> MetricCollection:
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_metric_is_the_table_of_what_predict_would_give(masks: bool) -> None:
-    them = simulated(2, masks=masks)
-    outputs, targets = as_batch(them)
+    dataset = simulated(2, masks=masks)
+    outputs, targets = as_batch(dataset)
     pairs = list(zip(outputs, targets, strict=True))
-    found = [Detections.from_raw(raw, them.classes, target.placement, threshold=0.0) for raw, target in pairs]  # type: ignore[arg-type]
-    expected = coco_table(them.truths, found, them.classes, "box").metrics()
+    detections = [Detections.from_raw(raw, dataset.classes, target.placement, threshold=0.0) for raw, target in pairs]  # type: ignore[arg-type]
+    expected = coco_table(dataset.truths, detections, dataset.classes, "box").metrics()
     if masks:
-        table = coco_table(them.truths, found, them.classes, "mask")
+        table = coco_table(dataset.truths, detections, dataset.classes, "mask")
         expected |= {f"mask_{name}": value for name, value in table.metrics().items()}
         assert expected["mask_AP"] != expected["AP"]
-    values = fed(them, masks).compute()
+    values = fed(dataset, masks).compute()
     assert {name: float(value) for name, value in values.items()} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_tensors_as_arrays_and_alone_as_with_losses(masks: bool) -> None:
-    them = simulated(4, masks=masks)
-    outputs, targets = as_batch(them)
-    metric = DetectionMetric(them.classes, masks)
+    dataset = simulated(4, masks=masks)
+    outputs, targets = as_batch(dataset)
+    metric = DetectionMetric(dataset.classes, masks)
     metric.update({"detections": [{k: torch.from_numpy(v) for k, v in raw.items()} for raw in outputs]}, targets)
-    assert metric.compute() == fed(them, masks).compute()
+    assert metric.compute() == fed(dataset, masks).compute()
 
 
 def test_boxes_alone_of_a_model_with_masks() -> None:
-    them = simulated(4, masks=True)
-    bare = [replace(truth, segmentations=None) for truth in them.truths]
+    dataset = simulated(4, masks=True)
+    bare = [replace(truth, segmentations=None) for truth in dataset.truths]
     expected = coco_table(
-        bare, [replace(found, cropped_masks=None) for found in them.found], them.classes, "box"
+        bare, [replace(detections, cropped_masks=None) for detections in dataset.detections], dataset.classes, "box"
     ).metrics()
-    values = {name: float(value) for name, value in fed(them).compute().items()}
+    values = {name: float(value) for name, value in fed(dataset).compute().items()}
     assert values == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_metric_starts_over() -> None:
-    them, other = simulated(5), simulated(6)
-    metrics = fed(them).to("cpu")
+    dataset, other = simulated(5), simulated(6)
+    metrics = fed(dataset).to("cpu")
     first = metrics.compute()
     assert metrics.compute() == first  # counted once
     metrics.update(*as_batch(other))
     assert metrics.compute() != first
     metrics.reset()
-    metrics.update(*as_batch(them))
+    metrics.update(*as_batch(dataset))
     assert metrics.compute() == first
     assert copy.deepcopy(metrics).compute() == first
     assert pickle.loads(pickle.dumps(metrics)).compute() == first
@@ -190,18 +203,18 @@ def test_the_metric_starts_over() -> None:
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_what_training_monitors_is_always_there(masks: bool) -> None:
-    them = simulated(5, masks=masks)
+    dataset = simulated(5, masks=masks)
     names = {"AP", "mask_AP"} if masks else {"AP"}
-    nothing = fed(without_objects(them), masks).compute()
+    nothing = fed(without_objects(dataset), masks).compute()
     assert {name: float(value) for name, value in nothing.items()} == dict.fromkeys(names, 0.0)
-    missed = fed(without_found(them), masks).compute()
+    missed = fed(without_detections(dataset), masks).compute()
     assert all(float(missed[name]) == 0 for name in names)
     assert "AP50" in missed
 
 
 def test_masks_are_kept_small() -> None:
-    them = simulated(5, masks=True)
-    metric = fed(them, masks=True)["coco"]
+    dataset = simulated(5, masks=True)
+    metric = fed(dataset, masks=True)["coco"]
     assert all(pair.detections.cropped_masks is None for pair in metric.pairs)
     shapes = [shape for pair in metric.pairs for shape in pair.masks]
     assert all(set(shape) == {"size", "counts"} for shape in shapes)
@@ -210,22 +223,22 @@ def test_masks_are_kept_small() -> None:
 
 @pytest.mark.parametrize("key", ["boxes", "scores"])
 def test_outputs_that_are_no_numbers(key: str) -> None:
-    them = simulated(5)
-    outputs, targets = as_batch(them)
+    dataset = simulated(5)
+    outputs, targets = as_batch(dataset)
     outputs[0] = {**outputs[0], key: np.full_like(outputs[0][key], np.nan)}
     with pytest.raises(WorkError, match="not finite"):
-        DetectionMetric(them.classes).update(outputs, targets)
+        DetectionMetric(dataset.classes).update(outputs, targets)
 
 
 def test_outputs_in_16_bits() -> None:
     """As autocast leaves them; of three digits, so that the figures are near, not the same."""
-    them = simulated(5, masks=True)
-    outputs, targets = as_batch(them)
+    dataset = simulated(5, masks=True)
+    outputs, targets = as_batch(dataset)
     half = [
         {k: torch.from_numpy(v).bfloat16() if k == "masks" else torch.from_numpy(v) for k, v in one.items()}
         for one in outputs
     ]
-    metrics = [DetectionMetric(them.classes, masks=True) for _ in range(2)]
+    metrics = [DetectionMetric(dataset.classes, masks=True) for _ in range(2)]
     for metric, given in zip(metrics, (outputs, half), strict=True):
         metric.update(given, targets)
     force_float32, rough = (metric.compute() for metric in metrics)
@@ -236,9 +249,9 @@ def test_outputs_in_16_bits() -> None:
 class Module(pl.LightningModule):
     """Only validates."""
 
-    def __init__(self, them: Set) -> None:
+    def __init__(self, dataset: SimulatedDataset) -> None:
         super().__init__()
-        self.metrics = MetricCollection({"coco": DetectionMetric(them.classes, masks=True)})
+        self.metrics = MetricCollection({"coco": DetectionMetric(dataset.classes, masks=True)})
 
     def validation_step(self, batch: tuple[list[dict[str, Any]], list[DetectionTarget]], batch_idx: int) -> None:
         self.metrics.update(*batch)
@@ -249,23 +262,23 @@ class Module(pl.LightningModule):
 
 
 def test_within_lightning(tmp_path: Path) -> None:
-    them = simulated(8, masks=True)
-    images = [([raw], [target]) for raw, target in zip(*as_batch(them), strict=True)]
+    dataset = simulated(8, masks=True)
+    images = [([raw], [target]) for raw, target in zip(*as_batch(dataset), strict=True)]
     batches = torch.utils.data.DataLoader(images, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False
     )
-    module = Module(them)
+    module = Module(dataset)
     (logged,) = trainer.validate(module, batches, verbose=False)
     assert trainer.validate(module, batches, verbose=False) == [logged]
-    expected = {name: float(value) for name, value in fed(them, masks=True).compute().items()}
+    expected = {name: float(value) for name, value in fed(dataset, masks=True).compute().items()}
     assert logged == pytest.approx(expected, abs=1e-6)  # float32
 
 
 SIZES = (1, 11)  # with one image the second process has none
 
 
-def shared(images: int) -> Set:
+def shared(images: int) -> SimulatedDataset:
     return simulated(9, images=images, masks=True, coarse=True)
 
 
@@ -298,8 +311,8 @@ def test_crowded_images_count_more_than_a_hundred() -> None:
     boxes = np.concatenate([corners, corners + 10], 1)
     classes, size = Classes.of(("dot",)), (130, 190)
     truth = Objects.of(boxes, np.zeros(150, int), size)
-    found = Detections(boxes, np.zeros(150, np.int64), np.linspace(1, 0.1, 150, dtype=np.float32), classes, size)
-    pairs = [EvaluationPair.of(truth, found, masks=False)]
+    detections = Detections(boxes, np.zeros(150, np.int64), np.linspace(1, 0.1, 150, dtype=np.float32), classes, size)
+    pairs = [EvaluationPair.of(truth, detections, masks=False)]
     usual, more = evaluate_pairs(pairs, classes, "box").metrics(), evaluate_pairs(pairs, classes, "box", 200).metrics()
     assert usual["AR100"] == pytest.approx(2 / 3)
     assert usual["AP"] < 0.7
@@ -320,12 +333,12 @@ def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Pa
     some = np.array([boxes[i] for i in range(1 + seen)], np.float32)
     count = len(some)
     classes = Classes.of(("cat",))
-    found = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
+    detections = Detections(some, np.zeros(count, np.int64), np.full(count, 0.9, np.float32), classes, (80, 100))
     recalls = {}
     for difficult in ("ignore", "use"):
         splits = open_splits(VocDetection, find_voc(tmp_path), 3, difficult=difficult)
         truth = splits["all"].read(0)[1]
-        metrics = coco_table([truth], [found], classes, "box").metrics()
+        metrics = coco_table([truth], [detections], classes, "box").metrics()
         recalls[difficult] = metrics["AR100"]
         if difficult == "ignore":
             assert metrics["AP"] == 1

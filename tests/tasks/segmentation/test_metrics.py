@@ -15,13 +15,13 @@ from fishnet.prediction.results import Segmentation
 from fishnet.tasks import get_task
 from fishnet.tasks.segmentation.boundaries import boundary_f1
 from fishnet.tasks.segmentation.metrics import SegmentationMetric, predicted_labels
-from tests.tasks.segmentation.pixels import Labels, blobs, logits_of, target
+from tests.tasks.segmentation.labels import Labels, blobs, logits_of, target
 
 SIZES = ((40, 50), (33, 7), (64, 64), (1, 90), (21, 21))
 FIVE = Classes(tuple("abcde"), (3, 0, 70, 9, 4))
 
 
-def pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
+def simulated_pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
     """True and said label maps of images of different sizes; of ``FIVE`` the last class is nowhere."""
     return [
         (blobs(100 * seed + i, size, classes), blobs(100 * seed + i + 50, size, classes, 0))
@@ -29,15 +29,15 @@ def pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
     ]
 
 
-def by_hand(them: list[tuple[Labels, Labels]], classes: int) -> dict[str, float]:
+def by_hand(pairs: list[tuple[Labels, Labels]], classes: int) -> dict[str, float]:
     """Px by px, with no matrix: sets of places."""
     true: list[set[tuple[int, int, int]]] = [set() for _ in range(classes)]
-    said: list[set[tuple[int, int, int]]] = [set() for _ in range(classes)]
-    for number, (truth, given) in enumerate(them):
+    predicted: list[set[tuple[int, int, int]]] = [set() for _ in range(classes)]
+    for number, (truth, given) in enumerate(pairs):
         for y, x in np.argwhere(truth != IGNORE).tolist():
             true[truth[y, x]].add((number, y, x))
-            said[given[y, x]].add((number, y, x))
-    both = list(zip(true, said, strict=True))
+            predicted[given[y, x]].add((number, y, x))
+    both = list(zip(true, predicted, strict=True))
     found = [len(t & s) / len(t | s) for t, s in both if t | s]
     right = [len(t & s) / len(t) for t, s in both if t]
     total = sum(map(len, true))
@@ -54,37 +54,41 @@ def computed(metric: SegmentationMetric) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_values_are_those_of_counting(seed: int) -> None:
-    them = pairs(seed)
+    pairs = simulated_pairs(seed)
     metric = SegmentationMetric(FIVE)
-    metric.update([Segmentation(said, FIVE) for _, said in them], [target(truth) for truth, _ in them])
-    assert computed(metric) == pytest.approx(by_hand(them, 5), abs=1e-6)  # float32 of values up to 1
+    metric.update([Segmentation(predicted, FIVE) for _, predicted in pairs], [target(truth) for truth, _ in pairs])
+    assert computed(metric) == pytest.approx(by_hand(pairs, 5), abs=1e-6)  # float32 of values up to 1
 
 
 def test_a_class_that_is_only_said_counts_for_iou_alone() -> None:
-    truth, said = np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
+    truth, predicted = np.zeros((1, 4), np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
     metric = SegmentationMetric(FIVE)
-    metric.update([Segmentation(said, FIVE)], [target(truth)])
+    metric.update([Segmentation(predicted, FIVE)], [target(truth)])
     assert computed(metric) == pytest.approx({"mIoU": (3 / 4 + 0) / 2, "mAcc": 3 / 4, "aAcc": 3 / 4})
 
 
 def test_kinds_of_outputs_agree() -> None:
     """What training's validation gives (one padded batch, also in bf16), what val gives, and what prediction made."""
-    them = pairs(0)
-    targets = [target(truth) for truth, _ in them]
-    most = tuple(max(it.placement.outer[axis] for it in targets if it.placement) for axis in (0, 1))
-    batch = torch.from_numpy(np.stack([logits_of(said, 5, (most[0], most[1])) for _, said in them]))
-    each = [logits_of(said, 5, it.placement.outer) for (_, said), it in zip(them, targets, strict=True) if it.placement]
+    pairs = simulated_pairs(0)
+    targets = [target(truth) for truth, _ in pairs]
+    largest = tuple(max(it.placement.outer[axis] for it in targets if it.placement) for axis in (0, 1))
+    batch = torch.from_numpy(np.stack([logits_of(predicted, 5, (largest[0], largest[1])) for _, predicted in pairs]))
+    each = [
+        logits_of(predicted, 5, it.placement.outer)
+        for (_, predicted), it in zip(pairs, targets, strict=True)
+        if it.placement
+    ]
     for outputs in ({"logits": batch}, {"logits": batch.bfloat16(), "auxiliary": batch}, each):
         metric = SegmentationMetric(FIVE)
         metric.update(outputs, targets)
-        assert computed(metric) == pytest.approx(by_hand(them, 5), abs=1e-6)
+        assert computed(metric) == pytest.approx(by_hand(pairs, 5), abs=1e-6)
 
 
 def test_what_is_said_of_a_resized_image_is_measured_in_its_own_px() -> None:
-    said = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 16, 0), 16, 1)
-    truth = said.repeat(3, 0).repeat(3, 1)
+    predicted = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 16, 0), 16, 1)
+    truth = predicted.repeat(3, 0).repeat(3, 1)
     placement = Placement((96, 96), (32, 32), (32, 64))
-    given = predicted_labels(logits_of(said, 5, (64, 64)), target(truth, placement), FIVE)
+    given = predicted_labels(logits_of(predicted, 5, (64, 64)), target(truth, placement), FIVE)
     assert given.shape == (96, 96)
     # Between two classes the border lies where both are as likely: within 1.5 px of three times the input's border.
     assert (given != truth).mean() < 0.05
@@ -92,10 +96,10 @@ def test_what_is_said_of_a_resized_image_is_measured_in_its_own_px() -> None:
 
 
 def test_several_updates_are_one_and_all_processes_are_one() -> None:
-    them = pairs(1)
+    pairs = simulated_pairs(1)
     whole, parts, one, other = (SegmentationMetric(FIVE) for _ in range(4))
-    results = [Segmentation(said, FIVE) for _, said in them]
-    targets = [target(truth) for truth, _ in them]
+    results = [Segmentation(predicted, FIVE) for _, predicted in pairs]
+    targets = [target(truth) for truth, _ in pairs]
     whole.update(results, targets)
     for result, it in zip(results, targets, strict=True):
         parts.update([result], [it])
@@ -123,10 +127,10 @@ def test_images_without_a_label_add_nothing() -> None:
 def test_as_many_classes_as_there_may_be() -> None:
     classes = Classes.of(map(str, range(255)))
     truth = np.arange(255, dtype=np.uint8).repeat(2).reshape(30, 17)
-    said = truth.copy()
-    said[truth == 254] = 0
+    predicted = truth.copy()
+    predicted[truth == 254] = 0
     metric = SegmentationMetric(classes)
-    metric.update([Segmentation(said, classes)], [target(truth)])
+    metric.update([Segmentation(predicted, classes)], [target(truth)])
     assert computed(metric) == pytest.approx(
         {"mIoU": (253 + 2 / 4) / 255, "mAcc": 254 / 255, "aAcc": 254 / 255}, abs=1e-6
     )
@@ -153,13 +157,13 @@ def test_the_level_logs_them() -> None:
 # Boundaries
 
 
-def f1_by_distances(truth: Labels, said: Labels, classes: int) -> NDArray[np.float64]:
+def f1_by_distances(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
     """Every boundary px's distance from every other's."""
-    said = np.where(truth == IGNORE, IGNORE, said)
+    predicted = np.where(truth == IGNORE, IGNORE, predicted)
     radius = max(1.0, 0.0075 * math.hypot(*truth.shape))
     found = np.full(classes, np.nan)
     for k in range(classes):
-        true, given = edge(truth == k), edge(said == k)
+        true, given = edge(truth == k), edge(predicted == k)
         if not len(true) and not len(given):
             continue
         found[k] = 0
@@ -195,24 +199,24 @@ def test_boundaries_are_compared_as_all_distances_say(seed: int, size: tuple[int
     """Radii from 1 to 2.25 px (300 px long); a map a little off, also over the edge, and quite another."""
     truth = blobs(seed, size, 4, ignored=0.02 if seed % 2 else 0)
     moved = np.roll(np.where(truth == IGNORE, 0, truth), shift, seed % 2)
-    for said in (moved, blobs(seed + 50, size, 5, 0)):
-        np.testing.assert_allclose(boundary_f1(truth, said, 5), f1_by_distances(truth, said, 5), atol=1e-12)
+    for predicted in (moved, blobs(seed + 50, size, 5, 0)):
+        np.testing.assert_allclose(boundary_f1(truth, predicted, 5), f1_by_distances(truth, predicted, 5), atol=1e-12)
 
 
 @pytest.mark.parametrize("off", range(12))
 def test_a_border_counts_up_to_the_tolerance(off: int) -> None:
     """In 1000 x 240 px it is 7.7 px: a vertical border between two classes counts up to 7 px off."""
-    truth, said = np.zeros((2, 240, 1000), np.uint8)
+    truth, predicted = np.zeros((2, 240, 1000), np.uint8)
     truth[:, 500:] = 1
-    said[:, 500 + off :] = 1
-    np.testing.assert_array_equal(boundary_f1(truth, said, 2), [1, 1] if off <= 7 else [0, 0])
+    predicted[:, 500 + off :] = 1
+    np.testing.assert_array_equal(boundary_f1(truth, predicted, 2), [1, 1] if off <= 7 else [0, 0])
 
 
 def test_boundaries_by_hand() -> None:
     truth = np.zeros((40, 40), np.uint8)
     np.testing.assert_array_equal(boundary_f1(truth, truth, 3), [np.nan] * 3)  # no border, nothing to be met
-    said = truth.copy()
-    said[10:20, 10:20] = 1
-    np.testing.assert_array_equal(boundary_f1(truth, said, 3), [0, 0, np.nan])
+    predicted = truth.copy()
+    predicted[10:20, 10:20] = 1
+    np.testing.assert_array_equal(boundary_f1(truth, predicted, 3), [0, 0, np.nan])
     truth[10:20, 10:20] = IGNORE  # what is said there does not count, and its border is all of ground's
-    np.testing.assert_array_equal(boundary_f1(truth, said, 3), [1, np.nan, np.nan])
+    np.testing.assert_array_equal(boundary_f1(truth, predicted, 3), [1, np.nan, np.nan])

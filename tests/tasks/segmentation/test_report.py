@@ -19,7 +19,7 @@ from fishnet.tasks.report_files import WRONG
 from fishnet.tasks.segmentation.boundaries import boundary_f1
 from fishnet.tasks.segmentation.metrics import SegmentationMetric
 from fishnet.tasks.segmentation.report import SegmentationReport
-from tests.tasks.segmentation.pixels import Labels, blobs, logits_of, target
+from tests.tasks.segmentation.labels import Labels, blobs, logits_of, target
 
 Pair = tuple[Labels, Labels]
 
@@ -29,8 +29,8 @@ class Painted(ImageDataset):
 
     classes, channels = Classes.of(["a"]), 3
 
-    def __init__(self, them: Sequence[Pair], gone: int = -1) -> None:
-        self.truths, self.gone = [truth for truth, _ in them], gone
+    def __init__(self, pairs: Sequence[Pair], gone: int = -1) -> None:
+        self.truths, self.gone = [truth for truth, _ in pairs], gone
 
     def __len__(self) -> int:
         return len(self.truths)
@@ -45,22 +45,22 @@ class Painted(ImageDataset):
         return f"folder/p{index}"
 
 
-def filled(classes: Classes, them: Sequence[Pair]) -> SegmentationReport:
+def filled(classes: Classes, pairs: Sequence[Pair]) -> SegmentationReport:
     report = SegmentationReport(classes)
-    for index, (truth, said) in enumerate(them):
-        report.update([Segmentation(said, classes)], [target(truth)], [index])
+    for index, (truth, predicted) in enumerate(pairs):
+        report.update([Segmentation(predicted, classes)], [target(truth)], [index])
     return report
 
 
 def simulated(count: int, classes: int = 4, size: tuple[int, int] = (60, 80)) -> list[Pair]:
     """Maps, and the same with a part that is another's: in the first image nothing is wrong, in later ones more."""
-    them = []
+    pairs = []
     for i in range(count):
         truth, other = blobs(i, size, classes), blobs(i + 500, size, classes, 0)
-        said = np.where(truth == IGNORE, other, truth)
-        said[:, : i * size[1] // (2 * count)] = other[:, : i * size[1] // (2 * count)]
-        them.append((truth, said))
-    return them
+        predicted = np.where(truth == IGNORE, other, truth)
+        predicted[:, : i * size[1] // (2 * count)] = other[:, : i * size[1] // (2 * count)]
+        pairs.append((truth, predicted))
+    return pairs
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -72,12 +72,12 @@ def test_by_hand(tmp_path: Path) -> None:
     classes = Classes(("soil", "corn", "weed", "rock"), (5, 2, 11, 0))
     first, second, third = np.zeros((3, 10, 20), np.uint8)
     first[:, 10:] = 1
-    said = first.copy()
-    said[:, 10:14] = 0  # a border that is 4 px off, at a tolerance of 1
+    predicted = first.copy()
+    predicted[:, 10:14] = 0  # a border that is 4 px off, at a tolerance of 1
     second[:5] = IGNORE
     third[:] = IGNORE
-    them = [(first, said), (second, np.full_like(second, 2)), (third, third * 0)]
-    report = filled(classes, them)
+    pairs = [(first, predicted), (second, np.full_like(second, 2)), (third, third * 0)]
+    report = filled(classes, pairs)
     # px: soil 200, all of the second said to be weed; corn 100, of which 40 are said to be soil
     soil, corn, weed, rock = report.rows()
     assert soil == {
@@ -103,7 +103,7 @@ def test_by_hand(tmp_path: Path) -> None:
         "rock     0.00       -       -        -         -           -",
     ]
     json.dumps(report.rows())
-    files = report.write(tmp_path, Painted(them))
+    files = report.write(tmp_path, Painted(pairs))
     assert [file.name for file in files] == [
         "per_class.csv", "confusion.csv", "errors.csv", "confusion.png", "worst.png",
     ]  # fmt: skip
@@ -125,11 +125,13 @@ def test_by_hand(tmp_path: Path) -> None:
 
 def test_it_agrees_with_the_metric_and_the_boundaries_of_each_image() -> None:
     classes = Classes.of("abcde")
-    them = simulated(9)
+    pairs = simulated(9)
     report, metric = SegmentationReport(classes), SegmentationMetric(classes)
-    targets = [target(truth) for truth, _ in them]
+    targets = [target(truth) for truth, _ in pairs]
     outputs = [
-        logits_of(said, 5, it.placement.outer) for (_, said), it in zip(them, targets, strict=True) if it.placement
+        logits_of(predicted, 5, it.placement.outer)
+        for (_, predicted), it in zip(pairs, targets, strict=True)
+        if it.placement
     ]
     metric.update(outputs, targets)
     report.update(outputs[:4], targets[:4], range(4))
@@ -141,7 +143,7 @@ def test_it_agrees_with_the_metric_and_the_boundaries_of_each_image() -> None:
     assert values["mAcc"] == pytest.approx(np.mean([row["accuracy"] for row in there]) / 100, abs=1e-6)
     right = sum(row["pixels"] * row["accuracy"] for row in there) / sum(row["pixels"] for row in there)
     assert values["aAcc"] == pytest.approx(right / 100, abs=1e-6)
-    each = np.array([boundary_f1(truth, said, 5) for truth, said in them])
+    each = np.array([boundary_f1(truth, predicted, 5) for truth, predicted in pairs])
     assert report.boundaries()[:4] == pytest.approx(np.nanmean(each[:, :4], 0))
     assert np.isnan(report.boundaries()[4])
     assert report.metrics()["boundary_F1"] == pytest.approx(np.nanmean(each[:, :4], 0).mean())
@@ -151,24 +153,28 @@ def test_it_agrees_with_the_metric_and_the_boundaries_of_each_image() -> None:
 @pytest.mark.parametrize("order", ["rising", "falling"])
 def test_the_worst_six_are_shown_as_they_were_said(order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = Classes.of("abcd")
-    them = simulated(15)[:: 1 if order == "rising" else -1]
-    report = filled(classes, them)
+    pairs = simulated(15)[:: 1 if order == "rising" else -1]
+    report = filled(classes, pairs)
     shown: dict[str, Pair] = {}
 
-    def draw(image: Image.Image, truth: Labels, said: Labels, names: Sequence[str], name: str) -> list[Image.Image]:
-        shown[name] = truth, said
+    def draw(
+        image: Image.Image, truth: Labels, predicted: Labels, names: Sequence[str], name: str
+    ) -> list[Image.Image]:
+        shown[name] = truth, predicted
         return [image]
 
     monkeypatch.setattr("fishnet.tasks.segmentation.report.error_cards", draw)
-    report.write(tmp_path, Painted(them))
-    wrong = [float(((truth != IGNORE) & (truth != said)).sum() / (truth != IGNORE).sum()) for truth, said in them]
+    report.write(tmp_path, Painted(pairs))
+    wrong = [
+        float(((truth != IGNORE) & (truth != predicted)).sum() / (truth != IGNORE).sum()) for truth, predicted in pairs
+    ]
     assert wrong.count(0) >= 1
     worst = sorted(range(15), key=lambda i: -wrong[i])[:6]
     assert list(shown) == [f"p{i}" for i in worst]
     for i in worst:
-        for drawn, given in zip(shown[f"p{i}"], them[i], strict=True):
+        for drawn, given in zip(shown[f"p{i}"], pairs[i], strict=True):
             np.testing.assert_array_equal(drawn, given)
-    rows = report.errors(Painted(them))
+    rows = report.errors(Painted(pairs))
     assert [row["image"] for row in rows[:6]] == [f"folder/p{i}" for i in worst]
     assert [row["right"] for row in rows] == sorted(row["right"] for row in rows)
 
@@ -177,17 +183,17 @@ def test_memory_does_not_grow_with_the_images() -> None:
     truth = blobs(1, (300, 300), 4)
     report = filled(Classes.of("abcd"), [(truth, np.full_like(truth, i % 4)) for i in range(40)])
     assert len(report._worst) == 6
-    assert sum(len(bad.packed) for bad in report._worst) < truth.nbytes
+    assert sum(len(bad.compressed) for bad in report._worst) < truth.nbytes
 
 
 def test_nothing_wrong_and_nothing_of_a_former_report(tmp_path: Path) -> None:
     classes = Classes.of("abcd")
-    them = simulated(4)
-    filled(classes, them).write(tmp_path, Painted(them))
+    pairs = simulated(4)
+    filled(classes, pairs).write(tmp_path, Painted(pairs))
     assert (tmp_path / "worst.png").exists()
-    right = [(truth, np.where(truth == IGNORE, 0, truth)) for truth, _ in them]
+    right = [(truth, np.where(truth == IGNORE, 0, truth)) for truth, _ in pairs]
     report = filled(classes, right)
-    ignored = np.mean([truth == IGNORE for truth, _ in them])
+    ignored = np.mean([truth == IGNORE for truth, _ in pairs])
     assert report.metrics() == {"mDice": 1, "boundary_F1": 1, "ignored": pytest.approx(ignored)}
     files = report.write(tmp_path, Painted(right))
     assert "worst.png" not in {file.name for file in files}
@@ -196,12 +202,12 @@ def test_nothing_wrong_and_nothing_of_a_former_report(tmp_path: Path) -> None:
 
 def test_images_without_a_label(tmp_path: Path) -> None:
     truth = np.full((40, 50), IGNORE, np.uint8)
-    them = [(truth, np.zeros_like(truth))]
-    report = filled(Classes.of("ab"), them)
+    pairs = [(truth, np.zeros_like(truth))]
+    report = filled(Classes.of("ab"), pairs)
     assert report.metrics() == {"ignored": 1}
     assert report.rows()[0]["share"] is None
     assert len(report.lines()) == 3
-    files = report.write(tmp_path, Painted(them))
+    files = report.write(tmp_path, Painted(pairs))
     assert {file.name for file in files} == {"per_class.csv", "confusion.csv", "errors.csv", "confusion.png"}
     assert rows_of(tmp_path / "confusion.csv") == [["true", "said", "pixels"]]
 
@@ -209,13 +215,13 @@ def test_images_without_a_label(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("classes", "size"), [(2, (40, 30)), (21, (30, 700)), (60, (900, 700)), (255, (90, 90))])
 def test_figures_of_any_number_of_classes_and_size(classes: int, size: tuple[int, int], tmp_path: Path) -> None:
     names = [f"{['plain', '$5 off', '人_人', 'x' * 200][i % 4]} {i}" for i in range(classes)]
-    them = [
+    pairs = [
         (truth, np.roll(truth, 7, 1))
         for truth in (blobs(seed, size, classes, 0) for seed in range(max(8, classes // 3)))
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        filled(Classes.of(names), them).write(tmp_path, Painted(them, gone=0))
+        filled(Classes.of(names), pairs).write(tmp_path, Painted(pairs, gone=0))
     for name in ("confusion.png", "worst.png"):
         with Image.open(tmp_path / name) as image:
             image.load()
@@ -225,11 +231,11 @@ def test_figures_of_any_number_of_classes_and_size(classes: int, size: tuple[int
 
 def test_wrong_px_are_red_and_ignored_ones_are_not(tmp_path: Path) -> None:
     truth = np.zeros((480, 480), np.uint8)
-    said = truth.copy()
-    said[:120] = 1
+    predicted = truth.copy()
+    predicted[:120] = 1
     truth[:60] = IGNORE
-    them = [(truth, said)]
-    filled(Classes.of("ab"), them).write(tmp_path, Painted(them))
+    pairs = [(truth, predicted)]
+    filled(Classes.of("ab"), pairs).write(tmp_path, Painted(pairs))
     with Image.open(tmp_path / "worst.png") as image:
         page = np.asarray(image.convert("RGB")).astype(int)
     third = page[:480, 2 * page.shape[1] // 3 :]
@@ -239,8 +245,8 @@ def test_wrong_px_are_red_and_ignored_ones_are_not(tmp_path: Path) -> None:
 
 
 def test_beyond_twenty_classes_the_worst_that_are_there_are_printed() -> None:
-    them = simulated(12, classes=40)
-    report = filled(Classes.of([f"c{i}" for i in range(60)]), them)
+    pairs = simulated(12, classes=40)
+    report = filled(Classes.of([f"c{i}" for i in range(60)]), pairs)
     title, _, *lines = report.lines()
     there = [row for row in report.rows() if row["pixels"]]
     assert title == f"the 20 worst of {len(there)} classes with pixels (the model has 60):"

@@ -1,4 +1,4 @@
-"""What the tests of the region level's measures share: simulated sets, and pycocotools' word on them."""
+"""What the tests of detection metrics share: simulated datasets, and pycocotools' evaluation of them."""
 
 import contextlib
 import io
@@ -17,16 +17,17 @@ from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.images.preprocess import Placement
 from fishnet.prediction.results import CroppedMask, Detections
+from fishnet.tasks.detection.metrics import EvaluationPair
 
 Numbers = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Set:
-    """Annotated and found objects of some images."""
+class SimulatedDataset:
+    """Annotated objects and detections of some images."""
 
     truths: list[Objects]
-    found: list[Detections]
+    detections: list[Detections]
     classes: Classes
 
 
@@ -38,22 +39,22 @@ def simulated(
     *,
     masks: bool = False,
     coarse: bool = False,
-) -> Set:
-    """Objects of all sizes, some in crowds, and detections that are near them, doubled, elsewhere or of another class.
+) -> SimulatedDataset:
+    """Objects of all sizes, some in crowds, and detections near them, duplicate, elsewhere or of another class.
 
     Every fourth image has no objects, every fifth no detections, and the last class neither. With ``coarse`` boxes
     lie on a grid and scores are tenths, so that many overlaps and scores are equal.
     """
     random = np.random.default_rng(seed)
     names = Classes(tuple(f"c{k}" for k in range(classes)), tuple(10 * k + 3 for k in range(classes)))
-    truths, found = [], []
+    truths, detections = [], []
     for i in range(images):
         size = int(random.integers(90, 160)), int(random.integers(100, 200))
         count = 0 if i % 4 == 1 else int(random.integers(1, 12))
         objects = _objects(random, count, max(1, classes - 1), size, masks=masks, coarse=coarse)
         truths.append(objects)
-        found.append(_found(random, objects, 0 if i % 5 == 2 else max_detections, names, coarse=coarse))
-    return Set(truths, found, names)
+        detections.append(_detections(random, objects, 0 if i % 5 == 2 else max_detections, names, coarse=coarse))
+    return SimulatedDataset(truths, detections, names)
 
 
 def _boxes(random: Numbers, count: int, size: tuple[int, int], *, coarse: bool) -> NDArray[Any]:
@@ -91,7 +92,9 @@ def _shape(random: Numbers, number: int, box: NDArray[Any], size: tuple[int, int
     return {"size": list(size), "counts": np.diff(places, prepend=0, append=flat.size).tolist()}
 
 
-def _found(random: Numbers, objects: Objects, max_detections: int, classes: Classes, *, coarse: bool) -> Detections:
+def _detections(
+    random: Numbers, objects: Objects, max_detections: int, classes: Classes, *, coarse: bool
+) -> Detections:
     near = np.arange(len(objects)).repeat(random.integers(0, 3, len(objects)))[:max_detections]
     sides = np.tile(objects.boxes[near, 2:] - objects.boxes[near, :2], 2)
     boxes = objects.boxes[near] + random.normal(0, 0.06, (len(near), 4)) * sides
@@ -111,18 +114,18 @@ def _found(random: Numbers, objects: Objects, max_detections: int, classes: Clas
     boxes, labels, scores = boxes[order].astype(np.float32), labels[order], scores[order].astype(np.float32)
     cropped_masks = None
     if objects.segmentations is not None:
-        cropped_masks = tuple(_cutout(random, box) for box in boxes)
+        cropped_masks = tuple(_ellipse(random, box) for box in boxes)
     return Detections(boxes, labels.astype(np.int64), scores, classes, objects.size, cropped_masks)
 
 
-def _cutout(random: Numbers, box: NDArray[Any]) -> CroppedMask:
+def _ellipse(random: Numbers, box: NDArray[Any]) -> CroppedMask:
     left, top, right, bottom = (int(value) for value in (*np.floor(box[:2]), *np.ceil(box[2:])))
     y, x = np.mgrid[-1 : 1 : (bottom - top) * 1j, -1 : 1 : (right - left) * 1j]
     return CroppedMask(left, top, x**2 + y**2 < random.uniform(0.7, 1))
 
 
 def full(cropped_mask: CroppedMask, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A cropped_mask's whole mask."""
+    """A cropped mask in an image of its own size."""
     page = np.zeros(size, np.uint8)
     height, width = cropped_mask.bits.shape
     page[cropped_mask.top : cropped_mask.top + height, cropped_mask.left : cropped_mask.left + width] = (
@@ -131,10 +134,10 @@ def full(cropped_mask: CroppedMask, size: tuple[int, int]) -> NDArray[np.uint8]:
     return page
 
 
-def by_pycocotools(them: Set, kind: str) -> COCOeval:
-    """The reference's evaluation of the same objects, given as COCO's own files would say it."""
+def by_pycocotools(dataset: SimulatedDataset, kind: str) -> COCOeval:
+    """The reference's evaluation of the same objects, given in COCO's own format."""
     images, annotations, results = [], [], []
-    for i, (truth, found) in enumerate(zip(them.truths, them.found, strict=True), 1):
+    for i, (truth, detections) in enumerate(zip(dataset.truths, dataset.detections, strict=True), 1):
         images.append({"id": i, "height": truth.size[0], "width": truth.size[1]})
         for j in range(len(truth)):
             annotation = {"id": len(annotations) + 1, "image_id": i, "category_id": int(truth.labels[j]) + 1}
@@ -142,22 +145,22 @@ def by_pycocotools(them: Set, kind: str) -> COCOeval:
             if truth.segmentations is not None:
                 annotation["segmentation"] = truth.segmentations[j]
             annotations.append(annotation)
-        for j in range(len(found.boxes)):
-            result = {"image_id": i, "category_id": int(found.labels[j]) + 1, "score": float(found.scores[j])}
+        for j in range(len(detections.boxes)):
+            result = {"image_id": i, "category_id": int(detections.labels[j]) + 1, "score": float(detections.scores[j])}
             if kind == "mask":
-                assert found.cropped_masks is not None
-                page = np.asfortranarray(full(found.cropped_masks[j], found.size))
+                assert detections.cropped_masks is not None
+                page = np.asfortranarray(full(detections.cropped_masks[j], detections.size))
                 results.append({**result, "segmentation": pycoco.encode(page)})
             else:
-                results.append({**result, "bbox": _xywh(found.boxes[j])})
-    categories = [{"id": k + 1, "name": name} for k, name in enumerate(them.classes.names)]
+                results.append({**result, "bbox": _xywh(detections.boxes[j])})
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(dataset.classes.names)]
     with contextlib.redirect_stdout(io.StringIO()):
         truths = COCO()
         truths.dataset = {"images": images, "annotations": annotations, "categories": categories}
         truths.createIndex()
         if results:
             answers = truths.loadRes(results)
-        else:  # which it does not take
+        else:  # loadRes does not accept an empty list
             answers = COCO()
             answers.dataset = {"images": images, "annotations": [], "categories": categories}
             answers.createIndex()
@@ -173,23 +176,23 @@ def _xywh(box: NDArray[Any]) -> list[float]:
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], list[DetectionTarget]]:
-    """Raw outputs and validation's targets, as if each image had been doubled in size and padded."""
+def as_batch(dataset: SimulatedDataset, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], list[DetectionTarget]]:
+    """Raw outputs and validation targets, as if each image had been resized to twice its size and padded."""
     import torch
 
     random = np.random.default_rng(seed)
     outputs, targets = [], []
-    for truth, found in zip(them.truths, them.found, strict=True):
+    for truth, detections in zip(dataset.truths, dataset.detections, strict=True):
         inner = 2 * truth.size[0], 2 * truth.size[1]
         placement = Placement(truth.size, inner, (-(-inner[0] // 32) * 32, -(-inner[1] // 32) * 32))
         raw: dict[str, NDArray[Any]] = {
-            "boxes": placement.to_input(found.boxes),
-            "scores": found.scores,
-            "labels": found.labels,
+            "boxes": placement.to_input(detections.boxes),
+            "scores": detections.scores,
+            "labels": detections.labels,
         }
-        if found.cropped_masks is not None:
+        if detections.cropped_masks is not None:
             y, x = np.mgrid[-1:1:14j, -1:1:14j]
-            blurs = random.uniform(0.7, 1.1, (len(found.boxes), 1, 1)) - (x**2 + y**2)
+            blurs = random.uniform(0.7, 1.1, (len(detections.boxes), 1, 1)) - (x**2 + y**2)
             raw["masks"] = (0.5 + 2 * blurs).clip(0, 1).astype(np.float32)
         boxes = torch.from_numpy(placement.to_input(truth.boxes))
         labels, crowd = torch.from_numpy(truth.labels), torch.from_numpy(truth.crowd)
@@ -198,12 +201,18 @@ def as_batch(them: Set, seed: int = 0) -> tuple[list[dict[str, NDArray[Any]]], l
     return outputs, targets
 
 
-def without_found(them: Set) -> Set:
-    """The same set with nothing found."""
+def pairs_of(dataset: SimulatedDataset, masks: bool = False) -> list[EvaluationPair]:
+    """The pairs that metrics and reports evaluate."""
+    images = zip(dataset.truths, dataset.detections, strict=True)
+    return [EvaluationPair.of(truth, detections, masks) for truth, detections in images]
+
+
+def without_detections(dataset: SimulatedDataset) -> SimulatedDataset:
+    """The same dataset without detections."""
     none = np.zeros(0, int)
-    return replace(them, found=[it.take(none) for it in them.found])
+    return replace(dataset, detections=[it.take(none) for it in dataset.detections])
 
 
-def without_objects(them: Set) -> Set:
-    """The same set with nothing annotated."""
-    return replace(them, truths=[it.take(np.zeros(0, int)) for it in them.truths])
+def without_objects(dataset: SimulatedDataset) -> SimulatedDataset:
+    """The same dataset without annotated objects."""
+    return replace(dataset, truths=[it.take(np.zeros(0, int)) for it in dataset.truths])

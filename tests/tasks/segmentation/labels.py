@@ -1,4 +1,4 @@
-"""What the tests of the pixel level's measures share: random label maps, and what a model would say of them."""
+"""What the tests of segmentation metrics share: random label maps, and logits that predict them."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def blobs(seed: int, size: tuple[int, int], classes: int, ignored: float = 0.1) 
 
 
 def target(truth: Labels, placement: Placement | None = None) -> SegmentationTarget:
-    """An image's target in validation; by default of an image that is the input, padded to a multiple of 32."""
+    """An image's validation target; by default the image itself is the input, padded to a multiple of 32."""
     height, width = truth.shape
     outer = -(-height // 32) * 32, -(-width // 32) * 32
     return SegmentationTarget(
@@ -32,10 +32,10 @@ def target(truth: Labels, placement: Placement | None = None) -> SegmentationTar
     )
 
 
-def logits_of(said: Labels, classes: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """(classes, *size) scores that say these labels over their part of an input, and the last class beyond it."""
+def logits_of(predicted: Labels, classes: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """(classes, *size) logits that predict these labels, and the last class in the padding."""
     logits = np.zeros((classes, *size), np.float32)
     logits[-1] = 3
-    height, width = said.shape
-    logits[:, :height, :width] = 4 * (np.arange(classes)[:, None, None] == said)
+    height, width = predicted.shape
+    logits[:, :height, :width] = 4 * (np.arange(classes)[:, None, None] == predicted)
     return logits
