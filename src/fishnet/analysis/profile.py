@@ -27,7 +27,7 @@ def cost(model: nn.Module, shape: tuple[int, int, int] = (3, 224, 224)) -> Cost:
     A copy of the model is counted on torch's meta device, where nothing is computed. A model whose work depends on what
     it finds (``has_dynamic_cost``) runs on the CPU, on one input of zeros.
     """
-    device = "cpu" if getattr(model, "counts_by_running", False) else "meta"
+    device = "cpu" if getattr(model, "has_dynamic_cost", False) else "meta"
     counted = copy.deepcopy(model).to(device).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         counted(torch.zeros(1, *shape, device=device))
