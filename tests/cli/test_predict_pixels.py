@@ -158,11 +158,11 @@ def test_ids_that_no_png_holds_are_told_before_the_work(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--top", 3), ("--top: not for a model that does segment: this has --tile, --overlap, --tta",)),
-        (("--threshold", 0.5), ("--threshold: not for a model that does segment",)),
+        (("--top", 3), ("--top: not for a segment model, which has --tile, --overlap, --tta",)),
+        (("--threshold", 0.5), ("--threshold: not for a segment model",)),
         (("--tile", 8), ("tile=8: must be a whole number, 32 or more",)),
         (("--overlap", 0.3), ("give tile too",)),
-        (("--ids", "a.json", "--out", "out"), ("from what finds objects",)),
+        (("--ids", "a.json", "--out", "out"), ("which detectors write",)),
         (("--tta", "--embed", "e.npy"), ("leave out tile and tta",)),
     ],
 )
@@ -179,7 +179,7 @@ def test_bad_flags(
 
 
 def test_only_segmenters_average(bundle: Path, folder: Path, run: Run) -> None:
-    says(run("predict", bundle, folder, "--tta"), 2, "--tta: not for a model that does classify: this has --top")
+    says(run("predict", bundle, folder, "--tta"), 2, "--tta: not for a classify model, which has --top")
 
 
 def test_the_frames_of_a_video(model: Predictor, tmp_path: Path, run: Run) -> None:

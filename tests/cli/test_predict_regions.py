@@ -111,8 +111,8 @@ def test_ids_of_annotations(model: Predictor, work: Path, tmp_path: Path, run: R
     ("images", "words"),
     [
         ({"x/c.png": 1, "y/c.png": 2}, ("c.png: may be any of x/c.png (id 1), y/c.png (id 2)",)),
-        ({"d.png": 1}, ("c.png: no image of", "val.json")),
-        ({}, ("val.json: no images in it",)),
+        ({"d.png": 1}, ("c.png: has no image id", "val.json")),
+        ({}, ("val.json: has no images",)),
         ({"c.png": 1.5}, ("val.json", "without file_name or id")),
     ],
 )
@@ -139,12 +139,12 @@ def test_work_that_is_broken_off_leaves_the_former_results(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--top", 3), ("--top: not for a model that does", "--threshold, --tile, --overlap")),
+        (("--top", 3), ("--top: not for a ", "--threshold, --tile, --overlap")),
         (("--threshold", 2), ("threshold=2.0: must be a number, 0 to 1",)),
         (("--tile", 8), ("tile=8: must be a whole number, 32 or more",)),
         (("--overlap", 0.3), ("give tile too",)),
         (("--batch-size", 0), ("--batch-size and --max-pixels must be 1 or more",)),
-        (("--ids", "a.json"), ("comes with --out",)),
+        (("--ids", "a.json"), ("which detectors write with --out",)),
     ],
 )
 def test_bad_flags(flags: tuple[Any, ...], words: tuple[str, ...], model: Predictor, work: Path, run: Run) -> None:

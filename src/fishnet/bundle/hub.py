@@ -113,9 +113,7 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     bundle = read_bundle(folder)
     readme = folder / CARD
     if readme.is_file() and license_id:
-        raise InputError(
-            f"{readme}: is the card that is sent: write the licence there instead of giving license (--license)"
-        )
+        raise InputError(f"{readme}: is the card that is sent: write the licence there and leave out --license")
     curves = {CURVES: folder / CURVES} if (folder / CURVES).is_file() else {}
     text = readme if readme.is_file() else card(bundle, repo, license_id, curves=bool(curves)).encode()
     return Upload(repo, {CONFIG: config_text(bundle).encode(), WEIGHTS: folder / WEIGHTS, CARD: text, **curves})

@@ -1,24 +1,24 @@
-"""Label maps of large images, from overlapping tiles. Torch-free.
+"""Blends the label maps of overlapping tiles of a large image. Torch-free.
 
-Where tiles overlap their probabilities are averaged, with weights that fall linearly across a tile towards those of its
-edges that lie within the image: what a model says near an edge, it says without seeing what is beyond.
+Where tiles overlap, their probabilities are averaged. The weights fall linearly across a tile towards its edges within
+the image, because near an edge the model does not see what lies beyond.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.prediction.results.segmentation import bands, largest, resized
+from fishnet.prediction.results.segmentation import bands, fill_argmax, resized
 from fishnet.prediction.tiling import Tile
 
 
 class Mosaic:
-    """The likeliest class of each pixel of an image, whose tiles come row by row.
+    """The likeliest class of each pixel of an image whose tiles are added row by row.
 
-    Probabilities are kept for as many rows of pixels as a tile is high, and only the labels of the rows above.
+    Probabilities are kept only for as many rows of pixels as a tile is high. Of the rows above only labels are kept.
 
     Args:
         size: height and width of the image, px.
-        classes: how many.
+        classes: number of classes.
     """
 
     def __init__(self, size: tuple[int, int], classes: int) -> None:
@@ -26,13 +26,12 @@ class Mosaic:
         self._labels = np.zeros(size, np.uint8)
         self._band = np.zeros((classes, 0, size[1]), np.float32)  # from row ``top`` on
 
-    def add(self, tile: Tile, likely: NDArray[np.float32]) -> None:
-        """One tile.
+    def add(self, tile: Tile, planes: NDArray[np.float32]) -> None:
+        """Adds a tile.
 
         Args:
-            tile: as :func:`~fishnet.prediction.tiling.tiles` gives them: all of one size, and none further up than one
-                before it.
-            likely: (classes, height, width) probabilities over the tile, of any size.
+            tile: from :func:`~fishnet.prediction.tiling.tiles`: all have one size, and none lies above an earlier one.
+            planes: (classes, height, width) probabilities over the tile, of any size.
         """
         top, left, bottom, right = tile
         size = bottom - top, right - left
@@ -40,23 +39,23 @@ class Mosaic:
             self._band = np.zeros((self.classes, size[0], self.size[1]), np.float32)
         self._settle(top)
         weights = _ramp(top, bottom, self.size[0])[:, None] * _ramp(left, right, self.size[1])
-        for total, plane in zip(self._band[:, :, left:right], likely, strict=True):
+        for total, plane in zip(self._band[:, :, left:right], planes, strict=True):
             for rows in bands(size[0]):
                 total[rows] += resized(plane, size, rows) * weights[rows]
 
     def labels(self) -> NDArray[np.uint8]:
-        """(height, width) class indices, when all tiles were added."""
+        """(height, width) class indices, after all tiles were added."""
         self._settle(self.size[0])
         return self._labels
 
     def _settle(self, top: int) -> None:
-        """What lies above a row is labelled and let go."""
+        """Labels the rows above ``top`` and drops their probabilities."""
         if top == self.top:
             return
         count = top - self.top
-        done = self._labels[self.top : top]
+        labels = self._labels[self.top : top]
         for rows in bands(count):
-            largest(enumerate(self._band[:, rows]), done[rows])
+            fill_argmax(enumerate(self._band[:, rows]), labels[rows])
         for total in self._band:
             rest = len(total) - count
             total[:rest] = total[count:]
@@ -65,7 +64,12 @@ class Mosaic:
 
 
 def _ramp(start: int, stop: int, end: int) -> NDArray[np.float32]:
-    """(stop - start,) weights from 0 to 1, of neither: 1 throughout for a tile that reaches from 0 to ``end``."""
+    """(stop - start,) weights between 0 and 1, falling towards edges within the image.
+
+    Args:
+        start, stop: the tile's range, px.
+        end: side of the image, px. The weights of a tile that reaches from 0 to ``end`` are all 1.
+    """
     rising = (np.arange(stop - start, dtype=np.float32) + np.float32(0.5)) / np.float32(stop - start)
     weights = np.ones_like(rising)
     if start > 0:

@@ -41,8 +41,17 @@ class Predictor:
     max_pixels: int | None = None
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        self.bundle, self.engine = bundle, engine
+        self.bundle = bundle
         self.runner = BatchRunner(bundle, engine)
+
+    @property
+    def engine(self) -> Engine:
+        """Computes raw outputs; see the class."""
+        return self.runner.engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self.runner.engine = engine
 
     @property
     def batch_size(self) -> int:

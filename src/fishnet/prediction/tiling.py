@@ -1,14 +1,13 @@
-"""Large images in overlapping tiles: where these lie, and how their objects become the image's. Torch-free.
+"""Detection in overlapping tiles of a large image: where the tiles lie, and how their objects are merged. Torch-free.
 
-An object on a seam is seen by several tiles, by some of them only in part. Which boxes are one object is decided
-between boxes of one class from different tiles (within one tile the model's own suppression has decided), in three
-steps:
+Several tiles see an object on a seam, some of them only in part. Three steps decide which boxes are one object. They
+compare boxes of one class from different tiles; within one tile the model's own NMS has decided.
 
-1. A box that its tile cuts off, and that lies within a box that is not cut off, is a part of that: it goes, whatever
-   the scores.
-2. Boxes that are both cut off where the other goes on, and that agree where both tiles see, are pieces of an object
-   that is larger than the overlap: they become one, with the higher score.
-3. Of boxes that cover the same place one remains: one that is not cut off before one that is, then the better score.
+1. A box that its tile cuts off is dropped if it lies within a box that is not cut off, whatever the scores: it is a
+   part of that object.
+2. Two boxes are pieces of an object that is larger than the overlap if each is cut off where the other continues, and
+   if they agree where both tiles see. They become one box with the higher score.
+3. Of boxes that cover the same place one remains: a box that is not cut off before one that is, then the better score.
 """
 
 import math
@@ -24,25 +23,25 @@ from fishnet.prediction.results import CroppedMask, Detections
 Tile = tuple[int, int, int, int]
 """Top, left, bottom and right, px of the image."""
 
-_SAME = 0.5  # IoU of two boxes that are one object, and of two pieces where both tiles see
-_PART = 0.5  # share of a cut box within another, of which it is then a part
-_NEAR = 2.0  # px from its tile's edge at which a box counts as cut off, and
-_NEAR_SHARE = 0.05  # of its side: boxes of parts of objects are not exact
+_SAME_IOU = 0.5  # of two boxes that are one object, and of two pieces where both tiles see
+_PART_SHARE = 0.5  # of a cut-off box within another box: it is then a part of that
+_EDGE = 2.0  # px: a box counts as cut off within this distance of its tile's edge, plus
+_EDGE_SHARE = 0.05  # of its side, as boxes of parts of objects are not exact
 
 
 def tiles(height: int, width: int, size: int, overlap: float = 0.2) -> list[Tile]:
-    """Squares that cover an image, evenly spaced, the last ones flush with its edges; row by row.
+    """Squares that cover an image, row by row. They are evenly spaced, and the last ones end at the image's edges.
 
     Args:
-        height, width: of the image, px; a side that is shorter than a tile makes tiles as short.
-        size: a tile's side, px.
-        overlap: the least share of a tile that the next one sees too, 0 to 0.9.
+        height, width: of the image, px; where a side is shorter than a tile, tiles are as short.
+        size: side of a tile, px.
+        overlap: the smallest share of a tile that the next tile covers too, 0 to 0.9.
 
     Raises:
-        InputError: a size below 1 or another overlap.
+        InputError: a size below 1, or an overlap out of range.
     """
     if size < 1 or not 0 <= overlap <= 0.9:
-        raise InputError(f"tiles of {size} px with an overlap of {overlap}: must be 1 px or more, and 0 to 0.9")
+        raise InputError(f"tiles of {size} px, overlap {overlap}: must be 1 px or more, and 0 to 0.9")
     step = max(1, math.floor(size * (1 - overlap)))
     tops, lefts = (_starts(side, size, step) for side in (height, width))
     return [(top, left, min(top + size, height), min(left + size, width)) for top in tops for left in lefts]
@@ -53,34 +52,33 @@ def _starts(side: int, size: int, step: int) -> list[int]:
     return [round(i * (side - size) / gaps) for i in range(gaps + 1)] if gaps else [0]
 
 
-def merge(parts: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> Detections:
-    """The objects of an image's tiles as the image's, each once, best first.
+def merge(tile_detections: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> Detections:
+    """Merges the objects of an image's tiles: each object once, best first.
 
     Args:
-        parts: each tile and what was found in it, in px of the tile; one at least.
+        tile_detections: each tile and its objects, in px of the tile; at least one tile.
         size: height and width of the image.
     """
-    found = _Found.of(parts, size)
-    found = found.take(np.flatnonzero(~_parts_of_whole_ones(found)))
-    found = _united(found)
-    found = found.take(_without_doubles(found))
-    best = np.argsort(-found.scores, kind="stable")
-    kept = found.take(best)
-    return Detections(
-        kept.boxes.astype(np.float32), kept.labels, kept.scores, parts[0][1].classes, size, kept.cropped_masks
-    )
+    objects = _Objects.of(tile_detections, size)
+    objects = objects.take(np.flatnonzero(~_is_part_of_other(objects)))
+    objects = _unite_pieces(objects)
+    objects = objects.take(_suppress_duplicates(objects))
+    objects = objects.take(np.argsort(-objects.scores, kind="stable"))
+    classes = tile_detections[0][1].classes
+    boxes = objects.boxes.astype(np.float32)
+    return Detections(boxes, objects.labels, objects.scores, classes, size, objects.cropped_masks)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Boxes in px of the image.
+class _Objects:
+    """Objects in px of the image.
 
     Attributes:
         boxes: (n, 4).
         labels, scores, cropped_masks: as in Detections.
-        cut: (n, 4) bool: left, top, right, bottom lie at an edge of the box's tile within the image.
-        views: (n, 4) left, top, right, bottom of the tile; of united ones the smallest box around theirs.
-        tiles: (n) which tiles found it.
+        cut: (n, 4) bool: whether left, top, right, bottom of the box lie at an edge of its tile within the image.
+        views: (n, 4) left, top, right, bottom of the tile; for united pieces, of the smallest box around their tiles.
+        tiles: (n,) numbers of the tiles that saw the object.
     """
 
     boxes: NDArray[np.float64]
@@ -92,34 +90,35 @@ class _Found:
     tiles: tuple[frozenset[int], ...]
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> "_Found":
-        """All that was found."""
-        counts = [len(found) for _, found in parts]
-        number = np.arange(len(parts)).repeat(counts)
-        views = np.array([(left, top, right, bottom) for (top, left, bottom, right), _ in parts], np.float64)[number]
-        boxes = np.concatenate([found.boxes for _, found in parts]).astype(np.float64) + views[:, [0, 1, 0, 1]]
-        near = _NEAR + _NEAR_SHARE * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    def of(cls, tile_detections: Sequence[tuple[Tile, Detections]], size: tuple[int, int]) -> "_Objects":
+        """The objects of all tiles."""
+        detections = [objects for _, objects in tile_detections]
+        number = np.arange(len(detections)).repeat([len(objects) for objects in detections])
+        corners = [(left, top, right, bottom) for (top, left, bottom, right), _ in tile_detections]
+        views = np.array(corners, np.float64)[number]
+        boxes = np.concatenate([objects.boxes for objects in detections]).astype(np.float64) + views[:, [0, 1, 0, 1]]
+        near = _EDGE + _EDGE_SHARE * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         inner = views != np.array([0, 0, size[1], size[0]])
         cropped_masks = None
-        if all(found.cropped_masks is not None for _, found in parts):
+        if all(objects.cropped_masks is not None for objects in detections):
             cropped_masks = tuple(
                 CroppedMask(cropped_mask.left + left, cropped_mask.top + top, cropped_mask.bits)
-                for (top, left, _, _), found in parts
-                for cropped_mask in found.cropped_masks or ()
+                for (top, left, _, _), objects in tile_detections
+                for cropped_mask in objects.cropped_masks or ()
             )
         return cls(
             boxes,
-            np.concatenate([found.labels for _, found in parts]),
-            np.concatenate([found.scores for _, found in parts]),
+            np.concatenate([objects.labels for objects in detections]),
+            np.concatenate([objects.scores for objects in detections]),
             cropped_masks,
             inner & (np.abs(boxes - views) <= near),
             views,
             tuple(frozenset([i]) for i in number.tolist()),
         )
 
-    def take(self, which: NDArray[np.int64]) -> "_Found":
-        """Some of them, by index."""
-        return _Found(
+    def take(self, which: NDArray[np.int64]) -> "_Objects":
+        """Some of the objects, by index."""
+        return _Objects(
             self.boxes[which],
             self.labels[which],
             self.scores[which],
@@ -130,133 +129,133 @@ class _Found:
         )
 
     def areas(self) -> NDArray[np.float64]:
-        """(n,) px, more than 0."""
+        """(n,) areas of the boxes, px, more than 0."""
         areas: NDArray[np.float64] = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(1).clip(min=1e-9)
         return areas
 
     def spans(self) -> NDArray[np.float64]:
-        """(n, 4) the boxes, where they are cut off up to the very edge of the tile."""
+        """(n, 4) the boxes, extended to the edge of the tile where they are cut off."""
         return np.where(self.cut, self.views, self.boxes)
 
     def any_cut(self) -> NDArray[np.bool_]:
-        """(n,) whether anywhere."""
+        """(n,) whether the box is cut off at any side."""
         return np.asarray(self.cut.any(1))
 
 
-def _pairs(found: _Found) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both indices of all pairs of one class from different tiles whose boxes meet, in either order."""
-    boxes = found.spans()
+def _pairs(objects: _Objects) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The indices of all pairs of boxes that have one class, come from different tiles and touch; in either order."""
+    boxes = objects.spans()
     order = np.argsort(boxes[:, 0], kind="stable")
-    boxes, labels = boxes[order], found.labels[order]
+    boxes, labels = boxes[order], objects.labels[order]
     ends = np.searchsorted(boxes[:, 0], boxes[:, 2], side="right")
     firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for i, end in enumerate(ends.tolist()):  # those that begin within this one's width
+    for i, end in enumerate(ends.tolist()):  # boxes that begin within the width of box i
         others = boxes[i + 1 : end]
         meet = (others[:, 1] <= boxes[i, 3]) & (others[:, 3] >= boxes[i, 1]) & (labels[i + 1 : end] == labels[i])
         js = np.flatnonzero(meet) + i + 1
         firsts.append(np.full(len(js), i))
         seconds.append(js)
-    one, two = order[np.concatenate(firsts)], order[np.concatenate(seconds)]
-    apart = [not found.tiles[i] & found.tiles[j] for i, j in zip(one.tolist(), two.tolist(), strict=True)]
-    one, two = one[np.array(apart, bool)], two[np.array(apart, bool)]
-    return np.concatenate([one, two]), np.concatenate([two, one])
+    first, second = order[np.concatenate(firsts)], order[np.concatenate(seconds)]
+    apart = [not objects.tiles[i] & objects.tiles[j] for i, j in zip(first.tolist(), second.tolist(), strict=True)]
+    first, second = first[np.array(apart, bool)], second[np.array(apart, bool)]
+    return np.concatenate([first, second]), np.concatenate([second, first])
 
 
-def _common(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) px that the boxes of each pair have in common."""
-    sides = np.minimum(one[:, 2:], two[:, 2:]) - np.maximum(one[:, :2], two[:, :2])
+def _intersections(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) areas of the intersections of boxes, pair by pair, px."""
+    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     areas: NDArray[np.float64] = sides.clip(min=0).prod(1)
     return areas
 
 
-def _parts_of_whole_ones(found: _Found) -> NDArray[np.bool_]:
-    """(n,) bool: cut off, and within one that is not."""
-    one, two = _pairs(found)
-    cut = found.any_cut()
-    share = _common(found.boxes[one], found.boxes[two]) / found.areas()[one]
-    parts = np.zeros(len(found.boxes), bool)
-    parts[one[cut[one] & ~cut[two] & (share >= _PART)]] = True
-    return parts
+def _is_part_of_other(objects: _Objects) -> NDArray[np.bool_]:
+    """(n,) bool: the box is cut off and lies within one that is not."""
+    first, second = _pairs(objects)
+    cut = objects.any_cut()
+    share = _intersections(objects.boxes[first], objects.boxes[second]) / objects.areas()[first]
+    is_part = np.zeros(len(objects.boxes), bool)
+    is_part[first[cut[first] & ~cut[second] & (share >= _PART_SHARE)]] = True
+    return is_part
 
 
-def _united(found: _Found) -> _Found:
-    """With the pieces of each object as one."""
-    one, two = _pairs(found)
-    some = found.any_cut()
-    kept = some[one] & some[two] & (one < two)
-    one, two = one[kept], two[kept]
-    fits = _agreement(found, one, two)
-    fits[~(_goes_on(found, one, two) & _goes_on(found, two, one))] = 0
-    groups = {i: [i] for i in range(len(found.boxes))}  # of each, the pieces it is one with; shared by these
-    tiles = list(found.tiles)  # of each, the tiles of its group
+def _unite_pieces(objects: _Objects) -> _Objects:
+    """Unites the pieces of each object."""
+    first, second = _pairs(objects)
+    cut = objects.any_cut()
+    kept = cut[first] & cut[second] & (first < second)
+    first, second = first[kept], second[kept]
+    fits = _agreements(objects, first, second)
+    fits[~(_continues_beyond(objects, first, second) & _continues_beyond(objects, second, first))] = 0
+    groups = {i: [i] for i in range(len(objects.boxes))}  # the pieces united with each box, in a shared list
+    tiles = list(objects.tiles)  # the tiles of each box's group
     for pair in np.argsort(-fits, kind="stable").tolist():
-        i, j = int(one[pair]), int(two[pair])
-        if fits[pair] < _SAME:
+        i, j = int(first[pair]), int(second[pair])
+        if fits[pair] < _SAME_IOU:
             break
-        if tiles[i] & tiles[j]:  # its own tile has told these apart
+        if tiles[i] & tiles[j]:  # the model told them apart within one tile
             continue
-        together, seen = groups[i] + groups[j], tiles[i] | tiles[j]
-        for k in together:
-            groups[k], tiles[k] = together, seen
-    return _joined(found, [groups[i] for i in range(len(found.boxes)) if min(groups[i]) == i])
+        group, group_tiles = groups[i] + groups[j], tiles[i] | tiles[j]
+        for k in group:
+            groups[k], tiles[k] = group, group_tiles
+    return _join(objects, [groups[i] for i in range(len(objects.boxes)) if min(groups[i]) == i])
 
 
-def _goes_on(found: _Found, one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(pairs,) bool: the first is cut off at an edge of its tile beyond which the second goes on."""
-    spans, views = found.spans()[two], found.views[one]
+def _continues_beyond(objects: _Objects, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(pairs,) bool: the first box is cut off at an edge of its tile, and the second continues beyond that edge."""
+    spans, views = objects.spans()[second], objects.views[first]
     beyond = np.hstack([spans[:, :2] < views[:, :2], spans[:, 2:] > views[:, 2:]])
-    return np.asarray((found.cut[one] & beyond).any(1))
+    return np.asarray((objects.cut[first] & beyond).any(1))
 
 
-def _agreement(found: _Found, one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(pairs,) 0..1: how alike the pair's boxes are in the part of the image that both tiles see.
+def _agreements(objects: _Objects, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(pairs,) 0..1: how well the boxes of each pair agree in the part of the image that both tiles see.
 
-    The smaller of the IoUs of their widths and of their heights there; tiles that only touch see the boxes end in one
-    line, of which the other direction says nothing.
+    This is the smaller of the IoUs of their widths and of their heights there. Tiles that only touch see the boxes end
+    at one line, so that one of the two directions says nothing and is left out.
     """
-    low = np.maximum(found.views[one, :2], found.views[two, :2])
-    high = np.minimum(found.views[one, 2:], found.views[two, 2:])
-    spans = found.spans()
-    a, b = (np.stack([spans[k, :2].clip(low, high), spans[k, 2:].clip(low, high)]) for k in (one, two))
+    low = np.maximum(objects.views[first, :2], objects.views[second, :2])
+    high = np.minimum(objects.views[first, 2:], objects.views[second, 2:])
+    spans = objects.spans()
+    a, b = (np.stack([spans[k, :2].clip(low, high), spans[k, 2:].clip(low, high)]) for k in (first, second))
     common = (np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])).clip(min=0)
     ious = common / (np.maximum(a[1], b[1]) - np.minimum(a[0], b[0])).clip(min=1e-9)
     touching = high == low
     ious[touching] = 1
     ious[touching.all(1) | (high < low).any(1)] = 0
-    alike: NDArray[np.float64] = ious.min(1)
-    return alike
+    smaller: NDArray[np.float64] = ious.min(1)
+    return smaller
 
 
-def _joined(found: _Found, groups: Sequence[list[int]]) -> _Found:
-    """One box for each group: around its pieces, cut off where its outermost piece is."""
-    single = found.take(np.array([group[0] for group in groups], np.int64))
+def _join(objects: _Objects, groups: Sequence[list[int]]) -> _Objects:
+    """One box per group: the smallest box around its pieces, cut off where its outermost piece is."""
+    single = objects.take(np.array([group[0] for group in groups], np.int64))
     boxes, scores, cut, views = single.boxes.copy(), single.scores.copy(), single.cut.copy(), single.views.copy()
     seen, cropped_masks = list(single.tiles), list(single.cropped_masks or ())
     for k, group in enumerate(groups):
         if len(group) == 1:
             continue
-        pieces = found.boxes[group]
+        pieces = objects.boxes[group]
         outermost = np.concatenate([pieces[:, :2].argmin(0), pieces[:, 2:].argmax(0)])
-        boxes[k], cut[k] = pieces[outermost, range(4)], found.cut[group][outermost, range(4)]
-        around = found.views[group]
+        boxes[k], cut[k] = pieces[outermost, range(4)], objects.cut[group][outermost, range(4)]
+        around = objects.views[group]
         views[k] = np.concatenate([around[:, :2].min(0), around[:, 2:].max(0)])
-        scores[k] = found.scores[group].max()
-        seen[k] = frozenset().union(*(found.tiles[i] for i in group))
-        if found.cropped_masks is not None:
-            cropped_masks[k] = _all_of(found.cropped_masks[i] for i in group)
-    return _Found(
+        scores[k] = objects.scores[group].max()
+        seen[k] = frozenset().union(*(objects.tiles[i] for i in group))
+        if objects.cropped_masks is not None:
+            cropped_masks[k] = _union(objects.cropped_masks[i] for i in group)
+    return _Objects(
         boxes,
         single.labels,
         scores,
-        None if found.cropped_masks is None else tuple(cropped_masks),
+        None if objects.cropped_masks is None else tuple(cropped_masks),
         cut,
         views,
         tuple(seen),
     )
 
 
-def _all_of(pieces: Iterable[CroppedMask]) -> CroppedMask:
-    """One mask of several."""
+def _union(pieces: Iterable[CroppedMask]) -> CroppedMask:
+    """One mask that covers several."""
     pieces = list(pieces)
     left, top = min(piece.left for piece in pieces), min(piece.top for piece in pieces)
     bottom = max(piece.top + piece.bits.shape[0] for piece in pieces)
@@ -269,18 +268,18 @@ def _all_of(pieces: Iterable[CroppedMask]) -> CroppedMask:
     return CroppedMask(left, top, bits)
 
 
-def _without_doubles(found: _Found) -> NDArray[np.int64]:
-    """Indices of one box for each place."""
-    one, two = _pairs(found)
-    areas, cut = found.areas(), found.any_cut()
-    common = _common(found.boxes[one], found.boxes[two])
-    iou = common / (areas[one] + areas[two] - common)
-    same = (iou >= _SAME) | (cut[two] & (common / areas[two] >= _PART))  # the first may take the second's place
+def _suppress_duplicates(objects: _Objects) -> NDArray[np.int64]:
+    """Indices of the boxes that remain: one for each place."""
+    first, second = _pairs(objects)
+    areas, cut = objects.areas(), objects.any_cut()
+    common = _intersections(objects.boxes[first], objects.boxes[second])
+    iou = common / (areas[first] + areas[second] - common)
+    replaces = (iou >= _SAME_IOU) | (cut[second] & (common / areas[second] >= _PART_SHARE))  # the first the second
     rivals: dict[int, list[int]] = {}
-    for i, j in zip(one[same].tolist(), two[same].tolist(), strict=True):
+    for i, j in zip(first[replaces].tolist(), second[replaces].tolist(), strict=True):
         rivals.setdefault(i, []).append(j)
     alive = np.ones(len(areas), bool)
-    for i in np.lexsort((np.where(cut, -areas, -found.scores), cut)).tolist():  # of cut ones the largest first
+    for i in np.lexsort((np.where(cut, -areas, -objects.scores), cut)).tolist():  # cut-off boxes last, by area
         if alive[i]:
             alive[rivals.get(i, [])] = False
             alive[i] = True

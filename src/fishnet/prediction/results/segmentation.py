@@ -1,4 +1,4 @@
-"""A class for every pixel."""
+"""The results of segmentation: a class for every pixel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from fishnet.prediction.results.base import upright
 if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement
 
-_BAND = 512  # rows of the image worked on at once
-_MOST = 65535  # of an id in a 16-bit PNG
+_BAND = 512  # rows of the image processed at once
+_MAX_ID = 65535  # in a 16-bit PNG
 
 
 @dataclass(frozen=True)
@@ -39,29 +39,29 @@ class Segmentation:
 
     @classmethod
     def from_logits(cls, logits: NDArray[np.float32], classes: Classes, *, placement: "Placement") -> "Segmentation":
-        """The likeliest class of each pixel of the image.
+        """Finds the likeliest class of each pixel of the image.
 
         Args:
-            logits: (classes, height, width) of the input's size.
+            logits: (classes, height, width), as large as the input.
             classes: of the model.
-            placement: how the image lies in the input.
+            placement: of the image in the input.
         """
         return cls.from_probabilities(probabilities(logits, placement.inner), classes, placement.size)
 
     @classmethod
-    def from_probabilities(cls, likely: NDArray[np.float32], classes: Classes, size: tuple[int, int]) -> "Segmentation":
-        """The likeliest class of each pixel, of several equally likely ones the first.
+    def from_probabilities(cls, planes: NDArray[np.float32], classes: Classes, size: tuple[int, int]) -> "Segmentation":
+        """Finds the likeliest class of each pixel; of equally likely classes the first.
 
         Args:
-            likely: (classes, height, width) probabilities over the image, of any size.
+            planes: (classes, height, width) probabilities over the image, of any size.
             classes: of the model.
-            size: height and width of the image, px, which each class's probabilities are resized to.
+            size: height and width of the image, px, to which the probabilities are resized.
         """
         labels = np.zeros(size, np.uint8)
-        least = 0.999 / len(likely)  # what is below it everywhere is nowhere the largest: the mean is more
-        rivals = [i for i, plane in enumerate(likely) if not plane.max() < least]
+        lowest = 0.999 / len(planes)  # a class below this everywhere is nowhere the likeliest: the mean is higher
+        candidates = [i for i, plane in enumerate(planes) if not plane.max() < lowest]
         for rows in bands(size[0]):
-            largest(((i, resized(likely[i], size, rows)) for i in rivals), labels[rows])
+            fill_argmax(((i, resized(planes[i], size, rows)) for i in candidates), labels[rows])
         return cls(labels, classes)
 
     @property
@@ -72,12 +72,12 @@ class Segmentation:
 
     @cached_property
     def areas(self) -> NDArray[np.int64]:
-        """(classes,) px of each class."""
+        """(classes,) number of px of each class."""
         return count_labels(self.labels)[: len(self.classes)]
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """(classes,) of the image, 0..1."""
+        """(classes,) share of the image, 0..1."""
         shares: NDArray[np.float64] = self.areas / self.labels.size
         return shares
 
@@ -86,7 +86,7 @@ class Segmentation:
         return {"task": "segment", "size": list(self.size), "classes": self.rows()}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a class that is there, the largest first: original id, name, px, and share of the image, 0..1."""
+        """One row per class in the image, the largest first: original id, name, px, and share of the image, 0..1."""
         areas, shares = self.areas.tolist(), self.shares.tolist()
         return [
             {
@@ -99,11 +99,11 @@ class Segmentation:
             if areas[i]
         ]
 
-    def summary(self, most: int = 5) -> str:
-        """The ``most`` largest classes with their shares."""
+    def summary(self, limit: int = 5) -> str:
+        """The largest classes, at most ``limit``, with their shares."""
         rows = self.rows()
-        shown = ", ".join(f"{row['name']} {percent(row['share'])}" for row in rows[:most])
-        return shown + (f", {len(rows) - most} more" if len(rows) > most else "")
+        shown = ", ".join(f"{row['name']} {percent(row['share'])}" for row in rows[:limit])
+        return shown + (f", {len(rows) - limit} more" if len(rows) > limit else "")
 
     def draw(self, image: Image.Image) -> Image.Image:
         """The image tinted by class, above a legend; see :func:`fishnet.prediction.drawing.draw_labels`.
@@ -117,7 +117,7 @@ class Segmentation:
         return draw_labels(upright(image, self.size), self.labels, self.classes.names, self.shares)
 
     def index_image(self) -> Image.Image:
-        """Each pixel's original id, for a PNG file: with a palette where all ids are 0..255, else 16-bit grey.
+        """Each pixel's original id as an image for a PNG file: with a palette if all ids are 0..255, else 16-bit grey.
 
         Raises:
             InputError: ids that a PNG file cannot hold.
@@ -134,34 +134,34 @@ class Segmentation:
 
 
 def index_mode(classes: Classes) -> str:
-    """Pillow's mode of an image of these classes' ids: ``P``, or ``I;16`` for ids above 255.
+    """Pillow's mode for an image of these classes' ids: ``P``, or ``I;16`` for ids above 255.
 
     Raises:
-        InputError: ids that neither holds.
+        InputError: ids that neither mode can hold.
     """
     low, high = min(classes.ids), max(classes.ids)
-    if low < 0 or high > _MOST:
-        raise InputError(f"classes with ids from {low} to {high}: masks as PNG files hold 0 to {_MOST}")
+    if low < 0 or high > _MAX_ID:
+        raise InputError(f"classes with ids from {low} to {high}: masks as PNG files hold 0 to {_MAX_ID}")
     return "P" if high <= 255 else "I;16"
 
 
 def probabilities(logits: NDArray[np.float32], inner: tuple[int, int]) -> NDArray[np.float32]:
-    """Softmax of the image's part of the input.
+    """Softmax of the logits over the image, without the padding.
 
     Args:
-        logits: (classes, height, width) of the input's size.
-        inner: height and width of the image's part, px, at the upper left.
+        logits: (classes, height, width), as large as the input.
+        inner: height and width of the image in the input, px, at the upper left.
 
     Raises:
         WorkError: logits that are not finite.
     """
-    part = logits[:, : inner[0], : inner[1]]
-    if not np.isfinite(part).all():
-        raise WorkError("the model's scores are not finite (NaN or infinite): its weights are of no use")
-    likely: NDArray[np.float32] = part - part.max(0)
-    np.exp(likely, out=likely)
-    likely /= likely.sum(0)
-    return likely
+    logits = logits[:, : inner[0], : inner[1]]
+    if not np.isfinite(logits).all():
+        raise WorkError("the model's scores are not finite (NaN or infinite): its weights are broken")
+    planes: NDArray[np.float32] = logits - logits.max(0)
+    np.exp(planes, out=planes)
+    planes /= planes.sum(0)
+    return planes
 
 
 def bands(height: int) -> Iterator[slice]:
@@ -170,7 +170,7 @@ def bands(height: int) -> Iterator[slice]:
 
 
 def resized(plane: NDArray[np.float32], size: tuple[int, int], rows: slice) -> NDArray[np.float32]:
-    """Some rows of what a plane is at another size, by bilinear interpolation; at the same size just its rows."""
+    """Resizes a plane by bilinear interpolation and returns some rows of the result."""
     if plane.shape == size:
         return plane[rows]
     height, width = plane.shape
@@ -179,8 +179,8 @@ def resized(plane: NDArray[np.float32], size: tuple[int, int], rows: slice) -> N
     return np.asarray(image.resize((size[1], rows.stop - rows.start), Image.Resampling.BILINEAR, box))
 
 
-def largest(planes: Iterator[tuple[int, NDArray[np.float32]]], labels: NDArray[np.uint8]) -> None:
-    """Fills in for each pixel the number of the plane that is the largest there, of equals the first."""
+def fill_argmax(planes: Iterator[tuple[int, NDArray[np.float32]]], labels: NDArray[np.uint8]) -> None:
+    """Sets each pixel's label to the number of the plane that is the largest there; of equal planes, the first."""
     number, best = next(planes)
     labels[:] = number
     best = best.copy()
