@@ -44,13 +44,13 @@ def make_bundle(folder: Path, size: int) -> None:
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.bundle.classes import Classes
     from fishnet.images.preprocess import Preprocess
-    from fishnet.tasks.segmentation.heads import DecoderSpec
+    from fishnet.tasks.segmentation.heads import SegmenterSpec
     from fishnet.tasks.store import build_from, save_weights
 
     torch.manual_seed(0)
     bundle = Bundle.single(
         "segment", "fishnet_nano", Classes.of(KINDS), Preprocess((size, size), fit="native"), head="body",
-        head_args=DecoderSpec(width=64).to_dict(),
+        head_args=SegmenterSpec(width=64).to_dict(),
     )  # fmt: skip
     write_bundle(folder, bundle, partial(save_weights, build_from(bundle)))
 

@@ -96,10 +96,10 @@ def test_a_network_by_tiles_and_by_the_whole_image(fit: Any, tmp_path: Path) -> 
     from fishnet.bundle.bundle import Bundle, write_bundle
     from fishnet.images.preprocess import Preprocess
     from fishnet.tasks.loading import load
-    from fishnet.tasks.segmentation.heads import DecoderSpec
+    from fishnet.tasks.segmentation.heads import SegmenterSpec
     from fishnet.tasks.store import build_from, save_weights
 
-    args = DecoderSpec(width=16).to_dict()
+    args = SegmenterSpec(width=16).to_dict()
     preprocess = Preprocess((64, 256), fit=fit)
     bundle = Bundle.single("segment", "fishnet_nano", CLASSES, preprocess, head="body", head_args=args)
     write_bundle(tmp_path, bundle, lambda path: save_weights(build_from(bundle), path))

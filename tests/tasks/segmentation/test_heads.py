@@ -21,11 +21,11 @@ from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.segmentation.heads import (
     FPN,
     BodySegmenter,
-    DecoderSpec,
     DeepLabV3Plus,
     FishSegmenter,
     SegFormer,
     Segmenter,
+    SegmenterSpec,
     UPerNet,
 )
 from fishnet.tasks.segmentation.losses import SegmentationLoss
@@ -39,7 +39,7 @@ HEADS: dict[str, type[Segmenter]] = {
 }  # fmt: skip
 OWN, OTHERS = ("body", "fish"), ("fpn", "upernet", "deeplabv3plus", "segformer")
 POOLED = ("upernet", "deeplabv3plus")
-SMALL = DecoderSpec(width=32, auxiliary=True)
+SMALL = SegmenterSpec(width=32, auxiliary=True)
 SIZES = [(64, 64), (33, 47), (100, 70), (32, 32)]
 TRUNKS = [
     "resnet18", "convnext_atto", "mobilenetv3_small_050", "regnetx_002", "swin_tiny_patch4_window7_224", "fishnet99",
@@ -47,7 +47,7 @@ TRUNKS = [
 
 
 def build(
-    head: str, backbone: str = "fishnet_nano", spec: DecoderSpec = SMALL, channels: int = 3, **args: Any
+    head: str, backbone: str = "fishnet_nano", spec: SegmenterSpec = SMALL, channels: int = 3, **args: Any
 ) -> Single:
     torch.manual_seed(0)
     args = {**any_size_args(backbone), **args}
@@ -227,7 +227,7 @@ class TestHead:
 
     def test_state_travels(self, head: str) -> None:
         model, other = build(head), build(head)
-        spec = DecoderSpec.from_dict(json.loads(json.dumps(replace(SMALL, drop_rate=0.1).to_dict())))
+        spec = SegmenterSpec.from_dict(json.loads(json.dumps(replace(SMALL, drop_rate=0.1).to_dict())))
         assert spec == replace(SMALL, drop_rate=0.1)
         with torch.no_grad():
             for p in other.parameters():
@@ -345,7 +345,7 @@ def test_deeplab_keeps_the_last_stage_at_stride_16() -> None:
         ("fpn", "fishnet_nano", replace(SMALL, width=40), "decoder_channels=40: must be a multiple of 32"),
     ],
 )
-def test_refused(head: str, backbone: str, spec: DecoderSpec, said: str) -> None:
+def test_refused(head: str, backbone: str, spec: SegmenterSpec, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         build(head, backbone, spec)
     assert "\n" not in str(caught.value)
@@ -372,4 +372,4 @@ def test_a_fish_that_ends_with_its_body_has_a_body() -> None:
 
 def test_unknown_head_args_are_refused() -> None:
     with pytest.raises(InputError, match=r"head_args.*widht"):
-        DecoderSpec.from_dict({"widht": 3})
+        SegmenterSpec.from_dict({"widht": 3})

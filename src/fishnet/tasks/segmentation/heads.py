@@ -32,8 +32,8 @@ AUXILIARY_STRIDE = 16
 
 
 @dataclass(frozen=True)
-class DecoderSpec:
-    """All numbers that define a segmenter's decoder.
+class SegmenterSpec:
+    """All numbers that define a segmenter's head.
 
     Attributes:
         width: channels of the decoder.
@@ -54,7 +54,7 @@ class DecoderSpec:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DecoderSpec":
+    def from_dict(cls, values: dict[str, Any]) -> "SegmenterSpec":
         """The inverse of :meth:`to_dict`. Raises InputError for an unknown key."""
         try:
             return cls(**values)
@@ -77,7 +77,7 @@ class Segmenter(Head):
     class_row_layers: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
     pooled: ClassVar[bool] = False  # normalizes maps of one px, for which batch norm needs at least two images
 
-    def __init__(self, levels: Mapping[MapName, Level], classes: int, spec: DecoderSpec) -> None:
+    def __init__(self, levels: Mapping[MapName, Level], classes: int, spec: SegmenterSpec) -> None:
         super().__init__()
         self.spec = spec
         self.levels = {name: levels[name] for name in self.map_names(spec)}
@@ -92,21 +92,21 @@ class Segmenter(Head):
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
         """See :class:`~fishnet.tasks.base.Head`: the decoder's maps, of images padded to multiples of 32 px."""
-        spec = DecoderSpec.from_dict(dict(config.head_args))
+        spec = SegmenterSpec.from_dict(dict(config.head_args))
         return Wants(maps=cls.map_names(spec), padding=True)
 
     @classmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
         """See :class:`~fishnet.tasks.base.Head`."""
-        return cls(trunk.levels, len(config.classes), DecoderSpec.from_dict(dict(config.head_args)))
+        return cls(trunk.levels, len(config.classes), SegmenterSpec.from_dict(dict(config.head_args)))
 
     @classmethod
     @abstractmethod
-    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+    def map_names(cls, spec: SegmenterSpec) -> tuple[MapName, ...]:
         """The names of the decoder's input maps, in its order."""
 
     @abstractmethod
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """The decoder, a module from a list of maps to one map, and that map's number of channels."""
 
     @property
@@ -158,7 +158,7 @@ class Segmenter(Head):
         return F.interpolate(logits.float(), size=padded_size, mode="bilinear")[..., : size[0], : size[1]]
 
 
-def _auxiliary(channels: int, classes: int, spec: DecoderSpec) -> nn.Module:
+def _auxiliary(channels: int, classes: int, spec: SegmenterSpec) -> nn.Module:
     """A 3x3 convolution and a 1x1 convolution for the logits."""
     module = nn.Sequential(
         nn.Conv2d(channels, spec.width, 3, padding=1, bias=False),
@@ -237,7 +237,7 @@ class _FishNetSegmenter(Segmenter):
     name: ClassVar[str]
 
     @classmethod
-    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+    def map_names(cls, spec: SegmenterSpec) -> tuple[MapName, ...]:
         """See :class:`Segmenter`."""
         return (*([EDGE] if spec.edges else []), *cls.stages)
 
@@ -249,7 +249,7 @@ class _FishNetSegmenter(Segmenter):
                 f"head={cls.name}: needs a FishNet as backbone (see fishnet list): change the backbone, or use head=fpn"
             )
 
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """See :class:`LightDecoder`."""
         channels = [self.levels[stage].channels for stage in self.stages]
         edges = self.levels[EDGE].channels if spec.edges else 0
@@ -300,7 +300,7 @@ class _PyramidSegmenter(Segmenter):
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
 
     @classmethod
-    def map_names(cls, spec: DecoderSpec) -> tuple[MapName, ...]:
+    def map_names(cls, spec: SegmenterSpec) -> tuple[MapName, ...]:
         """See :class:`Segmenter`."""
         return cls.strides
 
@@ -313,7 +313,7 @@ class _PyramidSegmenter(Segmenter):
 class FPN(_PyramidSegmenter):
     """Panoptic FPN's semantic branch."""
 
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """See :class:`Segmenter`. Its pyramid and its branches have the same width."""
         from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
 
@@ -331,7 +331,7 @@ class UPerNet(_PyramidSegmenter):
 
     pooled = True
 
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """See :class:`Segmenter`."""
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 
@@ -342,7 +342,7 @@ class UPerNet(_PyramidSegmenter):
 class SegFormer(_PyramidSegmenter):
     """SegFormer's all-MLP decoder."""
 
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """See :class:`Segmenter`."""
         from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 
@@ -365,7 +365,7 @@ class DeepLabV3Plus(_PyramidSegmenter):
         """See :class:`~fishnet.tasks.base.Head`."""
         return replace(super().wants(config), output_stride=16)
 
-    def make_decoder(self, spec: DecoderSpec) -> tuple[nn.Module, int]:
+    def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
         """See :class:`Segmenter`. The dilation rates are the published ones."""
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
 

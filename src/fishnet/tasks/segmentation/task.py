@@ -19,11 +19,11 @@ from fishnet.tasks.base import Report, Splits, Task
 from fishnet.tasks.segmentation.heads import (
     FPN,
     BodySegmenter,
-    DecoderSpec,
     DeepLabV3Plus,
     FishSegmenter,
     SegFormer,
     Segmenter,
+    SegmenterSpec,
     UPerNet,
 )
 from fishnet.tasks.segmentation.losses import SegmentationLoss, parse_losses
@@ -92,7 +92,7 @@ class Segment(Task):
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
     ) -> dict[str, Any]:
         """The decoder's arguments."""
-        return DecoderSpec(
+        return SegmenterSpec(
             width=recipe.decoder_channels,
             norm=recipe.head_norm,
             edges=recipe.edges,
