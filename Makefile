@@ -1,28 +1,35 @@
 # make quickstart   from a new clone to a trained model, metrics and images
-# make test         all tests (make test-fast leaves out the slow ones)
-# make test-lowest  the fast tests with the lower bound of every dependency, in a virtual environment of its own
+# make test         the tests, without those marked slow
+# make test-all     every test, as .ci/run does
+# make coverage     every test, and which lines and branches of src they run
+# make test-lowest  the tests with the lower bound of every dependency, in a virtual environment of its own
 # make lint         style and types
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-fast test-lowest lint wheel clean
+.PHONY: quickstart test test-all coverage test-lowest lint wheel clean
 
 quickstart: $(VENV)/train.done
 	$(BIN)/fishnet quickstart
 
-test: $(VENV)/dev.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-test-fast: $(VENV)/dev.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+test: $(VENV)/dev.done
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/dev.done
+	$(PYTEST)
+
+coverage: $(VENV)/dev.done
+	$(PYTEST) --cov=fishnet --cov-branch --cov-report=term:skip-covered
 
 test-lowest:
 	$(MAKE) $(LOWEST)/bin/python VENV=$(LOWEST)
 	$(LOWEST)/bin/python .ci/lowest.py >$(LOWEST)/constraints.txt
 	PIP_CONSTRAINT=$(LOWEST)/constraints.txt $(MAKE) $(LOWEST)/dev.done VENV=$(LOWEST)
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(MAKE) test VENV=$(LOWEST)
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
