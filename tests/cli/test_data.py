@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, run: Run) -> None:
         "code": "image-unreadable", "severity": "error", "split": "train", "line": None, "count": 1,
         "file": str(data / "train" / "red" / "1.png"), "action": RULES["image-unreadable"].action,
     }  # fmt: skip
-    assert found["parts"]["val"]["per_class"] == {"blue": 2, "green": 1, "red": 1}
+    assert found["splits"]["val"]["per_class"] == {"blue": 2, "green": 1, "red": 1}
 
 
 def test_long_lists_are_cut(tmp_path: Path, run: Run) -> None:

@@ -73,7 +73,7 @@ def test_what_is_ignored(tmp_path: Path, run: Run) -> None:
             "data", "check", data, "--task", "segment", "--json", "--skip", "class-without-pixels", *flags
         )
         assert code == 0
-        found: dict[str, int] = json.loads(out)["parts"]["train"]["pixels_per_class"]
+        found: dict[str, int] = json.loads(out)["splits"]["train"]["pixels_per_class"]
         return found
 
     every = shares()
@@ -96,7 +96,7 @@ def test_faults_by_file(tmp_path: Path, run: Run) -> None:
         ("files-unpaired", f"{train}/images/000.png: has no mask in {train}/masks"),
         ("mask-size-differs", f"{train}/images/001.png: is 96x80 px, but its mask 7x9"),
         ("mask-id-unnamed", f"7: 7,680 px in 1 masks of train, first {train}/masks/002.png"),
-        ("mask-unreadable", f"{train}/masks/003.png: not a "),
+        ("mask-unreadable", f"{train}/masks/003.png: not an image"),
         ("class-without-pixels", "moss: no mask of train has a pixel of it (val has 7,680)"),
         ("class-untrained", "moss: in 1 images of val, but in none of train"),
     ):

@@ -27,7 +27,7 @@ def test_json_names_images_without_objects(tmp_path: Path, run: Run) -> None:
     code, out, _ = run("data", "check", coco_folder(tmp_path / "data", train=5), "--task", "instances", "--json")
     found = json.loads(out)
     assert (code, found["ok"]) == (0, True)
-    assert found["parts"]["train"]["without_objects"] == 1
+    assert found["splits"]["train"]["without_objects"] == 1
     empty = [one["file"] for one in found["findings"] if one["code"] == "image-without-objects"]
     assert empty == [f"{tmp_path}/data/train2017/train_004.png"]
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from fishnet.data.base import LabelledDataset, hold_out
-from fishnet.data.check import DataCheck, SplitCheck, check
+from fishnet.data.check import CheckReport, check_splits
+from fishnet.data.classification.check import ClassificationCheck, ClassificationStatistics
 from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.samples import FASHION_MNIST
 from tests.makers import image, split_folder
@@ -19,11 +20,11 @@ def opened(data: Path, channels: int = 3) -> dict[str, LabelledDataset]:
     return open_classification(str(data), channels, val_fraction=0.1, seed=0, whole=True)
 
 
-def checked(data: Path, **options: int) -> DataCheck[SplitCheck]:
-    return check(opened(data, options.pop("channels", 3)), **options)
+def checked(data: Path, **options: int) -> CheckReport[ClassificationStatistics]:
+    return check_splits(opened(data, options.pop("channels", 3)), ClassificationCheck, **options)
 
 
-def lines(found: DataCheck[SplitCheck], code: str) -> list[str]:
+def lines(found: CheckReport[ClassificationStatistics], code: str) -> list[str]:
     return [finding.message for finding in found.of(code)]
 
 
@@ -42,12 +43,12 @@ def test_clean_data(data: Path) -> None:
     found = checked(data)
     assert found.ok
     assert found.findings == ()
-    train, val = found.parts["train"], found.parts["val"]
+    train, val = found.splits["train"], found.splits["val"]
     assert (train.images, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
     assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, 0)
     assert train.kinds == {"PNG RGB": 9, "JPEG RGB": 3}
     assert (val.smallest, val.median, val.largest) == ((60, 20),) * 3
-    assert found.to_dict()["parts"]["val"]["largest"] == (60, 20)
+    assert found.to_dict()["splits"]["val"]["largest"] == (60, 20)
 
 
 def test_sizes_kinds_and_imbalance(data: Path) -> None:
@@ -55,7 +56,7 @@ def test_sizes_kinds_and_imbalance(data: Path) -> None:
     Image.new("RGBA", (2, 3), (1, 2, 3, 255)).save(data / "train" / "red" / "dot.png")
     Image.new("CMYK", (500, 400), (9, 9, 9, 9)).save(data / "train" / "red" / "big.jpg")
     Image.new("P", (70, 70), 3).save(data / "train" / "red" / "p.gif")
-    train = checked(data).parts["train"]
+    train = checked(data).splits["train"]
     assert (train.smallest, train.median, train.largest) == ((2, 3), (40, 36), (500, 400))
     assert {"PNG L": 1, "PNG RGBA": 1, "JPEG CMYK": 1}.items() <= train.kinds.items()
     assert train.imbalance == 8 / 4
@@ -78,7 +79,7 @@ def test_the_same_image_in_two_parts(workers: int, data: Path) -> None:
     assert lines(found, "image-in-two-classes") == [
         f"{val / 'blue' / 'and-wrong.png'} (val, blue) = {val / 'red' / 'again.bmp'} (val, red)"
     ]
-    assert found.parts["val"].repeated == 1
+    assert found.splits["val"].repeated == 1
 
 
 def test_the_same_image_in_three_parts(data: Path) -> None:
@@ -100,14 +101,14 @@ def test_the_same_image_under_two_classes_and_repeated(data: Path) -> None:
     (data / "train" / "green" / "copy.png").write_bytes(whole)
     found = checked(data)
     assert found.ok, "a repeated image is noted, not wrong"
-    assert found.parts["train"].repeated == 1
+    assert found.splits["train"].repeated == 1
     assert [(one.severity, one.file) for one in found.findings] == [
         ("note", str(data / "train" / "green" / "copy.png"))
     ]
     (data / "train" / "red" / "copy.png").write_bytes(whole)
     found = checked(data)
     assert not found.ok
-    assert found.parts["train"].repeated == 2
+    assert found.splits["train"].repeated == 2
     assert ["(train, green) = " in line and line.endswith("(train, red)") for line in lines(found, _DOUBLED)] == [True]
     assert found.of(_LEAKED) == []
 
@@ -115,7 +116,7 @@ def test_the_same_image_under_two_classes_and_repeated(data: Path) -> None:
 def test_the_same_pixels_of_another_shape_are_another_image(data: Path) -> None:
     for name, size in (("a", (4, 9)), ("b", (9, 4)), ("c", (6, 6))):
         Image.new("RGB", size, (5, 6, 7)).save(data / "val" / "red" / f"{name}.png")
-    assert checked(data).parts["val"].repeated == 0
+    assert checked(data).splits["val"].repeated == 0
 
 
 def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
@@ -124,27 +125,27 @@ def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
     (data / "train" / "blue" / "2.jpg").write_bytes(whole[: len(whole) // 2])
     found = checked(data)
     assert not found.ok
-    assert found.parts["train"].corrupt == 2
+    assert found.splits["train"].corrupt == 2
     first, second = found.of("image-unreadable")
     assert "blue/2.jpg: broken image" in first.message
     assert "red/0.png: not an image" in second.message
     assert (second.file, second.split) == (str(data / "train" / "red" / "0.png"), "train")
-    assert found.parts["train"].images == 12
-    assert sum(found.parts["train"].kinds.values()) == 10
+    assert found.splits["train"].images == 12
+    assert sum(found.splits["train"].kinds.values()) == 10
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "0.png").write_text("no image")
-    part = checked(tmp_path / "data").parts["all"]
+    part = checked(tmp_path / "data").splits["all"]
     assert (part.smallest, part.median, part.largest, part.kinds) == (None, None, None, {})
 
 
 def test_grey_data_in_grey(data: Path) -> None:
     Image.new("RGB", (8, 8), (100, 100, 100)).save(data / "val" / "red" / "a.png")
     Image.new("L", (8, 8), 100).save(data / "val" / "red" / "b.png")
-    assert checked(data, channels=1).parts["val"].repeated == 1
+    assert checked(data, channels=1).splits["val"].repeated == 1
 
 
 def test_many_channels(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_many_channels(tmp_path: Path) -> None:
             np.save(tmp_path / "data" / name / f"{i}.npy", random.integers(0, 255, (12, 10, 5), dtype=np.uint8))
     np.save(tmp_path / "data" / "b" / "again.npy", np.load(tmp_path / "data" / "a" / "0.npy"))
     found = checked(tmp_path / "data", channels=5)
-    part = found.parts["all"]
+    part = found.splits["all"]
     assert (part.largest, part.corrupt, part.repeated, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
 
 
@@ -166,31 +167,31 @@ def test_a_table(data: Path, tmp_path: Path) -> None:
     found = checked(tmp_path / "all.csv")
     assert lines(found, _LEAKED) == [f"{data}/train/red/1.png: in train and in val"]
     assert "missing.png: no such file" in found.of("image-unreadable")[0].message
-    assert found.parts["train"].kinds == {"PNG RGB": 4}
+    assert found.splits["train"].kinds == {"PNG RGB": 4}
 
 
 def test_a_held_out_part_is_checked_as_well(data: Path) -> None:
     whole = opened(data)["train"]
     train, val = hold_out(whole, 0.25, 0)
-    found = check({"train": train, "val": val})
+    found = check_splits({"train": train, "val": val}, ClassificationCheck)
     assert found.ok
-    assert found.parts["val"].kinds.keys() <= {"PNG RGB", "JPEG RGB"}
-    assert check({"train": whole, "val": val}).of(_LEAKED) != []
+    assert found.splits["val"].kinds.keys() <= {"PNG RGB", "JPEG RGB"}
+    assert check_splits({"train": whole, "val": val}, ClassificationCheck).of(_LEAKED) != []
 
 
 def test_progress(data: Path) -> None:
     steps: list[tuple[int, int]] = []
-    check(opened(data), progress=lambda done, total: steps.append((done, total)))
+    check_splits(opened(data), ClassificationCheck, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(i, 18) for i in range(1, 19)]
 
 
 @pytest.mark.slow
 def test_fashion_mnist_against_numpy() -> None:
     parts = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
-    found = check(parts)
+    found = check_splits(parts, ClassificationCheck)
     pixels = {name: part.pixels.reshape(len(part), -1) for name, part in parts.items()}  # type: ignore[attr-defined]
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}
-    for name, part in found.parts.items():
+    for name, part in found.splits.items():
         assert part.repeated == len(pixels[name]) - len(rows[name])
     assert len(found.of(_LEAKED)) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
-    assert found.parts["train"].per_class["Coat"] == 6000
+    assert found.splits["train"].per_class["Coat"] == 6000

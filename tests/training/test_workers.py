@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from torch.utils.data import get_worker_info
 
-from fishnet.data.base import Seeded
-from fishnet.data.check import Inspected
+from fishnet.data.base import SeededDataset
+from fishnet.data.check import ReadDataset
 from fishnet.data.workers import WorkerDiedError, _cause, watched_workers
 from fishnet.errors import WorkError
 from tests.conftest import fast
@@ -20,7 +20,7 @@ KILLED = "a process that reads images was killed, most likely by the system for 
 
 def signal_workers(number: int, epoch: int = 0) -> None:
     """Lets each worker of this process die by a signal when it reads in that epoch, or checks."""
-    for kind in (Seeded, Inspected):
+    for kind in (SeededDataset, ReadDataset):
         plain: Any = kind.__getitem__
 
         def read(self: Any, key: Any, plain: Any = plain) -> Any:
@@ -46,7 +46,7 @@ def one_line(done: Ended, *words: str) -> None:
     lines = [line for line in done.text.splitlines() if line.startswith("fishnet: ")]
     assert len(lines) == 1, done.text
     assert "Traceback" not in done.text
-    for word in (*words, "--workers 0"):
+    for word in (*words, "workers=0"):
         assert word in lines[0], done.text
 
 
@@ -105,7 +105,7 @@ def test_causes(text: str, cause: str) -> None:
     with pytest.raises(WorkerDiedError) as caught, watched_workers():
         raise error
     assert cause in str(caught.value)
-    assert "--workers 0" in str(caught.value)
+    assert "workers=0" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

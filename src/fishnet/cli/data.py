@@ -2,23 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
-from fishnet.tasks.info import TaskInfo, task_info
+from fishnet.recipes.recipe import keys_of, load_recipe
+from fishnet.tasks import get_task, task_info
 
 if TYPE_CHECKING:
-    from PIL import Image
-
-    from fishnet.data.base import ImageDataset
-    from fishnet.data.check import DataCheck, SplitCheck
-    from fishnet.data.findings import Finding
+    from fishnet.tasks.base import Splits, Task
 
 app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -91,88 +87,42 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
     info = task_info(task or _task_of(data))
-    if (ignore or void or threshold_masks) and info.output != "label map":
+    mask_keys = {"ignore": list(ignore), "void": list(void), "threshold_masks": threshold_masks}
+    settings = {key: value for key, value in mask_keys.items() if value}
+    if not settings.keys() <= set(keys_of(info.name)):
         raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {info.name}")
     if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
         raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
     if sheet is not None and info.output == "scores":
         raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
-    from fishnet.cli.check_tables import draw_sheet, findings_lines
+    from fishnet.cli.check_report import draw_sheet, report_lines
     from fishnet.cli.progress import bar
+    from fishnet.data.check import check_splits
+    from fishnet.data.collector import collecting
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    masks = {"ignore": ignore, "void": void, "threshold": threshold_masks}
-    level = _level(info, data, channels, classes, masks)
+    checked = get_task(info.name)
+    with collecting() as collector:
+        datasets = _open(checked, data, channels, classes, settings)
     with bar("reading", show=not (quiet or as_json)) as step:
-        checked = level.check(level.parts, level.problems, workers=workers, progress=step)
-    checked = replace(checked, findings=tuple(selected(checked.findings, only, skip)), strict=strict)
-    drawn = draw_sheet(level.parts, sheet, level.draw) if sheet is not None and level.draw is not None else 0
+        report = check_splits(datasets, checked.split_check, collector.findings, workers=workers, progress=step)
+    report = replace(report, findings=tuple(selected(report.findings, only, skip)), strict=strict)
+    drawn = draw_sheet(datasets, sheet, checked.draw_sample) if sheet is not None else 0
     if as_json:
-        print(json.dumps({"data": data, **checked.to_dict()}, allow_nan=False))
+        print(json.dumps({"data": data, **report.to_dict()}, allow_nan=False))
     else:
-        print(*level.tables(data, checked.parts), *findings_lines(checked.findings), sep="\n")
+        print(*report_lines(data, report), sep="\n")
         if sheet is not None:
             print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
-    return 0 if checked.ok else 2
+    return 0 if report.ok else 2
 
 
-class _Level(NamedTuple):
-    """The check of one kind of data.
-
-    Attributes:
-        parts: the splits of the data.
-        problems: what opening it found.
-        check: takes both, workers and progress.
-        tables: of the data's name and what each split holds, the lines for people.
-        draw: of a split the image by index, as annotated; None where there is nothing to be drawn.
-    """
-
-    parts: "Mapping[str, ImageDataset]"
-    problems: "list[Finding]"
-    check: "Callable[..., DataCheck[Any]]"
-    tables: Callable[[str, Any], list[str]]
-    draw: "Callable[[Any, int], Image.Image] | None" = None
-
-
-def _level(info: TaskInfo, data: str, channels: int, only: tuple[str, ...], masks: dict[str, Any]) -> _Level:
-    whole: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True, "only": only}
-    from fishnet.data.collector import collecting
-
-    if info.level == "classification":
-        from fishnet.data.check import check as check_parts
-        from fishnet.data.classification.open import open_classification
-
-        return _Level(open_classification(data, channels, **whole), [], check_parts, _tables)
-    if info.level == "segmentation":
-        from fishnet.cli import segmentation_check
-        from fishnet.data.segmentation.check import check_segmentation
-        from fishnet.data.segmentation.open import open_segmentation
-
-        with collecting() as collector:
-            maps = open_segmentation(data, channels, **whole, **masks)
-        return _Level(maps, collector.findings, check_segmentation, segmentation_check.tables, segmentation_check.draw)
-    from fishnet.cli import detection_check
-    from fishnet.data.detection.check import check_detection
-    from fishnet.data.detection.open import open_detection
-
-    with collecting() as collector:
-        splits = open_detection(data, channels, **whole, masks=info.masks)
-    return _Level(splits, collector.findings, check_detection, detection_check.tables, detection_check.draw)
-
-
-def _tables(data: str, parts: "Mapping[str, SplitCheck]") -> list[str]:
-    """The lines for people."""
-    from fishnet.cli.check_tables import classes_table, images_table
-
-    def imbalance(part: "SplitCheck") -> str:
-        return f"{part.imbalance:.2f}"
-
-    names = list(next(iter(parts.values())).per_class)
-    return [
-        *images_table(data, parts, [("imbalance", imbalance)]),
-        *classes_table("", parts, names, lambda part, name: part.per_class.get(name, 0)),
-    ]
+def _open(task: "Task", data: str, channels: int, classes: tuple[str, ...], settings: dict[str, Any]) -> "Splits":
+    """The datasets of all splits, with nothing held out."""
+    recipe = load_recipe(task.name, overrides=settings)
+    held_out = {"val_fraction": recipe.val_fraction, "seed": recipe.seed, "whole": True}
+    return task.open_splits(data, channels, recipe, only=classes, classes=None, **held_out)
 
 
 _Flags = flags_of()
@@ -208,8 +158,6 @@ def show(
     out
         The sheet.
     """
-    from fishnet.recipes.recipe import load_recipe
-
     if count < 1:
         raise InputError(f"--count {count}: must be 1 or more")
     if out.suffix.lower() not in ENDINGS:
@@ -217,7 +165,6 @@ def show(
     task = task or _task_of(data)
     settings = load_recipe(task, recipe, given_of(flags))
     from fishnet.prediction.drawing import sheet
-    from fishnet.tasks import get_task
     from fishnet.training.batches import draw_samples
 
     def log(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Escaping text from data for terminals and spreadsheets."""
+"""Text for terminals and spreadsheets: escapes of what comes from data, and percentages."""
 
 import unicodedata
 
@@ -27,6 +27,12 @@ def _escaped(character: str) -> str:
     if unicodedata.category(character) not in _HIDDEN or character in _JOINERS:
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share, 0..1, as a percentage with that many digits after the point."""
+    smallest = 10**-digits
+    return f"<{smallest:.{digits}f} %" if 0 < 100 * share < smallest / 2 else f"{100 * share:.{digits}f} %"
 
 
 def cell(text: str) -> str:

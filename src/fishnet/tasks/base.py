@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset, Transform
+from fishnet.data.check import SplitCheck
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -165,6 +166,7 @@ class Task(ABC):
     Attributes:
         name: on the command line and in bundles.
         head_classes: by name, the default first.
+        split_check: what ``fishnet data check`` reads of its annotations.
         monitor: the metric that decides which epoch is best (higher is better).
         logged_metrics: the metrics that training logs and keeps after each epoch; empty for all.
         any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
@@ -172,6 +174,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     head_classes: ClassVar[Mapping[str, type[Head]]]
+    split_check: ClassVar[type[SplitCheck[Any, Any]]]
     monitor: ClassVar[str]
     logged_metrics: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
@@ -309,6 +312,14 @@ class Task(ABC):
     @abstractmethod
     def visualize(self, image: "Image.Image", target: Any, classes: Classes) -> "Image.Image":
         """An input image of the network with its target drawn on it or written below it."""
+
+    def draw_sample(self, dataset: Any, index: int) -> "Image.Image":
+        """An image of a dataset as it is on disk, with its annotation drawn on it.
+
+        Raises:
+            InputError: either cannot be read, or annotations of this task are not drawn, which is the default.
+        """
+        raise InputError(f"annotations for {self.name} are not drawn")
 
     @abstractmethod
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":

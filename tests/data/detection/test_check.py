@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.check import DataCheck
+from fishnet.data.check import CheckReport, check_splits
 from fishnet.data.collector import collecting
-from fishnet.data.detection.check import DetectionSplit, check_detection
+from fishnet.data.detection.check import DetectionCheck, DetectionStatistics
 from fishnet.data.detection.open import open_detection
 from tests.detection_makers import KINDS, coco_folder, mask_folder, scene, scenes, voc_folder, write_json, yolo_folder
 
 
-def checked(data: Path, masks: bool = False, **options: Any) -> DataCheck[DetectionSplit]:
+def checked(data: Path, masks: bool = False, **options: Any) -> CheckReport[DetectionStatistics]:
     with collecting() as collector:
         parts = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
-    return check_detection(parts, collector.findings, **options)
+    return check_splits(parts, DetectionCheck, collector.findings, **options)
 
 
 MAKERS: dict[str, Callable[..., Path]] = {"coco": coco_folder, "voc": voc_folder, "yolo": yolo_folder}
@@ -28,19 +28,19 @@ MAKERS: dict[str, Callable[..., Path]] = {"coco": coco_folder, "voc": voc_folder
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_clean_data(name: str, workers: int, tmp_path: Path) -> None:
-    found = checked(MAKERS[name](tmp_path / "data", train=6, val=3), workers=workers)
-    assert found.ok
-    for part, count in {"train": 6, "val": 3}.items():
-        labels = [one.labels.tolist() for one in scenes(part, count)]
-        check = found.parts[part]
-        every = [label for some in labels for label in some]
-        assert (check.images, check.objects, check.crowds) == (count, len(every), 0)
-        assert check.objects_per_class == {kind: every.count(i) for i, kind in enumerate(KINDS)}
-        assert check.images_per_class == {kind: sum(i in some for some in labels) for i, kind in enumerate(KINDS)}
-        assert check.without_objects == sum(not some for some in labels)
-        assert sum(check.by_size.values()) == len(every)
+    result = checked(MAKERS[name](tmp_path / "data", train=6, val=3), workers=workers)
+    assert result.ok
+    for split, count in {"train": 6, "val": 3}.items():
+        labels = [truth.labels.tolist() for truth in scenes(split, count)]
+        check = result.parts[split]
+        flat = [label for image_labels in labels for label in image_labels]
+        assert (check.images, check.objects, check.crowds) == (count, len(flat), 0)
+        assert check.objects_per_class == {kind: flat.count(i) for i, kind in enumerate(KINDS)}
+        assert check.images_per_class == {kind: sum(i in row for row in labels) for i, kind in enumerate(KINDS)}
+        assert check.without_objects == sum(not row for row in labels)
+        assert sum(check.by_size.values()) == len(flat)
         assert (check.smallest, check.largest, check.corrupt, check.repeated) == ((96, 80), (96, 80), 0, 0)
-    json.dumps(found.to_dict())
+    json.dumps(result.to_dict())
 
 
 def test_sizes_of_objects(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_sizes_of_objects(tmp_path: Path) -> None:
     )
     (data / "a.xml").write_text(f"<annotation>{boxes}</annotation>")
     (data / "train_000.xml").unlink()
-    part = checked(data).parts["all"]
+    part = checked(data).splits["all"]
     assert part.by_size == {"small": 1, "medium": 2, "large": 1}
     assert [(one.file, one.severity) for one in checked(data).of("image-left-out")] == [
         (str(data / "train_000.jpg"), "error")
@@ -85,9 +85,9 @@ def test_boxes(box: list[float], words: str | None, tmp_path: Path) -> None:
 
     data = coco_folder(tmp_path / "data", train=4)
     change(data, lambda content: content["annotations"][0].update(bbox=box))
-    found = checked(data)
-    assert found.ok == (words is None)
-    bad = [finding for finding in found.findings if finding.code.startswith("box-")]
+    result = checked(data)
+    assert result.ok == (words is None)
+    bad = [finding for finding in result.findings if finding.code.startswith("box-")]
     assert len(bad) == (words is not None)
     if words is not None:
         assert re.search(words, bad[0].message)
@@ -109,17 +109,17 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     (images / "train_001.png").unlink()
     (images / "train_003.png").write_bytes(b"no image")
     scenes("train", 1)[0].image.save(data / "val2017" / "val_001.png")
-    found = checked(data)
-    train = found.parts["train"]
-    assert not found.ok
+    result = checked(data)
+    train = result.splits["train"]
+    assert not result.ok
     for code, words in (
         ("annotation-unreadable", ("category_id 99", "id 0 belongs")),
         ("image-unreadable", ("train_001.png: no such file", "train_003.png: not an im")),
         ("image-size-differs", ("train_002.png: is 96x80 px, but annotated as 300x80",)),
     ):
-        assert [word in one.message for word, one in zip(words, found.of(code), strict=True)] == [True] * len(words)
+        assert [word in one.message for word, one in zip(words, result.of(code), strict=True)] == [True] * len(words)
     assert (train.crowds, train.images, train.repeated) == (1, 6, 0)
-    assert [one.message for one in found.of("image-in-two-splits")] == [
+    assert [one.message for one in result.of("image-in-two-splits")] == [
         f"{images / 'train_000.png'} (train) = {data / 'val2017' / 'val_001.png'} (val)"
     ]
 
@@ -129,11 +129,11 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     (data / "masks" / "000.png").write_bytes(b"no image")
     Image.fromarray(np.ones((9, 9), np.uint8)).save(data / "masks" / "001.png")
     scene(1000).image.save(data / "images" / "more.png")
-    found = checked(data, masks=True)
-    assert not found.ok
-    unpaired, broken = found.of("annotation-unreadable")
+    result = checked(data, masks=True)
+    assert not result.ok
+    unpaired, broken = result.of("annotation-unreadable")
     assert "masks/000.png: the mask cannot be read" in broken.message
-    assert "images/001.png: is 96x80 px, but annotated as 9x9" in found.of("image-size-differs")[0].message
+    assert "images/001.png: is 96x80 px, but annotated as 9x9" in result.of("image-size-differs")[0].message
     assert "images/more.png: nothing in" in unpaired.message
 
 
@@ -156,10 +156,10 @@ BCCD = Path("/work/shared/data/bccd/BCCD")
 @pytest.mark.slow
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
 def test_blood_cells() -> None:
-    found = checked(BCCD)
-    assert {part: check.objects for part, check in found.parts.items()} == {"train": 2805, "val": 1138, "test": 945}
-    assert [one.message.split("/")[-1] for one in found.of("box-empty")] == [
+    result = checked(BCCD)
+    assert {part: check.objects for part, check in result.parts.items()} == {"train": 2805, "val": 1138, "test": 945}
+    assert [one.message.split("/")[-1] for one in result.of("box-empty")] == [
         "BloodImage_00343.xml line 50: empty box (181 329 181 329: x1 y1 x2 y2)",
         "BloodImage_00338.xml line 158: empty box (504 337 504 337: x1 y1 x2 y2)",
     ]
-    assert [one.line for one in found.of("box-empty")] == [50, 158]
+    assert [one.line for one in result.of("box-empty")] == [50, 158]

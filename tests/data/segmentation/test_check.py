@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishnet.data.check import DataCheck
+from fishnet.data.check import CheckReport, check_splits
 from fishnet.data.collector import collecting
-from fishnet.data.segmentation.check import SegmentationSplit, check_segmentation
+from fishnet.data.segmentation.check import SegmentationCheck, SegmentationStatistics
 from fishnet.data.segmentation.open import open_segmentation
 from tests.detection_makers import coco_folder
 from tests.segmentation_makers import KINDS, SIZE, cityscapes_folder, mask_folder, save_mask, scene, scenes, voc_folder
@@ -21,10 +21,10 @@ PX = SIZE[0] * SIZE[1]
 
 def checked(
     data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
-) -> DataCheck[SegmentationSplit]:
+) -> CheckReport[SegmentationStatistics]:
     with collecting() as collector:
         parts = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void)
-    return check_segmentation(parts, collector.findings, **options)
+    return check_splits(parts, SegmentationCheck, collector.findings, **options)
 
 
 def colours(root: Path, **counts: int) -> Path:
@@ -40,7 +40,7 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
     assert found.ok
     for split, count in {"train": 6, "val": 3}.items():
         maps = [truth.labels[first_row:] for truth in scenes(split, count)]
-        check = found.parts[split]
+        check = found.splits[split]
         assert (check.images, check.pixels, check.ignored) == (count, count * PX, count * first_row * SIZE[0])
         present = [np.bincount(map_.ravel(), minlength=len(KINDS)) for map_ in maps]
         counts = [value for value in check.pixels_per_class.values() if value]
@@ -56,7 +56,7 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
 def test_classes_by_name(tmp_path: Path) -> None:
     found = checked(mask_folder(tmp_path / "data", train=4), void=("leaf",))
     counts = np.sum([np.bincount(truth.labels.ravel(), minlength=3) for truth in scenes("train", 4)], 0)
-    train = found.parts["train"]
+    train = found.splits["train"]
     assert train.pixels_per_class == {"ground": counts[0], "berry": counts[1]}
     assert train.ignored == counts[2]
     assert found.ok
@@ -64,7 +64,7 @@ def test_classes_by_name(tmp_path: Path) -> None:
 
 def test_objects_as_label_maps(tmp_path: Path) -> None:
     found = checked(coco_folder(tmp_path / "data", train=5, form="rle"))
-    train = found.parts["train"]
+    train = found.splits["train"]
     assert found.ok
     assert train.images_per_class["background"] == 5
     assert train.pixels == sum(train.pixels_per_class.values()) == 5 * PX
@@ -86,7 +86,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
     save_mask(masks / "007.png", labels, "index")
     scene(6).image.save(data / "val" / "images" / "001.png")
     found = checked(data)
-    train = found.parts["train"]
+    train = found.splits["train"]
     assert not found.ok
     assert [one.file for one in found.of("image-unreadable")] == [str(images / "000.png")]
     assert [one.file for one in found.of("mask-unreadable")] == [str(masks / "001.png")]
@@ -160,7 +160,7 @@ def test_classes_that_are_not_trained_on(tmp_path: Path) -> None:
     found = checked(data)
     assert not found.ok
     assert [one.message for one in found.of("class-untrained")] == ["moss: in 1 images of val, but in none of train"]
-    assert found.parts["val"].pixels_per_class["moss"] == PX
+    assert found.splits["val"].pixels_per_class["moss"] == PX
 
 
 @pytest.mark.parametrize(("split", "ok"), [("val", False), ("test", True)])
@@ -170,7 +170,7 @@ def test_a_split_without_masks(split: str, ok: bool, tmp_path: Path) -> None:
         (data / split / "masks" / f"00{i}.png").unlink()
     found = checked(data)
     code = "file-unpaired" if ok else "files-unpaired"
-    assert (found.parts[split].images, len(found.of(code)), found.ok) == (0, 2, ok)
+    assert (found.splits[split].images, len(found.of(code)), found.ok) == (0, 2, ok)
 
 
 @pytest.mark.parametrize("layout", ["splits", "inner", "camvid"])
@@ -189,7 +189,7 @@ def test_a_image_that_says_its_mask_s_size_is_said_once(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"width": 96, "height": 80', '"width": 0'))
     (data / "train2017" / "train_001.png").write_bytes(b"no image")
     found = checked(data)
-    assert found.parts["train"].corrupt == len(found.of("image-unreadable")) == 1
+    assert found.splits["train"].corrupt == len(found.of("image-unreadable")) == 1
     assert found.of("mask-unreadable") == []
 
 

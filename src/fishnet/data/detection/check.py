@@ -1,18 +1,18 @@
-"""What is in data with objects, and what is wrong with it."""
+"""What the check of a dataset says of objects."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any
 
-from fishnet.data.check import DataCheck, Facts, ImagesCheck, Inspected, Tally, check_all, untrained
+from fishnet.data.check import ImageFacts, SplitCheck, SplitStatistics, find_untrained
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
-from fishnet.data.findings import Finding, in_order, located
+from fishnet.data.findings import Finding
 
 SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
-_BEYOND = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
-_BOXES = {  # of the image's height and width
+_TOLERANCE = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
+_BOX_FAULTS = {  # of the image's height and width
     "box-empty": "empty box",
     "box-outside": "box outside of its image of {1}x{0} px",
     "box-beyond-edge": "box reaches out of its image of {1}x{0} px",
@@ -20,11 +20,11 @@ _BOXES = {  # of the image's height and width
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionSplit(ImagesCheck):
-    """One split of a data set of objects.
+class DetectionStatistics(SplitStatistics):
+    """One split of a dataset of objects.
 
     Attributes:
-        objects: how many, without crowds.
+        objects: number of objects, without crowds.
         crowds: groups whose members are not told apart.
         by_size: objects that are small, medium and large by COCO's areas (below 32 x 32 px, below 96 x 96, larger).
         objects_per_class, images_per_class: objects of each class, and images with any.
@@ -38,90 +38,87 @@ class DetectionSplit(ImagesCheck):
     images_per_class: dict[str, int]
     without_objects: int
 
+    class_title = ", objects in images"
 
-class _InspectedDetection(Inspected):
-    """The facts of each image, and its objects without their masks."""
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Objects."""
+        return self.objects_per_class
 
-    images: DetectionDataset
+    def class_cell(self, name: str) -> str:
+        """Objects, and the images that have them."""
+        return f"{self.objects_per_class[name]:,} in {self.images_per_class[name]:,}"
 
-    def annotation(self, index: int) -> Objects:
-        return replace(self.images.objects(index), segmentations=None)
-
-
-def check_detection(
-    parts: Mapping[str, DetectionDataset],
-    problems: Sequence[Finding] = (),
-    *,
-    workers: int = 0,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> DataCheck[DetectionSplit]:
-    """Reads every image and every annotation of a data set.
-
-    Args:
-        parts: see :func:`~fishnet.data.check.check_all`, also for the last two.
-        problems: what the opener collected, see :func:`~fishnet.data.detection.open.open_detection`.
-        workers: processes that read; 0 reads in this one.
-        progress: called with images done and in all.
-    """
-    check = check_all(parts, _InspectedDetection, _Gathered, problems, workers, progress)
-    image_counts = {split: part.images_per_class for split, part in check.parts.items()}
-    return replace(check, findings=tuple(in_order((*check.findings, *untrained(image_counts)))))
+    def annotation_columns(self) -> dict[str, str]:
+        """Objects in all and by size, crowds, and images without objects."""
+        counts = {"objects": self.objects, **self.by_size, "crowds": self.crowds}
+        counts["images without objects"] = self.without_objects
+        return {title: f"{count:,}" for title, count in counts.items()}
 
 
-class _Gathered:
-    """Gathers the objects of one split."""
+class DetectionCheck(SplitCheck[DetectionDataset, DetectionStatistics]):
+    """Counts the objects of one split and checks their boxes."""
 
-    covered: ClassVar[frozenset[str]] = frozenset()
-
-    def __init__(self, split: str, images: DetectionDataset) -> None:
-        self.split, self.images = split, images
-        self.findings: list[Finding] = []
-        self.objects: Counter[int] = Counter()
+    def __init__(self, split: str, dataset: DetectionDataset) -> None:
+        super().__init__(split, dataset)
+        self.object_counts: Counter[int] = Counter()
         self.image_counts: Counter[int] = Counter()
-        self.sizes: Counter[str] = Counter()
-        self.crowds = self.empty = 0
+        self.by_size: Counter[str] = Counter()
+        self.crowds = self.without_objects = 0
 
-    def add(self, index: int, facts: Facts | str, objects: Objects | str) -> None:
+    @staticmethod
+    def read_annotation(dataset: DetectionDataset, index: int) -> Objects:
+        """The objects without their masks."""
+        return replace(dataset.objects(index), segmentations=None)
+
+    def add(self, index: int, facts: ImageFacts | str, objects: Objects | str) -> None:
         """Adds an image's objects."""
         size = None if isinstance(facts, str) else facts.size[::-1]
         if isinstance(objects, str):
-            if size is not None:  # else it was said of the image
-                self._say("annotation-unreadable", objects, self.images.place(index, -1))
+            if size is not None:  # otherwise the image's finding has the message
+                self.find("annotation-unreadable", objects, self.dataset.place(index, -1))
             return
-        single = objects.take(~objects.crowd)
-        self.crowds += len(objects) - len(single)
-        self.objects.update(single.labels.tolist())
-        self.image_counts.update(set(single.labels.tolist()))
-        self.sizes.update(_size_of(area) for area in single.areas.tolist())
-        source = self.images.source(index)
+        self._count(objects)
+        source = self.dataset.source(index)
         if not len(objects):
-            self.empty += 1
+            self.without_objects += 1
             self.findings.append(Finding("image-without-objects", source, self.split, source))
         if size is not None and objects.size not in ((0, 0), size):
             stated, actual = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
-            place = self.images.place(index, -1)
-            self._say("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
+            place = self.dataset.place(index, -1)
+            self.find("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
         size = size or objects.size
         for number, code in _bad_boxes(objects, size) if min(size) else ():
-            place = self.images.place(index, number)
-            numbers = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
-            self._say(code, f"{place}: {_BOXES[code].format(*size)} ({numbers}: x1 y1 x2 y2)", place)
+            place = self.dataset.place(index, number)
+            corners = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
+            self.find(code, f"{place}: {_BOX_FAULTS[code].format(*size)} ({corners}: x1 y1 x2 y2)", place)
 
-    def summary(self, tally: Tally) -> DetectionSplit:
-        """All of it."""
-        names = self.images.classes.names
-        return DetectionSplit(
-            objects=self.objects.total(),
+    def _count(self, objects: Objects) -> None:
+        single = objects.take(~objects.crowd)
+        self.crowds += len(objects) - len(single)
+        self.object_counts.update(single.labels.tolist())
+        self.image_counts.update(set(single.labels.tolist()))
+        self.by_size.update(_size_of(area) for area in single.areas.tolist())
+
+    def statistics(self, images: dict[str, Any]) -> DetectionStatistics:
+        """Objects by class and size."""
+        names = self.dataset.classes.names
+        return DetectionStatistics(
+            objects=self.object_counts.total(),
             crowds=self.crowds,
-            by_size={name: self.sizes[name] for name in SIZES},
-            objects_per_class={name: self.objects[i] for i, name in enumerate(names)},
-            images_per_class={name: self.image_counts[i] for i, name in enumerate(names)},
-            without_objects=self.empty,
-            **tally.fields(),
+            by_size={name: self.by_size[name] for name in SIZES},
+            objects_per_class={name: self.object_counts[label] for label, name in enumerate(names)},
+            images_per_class={name: self.image_counts[label] for label, name in enumerate(names)},
+            without_objects=self.without_objects,
+            **images,
         )
 
-    def _say(self, code: str, message: str, place: str) -> None:
-        self.findings.append(Finding(code, message, self.split, *located(place)))
+    @classmethod
+    def compare(
+        cls, datasets: Mapping[str, DetectionDataset], statistics: Mapping[str, DetectionStatistics]
+    ) -> Iterable[Finding]:
+        """Classes that are in other splits than train alone."""
+        return find_untrained({split: counted.images_per_class for split, counted in statistics.items()})
 
 
 def _size_of(area: float) -> str:
@@ -134,6 +131,6 @@ def _bad_boxes(objects: Objects, size: tuple[int, int]) -> Iterator[tuple[int, s
     x1, y1, x2, y2 = objects.boxes.T
     empty = (x2 <= x1) | (y2 <= y1)
     outside = (x2 <= 0) | (y2 <= 0) | (x1 >= width) | (y1 >= height)
-    beyond = (x1 < -_BEYOND) | (y1 < -_BEYOND) | (x2 > width + _BEYOND) | (y2 > height + _BEYOND)
+    beyond = (x1 < -_TOLERANCE) | (y1 < -_TOLERANCE) | (x2 > width + _TOLERANCE) | (y2 > height + _TOLERANCE)
     for number in (empty | outside | beyond).nonzero()[0].tolist():
         yield number, "box-empty" if empty[number] else "box-outside" if outside[number] else "box-beyond-edge"

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fishnet.errors import InputError
+from fishnet.files.text import percent
 from fishnet.prediction.drawing.colours import label_colour
-from fishnet.prediction.drawing.text import Entry, enlargement, legend_page, percent
+from fishnet.prediction.drawing.text import Entry, enlargement, legend_page
 
 _IGNORED = 255
 _FILL = 0.5  # how much of an image its classes' colours cover

@@ -32,12 +32,6 @@ def fitted(pen: ImageDraw.ImageDraw, label: str, width: float, letters: Letters)
     return f"{label}…"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """A share, 0..1, for people, with so many digits behind the point."""
-    least = 10**-digits
-    return f"<{least:.{digits}f} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
-
-
 def enlargement(size: tuple[int, int]) -> int:
     """The whole number of times that a small image of this width and height, px, is enlarged to be drawn on."""
     return max(1, -(-_SMALL // max(size)))

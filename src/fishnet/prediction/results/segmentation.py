@@ -11,9 +11,9 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError, WorkError
+from fishnet.files.text import percent
 from fishnet.prediction.drawing import draw_labels, label_colour
 from fishnet.prediction.drawing.labels import count_labels
-from fishnet.prediction.drawing.text import percent
 from fishnet.prediction.results.base import upright
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset, LabelledDataset, Transform
+from fishnet.data.classification.check import ClassificationCheck
 from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.transforms import EvalTransform, TrainTransform
 from fishnet.images.preprocess import Preprocess
@@ -33,6 +34,7 @@ class Classify(Task):
 
     name = "classify"
     head_classes: ClassVar[dict[str, type[Classifier]]] = {"default": Classifier}
+    split_check = ClassificationCheck
     monitor = "acc@1"
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, LabelledDataset]:

@@ -9,10 +9,12 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset, Transform
 from fishnet.data.detection.anchors import fit_anchors
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
+from fishnet.data.detection.check import DetectionCheck
 from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import CAP, beyond_cap, stated_counts
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
 from fishnet.errors import InputError
+from fishnet.images.decoding import as_view, decode_image
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import draw_objects
 from fishnet.prediction.results import CroppedMask
@@ -43,6 +45,7 @@ class _DetectionTask(Task):
 
     head_classes: ClassVar[dict[str, type[Detector]]]
     with_masks: ClassVar[bool]
+    split_check = DetectionCheck
     any_size = True
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, DetectionDataset]:
@@ -117,6 +120,13 @@ class _DetectionTask(Task):
         names = [classes.names[label] for label in labels]
         colours = None if cropped_masks is not None and len(classes) == 1 else labels
         return draw_objects(image, target.boxes.numpy(), names, colours, cropped_masks=cropped_masks)
+
+    def draw_sample(self, dataset: DetectionDataset, index: int) -> Image.Image:
+        """The image with its boxes."""
+        image = as_view(decode_image(dataset.encoded(index), dataset.channels, dataset.source(index)))
+        objects = dataset.objects(index).clean((image.height, image.width))
+        labels = objects.labels.tolist()
+        return draw_objects(image, objects.boxes, [dataset.classes.names[label] for label in labels], labels)
 
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """COCO's metrics of boxes, and of masks where there are any."""

@@ -8,11 +8,13 @@ from PIL import Image
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset, Transform
 from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, SegmentationTarget
+from fishnet.data.segmentation.check import SegmentationCheck
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.data.segmentation.pairs import MaskSegmentation
 from fishnet.data.segmentation.plausibility import split_counts
 from fishnet.data.segmentation.transforms import SegmentationEvalTransform, SegmentationTrainTransform
 from fishnet.errors import InputError
+from fishnet.images.decoding import as_view
 from fishnet.images.preprocess import LARGEST, Preprocess
 from fishnet.prediction.drawing import draw_labels
 from fishnet.tasks.base import Report, Splits, Task
@@ -49,6 +51,7 @@ class Segment(Task):
         "deeplabv3plus": DeepLabV3Plus,
         "segformer": SegFormer,
     }
+    split_check = SegmentationCheck
     monitor = "mIoU"
     logged_metrics = ("mIoU", "mAcc", "aAcc")
     any_size = True
@@ -138,6 +141,11 @@ class Segment(Task):
         """The image without its batch's padding, tinted by its labels, above the names of the classes."""
         labels = target.labels.numpy()
         return draw_labels(image.crop((0, 0, *labels.shape[::-1])), labels, classes.names)
+
+    def draw_sample(self, dataset: SegmentationDataset, index: int) -> Image.Image:
+        """The image tinted by its label map."""
+        image, labels = dataset.read(index)
+        return draw_labels(as_view(image), labels, dataset.classes.names)
 
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """``mIoU``, ``mAcc`` and ``aAcc``."""
