@@ -333,7 +333,7 @@ def test_a_small_label_map_is_enlarged_with_its_image() -> None:
 
 
 def test_labels_of_another_size() -> None:
-    with pytest.raises(InputError, match="labels of 60x40 px, to be drawn on 40x60 px"):
+    with pytest.raises(InputError, match="labels of 60x40 px cannot be drawn on an image of 40x60 px"):
         draw_labels(Image.new("L", (40, 60)), np.zeros((40, 60), np.uint8), NAMES)
 
 

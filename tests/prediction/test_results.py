@@ -202,7 +202,7 @@ def test_drawing_takes_the_same_image() -> None:
     turned = Image.new("RGB", (100, 200))
     turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
     assert found.draw(turned).size == found.draw(Image.new("RGB", (200, 100))).size
-    with pytest.raises(InputError, match="in an image of 200x100 px, to be drawn on one of 100x200"):
+    with pytest.raises(InputError, match="of an image of 200x100 px cannot be drawn on one of 100x200"):
         found.draw(Image.new("RGB", (100, 200)))
 
 
@@ -331,7 +331,7 @@ def test_a_label_map_is_drawn_on_the_same_image() -> None:
     turned = Image.new("L", (100, 200))
     turned.getexif()[0x0112] = 6  # a quarter turn: upright it is 200x100
     np.testing.assert_array_equal(np.asarray(Segmentation(labels, TABLE).draw(turned)), np.asarray(page))
-    with pytest.raises(InputError, match="in an image of 200x100 px, to be drawn on one of 100x200"):
+    with pytest.raises(InputError, match="of an image of 200x100 px cannot be drawn on one of 100x200"):
         Segmentation(labels, TABLE).draw(Image.new("RGB", (100, 200)))
 
 

@@ -1,4 +1,4 @@
-"""Colours that tell classes apart."""
+"""Distinct colours for classes."""
 
 import functools
 
@@ -13,41 +13,41 @@ PALETTE: tuple[Colour, ...] = (  # Okabe and Ito's "Color Universal Design" (200
 
 
 def colour_of(number: int) -> Colour:
-    """The colour of class ``number``: seven that colour-blind people can tell apart, then these lighter and darker."""
-    turn, place = divmod(number, len(PALETTE))
-    towards, share = ((0, 0.0), (255, 0.5), (0, 0.45))[turn % 3]
-    red, green, blue = (round(value + (towards - value) * share) for value in PALETTE[place])
+    """The colour of class ``number``: seven that colour-blind people can distinguish, then these lighter and darker."""
+    turn, index = divmod(number, len(PALETTE))
+    shade, share = ((0, 0.0), (255, 0.5), (0, 0.45))[turn % 3]
+    red, green, blue = (round(value + (shade - value) * share) for value in PALETTE[index])
     return red, green, blue
 
 
 def label_colour(number: int) -> Colour:
-    """The colour of class ``number`` in a label map: 255 that all differ, each as far from those before it as can be.
+    """The colour of class ``number`` in a label map. 255 colours differ, each as far as possible from those before it.
 
     The first seven are those of :func:`colour_of`. Distance is measured in OKLab (Ottosson, "A perceptual color space
-    for image processing", 2020), without colours that are nearly black or white.
+    for image processing", 2020), and nearly black or white colours are left out.
     """
-    red, green, blue = _far_apart()[number % _CLASSES].tolist()
+    red, green, blue = _distant_colours()[number % _MAX_CLASSES].tolist()
     return red, green, blue
 
 
-_CLASSES = 255  # as many as a label map can hold
+_MAX_CLASSES = 255  # of a label map
 
 
 @functools.cache
-def _far_apart() -> NDArray[np.int64]:
+def _distant_colours() -> NDArray[np.int64]:
     """(255, 3) 0..255."""
     axis = np.arange(0, 256, 15)
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    known = np.array(PALETTE)
+    colours = np.array(PALETTE)
     lab = _oklab(grid)
     bright = (lab[:, 0] > 0.45) & (lab[:, 0] < 0.88)
     grid, lab = grid[bright], lab[bright]
-    distance = np.linalg.norm(lab[:, None] - _oklab(known), axis=2).min(1)
-    for _ in range(_CLASSES - len(known)):
+    distance = np.linalg.norm(lab[:, None] - _oklab(colours), axis=2).min(1)
+    for _ in range(_MAX_CLASSES - len(colours)):
         best = int(distance.argmax())
-        known = np.vstack([known, grid[best]])
+        colours = np.vstack([colours, grid[best]])
         distance = np.minimum(distance, np.linalg.norm(lab - lab[best], axis=1))
-    return known
+    return colours
 
 
 def _oklab(colours: NDArray[np.int64]) -> NDArray[np.float64]:

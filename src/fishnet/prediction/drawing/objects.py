@@ -1,4 +1,4 @@
-"""Objects marked in images: boxes, masks and their names."""
+"""Draws objects on images: boxes, masks and names."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 
-_MANY = 25  # objects; with more there are no labels beside them
-_FILL = 0.4  # of a mask, how much it covers
+_MAX_LABELLED = 25  # objects; more are drawn without labels
+_OPACITY = 0.4  # of masks
 
 
 def draw_objects(
@@ -29,18 +29,18 @@ def draw_objects(
     scores: Sequence[float] | NDArray[Any] | None = None,
     cropped_masks: Sequence["CroppedMask"] | None = None,
 ) -> Image.Image:
-    """The image with objects marked, above a legend that counts them by name.
+    """Draws objects on an image, above a legend that counts them by name.
 
-    Masks are tinted and outlined; without masks boxes are drawn. Up to 25 objects are labelled, as far as there is room
-    beside the others. Small images are enlarged (pixels kept), so that all of that can be seen.
+    Masks are tinted and outlined; if there are none, boxes are drawn. Up to 25 objects are labelled, where there is
+    room between the others. Small images are enlarged by repeating pixels, so that all of this is visible.
 
     Args:
-        image: in the size that the objects are in.
+        image: the image of the objects, in its original size.
         boxes: (n, 4) x1, y1, x2, y2 in px.
         names: (n,) names for labels and legend.
-        colours_by: (n,) numbers of colours, as a rule the classes'; None for another colour than its neighbours' for
-            each object.
-        scores: (n,) 0..1, put beside the names.
+        colours_by: (n,) numbers of colours, usually class indices; None gives each object another colour than its
+            neighbours.
+        scores: (n,) 0..1, shown after the names.
         cropped_masks: (n,) masks.
     """
     image = image.convert("RGB")
@@ -59,7 +59,7 @@ def draw_objects(
             _frame(pen, corners[i], colours[i], line)
     else:
         image = _tinted(image, [(cropped_masks[i], colours[i]) for i in order], factor, line)
-    if len(names) <= _MANY:
+    if len(names) <= _MAX_LABELLED:
         texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
         _label(image, corners, texts, colours)
     page = legend_page(image.size, _counted(names, colours) or [("no objects", None)])
@@ -68,34 +68,34 @@ def draw_objects(
 
 
 def _counted(names: Sequence[str], colours: Sequence[Colour]) -> list[Entry]:
-    """The objects' names, counts and colours, the most frequent first."""
-    shades: dict[str, set[Colour]] = {}
-    for name, shade in zip(names, colours, strict=True):
-        shades.setdefault(name, set()).add(shade)
-    return [  # objects of one name may have many colours
-        (f"{name}  {count}", min(shades[name]) if len(shades[name]) == 1 else None)
+    """Legend entries of the objects' names with their counts, the most frequent first."""
+    by_name: dict[str, set[Colour]] = {}
+    for name, colour in zip(names, colours, strict=True):
+        by_name.setdefault(name, set()).add(colour)
+    return [  # objects with one name may have many colours
+        (f"{name}  {count}", min(by_name[name]) if len(by_name[name]) == 1 else None)
         for name, count in Counter(names).most_common()
     ]
 
 
 def _spread(boxes: NDArray[np.float64]) -> list[int]:
-    """Numbers of colours, such that objects near each other differ, as far as seven colours go."""
+    """Numbers of colours: objects near each other differ, as far as seven colours allow."""
     reach = 0.15 * (boxes[:, 2:] - boxes[:, :2])
     low, high = boxes[:, :2] - reach, boxes[:, 2:] + reach
-    given = np.full(len(boxes), -1)
+    numbers = np.full(len(boxes), -1)
     totals = np.zeros(len(PALETTE), int)
     for i in range(len(boxes)):
-        near = given[:i][((low[i] < high[:i]) & (low[:i] < high[i])).all(1)]
-        worst = np.bincount(near, minlength=len(PALETTE)) * len(boxes) + totals
-        given[i] = worst.argmin()
-        totals[given[i]] += 1
-    return given.tolist()
+        neighbours = numbers[:i][((low[i] < high[:i]) & (low[:i] < high[i])).all(1)]
+        conflicts = np.bincount(neighbours, minlength=len(PALETTE)) * len(boxes) + totals
+        numbers[i] = conflicts.argmin()
+        totals[numbers[i]] += 1
+    return numbers.tolist()
 
 
 def _frame(pen: ImageDraw.ImageDraw, box: NDArray[np.float64], colour: Colour, line: int) -> None:
     left, top, right, bottom = (round(value) for value in box.tolist())
     right, bottom = max(left, right - 1), max(top, bottom - 1)
-    if line > 1:  # a dark edge, for images of the line's own colour
+    if line > 1:  # a dark edge, visible on images of the line's colour
         pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=DARK, width=line + 2)
     pen.rectangle((left, top, right, bottom), outline=colour, width=line)
 
@@ -105,34 +105,38 @@ def _tinted(image: Image.Image, masks: Sequence[tuple["CroppedMask", Colour]], f
     for cropped_mask, colour in masks:
         bits = cropped_mask.bits.repeat(factor, 0).repeat(factor, 1)
         top, left = cropped_mask.top * factor, cropped_mask.left * factor
-        part = pixels[top : top + bits.shape[0], left : left + bits.shape[1]]
-        bits = bits[: part.shape[0], : part.shape[1]]
+        region = pixels[top : top + bits.shape[0], left : left + bits.shape[1]]
+        bits = bits[: region.shape[0], : region.shape[1]]
         inside = np.pad(bits, 1)
         for _ in range(line):
             inside[1:-1, 1:-1] &= inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
         inside = inside[1:-1, 1:-1]
-        part[inside] = (part[inside] * (1 - _FILL) + np.array(colour) * _FILL).astype(np.uint8)
-        part[bits & ~inside] = colour
+        region[inside] = (region[inside] * (1 - _OPACITY) + np.array(colour) * _OPACITY).astype(np.uint8)
+        region[bits & ~inside] = colour
     return Image.fromarray(pixels)
 
 
 def _label(
     image: Image.Image, boxes: NDArray[np.float64], texts: Sequence[str], colours: Sequence[Colour]
 ) -> NDArray[np.float64]:
-    """Writes beside each box what fits without covering another label or much of another object; says where."""
+    """Writes a label at each box if it covers no other label and not much of another object.
+
+    Returns:
+        (labels, 4) x1, y1, x2, y2 of the labels, px.
+    """
     size = max(12, round(max(image.size) / 55))
     pen, letters, taken = ImageDraw.Draw(image), font(size), np.empty((0, 4))
     for i, text in enumerate(map(printable, texts)):
         wide, high = pen.textlength(text, font=letters) + size * 0.5, size * 1.25
         others = np.delete(boxes, i, 0)
-        best, least = None, 0.5
+        best, lowest = None, 0.5
         for place in _places(boxes[i], wide, high):
             beyond = min(place[:2]) < 0 or place[2] > image.width or place[3] > image.height
             if beyond or _overlap(place, taken).any():
                 continue
             covered = float((_overlap(place, others) / _areas(others)).sum())
-            if covered < least:
-                best, least = place, covered
+            if covered < lowest:
+                best, lowest = place, covered
         if best is None:
             continue
         taken = np.vstack([taken, best])
@@ -144,7 +148,7 @@ def _label(
 
 
 def _places(box: NDArray[np.float64], wide: float, high: float) -> Iterator[Box]:
-    """Where a label may stand: above the box, below, inside at its top, beside; on the left and on the right."""
+    """Places for a label: above the box, below it, inside at its top, and beside it; each on the left and the right."""
     left, top, right, bottom = box.tolist()
     for x, y in (
         (left, top - high), (right - wide, top - high), (left, bottom), (right - wide, bottom),
@@ -160,7 +164,7 @@ def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _overlap(place: Box, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) px that one box has in common with each of others."""
+    """(n,) areas of the intersections of one box with several, px."""
     sides = np.minimum(place[2:], boxes[:, 2:]) - np.maximum(place[:2], boxes[:, :2])
     areas: NDArray[np.float64] = sides.clip(min=0).prod(1)
     return areas

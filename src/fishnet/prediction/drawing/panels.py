@@ -1,4 +1,4 @@
-"""Images with lines of text below them, and many of them on a sheet."""
+"""Images with lines of text below them, and sheets of many images."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,19 @@ from PIL import Image, ImageDraw
 from fishnet.prediction.drawing.text import DARK, LIGHT, fitted, font
 
 _BAR = (72, 149, 239)
-_LEAST = 240  # width of a readable panel, px
+_MIN_WIDTH = 240  # px, of a readable panel
 
 
 def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.Image:
-    """The image with a panel below it: one labelled bar per row, scores in 0..1.
+    """The image above a panel with one labelled bar per row, scores in 0..1.
 
-    Small images are enlarged (pixels kept) so that the panel can be read; narrow ones stand in the middle above it.
+    Small images are enlarged by repeating pixels so that the panel is readable. Narrow images are centred above it.
     """
     image = image.convert("RGB")
-    factor = max(1, min(-(-_LEAST // image.width), 4 * _LEAST // image.height))
+    factor = max(1, min(-(-_MIN_WIDTH // image.width), 4 * _MIN_WIDTH // image.height))
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    width = max(_LEAST, image.width)
+    width = max(_MIN_WIDTH, image.width)
     text = max(13, width // 28)
     line = round(text * 1.6)
     canvas = Image.new("RGB", (width, image.height + line * len(rows) + line // 2), DARK)
@@ -36,17 +36,17 @@ def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.
 
 
 def card(
-    image: Image.Image, captions: Sequence[tuple[str, str, tuple[int, int, int]]], side: int = _LEAST
+    image: Image.Image, captions: Sequence[tuple[str, str, tuple[int, int, int]]], side: int = _MIN_WIDTH
 ) -> Image.Image:
-    """An image in a square with lines below it.
+    """An image in a square with lines of text below it.
 
     Args:
-        image: is reduced to the square, or enlarged by a whole number with its pixels kept.
-        captions: of each line the text on the left (shortened to fit), the text on the right, and the colour.
+        image: reduced to fit the square, or enlarged by a whole number by repeating pixels.
+        captions: for each line the text on the left (shortened to fit), the text on the right, and the colour.
         side: of the square, px.
 
     Returns:
-        An image ``side`` wide and a line higher for each caption.
+        An image of width ``side``, whose height is ``side`` plus one line per caption.
     """
     image = image.convert("RGB")
     longest = max(image.size)
@@ -69,7 +69,7 @@ def card(
 
 
 def sheet(images: Sequence[Image.Image], columns: int = 4, gap: int = 8) -> Image.Image:
-    """Images side by side on one sheet, each in a cell of the largest size."""
+    """Images side by side on one sheet, in cells as large as the largest image."""
     columns = min(columns, len(images))
     width, height = max(i.width for i in images), max(i.height for i in images)
     rows = -(-len(images) // columns)

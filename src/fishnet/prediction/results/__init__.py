@@ -1,4 +1,4 @@
-"""What a prediction is: one frozen dataclass per task, numpy inside. Torch-free."""
+"""The results of predictions: one frozen dataclass per task, numpy inside. Torch-free."""
 
 from fishnet.prediction.results.base import Result
 from fishnet.prediction.results.classification import Classification

@@ -8,10 +8,10 @@ from fishnet.errors import InputError
 
 
 class Result(Protocol):
-    """What every task's result can do.
+    """The interface of every task's result.
 
     Attributes:
-        columns: the keys of its rows, also where it has none.
+        columns: the keys of its rows, even if there are no rows.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -34,7 +34,7 @@ class Result(Protocol):
 
 
 def upright(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """The image that was predicted, turned as its EXIF orientation says; itself where that says nothing.
+    """Rotates the predicted image by its EXIF orientation. An image without one is returned unchanged.
 
     Args:
         image: upright or not.
@@ -48,7 +48,7 @@ def upright(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     if image.size != (width, height):
         raise InputError(
-            f"found in an image of {width}x{height} px, to be drawn on one of {image.width}x{image.height}: "
+            f"the result of an image of {width}x{height} px cannot be drawn on one of {image.width}x{image.height} px: "
             "give the same image"
         )
     return image

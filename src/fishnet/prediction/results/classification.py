@@ -1,4 +1,4 @@
-"""The classes of whole images."""
+"""The results of classification: the classes of whole images."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification:
-    """The best classes of one image, best first.
+    """The most likely classes of one image, best first.
 
     Attributes:
         labels: (k,) class indices of the model's outputs.
@@ -34,7 +34,7 @@ class Classification:
     def from_logits(
         cls, logits: NDArray[np.float32], classes: Classes, k: int = 5, *, placement: "Placement | None" = None
     ) -> "Classification":
-        """The ``k`` best classes of (classes,) logits, by softmax; ``placement`` is of no matter to them."""
+        """Finds the ``k`` best classes of (classes,) logits by softmax; ``placement`` is ignored."""
         exponentials = np.exp(logits.astype(np.float64) - logits.max())
         scores = (exponentials / exponentials.sum()).astype(np.float32)
         best = np.argsort(-scores, kind="stable")[:k]

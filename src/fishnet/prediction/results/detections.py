@@ -1,4 +1,4 @@
-"""Objects in images: boxes and masks."""
+"""The results of detection: boxes and masks."""
 
 import math
 from collections import Counter
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CroppedMask:
-    """One object's mask, as the part of the image that it lies in: many objects then fit in memory.
+    """One object's mask, cropped to the object so that many objects fit in memory.
 
     Attributes:
-        left, top: where the part begins, px.
+        left, top: of the crop in the image, px.
         bits: (height, width) bool.
     """
 
@@ -35,22 +35,22 @@ class CroppedMask:
 
     @classmethod
     def pasted(cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int]) -> "CroppedMask":
-        """A mask that a model gave over a box, in px of the image.
+        """Pastes a mask that a model predicted over a box into the image.
 
         Args:
-            mask: (m, m) probabilities; beyond the box they count as 0.
-            box: x1, y1, x2, y2 in px of the image; a part of it lies within.
+            mask: (m, m) probabilities; outside the box they count as 0.
+            box: x1, y1, x2, y2 in px of the image, at least partly within it.
             size: height and width of the image.
         """
         x1, y1, x2, y2 = box.astype(np.float64).tolist()
         left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
-        wide, high = min(size[1], math.ceil(x2)) - left, min(size[0], math.ceil(y2)) - top
-        across, down = mask.shape[1] / max(1, x2 - x1), mask.shape[0] / max(1, y2 - y1)  # cells of the mask a px
-        edge = math.ceil(2 * max(across, down)) + 1  # whole px reach beyond the mask
+        width, height = min(size[1], math.ceil(x2)) - left, min(size[0], math.ceil(y2)) - top
+        across, down = mask.shape[1] / max(1, x2 - x1), mask.shape[0] / max(1, y2 - y1)  # cells of the mask per px
+        edge = math.ceil(2 * max(across, down)) + 1  # whole px of the image extend beyond the mask
         x, y = edge + (left - x1) * across, edge + (top - y1) * down
         cells = Image.fromarray(np.pad(mask.astype(np.float32), edge))
-        within = x, y, x + wide * across, y + high * down
-        resized = cells.resize((wide, high), Image.Resampling.BILINEAR, within)
+        within = x, y, x + width * across, y + height * down
+        resized = cells.resize((width, height), Image.Resampling.BILINEAR, within)
         return cls(left, top, np.asarray(resized) >= 0.5)
 
 
@@ -64,7 +64,7 @@ class Detections:
         scores: (n,) float32, 0..1.
         classes: names and original ids of all classes.
         size: height and width of the image, px.
-        cropped_masks: the masks, one an object; None for boxes alone.
+        cropped_masks: one mask per object; None if the model predicts only boxes.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("id", "name", "score", "x1", "y1", "x2", "y2", "area")
@@ -86,15 +86,15 @@ class Detections:
         threshold: float = 0.0,
         max_detections: int | None = None,
     ) -> "Detections":
-        """What a region model found, in px of the image.
+        """Converts a detector's raw outputs to px of the image.
 
         Args:
-            raw: of one image, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and,
-                where the task has them, ``masks`` (n, m, m), probabilities over the box.
+            raw: of one image, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and, if the
+                task has masks, ``masks`` (n, m, m), probabilities over the box.
             classes: of the model.
-            placement: how the image lies in the input; what lies wholly beside it is left out.
-            threshold: the least score.
-            max_detections: the most objects; None for all.
+            placement: of the image in the input. Objects outside the image are left out.
+            threshold: the lowest score.
+            max_detections: the maximum number of objects; None for all.
         """
         boxes = placement.to_image(np.asarray(raw["boxes"]))
         scores = np.asarray(raw["scores"], np.float32)
@@ -103,9 +103,9 @@ class Detections:
         kept: NDArray[np.int64] = order[good[order]][:max_detections]
         cropped_masks = None
         if "masks" in raw:
-            whole = placement.to_image(np.asarray(raw["boxes"])[kept], cut=False)
+            uncut = placement.to_image(np.asarray(raw["boxes"])[kept], cut=False)
             masks = np.asarray(raw["masks"])[kept]
-            cropped_masks = tuple(CroppedMask.pasted(*pair, placement.size) for pair in zip(masks, whole, strict=True))
+            cropped_masks = tuple(CroppedMask.pasted(*pair, placement.size) for pair in zip(masks, uncut, strict=True))
         labels = np.asarray(raw["labels"], np.int64)[kept]
         return cls(boxes[kept], labels, scores[kept], classes, placement.size, cropped_masks)
 
@@ -130,13 +130,13 @@ class Detections:
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """(n, height, width): every mask in full, which is much memory for many objects in a large image.
+        """(n, height, width): every mask at full size, which takes much memory for many objects in a large image.
 
         Raises:
-            InputError: the model gives boxes alone.
+            InputError: the model predicts only boxes.
         """
         if self.cropped_masks is None:
-            raise InputError("boxes alone, no masks: train instances for these")
+            raise InputError("this model predicts boxes without masks: train an instances model for masks")
         full = np.zeros((len(self), *self.size), bool)
         for mask, cropped_mask in zip(full, self.cropped_masks, strict=True):
             height, width = cropped_mask.bits.shape
@@ -147,7 +147,7 @@ class Detections:
 
     @property
     def areas(self) -> NDArray[np.float64]:
-        """(n,) px: of the masks where there are any, else of the boxes."""
+        """(n,) px: areas of the masks if there are any, else of the boxes."""
         if self.cropped_masks is not None:
             return np.array([cropped_mask.bits.sum() for cropped_mask in self.cropped_masks], np.float64)
         sides = self.boxes.astype(np.float64)
@@ -159,7 +159,7 @@ class Detections:
 
         Returns:
             ``{"task": "detect" or "instances", "size": [height, width], "objects": [{"id", "name", "score", "box": [x1,
-            y1, x2, y2], "segmentation"}, ...]}``; the segmentation as in :meth:`coco`, for instances.
+            y1, x2, y2], "segmentation"}, ...]}``. Only instances have a segmentation, as in :meth:`coco`.
         """
         objects = [
             {
@@ -177,7 +177,7 @@ class Detections:
         return {"task": task, "size": list(self.size), "objects": objects}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row an object: the class's original id and name, score, box in px, and area in px as in :attr:`areas`."""
+        """One row per object: the class's original id and name, score, box in px, and area in px (:attr:`areas`)."""
         values = zip(self.boxes.tolist(), self.labels.tolist(), self.scores.tolist(), self.areas.tolist(), strict=True)
         return [
             dict(
@@ -194,7 +194,7 @@ class Detections:
         """Entries of a COCO results file, with the classes' original ids.
 
         Returns:
-            ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` an object, and for instances
+            ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` per object, and for instances
             ``"segmentation": {"size": [height, width], "counts": text}``, the compressed run-length encoding.
         """
         corners = self.boxes.astype(np.float64)
@@ -219,13 +219,13 @@ class Detections:
         return {"segmentation": rle.encode(cropped_mask.bits, self.size, cropped_mask.top, cropped_mask.left)}
 
     def summary(self) -> str:
-        """How many objects, and how many of each class, the most frequent first."""
+        """The number of objects, in all and of each class, the most frequent first."""
         parts = [f"{count} {name}" for name, count in Counter(self.names).most_common()]
         total = f"{len(self)} object{'' if len(self) == 1 else 's'}"
         return f"{total}: {', '.join(parts)}" if parts else "no objects"
 
     def draw(self, image: Image.Image) -> Image.Image:
-        """The image with its objects marked, above a legend; see :func:`fishnet.prediction.drawing.draw_objects`.
+        """The image with its objects drawn on it, above a legend; see :func:`fishnet.prediction.drawing.draw_objects`.
 
         Args:
             image: the image that was predicted, upright or with its EXIF orientation.
@@ -233,8 +233,11 @@ class Detections:
         Raises:
             InputError: an image of another size.
         """
-        by = None if self.cropped_masks is not None and len(self.classes) == 1 else self.labels.tolist()
-        return draw_objects(upright(image, self.size), self.boxes, self.names, by, self.scores, self.cropped_masks)
+        by_class = self.cropped_masks is None or len(self.classes) > 1
+        colours_by = self.labels.tolist() if by_class else None
+        return draw_objects(
+            upright(image, self.size), self.boxes, self.names, colours_by, self.scores, self.cropped_masks
+        )
 
 
 def _rounded(values: list[float]) -> list[float]:
