@@ -1,10 +1,10 @@
-"""From a one-stage detector's raw outputs to its objects, in numpy: what a graph that ends with its head leaves to do.
+"""Decodes a one-stage detector's raw outputs into detections, in numpy, for graphs that end with the head.
 
-RetinaNet (arXiv 1708.02002) and FCOS (1904.01355) as torchvision 0.29 decodes them (``postprocess_detections`` of its
-``RetinaNet`` and ``FCOS``), with anchors as its ``AnchorGenerator`` makes them. A file names the raw outputs
-``cls_logits`` (1, anchors, classes), ``bbox_regression`` (1, anchors, 4) and, of FCOS, ``bbox_ctrness``
-(1, anchors, 1): all levels one after the other, the finest first, of each the rows from above, the columns from the
-left, and at each place its anchors.
+RetinaNet (arXiv 1708.02002) and FCOS (1904.01355) are decoded as torchvision 0.29 does (``postprocess_detections`` of
+its ``RetinaNet`` and ``FCOS``), with anchors as its ``AnchorGenerator`` makes them. The raw outputs are named
+``cls_logits`` (1, anchors, classes), ``bbox_regression`` (1, anchors, 4) and, for FCOS, ``bbox_ctrness``
+(1, anchors, 1). They hold all levels in turn, the finest first; within a level the rows from the top, within a row the
+columns from the left, and at each place its anchors.
 """
 
 import math
@@ -20,12 +20,12 @@ from fishnet.runtime.exported import RAW
 
 LOGITS, DELTAS, CENTRES = RAW["fcos"]
 
-STRIDES = (8, 16, 32, 64, 128)  # of the maps that the heads look at
-RATIOS = (0.5, 1.0, 2.0)  # of RetinaNet's own anchors: height / width
+STRIDES = (8, 16, 32, 64, 128)  # of the feature maps
+RATIOS = (0.5, 1.0, 2.0)  # of RetinaNet's default anchors: height / width
 SIZES = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)  # and their sizes, px
-NUMBERS = {"score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}  # of a head, where a bundle says nothing
-BEST = 1000  # boxes of a level that are looked at
-_LONGEST = math.log(1000 / 16)  # the most that a side grows by, as a logarithm
+NUMBERS = {"score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}  # of a head, if a bundle has none
+BEST = 1000  # boxes of a level that go into NMS
+_MAX_GROWTH = math.log(1000 / 16)  # of a side
 
 Floats = NDArray[np.float32]
 
@@ -36,11 +36,12 @@ def is_raw(outputs: tuple[str, ...]) -> bool:
 
 
 def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """The objects in one image, best first.
+    """Decodes the detections of one image, best first.
 
     Args:
-        raw: by name, (anchors, values) each.
-        bundle: its head, and ``head_args``: ``anchors``, ``score_threshold``, ``nms`` and ``detections``.
+        raw: outputs by name, (anchors, values) each.
+        bundle: gives the head and its ``head_args``: ``anchors``, ``score_threshold``, ``nms_iou`` and
+            ``max_detections``.
         size: height and width of the input, px, multiples of 32.
 
     Returns:
@@ -48,71 +49,70 @@ def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int
         int64 from 0.
 
     Raises:
-        InputError: another head's, or not as many values as anchors.
+        InputError: outputs of another head, or another number of values than anchors.
     """
     numbers = {**NUMBERS, **{name: bundle.head_args[name] for name in NUMBERS if name in bundle.head_args}}
     levels = _levels(bundle, size)
     count = sum(map(len, levels))
     for name in RAW[bundle.head]:
         if name not in raw or raw[name].shape[0] != count:
-            having = raw[name].shape[0] if name in raw else "no"
-            raise InputError(f"{name}: {having} values for the {count} anchors of an input of {size[0]} x {size[1]}")
-    parts = []
+            values = raw[name].shape[0] if name in raw else "no"
+            raise InputError(f"{name}: {values} values for the {count} anchors of an input of {size[0]} x {size[1]}")
+    detections = []
     start = 0
     for anchors in levels:
-        here = slice(start, start + len(anchors))
-        parts.append(
-            _level({name: raw[name][here] for name in RAW[bundle.head]}, anchors, float(numbers["score_threshold"]))
-        )
-        start = here.stop
-    boxes, scores, labels = (np.concatenate(some) for some in zip(*parts, strict=True))
+        rows = slice(start, start + len(anchors))
+        level = {name: raw[name][rows] for name in RAW[bundle.head]}
+        detections.append(_decode_level(level, anchors, float(numbers["score_threshold"])))
+        start = rows.stop
+    boxes, scores, labels = map(np.concatenate, zip(*detections, strict=True))
     boxes = boxes.clip(0, np.array([size[1], size[0]] * 2, np.float32))
     kept = suppress(boxes, scores, labels, float(numbers["nms_iou"]), int(numbers["max_detections"]))
     return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
 
 
-def _level(
+def _decode_level(
     raw: Mapping[str, NDArray[Any]], anchors: Floats, score_threshold: float
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Boxes, scores and labels of a level's best, best first."""
+    """Boxes, scores and labels of a level's best detections, best first."""
     logits = raw[LOGITS].astype(np.float32, copy=False)
     centres = raw[CENTRES].astype(np.float32, copy=False) if CENTRES in raw else None
-    # what is below this even in the middle of an object needs no sigmoid: most of many classes and places
+    # Most classes and places are too unlikely even with the best centre-ness: they need no sigmoid.
     likely = np.flatnonzero(logits >= _logit(score_threshold if centres is None else score_threshold * score_threshold))
-    places, labels = np.divmod(likely, logits.shape[1])
+    rows, labels = np.divmod(likely, logits.shape[1])
     scores = _sigmoid(logits.ravel()[likely])
     if centres is not None:
-        scores = np.sqrt(scores * _sigmoid(centres[places, 0]))
+        scores = np.sqrt(scores * _sigmoid(centres[rows, 0]))
     good = np.flatnonzero(scores > score_threshold)
-    if len(good) > BEST:  # before all are sorted
+    if len(good) > BEST:  # so that fewer have to be sorted
         good = good[scores[good] >= np.partition(scores[good], -BEST)[-BEST]]
     best = good[np.argsort(-scores[good], kind="stable")[:BEST]]
-    chosen = places[best]
-    turn = _boxes_by_size if centres is None else _boxes_by_edges
-    boxes = turn(raw[DELTAS][chosen].astype(np.float32, copy=False), anchors[chosen])
+    chosen = rows[best]
+    decode_boxes = _boxes_by_size if centres is None else _boxes_by_edges
+    boxes = decode_boxes(raw[DELTAS][chosen].astype(np.float32, copy=False), anchors[chosen])
     return boxes, scores[best], labels[best].astype(np.int64)
 
 
 def _logit(score: float) -> float:
-    """A little below the logit of a score."""
+    """Slightly less than the logit of a score, so that rounding loses no candidate."""
     return math.log(score / (1 - score)) - 1e-3 if 0 < score < 1 else (-math.inf if score <= 0 else math.inf)
 
 
 def _sigmoid(values: Floats) -> Floats:
-    with np.errstate(over="ignore"):  # of what is very unlikely: exactly 0
+    with np.errstate(over="ignore"):  # very unlikely classes become exactly 0
         return np.float32(1) / (np.float32(1) + np.exp(-values))
 
 
 def _boxes_by_size(deltas: Floats, anchors: Floats) -> Floats:
-    """(n, 4): the anchors' centres moved by shares of their sides, the sides scaled (torchvision's ``BoxCoder``)."""
+    """(n, 4): moves the anchors' centres by shares of their sides and scales the sides (torchvision's ``BoxCoder``)."""
     sides = anchors[:, 2:] - anchors[:, :2]
     middle = anchors[:, :2] + np.float32(0.5) * sides + deltas[:, :2] * sides
-    half = np.float32(0.5) * (np.exp(np.minimum(deltas[:, 2:], np.float32(_LONGEST))) * sides)
+    half = np.float32(0.5) * (np.exp(np.minimum(deltas[:, 2:], np.float32(_MAX_GROWTH))) * sides)
     return np.concatenate([middle - half, middle + half], 1)
 
 
 def _boxes_by_edges(deltas: Floats, anchors: Floats) -> Floats:
-    """(n, 4): from the anchors' centres to each edge, in sides of the anchor (torchvision's ``BoxLinearCoder``)."""
+    """(n, 4): distances from the anchors' centres to the edges, in anchor sides (torchvision's ``BoxLinearCoder``)."""
     sides = anchors[:, 2:] - anchors[:, :2]
     middle = np.float32(0.5) * (anchors[:, :2] + anchors[:, 2:])
     return np.concatenate([middle - deltas[:, :2] * sides, middle + deltas[:, 2:] * sides], 1)
@@ -121,23 +121,24 @@ def _boxes_by_edges(deltas: Floats, anchors: Floats) -> Floats:
 def _levels(bundle: Bundle, size: tuple[int, int]) -> list[Floats]:
     """The anchors of each level, (n, 4) x1, y1, x2, y2 in px of the input."""
     if bundle.head not in RAW:
-        raise InputError(f"{bundle.head}: its raw outputs are not decoded here, only those of {', '.join(RAW)}")
+        raise InputError(f"{bundle.head}: raw outputs are only decoded for {', '.join(RAW)}")
     if bundle.head == "fcos":
         shapes: Any = [((stride,), (1.0,)) for stride in STRIDES]
     else:
-        given = bundle.head_args.get("anchors") or {"sizes": SIZES, "ratios": RATIOS}
-        shapes = [(sizes, given["ratios"]) for sizes in given["sizes"]]
+        anchors = bundle.head_args.get("anchors") or {"sizes": SIZES, "ratios": RATIOS}
+        shapes = [(sizes, anchors["ratios"]) for sizes in anchors["sizes"]]
     return [_anchors(sizes, ratios, stride, size) for (sizes, ratios), stride in zip(shapes, STRIDES, strict=True)]
 
 
 def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, size: tuple[int, int]) -> Floats:
-    """A level's anchors: whole px, at steps of whole px, which of small inputs are not the level's stride."""
+    """A level's anchors, in whole px. Their steps are whole px too, which differ from the stride for small inputs."""
     roots = np.sqrt(np.asarray(ratios, np.float32))[:, None]
     sides = np.asarray(sizes, np.float32)[None]
     across, down = ((np.float32(1) / roots) * sides).ravel(), (roots * sides).ravel()
     shapes = (np.stack([-across, -down, across, down], 1) / np.float32(2)).round()
-    high, wide = (-(-side // stride) for side in size)
-    y, x = np.meshgrid(np.arange(high) * (size[0] // high), np.arange(wide) * (size[1] // wide), indexing="ij")
+    rows, columns = (-(-side // stride) for side in size)
+    tops, lefts = np.arange(rows) * (size[0] // rows), np.arange(columns) * (size[1] // columns)
+    y, x = np.meshgrid(tops, lefts, indexing="ij")
     places = np.stack([x, y, x, y], -1).reshape(-1, 1, 4).astype(np.float32)
     return (places + shapes).reshape(-1, 4).astype(np.float32, copy=False)
 
@@ -145,28 +146,28 @@ def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, s
 def suppress(
     boxes: Floats, scores: Floats, labels: NDArray[np.int64], nms_iou: float, max_detections: int
 ) -> NDArray[np.int64]:
-    """Non-maximum suppression class by class: of two boxes of a class that overlap too much, the better one stays.
+    """Non-maximum suppression per class: of two boxes of a class that overlap too much, the better one is kept.
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2.
         scores: (n,).
         labels: (n,).
-        nms_iou: IoU above which they do, 0..1.
-        max_detections: boxes that are kept.
+        nms_iou: IoU above which two boxes overlap too much, 0..1.
+        max_detections: maximum number of boxes kept.
 
     Returns:
-        The kept boxes' numbers, best first; of equal scores the first one first.
+        Indices of the kept boxes, best first; of equal scores the first one first.
     """
-    left: NDArray[np.int64] = np.argsort(-scores, kind="stable")
+    remaining: NDArray[np.int64] = np.argsort(-scores, kind="stable")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept: list[int] = []
-    while len(left) and len(kept) < max_detections:
-        first, left = int(left[0]), left[1:]
+    while len(remaining) and len(kept) < max_detections:
+        first, remaining = int(remaining[0]), remaining[1:]
         kept.append(first)
-        box, others = boxes[first], boxes[left]
+        box, others = boxes[first], boxes[remaining]
         sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
         common = sides.clip(0, None).prod(1)
         with np.errstate(invalid="ignore"):  # two boxes without an area do not overlap
-            shares = (common / (areas[first] + areas[left] - common)).astype(np.float64)
-        left = left[~((shares > nms_iou) & (labels[left] == labels[first]))]
+            ious = (common / (areas[first] + areas[remaining] - common)).astype(np.float64)
+        remaining = remaining[~((ious > nms_iou) & (labels[remaining] == labels[first]))]
     return np.array(kept, np.int64)
