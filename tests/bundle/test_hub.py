@@ -244,7 +244,7 @@ def test_repositories_of_something_else(files: dict[str, str], words: str, store
 
 def test_weights_that_are_missing(shared: Store) -> None:
     (shared.root / "me/colours" / WEIGHTS).unlink()
-    with pytest.raises(InputError, match=r"not a whole bundle: model\.safetensors is missing there"):
+    with pytest.raises(InputError, match=r"not a complete bundle: model\.safetensors is missing there"):
         fishnet.load("hf-hub:me/colours")
 
 

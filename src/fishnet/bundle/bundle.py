@@ -88,7 +88,7 @@ class Bundle:
         backbone_args: the backbone's keyword arguments.
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
-        data: identifies the training's data; see :func:`fishnet.data.classification.open.fingerprint`.
+        data: identifies the training's data; see :func:`fishnet.data.identity.fingerprint`.
         versions: of the packages that wrote the bundle.
         sha256: of the weights file, checked when the file is read.
     """
@@ -234,10 +234,10 @@ def _read(folder: Path, *, check_header: bool) -> tuple[Bundle, TensorFile]:
     for _ in range(2):  # a training may write a new one in between
         bundle = read_config(config)
         if not weights.is_file():
-            raise InputError(f"{folder}: not a whole bundle: {WEIGHTS} is missing")
+            raise InputError(f"{folder}: not a complete bundle: {WEIGHTS} is missing")
         file = TensorFile.read(weights)
         if check_header:
-            _ = file.header  # raises, and says more than a different hash does
+            _ = file.header  # raises an error that tells more than a different hash
         if bundle.sha256 == file.sha256:
             return bundle, file
     raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")

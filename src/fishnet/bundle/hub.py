@@ -92,7 +92,7 @@ def local_path(source: str | Path) -> Path:
         raise InputError(f"{source}: not a bundle: {CONFIG}: {reason}") from error
     folder = fetch(CONFIG, WEIGHTS)
     if not (folder / WEIGHTS).is_file():
-        raise InputError(f"{source}: not a whole bundle: {WEIGHTS} is missing there")
+        raise InputError(f"{source}: not a complete bundle: {WEIGHTS} is missing there")
     return folder
 
 

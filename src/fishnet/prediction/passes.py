@@ -33,8 +33,8 @@ def default_tiling(bundle: Bundle, size: tuple[int, int]) -> tuple[int, float] |
         size: height and width of the image, px.
 
     Returns:
-        None if the image goes through the network in one pass: all but large images for models that predict a label
-        map in the image's own size.
+        None if the image goes through the network in one pass. Only models that predict a label map in the image's own
+        size need tiles, for large images.
     """
     preprocess, classes = bundle.preprocess, len(bundle.classes)
     if preprocess.fit != "native" or task_info(bundle.task).output != "label map":

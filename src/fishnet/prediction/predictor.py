@@ -55,9 +55,7 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """The default batch size: 32 images of 224 x 224 px; of larger whole images fewer, with as many pixels
-        together; 1 for images in their own size.
-        """
+        """The default batch size: 32 images of 224 x 224 px, fewer larger ones; 1 for images in their own size."""
         return self.runner.batch_size
 
     @property
@@ -187,7 +185,7 @@ class Predictor:
         parsed = PredictOptions.of(self.bundle, options)
         if embedding:
             if parsed.tiling or parsed.tta:
-                raise InputError("embeddings are of whole images, in one pass: leave out tile and tta")
+                raise InputError("embeddings are computed in one pass: leave out tile and tta")
             parsed = replace(parsed, single_pass=True)
         return self._stream(sources, batch_size, embedding, parsed)
 

@@ -77,7 +77,7 @@ def find_sources(sources: Sequence[str]) -> list[str]:
 def _find_videos(folder: Path) -> list[Path]:
     """Videos below a folder. Hidden ones are left out; links to folders are not followed."""
     files = (file for file in folder.rglob("*") if is_video(file) and file.is_file())
-    return [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    return [file for file in files if not any(name.startswith(".") for name in file.relative_to(folder).parts)]
 
 
 def iter_images(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:

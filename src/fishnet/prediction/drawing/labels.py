@@ -1,4 +1,4 @@
-"""Label maps on images."""
+"""Draws label maps on images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,9 +12,9 @@ from fishnet.prediction.drawing.colours import label_colour
 from fishnet.prediction.drawing.text import Entry, enlargement, legend_page
 
 _IGNORED = 255
-_FILL = 0.5  # how much of an image its classes' colours cover
-_BLOCK = 2**21  # px worked on at once
-_NOTHING = {"background", "bg", "unlabelled", "unlabeled"}
+_OPACITY = 0.5  # of the classes' colours
+_BLOCK = 2**21  # px processed at once
+_BACKGROUND = {"background", "bg", "unlabelled", "unlabeled"}
 
 
 def draw_labels(
@@ -23,29 +23,30 @@ def draw_labels(
     names: Sequence[str],
     shares: NDArray[np.float64] | Sequence[float] | None = None,
 ) -> Image.Image:
-    """The image in grey tinted by each pixel's class, with outlines, above a legend of the classes that are there.
+    """Tints the image, in grey, by each pixel's class and draws outlines, above a legend of the classes present.
 
-    Pixels labelled 255, and those of a class that is called background (also ``_background_``, ``bg``, unlabelled; in
-    letters of any case), keep their own colour. Small images are enlarged (pixels kept). Beside the image and the
-    result this takes little memory.
+    Pixels labelled 255 and pixels of a class called background (also ``_background_``, ``bg``, unlabelled, in any case)
+    keep their colour. Small images are enlarged by repeating pixels. Needs little memory besides the image and the
+    result.
 
     Args:
-        image: of the size of the labels.
-        labels: (height, width) class indices, and 255 where there are none.
+        image: as large as the labels.
+        labels: (height, width) class indices, 255 where there is no class.
         names: of all classes.
-        shares: of all classes, 0..1, for the legend; by default those of the labels that are not 255.
+        shares: of all classes, 0..1, for the legend; by default the shares of the labels other than 255.
 
     Raises:
-        InputError: labels of another size than the image.
+        InputError: labels and image differ in size.
     """
     if image.size != labels.shape[::-1]:
         raise InputError(
-            f"labels of {labels.shape[1]}x{labels.shape[0]} px, to be drawn on {image.width}x{image.height} px"
+            f"labels of {labels.shape[1]}x{labels.shape[0]} px cannot be drawn on an image of "
+            f"{image.width}x{image.height} px"
         )
     counts = count_labels(labels)[:_IGNORED]
     if shares is None:
         shares = counts / max(1, counts.sum())
-    tinted = np.array([name.strip("_").casefold() not in _NOTHING for name in names], bool)
+    tinted = np.array([name.strip("_").casefold() not in _BACKGROUND for name in names], bool)
     entries: list[Entry] = [
         (f"{names[i]}  {percent(float(shares[i]))}", label_colour(i) if tinted[i] else None)
         for i in np.argsort(-counts, kind="stable").tolist()
@@ -57,24 +58,24 @@ def draw_labels(
         labels = labels.repeat(factor, 0).repeat(factor, 1)
     page = legend_page(image.size, entries or [("no classes", None)])
     cover = np.zeros(_IGNORED + 1, np.float32)
-    cover[: len(names)] = _FILL * tinted
+    cover[: len(names)] = _OPACITY * tinted
     colours = np.zeros((_IGNORED + 1, 3), np.float32)
     colours[: len(names)] = [label_colour(i) for i in range(len(names))]
     line = max(1, round(max(image.size) / 900))
     for top, bottom in _blocks(labels):
-        part, outline = labels[top:bottom], _outlines(labels, top, bottom, line)
-        share = cover[part]
+        block, outline = labels[top:bottom], _outlines(labels, top, bottom, line)
+        share = cover[block]
         share[outline & (share > 0)] = 1
         pixels = image.crop((0, top, image.width, bottom))
-        grey = np.asarray(pixels.convert("L"))[..., None]  # under a tint: hues then are the classes'
-        mixed = grey * (1 - share)[..., None] + colours[part] * share[..., None]
+        grey = np.asarray(pixels.convert("L"))[..., None]  # below the tint, so that all hues are the classes'
+        mixed = grey * (1 - share)[..., None] + colours[block] * share[..., None]
         page.paste(pixels, (0, top))
         page.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, top), Image.fromarray(share > 0))
     return page
 
 
 def count_labels(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(256,) how often each label is there."""
+    """(256,) number of pixels with each label."""
     counts = np.zeros(_IGNORED + 1, np.int64)
     for top, bottom in _blocks(labels):
         counts += np.bincount(labels[top:bottom].ravel(), minlength=_IGNORED + 1)
@@ -82,19 +83,19 @@ def count_labels(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _blocks(labels: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
-    """First row and the row after the last of each block of rows."""
+    """The first row of each block of rows, and the row after its last."""
     height, width = labels.shape
     step = max(1, _BLOCK // max(1, width))
     return ((top, min(top + step, height)) for top in range(0, height, step))
 
 
 def _outlines(labels: NDArray[np.uint8], top: int, bottom: int, line: int) -> NDArray[np.bool_]:
-    """(rows, width) of some rows: another label lies so many px beside, above or below."""
-    part = labels[top:bottom]
+    """(rows, width) bool, for some rows: a pixel ``line`` px beside, above or below has another label."""
+    block = labels[top:bottom]
     rows = np.arange(top, bottom)
-    found: NDArray[np.bool_] = part != labels[(rows - line).clip(0)]
-    found |= part != labels[(rows + line).clip(max=len(labels) - 1)]
-    beside = part[:, line:] != part[:, :-line]
-    found[:, line:] |= beside
-    found[:, :-line] |= beside
-    return found
+    outline: NDArray[np.bool_] = block != labels[(rows - line).clip(0)]
+    outline |= block != labels[(rows + line).clip(max=len(labels) - 1)]
+    beside = block[:, line:] != block[:, :-line]
+    outline[:, line:] |= beside
+    outline[:, :-line] |= beside
+    return outline

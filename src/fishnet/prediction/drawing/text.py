@@ -1,4 +1,4 @@
-"""Letters, and the legend below an image."""
+"""Text, and the legend below an image."""
 
 import functools
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from fishnet.prediction.drawing.colours import Colour
 DARK, LIGHT = (24, 28, 36), (240, 243, 248)
 Letters = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Entry = tuple[str, Colour | None]
-"""A legend's text, and the colour that it explains."""
+"""A legend's text and the colour that it stands for."""
 
-_SMALL = 480  # px; images whose longer side is below are enlarged
+_MIN_LONG_SIDE = 480  # px; images with a shorter longer side are enlarged
 
 
 @functools.lru_cache(8)
 def font(size: int) -> Letters:
-    """Pillow's own scalable font, so that no font file is needed."""
+    """Pillow's built-in scalable font: no font file is needed."""
     return ImageFont.load_default(size)
 
 
 def fitted(pen: ImageDraw.ImageDraw, label: str, width: float, letters: Letters) -> str:
-    """As much of a label as fits into a width, px."""
-    label = printable(label)  # a name of several lines has no length
+    """The beginning of a label that fits into a width, px."""
+    label = printable(label)  # Pillow cannot measure several lines
     if pen.textlength(label, font=letters) <= width:
         return label
     while label and pen.textlength(f"{label}…", font=letters) > width:
@@ -33,12 +33,12 @@ def fitted(pen: ImageDraw.ImageDraw, label: str, width: float, letters: Letters)
 
 
 def enlargement(size: tuple[int, int]) -> int:
-    """The whole number of times that a small image of this width and height, px, is enlarged to be drawn on."""
-    return max(1, -(-_SMALL // max(size)))
+    """The factor by which an image of this width and height, px, is enlarged before drawing; 1 for large images."""
+    return max(1, -(-_MIN_LONG_SIDE // max(size)))
 
 
 def legend_page(size: tuple[int, int], entries: Sequence[Entry]) -> Image.Image:
-    """A page with a legend at its foot, and room above it for an image of this width and height, px."""
+    """A page with a legend at the bottom and room above it for an image of this width and height, px."""
     text = max(13, round(max(size) / 55))
     letters, line = font(text), round(text * 1.6)
     rows = in_rows(entries, size[0], text)
@@ -59,18 +59,18 @@ def _width(entry: Entry, size: int) -> float:
     return font(size).getlength(printable(entry[0])) + size * (2.4 if entry[1] else 1.2)
 
 
-def in_rows(entries: Sequence[Entry], width: int, size: int, most: int = 4) -> list[list[Entry]]:
-    """A legend's entries in lines; what the ``most`` lines do not hold is counted at their end."""
+def in_rows(entries: Sequence[Entry], width: int, size: int, max_rows: int = 4) -> list[list[Entry]]:
+    """Breaks a legend's entries into rows. The last of ``max_rows`` rows ends with the number of entries left out."""
     rows: list[list[Entry]] = [[]]
     room = width + size * 0.2
     for entry in entries:
         if rows[-1] and sum(_width(e, size) for e in [*rows[-1], entry]) > room:
             rows.append([])
         rows[-1].append(entry)
-    if len(rows) > most:
-        rest, last = sum(map(len, rows[most:])), rows[most - 1]
+    if len(rows) > max_rows:
+        rest, last = sum(map(len, rows[max_rows:])), rows[max_rows - 1]
         while last and sum(_width(e, size) for e in [*last, (f"and {rest} more", None)]) > room:
             last.pop()
             rest += 1
         last.append((f"and {rest} more", None))
-    return rows[:most]
+    return rows[:max_rows]
