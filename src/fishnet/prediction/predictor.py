@@ -55,7 +55,7 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """The default batch size: 32 images of 224 x 224 px, fewer larger ones; 1 for images in their own size."""
+        """The default batch size: 32; fewer for whole images above 224 x 224 px; 1 for images in their own size."""
         return self.runner.batch_size
 
     @property
