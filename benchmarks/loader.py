@@ -5,7 +5,7 @@
 
 The pipeline of 2018 works on an image at a time: PIL decodes, then come torchvision's first transforms:
 RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions:
-``Seeded`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalize`` with ``Lighting``. Both read
+``SeededDataset`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalize`` with ``Lighting``. Both read
 the same files through torch's DataLoader, each in one process and one thread, in turns: a round is one pass over all
 files by the one while the other waits.
 
@@ -36,9 +36,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from fishnet.data.base import EpochSampler, Seeded, collate
+from fishnet.data.base import EpochSampler, SeededDataset, collate
 from fishnet.data.classification.folder import ImageFolder
-from fishnet.data.classification.transforms import Lighting, Normalize, TrainTransform
+from fishnet.data.classification.transforms import TrainTransform
+from fishnet.data.normalize import Lighting, Normalize
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.scanning import find_images
 
@@ -122,7 +123,7 @@ def run_ours(folder: Path, batch_size: int) -> Callable[[int], int]:
     transform = TrainTransform(preprocess, crop_scale=SCALE, crop_ratio=RATIO, flip=0.5)
     images = ImageFolder(folder)
     sampler = EpochSampler(len(images), shuffle=True)
-    loader = DataLoader(Seeded(images, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
+    loader = DataLoader(SeededDataset(images, transform), batch_size, sampler=sampler, collate_fn=collate)  # type: ignore[arg-type]
     normalize, lighting = Normalize(preprocess), Lighting(0.1)
 
     def run(epoch: int) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from fishnet.bundle.bundle import write_bundle
-from fishnet.data.classification.transforms import EvalTransform, Normalize
+from fishnet.data.classification.transforms import EvalTransform
+from fishnet.data.normalize import Normalize
 from fishnet.tasks.store import load_model, save_weights
 from tests.makers import CLASSES, image
 

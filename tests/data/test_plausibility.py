@@ -86,7 +86,7 @@ def test_a_models_classes_decide_where_there_are_some(tmp_path: Path) -> None:
     assert list(found.labels) == [2] * 4 + [1] * 4
     with pytest.raises(InputError, match="classes: no class 'green'"):
         opened(data, "green", classes=known)
-    with pytest.raises(InputError, match="no image in its part 'all' is of the classes violet"):
+    with pytest.raises(InputError, match="no image in its split 'all' is of the classes violet"):
         opened(data, "violet", classes=known)
 
 

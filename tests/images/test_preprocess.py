@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from fishnet.data.classification.transforms import EvalTransform, Normalize
+from fishnet.data.classification.transforms import EvalTransform
+from fishnet.data.normalize import Normalize
 from fishnet.errors import InputError
 from fishnet.images.decoding import to_channels
 from fishnet.images.preprocess import Preprocess

@@ -14,8 +14,9 @@ from PIL import Image, TiffImagePlugin
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.data.classification.folder import ImageFolder
-from fishnet.data.classification.transforms import EvalTransform, Normalize
+from fishnet.data.classification.transforms import EvalTransform
 from fishnet.data.decode import to_tensor
+from fishnet.data.normalize import Normalize
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError
 from fishnet.images.decoding import as_view, read_image, to_channels
@@ -190,7 +191,7 @@ def test_arrays_for_grey_and_colour(shape: tuple[int, ...], channels: int, tmp_p
 @pytest.mark.parametrize(
     ("array", "channels", "words"),
     [
-        (noise(8, 9, 4), 5, "holds 4 channels, the model takes 5: train with --channels 4"),
+        (noise(8, 9, 4), 5, "holds 4 channels, the model takes 5: train with channels 4"),
         (noise(8, 9, 4), 3, "holds 4 channels, the model takes 3"),
         (noise(4, 8, 9), 5, "holds 4 channels"),
         (noise(8, 9), 5, "holds 1 channel, the model takes 5"),
@@ -218,7 +219,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     pages(tmp_path / "b.tif", [noise(4, 5)] * 4)
     pages(tmp_path / "c.tif", [noise(4, 5), noise(5, 4)])
     for name, channels, words in (
-        ("a.png", 5, "holds 3 channels, the model takes 5: train with --channels 3"),
+        ("a.png", 5, "holds 3 channels, the model takes 5: train with channels 3"),
         ("b.tif", 5, "holds 4 channels"),
         ("c.tif", 2, "pages differ (4 x 5 and 5 x 4"),
     ):

@@ -12,8 +12,8 @@ import torch
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.data.base import Batch, ImageDataset, Transform
-from fishnet.data.classification.open import fingerprint
 from fishnet.data.detection.base import DetectionDataset
+from fishnet.data.identity import fingerprint
 from fishnet.data.loading import batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import Batch, ImageDataset, Transform
-from fishnet.data.classification.transforms import Lighting, Normalize
 from fishnet.data.loading import batches
+from fishnet.data.normalize import Lighting, Normalize
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError, nearest
 from fishnet.images.decoding import as_view
@@ -100,7 +100,7 @@ def loader(
         shuffle=shuffle,
         repeats=recipe.repeats if shuffle else 1,
         rank=processes.rank,
-        world=processes.world,
+        world_size=processes.world,
         begin=begin,
     )
 

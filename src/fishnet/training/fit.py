@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from fishnet.bundle.bundle import Bundle, is_bundle
 from fishnet.data.base import ImageDataset
-from fishnet.data.classification.open import class_folders
+from fishnet.data.identity import class_folders
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.recipes.recipe import Recipe

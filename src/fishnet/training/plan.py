@@ -15,7 +15,7 @@ from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
 from fishnet.bundle.checks import check_backbone
 from fishnet.bundle.hub import local_path
 from fishnet.data.base import Batch, ImageDataset
-from fishnet.data.classification.open import fingerprint
+from fishnet.data.identity import fingerprint
 from fishnet.data.plausibility import note_lines
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess

@@ -7,7 +7,8 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledDataset
-from fishnet.data.classification.open import fingerprint, open_classification
+from fishnet.data.classification.open import open_classification
+from fishnet.data.identity import fingerprint
 from fishnet.errors import InputError, WorkError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast

@@ -14,12 +14,13 @@ import pytest
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import EpochSampler, LabelledDataset, Seeded, collate
+from fishnet.data.base import EpochSampler, LabelledDataset, SeededDataset, collate
 from fishnet.data.classification.braces import expand_braces
-from fishnet.data.classification.open import fingerprint, open_classification
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.shard_index import read_index
 from fishnet.data.classification.shards import ShardDataset
 from fishnet.data.classification.transforms import EvalTransform
+from fishnet.data.identity import fingerprint
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from tests.cli.test_bad_input import says
@@ -186,7 +187,7 @@ def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
 
     def epoch(workers: int) -> list[bytes]:
         loader = DataLoader(
-            Seeded(one["train"], EvalTransform(preprocess)),  # type: ignore[arg-type]
+            SeededDataset(one["train"], EvalTransform(preprocess)),  # type: ignore[arg-type]
             batch_size=4,
             sampler=EpochSampler(9, shuffle=True, seed=1),
             num_workers=workers,

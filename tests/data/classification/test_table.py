@@ -10,9 +10,10 @@ import pytest
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledDataset
-from fishnet.data.classification.open import fingerprint, open_classification
+from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.table import LABEL, PATH, TableDataset
 from fishnet.data.classification.table_files import SPLIT
+from fishnet.data.identity import fingerprint
 from fishnet.errors import InputError
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
@@ -238,7 +239,7 @@ def test_a_missing_or_broken_image_is_named_when_it_is_read(images: Path) -> Non
 
 def test_without_a_train_part(images: Path) -> None:
     text = "path,label,split\nred/0.png,red,test\nblue/0.png,blue,test\n"
-    with pytest.raises(InputError, match="has no train part, only test"):
+    with pytest.raises(InputError, match="has no train split, only test"):
         opened(written(images, text), whole=False)
 
 

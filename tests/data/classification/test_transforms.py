@@ -11,8 +11,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, ImageDataset, Seeded, collate, drawn_from
-from fishnet.data.classification.transforms import EvalTransform, Lighting, Normalize, TrainTransform
+from fishnet.data.base import Batch, ImageDataset, SeededDataset, collate, seeded_rng
+from fishnet.data.classification.transforms import EvalTransform, TrainTransform
+from fishnet.data.normalize import Lighting, Normalize
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess
@@ -53,14 +54,18 @@ def test_crops_differ() -> None:
 def test_crop_and_mirroring_are_torchvisions(interpolation: str) -> None:
     ours = transform(interpolation)
     crop = v2.RandomResizedCrop(
-        (16, 24), ours.boxes.scale, ours.boxes.ratio, interpolation=v2.InterpolationMode(interpolation), antialias=True
+        (16, 24),
+        ours.random_crop.scale,
+        ours.random_crop.ratio,
+        interpolation=v2.InterpolationMode(interpolation),
+        antialias=True,
     )
     theirs = v2.Compose([crop, v2.RandomHorizontalFlip(ours.flip)])
     pixels = tv.pil_to_tensor(image("red", 0, (90, 70)))
     for seed in range(5):
-        with drawn_from(seed):
+        with seeded_rng(seed):
             found, _ = ours(pixels, 0)
-        with drawn_from(seed):
+        with seeded_rng(seed):
             assert torch.equal(found, theirs(pixels))
 
 
@@ -74,7 +79,7 @@ def test_options(channels: int, options: dict[str, Any]) -> None:
         found = []
         for choice in (transform(channels=channels), transform(channels=channels, **options)):
             for _ in range(2):
-                with drawn_from(seed):
+                with seeded_rng(seed):
                     found.append(choice(pixels, 1)[0])
         plain, _, ours, again = found
         assert (tuple(ours.shape), ours.dtype) == ((channels, 16, 24), torch.uint8)
@@ -109,8 +114,8 @@ def test_a_larger_magnitude_changes_more() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"channels": 4, "rand_augment_ops": 1}, "rand_augment_ops=1: is for grey and RGB, not for 4 channels"),
-        ({"channels": 2, "color_jitter": 0.1}, "color_jitter=0.1: is for grey and RGB"),
+        ({"channels": 4, "rand_augment_ops": 1}, "rand_augment_ops=1: supports grey and RGB, not 4 channels"),
+        ({"channels": 2, "color_jitter": 0.1}, "color_jitter=0.1: supports grey and RGB"),
         ({"rand_augment_ops": 1, "rand_augment_magnitude": 31}, "whole number from 0 to 30"),
         ({"rand_augment_ops": 1, "rand_augment_magnitude": 2.5}, "whole number from 0 to 30"),
         ({"rand_augment_ops": 1, "rand_augment_magnitude": -1}, "whole number from 0 to 30"),
@@ -145,9 +150,9 @@ class Constant(ImageDataset):
     def read(self, index: int) -> tuple[ImageLike, int]:
         return Image.new("RGB", (30, 20), (10 * index, 100, 200)), index % 2
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, int]:
         self.tensors += 1
-        return super().read_tensor(index, least)
+        return super().read_tensor(index, min_side)
 
     def source(self, index: int) -> str:
         return str(index)
@@ -156,7 +161,7 @@ class Constant(ImageDataset):
 @pytest.mark.parametrize("training", [True, False])
 def test_samples_become_batches_with_channels_side_by_side(training: bool) -> None:
     images = Constant()
-    seeded = Seeded(images, transform() if training else EvalTransform(Preprocess((16, 24))))
+    seeded = SeededDataset(images, transform() if training else EvalTransform(Preprocess((16, 24))))
     batch: Batch = collate([seeded[0, i] for i in range(4)])
     assert images.tensors == (4 if training else 0), "training reads tensors, validation images"
     assert tuple(batch.images.shape) == (4, 3, 16, 24)
@@ -233,12 +238,12 @@ def test_lighting_is_for_rgb(shape: tuple[int, ...]) -> None:
 )
 def test_the_least_side_is_enough_for_every_crop(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
     ours = TrainTransform(Preprocess((64, 64)), crop_scale=scale, crop_ratio=ratio, flip=0.5)
-    assert ours.least is not None
-    image = torch.empty(3, ours.least, ours.least)
+    assert ours.min_side is not None
+    image = torch.empty(3, ours.min_side, ours.min_side)
     sides = [
         side
         for _ in range(500)
-        for name, side in ours.boxes.make_params([image]).items()
+        for name, side in ours.random_crop.make_params([image]).items()
         if name in ("height", "width")
     ]
     assert min(sides) >= 63, "torchvision rounds a crop's sides"

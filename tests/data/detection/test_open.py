@@ -1,4 +1,4 @@
-"""Which format data is, its parts, and what is said of none."""
+"""All formats: recognition, splits, and the same objects in each."""
 
 import json
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import class_folders, fingerprint
 from fishnet.data.detection.open import looks_like_detection, open_detection
+from fishnet.data.identity import class_folders, fingerprint
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from tests.detection_makers import (
@@ -33,7 +33,7 @@ MAKERS: dict[str, Callable[..., Path]] = {
     "coco": coco_folder,
     "roboflow": lambda root, **counts: coco_folder(root, layout="roboflow", **counts),
     "voc": lambda root, **counts: voc_folder(root, masks=True, **counts),
-    "voc parts": lambda root, **counts: voc_folder(root, layout="parts", **counts),
+    "voc folders": lambda root, **counts: voc_folder(root, layout="folders", **counts),
     "yolo": lambda root, **counts: yolo_folder(root, polygons=True, **counts),
     "masks": mask_folder,
     "labelme": labelme_folder,
@@ -46,7 +46,7 @@ MAKERS: dict[str, Callable[..., Path]] = {
     "darknet": lambda root, **counts: darknet_folder(root, layout="darknet", **counts),
     "object files": object_files,
 }
-BOXES_ONLY = {"voc parts", "box table", "box table without names", "box table with sizes", "open images"}
+BOXES_ONLY = {"voc folders", "box table", "box table without names", "box table with sizes", "open images"}
 WHOLE: dict[str, Callable[..., Path]] = {
     "coco": lambda root: coco_folder(root, layout="file", train=8),
     "voc": lambda root: voc_folder(root, layout="flat", train=8),
@@ -59,11 +59,11 @@ def opened(data: Path, **options: Any) -> dict[str, Any]:
 
 
 def counts(data: Path, **options: Any) -> dict[str, int]:
-    return {part: len(images) for part, images in opened(data, **options).items()}
+    return {split: len(images) for split, images in opened(data, **options).items()}
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_parts(name: str, tmp_path: Path) -> None:
+def test_splits(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", test=2, val=3, train=6)
     assert looks_like_detection(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3), ("test", 2)]
@@ -71,7 +71,7 @@ def test_parts(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_val_part_is_held_out_where_there_is_none(name: str, tmp_path: Path) -> None:
+def test_val_is_held_out_if_there_is_none(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=8, test=2)
     assert list(counts(data).items()) == [("train", 6), ("val", 2), ("test", 2)]
     assert counts(data, whole=True) == {"train": 8, "test": 2}
@@ -83,19 +83,19 @@ def test_boxes_in_px_of_the_input(name: str, masks: bool, tmp_path: Path) -> Non
     if masks and name in BOXES_ONLY:
         return
     data = MAKERS[name](tmp_path / "data", train=4, val=1)
-    if name == "coco":  # sizes need not be stated: the images have them
+    if name == "coco":  # sizes may be missing: the images have them
         path = data / "annotations" / "instances_train2017.json"
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "images": [drop(image, "width") for image in content["images"]]}))
     train = opened(data, masks=masks)["train"]
     twice = Preprocess((160, 320), fit="whole")  # of 80 x 96 px
-    whole = train.boxes_in(twice)
+    boxes = train.boxes_in(twice)
     expected = np.concatenate([2 * train.objects(i).boxes for i in range(4)])
     assert len(expected) > 4
-    assert np.allclose(whole, expected, atol=1e-4)
+    assert np.allclose(boxes, expected, atol=1e-4)
 
-    Path(train.source(0)).write_bytes(b"x")  # what cannot be read is nobody's business here
-    states_sizes = name in ("roboflow", "voc", "voc parts", "masks", "box table with sizes", "object files")
+    Path(train.source(0)).write_bytes(b"x")  # an unreadable image is not reported here
+    states_sizes = name in ("roboflow", "voc", "voc folders", "masks", "box table with sizes", "object files")
     states_sizes |= not masks and name in ("labelme", "supervisely")
     first = 0 if states_sizes else len(scenes("train", 1)[0].boxes)
     assert np.allclose(train.boxes_in(twice), expected[first:], atol=1e-4)
@@ -106,11 +106,11 @@ def drop(values: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_data_without_parts(name: str, tmp_path: Path) -> None:
+def test_data_without_splits(name: str, tmp_path: Path) -> None:
     data = WHOLE[name](tmp_path / "data")
     assert counts(data, whole=True) == {"all": 8}
     first, again, other = (opened(data, seed=seed)["val"] for seed in (0, 0, 1))
-    keys = [[part.key(i) for i in range(len(part))] for part in (first, again, other)]
+    keys = [[dataset.key(i) for i in range(len(dataset))] for dataset in (first, again, other)]
     assert len(first) == 2
     assert keys[0] == keys[1] != keys[2]
 
@@ -134,10 +134,10 @@ def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_same_objects_in_every_format(name: str, tmp_path: Path) -> None:
     splits = opened(MAKERS[name](tmp_path / "data", train=5, val=2))
-    for split, found in splits.items():
-        for index, truth in enumerate(scenes(split, len(found))):
-            objects = found.objects(index)
-            names = [found.classes.names[label] for label in objects.labels]
+    for split, dataset in splits.items():
+        for index, truth in enumerate(scenes(split, len(dataset))):
+            objects = dataset.objects(index)
+            names = [dataset.classes.names[label] for label in objects.labels]
             wanted = ["object" if name in ("masks", "object files") else KINDS[label] for label in truth.labels]
             rows = sorted(zip(objects.boxes.round(1).tolist(), names, strict=True))
             assert [kind for _, kind in rows] == [
@@ -148,9 +148,9 @@ def test_the_same_objects_in_every_format(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in MAKERS if name not in BOXES_ONLY])
 def test_the_same_masks_in_every_format(name: str, tmp_path: Path) -> None:
-    found = opened(MAKERS[name](tmp_path / "data", train=4, val=1), masks=True)["train"]
+    dataset = opened(MAKERS[name](tmp_path / "data", train=4, val=1), masks=True)["train"]
     for index, truth in enumerate(scenes("train", 4)):
-        objects = found.objects(index)
+        objects = dataset.objects(index)
         masks = objects.clean((80, 96)).masks()
         assert len(masks) == len(truth.masks)
         overlaps = (masks[:, None] & truth.masks[None]).sum((2, 3)) / (masks[:, None] | truth.masks[None]).sum((2, 3))
@@ -162,21 +162,24 @@ def test_the_same_masks_in_every_format(name: str, tmp_path: Path) -> None:
 def test_known_classes_by_name(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=6)
     known = Classes((*KINDS[::-1], "moss"), (1, 2, 3, 4))
-    mine, theirs = opened(data), opened(data, classes=known)
-    for i in range(len(mine["train"])):
-        names = [[s.classes.names[k] for k in s.objects(i).labels] for s in (mine["train"], theirs["train"])]
+    own, matched = opened(data), opened(data, classes=known)
+    for i in range(len(own["train"])):
+        names = [
+            [dataset.classes.names[k] for k in dataset.objects(i).labels]
+            for dataset in (own["train"], matched["train"])
+        ]
         assert names[0] == names[1]
     with pytest.raises(InputError, match="know"):
         opened(data, classes=Classes.of(["moss"]))
 
 
-def test_marks(tmp_path: Path) -> None:
+def test_fingerprint(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data")
-    found = fingerprint(str(data), opened(data))
+    before = fingerprint(str(data), opened(data))
     (tmp_path / "data").rename(tmp_path / "moved")
-    moved = fingerprint(str(tmp_path / "moved"), opened(tmp_path / "moved"))
-    assert found["images"] == moved["images"]
-    assert found["place"] != moved["place"]
+    after = fingerprint(str(tmp_path / "moved"), opened(tmp_path / "moved"))
+    assert before["images"] == after["images"]
+    assert before["place"] != after["place"]
     assert class_folders(str(data), opened(tmp_path / "moved")) == []
 
 
@@ -192,9 +195,9 @@ def test_marks(tmp_path: Path) -> None:
             "classes: holds no annotations of a known form: it holds .* images without annotations. Known: COCO",
         ),
         (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: COCO"),
-        (lambda root: voc_folder(root / "data", test=2), "data: has no train part, only test"),
+        (lambda root: voc_folder(root / "data", test=2), "data: has no train split, only test"),
         (lambda root: voc_folder(root / "data", layout="flat", train=1), "one image leaves none to validate with"),
-        (lambda root: mask_folder(root / "data", train=0), "data: no image in its part 'train'"),
+        (lambda root: mask_folder(root / "data", train=0), "data: no image in its split 'train'"),
     ],
 )
 def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:
@@ -209,15 +212,15 @@ def test_an_empty_name() -> None:
     assert not looks_like_detection("")
 
 
-def test_two_folders_for_one_part(tmp_path: Path) -> None:
-    data = voc_folder(tmp_path / "data", layout="parts")
-    voc_folder(tmp_path / "more", layout="parts", val=1)
+def test_two_folders_for_one_split(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", layout="folders")
+    voc_folder(tmp_path / "more", layout="folders", val=1)
     (tmp_path / "more" / "valid").rename(data / "dev")
     with pytest.raises(InputError, match="two folders for the same part: dev and valid"):
         opened(data)
 
 
-def test_classes_are_no_regions(tmp_path: Path) -> None:
+def test_image_folders_are_not_detection(tmp_path: Path) -> None:
     assert not looks_like_detection(str(split_folder(tmp_path / "data", train=2, val=1)))
 
 

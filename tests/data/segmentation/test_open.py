@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import fingerprint
+from fishnet.data.identity import fingerprint
 from fishnet.data.segmentation.open import looks_like_segmentation, open_segmentation
 from fishnet.errors import InputError
 from tests.detection_makers import mask_folder as object_folder

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import found_in, splits_of
 from fishnet.data.collector import is_strict
 from fishnet.data.detection import boxtable, coco, darknet, idmasks, labelme, objectfiles, supervisely, voc, yolo
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.files import open_splits
 from fishnet.data.detection.selection import choose
 from fishnet.data.nearest_layout import is_foreign
+from fishnet.data.opening import find_format, finish_splits
 
 FORMATS = (coco, yolo, darknet, voc, labelme, supervisely, boxtable, idmasks, objectfiles)
 LAYOUTS = "; ".join(module.LAYOUTS for module in FORMATS)
@@ -52,12 +52,12 @@ def open_detection(
         InputError: the data cannot be read, see the formats, or has none of the known layouts; there is no train split;
             the train split or the model lacks a class; a name in ``only`` is not a class.
     """
-    opener, source = found_in(data, lambda path: _recognize(path, masks, difficult), "annotations", LAYOUTS)
+    opener, source = find_format(data, lambda path: _recognize(path, masks, difficult), "annotations", LAYOUTS)
     known = None if only else classes
     splits = dict(opener(source, channels, classes=known, masks=masks))
     if only:
         splits = choose(data, splits, only, classes)
-    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
+    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
 
 
 def looks_like_detection(data: str) -> bool:

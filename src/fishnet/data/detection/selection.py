@@ -11,7 +11,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.files import listed
 from fishnet.data.detection.objects import Objects
-from fishnet.data.findings import Finding
+from fishnet.data.selection import ClassSelection, note_left_out
 from fishnet.errors import InputError
 
 
@@ -80,23 +80,18 @@ def choose(
     Raises:
         InputError: a name that is not a class, or no selected class in the data.
     """
-    own = next(iter(splits.values())).classes
-    selected = (classes or own).select(only)
-    known = classes or selected
-    if not set(selected.names) & set(own.names):
-        raise InputError(
-            f"{data}: has none of the classes {', '.join(selected.names[:5])}, only {', '.join(own.names[:5])}"
-        )
+    selection = ClassSelection.of(splits, only, classes)
+    if not set(selection.selected.names) & set(selection.own.names):
+        raise InputError(f"{data}: has none of the classes {selection.shown()}, only {selection.shown(selection.own)}")
     result: dict[str, DetectionDataset] = {}
     for split, dataset in splits.items():
-        names = dataset.classes.names
-        labels = np.array([known.names.index(name) if name in selected.names else -1 for name in names], np.int64)
-        result[split] = SelectedDetection(dataset, known, labels)
-        dropped = [name for name in names if name not in selected.names]
+        labels, names = selection.labels(dataset.classes), dataset.classes.names
+        result[split] = SelectedDetection(dataset, selection.known, np.array(labels, np.int64))
+        dropped = [name for name, label in zip(names, labels, strict=True) if label < 0]
         if dropped:
             message = (
                 f"{split}: objects of {len(dropped):,} of {len(names):,} classes are left out ({listed(dropped)}); "
                 "their images stay"
             )
-            result[split].notes = [*dataset.notes, Finding("class-left-out", message, split, count=len(dropped))]
+            note_left_out(result[split], dataset.notes, message, split, len(dropped))
     return result

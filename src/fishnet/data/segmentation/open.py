@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.classification.open import found_in, splits_of
 from fishnet.data.collector import collecting, is_strict
 from fishnet.data.detection.coco import LAYOUTS as COCO
 from fishnet.data.detection.coco import find_coco
 from fishnet.data.nearest_layout import is_foreign
+from fishnet.data.opening import find_format, finish_splits
 from fishnet.data.segmentation import ade, cityscapes, coco, drawn, folder, voc
 from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.deciding import Choices
@@ -58,10 +58,10 @@ def open_segmentation(
         InputError: data that cannot be read, see the formats; an unknown layout; no train split; fewer than two
             classes; a class that the model lacks, or a void one that the data lacks; masks with two possible meanings.
     """
-    opener, layout = found_in(data, _find_format, "masks", LAYOUTS)
+    opener, layout = find_format(data, _find_format, "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
     splits = dict(opener(layout, channels, classes=classes, choices=choices))
-    return splits_of(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
+    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
 
 
 def looks_like_segmentation(data: str) -> bool:
