@@ -152,7 +152,7 @@ def test_the_sheet_of_what_is_trained_on(folder: Path, tmp_path: Path, run: Run)
     assert made("e.png", "--seed", 1, "--flip", 0, "--crop-scale", 1, 1, "--crop-ratio", 1, 1) != first
 
 
-def test_the_sheet_of_a_held_out_part(folder: Path, tmp_path: Path, run: Run) -> None:
+def test_the_sheet_of_a_held_out_split(folder: Path, tmp_path: Path, run: Run) -> None:
     code, out, _ = run("data", "show", folder, *SHOW, "--split", "val", "--out", tmp_path / "s.png")
     assert code == 0
     assert "(val)" in out
@@ -163,7 +163,7 @@ def test_the_sheet_of_a_held_out_part(folder: Path, tmp_path: Path, run: Run) ->
     [
         (["--count", "0"], ("--count 0", "1 or more")),
         (["--out", "sheet.txt"], ("sheet.txt", "must end in .png")),
-        (["--split", "vall"], ("no part 'vall'", "val")),
+        (["--split", "vall"], ("no split 'vall'", "val")),
         (["--recipe", "small"], ("unknown recipe 'small'", "small-data")),
         (["--flip", "2"], ("flip=2",)),
         (["--flop", "1"], ("--flop",)),

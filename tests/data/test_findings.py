@@ -13,7 +13,8 @@ from fishnet.data.findings import (
     parse_codes,
     selected,
 )
-from fishnet.data.rules import RULES, SEVERITIES
+from fishnet.data.rule import SEVERITIES
+from fishnet.data.rules import RULES
 from fishnet.errors import InputError
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"

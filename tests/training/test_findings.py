@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fishnet.data.findings import Finding
-from fishnet.data.rules import RULES, Rule
+from fishnet.data.rule import Rule
+from fishnet.data.rules import RULES
 from fishnet.errors import InputError
 from fishnet.training import findings
 from fishnet.training.findings import report_findings
@@ -22,7 +23,7 @@ _RULES = {
     for rule in (
         Rule("an-error", "error", "It is wrong.", "Mend it."),
         Rule("another-error", "error", "It is wrong too.", "Mend it too."),
-        Rule("an-error-mended", "error", "It was wrong.", "Mend it.", "Mends it.", goes_on=True),
+        Rule("an-error-mended", "error", "It was wrong.", "Mend it.", "Mends it.", tolerated=True),
         Rule("a-warning", "warning", "It is odd.", "Look at it."),
         Rule("a-note", "note", "It is so.", "Nothing."),
     )

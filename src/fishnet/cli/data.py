@@ -40,47 +40,46 @@ def check(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> int:
-    """Read every image and every annotation: what is in the data, and what is wrong with it, under names.
+    """Read every image and every annotation, count them and list what is wrong.
 
     Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes,
     each with its code, the file and the line, and what to do. docs/findings.md lists the codes. Images are the same
-    where their decoded pixels are.
+    if their decoded pixels are.
 
-    The exit code is 2 where there is an error, with --strict also where there is a warning.
+    The exit code is 2 if there is an error, with --strict also if there is a warning.
 
     Parameters
     ----------
     data
         As for training.
     channels
-        That images are read with: 3 (RGB), 1 (grey), or what the files hold.
+        Channels that images are read with: 3 (RGB), 1 (grey), or as many as the files hold.
     task
         What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
-        pixel). By default detect for the formats that hold objects, segment for those that hold label maps alone, else
+        pixel). Default: detect for formats that hold objects, segment for formats that hold only label maps, otherwise
         classify.
     ignore
-        Of segment: ids that are neither learnt from nor measured, as for training; none: no others than the format's
-        own.
+        For segment: ids that are neither learned nor measured, as for training; none: only the format's own.
     void
-        Of segment: names of such classes.
+        For segment: names of classes that are neither learned nor measured.
     classes
-        Names of the classes to check, as for training; by default all.
+        Names of the classes to check, as for training. Default: all.
     threshold_masks
-        Of segment: masks are black and white, from this number on foreground, as for training; 0: ids.
+        For segment: read masks as black and white, with foreground from this number on, as for training; 0: ids.
     sheet
-        Draw some images with their boxes or labels into this file (not of classify).
+        Draw some images with their boxes or labels into this file (not for classify).
     only
-        Codes of the findings to report, with commas between; all others are passed over.
+        Codes of the findings to report, separated by commas; all others are ignored.
     skip
-        Codes of findings to pass over, with commas between.
+        Codes of findings to ignore, separated by commas.
     strict
         Exit with 2 on warnings too.
     workers
-        Processes that read images; 0 reads in this one.
+        Processes that read images; 0 reads in the main process.
     quiet
         No progress bar.
     as_json
-        Print one JSON object, with every finding and not only the first ones of each code.
+        Print one JSON object, with all findings instead of the first ones of each code.
     """
     if channels < 1 or workers < 0:
         raise InputError("--channels must be 1 or more, --workers 0 or more")
@@ -94,7 +93,7 @@ def check(
     if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
         raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
     if sheet is not None and info.output == "scores":
-        raise InputError(f"--sheet draws boxes or labels, which {data} has not: see fishnet data show")
+        raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
     from fishnet.cli.check_report import draw_sheet, report_lines
     from fishnet.cli.progress import bar
     from fishnet.data.check import check_splits
@@ -140,21 +139,21 @@ def show(
     out: Path = Path("sheet.png"),
     flags: Annotated[_Flags, Parameter(name="*")] = _Flags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Draw what the network sees: images after the recipe's augmentation, with their targets, on one sheet.
+    """Draw the network's input on one sheet: images after the recipe's augmentation, with their targets.
 
     Parameters
     ----------
     data
         As for training.
     task
-        What is trained. By default detect for the formats that hold objects, segment for those that hold label maps
-        alone, else classify.
+        What is trained. Default: detect for formats that hold objects, segment for formats that hold only label maps,
+        otherwise classify.
     recipe
-        As for training; every key below overrides it.
+        As for training; the keys below override it.
     split
-        train is shown as it is trained on, val and test as they are validated.
+        train is drawn as in training, val and test as in validation.
     count
-        How many images, drawn anew by another --seed.
+        Number of images. Another --seed draws others.
     out
         The sheet.
     """
@@ -185,10 +184,10 @@ def convert(
     from_: Annotated[str, Parameter(name="--from")],
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Write data of another format as COCO: annotations/ and images/ in a new folder, whole or not at all.
+    """Convert data of another format to COCO: annotations/ and images/ in a new folder.
 
-    Reads with Datumaro (the extra convert, which needs no torch). Boxes, polygons, masks and rotated boxes become
-    objects; other annotations are counted.
+    If conversion fails, nothing is written. Reads with Datumaro (the extra convert, which needs no torch). Boxes,
+    polygons, masks and rotated boxes become objects; other annotations are counted.
 
     Parameters
     ----------
@@ -216,11 +215,11 @@ def convert(
 
 
 def _task_of(data: str) -> str:
-    """What data is for where it is not said."""
+    """The default task for data."""
     from fishnet.data.detection.open import looks_like_detection
     from fishnet.data.segmentation.open import looks_like_segmentation
 
-    # Images and masks beside a list of classes are both: the list says that the masks are of classes, not of objects.
+    # Images and masks beside a list of classes look like both: with the list, masks are of classes, not of objects.
     if looks_like_segmentation(data):
         return "segment"
     return "detect" if looks_like_detection(data) else "classify"

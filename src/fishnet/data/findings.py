@@ -1,23 +1,24 @@
-"""What is wrong with a dataset: findings, each of a rule. Torch-free."""
+"""Findings: places in a dataset that break a rule. Torch-free."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fishnet.data.rules import RULES, SEVERITIES, Rule, Severity
+from fishnet.data.rule import SEVERITIES, Rule, Severity
+from fishnet.data.rules import RULES
 from fishnet.errors import InputError, nearest
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One place where a rule applies.
+    """One place that breaks a rule.
 
     Attributes:
         code: of the rule.
-        message: what and where, one line.
-        split: train, val, test or all; empty where it concerns the whole dataset.
-        file: the file concerned; empty where there is none.
+        message: what is wrong and where, one line.
+        split: train, val, test or all; empty if it concerns the whole dataset.
+        file: the file concerned; empty if there is none.
         line: in that file, from 1.
         count: how many images, objects or pixels it concerns.
     """
@@ -31,17 +32,17 @@ class Finding:
 
     @property
     def rule(self) -> Rule:
-        """Of its code."""
+        """The rule with this code."""
         return RULES[self.code]
 
     @property
     def severity(self) -> Severity:
-        """Of the rule."""
+        """The rule's."""
         return self.rule.severity
 
     @property
     def action(self) -> str:
-        """Of the rule."""
+        """The rule's."""
         return self.rule.action
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,11 +60,11 @@ class Finding:
 
 
 def parse_codes(words: Iterable[str], flag: str) -> tuple[str, ...]:
-    """The codes in what a user gave, with commas or blanks between them.
+    """Splits what a user gave into codes, at commas and blanks.
 
     Args:
         words: as given.
-        flag: that gave them, for the message.
+        flag: the flag that they were given for, for the message.
 
     Raises:
         InputError: a code that no rule has; the nearest are offered.
@@ -76,18 +77,18 @@ def parse_codes(words: Iterable[str], flag: str) -> tuple[str, ...]:
 
 
 def selected(findings: Iterable[Finding], only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Finding]:
-    """The findings of some rules: all, or those of ``only``, without those of ``skip``."""
-    return [one for one in findings if (not only or one.code in only) and one.code not in skip]
+    """The findings with the codes in ``only`` (empty: all), without those in ``skip``."""
+    return [finding for finding in findings if (not only or finding.code in only) and finding.code not in skip]
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors first, then warnings, then notes; those of one code together, otherwise as they came."""
+    """Sorts findings: errors, then warnings, then notes; by code within each, otherwise in the given order."""
     rank = {code: (SEVERITIES.index(rule.severity), i) for i, (code, rule) in enumerate(RULES.items())}
     return sorted(findings, key=lambda finding: rank[finding.code])
 
 
 def count_by_severity(findings: Iterable[Finding]) -> dict[str, int]:
-    """How many images, objects or files the errors, the warnings and the notes concern."""
+    """The number of images, objects or files that errors, warnings and notes concern."""
     counts: dict[str, int] = dict.fromkeys(SEVERITIES, 0)
     for finding in findings:
         counts[finding.severity] += finding.count
@@ -95,13 +96,13 @@ def count_by_severity(findings: Iterable[Finding]) -> dict[str, int]:
 
 
 def located(place: str) -> tuple[str, int | None]:
-    """File and line of a place as messages spell it: ``a.xml line 50``, ``a.json line 9: annotations[0]``."""
+    """File and line of a place as messages write it: ``a.xml line 50``, ``a.json line 9: annotations[0]``."""
     match = re.fullmatch(r"(?P<file>.+?) line (?P<line>\d+)(: \w+\[\d+\])?", place)
     return (match["file"], int(match["line"])) if match else (place, None)
 
 
 def catalogue() -> str:
-    """All rules as a page of Markdown."""
+    """All rules as a Markdown page."""
     rows = ""
     for rule in sorted(RULES.values(), key=lambda rule: (SEVERITIES.index(rule.severity), rule.code)):
         training = rule.training or _DEFAULT[rule.severity]
@@ -109,21 +110,20 @@ def catalogue() -> str:
     return _HEAD + rows
 
 
-_DEFAULT = {"error": "Stops before the first step.", "warning": "Says it once.", "note": "Says nothing."}
+_DEFAULT = {"error": "Stops before the first step.", "warning": "Logs it once.", "note": "Logs nothing."}
 _HEAD = """# Findings
 
 <!-- Generated: python -m fishnet.data.findings > docs/findings.md -->
 
-`fishnet data check DATA` lists what it finds in a dataset, each kind under a code. Before its first step, a training
-looks for the kinds that can be found without decoding an image.
+`fishnet data check DATA` lists the faults of a dataset, each kind under a code. Before its first step, training looks
+for the kinds that can be found without decoding an image.
 
 - **error**: something is wrong. The check exits with 2.
 - **warning**: something is probably wrong. The check exits with 2 with `--strict` only.
 - **note**: worth knowing.
 
-`--only CODE,CODE` reports these alone, `--skip CODE,CODE` all others; `--json` gives every finding with code, severity,
-message, split, file, line, count and action. A training takes `--skip-findings CODE,CODE`: it goes on in spite of these
-errors.
+`--only CODE,CODE` reports only these, `--skip CODE,CODE` all others. `--json` prints every finding with code, severity,
+message, split, file, line, count and action. With `--skip-findings CODE,CODE`, training continues despite these errors.
 
 | code | severity | meaning | what to do | in training |
 |---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""What the classes, names and files of labelled images tell of a whole dataset, without decoding an image."""
+"""Findings from the classes, names and files of a whole dataset, without decoding an image."""
 
 import re
 from collections import Counter
@@ -11,21 +11,18 @@ from fishnet.data.entries import EntryDataset
 from fishnet.data.findings import Finding
 from fishnet.images.scanning import beside, skipped_line
 
-SMALL = 3  # images of a class in train, below which it is reported
+SMALL = 3  # images of a class in train; classes with fewer are reported
 IMBALANCE = 20  # times as many images in the largest class as in the smallest
-SKIPPED = 0.01  # share of the files that are not read, above which it is a warning
-SAME_NAMES = 0.5  # share of a split's images whose names are those of images in train
+SKIPPED = 0.01  # share of files that are not read; a larger share is a warning
+SAME_NAMES = 0.5  # share of a split's images that have the name of an image in train; a larger share is reported
 SHOWN = 5  # names in a message
 
 
 def plausibility(splits: Mapping[str, LabelledDataset]) -> list[Finding]:
-    """What is doubtful in classification data.
+    """What is doubtful in classification data. Reads no image.
 
     Args:
-        sets: by split.
-
-    Returns:
-        Findings, dataset by dataset and split by split. Reads no image.
+        splits: datasets by split.
     """
     return [
         *class_names(splits),
@@ -36,43 +33,41 @@ def plausibility(splits: Mapping[str, LabelledDataset]) -> list[Finding]:
 
 
 def files_beside(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
-    """What the opening of sets noted: files that were skipped, links that were not followed, columns not used."""
+    """What was noted when the datasets were opened: skipped files, links that were not followed, unused columns."""
     yield from files_skipped(splits)
-    yield from dict.fromkeys(note for part in splits.values() for note in part.notes)
+    yield from dict.fromkeys(note for dataset in splits.values() for note in dataset.notes)
 
 
 def files_skipped(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
-    """Files that were not read, and links that were not followed; of any level."""
-    total = sum(len(part) for part in splits.values())
+    """Files that were not read, and links that were not followed, for any level."""
+    total = sum(len(dataset) for dataset in splits.values())
     skipped = skipped_in(splits)
     if skipped:
         count = sum(skipped.values())
         code = "file-skipped-share" if count > SKIPPED * (total + count) else "file-skipped"
         yield Finding(code, skipped_line(skipped), count=count)
-    for link in dict.fromkeys(link for part in splits.values() for link in part.links):
+    for link in dict.fromkeys(link for dataset in splits.values() for link in dataset.links):
         yield Finding("link-not-followed", f"{link}: leads outside of the dataset", file=str(link))
 
 
 def skipped_in(splits: Mapping[str, ImageDataset]) -> Counter[str]:
-    """How many files beside the images of all splits were not read, by ending."""
-    annotated = [part for part in splits.values() if isinstance(part, EntryDataset)]
-    paths = [
-        entry.path for part in annotated for entry in part.entries if isinstance(getattr(entry, "path", None), Path)
-    ]
+    """The number of files beside the images of all splits that were not read, by ending."""
+    annotated = [dataset for dataset in splits.values() if isinstance(dataset, EntryDataset)]
+    entries = [entry for dataset in annotated for entry in dataset.entries]
+    paths = [entry.path for entry in entries if isinstance(getattr(entry, "path", None), Path)]
     if paths:
         return beside(paths)
-    counted = {id(part.skipped): part.skipped for part in splits.values()}  # what is held out has that of the rest
-    return sum((Counter(dict(skipped)) for skipped in counted.values()), Counter[str]())
+    counts = {id(dataset.skipped): dataset.skipped for dataset in splits.values()}  # held-out images share train's
+    return sum((Counter(dict(skipped)) for skipped in counts.values()), Counter[str]())
 
 
 def note_lines(splits: Mapping[str, ImageDataset]) -> list[str]:
-    """The notes of the opening that a training says: what was skipped, left out or found in another place."""
-    findings = [one for one in files_beside(splits) if one.severity == "note"]
-    return [one.message for one in findings]
+    """The notes that training logs: what was skipped, left out or found in another place."""
+    return [finding.message for finding in files_beside(splits) if finding.severity == "note"]
 
 
 def class_names(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
-    """Classes whose names differ in case and spaces alone; of any level."""
+    """Classes whose names differ only in case and spaces, for any level."""
     names = next(iter(splits.values())).classes.names if splits else ()
     alike: dict[str, list[str]] = {}
     for name in names:
@@ -93,10 +88,9 @@ def _class_counts(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
     if small:
         message = f"{len(small):,} of {len(names):,} classes have fewer than {SMALL} images: {_listed(small)}"
         yield Finding("class-small", message, split, count=len(small))
-    some = [count for count in counts.values() if count]
-    if some and max(some) >= IMBALANCE * min(some):
+    if counts and max(counts.values()) >= IMBALANCE * min(counts.values()):
         largest, smallest = (names[key] for key in (max(counts, key=counts.get), min(counts, key=counts.get)))  # type: ignore[arg-type]
-        message = f"{largest} has {max(some):,} images, {smallest} {min(some):,}"
+        message = f"{largest} has {max(counts.values()):,} images, {smallest} {min(counts.values()):,}"
         yield Finding("class-imbalance", message, split)
     if split == "train" and "val" in splits:
         seen = set(map(int, splits["val"].labels))
@@ -111,21 +105,22 @@ def _same_names(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
         return
     train = {(splits["train"].labels[i], _base(splits["train"], i)) for i in range(len(splits["train"]))}
     for split in ("val", "test"):
-        part = splits.get(split)
-        if part is None or not len(part):
+        dataset = splits.get(split)
+        if dataset is None or not len(dataset):
             continue
-        same = [i for i in range(len(part)) if (part.labels[i], base := _base(part, i)) in train and not _counts(base)]
-        if len(same) > SAME_NAMES * len(part):
-            message = f"{len(same):,} of {len(part):,} images have the name of an image of their class in train"
-            yield Finding("image-same-name", f"{message} ({part.source(same[0])})", split, count=len(same))
+        names = [(label, _base(dataset, i)) for i, label in enumerate(dataset.labels)]
+        same = [i for i, (label, name) in enumerate(names) if (label, name) in train and not _is_number(name)]
+        if len(same) > SAME_NAMES * len(dataset):
+            message = f"{len(same):,} of {len(dataset):,} images have the name of an image of their class in train"
+            yield Finding("image-same-name", f"{message} ({dataset.source(same[0])})", split, count=len(same))
 
 
-def _base(part: LabelledDataset, index: int) -> str:
-    return PurePath(part.key(index)).name
+def _base(dataset: LabelledDataset, index: int) -> str:
+    return PurePath(dataset.key(index)).name
 
 
-def _counts(name: str) -> bool:
-    """Whether a name is a mere number, such as ``0007.png``, with which each folder may begin anew."""
+def _is_number(name: str) -> bool:
+    """Whether a name is only a number, such as ``0007.png``: folders often count from the start again."""
     return re.fullmatch(r"\D{0,5}\d{1,6}\.\w+", name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Whether images of more than 8 bits keep their values: a look at a sample of each part. Torch-free."""
+"""Whether images of more than 8 bits keep their values, from a sample of each split. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,20 +8,20 @@ from fishnet.images.value_range import measure, stand_in_message
 
 
 def plausibility(splits: Mapping[str, Any]) -> list[Finding]:
-    """Findings about the depth of a dataset's images; some images of each part are decoded.
+    """Findings about the depth of a dataset's images. Decodes some images of each split.
 
     Args:
-        sets: the parts (:class:`~fishnet.data.base.ImageDataset`) by name, with the reading that training would use.
+        splits: datasets (:class:`~fishnet.data.base.ImageDataset`) by split, with the reading that training would use.
     """
     findings: list[Finding] = []
-    for split, images in splits.items():
-        measured = measure(images)
+    for split, dataset in splits.items():
+        measured = measure(dataset)
         if measured.stand_in is not None:
             message = f"{measured.stand_in_file}: {stand_in_message(measured)}"
             findings.append(Finding("image-no-data", message, split, measured.stand_in_file))
-        if images.channels not in (1, 3):  # these keep all of their bits
+        if dataset.channels not in (1, 3):  # other numbers of channels keep all bits
             continue
-        if measured.near_black and images.reading.sixteen_bit == "shift":
+        if measured.near_black and dataset.reading.sixteen_bit == "shift":
             findings.append(
                 Finding(
                     "image-near-black",
@@ -31,7 +31,7 @@ def plausibility(splits: Mapping[str, Any]) -> list[Finding]:
                     count=measured.deep,
                 )
             )
-        if measured.deep and measured.plain and images.reading.sixteen_bit != "shift":
+        if measured.deep and measured.plain and dataset.reading.sixteen_bit != "shift":
             total = measured.deep + measured.plain
             findings.append(
                 Finding(

@@ -56,7 +56,7 @@ def report_findings(
 def _is_fatal(finding: Finding, skip_broken: bool) -> bool:
     """Whether an error stops a training."""
     rule = finding.rule
-    return rule.severity == "error" and not rule.goes_on and not (skip_broken and rule.skippable)
+    return rule.severity == "error" and not rule.tolerated and not (skip_broken and rule.skippable)
 
 
 def _line(group: list[Finding]) -> str:
