@@ -66,14 +66,14 @@ def test_the_table_says_all(tmp_path: Path) -> None:
     ("wrong", "said"),
     [
         ({"engines": ("egaer",)}, "unknown engine 'egaer': did you mean eager"),
-        ({"engines": ()}, "name a model and an engine"),
-        ({"baseline": "onnx", "engines": ("eager",)}, "--baseline onnx: is none of the engines: eager"),
+        ({"engines": ()}, "give a model and an engine"),
+        ({"baseline": "onnx", "engines": ("eager",)}, "baseline=onnx: must be one of the engines: eager"),
         ({"task": "segmnt"}, "did you mean segment"),
-        ({"rounds": 0}, "--rounds 0: must be 1 or more"),
-        ({"warm_up": -1}, "--warm-up -1"),
-        ({"threads": 0}, "--threads 0"),
-        ({"batch": 0}, "--batch 0"),
-        ({"size": 32}, "--size 32: must be 64 or more"),
+        ({"rounds": 0}, "rounds=0: must be 1 or more"),
+        ({"warm_up": -1}, "warm_up=-1"),
+        ({"threads": 0}, "threads=0"),
+        ({"batch": 0}, "batch=0"),
+        ({"size": 32}, "size=32: must be 64 or more"),
     ],
 )
 def test_wrong_plans(wrong: dict[str, object], said: str) -> None:
@@ -89,7 +89,7 @@ def test_wrong_plans(wrong: dict[str, object], said: str) -> None:
             Plan(("fishnet_nano",), task="detect", head="retina"),
             "unknown head 'retina' for detect: did you mean retinanet",
         ),
-        (Plan(("fishnet_nano",), task="segment", size=100), "--size 100: segment needs a multiple of 32"),
+        (Plan(("fishnet_nano",), task="segment", size=100), "size=100: segment needs a multiple of 32"),
     ],
 )
 def test_wrong_models(plan: Plan, said: str) -> None:

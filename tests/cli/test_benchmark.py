@@ -93,9 +93,9 @@ def test_what_cannot_run_is_named_and_left_out(measured: tuple[Path, str, str]) 
     [
         (["--engine", "onxx"], "unknown engine 'onxx': did you mean onnx?"),
         (["--model", "fishnet_nanno"], "unknown backbone 'fishnet_nanno': did you mean fishnet_nano"),
-        (["--model", "fishnet_nano", "--engine", "pytorchcv"], "no engine is left: fishnet_nano pytorchcv: pytorchcv"),
-        (["--rounds", "0"], "--rounds 0: must be 1 or more"),
-        (["--model", "fishnet_nano", "--task", "detect", "--size", "70"], "--size 70: detect needs a multiple of 32"),
+        (["--model", "fishnet_nano", "--engine", "pytorchcv"], "no engine can run: fishnet_nano pytorchcv: pytorchcv"),
+        (["--rounds", "0"], "rounds=0: must be 1 or more"),
+        (["--model", "fishnet_nano", "--task", "detect", "--size", "70"], "size=70: detect needs a multiple of 32"),
         (["--model", "fishnet_nano", "--head", "fcos"], "unknown head 'fcos' for classify"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle, write_bundle
 from fishnet.bundle.classes import Classes
-from fishnet.exporting.graphs import ways, write_onnx, write_openvino, write_pt2
+from fishnet.exporting.graphs import exporters, write_onnx, write_openvino, write_pt2
 from fishnet.prediction.inputs import prepare_input
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Result, Segmentation
@@ -62,8 +62,8 @@ class Files:
         path = self.folder / f"model.{form}"
         if not path.exists():
             if form == "onnx":
-                quick = self.bundle.head in ("default", "body")  # where the last way, which takes less time, works too
-                write_onnx(self.model, self.bundle, path, ways(self.model)[-1 if quick else 0])
+                quick = self.bundle.head in ("default", "body")  # the last exporter is faster, and works too
+                write_onnx(self.model, self.bundle, path, exporters(self.model)[-1 if quick else 0])
             elif form == "xml":
                 onnx = self.path("onnx")
                 write_openvino(onnx, path, read_exported(onnx))

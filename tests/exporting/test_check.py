@@ -69,7 +69,7 @@ def test_outputs_that_are_no_numbers(photo: Path, value: float, wrong: str) -> N
     sound, broken = np.zeros(3), np.full(3, value)
     one, other = (broken if wrong in ("both", side) else sound for side in ("bundle", "file"))
     found = compared(photo, "classify", one, other)
-    assert found.faults == ["outputs for 3 of 3 inputs are no finite numbers"]
+    assert found.faults == ["outputs for 3 of 3 inputs are not finite"]
     assert found.to_dict()["not_finite"] == 3
     assert compared(photo, "detect", objects(), objects(scores=np.full(len(SCORES), value, np.float32))).faults
 
@@ -86,9 +86,9 @@ def test_outputs_of_another_shape(photo: Path) -> None:
         ({"boxes": moved(BOXES, (0, 2), 0.12)}, "boxes"),
         ({"scores": moved(SCORES, 1, 0.9e-4)}, None),
         ({"scores": moved(SCORES, 1, 1.2e-4)}, "scores"),
-        ({"labels": moved(LABELS, 1, 1)}, "alone"),
-        ({"boxes": BOXES[:2], "scores": SCORES[:2], "labels": LABELS[:2]}, "alone"),
-        ({"boxes": moved(BOXES, 1, 40)}, "alone"),
+        ({"labels": moved(LABELS, 1, 1)}, "engine only"),
+        ({"boxes": BOXES[:2], "scores": SCORES[:2], "labels": LABELS[:2]}, "engine only"),
+        ({"boxes": moved(BOXES, 1, 40)}, "engine only"),
     ],
 )
 def test_objects(photo: Path, changes: dict[str, Any], word: str | None) -> None:

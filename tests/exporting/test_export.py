@@ -127,15 +127,15 @@ def test_a_file_that_differs_is_not_kept(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--precision", "int8"], "--data"),
+        (["--precision", "int8"], "give data"),
         (["--to", "pt2", "--precision", "fp16"], "fp32 only"),
         (["--out", "model.bin"], ".onnx"),
         (["--out", "nowhere/model.onnx"], "no such folder"),
         (["--images", "nothing.jpg"], "nothing.jpg"),
         (["--to", "tflite"], "onnx"),
         (["--precision", "int8", "--data", "nowhere"], "nowhere"),
-        (["--max-drop", "-1"], "--max-drop"),
-        (["--max-drop", "nan"], "--max-drop"),
+        (["--max-drop", "-1"], "max_drop=-1"),
+        (["--max-drop", "nan"], "max_drop=nan"),
         (["--out", "MODEL.ONNX"], ".onnx"),
         (["--images", "clip.mp4"], "videos"),
     ],
@@ -256,7 +256,7 @@ def test_int8_that_costs_too_much(
     bundle: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = iter([{"acc@1": 90.0}, {"acc@1": 87.5}])
-    monkeypatch.setattr(module, "_measured", lambda *_: next(measured))
+    monkeypatch.setattr(module, "_evaluate", lambda *_: next(measured))
     source = shutil.copytree(bundle, tmp_path / "run")
     code, _, err = run("export", source, "--precision", "int8", "--data", folder, "--max-drop", 2)
     assert code == 1

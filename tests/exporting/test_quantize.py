@@ -312,7 +312,7 @@ def test_a_model_of_last_layers_is_refused(tmp_path: Path) -> None:
     torch.onnx.export(
         nn.Conv2d(3, 4, 3), (torch.zeros(1, 3, 64, 64),), str(tmp_path / "one.onnx"), dynamo=False, opset_version=17
     )
-    with pytest.raises(InputError, match="no layer to quantise"):
+    with pytest.raises(InputError, match="no layer to quantize"):
         quantize_onnx(tmp_path / "one.onnx", tmp_path / "small.onnx", images())
     assert [file.name for file in tmp_path.iterdir()] == ["one.onnx"]
 

@@ -108,7 +108,7 @@ def test_a_file_system_without_locks_is_said(error: int, tmp_path: Path, monkeyp
     with claimed(tmp_path / "run", lines.append):
         assert (tmp_path / "run").is_dir()
     assert len(lines) == 1
-    assert "a second training in this folder would not be noticed" in lines[0]
+    assert "a second training in this folder would go unnoticed" in lines[0]
 
 
 def test_default_folders_are_taken_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
         "the fifth batch is an update of its own"
     )
     assert re.match(
-        r"# timed on cpu with 4 images a step: [\d.]+ ms an image to train, [\d.]+ to validate", comments[1]
+        r"# timed on cpu with 4 images per step: [\d.]+ ms per image to train, [\d.]+ to validate", comments[1]
     )
     assert re.match(r"# estimated time: [\d.]+ (seconds|minutes)", comments[2])
     assert comments[3] == "# dry run: nothing was written"
@@ -122,9 +122,9 @@ def test_a_dry_run_of_a_training_at_full_size(folder: Path, tmp_path: Path, run:
 
 @pytest.mark.parametrize(("workers", "seconds"), [(0, 2 * (100 * 0.05 + 10 * 0.03)), (1, 2 * (100 * 0.04 + 10 * 0.02))])
 def test_reading_and_computing_overlap_where_others_read(workers: int, seconds: float) -> None:
-    found = Estimate(tried=4, step=0.04, check=0.02, read=0.01)
+    estimate = Estimate(images=4, train=0.04, val=0.02, read=0.01)
     recipe = Recipe(epochs=2, workers=workers)
-    assert found.seconds(recipe, 100, 10, 1) == pytest.approx(seconds)
-    assert found.seconds(recipe, 100, 10, 4) == pytest.approx(seconds / 4)
+    assert estimate.seconds(recipe, 100, 10, 1) == pytest.approx(seconds)
+    assert estimate.seconds(recipe, 100, 10, 4) == pytest.approx(seconds / 4)
     slow = Estimate(tried=4, step=0.04, check=0.02, read=0.3)
     assert slow.seconds(Recipe(epochs=1, workers=3), 100, 0, 1) == pytest.approx(10.0), "three readers are not enough"

@@ -1,1 +1,1 @@
-"""Looking into networks: cost."""
+"""Cost and speed of networks."""

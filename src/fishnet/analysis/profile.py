@@ -1,4 +1,4 @@
-"""What a network costs, counted and not estimated."""
+"""Counts the cost of networks."""
 
 import copy
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Cost:
     """A network's size and work.
 
     Attributes:
-        parameters: trainable values.
+        parameters: number of parameters.
         macs: multiply-accumulates of convolutions and matrix products for one input.
     """
 
@@ -24,8 +24,8 @@ class Cost:
 def cost(model: nn.Module, shape: tuple[int, int, int] = (3, 224, 224)) -> Cost:
     """Counts a model's parameters and MACs for one input of ``shape`` (channels, height, width).
 
-    A copy of the model is counted on torch's meta device, where nothing is computed. A model whose work depends on what
-    it finds (``has_dynamic_cost``) runs on the CPU, on one input of zeros.
+    The MACs of a copy are counted on torch's meta device, where nothing is computed. A model whose work depends on its
+    detections (``has_dynamic_cost``) runs on the CPU instead, on one input of zeros.
     """
     device = "cpu" if getattr(model, "has_dynamic_cost", False) else "meta"
     counted = copy.deepcopy(model).to(device).eval()

@@ -1,4 +1,4 @@
-"""The command line: ``fishnet VERB ...``. Each verb is a file; heavy imports happen inside the verb."""
+"""The command line: ``fishnet VERB ...``. Each verb is one file; heavy imports happen inside the verb."""
 
 from fishnet.cli.app import main, run
 

@@ -1,4 +1,4 @@
-"""The command tree, the options that go anywhere, and what errors look like."""
+"""The command tree, the options of all verbs, and how errors are printed."""
 
 import atexit
 import errno
@@ -15,7 +15,7 @@ from cyclopts.config import Dict
 
 from fishnet import __version__
 from fishnet.errors import InputError, WorkError
-from fishnet.files.terminal import bare, escaped_output, give_up_output
+from fishnet.files.terminal import discard_output, escaped_output, unescaped
 
 EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
@@ -26,27 +26,27 @@ EXTRAS = {
 }  # fmt: skip
 
 VERBS = {
-    "train": ("fishnet.cli.train:app", "Train a model on your data; leaves a bundle."),
-    "val": ("fishnet.cli.val:val", "Measure a bundle: metrics, every class, figures, the worst mistakes."),
-    "predict": ("fishnet.cli.predict:predict", "Predict images and videos: files, folders, patterns."),
-    "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, compared with it."),
-    "info": ("fishnet.cli.info:info", "What a network or a bundle is."),
-    "benchmark": ("fishnet.cli.benchmark:benchmark", "How fast models are here, by every engine that runs them."),
-    "list": ("fishnet.cli.list:list_", "Networks by name, with parameters and MACs."),
+    "train": ("fishnet.cli.train:app", "Train a model on your data and save it as a bundle."),
+    "val": ("fishnet.cli.val:val", "Evaluate a bundle: metrics, per-class results, figures, worst mistakes."),
+    "predict": ("fishnet.cli.predict:predict", "Predict on images and videos: files, folders, patterns."),
+    "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, and compare the two."),
+    "info": ("fishnet.cli.info:info", "Describe a network, a bundle or an exported file."),
+    "benchmark": ("fishnet.cli.benchmark:benchmark", "Measure how fast models run on this machine, by engine."),
+    "list": ("fishnet.cli.list:list_", "List networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
-    "data": ("fishnet.cli.data:app", "Check data, and look at what a network sees of it."),
-    "push": ("fishnet.cli.push:push", "Send a bundle to Hugging Face's hub, with a model card."),
-    "quickstart": ("fishnet.cli.quickstart:quickstart", "A small FishNet on Fashion-MNIST, from data to images."),
+    "data": ("fishnet.cli.data:app", "Check your data, and show what a network sees of it."),
+    "push": ("fishnet.cli.push:push", "Upload a bundle to the Hugging Face Hub, with a model card."),
+    "quickstart": ("fishnet.cli.quickstart:quickstart", "Train, evaluate and use a small FishNet on Fashion-MNIST."),
 }
 
 
 def build_app() -> App:
-    """The command tree; verbs are imported when they are used."""
+    """Builds the command tree. Verbs are imported when they are used."""
     app = App(
         name="fishnet",
         version=__version__,
-        help="One FishNet backbone: train, validate and predict. `fishnet VERB --help` explains a verb. Anywhere: "
-        "`--config FILE.yaml` reads options from a file, `--debug` shows tracebacks.",
+        help="Train, evaluate and deploy vision models with FishNet backbones. `fishnet VERB --help` explains a verb. "
+        "With every verb, `--config FILE.yaml` reads options from a file, and `--debug` shows tracebacks.",
         help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        argv: the arguments, without the program's name; by default the process's.
+        argv: the arguments, without the program's name; by default those of the process.
 
     Returns:
         The exit code: 0 done, 1 the work failed, 2 wrong usage or bad input, 130 interrupted.
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in tokens
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # the terminal may lack characters of file names
     tokens = [token for token in tokens if token != "--debug"]
     with escaped_output():
         try:
@@ -76,17 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if debug:
                 traceback.print_exc()
-            return _explain(error)
+            return _print_error(error)
         except KeyboardInterrupt as interrupt:
-            return _say(str(interrupt) or "interrupted", 130)
+            return _print_line(str(interrupt) or "interrupted", 130)
 
 
 def _dispatch(tokens: list[str]) -> int:
-    """Runs the verb that the arguments name; gives its exit code."""
+    """Runs the verb that the arguments name. Returns its exit code."""
     from rich.console import Console
 
     app = build_app()
-    app.console = Console(file=bare(sys.stdout))
+    app.console = Console(file=unescaped(sys.stdout))
     tokens, config = _take_config(tokens)
     if config is not None:
         app.config = (Dict(_read_config(config), source=str(config), use_commands_as_keys=False),)
@@ -96,11 +96,11 @@ def _dispatch(tokens: list[str]) -> int:
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs :func:`main` and ends the process with its exit code: what ``fishnet`` and ``python -m fishnet`` start.
+    """Runs :func:`main` and ends the process with its exit code. ``fishnet`` and ``python -m fishnet`` start here.
 
-    One of several processes of a training ends at once, after what is registered for the exit: while the interpreter
-    is taken down gloo's threads may still want it, and abort a process whose work is done (pytorch/pytorch issue
-    190489; one of some thirty trainings here).
+    In a training of several processes, each ends with ``os._exit``, after the registered exit functions: gloo's threads
+    may still use the interpreter while it shuts down, and abort a process whose work is done (pytorch/pytorch issue
+    190489; in about one of thirty trainings here).
     """
     code = main(argv)
     distributed: Any = sys.modules.get("torch.distributed")
@@ -113,20 +113,20 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
-    """Takes ``--config FILE`` (or ``--config=FILE``) out of the arguments, wherever it stands."""
+    """Removes ``--config FILE`` (or ``--config=FILE``) from the arguments. Returns the rest, and the file."""
     rest: list[str] = []
     config: Path | None = None
-    words = iter(tokens)
-    for word in words:
-        if word == "--config":
-            value = next(words, None)
+    remaining = iter(tokens)
+    for token in remaining:
+        if token == "--config":
+            value = next(remaining, None)
             if value is None:
                 raise InputError("--config needs a file")
             config = Path(value)
-        elif word.startswith("--config="):
-            config = Path(word.removeprefix("--config="))
+        elif token.startswith("--config="):
+            config = Path(token.removeprefix("--config="))
         else:
-            rest.append(word)
+            rest.append(token)
     return rest, config
 
 
@@ -137,14 +137,14 @@ def _read_config(config: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{config}: a config is a list of FLAG: VALUE lines")
+        raise InputError(f"{config}: a config consists of FLAG: VALUE lines")
     return values
 
 
-def _explain(error: Exception) -> int:
-    """Prints one line for a person; gives the exit code."""
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe has left: nothing to explain
-        give_up_output()
+def _print_error(error: Exception) -> int:
+    """Prints an error as one line. Returns the exit code."""
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has left
+        discard_output()
         return 0
     line, code = str(error), 2
     module = str(getattr(error, "name", "")).split(".")[0]
@@ -152,16 +152,16 @@ def _explain(error: Exception) -> int:
         line = f"this needs {module}: pip install 'fishnet-vision[{EXTRAS[module]}]'"
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'input or output'}: {error.strerror}", 1
-        if error.errno == errno.ENOSPC and error.filename is None:  # perhaps of standard output, which is flushed again
-            give_up_output()
+        if error.errno == errno.ENOSPC and error.filename is None:  # perhaps on standard output, which is flushed again
+            discard_output()
     elif isinstance(error, WorkError):
         code = 1
     elif not isinstance(error, InputError | CycloptsError):
         first = (line.strip().splitlines() or [""])[0]
         line, code = f"unexpected {type(error).__name__}: {first} (--debug shows where)", 1
-    return _say(line, code)
+    return _print_line(line, code)
 
 
-def _say(line: str, code: int) -> int:
+def _print_line(line: str, code: int) -> int:
     print(f"fishnet: {' '.join(line.split())}", file=sys.stderr)
     return code

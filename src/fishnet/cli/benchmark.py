@@ -25,40 +25,41 @@ def benchmark(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """How fast models are on this machine's processor, by every engine that runs them.
+    """Measure how fast models run on this machine's CPU, by engine.
 
-    Each model and engine has a process of its own, and the processes take turns: whatever slows the machine slows all.
-    Besides times: peak memory, multiply-accumulates, and the share of what this processor reaches in plain float32
-    matrix products in the same rounds. An engine that is not installed or cannot run a model is named and left out.
+    Each model and engine runs in its own process, and the processes take turns, so that whatever slows down the machine
+    slows down all of them. Besides times, the table shows peak memory, multiply-accumulates (MACs), and the fraction of
+    the speed that this CPU reaches in float32 matrix products. Engines that are not installed or cannot run a model are
+    named and left out.
 
     Parameters
     ----------
     model
-        Networks' names or bundles. Default: fishnet99.
+        Names of networks, or bundles. Default: fishnet99.
     engine
-        One or more, with commas between: eager, channels_last, folded (that, and batch norms in the convolutions),
-        packed (that, and weights in the library's own order), compile, onnx, openvino, pytorchcv (its network of the
-        same name). Default: eager,channels_last,folded,packed,onnx.
+        One or more engines, comma-separated: eager, channels_last, folded (channels_last with batch norms folded into
+        convolutions), packed (folded with weights in oneDNN's own layout), compile (torch.compile), onnx, openvino, or
+        pytorchcv (its network of the same name). Default: eager,channels_last,folded,packed,onnx.
     task
-        What networks given by name are measured at: a bundle has its own task. Default: classify.
+        Task of networks given by name; a bundle has its own. Default: classify.
     head
         Task head of networks given by name. Default: the task's first.
     size
-        Side of the input, px. Default: 224, with objects or label maps 640; a classifier's bundle has its own.
+        Side of the input, px. Default: 224 for classifiers, or the bundle's own; 640 for detectors and segmenters.
     batch
-        Images at once.
+        Batch size.
     threads
-        Of every engine. Default: the machine's cores.
+        Threads of every engine. Default: the number of CPU cores.
     rounds
-        Turns of each that count.
+        Rounds that are measured.
     warm_up
-        Turns before these, which do not.
+        Rounds before these that are not measured.
     baseline
-        Engine that the others are compared with. Default: the first row.
+        Engine to compare the others with. Default: the first row.
     out
         Folder for results.json and benchmark.png. Default: nothing is written.
     quiet
-        No progress bar.
+        Show no progress bar.
     as_json
         Print one JSON object.
     """
@@ -71,15 +72,15 @@ def benchmark(
         (os.cpu_count() or 1) if threads is None else threads, rounds, warm_up, baseline,
     )  # fmt: skip
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # a place that cannot be written to is found before the work
+        out.mkdir(parents=True, exist_ok=True)  # before the work, so that an unwritable folder is an early error
     with bar("measuring", show=not (quiet or as_json)) as step:
-        found = measure(plan, step)
-    for line in found.left_out:
+        result = measure(plan, step)
+    for line in result.left_out:
         print(f"fishnet: left out: {line}", file=sys.stderr)
-    files = found.write(out) if out is not None else []
+    files = result.write(out) if out is not None else []
     if as_json:
-        print(json.dumps({**found.to_dict(), "files": [str(file) for file in files]}, allow_nan=False))
+        print(json.dumps({**result.to_dict(), "files": [str(file) for file in files]}, allow_nan=False))
         return
-    print("\n".join(found.lines()))
+    print("\n".join(result.lines()))
     if files:
         print(f"\nsaved in {out}: {', '.join(file.name for file in files)}")

@@ -1,4 +1,4 @@
-"""Embeddings as a file: .npy with the sources beside it, or .parquet."""
+"""Writes embeddings to a file: .npy with the sources beside it, or .parquet."""
 
 from pathlib import Path
 from types import TracebackType
@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError, WorkError
-from fishnet.files.writing import naming, whole, write_text
+from fishnet.files.writing import atomic_path, write_errors, write_text
 
 ENDINGS = (".npy", ".parquet")
 
 
 class EmbeddingFile:
-    """Collects embeddings and writes them at the end, whole or not at all.
+    """Collects embeddings and writes them at the end, completely or not at all.
 
-    ``.npy``: float32 of shape (images, dims), and the sources one a line in ``FILE.npy.txt``. ``.parquet``: columns
-    ``source`` and ``embedding``, a list of fixed size. Rows in the order they were added.
+    ``.npy``: float32 of shape (images, dims), and the sources in ``FILE.npy.txt``, one per line. ``.parquet``: columns
+    ``source`` and ``embedding``, a list of fixed size. Rows are in the order in which they were added.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
 
     Raises:
-        InputError: another ending, or a folder of that name.
-        WorkError: a place that cannot be written to.
+        InputError: the path has another suffix, or is a folder.
+        WorkError: the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,18 +33,18 @@ class EmbeddingFile:
         if path.is_dir():
             raise InputError(f"--embed {path}: is a folder: name a file")
         if path.suffix == ".parquet":
-            import pyarrow.parquet  # noqa: F401 (a missing one is told before the work)
+            import pyarrow.parquet  # noqa: F401 (before the work, so that a missing package is an early error)
         self.path = path
         self.sources: list[str] = []
         self.vectors: list[NDArray[np.float32]] = []
         probe = path.with_name(f".partial-{path.name}")
-        with naming(path):  # a place that cannot be written to is said before the work
+        with write_errors(path):  # before the work, so that an unwritable file is an early error
             path.parent.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
 
     def add(self, source: str, vector: NDArray[np.float32]) -> None:
-        """One image's."""
+        """Adds the embedding of one image."""
         self.sources.append(source.encode(errors="backslashreplace").decode().replace("\n", "\\n"))
         self.vectors.append(vector)
 
@@ -54,7 +54,7 @@ class EmbeddingFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Writes the file, unless the work was broken off.
+        """Writes the file, unless an exception ended the work.
 
         Raises:
             WorkError: there is no embedding to write, or the disk is full.
@@ -64,7 +64,7 @@ class EmbeddingFile:
         if not self.vectors:
             raise WorkError(f"{self.path}: not written: no image could be read")
         vectors = np.stack(self.vectors).astype(np.float32)
-        with whole(self.path) as partial:
+        with atomic_path(self.path) as partial:
             if self.path.suffix == ".npy":
                 with partial.open("wb") as file:
                     np.save(file, vectors)

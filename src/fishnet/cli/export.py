@@ -23,37 +23,37 @@ def export(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Export a bundle to a file that runs without torch; the file is compared with the bundle before it is kept.
+    """Export a bundle to a file that runs without torch. The file is kept only if it agrees with the bundle.
 
-    Class names, preprocessing and thresholds travel in the file. The comparison runs both on real images, at three
-    sizes: scores within 1e-4 of their range; each object that is found once by both, within 0.1 px and 1e-4 of its
-    score, its mask within 0.5 % of its box. A file that differs by more is not kept, and the exit code is 1.
+    The file contains class names, preprocessing and thresholds. It is compared with the bundle on real images at three
+    sizes: logits must agree within 1e-4 of their range; of detections, boxes within 0.1 px, scores within 1e-4, and
+    masks within 0.5 % of the box. If they differ by more, the file is not kept and the exit code is 1.
 
     Parameters
     ----------
     bundle
-        The folder that training wrote.
+        The bundle: the folder that training wrote.
     to
-        onnx: one .onnx file, for onnxruntime and others. openvino: .xml with .bin, for Intel's and others' CPUs. pt2: a
-        program of torch.export; detectors of one stage only, and for fishnet or code of your own that decodes boxes.
+        Format. onnx: one .onnx file, for ONNX Runtime and others. openvino: .xml and .bin, for CPUs. pt2: a
+        torch.export program; of the detectors, only one-stage ones, whose boxes fishnet or your own code decodes.
     precision
-        fp16: weights in 16 bits, half the size; arithmetic stays as it is. int8: weights and arithmetic in 8 bits,
-        fitted to images of --data; refused where the metric drops by more than --max-drop. Not for pt2.
+        fp16: weights in 16 bits, half the size; computes in float32. int8: weights and arithmetic in 8 bits, calibrated
+        on --data; refused if the metric drops by more than --max-drop. pt2: fp32 only.
     out
         The file. Default: model.onnx (model.xml, model.pt2; model-int8.onnx ...) in the bundle's folder.
     images
-        Files, folders or patterns to compare on: eight of them, and for detectors some with objects. Default: those of
-        --data, else one photo that matplotlib carries.
+        Images to compare on: files, folders or patterns. Eight of them are used; for detectors, some must show objects.
+        Default: images of --data, else a photo that comes with matplotlib.
     data
-        Labelled data, as for training: int8 is fitted to its training part, and measured on its validation part.
+        Labelled data, as for training. int8 is calibrated on its training split and evaluated on its validation split.
     split
-        The part to measure int8 on. Default: val where there is one, else test.
+        Split to evaluate int8 on. Default: val if there is one, else test.
     max_drop
-        Percentage points of acc@1, AP, mask AP or mIoU that int8 may cost.
+        Largest drop of acc@1, AP, mask AP or mIoU that int8 may cause, in percentage points.
     calibration
-        Images that int8 is fitted to.
+        Number of images to calibrate int8 on.
     quiet
-        Print nothing but errors.
+        Print only errors.
     as_json
         Print one JSON object.
     """

@@ -13,14 +13,14 @@ def list_(
     size: int = 224,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Networks by name, with parameters and multiply-accumulates (MACs), counted.
+    """List networks by name, with parameters and multiply-accumulates (MACs).
 
     Parameters
     ----------
     pattern
-        Shell pattern of names; 'resnet*' lists timm's ResNets.
+        Shell pattern for the names; 'resnet*' lists timm's ResNets.
     size
-        Side of the input that MACs are counted for, px.
+        Side of the input to count MACs for, px.
     as_json
         Print one JSON array.
     """
@@ -38,9 +38,10 @@ def list_(
     rows = []
     for name in names:
         with torch.device("meta"):
-            it = cost(create_model(name, **size_args(name, size)), (3, size, size))
-        rows.append({"name": name, "parameters": it.parameters, "macs": it.macs})
+            model_cost = cost(create_model(name, **size_args(name, size)), (3, size, size))
+        parameters, macs = model_cost.parameters, model_cost.macs
+        rows.append({"name": name, "parameters": parameters, "macs": macs})
         if not as_json:
-            print(f"{name:<28} {it.parameters / 1e6:8.2f} M parameters {it.macs / 1e9:8.3f} GMACs at {size} px")
+            print(f"{name:<28} {parameters / 1e6:8.2f} M parameters {macs / 1e9:8.3f} GMACs at {size} px")
     if as_json:
         print(json.dumps(rows, allow_nan=False))

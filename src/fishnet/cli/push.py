@@ -17,25 +17,25 @@ def push(
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Send a bundle to Hugging Face's hub, with a model card; hf-hub:USER/NAME then stands for the folder.
+    """Upload a bundle to the Hugging Face Hub, with a model card. Then use hf-hub:USER/NAME in place of the folder.
 
-    Sent are config.json, model.safetensors, README.md (the bundle's own, else one is written) and curves.png: no
-    checkpoint, no log, no image. Log in before: `hf auth login`, or HF_TOKEN.
+    Uploads config.json, model.safetensors, README.md (the bundle's own, or a new one) and curves.png; no checkpoints,
+    logs or images. Log in first with `hf auth login`, or set HF_TOKEN.
 
     Parameters
     ----------
     bundle
-        The folder that training wrote.
+        The bundle: the folder that training wrote.
     repo
-        USER/NAME on the hub; made if it does not exist.
+        USER/NAME on the hub; created if it does not exist.
     private
-        Make it a private one.
+        Create a private repository.
     message
-        Of the commit.
+        Commit message.
     license_
-        Of the model, as the hub names licences: apache-2.0, mit, cc-by-4.0 ... Default: none is claimed.
+        The model's licence, as the hub names it: apache-2.0, mit, cc-by-4.0 ... Default: none.
     dry_run
-        Print the model card and the files, and send nothing.
+        Print the model card and the list of files; upload nothing.
     as_json
         Print one JSON object.
     """

@@ -6,19 +6,19 @@ SHOWN = 12
 
 
 def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, quiet: bool = False) -> None:
-    """A small FishNet on Fashion-MNIST, from data to images, in minutes on two cores.
+    """Train, evaluate and use a small FishNet on Fashion-MNIST, in minutes on two cores.
 
-    Trains with the recipe `quickstart`, validates on all 10,000 test photos, predicts some of them, and says where
-    everything is. Run again, it makes a new folder beside the first.
+    Trains with the recipe `quickstart`, evaluates on all 10,000 test images, predicts some of them, and prints where
+    everything is. If the folder exists, a new one is created beside it.
 
     Parameters
     ----------
     out
-        Where to put everything.
+        Folder for all files.
     epochs
-        Passes over the training photos, instead of the recipe's.
+        Number of epochs. Default: the recipe's.
     quiet
-        No progress bars.
+        Show no progress bars.
     """
     import time
 
@@ -37,9 +37,9 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     fitted = fit("classify", FASHION_MNIST, recipe, out / "classify", quiet=quiet)
     seconds = time.monotonic() - start
 
-    print(f"    trained in {seconds:.0f} s\n2/3 validating on the test photos ...")
+    print(f"    trained in {seconds:.0f} s\n2/3 evaluating on the test photos ...")
     predictor = load(fitted.bundle)
-    with bar("    validating", show=not quiet) as step:
+    with bar("    evaluating", show=not quiet) as step:
         result = evaluate(predictor, FASHION_MNIST, split="test", progress=step)
 
     print("3/3 predicting some test photos ...")
@@ -62,7 +62,7 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     metrics = "  ".join(f"{name} {value:.2f} %" for name, value in result.metrics.items())
     print(
         f"\n{metrics} on {result.images:,} test photos, after {seconds:.0f} s of training\n"
-        f"bundle    {fitted.bundle}\ncurves    {fitted.curves}\nimages  {out / 'overlays.png'} (each in {overlays})\n"
+        f"bundle    {fitted.bundle}\ncurves    {fitted.curves}\nimages    {out / 'overlays.png'} (each in {overlays})\n"
         f"next      fishnet predict {fitted.bundle} YOUR_IMAGE, fishnet train classify YOUR_FOLDER"
     )
 

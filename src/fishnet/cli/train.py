@@ -11,51 +11,51 @@ from cyclopts import App, Parameter
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
 
-app = App(name="train", help="Train a model on your data; leaves a bundle.")
+app = App(name="train", help="Train a model on your data and save it as a bundle.")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What every training takes beside its recipe's keys."""
+    """The options of every training, besides the keys of its recipe."""
 
     recipe: Annotated[
         str | None,
-        Parameter(help="A recipe of the package, or a YAML file. Default: small-data. Every key below overrides it."),
+        Parameter(help="A recipe by name, or a YAML file. Default: small-data. The flags below override its keys."),
     ] = None
     weights: Annotated[
         str | None,
         Parameter(
-            help="A checkpoint file or a bundle of any task to start from; a bundle brings its backbone and channels, "
-            "and for the same task its sizes and what becomes of 16 bits, unless others are given. What does not fit "
-            "is new, and this is said."
+            help="A checkpoint file, or a bundle of any task, to start from. A bundle also sets backbone and channels, "
+            "and for its own task the head, sizes and sixteen_bit, unless you give them. Weights that do not fit are "
+            "initialized anew and reported."
         ),
     ] = None
     out: Annotated[
         Path | None,
-        Parameter(help="The bundle's folder; checkpoints and logs go inside. Default: runs/TASK, runs/TASK-2, ..."),
+        Parameter(help="Folder for the bundle, checkpoints and logs. Default: runs/TASK, runs/TASK-2, ..."),
     ] = None
     resume: Annotated[
         Path | None,
         Parameter(
-            help="Go on with the training in this folder, with its own settings; --epochs may make it longer (the "
-            "schedule of the learning rate is then that of the longer training)."
+            help="Continue the training in this folder with its own settings. --epochs can make it longer; the "
+            "learning-rate schedule is then that of the longer training."
         ),
     ] = None
     dry_run: Annotated[
         bool,
         Parameter(
             negative=(),
-            help="Time a few steps; print the whole recipe and what the training would take; write nothing.",
+            help="Time a few steps, print the complete recipe and the estimated time, and write nothing.",
         ),
     ] = False
     skip_findings: Annotated[
         Codes,
         Parameter(
-            help="Codes of findings in the data that are to be passed over, with commas between: train in spite of "
-            "these errors. docs/findings.md lists them."
+            help="Comma-separated codes of errors in the data to ignore, so that training starts anyway. "
+            "docs/findings.md lists them."
         ),
     ] = ()
-    quiet: Annotated[bool, Parameter(help="No progress bar and no line for each epoch.")] = False
+    quiet: Annotated[bool, Parameter(help="Show no progress bar and no line per epoch.")] = False
     as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as one JSON object.")] = False
 
 
@@ -80,9 +80,9 @@ def classify(
     Parameters
     ----------
     data
-        A folder with one sub-folder per class, a folder with such folders in train/ and val/ (and test/), a table of
-        paths and labels (.csv, .tsv, .parquet), `wds/FOLDER` of WebDataset shards, `hfds/NAME` (Hugging Face), or the
-        sample `fashion-mnist`.
+        A folder with one sub-folder per class, or with train/, val/ (and test/) that hold such sub-folders; a table of
+        paths and labels (.csv, .tsv, .parquet); `wds/FOLDER` with WebDataset shards; `hfds/NAME` (Hugging Face); or the
+        sample dataset `fashion-mnist`.
     """
     _train("classify", data, options, given_of(flags))
 
@@ -95,7 +95,7 @@ def detect(
     options: _Options = Options(),
     flags: Annotated[_DetectFlags, Parameter(name="*")] = _DetectFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Train a detector: boxes.
+    """Train a detector: bounding boxes.
 
     Recipes: small-data, coco-1x, coco-modern. Heads: faster-rcnn, retinanet, fcos, cascade-rcnn.
 
@@ -103,7 +103,7 @@ def detect(
     ----------
     data
         COCO (a .json file, or a folder in one of its layouts), Pascal VOC, YOLO (data.yaml), or a folder with images/
-        and masks/: see docs/data.md.
+        and masks/. See docs/data.md.
     """
     _train("detect", data, options, given_of(flags))
 
@@ -144,7 +144,7 @@ def segment(
     Parameters
     ----------
     data
-        A folder with images/ and masks/, Pascal VOC, Cityscapes, ADE20K, or COCO: see docs/data.md.
+        A folder with images/ and masks/, Pascal VOC, Cityscapes, ADE20K, or COCO. See docs/data.md.
     """
     _train("segment", data, options, given_of(flags))
 

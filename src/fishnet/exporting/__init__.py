@@ -1,1 +1,1 @@
-"""From a bundle to a file of another program: written, checked, made smaller."""
+"""Exports bundles to files of other programs: writes, checks and quantizes them."""

@@ -1,7 +1,8 @@
-"""Whether an exported file says what the bundle says, on real images, at three sizes.
+"""Compares an exported file with its bundle, on real images, at three sizes.
 
-Both engines start from the files' bytes: each image is decoded, resized and normalized for each of them anew. What is
-compared is what the user gets: a classifier's and a segmenter's scores, and a detector's objects in px of the image.
+Both engines start from the bytes of the files: each image is decoded, resized and normalized anew for each of them. The
+comparison is on what the user gets: the logits of classifiers and segmenters, and the detections of detectors in px of
+the image.
 """
 
 import math
@@ -25,21 +26,21 @@ from fishnet.tasks.info import task_info
 Engine = Callable[[NDArray[np.float32]], Any]
 
 SCALES = (1.0, 0.75, 1.25)  # of the input's own size
-_LARGER = (1.0, 1.25, 1.5)  # where a smaller one would be too small
-SHOWN = 0.05  # score above which objects are compared
-_SAME = 0.5  # IoU of boxes that may be one object
+_LARGER = (1.0, 1.25, 1.5)  # if a smaller input would be too small
+MIN_SCORE = 0.05  # detections with higher scores are compared
+_MIN_IOU = 0.5  # of boxes that can be the same object
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest differences that are let pass.
+    """The largest differences that are accepted.
 
     Attributes:
-        outputs: of logits, as a share of their range.
+        outputs: of logits, as a fraction of their range.
         box: px of the image.
-        score: 0..1. An object within so much of the least score, or of the last one kept, may be found by one alone.
-        mask: share of the px of the object's box.
-        lone: share of the objects that one engine alone may have found.
+        score: 0..1. A detection this close to the score threshold, or to the last one kept, may be missing in one file.
+        mask: fraction of the px of the object's box.
+        lone: fraction of the detections that only one engine may have.
     """
 
     outputs: float = 1e-4
@@ -49,7 +50,7 @@ class Limits:
     lone: float = 0.0
 
 
-# fp16 keeps 11 bits of each weight, 2.4e-4 of it, and a hundred layers add up.
+# fp16 keeps 11 bits of each weight, an error of up to 2.4e-4, which accumulates over a hundred layers.
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(),
     "fp16": Limits(outputs=2e-2, box=2.0, score=2e-2, mask=0.05, lone=0.02),
@@ -58,17 +59,17 @@ LIMITS: dict[Precision, Limits] = {
 
 @dataclass
 class Check:
-    """What a comparison has found.
+    """The result of a comparison.
 
     Attributes:
-        limits: what was let pass.
-        images: how many.
+        limits: the accepted differences.
+        images: number of images.
         inputs: height and width of each input, px.
-        objects: how many were compared; None for a task without.
-        lone: objects that one engine alone has found.
-        outputs, box, score, mask: the largest differences, as in :class:`Limits`; None for what the task does not have.
-        low, high: the least and the largest of the outputs, whose range that is.
-        not_finite: inputs for which an engine gave values that are no finite numbers.
+        objects: number of detections compared; None for tasks without detections.
+        lone: number of detections that only one engine has.
+        outputs, box, score, mask: the largest differences, as in :class:`Limits`; None if the task has no such output.
+        low, high: the range of the outputs.
+        not_finite: number of inputs for which an engine's outputs are not all finite.
     """
 
     limits: Limits
@@ -84,127 +85,129 @@ class Check:
     high: float = -math.inf
     not_finite: int = 0
 
-    def note(self, what: str, value: float) -> None:
-        """Keeps the larger one; what is no number counts as infinite."""
-        before = getattr(self, what)
+    def add_difference(self, name: str, value: float) -> None:
+        """Keeps the largest difference of each kind. NaN counts as infinite."""
+        before = getattr(self, name)
         value = value if np.isfinite(value) else math.inf
-        setattr(self, what, value if before is None else max(before, value))
+        setattr(self, name, value if before is None else max(before, value))
 
     @property
     def faults(self) -> list[str]:
-        """What is beyond the limits; nothing for a file that may be kept."""
+        """A line for each difference beyond its limit; none if the file may be kept."""
         words = {"outputs": "outputs", "box": "boxes", "score": "scores", "mask": "masks"}
         if self.not_finite:
-            return [f"outputs for {self.not_finite} of {len(self.inputs)} inputs are no finite numbers"]
-        found = [
-            f"{word} differ by {value:.2g} (limit {getattr(self.limits, what):g})"
-            for what, word in words.items()
-            if (value := getattr(self, what)) is not None and value > getattr(self.limits, what)
+            return [f"outputs for {self.not_finite} of {len(self.inputs)} inputs are not finite"]
+        faults = [
+            f"{word} differ by {value:.2g} (limit {getattr(self.limits, name):g})"
+            for name, word in words.items()
+            if (value := getattr(self, name)) is not None and value > getattr(self.limits, name)
         ]
         if self.objects is not None and self.lone > self.limits.lone * (self.objects + self.lone):
-            found.append(f"{self.lone} of {self.objects + self.lone} objects were found by one engine alone")
-        return found
+            faults.append(f"{self.lone} of {self.objects + self.lone} objects were found by one engine only")
+        return faults
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Returns lines to print."""
         sizes = sorted(set(self.inputs))
         shown = ", ".join(f"{width}x{height}" for height, width in sizes[:3]) + (" ..." if len(sizes) > 3 else "")
-        counts = f"{_some(self.images, 'image')}, {_some(len(self.inputs), 'input')}"
+        counts = f"{_count(self.images, 'image')}, {_count(len(self.inputs), 'input')}"
         head = f"compared with the bundle on {counts} ({shown} px)"
         if self.objects is None:
             return [f"{head}: largest difference {self.outputs or 0:.2g} of the outputs' range"]
         differences = [f"boxes {self.box or 0:.2g} px", f"scores {self.score or 0:.2g}"]
         if self.mask is not None:
             differences.append(f"masks {100 * self.mask:.2g} % of a box's px")
-        alone = f", {self.lone} found by one alone" if self.lone else ""
+        alone = f", {self.lone} found by one engine only" if self.lone else ""
         return [f"{head}: {self.objects} objects, largest differences: {', '.join(differences)}{alone}"]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns plain values for JSON."""
         names = ("images", "objects", "lone", "outputs", "box", "score", "mask", "not_finite")
         values = {name: getattr(self, name) for name in names}
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
 
-def compare(it: Exported, one: Engine, other: Engine, images: Sequence[Source], limits: Limits) -> Check:
-    """Compares two engines.
+def compare(exported: Exported, reference: Engine, engine: Engine, images: Sequence[Source], limits: Limits) -> Check:
+    """Compares the engine of an exported file with that of its bundle.
 
     Args:
-        it: what the file says of itself; where it takes one size only, the images come at that one alone.
-        one, other: see :class:`~fishnet.prediction.predictor.Predictor`; the first one is right.
-        images: one at least, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded
-            for each.
-        limits: see there.
+        exported: the description of the file; if it takes one size only, images are compared at that size only.
+        reference: the engine of the bundle, see :class:`~fishnet.prediction.predictor.Predictor`.
+        engine: the engine of the file.
+        images: at least one, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded
+            for each engine.
+        limits: the accepted differences.
 
     Raises:
-        InputError: an image that cannot be read.
+        InputError: an image cannot be read.
     """
-    found, bundle = Check(limits, images=len(images)), it.bundle
-    smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= it.min_side
+    check, bundle = Check(limits, images=len(images)), exported.bundle
+    smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= exported.min_side
     scales = SCALES if smaller else _LARGER
     for image in images:
-        for scale in scales if it.size is None else scales[:1]:
-            mine, theirs = (_input(bundle, image, scale, it.min_side) for _ in range(2))
-            found.inputs.append((mine.pixels.shape[1], mine.pixels.shape[2]))
+        for scale in scales if exported.size is None else scales[:1]:
+            first, second = (_input(bundle, image, scale, exported.min_side) for _ in range(2))
+            check.inputs.append((first.pixels.shape[1], first.pixels.shape[2]))
             try:
-                a, b = (
-                    engine(bundle.preprocess.normalize(given.pixels[None]))[0]
-                    for engine, given in ((one, mine), (other, theirs))
-                )
+                expected = reference(bundle.preprocess.normalize(first.pixels[None]))[0]
+                actual = engine(bundle.preprocess.normalize(second.pixels[None]))[0]
             except NotFiniteError:
-                found.not_finite += 1
+                check.not_finite += 1
                 continue
-            if not (is_finite(a) and is_finite(b)):
-                found.not_finite += 1
-            elif isinstance(a, dict):
-                _objects(found, bundle, mine, a, b)
+            if not (is_finite(expected) and is_finite(actual)):
+                check.not_finite += 1
+            elif isinstance(expected, dict):
+                _compare_objects(check, bundle, first, expected, actual)
             else:
-                _outputs(found, a, b)
-    if found.outputs is not None:
-        found.outputs /= (found.high - found.low) or 1.0
-    return found
+                _compare_outputs(check, expected, actual)
+    if check.outputs is not None:
+        check.outputs /= (check.high - check.low) or 1.0
+    return check
 
 
-def _some(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _input(bundle: Bundle, image: Source, scale: float, least: int) -> Input:
-    """An image as input; of crops the size is another, of whole images the scale."""
+def _input(bundle: Bundle, image: Source, scale: float, min_side: int) -> Input:
+    """Turns an image into an input. Scales the size of the crop, or the image if it is taken whole."""
     preprocess = bundle.preprocess
     if preprocess.fit == "crop":
-        height, width = (max(least, round(scale * side)) for side in preprocess.size)
+        height, width = (max(min_side, round(scale * side)) for side in preprocess.size)
         preprocess, scale = replace(preprocess, size=(height, width)), 1.0
     return prepare_input(preprocess, load_image(image, preprocess), scale)
 
 
-def _outputs(found: Check, a: NDArray[Any], b: NDArray[Any]) -> None:
-    found.low, found.high = min(found.low, float(a.min())), max(found.high, float(a.max()))
-    found.note("outputs", float(np.abs(a - b).max()) if a.shape == b.shape else math.inf)
+def _compare_outputs(check: Check, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+    check.low, check.high = min(check.low, float(expected.min())), max(check.high, float(expected.max()))
+    same_shape = expected.shape == actual.shape
+    check.add_difference("outputs", float(np.abs(expected - actual).max()) if same_shape else math.inf)
 
 
-def _objects(found: Check, bundle: Bundle, given: Input, a: dict[str, Any], b: dict[str, Any]) -> None:
+def _compare_objects(
+    check: Check, bundle: Bundle, image: Input, expected: dict[str, Any], actual: dict[str, Any]
+) -> None:
     make = task_info(bundle.task).make_result
-    first, second = (make(raw, bundle.classes, placement=given.placement) for raw in (a, b))
+    first, second = (make(raw, bundle.classes, placement=image.placement) for raw in (expected, actual))
     assert isinstance(first, Detections)
     assert isinstance(second, Detections)
     spec = DetectorSpec.from_dict(bundle.head_args)
-    first, second = (each.take(np.flatnonzero(each.scores > SHOWN)) for each in (first, second))
+    first, second = (result.take(np.flatnonzero(result.scores > MIN_SCORE)) for result in (first, second))
     pairs = list(_pairs(first, second))
-    found.objects = (found.objects or 0) + len(pairs)
+    check.objects = (check.objects or 0) + len(pairs)
     for i, j in pairs:
-        found.note("box", float(np.abs(first.boxes[i] - second.boxes[j]).max()))
-        found.note("score", abs(float(first.scores[i] - second.scores[j])))
+        check.add_difference("box", float(np.abs(first.boxes[i] - second.boxes[j]).max()))
+        check.add_difference("score", abs(float(first.scores[i] - second.scores[j])))
         if first.cropped_masks is not None and second.cropped_masks is not None:
-            found.note("mask", _apart(first.cropped_masks[i], second.cropped_masks[j]))
-    for each, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
-        last = float(each.scores.min()) if len(each) == spec.max_detections else 0.0  # those beyond were cut off
-        edge = max(SHOWN, spec.score_threshold, last) + found.limits.score
-        found.lone += sum(float(each.scores[i]) > edge for i in range(len(each)) if i not in paired)
+            check.add_difference("mask", _mask_difference(first.cropped_masks[i], second.cropped_masks[j]))
+    for result, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
+        last = float(result.scores.min()) if len(result) == spec.max_detections else 0.0  # others were cut off
+        threshold = max(MIN_SCORE, spec.score_threshold, last) + check.limits.score
+        check.lone += sum(float(result.scores[i]) > threshold for i in range(len(result)) if i not in paired)
 
 
 def _pairs(first: Detections, second: Detections) -> Iterator[tuple[int, int]]:
-    """One to one: of each class the two that overlap most, and so on."""
+    """Pairs detections of the same class one to one, those with the largest IoU first."""
     if not len(first) or not len(second):
         return
     a, b = first.boxes[:, None].astype(np.float64), second.boxes[None].astype(np.float64)
@@ -216,22 +219,22 @@ def _pairs(first: Detections, second: Detections) -> Iterator[tuple[int, int]]:
     free = np.ones(len(first), bool), np.ones(len(second), bool)
     for flat in np.argsort(-ious, axis=None, kind="stable").tolist():
         i, j = divmod(flat, len(second))
-        if ious[i, j] < _SAME:
+        if ious[i, j] < _MIN_IOU:
             return
         if free[0][i] and free[1][j]:
             free[0][i] = free[1][j] = False
             yield i, j
 
 
-def _apart(one: CroppedMask, other: CroppedMask) -> float:
-    """Share of the px of the box around both masks in which these differ."""
-    left, top = min(one.left, other.left), min(one.top, other.top)
-    right = max(cropped_mask.left + cropped_mask.bits.shape[1] for cropped_mask in (one, other))
-    bottom = max(cropped_mask.top + cropped_mask.bits.shape[0] for cropped_mask in (one, other))
-    pages = []
-    for cropped_mask in (one, other):
-        page = np.zeros((bottom - top, right - left), bool)
-        y, x = cropped_mask.top - top, cropped_mask.left - left
-        page[y : y + cropped_mask.bits.shape[0], x : x + cropped_mask.bits.shape[1]] = cropped_mask.bits
-        pages.append(page)
-    return float((pages[0] != pages[1]).mean()) if pages[0].size else 0.0
+def _mask_difference(first: CroppedMask, second: CroppedMask) -> float:
+    """Returns the fraction of px that differ, within the box around both masks."""
+    left, top = min(first.left, second.left), min(first.top, second.top)
+    right = max(mask.left + mask.bits.shape[1] for mask in (first, second))
+    bottom = max(mask.top + mask.bits.shape[0] for mask in (first, second))
+    canvases = []
+    for mask in (first, second):
+        canvas = np.zeros((bottom - top, right - left), bool)
+        y, x = mask.top - top, mask.left - left
+        canvas[y : y + mask.bits.shape[0], x : x + mask.bits.shape[1]] = mask.bits
+        canvases.append(canvas)
+    return float((canvases[0] != canvases[1]).mean()) if canvases[0].size else 0.0

@@ -1,10 +1,10 @@
-"""Batch norms folded into the convolutions before them: the same function with less work.
+"""Folds batch norms into the convolutions before them: the same function with less work.
 
-A norm in evaluation is a factor and a sum for each channel; behind a convolution both go into its weights. That is
-exact but for rounding, and only right where nobody else sees what the convolution gives. So a pass through the model is
-watched, operation by operation, and a pair is folded when all that the convolution gives goes to that norm alone, and
-the norm gets nothing else. A pre-activated net keeps the norms of its sums and concatenations: these have no
-convolution right before them.
+In evaluation mode a batch norm is a scale and a shift for each channel, which a preceding convolution can absorb. That
+is exact to rounding, but only valid if nothing else uses the convolution's output. So one pass through the model is
+recorded, operation by operation, and a pair is folded if the convolution's outputs all go to that norm only, and the
+norm gets no other inputs. A pre-activated network keeps the norms after its sums and concatenations, as no convolution
+comes right before them.
 """
 
 import copy
@@ -27,89 +27,88 @@ _NORMS = (
 )
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes what becomes of each convolution's output.
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records what uses each convolution's output.
 
     Attributes:
-        made: id of an output -> id of the convolution's weights.
-        uses: id of a tensor -> the norms that took it, by id of their running mean; None for any other operation.
-        given: id of a norm's running mean -> ids of its inputs.
+        convs: id of an output -> id of the convolution's weights.
+        uses: id of a tensor -> the norms that use it, by id of their running mean; None for any other operation.
+        norm_inputs: id of a norm's running mean -> ids of its inputs.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.made: dict[int, int] = {}
+        self.convs: dict[int, int] = {}
         self.uses: dict[int, list[int | None]] = defaultdict(list)
-        self.given: dict[int, list[int]] = defaultdict(list)
-        self.alive: list[Any] = []  # an id is a tensor's own only as long as the tensor lives
+        self.norm_inputs: dict[int, list[int]] = defaultdict(list)
+        self.alive: list[Any] = []  # ids are unique only while the tensors exist
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         norm = id(args[3]) if func in _NORMS else None
         if norm is not None:
-            self.given[norm].append(id(args[0]))
+            self.norm_inputs[norm].append(id(args[0]))
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, Tensor):
                 self.uses[id(leaf)].append(norm)
         result = func(*args, **(kwargs or {}))
         if func in _CONVOLUTIONS:
-            self.made[id(result)] = id(args[1])
+            self.convs[id(result)] = id(args[1])
         self.alive.append((args, result))
         return result
 
 
 def folded(model: M, example: Tensor) -> M:
-    """A copy of a model with its batch norms folded where that is exact.
+    """Returns a copy of a model with its batch norms folded where that is exact.
 
     Args:
         model: in evaluation mode.
-        example: an input that it takes, of its device; its values do not matter.
+        example: an input of the model, on its device; its values do not matter.
 
     Raises:
-        ValueError: a model in training mode.
+        ValueError: the model is in training mode.
     """
     if model.training:
-        raise ValueError("norms are folded in evaluation mode: model.eval() first")
-    lean = copy.deepcopy(model)
-    for conv, norm in _pairs(lean, example):
-        parts: Any = lean.get_submodule(conv), lean.get_submodule(norm)
-        _replace(lean, conv, fuse_conv_bn_eval(*parts))
-        _replace(lean, norm, _rest(lean.get_submodule(norm)))
-    return lean.eval()
+        raise ValueError("norms are folded in evaluation mode: call model.eval() first")
+    copied = copy.deepcopy(model)
+    for conv, norm in _pairs(copied, example):
+        modules: Any = copied.get_submodule(conv), copied.get_submodule(norm)
+        _replace(copied, conv, fuse_conv_bn_eval(*modules))
+        _replace(copied, norm, _without_norm(copied.get_submodule(norm)))
+    return copied.eval()
 
 
 def _pairs(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Names of the convolutions and norms that may be folded."""
+    """Returns the names of the convolutions and norms that can be folded."""
     convs = {id(m.weight): name for name, m in model.named_modules() if type(m) is nn.Conv2d}
     norms = {
         id(m.running_mean): name
         for name, m in model.named_modules()
-        if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None and _known(m)
+        if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None and _is_supported(m)
     }
-    with torch.no_grad(), _Watch() as watch:
-        outputs = model(example)
-    shown = {id(leaf) for leaf in tree_leaves(outputs)}
+    with torch.no_grad(), _Recorder() as recorder:
+        model_outputs = {id(leaf) for leaf in tree_leaves(model(example))}
     outputs_of: dict[int, list[int]] = defaultdict(list)
-    for output, weight in watch.made.items():
+    for output, weight in recorder.convs.items():
         outputs_of[weight].append(output)
     pairs = []
-    for weight, made in outputs_of.items():
-        takers = {norm for output in made for norm in watch.uses[output]}
-        norm = next(iter(takers), None)
-        if len(takers) != 1 or norm is None or weight not in convs or norm not in norms:
+    for weight, outputs in outputs_of.items():
+        users = {norm for output in outputs for norm in recorder.uses[output]}
+        norm = next(iter(users), None)
+        if len(users) != 1 or norm is None or weight not in convs or norm not in norms:
             continue
-        alone = all(len(watch.uses[output]) == 1 and output not in shown for output in made)
-        if alone and set(watch.given[norm]) == set(made):
+        used_once = all(len(recorder.uses[output]) == 1 and output not in model_outputs for output in outputs)
+        if used_once and set(recorder.norm_inputs[norm]) == set(outputs):
             pairs.append((convs[weight], norms[norm]))
     return pairs
 
 
-def _known(norm: nn.BatchNorm2d) -> bool:
-    """Whether what a norm does beside normalising is known: nothing, or as timm's it activates."""
+def _is_supported(norm: nn.BatchNorm2d) -> bool:
+    """Whether a norm only normalizes, or is timm's, which also activates."""
     return type(norm) is nn.BatchNorm2d or type(norm).__name__ == "BatchNormAct2d"
 
 
-def _rest(norm: nn.Module) -> nn.Module:
-    """What remains of a folded norm."""
+def _without_norm(norm: nn.Module) -> nn.Module:
+    """Returns what remains of a folded norm."""
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     return nn.Sequential(norm.drop, norm.act)  # type: ignore[arg-type]

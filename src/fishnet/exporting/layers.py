@@ -1,17 +1,17 @@
-"""Which layers of a graph compute with 8 bits: those that feed others, and not the last ones.
+"""Finds the last layers of a graph, which are not quantized.
 
-What a last layer gives is read as it is: as logits, or as scores, offsets of boxes and masks. 256 steps are too coarse
-for that, and last layers are small. So they stay in float32, and with them everything that comes after. A layer is a
-last one if what it gives reaches no other layer as values: that a detector cuts its second stage's maps where its first
-stage says is no such way.
+The outputs of a last layer are the logits, or the scores, box offsets and masks. 256 steps are too coarse for them, and
+last layers are small, so these and everything after them stay in float32. A layer is a last one if the values of its
+output reach no other layer. In a detector, the first stage's boxes determine where the second stage's features are
+pooled, but their values do not reach it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# By lower-case names, as ONNX and as OpenVINO have them: the inputs whose values are handed on. Any other operation
-# hands on all of its inputs' values.
+# The inputs whose values an operation passes on, by its lower-case name in ONNX or OpenVINO. Other operations pass on
+# the values of all inputs.
 _DATA: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
         (
@@ -35,13 +35,13 @@ _DATA: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Operation:
-    """One of a graph's.
+    """One operation of a graph.
 
     Attributes:
-        kind: its type's name, as ONNX or OpenVINO have it.
-        name: its own, unlike any other's.
-        inputs: names of the values that it takes, in order.
-        outputs: names of the values that it gives.
+        kind: the name of its type in ONNX or OpenVINO.
+        name: unique within the graph.
+        inputs: names of its input values, in order.
+        outputs: names of its output values.
     """
 
     kind: str
@@ -51,31 +51,33 @@ class Operation:
 
 
 def last_layers(operations: Iterable[Operation], layers: frozenset[str]) -> list[str]:
-    """Names of the layers whose values reach no other layer.
+    """Returns the names of the layers whose values reach no other layer.
 
     Args:
         operations: of a graph, in any order.
-        layers: names of those that multiply by weights.
+        layers: names of the operations that multiply by weights.
     """
     operations = list(operations)
-    takers: dict[str, list[Operation]] = defaultdict(list)
+    users: dict[str, list[Operation]] = defaultdict(list)
     for operation in operations:
-        for place in _handed_on(operation):
-            takers[operation.inputs[place]].append(operation)
-    return [it.name for it in operations if it.name in layers and not _reaches(it, takers, layers)]
+        for index in _data_inputs(operation):
+            users[operation.inputs[index]].append(operation)
+    candidates = [operation for operation in operations if operation.name in layers]
+    return [operation.name for operation in candidates if not _reaches_layer(operation, users, layers)]
 
 
-def _handed_on(operation: Operation) -> Iterable[int]:
-    places = _DATA.get(operation.kind.lower())
-    every = range(len(operation.inputs))
-    return every if places is None else (place for place in places if place in every)
+def _data_inputs(operation: Operation) -> Iterable[int]:
+    """Yields the indices of the inputs whose values are passed on."""
+    indices = range(len(operation.inputs))
+    data = _DATA.get(operation.kind.lower())
+    return indices if data is None else (index for index in data if index in indices)
 
 
-def _reaches(start: Operation, takers: dict[str, list[Operation]], layers: frozenset[str]) -> bool:
+def _reaches_layer(start: Operation, users: dict[str, list[Operation]], layers: frozenset[str]) -> bool:
     seen: set[str] = set()
     waiting = list(start.outputs)
     while waiting:
-        for operation in takers[waiting.pop()]:
+        for operation in users[waiting.pop()]:
             if operation.name in layers:
                 return True
             if operation.name not in seen:

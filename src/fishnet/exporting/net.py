@@ -1,4 +1,4 @@
-"""An ONNX graph as a net of names: what every rewriting of graphs asks of one."""
+"""The names and shapes of an ONNX graph, as all rewriting needs them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAP = 4  # dimensions of a map: batch, channels, height, width
+MAP = 4  # dimensions of a feature map: batch, channels, height, width
 Shape = list[int | None]
 
 
 class Net:
-    """A graph's names.
+    """A graph with its names and shapes.
 
     Args:
         model: an ``onnx.ModelProto``.
 
     Attributes:
-        graph: onnx's; constants are added to it.
-        names: all that are taken.
-        shapes: name of a float32 value -> its dimensions, None where one is not fixed.
+        graph: the ``onnx.GraphProto``; constants are added to it.
+        names: all names in use.
+        shapes: name of a float32 value -> its dimensions, None for one that is not fixed.
     """
 
     def __init__(self, model: Any) -> None:
@@ -37,14 +37,14 @@ class Net:
                 self.shapes[value.name] = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
 
     def fresh(self, name: str) -> str:
-        """That name, or one like it that nothing has yet."""
+        """Returns the name, or a similar one that is not in use."""
         while name in self.names:
             name += "_"
         self.names.add(name)
         return name
 
     def constant(self, values: NDArray[Any], name: str) -> str:
-        """Adds a constant, and gives its name."""
+        """Adds a constant and returns its name."""
         import onnx
 
         name = self.fresh(name)
@@ -52,19 +52,19 @@ class Net:
         return name
 
     def channels(self, name: str) -> int | None:
-        """How many a map has; None where that is not fixed, and for what is no map."""
+        """Returns the channels of a feature map; None if they are not fixed, or if the value is no feature map."""
         shape = self.shapes.get(name)
         return shape[1] if shape is not None and len(shape) == MAP else None
 
 
 def branches(node: Any) -> list[Any]:
-    """Graphs within an operation, as If and Loop have them."""
-    own = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*own, *(graph for attribute in node.attribute for graph in attribute.graphs)]
+    """Returns the graphs inside an operation such as If or Loop."""
+    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return [*single, *(graph for attribute in node.attribute for graph in attribute.graphs)]
 
 
 def used(graph: Any) -> Iterator[str]:
-    """Every name that is taken in a graph and its branches, as often as it is, and those of its outputs."""
+    """Yields the names of a graph's outputs and of all inputs of its nodes and branches, once for each use."""
     yield from (value.name for value in graph.output)
     for node in graph.node:
         yield from node.input
@@ -73,7 +73,7 @@ def used(graph: Any) -> Iterator[str]:
 
 
 def copied(model: Any) -> Any:
-    """A copy of an ``onnx.ModelProto``, or of any other part."""
+    """Returns a copy of an ``onnx.ModelProto``, or of any other onnx object."""
     copy = type(model)()
     copy.CopyFrom(model)
     return copy

@@ -1,7 +1,7 @@
-"""Adaptive average pooling as matrix products, which exporters to ONNX write for maps of any size.
+"""Adaptive average pooling as matrix products, which ONNX exporters write for feature maps of any size.
 
 torch's own (https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html) averages bins whose borders
-depend on the map's size: exporters have an operation for one bin alone, and write the others for the traced size, if at
+depend on the map's size. ONNX has an operation for one bin only, and exporters write others for the traced size, if at
 all. Bin i of n over a side of L px goes from floor(i L / n) to ceil((i + 1) L / n).
 """
 
@@ -15,7 +15,7 @@ class AdaptivePool(nn.Module):
     """The same as :class:`torch.nn.AdaptiveAvgPool2d`, to rounding.
 
     Args:
-        size: height and width of what it gives.
+        size: height and width of the output.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -23,22 +23,22 @@ class AdaptivePool(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> (batch, channels, *size)."""
-        rows, columns = (_shares(length, bins, x) for length, bins in zip(x.shape[-2:], self.size, strict=True))
+        """Maps (batch, channels, height, width) to (batch, channels, *size)."""
+        rows, columns = (_bin_weights(length, bins, x) for length, bins in zip(x.shape[-2:], self.size, strict=True))
         return rows @ x @ columns.T
 
 
-def _shares(length: int, bins: int, like: Tensor) -> Tensor:
-    """(bins, length): each px's share in each bin."""
-    place = torch.arange(length, device=like.device)
+def _bin_weights(length: int, bins: int, like: Tensor) -> Tensor:
+    """Returns the weight of each px in each bin, (bins, length)."""
+    position = torch.arange(length, device=like.device)
     number = torch.arange(bins, device=like.device)[:, None]
     first, end = number * length // bins, ((number + 1) * length + bins - 1) // bins
-    inside = (place >= first) & (place < end)
+    inside = (position >= first) & (position < end)
     return inside.to(like.dtype) / (end - first).to(like.dtype)
 
 
 def replace_pools(model: nn.Module) -> nn.Module:
-    """Puts :class:`AdaptivePool` in the place of each adaptive average pooling to more than one px; gives the model."""
+    """Replaces each adaptive average pooling to more than one px with :class:`AdaptivePool`, in place."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):

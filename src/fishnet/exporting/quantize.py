@@ -1,15 +1,15 @@
-"""Smaller numbers in exported files: weights in 16 bits, or weights and arithmetic in 8.
+"""Quantizes exported files: weights in 16 bits, or weights and arithmetic in 8 bits.
 
-Weights in 16 bits are half a file, and computed with as before. 8 bits are about a quarter, and on processors that
-multiply them (AVX-512 VNNI, AVX-VNNI, ARM's dot products) also quicker; what they cost depends on the model and has to
-be measured. Layers that multiply by weights compute with 8 bits, but for the last ones, see
-:mod:`fishnet.exporting.layers`; norms, sums, resizing, and all that makes objects of maps stay in float32.
+Weights in 16 bits halve the file; the arithmetic stays in float32. 8 bits make a file of about a quarter, and are also
+faster on processors with 8-bit instructions (AVX-512 VNNI, AVX-VNNI, ARM dot products). Their effect on the metric
+depends on the model and has to be measured. Layers with weights compute in 8 bits, except for the last ones, see
+:mod:`fishnet.exporting.layers`. Norms, sums, resizing and the decoding of boxes stay in float32.
 
-Weights take 7 of the 8 bits. Processors without VNNI add two products of 8 bits in a number of 16, which is full at
-32,767: 2 x 255 x 127 is not in it, 2 x 255 x 64 is. The same file so computes the same on every processor, and what was
-measured on one holds on the others.
+Weights use 7 of the 8 bits. Processors without VNNI add two 8-bit products in 16 bits, which hold at most 32,767:
+2 x 255 x 127 overflows, 2 x 255 x 64 does not. So a file gives the same results on every processor, and a metric that
+was measured on one holds on others.
 
-Files are written whole or not at all: what fails half-way leaves nothing behind.
+Files are written completely or not at all.
 """
 
 import logging
@@ -29,29 +29,29 @@ from fishnet.exporting.net import branches
 from fishnet.runtime.engines import full_instruction_set
 
 Batches = Iterable[NDArray[np.float32]]
-"""(n, channels, height, width) each, normalized; sizes may differ."""
+"""Normalized arrays of shape (n, channels, height, width); sizes may differ."""
 
-_LAYERS = "Conv", "Gemm", "MatMul"  # that onnxruntime has in 8 bits
+_LAYERS = "Conv", "Gemm", "MatMul"  # those that onnxruntime computes in 8 bits
 _OPENVINO_LAYERS = "Convolution", "GroupConvolution", "MatMul"
-_BIG = 256  # values of a tensor that is worth an operation of its own
-_NORMAL = 2.0**-14, 65504.0  # of float16: the least number with all its bits, and the largest
+_MIN_VALUES = 256  # smaller tensors are not worth a Cast
+_NORMAL = 2.0**-14, 65504.0  # float16: the smallest number with full precision, and the largest
 
 
 def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
-    """Writes an ONNX file that computes with 8 bits; metadata as in the source.
+    """Writes an ONNX file that computes in 8 bits; its metadata is the source's.
 
-    Weights become int8 with a scale for each output channel, activations uint8 between the least and the largest value
-    seen (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, static quantisation, QDQ).
-    Layers that have seen nothing stay in float32, as a detector's masks where it finds nothing.
+    Weights become int8 with a scale for each output channel, activations uint8 between the smallest and the largest
+    value seen (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, static, QDQ). Layers that
+    never ran stay in float32, such as a detector's mask head if nothing is detected.
 
     Args:
-        source: an ONNX file in float32, its weights inside.
+        source: an ONNX file in float32, with its weights inside.
         target: the file to write; an old one is replaced. May be the source.
-        batches: what is typical of the images to come; gone through once, one batch in memory at a time. For
-            detectors one image each, some with objects.
+        batches: typical images; iterated once, with one batch in memory at a time. For detectors one image each, some
+            of them with objects.
 
     Raises:
-        InputError: no batch, or one with values that are no numbers; no layer to quantise.
+        InputError: there is no batch, a batch has values that are not finite, or there is no layer to quantize.
         OSError: the file cannot be written.
     """
     import onnx
@@ -64,37 +64,37 @@ def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
         named = _prepare(model, ready)
         layers, last = _onnx_layers(named)
         _check_layers(source, layers, last)
-        ranges = _ranges(ready, _Fed(batches, model.graph.input[0].name))
-        left = [*last, *_blind(named, layers, ranges)]
+        ranges = _ranges(ready, _Inputs(batches, model.graph.input[0].name))
+        excluded = [*last, *_without_range(named, layers, ranges)]
         quantizer = QDQQuantizer(
-            named, True, True, QuantType.QInt8, QuantType.QUInt8, ranges, list(layers), left, list(_LAYERS), {}
-        )  # by channel, in 7 bits
+            named, True, True, QuantType.QInt8, QuantType.QUInt8, ranges, list(layers), excluded, list(_LAYERS), {}
+        )  # per channel, in 7 bits
         quantizer.quantize_model()
         quantizer.model.topological_sort()
-        small = quantizer.model.model
-        _describe(small, model)
-        onnx.checker.check_model(small)
-        onnx.save(small, str(work))
+        quantized = quantizer.model.model
+        _copy_metadata(quantized, model)
+        onnx.checker.check_model(quantized)
+        onnx.save(quantized, str(work))
 
 
-def _ranges(ready: Path, fed: "_Fed") -> Any:
-    """The least and the largest value of what layers take and give, by onnxruntime's calibrator."""
+def _ranges(ready: Path, inputs: "_Inputs") -> Any:
+    """Returns the range of the layers' inputs and outputs, from onnxruntime's calibrator."""
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
     augmented = str(ready.with_name("augmented.onnx"))
     calibrator = create_calibrator(ready, list(_LAYERS), augmented, CalibrationMethod.MinMax)
-    calibrator.collect_data(_Reader(fed))
+    calibrator.collect_data(_Reader(inputs))
     return calibrator.compute_data()
 
 
-def _blind(model: Any, layers: frozenset[str], ranges: Any) -> list[str]:
-    """Names of the layers that have seen nothing."""
-    blind = {name for name in ranges if not np.isfinite(ranges[name].range_value).all()}
-    return [node.name for node in model.graph.node if node.name in layers and blind & {node.input[0], *node.output}]
+def _without_range(model: Any, layers: frozenset[str], ranges: Any) -> list[str]:
+    """Returns the names of the layers that never ran during calibration."""
+    unseen = {name for name in ranges if not np.isfinite(ranges[name].range_value).all()}
+    return [node.name for node in model.graph.node if node.name in layers and unseen & {node.input[0], *node.output}]
 
 
 def _prepare(model: Any, ready: Path) -> Any:
-    """Folds what is constant and notes the values' types, which the quantiser needs; gives the operations own names."""
+    """Folds constants, infers types for the quantizer, and gives each operation a unique name."""
     import onnx
     from onnxruntime.quantization import quant_pre_process
 
@@ -104,29 +104,31 @@ def _prepare(model: Any, ready: Path) -> Any:
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
     except OSError:
         raise
-    except Exception:  # onnxruntime's own kinds have no common base; the quantiser can do without
+    except Exception:  # onnxruntime's exceptions have no common base; the quantizer also works without
         onnx.save(model, str(ready))
     named = onnx.load(str(ready))
-    for i, node in enumerate(named.graph.node):  # what onnxruntime has rewritten has none
+    for i, node in enumerate(named.graph.node):  # nodes that onnxruntime has rewritten have no name
         node.name = f"{i}_{node.name or node.op_type}"
     return named
 
 
 def _onnx_layers(model: Any) -> tuple[frozenset[str], list[str]]:
-    """Names of the layers with constant weights, and of the last ones of them."""
-    constant = {it.name for it in model.graph.initializer}
-    operations = [Operation(it.op_type, it.name, tuple(it.input), tuple(it.output)) for it in model.graph.node]
-    layers = frozenset(it.name for it in operations if it.kind in _LAYERS and it.inputs[1] in constant)
+    """Returns the names of the layers with constant weights, and of the last ones among them."""
+    constant = {tensor.name for tensor in model.graph.initializer}
+    operations = [
+        Operation(node.op_type, node.name, tuple(node.input), tuple(node.output)) for node in model.graph.node
+    ]
+    layers = frozenset(one.name for one in operations if one.kind in _LAYERS and one.inputs[1] in constant)
     return layers, last_layers(operations, layers)
 
 
 def _check_layers(source: Path, layers: frozenset[str], last: list[str]) -> None:
     if len(last) == len(layers):
-        raise InputError(f"{source}: no layer to quantise but the last ones, which stay in float32: keep it as it is")
+        raise InputError(f"{source}: no layer to quantize: only last layers, which stay in float32, have weights")
 
 
-class _Fed:
-    """Batches as quantisers take them, by the input's name; each is let go of before the next is asked for."""
+class _Inputs:
+    """Batches by the input's name, as quantizers take them. Each is released before the next one is read."""
 
     def __init__(self, batches: Batches, name: str) -> None:
         self.batches, self.name, self.count = batches, name, 0
@@ -136,41 +138,42 @@ class _Fed:
         for batch in self.batches:
             self.count += 1
             if not np.isfinite(batch).all():
-                raise InputError(f"calibration batch {self.count} has values that are no numbers (NaN or infinity)")
-            given = {self.name: batch}
+                raise InputError(f"calibration batch {self.count} has values that are not finite")
+            inputs = {self.name: batch}
             del batch
-            yield given
-            given.clear()  # the quantiser still holds it
+            yield inputs
+            inputs.clear()  # the quantizer still holds the dict
         if not self.count:
-            raise InputError("no image to fit int8 to: none was given, or none could be read")
+            raise InputError("no image to calibrate int8 on: none was given, or none could be read")
 
 
 class _Reader:
-    """Batches as onnxruntime asks for them."""
+    """Batches with the interface of onnxruntime's data readers."""
 
-    def __init__(self, fed: _Fed) -> None:
-        self.batches = iter(fed)
+    def __init__(self, inputs: _Inputs) -> None:
+        self.batches = iter(inputs)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next batch by the input's name; None after the last."""
+        """Returns the next batch by the input's name; None after the last."""
         return next(self.batches, None)
 
 
-def _describe(model: Any, source: Any) -> None:
-    """Gives a quantised model what its source says of itself, and takes out what the quantiser says of its work."""
+def _copy_metadata(model: Any, source: Any) -> None:
+    """Replaces the quantizer's metadata with the source's, and removes unused opsets."""
     import onnx
 
     del model.metadata_props[:]
     model.metadata_props.extend(source.metadata_props)
     model.producer_name, model.producer_version = source.producer_name, source.producer_version
     used = {node.domain for node in _nodes(model.graph)} | {""}
-    kept = [onnx.helper.make_opsetid(it.domain, it.version) for it in model.opset_import if it.domain in used]
+    opsets = [opset for opset in model.opset_import if opset.domain in used]
+    kept = [onnx.helper.make_opsetid(opset.domain, opset.version) for opset in opsets]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """All of a graph's, also those of its branches."""
+    """Yields all nodes of a graph and its branches."""
     for node in graph.node:
         yield node
         for branch in branches(node):
@@ -178,19 +181,19 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def quantize_openvino(source_xml: Path, target_xml: Path, batches: Batches) -> None:
-    """Writes an OpenVINO model (.xml and .bin) that computes with 8 bits; runtime info as in the source.
+    """Writes an OpenVINO model (.xml and .bin) that computes in 8 bits; its runtime info is the source's.
 
-    By NNCF's post-training quantisation, with its correction of biases; the numbers are those of :func:`quantize_onnx`.
+    Uses NNCF's post-training quantization with bias correction, and the same number formats as :func:`quantize_onnx`.
 
     Args:
         source_xml: the .xml of a model in float32, its .bin beside it.
         target_xml: the .xml to write; an old one and its .bin are replaced. May be the source.
-        batches: as for :func:`quantize_onnx`, but gone through several times (no generator), two in memory at a
+        batches: as for :func:`quantize_onnx`, but iterated several times (not a generator), with two in memory at a
             time.
 
     Raises:
-        InputError: no batch, or one with values that are no numbers; no layer to quantise.
-        ValueError: batches that can be gone through only once.
+        InputError: there is no batch, a batch has values that are not finite, or there is no layer to quantize.
+        ValueError: the batches can be iterated only once.
         OSError: the files cannot be written.
     """
     import nncf
@@ -199,27 +202,27 @@ def quantize_openvino(source_xml: Path, target_xml: Path, batches: Batches) -> N
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     if iter(batches) is batches:
-        raise ValueError("batches are gone through several times: give a list, or an object with __iter__")
+        raise ValueError("batches are iterated several times: give a list, or an object with __iter__")
     with _whole(target_xml) as work, _quiet(), full_instruction_set():
         model = ov.Core().read_model(str(source_xml))
         layers, last = _openvino_layers(model)
         _check_layers(source_xml, layers, last)
-        fed = _Fed(batches, model.input(0).get_any_name())
-        for _ in fed:
-            pass  # looked at and counted
-        small = nncf.quantize(
+        inputs = _Inputs(batches, model.input(0).get_any_name())
+        for _ in inputs:
+            pass  # checked and counted
+        quantized = nncf.quantize(
             model,
-            nncf.Dataset(fed),
-            subset_size=fed.count,
+            nncf.Dataset(inputs),
+            subset_size=inputs.count,
             ignored_scope=nncf.IgnoredScope(names=last),
-            preset=nncf.QuantizationPreset.MIXED,  # activations between their own two ends
+            preset=nncf.QuantizationPreset.MIXED,  # asymmetric activations
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.ENABLE,  # 7 bits
                 activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             ),
         )
-        ov.save_model(small, str(work), compress_to_fp16=False)
-        del model, small  # they map the source's weights
+        ov.save_model(quantized, str(work), compress_to_fp16=False)
+        del model, quantized  # they map the source's weights
 
 
 def _openvino_layers(model: Any) -> tuple[frozenset[str], list[str]]:
@@ -239,14 +242,14 @@ def _value(output: Any) -> str:
 
 
 def halve_onnx(source: Path, target: Path) -> None:
-    """Writes an ONNX file with its weights in 16 bits, rounded; it computes in float32, wherever the source does.
+    """Writes an ONNX file with its weights rounded to 16 bits. It computes in float32 wherever the source does.
 
-    Each tensor of 256 values or more is stored as float16, and a Cast turns it into float32 as the file is opened. A
-    tensor stays in float32 where float16 would lose more than its last bits: where it has a value above 65,504, or
-    where all values of a row (of its first axis: an output channel) are below 6.1e-5, unless they are all 0.
+    Each tensor of 256 values or more is stored as float16, and a Cast turns it into float32 when the file is opened. A
+    tensor stays in float32 if float16 would lose more than its last bits: if it has a value above 65,504, or if all
+    values of a row (of its first axis: an output channel) are below 6.1e-5, unless they are all 0.
 
     Args:
-        source: an ONNX file in float32, its weights inside.
+        source: an ONNX file in float32, with its weights inside.
         target: the file to write; an old one is replaced. May be the source.
 
     Raises:
@@ -262,17 +265,17 @@ def halve_onnx(source: Path, target: Path) -> None:
 
 
 def _halve(graph: Any) -> None:
-    """Halves a graph's tensors and those of its branches. A branch sees the Casts of the graph around it."""
+    """Halves the tensors of a graph and its branches. Branches can use the Casts of the graph around them."""
     import onnx
 
     for node in graph.node:
         for branch in branches(node):
             _halve(branch)
-    given = {it.name for it in graph.input}
+    inputs = {value.name for value in graph.input}
     casts = []
     for tensor in graph.initializer:
         name, values = tensor.name, onnx.numpy_helper.to_array(tensor)
-        if tensor.data_type == onnx.TensorProto.FLOAT and name not in given and _fits(values):
+        if tensor.data_type == onnx.TensorProto.FLOAT and name not in inputs and _fits_float16(values):
             half = f"{name}.float16"
             tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half))
             casts.append(onnx.helper.make_node("Cast", [half], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT))
@@ -281,16 +284,16 @@ def _halve(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _fits(values: NDArray[Any]) -> bool:
-    """Whether float16 keeps a tensor but for last bits."""
-    if values.size < _BIG:
+def _fits_float16(values: NDArray[Any]) -> bool:
+    """Whether a tensor is worth storing as float16 and loses no more than its last bits."""
+    if values.size < _MIN_VALUES:
         return False
     largest = np.abs(values).reshape(len(values), -1).max(axis=1)
     return bool(((largest == 0) | ((largest >= _NORMAL[0]) & (largest <= _NORMAL[1]))).all())
 
 
 def halve_openvino(source: Path, target: Path) -> None:
-    """Writes an OpenVINO model (.xml and .bin) with its weights in 16 bits, rounded; runtime info as in the source.
+    """Writes an OpenVINO model (.xml and .bin) with its weights rounded to 16 bits; its runtime info is the source's.
 
     Weights beyond float16's range stay in float32: https://docs.openvino.ai, "Compressing a Model to FP16".
 
@@ -311,18 +314,20 @@ def halve_openvino(source: Path, target: Path) -> None:
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes the target if all goes well; other files beside it vanish."""
-    with tempfile.TemporaryDirectory(prefix=".precision-", dir=target.parent) as place:
-        work = Path(place) / target.name
+    """Yields a path to write to, which replaces the target if there is no error; other files beside it are removed."""
+    with tempfile.TemporaryDirectory(prefix=".precision-", dir=target.parent) as folder:
+        work = Path(folder) / target.name
         yield work
-        suffixes = (".bin", ".xml") if target.suffix == ".xml" else (target.suffix,)  # the .xml last: it names the .bin
+        suffixes = (
+            (".bin", ".xml") if target.suffix == ".xml" else (target.suffix,)
+        )  # the .xml last, as it needs the .bin
         for suffix in suffixes:
             work.with_suffix(suffix).replace(target.with_suffix(suffix))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Quantisers talk much, and of their own affairs; an error still comes as an exception."""
+    """Silences quantizers, which log much; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""All that is done to an ONNX graph for speed, with the same output. benchmarks/inference.md says what each gives."""
+"""Rewrites ONNX graphs for speed, with the same outputs. benchmarks/inference.md has the gain of each rewriting."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fishnet.exporting.splitting import split_concatenations
 
 
 def optimise(model: Any) -> Any:
-    """The same function in a graph that onnxruntime computes faster.
+    """Returns a model with the same function that onnxruntime computes faster.
 
     Args:
         model: an ``onnx.ModelProto``, in float32, of any network; it is not changed.

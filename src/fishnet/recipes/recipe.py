@@ -43,7 +43,7 @@ class Recipe:
         _CLASSIFICATION,
     )
     freeze: str = _model(
-        "none", "What is not trained: none, trunk (everything but the task head), or modules of the trunk: stem,tail."
+        "none", "What is frozen: none, trunk (everything but the task head), or modules of the trunk, e.g. stem,tail."
     )
     trunk_norm: Literal["batch", "frozen", "group"] = _model(
         "batch",

@@ -1,6 +1,6 @@
-"""How fast a model is here, by every engine that runs it: processes that take turns, so that all have a fair share.
+"""Measures how fast models run on this machine, by engine. Processes take turns, so that conditions are the same.
 
-plan.py says what is measured, engines.py makes the step that is timed, child.py is the process around it, turns.py has
-the processes take turns, measured.py is what came of it, drawing.py its image; run.py puts them together. A process
+plan.py holds the settings, engines.py the step that is timed, child.py the process around it, turns.py lets the
+processes take turns, measured.py holds the results, drawing.py draws them; run.py puts all of it together. A process
 imports no more than its engine needs, so that its memory is that engine's.
 """

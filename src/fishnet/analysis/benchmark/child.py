@@ -1,4 +1,4 @@
-"""A process that takes turns: told on standard input what to build, and then, a line a turn, how often to run it."""
+"""A process that takes turns. It reads from standard input what to build and, for each turn, how often to run it."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from fishnet.errors import InputError, WorkError, first_line
 
 
 def main() -> None:
-    """Answers each line with one of JSON: first what it has built or why it cannot, then what a turn took."""
+    """Answers each line with a line of JSON: first whether the model could be built, then the time of each turn."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print does not belong among the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print to standard error instead
 
-    def tell(**values: object) -> None:
+    def answer(**values: object) -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     job = json.loads(sys.stdin.readline())
@@ -22,30 +22,30 @@ def main() -> None:
         from fishnet.analysis.benchmark.engines import step_of
         from fishnet.analysis.benchmark.plan import Subject
 
-        it = None if job["subject"] is None else Subject(**job["subject"])
-        step = step_of(job["engine"], it, job["threads"], job["file"])
+        subject = None if job["subject"] is None else Subject(**job["subject"])
+        step = step_of(job["engine"], subject, job["threads"], job["file"])
         step()
     except (InputError, WorkError) as error:
-        return tell(lacking=str(error))
+        return answer(error=str(error))
     except ModuleNotFoundError as error:
-        return tell(lacking=f"{error.name} is not installed")
-    except Exception as error:  # one engine that fails does not keep the others from being measured
-        return tell(lacking=f"failed ({type(error).__name__}: {first_line(error)})")
-    tell(ready=True)
+        return answer(error=f"{error.name} is not installed")
+    except Exception as error:  # the other engines are still measured
+        return answer(error=f"failed ({type(error).__name__}: {first_line(error)})")
+    answer(ready=True)
     for line in sys.stdin:
         passes = int(line)
         start = time.perf_counter()
         for _ in range(passes):
             step()
-        tell(seconds=(time.perf_counter() - start) / passes, peak=_peak())
+        answer(seconds=(time.perf_counter() - start) / passes, peak=_peak())
 
 
 def _peak() -> int | None:
-    """The process's largest resident set, bytes; None on systems that do not tell."""
+    """Returns the process's largest resident set in bytes; None if the system does not report it."""
     status = Path("/proc/self/status")
-    if status.is_file():  # Linux: its getrusage counts what the parent had before this program began
-        words = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
-        return next((1024 * int(line[1]) for line in words if line[:1] == ["VmHWM:"]), None)
+    if status.is_file():  # Linux, whose getrusage includes the parent's memory before this program started
+        lines = (line.split() for line in status.read_text(encoding="utf-8").splitlines())
+        return next((1024 * int(words[1]) for words in lines if words[:1] == ["VmHWM:"]), None)
     try:
         import resource
     except ImportError:

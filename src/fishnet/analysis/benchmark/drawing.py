@@ -1,4 +1,4 @@
-"""The image of a benchmark: a bar a row, with its spread."""
+"""Draws a benchmark: a bar for each row, with its spread."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 _BLUE = "#4895ef"
 
 
-def draw(it: "Benchmark", path: Path) -> Path:
-    """Draws bars of milliseconds a pass, quartiles as whiskers, and gives the path back."""
+def draw(benchmark: "Benchmark", path: Path) -> Path:
+    """Draws bars of milliseconds per pass, with quartiles as whiskers. Returns the path."""
     from matplotlib.figure import Figure
 
-    several = len({row.subject.model for row in it.rows}) > 1
-    names = [f"{short(row.subject.model)}\n{row.engine}" if several else row.engine for row in it.rows]
-    spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in it.rows]) * 1e3
+    several = len({row.subject.model for row in benchmark.rows}) > 1
+    names = [f"{short(row.subject.model)}\n{row.engine}" if several else row.engine for row in benchmark.rows]
+    spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in benchmark.rows]) * 1e3
     low, middle, high = spread.T
     figure = Figure(figsize=(9, 1.9 + (0.62 if several else 0.5) * len(names)), layout="constrained")
     axis = figure.subplots()
-    places = np.arange(len(names))
-    axis.barh(places, middle, color=_BLUE, xerr=np.stack([middle - low, high - middle]), ecolor="#222222", capsize=4)
-    for place, row, end in zip(places, it.rows, high, strict=True):
+    positions = np.arange(len(names))
+    axis.barh(positions, middle, color=_BLUE, xerr=np.stack([middle - low, high - middle]), ecolor="#222222", capsize=4)
+    for position, row, end in zip(positions, benchmark.rows, high, strict=True):
         rate = row.subject.batch / row.seconds_each
         axis.annotate(
             f"{1e3 * row.seconds_each:.1f} ms, {rate:.1f} images/s, {row.ratio:.2f}x, {100 * row.share:.1f} % of peak",
-            (end, place), (8, 0), textcoords="offset points", va="center", fontsize=9,
+            (end, position), (8, 0), textcoords="offset points", va="center", fontsize=9,
         )  # fmt: skip
-    axis.set_yticks(places, names)
+    axis.set_yticks(positions, names)
     axis.invert_yaxis()
-    axis.set(xlim=(0, 1.8 * float(high.max())), xlabel="ms a pass: median and quartiles (less is better)")
-    first = it.rows[0].subject
+    axis.set(xlim=(0, 1.8 * float(high.max())), xlabel="ms per pass: median and quartiles (lower is better)")
+    first = benchmark.rows[0].subject
     axis.set_title(
         f"{'' if several else short(first.model) + ', '}{first.task}, batch {first.batch}, "
-        f"{first.height} x {first.width} px, {it.plan.threads} thread(s)\n{it.machine['cpu']}",
+        f"{first.height} x {first.width} px, {benchmark.plan.threads} thread(s)\n{benchmark.machine['cpu']}",
         fontsize=10,
     )
     axis.grid(axis="x", alpha=0.3)

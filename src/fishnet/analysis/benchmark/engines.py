@@ -1,4 +1,4 @@
-"""What is timed: one pass of a model by an engine. Everything here happens in the process of that engine."""
+"""The step that is timed: one pass of a model by an engine. Everything here runs in the process of that engine."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,61 +12,61 @@ from fishnet.tasks.info import task_info
 
 Step = Callable[[], Any]
 PEAKS = ("sgemm-numpy", "sgemm-torch")
-SIDE = 2048  # of the square matrices that the machine's peak is measured by
+SIDE = 2048  # of the square matrices that the machine's peak is measured with
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def environment(threads: int) -> dict[str, str]:
-    """A process's environment in which libraries compute with so many threads."""
+    """Returns an environment in which a process's libraries compute with the given number of threads."""
     return {**os.environ, **dict.fromkeys(THREADS, str(threads))}
 
 
-def step_of(engine: str, it: Subject | None, threads: int, file: str | None) -> Step:
-    """One pass, to be called again and again.
+def step_of(engine: str, subject: Subject | None, threads: int, file: str | None) -> Step:
+    """Returns a function that runs one pass.
 
     Args:
         engine: of :data:`~fishnet.analysis.benchmark.plan.ENGINES`, or one of :data:`PEAKS`.
-        it: the model; None for the machine's peak.
-        threads: to compute with.
-        file: the exported model, for the engines of exported files.
+        subject: the model; None for the machine's peak.
+        threads: number of threads to compute with.
+        file: the exported model, for engines that run exported files.
 
     Raises:
-        InputError: an engine that cannot run this model here.
-        ModuleNotFoundError: an engine whose package is not installed.
+        InputError: the engine cannot run this model here.
+        ModuleNotFoundError: the engine's package is not installed.
     """
     if engine == PEAKS[0]:
         left = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
         right, result = left.T.copy(), np.empty_like(left)
         return lambda: np.matmul(left, right, out=result)
     if engine in EXPORTED:
-        assert it is not None
+        assert subject is not None
         assert file is not None
-        return _exported(it, threads, file)
+        return _exported(subject, threads, file)
     import torch
 
     torch.set_num_threads(threads)
     if engine == PEAKS[1]:
         matrix = torch.rand(SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        other, product = matrix.T.contiguous(), torch.empty_like(matrix)
-        return lambda: torch.matmul(matrix, other, out=product)
-    assert it is not None
-    return _torch(engine, it)
+        transposed, product = matrix.T.contiguous(), torch.empty_like(matrix)
+        return lambda: torch.matmul(matrix, transposed, out=product)
+    assert subject is not None
+    return _torch(engine, subject)
 
 
-def _exported(it: Subject, threads: int, file: str) -> Step:
+def _exported(subject: Subject, threads: int, file: str) -> Step:
     from fishnet.runtime.engines import open_engine
 
-    engine, images = open_engine(file, threads=threads), it.images()
+    engine, images = open_engine(file, threads=threads), subject.images()
     return lambda: engine(images)
 
 
-def _torch(engine: str, it: Subject) -> Step:
+def _torch(engine: str, subject: Subject) -> Step:
     import torch
 
     layout = torch.contiguous_format if engine in ("eager", "pytorchcv") else torch.channels_last
-    model = _module(engine, it).to(memory_format=layout)
-    images = torch.from_numpy(it.images()).contiguous(memory_format=layout)
-    mode = torch.no_grad if engine == "compile" else torch.inference_mode  # the compiler keeps weights in no_grad alone
+    model = _module(engine, subject).to(memory_format=layout)
+    images = torch.from_numpy(subject.images()).contiguous(memory_format=layout)
+    mode = torch.no_grad if engine == "compile" else torch.inference_mode  # the compiler keeps weights in no_grad only
 
     def step() -> None:
         with mode():
@@ -75,10 +75,10 @@ def _torch(engine: str, it: Subject) -> Step:
     return step
 
 
-def _module(engine: str, it: Subject) -> Any:
+def _module(engine: str, subject: Subject) -> Any:
     if engine == "pytorchcv":
-        return theirs(it)
-    _, model = it.build()
+        return pytorchcv_model(subject)
+    _, model = subject.build()
     if engine in ("folded", "packed"):
         import torch
 
@@ -86,12 +86,12 @@ def _module(engine: str, it: Subject) -> Any:
         from fishnet.exporting.packing import packed
 
         make = folded if engine == "folded" else packed
-        return make(model, torch.from_numpy(it.images()))
+        return make(model, torch.from_numpy(subject.images()))
     return compiled(model) if engine == "compile" else model
 
 
 def compiled(model: Any) -> Any:
-    """The model by torch.compile, its weights frozen in.
+    """Compiles a model with torch.compile, with frozen weights.
 
     Raises:
         InputError: there is no C++ compiler.
@@ -102,29 +102,29 @@ def compiled(model: Any) -> Any:
 
     try:
         get_cpp_compiler()
-    except Exception as error:  # InvalidCxxCompiler, which has moved before
+    except Exception as error:  # InvalidCxxCompiler, whose module has changed before
         raise InputError("torch.compile needs a C++ compiler: install g++ or clang++") from error
     config.freezing = True
     return torch.compile(model)
 
 
-def theirs(it: Subject) -> Any:
-    """pytorchcv's network of the same name, in evaluation mode, with random weights.
+def pytorchcv_model(subject: Subject) -> Any:
+    """Returns pytorchcv's network of the same name, in evaluation mode, with random weights.
 
     Raises:
-        InputError: it has none of that name, or this is no classifier.
-        ModuleNotFoundError: it is not installed.
+        InputError: pytorchcv has no such network, or the subject is not a classifier given by name.
+        ModuleNotFoundError: pytorchcv is not installed.
     """
-    if task_info(it.task).output != "scores" or not it.named:
-        raise InputError("pytorchcv has whole classifiers by their names only")
+    if task_info(subject.task).output != "scores" or not subject.named:
+        raise InputError("pytorchcv only has classifiers, which are given by name")
     import torch
     from pytorchcv import model_provider
 
     models: Mapping[str, Any] = model_provider._models
-    if it.model not in models:
-        raise InputError(f"pytorchcv has no {it.model}")
+    if subject.model not in models:
+        raise InputError(f"pytorchcv has no {subject.model}")
     torch.manual_seed(0)
-    net = models[it.model]()
-    if (it.height, it.width) != (224, 224) and hasattr(net.features, "final_pool"):
-        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own is of the size of a 224 px image's map
+    net = models[subject.model]()
+    if (subject.height, subject.width) != (224, 224) and hasattr(net.features, "final_pool"):
+        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own has the size of the map at 224 px
     return net.eval()

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Facts about the machine that a benchmark runs on."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ _VECTORS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd"
 
 
 def load() -> float:
-    """The load average of the last minute; 0 where the system does not tell."""
+    """Returns the load average of the last minute; 0 if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def facts(before: float) -> dict[str, Any]:
-    """Processor, cores, vector units, load averages before and now, versions, and the date (UTC)."""
+    """Returns processor, cores, vector units, load averages before and now, versions, and the date (UTC)."""
     name, flags = _processor()
     return {
         "cpu": name,
@@ -31,7 +31,7 @@ def facts(before: float) -> dict[str, Any]:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Its name, and what it says it can do where the system is a Linux."""
+    """Returns the processor's name and, on Linux, its flags."""
     name, flags = platform.processor() or platform.machine(), set[str]()
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -47,10 +47,10 @@ def _processor() -> tuple[str, set[str]]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

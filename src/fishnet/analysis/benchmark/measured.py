@@ -1,4 +1,4 @@
-"""What a benchmark found, as numbers, as a table, as files."""
+"""The results of a benchmark: numbers, a table, and files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ _HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "
 
 @dataclass(frozen=True)
 class Row:
-    """A model by an engine.
+    """The result of one model with one engine.
 
     Attributes:
         subject: the model and its input.
         engine: the engine.
-        seconds: of one pass, for each round.
-        starts: of its turns, in seconds since the first turn of all.
+        seconds: time of one pass, for each round.
+        starts: start of each turn, in seconds since the first turn of all.
         passes: in each turn; ``seconds`` are their mean.
-        peak: largest resident set of its process, bytes; None where the system does not tell.
-        macs: of one image, counted.
-        ratio: how much faster than the row that it is compared with, by medians.
-        share: of the machine's sgemm peak, 0..1: 2 MACs a second over its floating-point operations.
+        peak: largest resident set of its process in bytes; None if the system does not report it.
+        macs: multiply-accumulates of one image.
+        ratio: how much faster it is than the baseline's row, by medians.
+        share: 2 MACs per second over the machine's sgemm peak, 0..1.
     """
 
     subject: Subject
@@ -44,16 +44,16 @@ class Row:
 
     @property
     def seconds_each(self) -> float:
-        """The median of a pass."""
+        """The median time of a pass."""
         return median(self.seconds)
 
     @property
     def flops(self) -> float:
-        """Floating-point operations a second, at the median."""
+        """Floating-point operations per second, at the median time."""
         return 2 * self.macs * self.subject.batch / self.seconds_each
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; times in milliseconds."""
+        """Returns plain values for JSON; times in milliseconds."""
         low, middle, high = (1e3 * float(value) for value in np.quantile(self.seconds, (0.25, 0.5, 0.75)))
         return {
             "model": self.subject.model,
@@ -81,13 +81,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All of one run.
+    """All results of one run.
 
     Attributes:
-        plan: what was asked for.
-        rows: what was measured, in the order of the plan.
-        left_out: of each engine that could not run a model, the line that says why.
-        peaks: floating-point operations a second of large float32 matrix products, by library, at the median.
+        plan: the settings.
+        rows: the results, in the order of the plan.
+        left_out: a line for each model that an engine could not run, with the reason.
+        peaks: floating-point operations per second of large float32 matrix products, by library, at the median.
         machine: processor, threads, load averages, versions.
     """
 
@@ -98,7 +98,7 @@ class Benchmark:
     machine: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns plain values for JSON."""
         return {
             "rows": [row.to_dict() for row in self.rows],
             "left_out": list(self.left_out),
@@ -109,7 +109,7 @@ class Benchmark:
         }
 
     def lines(self) -> list[str]:
-        """A table for people, and below it what it was measured on."""
+        """Returns a table, and below it the input and the machine."""
         cells = [list(_HEADS), *(_cells(row) for row in self.rows)]
         widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
         table = [
@@ -122,13 +122,13 @@ class Benchmark:
         return [*table, "", *self.footer()]
 
     def footer(self) -> list[str]:
-        """What was measured on which machine."""
-        it, machine = self.rows[0].subject, self.machine
+        """Returns lines on the input and the machine."""
+        subject, machine = self.rows[0].subject, self.machine
         peak = max(self.peaks.values(), default=0.0)
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         load = " before, ".join(f"{value:.2f}" for value in machine["load_average"])
         return [
-            f"{it.task}, {it.batch} x {it.channels} x {it.height} x {it.width}, float32, "
+            f"{subject.task}, {subject.batch} x {subject.channels} x {subject.height} x {subject.width}, float32, "
             f"{self.plan.threads} thread(s); {self.plan.rounds} interleaved rounds after "
             f"{self.plan.warm_up} not counted; MB = 10**6 bytes",
             f"peak: {peak / 1e9:.1f} GFLOP/s in float32 matrix products, in the same rounds",
@@ -137,7 +137,7 @@ class Benchmark:
         ]
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes results.json and benchmark.png into a folder, which is made if missing, and says which."""
+        """Writes results.json and benchmark.png into a folder, which is created if missing. Returns the files."""
         folder.mkdir(parents=True, exist_ok=True)
         results = folder / RESULTS
         results.write_text(json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is measured: the models, the engines, and the input that all of them are fed."""
+"""The settings of a benchmark: the models, the engines, and their common input."""
 
 import os
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ ENGINES = {
     "eager": "torch, the module as it is built",
     "channels_last": "torch, channels last in memory, as prediction runs it",
     "folded": "torch, channels last, batch norms folded into convolutions",
-    "packed": "torch, the same, and weights in the order that the processor's library wants",
+    "packed": "torch, the same, and weights in oneDNN's own layout",
     "compile": "torch.compile, weights frozen in",
     "onnx": "the exported file, by onnxruntime",
     "openvino": "the exported file, by OpenVINO",
     "pytorchcv": "pytorchcv's network of the same name, as it is built",
 }
 EXPORTED = ("onnx", "openvino")
-_ONE_STAGE = {"retinanet": 80, "fcos": 80}  # a second stage would pick among 80 boxes of a random score a proposal
-_LEAST = 64  # px
+_ONE_STAGE = {"retinanet": 80, "fcos": 80}  # with two stages, 80 random scores per proposal would go to NMS
+_MIN_SIZE = 64  # px
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Plan:
         engines: of :data:`ENGINES`.
         task: of the named networks; a bundle has its own.
         head: the task head of the named networks.
-        size: px, side of the input; None for the task's (224, with objects or label maps 640), or a bundle's own.
-        batch: images at once.
-        threads: for every engine.
-        rounds: that are counted: in each, every process takes one turn.
-        warm_up: rounds before these, which are not.
+        size: side of the input, px; None for 224 (detectors and segmenters: 640), or a bundle's own.
+        batch: batch size.
+        threads: of every engine.
+        rounds: rounds that are measured; in each, every process takes one turn.
+        warm_up: rounds before these that are not measured.
         baseline: the engine whose first row the others are compared with; None for the first row.
 
     Raises:
-        InputError: an unknown engine or task, or a number out of its range.
+        InputError: an engine or task is unknown, or a number out of range.
     """
 
     models: tuple[str, ...] = ("fishnet99",)
@@ -66,36 +66,36 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.models or not self.engines:
-            raise InputError("nothing to measure: name a model and an engine")
+            raise InputError("nothing to measure: give a model and an engine")
         for engine in (*self.engines, *([self.baseline] if self.baseline else [])):
             if engine not in ENGINES:
                 raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")
         if self.baseline and self.baseline not in self.engines:
-            raise InputError(f"--baseline {self.baseline}: is none of the engines: {', '.join(self.engines)}")
+            raise InputError(f"baseline={self.baseline}: must be one of the engines: {', '.join(self.engines)}")
         if self.task is not None:
             task_info(self.task)
-        for name, least in (("batch", 1), ("threads", 1), ("rounds", 1), ("warm_up", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be {least} or more")
-        if self.size is not None and self.size < _LEAST:
-            raise InputError(f"--size {self.size}: must be {_LEAST} or more")
+        for name, minimum in (("batch", 1), ("threads", 1), ("rounds", 1), ("warm_up", 0)):
+            if getattr(self, name) < minimum:
+                raise InputError(f"{name}={getattr(self, name)}: must be {minimum} or more")
+        if self.size is not None and self.size < _MIN_SIZE:
+            raise InputError(f"size={self.size}: must be {_MIN_SIZE} or more")
 
     def subjects(self) -> tuple["Subject", ...]:
-        """The models, each once. Raises InputError, see :func:`subject`."""
-        return tuple(subject(model, self) for model in dict.fromkeys(self.models))
+        """Returns the models, each once. Raises InputError, see :func:`make_subject`."""
+        return tuple(make_subject(model, self) for model in dict.fromkeys(self.models))
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is measured: everything that a process needs to build it and its input.
+    """A model to measure: everything that a process needs to build it and its input.
 
     Attributes:
         model: a network's name, or a bundle's folder.
-        task: its level.
+        task: its task.
         head: its task head.
-        height, width: px, of the input.
+        height, width: of the input, px.
         channels: of the input.
-        batch: images at once.
+        batch: batch size.
     """
 
     model: str
@@ -108,14 +108,14 @@ class Subject:
 
     @property
     def named(self) -> bool:
-        """Whether it is a network's name, to be built with random weights."""
+        """Whether the model is a network given by name, which gets random weights."""
         return not is_bundle(self.model)
 
     def build(self) -> tuple[Bundle, "Model"]:
-        """The model in evaluation mode, the same weights each time, and its config.
+        """Returns the config and the model in evaluation mode, with the same weights each time.
 
-        A named detector gives its 100 best objects whatever their scores: random weights would find none, and its
-        second stage would have nothing to do.
+        A named detector keeps its 100 best objects whatever their scores: with random weights it would detect nothing,
+        and its second stage would have nothing to do.
         """
         import torch
 
@@ -142,7 +142,7 @@ class Subject:
         )
 
     def images(self) -> NDArray[np.float32]:
-        """(batch, channels, height, width): normalized input with large and small patches as an image has them."""
+        """Returns normalized input (batch, channels, height, width) with large and small patches, as in images."""
         random = np.random.default_rng(0)
         images = np.zeros((self.batch, self.channels, self.height, self.width), np.float32)
         for side in (64, 16, 4, 1):  # px of a patch
@@ -152,12 +152,12 @@ class Subject:
         return images
 
 
-def subject(model: str, plan: Plan) -> Subject:
-    """A named model of a plan.
+def make_subject(model: str, plan: Plan) -> Subject:
+    """Returns one model of a plan.
 
     Raises:
-        InputError: an unknown network or head, no such bundle, a bundle of another task, or a size that it cannot take.
-        WorkError: a bundle on the hub that could not be fetched.
+        InputError: the network, head or bundle is unknown, the bundle has another task, or the size does not fit.
+        WorkError: a bundle could not be downloaded from the hub.
     """
     import torch
 
@@ -169,11 +169,11 @@ def subject(model: str, plan: Plan) -> Subject:
         return _of_bundle(model, plan)
     task = get_task(plan.task or "classify")
     side = plan.size or task_info(task.name).benchmark_size
-    it = Subject(model, task.name, task.resolve_head(plan.head), side, side, 3, plan.batch)
-    _check_size(it)
+    subject = Subject(model, task.name, task.resolve_head(plan.head), side, side, 3, plan.batch)
+    _check_size(subject)
     with torch.device("meta"):
-        build_from(it._config())
-    return it
+        build_from(subject._config())
+    return subject
 
 
 def _of_bundle(model: str, plan: Plan) -> Subject:
@@ -182,33 +182,33 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
     path = local_path(model)
     bundle = read_bundle(path)
     if plan.task not in (None, bundle.task):
-        raise InputError(f"{model}: is a bundle of {bundle.task}, not of {plan.task}: leave out --task")
+        raise InputError(f"{model}: is a bundle of {bundle.task}, not of {plan.task}: leave out task")
     if plan.head not in ("default", bundle.head):
-        raise InputError(f"{model}: is a bundle with the head {bundle.head}: leave out --head")
+        raise InputError(f"{model}: is a bundle with the head {bundle.head}: leave out head")
     info = task_info(bundle.task)
     own = (info.benchmark_size,) * 2 if info.any_size else bundle.preprocess.size
     height, width = (plan.size, plan.size) if plan.size else own
-    it = Subject(str(path), bundle.task, bundle.head, height, width, bundle.preprocess.channels, plan.batch)
-    _check_size(it)
-    return it
+    subject = Subject(str(path), bundle.task, bundle.head, height, width, bundle.preprocess.channels, plan.batch)
+    _check_size(subject)
+    return subject
 
 
-def _check_size(it: Subject) -> None:
-    if task_info(it.task).any_size and (it.height % DIVISOR or it.width % DIVISOR):
-        raise InputError(f"--size {it.height}: {it.task} needs a multiple of {DIVISOR}")
+def _check_size(subject: Subject) -> None:
+    if task_info(subject.task).any_size and (subject.height % DIVISOR or subject.width % DIVISOR):
+        raise InputError(f"size={subject.height}: {subject.task} needs a multiple of {DIVISOR}")
 
 
-def to_values(it: Subject) -> dict[str, Any]:
-    """For a process's standard input."""
-    return {name: getattr(it, name) for name in Subject.__dataclass_fields__}
+def to_values(subject: Subject) -> dict[str, Any]:
+    """Returns plain values for a process's standard input."""
+    return {name: getattr(subject, name) for name in Subject.__dataclass_fields__}
 
 
 def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Engines named with commas between them, each once."""
-    words = [text] if isinstance(text, str) else text
-    return tuple(dict.fromkeys(name.strip() for word in words for name in word.split(",") if name.strip()))
+    """Returns the engines in comma-separated lists, each once."""
+    texts = [text] if isinstance(text, str) else text
+    return tuple(dict.fromkeys(name.strip() for one in texts for name in one.split(",") if name.strip()))
 
 
-def short(model: str, most: int = 32) -> str:
-    """A model's name, of a long path its end."""
-    return model if len(model) <= most else f"…{model[-most + 1 :]}"
+def short(model: str, max_length: int = 32) -> str:
+    """Returns a model's name; of a long path, its end."""
+    return model if len(model) <= max_length else f"…{model[-max_length + 1 :]}"

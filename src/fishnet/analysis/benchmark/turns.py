@@ -1,4 +1,4 @@
-"""Processes that take turns: in each round, every one computes once, while the others wait."""
+"""Processes that take turns: in each round, every process computes once while the others wait."""
 
 import json
 import math
@@ -14,22 +14,22 @@ from fishnet.analysis.benchmark.engines import environment
 from fishnet.analysis.benchmark.plan import Subject, to_values
 from fishnet.errors import InputError, WorkError
 
-TURN = 0.1  # s that a turn takes at least: a model that is faster runs several times in it
-_PAUSE = 0.01  # s between turns, in which the threads of the last one fall asleep
+TURN = 0.1  # s, minimum length of a turn: faster models run several times in it
+_PAUSE = 0.01  # s between turns, in which the threads of the last process fall asleep
 
 
 @dataclass
 class Child:
-    """An engine with a model in a process of its own.
+    """An engine with a model in its own process.
 
     Attributes:
         name: for messages.
-        process: it.
-        log: what it and its libraries print.
-        seconds: of a pass, for each round that counts.
-        starts: of these turns, in seconds since the first one of all.
+        process: the process.
+        log: its standard error.
+        seconds: time of a pass, for each measured round.
+        starts: start of these turns, in seconds since the first turn of all.
         passes: in each turn.
-        peak: the process's largest resident set, bytes, as far as known.
+        peak: the process's largest resident set in bytes; None if unknown.
     """
 
     name: str
@@ -41,29 +41,29 @@ class Child:
     peak: int | None = None
 
     @classmethod
-    def start(cls, engine: str, it: Subject | None, threads: int, file: Path | None, log: Path) -> "Child":
+    def start(cls, engine: str, subject: Subject | None, threads: int, file: Path | None, log: Path) -> "Child":
         """Starts a process and waits until it has built its model and run it once.
 
         Raises:
             InputError: the engine cannot run this model here; the message says why.
         """
-        out = log.open("w+", encoding="utf-8", errors="replace")
+        output = log.open("w+", encoding="utf-8", errors="replace")
         process = subprocess.Popen(
             [sys.executable, "-m", "fishnet.analysis.benchmark.child"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, env=environment(threads), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=environment(threads), text=True,
             encoding="utf-8",
         )  # fmt: skip
-        child = cls(engine if it is None else f"{it.model} {engine}", process, out)
+        child = cls(engine if subject is None else f"{subject.model} {engine}", process, output)
         job = {
             "engine": engine,
-            "subject": None if it is None else to_values(it),
+            "subject": None if subject is None else to_values(subject),
             "threads": threads,
             "file": None if file is None else str(file),
         }
         try:
             answer = child.ask(json.dumps(job))
-            if "lacking" in answer:
-                raise InputError(answer["lacking"])
+            if "error" in answer:
+                raise InputError(answer["error"])
         except BaseException as error:
             child.close()
             if isinstance(error, WorkError):
@@ -72,7 +72,7 @@ class Child:
         return child
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Its answer to a line. Raises WorkError where it has ended."""
+        """Sends a line and returns the answer. Raises WorkError if the process has ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         answer = ""
@@ -84,28 +84,36 @@ class Child:
             pass
         if not answer:
             raise WorkError(f"its process ended ({self._last_words()})")
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        values: dict[str, Any] = json.loads(answer)
+        return values
 
     def _last_words(self) -> str:
         code = self.process.wait()
         self.log.seek(0)
-        said = [line.strip() for line in self.log if line.strip()]
-        return f"code {code}: {said[-1][:200]}" if said else f"code {code}; -9: too little memory"
+        lines = [line.strip() for line in self.log if line.strip()]
+        return f"code {code}: {lines[-1][:200]}" if lines else f"code {code}; -9: too little memory"
 
-    def turn(self, begun: float, *, counts: bool) -> None:
-        """Has it compute. Raises WorkError where it has ended."""
+    def turn(self, first: float, *, measured: bool) -> None:
+        """Lets the process compute.
+
+        Args:
+            first: when the first turn of all started.
+            measured: whether the turn is measured; else it sets the number of passes.
+
+        Raises:
+            WorkError: the process has ended.
+        """
         start = time.perf_counter()
         answer = self.ask(str(self.passes))
         self.peak = answer["peak"]
-        if counts:
+        if measured:
             self.seconds.append(answer["seconds"])
-            self.starts.append(start - begun)
+            self.starts.append(start - first)
         else:
             self.passes = max(1, math.ceil(TURN / answer["seconds"]))
 
     def close(self) -> None:
-        """Lets it end."""
+        """Ends the process."""
         try:
             self.process.communicate(timeout=10)
         except (subprocess.TimeoutExpired, BrokenPipeError):
@@ -117,23 +125,23 @@ class Child:
 def take_turns(
     children: Sequence[Child], rounds: int, warm_up: int, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Rounds in which each process computes once, in the same order.
+    """Runs rounds in which each process computes once, in the same order.
 
     Args:
-        children: at least one; what they took is kept in them.
-        rounds: that count.
+        children: at least one; they keep their times.
+        rounds: rounds that are measured.
         warm_up: rounds before these; the last one decides how often a model runs in each turn.
-        progress: is told the rounds that are done, and all.
+        progress: is called with the rounds done and their total.
 
     Raises:
         WorkError: a process has ended; the message says which.
     """
-    begun = time.perf_counter()
+    first = time.perf_counter()
     for number in range(warm_up + rounds):
         for child in children:
             time.sleep(_PAUSE)
             try:
-                child.turn(begun, counts=number >= warm_up)
+                child.turn(first, measured=number >= warm_up)
             except WorkError as error:
                 raise WorkError(f"{child.name}: {error}") from None
         if progress:
