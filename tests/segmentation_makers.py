@@ -1,7 +1,7 @@
 """Small segmentation datasets in every format: coloured shapes on noise, which a network can tell apart.
 
-Each maker writes ``count`` images per split, as in ``train=6, val=3``, and returns what a user would name as DATA. Image
-``i`` of a split is ``scene(split_seed(split) + i)``; every fifth one (4, 9, ...) has ground only.
+Each maker writes ``count`` images per split, as in ``train=6, val=3``, and returns what a user would name as DATA.
+Image ``i`` of a split is ``scene(split_seed(split) + i)``; every fifth one (4, 9, ...) has ground only.
 """
 
 from collections.abc import Sequence
