@@ -330,7 +330,7 @@ CASES = [
     Case("voc-listed-missing", partial(lists, train="0\n9\n"), 2, ("train.txt line 2", "9.xml")),
     Case("voc-two-lists", partial(lists, val="0\n", Valid="1\n"), 2, ("two lists for the val split",)),
     Case("voc-unannotated", unannotated, 2, ("0.jpg",)),
-    Case("masks-noise", partial(ids, values=NOISE), 2, ("0.tif", "objects are numbered")),
+    Case("masks-noise", partial(ids, values=NOISE), 2, ("0.tif", "a mask of numbered objects")),
     Case("masks-negative", partial(ids, values=-np.ones((30, 40), np.int32)), 2, ("0.tif", "-1")),
     Case("masks-floats", partial(ids, values=np.ones((30, 40), np.float32)), 2, ("0.tif",)),
     Case("masks-colour", partial(ids, values=np.ones((30, 40, 3), np.uint8)), 2, ("0.tif", "3 channels")),

@@ -32,7 +32,7 @@ def test_clean_data(name: str, workers: int, tmp_path: Path) -> None:
     assert result.ok
     for split, count in {"train": 6, "val": 3}.items():
         labels = [truth.labels.tolist() for truth in scenes(split, count)]
-        check = result.parts[split]
+        check = result.splits[split]
         flat = [label for image_labels in labels for label in image_labels]
         assert (check.images, check.objects, check.crowds) == (count, len(flat), 0)
         assert check.objects_per_class == {kind: flat.count(i) for i, kind in enumerate(KINDS)}
@@ -157,7 +157,7 @@ BCCD = Path("/work/shared/data/bccd/BCCD")
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
 def test_blood_cells() -> None:
     result = checked(BCCD)
-    assert {part: check.objects for part, check in result.parts.items()} == {"train": 2805, "val": 1138, "test": 945}
+    assert {part: check.objects for part, check in result.splits.items()} == {"train": 2805, "val": 1138, "test": 945}
     assert [one.message.split("/")[-1] for one in result.of("box-empty")] == [
         "BloodImage_00343.xml line 50: empty box (181 329 181 329: x1 y1 x2 y2)",
         "BloodImage_00338.xml line 158: empty box (504 337 504 337: x1 y1 x2 y2)",

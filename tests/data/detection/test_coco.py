@@ -1,4 +1,4 @@
-"""COCO files: layouts, forms of masks, ids, faults by file and line, and memory."""
+"""COCO files: layouts, forms of masks, ids, errors with file and line, and memory."""
 
 import json
 import re
@@ -32,20 +32,20 @@ def opened(data: Path, **options: Any) -> Any:
 @pytest.mark.parametrize("layout", ["standard", "roboflow", "file"])
 def test_layouts_and_forms(layout: str, form: str, tmp_path: Path) -> None:
     splits = opened(coco_folder(tmp_path / "data", layout=layout, form=form), masks=True)
-    truth = {"train": scenes("train", 6), "val": scenes("val", 3)}
-    truth = {"all": truth["train"] + truth["val"]} if layout == "file" else truth
-    assert list(splits) == list(truth)
-    for part, shown in truth.items():
-        assert len(splits[part]) == len(shown)
-        for i, one in enumerate(shown):
-            image, objects = splits[part].read(i)
-            assert np.array_equal(np.asarray(image), np.asarray(one.image))
-            assert np.array_equal(objects.boxes, one.boxes)
-            assert np.array_equal(objects.labels, one.labels)
-            assert np.array_equal(objects.areas, one.masks.sum((1, 2)))
-            if len(one.masks):
+    expected = {"train": scenes("train", 6), "val": scenes("val", 3)}
+    expected = {"all": expected["train"] + expected["val"]} if layout == "file" else expected
+    assert list(splits) == list(expected)
+    for split, shown in expected.items():
+        assert len(splits[split]) == len(shown)
+        for i, truth in enumerate(shown):
+            image, objects = splits[split].read(i)
+            assert np.array_equal(np.asarray(image), np.asarray(truth.image))
+            assert np.array_equal(objects.boxes, truth.boxes)
+            assert np.array_equal(objects.labels, truth.labels)
+            assert np.array_equal(objects.areas, truth.masks.sum((1, 2)))
+            if len(truth.masks):
                 masks = objects.masks()
-                overlap = (masks & one.masks).sum((1, 2)) / (masks | one.masks).sum((1, 2))
+                overlap = (masks & truth.masks).sum((1, 2)) / (masks | truth.masks).sum((1, 2))
                 # An ellipse's outline has 24 corners; everything else is exact.
                 assert (overlap > (0.95 if form == "polygon" else 0.9999)).all()
 
@@ -87,8 +87,8 @@ def test_classes_in_the_order_of_their_ids(ids: tuple[int, ...], tmp_path: Path)
     train = opened(coco_folder(tmp_path / "data", ids=ids, train=4))["train"]
     assert train.classes.ids == tuple(sorted(ids))
     assert train.classes.names == tuple(KINDS[ids.index(id_)] for id_ in sorted(ids))
-    for i, one in enumerate(scenes("train", 4)):
-        assert [train.classes.ids[label] for label in train.objects(i).labels] == [ids[k] for k in one.labels]
+    for i, truth in enumerate(scenes("train", 4)):
+        assert [train.classes.ids[label] for label in train.objects(i).labels] == [ids[k] for k in truth.labels]
 
 
 def test_known_classes_are_matched_by_name(tmp_path: Path) -> None:
@@ -133,13 +133,13 @@ def test_crowds_and_missing_numbers(tmp_path: Path) -> None:
         del first["area"], second["bbox"]
         del content["images"][0]["height"]
 
-    one = scenes("train", 1)[0]
+    truth = scenes("train", 1)[0]
     train = changed(tmp_path, change)["train"]
     objects = train.objects(0)
-    assert objects.crowd.tolist() == [True] + [False] * (len(one.labels) - 1)
-    sides = one.boxes[0, 2:] - one.boxes[0, :2]
+    assert objects.crowd.tolist() == [True] + [False] * (len(truth.labels) - 1)
+    sides = truth.boxes[0, 2:] - truth.boxes[0, :2]
     assert objects.areas[0] == sides.prod()
-    assert np.allclose(objects.boxes[1], one.boxes[1], atol=0.5)  # the outline's 24 corners need not touch its box
+    assert np.allclose(objects.boxes[1], truth.boxes[1], atol=0.5)  # the outline's 24 corners need not touch its box
     assert objects.size == (0, 0)
     assert train.read(0)[1].size == (80, 96)
 
@@ -220,10 +220,10 @@ def test_faults_by_file_and_line(change: Callable[[Content], None], masks: bool,
         changed(tmp_path / "raised", change, masks=masks)
     assert "\n" not in str(error.value)
     with collecting() as collector:
-        found = changed(tmp_path / "collected", change, masks=masks)
+        splits = changed(tmp_path / "collected", change, masks=masks)
     assert re.search(words, collector.findings[0].message)
-    assert len(found["train"]) >= 3
-    found["train"].read(2)
+    assert len(splits["train"]) >= 3
+    splits["train"].read(2)
 
 
 def test_polygons_of_two_points_do_not_matter_to_boxes(tmp_path: Path) -> None:
@@ -243,22 +243,22 @@ def without_sizes(content: Content) -> None:
         del image["height"], image["width"]
 
 
-def test_masks_of_another_size_than_a_image_that_states_none(tmp_path: Path) -> None:
+def test_masks_of_another_size_than_an_image_without_size(tmp_path: Path) -> None:
     small = {"size": [8, 8], "counts": [10, 20, 34]}
 
-    def one(content: Content) -> None:
+    def without_size(content: Content) -> None:
         without_sizes(content)
         content["annotations"] = [{**content["annotations"][0], "segmentation": small}]
 
-    def two(content: Content) -> None:
+    def with_size(content: Content) -> None:
         without_sizes(content)
         content["annotations"][0]["segmentation"] = {"size": [80, 96], "counts": [10, 20, 7650]}
         content["annotations"][1]["segmentation"] = small
 
     with pytest.raises(InputError, match=r"train_000.png: is 96x80 px, but annotated as 8x8 \(.*json line 9"):
-        changed(tmp_path / "one", one, masks=True)["train"].read(0)
+        changed(tmp_path / "one", without_size, masks=True)["train"].read(0)
     with pytest.raises(InputError, match=r"line 10: annotations\[1\]: a mask of 8x8 px in an image of 96x80"):
-        changed(tmp_path / "two", two, masks=True)
+        changed(tmp_path / "two", with_size, masks=True)
 
 
 def test_a_file_whose_images_are_all_wrong(tmp_path: Path) -> None:
@@ -330,42 +330,42 @@ TRICKY = {
 def test_the_stream_agrees_with_the_library(chunk: int, ascii_only: bool, indent: int | None, tmp_path: Path) -> None:
     text = json.dumps(TRICKY, ensure_ascii=ascii_only, indent=indent)
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
-    found = list(read_entries(tmp_path / "a.json", KEYS, chunk))
+    entries = list(read_entries(tmp_path / "a.json", KEYS, chunk))
     for key in KEYS:
-        mine = [entry for entry in found if entry.key == key]
-        assert [entry.value for entry in mine] == TRICKY[key]
-        assert [entry.number for entry in mine] == list(range(len(mine)))
+        listed = [entry for entry in entries if entry.key == key]
+        assert [entry.value for entry in listed] == TRICKY[key]
+        assert [entry.number for entry in listed] == list(range(len(listed)))
     if indent:
         lines = text.split("\n")
         starts = [i for i, line in enumerate(lines, 1) if line == "    {"]
-        assert [entry.line for entry in found] == starts[: len(found)]
+        assert [entry.line for entry in entries] == starts[: len(entries)]
     else:
-        assert {entry.line for entry in found} == {1}
+        assert {entry.line for entry in entries} == {1}
 
 
 def test_a_file_cut_off_anywhere(tmp_path: Path) -> None:
-    whole = json.dumps(TRICKY).encode()
-    for end in range(0, len(whole) - 1, 3):
-        (tmp_path / "a.json").write_bytes(whole[:end])
+    content = json.dumps(TRICKY).encode()
+    for end in range(0, len(content) - 1, 3):
+        (tmp_path / "a.json").write_bytes(content[:end])
         with pytest.raises(InputError, match=r"a\.json line 1: "):
             list(read_entries(tmp_path / "a.json", KEYS, 16))
 
 
 def test_shapes_come_back_exactly() -> None:
-    one = scene(3)
+    truth = scene(3)
     random = np.random.default_rng(0)
-    given: list[Any] = [
+    segmentations: list[Any] = [
         [random.random(14).tolist(), (random.random(6) * 1000).round(2).tolist()],
-        one.polygons(0),
+        truth.polygons(0),
         {"size": [4, 5], "counts": [3, 7, 10]},
         {"size": [2, 3], "counts": "06"},
         [[1, 2, 3, 4, 5, 6]],
     ]
     shapes = Shapes()
-    for shape in given:
+    for shape in segmentations:
         shapes.add(packed(shape))
         shapes.add(None)
-    assert [shapes[2 * i] for i in range(len(given))] == given
+    assert [shapes[2 * i] for i in range(len(segmentations))] == segmentations
     assert shapes[1] == []
 
 
@@ -436,9 +436,9 @@ IMAGES, CATEGORIES = (
 def test_ids_of_any_kind(change: Callable[[Content], None], tmp_path: Path) -> None:
     train = changed(tmp_path, change)["train"]
     assert train.classes == Classes(KINDS, (3, 7, 11))
-    for i, one in enumerate(scenes("train", 4)):
-        assert np.array_equal(train.objects(i).labels, one.labels)
-        assert np.array_equal(train.objects(i).boxes, one.boxes)
+    for i, truth in enumerate(scenes("train", 4)):
+        assert np.array_equal(train.objects(i).labels, truth.labels)
+        assert np.array_equal(train.objects(i).boxes, truth.boxes)
 
 
 def test_categories_whose_ids_are_texts_get_numbers(tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_either_unicode_form_of_a_file_name(tmp_path: Path) -> None:
     assert opened(data)["train"].read(0)[0].size == (96, 80)
 
 
-def test_an_image_that_may_be_two(tmp_path: Path) -> None:
+def test_an_ambiguous_image(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=2)
     for place in ("a", "b"):
         (data / "more" / place).mkdir(parents=True)
@@ -545,7 +545,7 @@ def test_a_few_missing_images_among_many_are_a_note(tmp_path: Path) -> None:
     assert {finding.code: finding.count for finding in train.notes}["image-missing"] == 1
 
 
-def test_a_file_of_no_split_is_said(tmp_path: Path) -> None:
+def test_a_file_of_no_split_is_noted(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data")
     annotations = data / "annotations"
     (annotations / "instances_foo.json").write_bytes((annotations / "instances_train2017.json").read_bytes())

@@ -37,16 +37,16 @@ def test_no_such_text(text: bytes) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
 def test_objects_of_a_map(dtype: type) -> None:
     random = np.random.default_rng(1)
-    map_ = random.integers(0, 6, (23, 31)).astype(dtype) * 42
-    map_[5:9, :] = 210
-    found = instances(map_, background=(0, 84))
-    assert found.ids.tolist() == [42, 126, 168, 210]
-    for id_, box, area, shape in zip(found.ids, found.boxes, found.areas, found.segmentations, strict=True):
+    id_map = random.integers(0, 6, (23, 31)).astype(dtype) * 42
+    id_map[5:9, :] = 210
+    objects = instances(id_map, background=(0, 84))
+    assert objects.ids.tolist() == [42, 126, 168, 210]
+    for id_, box, area, shape in zip(objects.ids, objects.boxes, objects.areas, objects.segmentations, strict=True):
         mask = coco.decode(coco.frPyObjects(shape, 23, 31))
-        assert np.array_equal(mask, map_ == id_)
+        assert np.array_equal(mask, id_map == id_)
         assert (tuple(box), area) == (tight(mask), mask.sum())
 
 
 def test_a_map_without_objects() -> None:
-    found = instances(np.zeros((4, 5), np.uint8))
-    assert (len(found.ids), found.boxes.shape, found.segmentations) == (0, (0, 4), ())
+    objects = instances(np.zeros((4, 5), np.uint8))
+    assert (len(objects.ids), objects.boxes.shape, objects.segmentations) == (0, (0, 4), ())

@@ -24,24 +24,26 @@ def opened(data: Path, **options: Any) -> Any:
 def test_depths(depth: int, suffix: str, masks: bool, tmp_path: Path) -> None:
     splits = opened(mask_folder(tmp_path / "data", depth=depth, suffix=suffix), masks=masks)
     assert (list(splits), splits["train"].classes) == (["train", "val"], Classes.of(["object"]))
-    for i, one in enumerate(scenes("train", 6)):
+    for i, truth in enumerate(scenes("train", 6)):
         objects = splits["train"].read(i)[1]
-        assert np.array_equal(objects.boxes, one.boxes)  # numbered in the scene's order
-        assert np.array_equal(objects.areas, one.masks.sum((1, 2)))
+        assert np.array_equal(objects.boxes, truth.boxes)  # numbered in the scene's order
+        assert np.array_equal(objects.areas, truth.masks.sum((1, 2)))
         assert not objects.labels.any()
         if masks and len(objects):
-            assert np.array_equal(objects.masks(), one.masks)
+            assert np.array_equal(objects.masks(), truth.masks)
         else:
             assert objects.segmentations is (() if masks else None) or masks
 
 
 def test_layouts(tmp_path: Path) -> None:
-    assert {part: len(s) for part, s in opened(mask_folder(tmp_path / "whole", all=4)).items()} == {"all": 4}
+    assert {split: len(dataset) for split, dataset in opened(mask_folder(tmp_path / "whole", all=4)).items()} == {
+        "all": 4
+    }
     data = mask_folder(tmp_path / "parts")
-    for part in ("train", "val"):
+    for split in ("train", "val"):
         for folder in ("images", "masks"):
             (data / folder).mkdir(exist_ok=True)
-            (data / part / folder).rename(data / folder / part)
+            (data / split / folder).rename(data / folder / split)
     assert list(opened(data)) == ["train", "val"]
     (data / "masks" / "val").rename(data / "masks" / "test")
     with pytest.raises(InputError, match="images and masks must have the same splits"):
@@ -61,9 +63,9 @@ def test_half_of_a_part(folder: str, tmp_path: Path) -> None:
 def test_large_masks_are_read_without_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    every = opened(mask_folder(tmp_path / "data", all=1))["all"]
+    dataset = opened(mask_folder(tmp_path / "data", all=1))["all"]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow warns of 96x80, and refuses twice the limit
-    every.objects(0)
+    dataset.objects(0)
     assert not recwarn.list
 
 
@@ -80,10 +82,10 @@ def test_palette_and_bits(tmp_path: Path) -> None:
 
 
 def test_places(tmp_path: Path) -> None:
-    every = opened(mask_folder(tmp_path / "data", depth=16, all=2))["all"]
-    assert every.place(0, 1) == f"{tmp_path}/data/masks/000.png: object 600"
-    assert every.place(0, -1) == f"{tmp_path}/data/masks/000.png"
-    assert every.key(0) == "000.png"
+    dataset = opened(mask_folder(tmp_path / "data", depth=16, all=2))["all"]
+    assert dataset.place(0, 1) == f"{tmp_path}/data/masks/000.png: object 600"
+    assert dataset.place(0, -1) == f"{tmp_path}/data/masks/000.png"
+    assert dataset.key(0) == "000.png"
 
 
 def test_images_without_a_mask(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_faults(tmp_path: Path) -> None:
     Image.new("L", (50, 40)).save(data / "masks" / "000.png")
     Image.new("RGB", (96, 80)).save(data / "masks" / "001.png")
     (data / "masks" / "002.png").write_bytes(b"no image")
-    every = opened(data)["all"]
+    dataset = opened(data)["all"]
     for index, words in enumerate(
         [
             r"images/000.png: is 96x80 px, but annotated as 50x40 \(.*masks/000.png\)",
@@ -116,7 +118,7 @@ def test_faults(tmp_path: Path) -> None:
         ]
     ):
         with pytest.raises(InputError, match=words):
-            every.read(index)
+            dataset.read(index)
     Image.new("F", (96, 80)).save(data / "masks" / "001.tif")
     (data / "masks" / "001.png").unlink()
     with pytest.raises(InputError, match=r"masks/001.tif: has float32 values of shape"):

@@ -1,4 +1,4 @@
-"""labelme, Supervisely, box tables, YOLO without data.yaml, a folder an image: what is particular about each."""
+"""What is particular to labelme, Supervisely, box tables, YOLO without data.yaml, and a folder per image."""
 
 import base64
 import io
@@ -70,9 +70,9 @@ class TestLabelme:
             shape("turned", SQUARE, "rotation"),
             shape("old", SQUARE, None),
         )
-        found = opened(data, masks=True)["all"]
-        objects = found.objects(0)
-        names = [found.classes.names[label] for label in objects.labels]
+        dataset = opened(data, masks=True)["all"]
+        objects = dataset.objects(0)
+        names = [dataset.classes.names[label] for label in objects.labels]
         assert names == ["square", "box", "disc", "bits", "turned", "old"]
         assert objects.boxes.tolist()[:4] == [[2, 3, 12, 13], [20, 5, 30, 20], [15, 10, 25, 20], [12, 21, 16, 23]]
         areas = [100, 150, np.pi * 25, 8, 100, 100]
@@ -84,9 +84,9 @@ class TestLabelme:
         data = labelme(
             tmp_path, shape("car", SQUARE, group_id=1), shape("car", far, group_id=1), shape("bus", far, group_id=1)
         )
-        found = opened(data, masks=True)["all"].objects(0)
-        assert found.boxes.tolist() == [[2, 3, 35, 25], [30, 20, 35, 25]]
-        assert found.masks().sum((1, 2)).tolist()[0] == pytest.approx(100 + 12, abs=8)
+        objects = opened(data, masks=True)["all"].objects(0)
+        assert objects.boxes.tolist() == [[2, 3, 35, 25], [30, 20, 35, 25]]
+        assert objects.masks().sum((1, 2)).tolist()[0] == pytest.approx(100 + 12, abs=8)
 
     def test_points_and_lines_are_counted(self, tmp_path: Path) -> None:
         data = labelme(
@@ -97,9 +97,9 @@ class TestLabelme:
             shape("a", [[1, 1], [2, 2], [3, 1]], "linestrip"),
             shape("__ignore__", SQUARE),
         )
-        found = opened(data)["all"]
-        assert len(found.objects(0)) == 1
-        (note,) = found.notes
+        dataset = opened(data)["all"]
+        assert len(dataset.objects(0)) == 1
+        (note,) = dataset.notes
         assert (note.code, note.count) == ("shape-ignored", 4)
         assert "2 lines, 1 points, 1 __ignore__ shapes: not read as objects" in note.message
 
@@ -123,15 +123,15 @@ class TestLabelme:
             opened(root)
 
     def test_the_image_in_the_file(self, tmp_path: Path) -> None:
-        shown = scene(3)
+        truth = scene(3)
         buffer = io.BytesIO()
-        shown.image.save(buffer, "PNG")
+        truth.image.save(buffer, "PNG")
         text = base64.b64encode(buffer.getvalue()).decode()
         for name in ("a", "b"):
-            (tmp_path / f"{name}.json").write_text(json.dumps(labelme_json(shown, "gone.png", imageData=text)))
-        found = opened(tmp_path)["all"]
-        assert np.array_equal(np.asarray(found.read(0)[0]), np.asarray(shown.image))
-        assert found.size(1) == (80, 96)
+            (tmp_path / f"{name}.json").write_text(json.dumps(labelme_json(truth, "gone.png", imageData=text)))
+        dataset = opened(tmp_path)["all"]
+        assert np.array_equal(np.asarray(dataset.read(0)[0]), np.asarray(truth.image))
+        assert dataset.size(1) == (80, 96)
         image(tmp_path / "gone.png", (96, 80))  # the file beside goes first
         with pytest.raises(InputError, match=r"b\.json: its image .*gone.png is that of .*a\.json already"):
             opened(tmp_path)
@@ -149,7 +149,7 @@ class TestLabelme:
             (tmp_path / "labels" / split).mkdir(parents=True)
             content = {"shapes": [shape("x", SQUARE)], "imagePath": f"../../images/{split}/{split}.png"}
             (tmp_path / "labels" / split / f"{split}.json").write_text(json.dumps(content))
-        assert {split: len(found) for split, found in opened(tmp_path).items()} == {"train": 1, "val": 1}
+        assert {split: len(dataset) for split, dataset in opened(tmp_path).items()} == {"train": 1, "val": 1}
         labelme(tmp_path / "more", shape("x", SQUARE), name="c")
         with pytest.raises(InputError, match=r"c\.json: is in no train, val or test folder, where other labelme"):
             opened(tmp_path)
@@ -168,11 +168,11 @@ class TestLabelme:
             shape("wheel", inner),
             shape("__ignore__", [[20, 20], [30, 20], [30, 25], [20, 25]]),
         )
-        found = open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"]
-        labels = found.label_map(0)
-        assert found.classes.names == ("background", "car", "wheel")
+        dataset = open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"]
+        labels = dataset.label_map(0)
+        assert dataset.classes.names == ("background", "car", "wheel")
         assert (labels[0, 0], labels[4, 3], labels[7, 6], labels[22, 25]) == (0, 1, 2, 255)
-        assert found.read(0)[1].shape == (30, 40)
+        assert dataset.read(0)[1].shape == (30, 40)
 
     @pytest.mark.parametrize(
         ("value", "words"),
@@ -238,12 +238,12 @@ class TestSupervisely:
             {"classTitle": "leaf", "geometryType": "point", "points": {"exterior": [[1, 1]], "interior": []}},
         ]
         file.write_text(json.dumps({**supervisely_json(scene(0)), "objects": objects}))
-        found = opened(data, masks=True)["train"]
-        (mask,) = found.objects(0).masks()
-        assert found.objects(0).areas.tolist() == [1200]
+        dataset = opened(data, masks=True)["train"]
+        (mask,) = dataset.objects(0).masks()
+        assert dataset.objects(0).areas.tolist() == [1200]
         assert int(mask.sum()) == 1200
         assert (mask[15, 15], mask[30, 30]) == (1, 0)
-        assert "1 points: not read as objects" in found.notes[0].message
+        assert "1 points: not read as objects" in dataset.notes[0].message
 
     def test_ids_of_the_project_are_kept(self, tmp_path: Path) -> None:
         data = supervisely_folder(tmp_path / "data", train=2)
@@ -253,13 +253,13 @@ class TestSupervisely:
 
     def test_label_maps(self, tmp_path: Path) -> None:
         data = supervisely_folder(tmp_path / "data")
-        found = open_segmentation(str(data), 3, val_fraction=0, seed=0)["train"]
-        assert found.classes.names == ("background", "berry", "leaf", "stone")
+        dataset = open_segmentation(str(data), 3, val_fraction=0, seed=0)["train"]
+        assert dataset.classes.names == ("background", "berry", "leaf", "stone")
         truth = scene(0)
         painted = np.zeros((80, 96), int)
         for mask, label in zip(truth.masks, truth.labels, strict=True):
             painted[mask == 1] = label + 1
-        assert (found.label_map(0) == painted).mean() > 0.98
+        assert (dataset.label_map(0) == painted).mean() > 0.98
 
     @pytest.mark.parametrize(
         ("value", "words"),
@@ -284,10 +284,10 @@ class TestSupervisely:
         data = supervisely_folder(tmp_path / "data", train=2)
         (data / "train" / "ann" / "001.png.json").unlink()
         (data / "train" / "img" / "000.png").unlink()
-        found = opened(data)["train"]
-        assert found.left_out == (str(data / "train" / "img" / "001.png"),)
+        dataset = opened(data)["train"]
+        assert dataset.left_out == (str(data / "train" / "img" / "001.png"),)
         with pytest.raises(InputError, match=r"000\.png: no such file .*000\.png\.json"):
-            found.read(0)
+            dataset.read(0)
 
 
 class TestBoxTables:
@@ -299,14 +299,14 @@ class TestBoxTables:
 
     def test_images_without_objects(self, tmp_path: Path) -> None:
         table = self.table(tmp_path, "image_path,xmin,ymin,xmax,ymax,label", "a.png,1,2,8,9,Tree", "b.png,0,0,0,0,Tree")
-        found = opened(table)["all"]
-        assert [len(found.objects(i)) for i in range(2)] == [1, 0]
-        assert found.place(0, 0) == f"{table} line 2"
+        dataset = opened(table)["all"]
+        assert [len(dataset.objects(i)) for i in range(2)] == [1, 0]
+        assert dataset.place(0, 0) == f"{table} line 2"
 
     def test_a_split_column(self, tmp_path: Path) -> None:
         head = "path;xmin;ymin;xmax;ymax;label;split"
         table = self.table(tmp_path, head, "a.png;1;2;8;9;x;train", "b.png;1;2;8;9;x;valid", "a.png;3;3;4;5;y;train")
-        assert {split: len(found) for split, found in opened(table).items()} == {"train": 1, "val": 1}
+        assert {split: len(dataset) for split, dataset in opened(table).items()} == {"train": 1, "val": 1}
         table = self.table(tmp_path, head, "a.png;1;2;8;9;x;train", "a.png;1;2;8;9;x;val")
         with pytest.raises(InputError, match=r"line 3: a\.png is in split 'val', but in 'train' on line 2"):
             opened(table)
@@ -395,9 +395,9 @@ class TestDarknet:
         image(tmp_path / "a.png")
         (tmp_path / "a.txt").write_text("1 0.5 0.5 0.5 0.5\n")
         (tmp_path / "classes.txt").write_text("cat\ndog\n")
-        found = opened(tmp_path)["all"]
-        assert found.objects(0).boxes.tolist() == [[10, 7.5, 30, 22.5]]
-        assert found.classes.names == ("cat", "dog")
+        dataset = opened(tmp_path)["all"]
+        assert dataset.objects(0).boxes.tolist() == [[10, 7.5, 30, 22.5]]
+        assert dataset.classes.names == ("cat", "dog")
 
 
 class TestObjectFiles:
@@ -414,9 +414,9 @@ class TestObjectFiles:
         data = object_files(tmp_path / "data", train=1)
         folder = next((data / "stage1_train").iterdir())
         Image.new("L", (96, 80)).save(folder / "masks" / "empty.png")
-        found = opened(data, masks=True)["train"].objects(0)
-        assert len(found) == len(scene(0).labels) + 1
-        assert len(found.clean((80, 96))) == len(scene(0).labels)
+        dataset = opened(data, masks=True)["train"].objects(0)
+        assert len(dataset) == len(scene(0).labels) + 1
+        assert len(dataset.clean((80, 96))) == len(scene(0).labels)
 
     @pytest.mark.parametrize(
         ("mask", "words"),
@@ -441,9 +441,9 @@ class TestObjectFiles:
             opened(data)
 
     def test_label_maps(self, tmp_path: Path) -> None:
-        found = open_segmentation(str(object_files(tmp_path / "data")), 3, val_fraction=0, seed=0)["train"]
-        assert found.classes.names == ("background", "object")
-        assert np.array_equal(found.label_map(0) == 1, scene(0).masks.any(0))
+        dataset = open_segmentation(str(object_files(tmp_path / "data")), 3, val_fraction=0, seed=0)["train"]
+        assert dataset.classes.names == ("background", "object")
+        assert np.array_equal(dataset.label_map(0) == 1, scene(0).masks.any(0))
 
 
 def test_labelme_is_found_before_coco(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Boxes and masks stay on their objects, whatever happens to an image on its way into a batch."""
+"""Boxes and masks stay on their objects through all transforms."""
 
 import dataclasses
 from typing import Any
@@ -91,14 +91,14 @@ def check(page: Tensor, target: DetectionTarget, slack: float = 1.01) -> None:
 
     Args:
         page: the input.
-        target: what is said of it.
-        slack: a px that is seen or not by where its centre lies moves an edge by up to half a px of the image and
-            half a px of the input: 1 where neither is enlarged much.
+        target: to check.
+        slack: tolerance of edges, px. Sampling at centres moves an edge by up to half a px of the image and half a px
+            of the input: 1 if neither is enlarged much.
     """
     height, width = page.shape[1:]
     for i, label in enumerate(target.labels.tolist()):
         place = where(page, label)
-        assert place.any(), f"object {label} is said to be there"
+        assert place.any(), f"object {label} is in the target but not in the image"
         box = target.boxes[i].numpy()
         np.testing.assert_allclose(box, extent(place), atol=slack)
         assert (box >= 0).all()
@@ -112,16 +112,20 @@ def check(page: Tensor, target: DetectionTarget, slack: float = 1.01) -> None:
 @pytest.mark.parametrize("round_", [False, True])
 def test_boxes_and_masks_stay_on_their_objects(way: str, round_: bool) -> None:
     image, objects = painted(APART, (150, 200), round_=round_)
-    ours = transform(with_masks=round_, **WAYS[way])
+    train_transform = transform(with_masks=round_, **WAYS[way])
     pages = set()
     for seed in range(SEEDS):
         with seeded_rng(seed):
-            page, target = ours(image, objects)
+            page, target = train_transform(image, objects)
         pages.add(page.numpy().tobytes())
         assert page.dtype == torch.uint8
         assert target.boxes.dtype == torch.float32
         assert (target.labels.dtype, target.crowd.dtype) == (torch.int64, torch.bool)
-        assert page.shape[1:] == ours.canvas if ours.fixed else all(side % 32 == 0 for side in page.shape[1:])
+        assert (
+            page.shape[1:] == train_transform.canvas
+            if train_transform.fixed
+            else all(side % 32 == 0 for side in page.shape[1:])
+        )
         if round_:
             assert target.masks is not None
             assert (target.masks.dtype, target.masks.shape) == (torch.uint8, (len(target), *page.shape[1:]))
@@ -146,12 +150,14 @@ def test_nothing_is_lost_where_nothing_is_cut() -> None:
 @pytest.mark.parametrize("round_", [False, True])
 def test_what_is_cut_stays_while_enough_of_it_is_seen(round_: bool) -> None:
     image, objects = painted(APART, (150, 200), round_=round_)
-    ours = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125))
-    ours.with_masks = round_  # one px of the input is one of the image: its colours can be counted
+    train_transform = transform(
+        Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125)
+    )
+    train_transform.with_masks = round_  # one px of the input is one of the image: its colours can be counted
     cut = dropped = 0
     for seed in range(SEEDS):
         with seeded_rng(seed):
-            page, target = ours(image, objects)
+            page, target = train_transform(image, objects)
         assert page.shape == (3, 64, 64)
         for label in range(5):
             seen = where(page, label).sum() / where(to_tensor(image), label).sum()
@@ -167,11 +173,11 @@ def test_the_box_of_a_cut_mask_is_tight() -> None:
     corner = [[0.0, 0, 100, 0, 100, 10, 10, 10, 10, 100, 0, 100]]  # an angle along two edges
     objects = dataclasses.replace(objects, segmentations=(corner,))
     image = Image.new("RGB", (100, 100))
-    ours = transform(Preprocess((64, 64), fit="whole"), canvas=True, jitter=(1.0, 1.5), with_masks=True)
+    train_transform = transform(Preprocess((64, 64), fit="whole"), canvas=True, jitter=(1.0, 1.5), with_masks=True)
     tight = 0
     for seed in range(40):
         with seeded_rng(seed):
-            _, target = ours(image, objects)
+            _, target = train_transform(image, objects)
         assert target.masks is not None
         for box, mask in zip(target.boxes, target.masks, strict=True):
             np.testing.assert_allclose(box.numpy(), extent(mask.numpy() > 0), atol=1.01)
@@ -196,10 +202,10 @@ def test_a_crop_keeps_an_object_whole() -> None:
 
 def test_a_crop_on_a_canvas_keeps_it_too() -> None:
     image, objects = painted([(90, 70, 96, 75)], (150, 200))
-    ours = transform(crop=1.0, canvas=True, jitter=(2.0, 4.0))
+    train_transform = transform(crop=1.0, canvas=True, jitter=(2.0, 4.0))
     for seed in range(SEEDS):
         with seeded_rng(seed):
-            assert ours(image, objects)[1].labels.tolist() == [0]
+            assert train_transform(image, objects)[1].labels.tolist() == [0]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -234,8 +240,8 @@ def test_images_of_any_shape(way: str, shape: tuple[int, int]) -> None:
 def test_one_px_objects_go_where_they_become_less_than_one() -> None:
     image, objects = painted([(10, 20, 11, 21), (30, 40, 31, 41)], (64, 64))
     for factor, expected in ((1.0, 2), (2.0, 2), (0.4, 0)):
-        ours = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), jitter=(factor, factor))
-        page, target = ours(image, objects)
+        train_transform = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), jitter=(factor, factor))
+        page, target = train_transform(image, objects)
         assert len(target) == expected
         check(page, target)
 
@@ -248,10 +254,12 @@ def test_crowds() -> None:
     everything = dataclasses.replace(objects, crowd=np.ones(5, bool))
     transform(crop=1.0)(image, everything)  # none that has to be kept whole
     slivers = 0
-    ours = transform(Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125))
+    train_transform = transform(
+        Preprocess((64, 64), interpolation="nearest", fit="whole"), canvas=True, jitter=(3.125, 3.125)
+    )
     for seed in range(SEEDS):
         with seeded_rng(seed):
-            page, target = ours(image, everything)
+            page, target = train_transform(image, everything)
         seen = [label for label in range(5) if where(page, label).any()]
         assert target.labels.tolist() == seen, "of a crowd anything is kept: nothing there may be called background"
         slivers += len(seen)
@@ -260,13 +268,15 @@ def test_crowds() -> None:
 
 @pytest.mark.parametrize("with_masks", [False, True])
 def test_a_mosaic_has_four_images_with_their_objects(with_masks: bool) -> None:
-    parts = [painted([(10, 10, 90, 90)], (100, 100), number, round_=with_masks) for number in range(4)]
-    ours = transform(Preprocess((128, 128), interpolation="nearest", fit="whole"), mosaic=1.0, with_masks=with_masks)
-    ours.jitter, ours.flip = (0.8, 1.2), (0.5, 0.5)
+    samples = [painted([(10, 10, 90, 90)], (100, 100), number, round_=with_masks) for number in range(4)]
+    train_transform = transform(
+        Preprocess((128, 128), interpolation="nearest", fit="whole"), mosaic=1.0, with_masks=with_masks
+    )
+    train_transform.jitter, train_transform.flip = (0.8, 1.2), (0.5, 0.5)
     centres = set()
     for seed in range(SEEDS):
         with seeded_rng(seed):
-            page, target = ours(*parts[0], *parts[1:])
+            page, target = train_transform(*samples[0], *samples[1:])
         assert page.shape == (3, 128, 128)
         assert sorted(target.labels.tolist()) == [0, 1, 2, 3]
         check(page, target)
@@ -288,18 +298,18 @@ def test_photometric_distortion() -> None:
     changed = []
     for seed in range(20):
         with seeded_rng(seed):
-            found = distort(image, 1.0)
+            distorted = distort(image, 1.0)
         with seeded_rng(seed):
-            assert torch.equal(distort(image, 1.0), found)
-        assert (found.shape, found.dtype) == (image.shape, torch.uint8)
-        changed.append(found)
-    assert len({found.numpy().tobytes() for found in changed}) == 20
+            assert torch.equal(distort(image, 1.0), distorted)
+        assert (distorted.shape, distorted.dtype) == (image.shape, torch.uint8)
+        changed.append(distorted)
+    assert len({distorted.numpy().tobytes() for distorted in changed}) == 20
     # Greys stay grey: saturation and hue move none, brightness and contrast all channels alike (1: rounding).
     grey = image[:1].expand(3, -1, -1).contiguous()
     with seeded_rng(0):
-        found = distort(grey, 1.0).int()
-    assert (found.amax(0) - found.amin(0)).max() <= 1
-    assert not torch.equal(found.to(torch.uint8), grey)
+        distorted = distort(grey, 1.0).int()
+    assert (distorted.amax(0) - distorted.amin(0)).max() <= 1
+    assert not torch.equal(distorted.to(torch.uint8), grey)
     one = distort(image[:1], 1.0)
     assert (one.shape, one.dtype) == ((1, 40, 50), torch.uint8)
 
@@ -310,9 +320,9 @@ def test_photometric_distortion_moves_no_box() -> None:
         with seeded_rng(seed):
             plain = transform(flip=0.5)(image, objects)
         with seeded_rng(seed):
-            found = transform(flip=0.5, photometric=1.0)(image, objects)
-        assert torch.equal(plain[1].boxes, found[1].boxes)
-        assert not torch.equal(plain[0], found[0])
+            distorted = transform(flip=0.5, photometric=1.0)(image, objects)
+        assert torch.equal(plain[1].boxes, distorted[1].boxes)
+        assert not torch.equal(plain[0], distorted[0])
 
 
 def test_padding_is_the_mean_colour() -> None:
@@ -445,13 +455,13 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 def test_a_partner_that_cannot_be_read_makes_no_mosaic() -> None:
-    whole = SeededDataset(Painted(2), transform(mosaic=1.0), 1)
+    intact = SeededDataset(Painted(2), transform(mosaic=1.0), 1)
     with_broken = SeededDataset(Painted(2, broken=(1,)), transform(mosaic=1.0), 1)
     counts = set()
     for epoch in range(40):
         sample = with_broken[epoch, 0]
         assert isinstance(sample, tuple)
-        assert len(whole[epoch, 0][1]) == 4  # type: ignore[index, arg-type]
+        assert len(intact[epoch, 0][1]) == 4  # type: ignore[index, arg-type]
         counts.add(len(sample[1]))
         check(sample[0], sample[1]) if len(sample[1]) == 1 else None
     assert counts == {1, 4}, "four where the drawn ones are good ones by chance"
@@ -461,8 +471,8 @@ def test_a_partner_that_cannot_be_read_makes_no_mosaic() -> None:
 def test_partners() -> None:
     assert transform().partners(10) == []
     drawn = [transform(mosaic=1.0).partners(10) for _ in range(50)]
-    assert all(len(found) == 3 for found in drawn)
-    assert {index for found in drawn for index in found} == set(range(10))
+    assert all(len(partners) == 3 for partners in drawn)
+    assert {index for partners in drawn for index in partners} == set(range(10))
     assert transform(mosaic=1.0).partners(1) == [0, 0, 0]
 
 

@@ -17,9 +17,9 @@ from tests.detection_makers import KINDS, scenes, yolo_folder
 
 
 def opened(data: Path, **options: Any) -> Any:
-    found = find_yolo(data)
-    assert found is not None
-    return open_yolo(found, 3, **options)
+    file = find_yolo(data)
+    assert file is not None
+    return open_yolo(file, 3, **options)
 
 
 @pytest.mark.parametrize("polygons", [False, True])
@@ -27,19 +27,19 @@ def opened(data: Path, **options: Any) -> Any:
 def test_boxes_and_outlines(polygons: bool, name: str, tmp_path: Path) -> None:
     splits = opened(yolo_folder(tmp_path / "data", polygons=polygons) / name, masks=polygons)
     assert list(splits) == ["train", "val"]
-    for part, count in {"train": 6, "val": 3}.items():
-        assert splits[part].classes == Classes.of(KINDS)
-        for i, one in enumerate(scenes(part, count)):
-            objects = splits[part].read(i)[1]
-            assert np.array_equal(objects.labels, one.labels)
-            assert np.allclose(objects.boxes, one.boxes, atol=2e-3)  # six decimals of 96 px, float32
+    for split, count in {"train": 6, "val": 3}.items():
+        assert splits[split].classes == Classes.of(KINDS)
+        for i, truth in enumerate(scenes(split, count)):
+            objects = splits[split].read(i)[1]
+            assert np.array_equal(objects.labels, truth.labels)
+            assert np.allclose(objects.boxes, truth.boxes, atol=2e-3)  # six decimals of 96 px, float32
             assert objects.size == (80, 96)
             if polygons and len(objects):
                 masks = objects.masks()
-                assert ((masks & one.masks).sum((1, 2)) / (masks | one.masks).sum((1, 2)) > 0.95).all()
-                assert np.allclose(objects.areas, one.masks.sum((1, 2)), rtol=0.05)
+                assert ((masks & truth.masks).sum((1, 2)) / (masks | truth.masks).sum((1, 2)) > 0.95).all()
+                assert np.allclose(objects.areas, truth.masks.sum((1, 2)), rtol=0.05)
             elif not polygons:
-                sides = one.boxes[:, 2:] - one.boxes[:, :2]
+                sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
                 assert np.allclose(objects.areas, sides.prod(1), rtol=1e-4)
 
 
@@ -64,7 +64,7 @@ def test_where_images_are(text: str, tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data")
     (data / "train.txt").write_text("".join(f"./images/train/{i:03d}.png\n" for i in range(5)) + "images/train/005.png")
     splits = opened(yaml(data, text.format(here=data) + NAMES))
-    assert [len(splits[part]) for part in ("train", "val")] == [6, 3]
+    assert [len(splits[split]) for split in ("train", "val")] == [6, 3]
     assert len(splits["train"].read(0)[1]) == len(scenes("train", 1)[0].labels)
     assert splits["train"].key(0) == "images/train/000.png"
 
@@ -171,7 +171,7 @@ def test_which_file_in_a_folder(tmp_path: Path) -> None:
 
 
 def labelled(folder: Path, *rows: str, text: str = "train: images/train\n" + NAMES, count: int = 1) -> Any:
-    """The training part of images of 100 x 50 px, each with these lines."""
+    """The train split of images of 100 x 50 px, each with these lines."""
     data = folder / "data"
     for i in range(count):
         for name in ("images", "labels"):
@@ -198,7 +198,7 @@ POINTS = ".45 .4 2 .55 .6 1 0 0 0"
         ([f"{BOX} .45 .4 .55 .6"], "kpt_shape: [2, 2]\n", "2 keypoints of 2 values"),
     ],
 )
-def test_what_follows_a_box_is_dropped_and_said(rows: list[str], text: str, dropped: str, tmp_path: Path) -> None:
+def test_values_after_a_box_are_dropped_with_a_note(rows: list[str], text: str, dropped: str, tmp_path: Path) -> None:
     train = labelled(tmp_path, *rows, text="train: images/train\n" + NAMES + text)
     assert np.allclose(train.objects(0).boxes, [[40, 15, 60, 35]] * len(rows), atol=1e-3)
     notes = [finding for finding in train.notes if finding.code == "label-values-dropped"]
@@ -217,7 +217,7 @@ def test_what_follows_a_box_is_dropped_and_said(rows: list[str], text: str, drop
         ([f"{BOX} 1.5"], "line 1: 5 numbers after the class"),
     ],
 )
-def test_lines_that_nobody_can_tell_apart_are_refused(rows: list[str], words: str, tmp_path: Path) -> None:
+def test_ambiguous_lines_are_refused(rows: list[str], words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
         labelled(tmp_path, *rows)
 
@@ -228,19 +228,19 @@ def test_keypoints_of_another_number_than_stated(tmp_path: Path) -> None:
         labelled(tmp_path, f"{BOX} {POINTS}", text=text)
 
 
-def test_four_corners_are_outlines_and_said(tmp_path: Path) -> None:
+def test_four_corners_are_outlines_with_a_note(tmp_path: Path) -> None:
     train = labelled(tmp_path, "0 .5 .2 .7 .5 .5 .8 .3 .5")
     assert np.allclose(train.objects(0).boxes, [[30, 10, 70, 40]], atol=1e-3)
     assert [finding.code for finding in train.notes] == ["label-four-corners"]
 
 
 def test_outlines_of_one_length_stay_outlines(tmp_path: Path) -> None:
-    shown = scenes("train", 1)[0]
+    truth = scenes("train", 1)[0]
     corners = np.random.default_rng(0).uniform(0.2, 0.9, (12, 12))
     train = labelled(tmp_path, *("0 " + " ".join(f"{value:.4f}" for value in row) for row in corners))
     assert len(train.objects(0)) == 12
     assert train.notes == []
-    assert len(shown.labels)
+    assert len(truth.labels)
 
 
 @pytest.mark.parametrize("hashed", ["labels", "images"])
@@ -250,8 +250,8 @@ def test_a_hash_before_the_name(hashed: str, tmp_path: Path) -> None:
     for i, path in enumerate(sorted(folder.iterdir())):
         path.rename(folder / f"a1b2c3d{i}-{path.name}")
     train = opened(data)["train"]
-    for i, one in enumerate(scenes("train", 4)):
-        assert np.array_equal(train.objects(i).labels, one.labels)
+    for i, truth in enumerate(scenes("train", 4)):
+        assert np.array_equal(train.objects(i).labels, truth.labels)
     notes = {finding.code: finding.count for finding in train.notes}
     assert notes == {"label-paired-by-tail": 4}
 
@@ -276,16 +276,16 @@ def test_labels_beside_the_images(tmp_path: Path) -> None:
         path.rename(data / "images" / "train" / path.name)
     (data / "images" / "train" / "classes.txt").write_text("berry\n")
     train = opened(data)["train"]
-    assert [len(train.objects(i)) for i in range(4)] == [len(one.labels) for one in scenes("train", 4)]
+    assert [len(train.objects(i)) for i in range(4)] == [len(truth.labels) for truth in scenes("train", 4)]
     assert train.notes == []
 
 
-def test_parts_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
+def test_splits_that_share_a_folder_have_no_orphans(tmp_path: Path) -> None:
     data = yolo_folder(tmp_path / "data", train=4)
-    for part, numbers in {"train": (0, 1), "val": (2, 3)}.items():
-        (data / f"{part}.txt").write_text("".join(f"images/train/{n:03d}.png\n" for n in numbers))
+    for split, numbers in {"train": (0, 1), "val": (2, 3)}.items():
+        (data / f"{split}.txt").write_text("".join(f"images/train/{n:03d}.png\n" for n in numbers))
     splits = opened(yaml(data, "train: train.txt\nval: val.txt\n" + NAMES))
-    assert [len(splits[part]) for part in splits] == [2, 2]
+    assert [len(splits[split]) for split in splits] == [2, 2]
     assert splits["train"].notes == splits["val"].notes == []
 
 
@@ -304,12 +304,12 @@ def test_one_stray_label_beside_images_without_objects(tmp_path: Path) -> None:
 
 def test_a_test_split_without_labels_is_left_out(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for part, count in {"train": 3, "val": 1, "test": 2}.items():
+    for split, count in {"train": 3, "val": 1, "test": 2}.items():
         for kind in ("images", "labels"):
-            (data / part / kind).mkdir(parents=True)
-        for i, one in enumerate(scenes(part, count)):
-            one.image.save(data / part / "images" / f"{i}.png")
-            (data / part / "labels" / f"{i}.txt").write_text("0 .5 .5 .2 .2\n")
+            (data / split / kind).mkdir(parents=True)
+        for i, truth in enumerate(scenes(split, count)):
+            truth.image.save(data / split / "images" / f"{i}.png")
+            (data / split / "labels" / f"{i}.txt").write_text("0 .5 .5 .2 .2\n")
     shutil.rmtree(data / "test" / "labels")
     yaml(data, "train: train/images\nval: val/images\ntest: test/images\n" + NAMES)
     assert not looks_like_segmentation(str(data)), "labels/ might hold masks, and one split has none"

@@ -26,7 +26,7 @@ _PATHS = (*PATH, "imageid", "image_id", "image_name", "imagename")
 _LABELS = (*LABEL, "labelname", "name")
 _CROWDS = ("isgroupof", "is_group_of", "iscrowd", "is_crowd")
 _HEAD = 1 << 16  # bytes: longest first line
-_UNNAMED = 6  # columns of a table without column names: path, x1, y1, x2, y2, class
+_REQUIRED = 6  # columns of a table: path, x1, y1, x2, y2, class
 
 
 class Columns(NamedTuple):
@@ -48,7 +48,7 @@ class Columns(NamedTuple):
     width: int | None = None
     height: int | None = None
     crowd: int | None = None
-    values: int = _UNNAMED
+    values: int = _REQUIRED
     header: bool = True
     shares: bool = False
 
@@ -63,16 +63,15 @@ def columns_of(values: Sequence[str]) -> Columns | None:
     def find(names: Sequence[str]) -> int | None:
         return next((columns.index(name) for name in names if name in columns), None)
 
-    x1, y1, x2, y2 = (find(names) for names in _CORNERS)
-    path, label = find(_PATHS), find(_LABELS)
-    if path is not None and label is not None and None not in (x1, y1, x2, y2):
-        assert x1 is not None and y1 is not None and x2 is not None and y2 is not None  # noqa: PT018
+    required = [column for names in (_PATHS, _LABELS, *_CORNERS) if (column := find(names)) is not None]
+    if len(required) == _REQUIRED:
+        path, label, x1, y1, x2, y2 = required
         return Columns(
             path, label, (x1, y1, x2, y2), find(SPLIT), find(("width",)), find(("height",)), find(_CROWDS),
             len(values), shares={"imageid", "labelname"} <= set(columns),
         )  # fmt: skip
     numbers = [re.fullmatch(r"\s*-?\d+(\.\d+)?\s*|", value) is not None for value in values[1:5]]
-    if len(values) == _UNNAMED and all(numbers) and Path(values[0].strip()).suffix.lower() in EXTENSIONS:
+    if len(values) == _REQUIRED and all(numbers) and Path(values[0].strip()).suffix.lower() in EXTENSIONS:
         return Columns(0, 5, (1, 2, 3, 4), header=False)
     return None
 

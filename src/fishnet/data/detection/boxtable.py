@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
-from fishnet.data.detection.files import FileDetection, one_per_split, split_in, unknown_class
+from fishnet.data.detection.files import FileDetection, listed, one_per_split, split_in, unknown_class
 from fishnet.data.detection.image_places import ImagePlaces
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder, upright_size
@@ -138,7 +138,12 @@ def find_box_tables(data: Path) -> list[BoxTable]:
     for folder in (data, subfolder(data, "annotations"), subfolder(data, "labels")):
         if not tables and folder is not None:
             tables = [BoxTable(path, columns, data, split_in(path.stem) or "") for path, columns in _tables(folder)]
-    _refuse_ambiguous(data, tables)
+    if len(tables) > 1 and not all(table.split for table in tables):
+        names = listed([table.path.name for table in tables])
+        raise InputError(
+            f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
+        )
+    one_per_split(((table.split, table.path) for table in tables), "tables")
     return sorted(tables, key=lambda table: in_order(["train", "val", "test", "all"]).index(table.split or "all"))
 
 
@@ -147,21 +152,8 @@ def _tables(folder: Path) -> list[tuple[Path, Columns]]:
     return [(path, columns) for path in files if is_regular(path) and (columns := columns_in(path))]
 
 
-def _refuse_ambiguous(data: Path, tables: Sequence[BoxTable]) -> None:
-    names = ", ".join(table.path.name for table in tables[:5])
-    if len(tables) > 1 and not all(table.split for table in tables):
-        raise InputError(
-            f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
-        )
-    one_per_split(((table.split, table.path) for table in tables), "tables")
-
-
 def open_box_tables(
-    tables: Sequence[BoxTable],
-    channels: int,
-    *,
-    classes: Classes | None = None,
-    masks: bool = False,
+    tables: Sequence[BoxTable], channels: int, *, classes: Classes | None = None, masks: bool = False
 ) -> dict[str, BoxTableDetection]:
     """Opens the result of :func:`find_box_tables`. The first split determines the classes of all.
 
@@ -180,9 +172,9 @@ def open_box_tables(
         members: dict[str, list[int]] = {}
         for row, split in enumerate(rows.splits):
             members.setdefault(table.split if split == "all" and table.split else split, []).append(row)
-        doubled = members.keys() & splits.keys()
-        if doubled:
-            raise InputError(f"{table.path}: has split {next(iter(doubled))!r}, which another table has already")
+        repeated = members.keys() & splits.keys()
+        if repeated:
+            raise InputError(f"{table.path}: has split {next(iter(repeated))!r}, which another table has already")
         paths = _paths(table, rows)
         for split in in_order(members):
             kept = [row for row in members[split] if paths[row] is not None]

@@ -134,16 +134,12 @@ def find_coco(data: Path) -> dict[str, CocoFile]:
         return {"all": CocoFile(data, tuple(_places(data.parent, data)))}
     if not data.is_dir():
         return {}
-    files = {
-        split: folder / ROBOFLOW for split, folder in find_split_folders(data).items() if (folder / ROBOFLOW).is_file()
-    }
+    roboflow = {split: folder / ROBOFLOW for split, folder in find_split_folders(data).items()}
+    files = {split: path for split, path in roboflow.items() if path.is_file()}
     left_out: tuple[Path, ...] = ()
     if not files:
-        own = [data / ROBOFLOW] if (data / ROBOFLOW).is_file() else []
-        candidates = (
-            own or _inside(subfolder(data, "annotations")) or [path for path in _inside(data) if _is_coco(path)]
-        )
-        files, left_out = _by_split(candidates)
+        own = [data / ROBOFLOW] if (data / ROBOFLOW).is_file() else _inside(subfolder(data, "annotations"))
+        files, left_out = _by_split(own or [path for path in _inside(data) if _is_coco(path)])
     found = {split: CocoFile(path, tuple(_places(data, path, split))) for split, path in files.items()}
     first = next(iter(found), "")  # notes the files that are left out
     return found | ({first: found[first]._replace(left_out=left_out)} if left_out else {})

@@ -145,35 +145,35 @@ class CocoTable:
         if not isinstance(name, str) or not name:
             raise InputError("no file_name")
         if id_ in self._image_of:
-            before = self.images[self._image_of[id_]]
-            raise InputError(f"id {id_} belongs to images[{before.number}] (line {before.line}) already")
+            owner = self.images[self._image_of[id_]]
+            raise InputError(f"id {id_} belongs to images[{owner.number}] (line {owner.line}) already")
         height, width = (_side(entry.value, key) for key in ("height", "width"))
         self._image_of[id_] = len(self.images)
         size = (height, width) if height and width else (0, 0)
         self.images.append(CocoImage(name, size, entry.line, entry.number))
 
     def _add_category(self, entry: Entry) -> None:
-        id_, name = self._number_of(_id_of(entry.value, "id")), entry.value.get("name")
+        id_, name = self._category_id(_id_of(entry.value, "id")), entry.value.get("name")
         if type(name) is int or (type(name) is float and name.is_integer()):
             name = str(int(name))
         if not isinstance(name, str) or not name:
             raise InputError("no name")
         if id_ in self._categories:
-            before = self._categories[id_]
+            owner = self._categories[id_]
             raise InputError(
-                f"id {entry.value['id']} belongs to categories[{before.number}] (line {before.line}) already"
+                f"id {entry.value['id']} belongs to categories[{owner.number}] (line {owner.line}) already"
             )
         name, group = unicodedata.normalize("NFC", name), str(entry.value.get("supercategory"))
         self._categories[id_] = _Category(name, group, entry.line, entry.number)
 
-    def _number_of(self, id_: int | str) -> int:
+    def _category_id(self, id_: int | str) -> int:
         """A category id as an integer; for a text, one that stands for it until all ids are known."""
         return id_ if isinstance(id_, int) else self._texts.setdefault(id_, _TEXTS + len(self._texts))
 
     def _add_annotation(self, entry: Entry) -> None:
         value = entry.value
-        image, category = _id_of(value, "image_id"), self._number_of(_id_of(value, "category_id"))
-        id_ = _NONE - len(self._id) if value.get("id") is None else self._own(_id_of(value, "id"))
+        image, category = _id_of(value, "image_id"), self._category_id(_id_of(value, "category_id"))
+        id_ = _NONE - len(self._id) if value.get("id") is None else self._annotation_id(_id_of(value, "id"))
         shape = self._shape(value)
         box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
         if box is None:
@@ -182,7 +182,7 @@ class CocoTable:
         if not isinstance(area, int | float) or not abs(area) < _MAX_COORDINATE**2:  # or NaN
             area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
         self._id.append(id_)
-        if shape and value.get("bbox") and not crowd and _apart(box, shape.box()):
+        if shape and value.get("bbox") and not crowd and _differ(box, shape.box()):
             self._differing.append(len(self._line))
         self._image.append(self._named.setdefault(image, len(self._named)))
         self._category.append(category)
@@ -195,7 +195,7 @@ class CocoTable:
             self._shapes.add(shape)
             self._sides.extend(shape.size if shape else (0, 0))
 
-    def _own(self, id_: int | str) -> int:
+    def _annotation_id(self, id_: int | str) -> int:
         """An annotation id as an integer."""
         return id_ if isinstance(id_, int) else self._ids.setdefault(id_, _TEXTS + len(self._ids))
 
@@ -209,41 +209,51 @@ class CocoTable:
         return None
 
     def _settle(self) -> None:
-        """Sorts the annotations by image and checks what depends on the whole file."""
+        """Checks what depends on the whole file, and sorts the annotations by image."""
         self._boxes = np.asarray(self._box).reshape(-1, 4)
         self._number_texts()
         if count := len(self._differing):
             share, first = f"{count:,} of {len(self._line):,}", self._differing[0]
             what = f"{share} boxes do not fit their segmentations, first annotations[{self._number[first]}]"
             self._note("mask-box-differs", f"{what} (line {self._line[first]})", count)
-        categories = np.asarray(self._category)
-        places = np.array([self._image_of.get(image, -1) for image in self._named], np.int64)
-        image_index = places[np.asarray(self._image)] if len(places) else np.zeros(0, np.int64)
-        bad = image_index < 0
-        images = list(self._named)
-        for row in np.flatnonzero(bad).tolist():
-            self._wrong(row, f"image_id {images[self._image[row]]!r} is in no entry of images")
-        known = np.isin(categories, list(self._categories))
-        for row in np.flatnonzero(~known).tolist():
-            self._wrong(row, f"category_id {self._spelled(self._category[row])} is in no entry of categories")
-        for row, first in _repeated(np.asarray(self._id)):
-            taken = f"annotations[{self._number[first]}] (line {self._line[first]})"
-            own = next((text for text, number in self._ids.items() if number == self._id[row]), self._id[row])
-            self._wrong(row, f"id {own} belongs to {taken} already")
-        bad |= ~known
-        for row in self._misfits(image_index):
-            height, width = self._sides[2 * row], self._sides[2 * row + 1]
-            stated = self.images[image_index[row]].size
-            self._wrong(row, f"a mask of {width}x{height} px in an image of {stated[1]}x{stated[0]}")
-            bad[row] = True
-        order = np.argsort(image_index, kind="stable")
-        self._order = order[~bad[order]]
-        counts = np.bincount(image_index[self._order], minlength=len(self.images))
+        indices = np.array([self._image_of.get(image, -1) for image in self._named], np.int64)
+        images = indices[np.asarray(self._image)] if len(indices) else np.zeros(0, np.int64)
+        valid = self._check_references(images)
+        order = np.argsort(images, kind="stable")
+        self._order = order[valid[order]]
+        counts = np.bincount(images[self._order], minlength=len(self.images))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        del self._id, self._ids, self._image, self._named, self._image_of  # what only this needed
-        used = set(categories[self._order].tolist())
+        del self._id, self._ids, self._image, self._named, self._image_of  # not needed any more
+        used = set(np.asarray(self._category)[self._order].tolist())
         self._drop_root(used)
         self.classes = self._classes_of(self._distinct(used))
+
+    def _check_references(self, images: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which annotations have a known image, a known category and a mask of the image's size.
+
+        Reports the others, and repeated ids.
+
+        Args:
+            images: index of each annotation's image; -1 if it is unknown.
+        """
+        ids = list(self._named)
+        for row in np.flatnonzero(images < 0).tolist():
+            self._report(row, f"image_id {ids[self._image[row]]!r} is in no entry of images")
+        valid = np.isin(np.asarray(self._category), list(self._categories))
+        for row in np.flatnonzero(~valid).tolist():
+            self._report(
+                row, f"category_id {_spelled(self._category[row], self._texts)!r} is in no entry of categories"
+            )
+        for row, first in _repeated(np.asarray(self._id)):
+            owner = f"annotations[{self._number[first]}] (line {self._line[first]})"
+            self._report(row, f"id {_spelled(self._id[row], self._ids)} belongs to {owner} already")
+        valid &= images >= 0
+        for row in self._misfits(images):
+            height, width = self._sides[2 * row], self._sides[2 * row + 1]
+            stated = self.images[images[row]].size
+            self._report(row, f"a mask of {width}x{height} px in an image of {stated[1]}x{stated[0]}")
+            valid[row] = False
+        return valid
 
     def _number_texts(self) -> None:
         """Numbers the categories whose ids are texts after the others."""
@@ -268,9 +278,6 @@ class CocoTable:
 
     def _note(self, code: str, what: str, count: int) -> None:
         self.notes.append(Finding(code, f"{self.path}: {what}", file=str(self.path), count=count))
-
-    def _spelled(self, id_: int) -> str:
-        return next((repr(text) for text, number in self._texts.items() if number == id_), str(id_))
 
     def _misfits(self, image: NDArray[np.int64]) -> Iterator[int]:
         """The run-length encoded masks whose size is not that of their image.
@@ -302,9 +309,13 @@ class CocoTable:
     def _classes_of(self, ids: list[int]) -> Classes:
         return Classes(tuple(self._categories[id_].name for id_ in ids), tuple(ids))
 
-    def _wrong(self, row: int, what: str) -> None:
-        place = self._place(row)
-        report(f"{place}: {what}", file=str(self.path), line=self._line[row])
+    def _report(self, row: int, what: str) -> None:
+        report(f"{self._place(row)}: {what}", file=str(self.path), line=self._line[row])
+
+
+def _spelled(id_: int, texts: dict[str, int]) -> int | str:
+    """An id as the file spells it."""
+    return next((text for text, number in texts.items() if number == id_), id_)
 
 
 def _id_of(value: dict[str, Any], key: str) -> int | str:
@@ -331,7 +342,7 @@ def _side(value: dict[str, Any], key: str) -> int:
     return int(side)
 
 
-def _apart(box: Sequence[float], other: Sequence[float]) -> bool:
+def _differ(box: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two boxes x1, y1, x2, y2 have an IoU below one half; a few px never count as a difference."""
     near = all(abs(a - b) <= _NEAR for a, b in zip(box, other, strict=True))
     sides = [min(box[i + 2], other[i + 2]) - max(box[i], other[i]) for i in (0, 1)]

@@ -149,8 +149,7 @@ def _by_list(source: VocSplit, masks: bool) -> dict[str, VocSplit]:
     trainval = [path for path in texts if path.stem.lower() == "trainval"]
     lists = one_per_split(((split_named(path.stem), path) for path in texts), "lists")
     stems = {split: _stems(path) for split, path in lists.items()}
-    if trainval and "train" not in stems:
-        names = _stems(trainval[0])
+    if trainval and "train" not in stems and (names := _stems(trainval[0])):
         stems["train"] = {stem: place for stem, place in names.items() if stem not in stems.get("val", {})}
     left_out = tuple(path for path in texts if path not in (*trainval, *lists.values()))
     source = source._replace(left_out=left_out)

@@ -1,6 +1,5 @@
 """Pairs images with label files. Torch-free."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -70,39 +69,29 @@ class _Folders:
     """The label files and the images in folders, each folder listed once."""
 
     def __init__(self) -> None:
-        self._labels: dict[Path, dict[str, Path]] = {}
-        self._images: dict[Path, set[str]] = {}
+        self._contents: dict[Path, tuple[dict[str, Path], set[str]]] = {}
 
     def labels(self, folder: Path) -> dict[str, Path]:
         """Label files by their names without suffix."""
-        if folder not in self._labels:
-            self._list(folder)
-        return self._labels[folder]
+        return self._list(folder)[0]
 
     def images(self, folder: Path) -> set[str]:
         """Names of the images without suffix."""
-        if folder not in self._images:
-            self._list(folder)
-        return self._images[folder]
+        return self._list(folder)[1]
 
     def label(self, path: Path) -> Path | None:
         return self.labels(path.parent).get(_composed(path.stem))
 
-    def _list(self, folder: Path) -> None:
-        labels, images = self._labels.setdefault(folder, {}), self._images.setdefault(folder, set())
-        try:
-            with os.scandir(folder) as entries:
-                names = sorted(entry.name for entry in entries)
-        except OSError:
-            return
-        for name in names:
-            stem, suffix = Path(name).stem, Path(name).suffix
-            if is_system(name):
-                continue
-            if suffix.lower() == ".txt":
-                labels[_composed(stem)] = folder / name
-            elif suffix.lower() in EXTENSIONS:
-                images.add(_composed(stem))
+    def _list(self, folder: Path) -> tuple[dict[str, Path], set[str]]:
+        if folder not in self._contents:
+            try:
+                paths = [path for path in sorted(folder.iterdir()) if not is_system(path.name)]
+            except OSError:
+                paths = []
+            labels = {_composed(path.stem): path for path in paths if path.suffix.lower() == ".txt"}
+            images = {_composed(path.stem) for path in paths if path.suffix.lower() in EXTENSIONS}
+            self._contents[folder] = labels, images
+        return self._contents[folder]
 
 
 def _pair_by_tail(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
