@@ -16,17 +16,17 @@ from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import (
-    NOTHING,
+    NO_IMAGE,
     EpochSampler,
     Key,
     LabelledDataset,
     Sample,
-    Seeded,
+    SeededDataset,
     Subset,
     collate,
     derive_seed,
-    drawn_from,
     hold_out,
+    seeded_rng,
 )
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.classification.transforms import TrainTransform
@@ -57,9 +57,9 @@ class Noise(LabelledDataset):
         return f"noise[{index}]"
 
 
-def seeded(broken: Iterable[int] = (), seed: int = 3) -> Seeded:
+def seeded(broken: Iterable[int] = (), seed: int = 3) -> SeededDataset:
     transform = TrainTransform(Preprocess((16, 16)), crop_scale=(0.2, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
-    return Seeded(Noise([i % 3 for i in range(12)], broken), transform, seed)
+    return SeededDataset(Noise([i % 3 for i in range(12)], broken), transform, seed)
 
 
 def tensor(sample: Sample) -> Tensor:
@@ -137,7 +137,7 @@ def test_drawn_from_leaves_the_generator_as_it_was(fails: bool) -> None:
     torch.rand(3, generator=expected)
     torch.rand(3)  # the fixture has seeded with 0
     try:
-        with drawn_from(7):
+        with seeded_rng(7):
             inside = torch.rand(5)
             if fails:
                 raise RuntimeError
@@ -166,7 +166,7 @@ def test_a_sample_takes_nothing_from_the_global_generator() -> None:
     images.read = lambda index: (Image.new("RGB", (20, 20)), 0)  # type: ignore[method-assign]
     transform = TrainTransform(Preprocess((16, 16)), crop_scale=(0.2, 1.0), crop_ratio=(0.7, 1.4), flip=0.5)
     before = torch.get_rng_state()
-    Seeded(images, transform)[0, 1]
+    SeededDataset(images, transform)[0, 1]
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -198,8 +198,8 @@ def test_samples_are_the_same_whatever_the_number_of_workers(workers: int) -> No
 # the sampler
 
 
-def keys(length: int, shuffle: bool, rank: int = 0, world: int = 1, seed: int = 0, epoch: int = 0) -> list[Key]:
-    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world=world)
+def keys(length: int, shuffle: bool, rank: int = 0, world_size: int = 1, seed: int = 0, epoch: int = 0) -> list[Key]:
+    sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
     found = list(sampler)
     assert len(found) == len(sampler)
@@ -208,35 +208,35 @@ def keys(length: int, shuffle: bool, rank: int = 0, world: int = 1, seed: int = 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 6), st.booleans(), st.integers(0, 5))
-def test_processes_share_an_epoch_without_overlap(length: int, world: int, shuffle: bool, epoch: int) -> None:
-    parts = [keys(length, shuffle, rank, world, epoch=epoch) for rank in range(world)]
-    images = [index for part in parts for _, index in part if index != NOTHING]
+def test_processes_share_an_epoch_without_overlap(length: int, world_size: int, shuffle: bool, epoch: int) -> None:
+    parts = [keys(length, shuffle, rank, world_size, epoch=epoch) for rank in range(world_size)]
+    images = [index for part in parts for _, index in part if index != NO_IMAGE]
     assert len(set(images)) == len(images)
     assert all(found == epoch for part in parts for found, _ in part)
     assert len({len(part) for part in parts}) == 1, "as many steps for each"
     if shuffle:
-        assert len(images) == length // world * world, "nothing fills up what is learned from"
+        assert len(images) == length // world_size * world_size, "nothing fills up what is learned from"
     else:
         assert sorted(images) == list(range(length)), "each image is counted once"
-        assert all(index != NOTHING for part in parts for _, index in part[:-1]), "only a share's last may be nothing"
+        assert all(index != NO_IMAGE for part in parts for _, index in part[:-1]), "only a share's last may be nothing"
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 30), st.integers(1, 3), st.integers(0, 3), st.integers(0, 40))
-def test_a_sampler_that_begins_later_leaves_out_what_is_done(length: int, world: int, epoch: int, done: int) -> None:
-    for rank in range(world):
-        later = EpochSampler(length, shuffle=True, rank=rank, world=world, begin=(epoch, done))
+def test_a_later_begin_skips_what_is_done(length: int, world_size: int, epoch: int, done: int) -> None:
+    for rank in range(world_size):
+        later = EpochSampler(length, shuffle=True, rank=rank, world_size=world_size, begin=(epoch, done))
         for now in range(4):
             later.set_epoch(now)
-            expected = keys(length, True, rank, world, epoch=now)
+            expected = keys(length, True, rank, world_size, epoch=now)
             assert list(later) == (expected[done:] if now == epoch else expected)
-        assert len(later) == length // world, "an epoch's length is that of a whole one: schedules count on it"
-        ahead = EpochSampler(length, shuffle=True, rank=rank, world=world, begin=(epoch, done))
-        assert list(ahead) == keys(length, True, rank, world, epoch=epoch)[done:], "workers read before set_epoch"
+        assert len(later) == length // world_size, "an epoch's length is that of a whole one: schedules count on it"
+        ahead = EpochSampler(length, shuffle=True, rank=rank, world_size=world_size, begin=(epoch, done))
+        assert list(ahead) == keys(length, True, rank, world_size, epoch=epoch)[done:], "workers read before set_epoch"
 
 
 def test_nothing_is_no_sample() -> None:
-    assert seeded()[0, NOTHING] is None
+    assert seeded()[0, NO_IMAGE] is None
     batch = collate([None, (torch.zeros(3, 4, 4, dtype=torch.uint8), 2, 10), None])
     assert (len(batch.images), batch.targets.tolist(), batch.indices, batch.broken) == (1, [2], [10], [])
     assert collate([None]).indices == []
@@ -295,12 +295,12 @@ def test_indices_beyond_the_set_repeat_it_under_another_randomness(folder: Path)
     images = ImageFolder(folder)
 
     class Draw:
-        least = None
+        min_side = None
 
         def __call__(self, image: Any, target: Any) -> tuple[Tensor, Any]:
             return torch.rand(1), target
 
-    seeded = Seeded(images, Draw(), seed=3)
+    seeded = SeededDataset(images, Draw(), seed=3)
     first, again = seeded[0, 2], seeded[0, 2 + len(images)]
     assert isinstance(first, tuple)
     assert isinstance(again, tuple)

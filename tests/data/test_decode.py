@@ -191,15 +191,15 @@ def test_a_folder_reads_tensors_and_images_alike(folder: Path) -> None:
 @pytest.mark.parametrize(
     "content", [encoded(detailed(640, 480)), oriented(detailed(640, 480), 6)], ids=["plain", "EXIF"]
 )
-@pytest.mark.parametrize(("least", "factor"), [(0, 1), (241, 1), (240, 2), (121, 2), (100, 4), (60, 8), (1, 8)])
-def test_large_photos_come_smaller(content: bytes, least: int, factor: int) -> None:
-    whole, found = decode_tensor(content), decode_tensor(content, least=least)
+@pytest.mark.parametrize(("min_side", "factor"), [(0, 1), (241, 1), (240, 2), (121, 2), (100, 4), (60, 8), (1, 8)])
+def test_large_photos_come_smaller(content: bytes, min_side: int, factor: int) -> None:
+    whole, found = decode_tensor(content), decode_tensor(content, min_side=min_side)
     assert [side * factor for side in found.shape[1:]] == list(whole.shape[1:])
     shrunk = whole.float().unflatten(1, (-1, factor)).unflatten(3, (-1, factor)).mean((2, 4))
     assert (found - shrunk).abs().mean() < 2, "each pixel is (nearly) the mean of those it stands for"
 
 
 def test_only_jpegs_come_smaller() -> None:
-    assert decode_tensor(encoded(detailed(640, 480), "PNG"), least=10).shape == (3, 480, 640)
+    assert decode_tensor(encoded(detailed(640, 480), "PNG"), min_side=10).shape == (3, 480, 640)
     with pytest.raises(InputError, match=r"b\.jpg: broken image"):
-        decode_tensor(encoded(detailed(640, 480))[:2000], source="b.jpg", least=10)
+        decode_tensor(encoded(detailed(640, 480))[:2000], source="b.jpg", min_side=10)

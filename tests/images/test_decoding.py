@@ -429,7 +429,7 @@ def test_the_limit_of_pixels_is_the_readers_own(suffix: str, tmp_path: Path, mon
         warnings.simplefilter("error")
         assert read_image(tmp_path / f"15.{suffix}", reading=Reading(max_pixels=225)).size == (15, 15)
     with pytest.raises(
-        InputError, match=r"refused, too many pixels \(16 x 16, at most 225\): raise --max-pixels to 256"
+        InputError, match=r"refused, too many pixels \(16 x 16, at most 225\): raise max_pixels to 256"
     ):
         read_image(tmp_path / f"16.{suffix}", reading=Reading(max_pixels=225))
     assert Image.MAX_IMAGE_PIXELS == 7

@@ -1,4 +1,4 @@
-"""The shape of every data set, and its way into batches that can be reproduced image by image."""
+"""The interface of every dataset, and reproducible batches from it."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -28,19 +28,19 @@ Key = tuple[int, int]
 
 
 class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
-    """One on-disk format: images with targets, and the classes read from the data.
+    """Images with targets in one on-disk format, and the classes read from the data.
 
-    ``self[i]`` is (image of shape (channels, height, width), target): uint8, or float32 for files of other numbers of
-    channels than 1 and 3 that hold floats or 16 bits. Classification targets are class indices.
+    ``self[i]`` is (image of shape (channels, height, width), target). Images are uint8. If ``channels`` is neither 1
+    nor 3, files of floats or 16 bits give float32. Classification targets are class indices.
 
     Attributes:
         classes: names and original ids.
-        channels: that images are read with: 3 (RGB), 1 (grey), or another number for files that hold as many.
-        reading: what becomes of more than 8 bits a channel, and how large an image may be; whoever opens a set may set
-            it, before it is read.
+        channels: 3 (RGB), 1 (grey), or another number for files that hold as many.
+        reading: how more than 8 bits a channel are read, and how large an image may be. May be set before the first
+            image is read.
         skipped: how many files beside the images were not read, by their ending.
-        links: linked folders that were not followed, since they lead outside of the dataset.
-        notes: findings of the opening, which :mod:`~fishnet.data.plausibility` passes on.
+        links: linked folders that were not followed because they lead outside of the dataset.
+        notes: findings made while opening, which :mod:`~fishnet.data.plausibility` passes on.
     """
 
     classes: Classes
@@ -55,27 +55,27 @@ class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
     @abstractmethod
     def read(self, index: int) -> tuple[ImageLike, Any]:
-        """The image and its target. Raises InputError for an unreadable one.
+        """The image and its target. Raises InputError for an image that cannot be read.
 
-        The image is an upright 8-bit PIL image; for other numbers of channels than 1 and 3 an array of shape (height,
+        The image is an upright 8-bit PIL image. If ``channels`` is neither 1 nor 3, it is an array of shape (height,
         width, channels), uint8 or float32.
         """
 
     @abstractmethod
     def source(self, index: int) -> str:
-        """Where the image comes from, for messages: a path, or a name and number."""
+        """The image's origin, for messages: a path, or a name and number."""
 
     def key(self, index: int) -> str:
-        """The image's name within its set, the same wherever the set lies and whatever else is added to it.
+        """The image's name within its dataset. It depends neither on the dataset's place nor on images added later.
 
-        Decides what is held out. By default its number, which suits only a set that never changes.
+        Keys decide which images are held out. The default is the index, which suits only a dataset that never changes.
         """
         return str(index)
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
-        """What :meth:`read` gives, as a tensor of shape (channels, height, width), by the fastest way.
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, Any]:
+        """The image as a tensor of shape (channels, height, width), and its target; often faster than :meth:`read`.
 
-        It may come smaller, neither side below ``least`` px, where that is faster; 0 keeps its size.
+        The image may be scaled down if that is faster, with no side below ``min_side`` px; 0 keeps its size.
         """
         image, target = self.read(index)
         return to_tensor(image), target
@@ -86,114 +86,118 @@ class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
 
 
 class LabelledDataset(ImageDataset):
-    """An image set whose targets are class indices, known without reading the images."""
+    """A dataset whose targets are class indices, known without reading the images."""
 
     labels: Sequence[int]
 
 
 class EncodedDataset(LabelledDataset):
-    """A labelled set of image files, on disk or inside others: all that a format adds is where their bytes are."""
+    """A labelled dataset of image files, on disk or inside other files. A format only adds where their bytes are."""
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
-        """The image file's content. Raises InputError where it cannot be had."""
+        """The image file's content. Raises InputError if it cannot be read."""
 
     def read(self, index: int) -> tuple[ImageLike, int]:
         """See :class:`ImageDataset`."""
         image = decode_image(self.encoded(index), self.channels, self.source(index), reading=self.reading)
         return image, self.labels[index]
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, int]:
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, int]:
         """See :class:`ImageDataset`."""
-        image = decode_tensor(self.encoded(index), self.channels, self.source(index), least, reading=self.reading)
+        image = decode_tensor(self.encoded(index), self.channels, self.source(index), min_side, reading=self.reading)
         return image, self.labels[index]
 
 
 class Subset(LabelledDataset):
-    """Some images of a labelled set, by index.
+    """Some images of a labelled dataset.
 
     Args:
-        whole: the set.
+        dataset: the dataset.
         indices: of the images.
-        classes: a table that counts them otherwise; by default the whole set's.
-        labels: the class index of each image in it; by default the whole set's.
+        classes: another class table; by default the dataset's.
+        labels: the class index of each image in ``classes``; by default the dataset's.
     """
 
     def __init__(
         self,
-        whole: LabelledDataset,
+        dataset: LabelledDataset,
         indices: Sequence[int],
         classes: Classes | None = None,
         labels: Sequence[int] | None = None,
     ) -> None:
-        self.whole, self.indices = whole, list(indices)
-        self.classes, self.channels = classes or whole.classes, whole.channels
-        self.skipped, self.links, self.notes = whole.skipped, whole.links, whole.notes
-        self.labels = [whole.labels[i] for i in self.indices] if labels is None else labels
+        self.dataset, self.indices = dataset, list(indices)
+        self.classes, self.channels = classes or dataset.classes, dataset.channels
+        self.skipped, self.links, self.notes = dataset.skipped, dataset.links, dataset.notes
+        self.labels = [dataset.labels[i] for i in self.indices] if labels is None else labels
 
     @property
     def reading(self) -> Reading:
-        """The whole set's, for reading and for setting."""
-        return self.whole.reading
+        """The reading of the underlying dataset; setting it sets it there."""
+        return self.dataset.reading
 
     @reading.setter
     def reading(self, reading: Reading) -> None:
-        self.whole.reading = reading
+        self.dataset.reading = reading
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def read(self, index: int) -> tuple[ImageLike, Any]:
         """See :class:`ImageDataset`."""
-        return self.whole.read(self.indices[index])[0], self.labels[index]
+        return self.dataset.read(self.indices[index])[0], self.labels[index]
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, Any]:
         """See :class:`ImageDataset`."""
-        return self.whole.read_tensor(self.indices[index], least)[0], self.labels[index]
+        return self.dataset.read_tensor(self.indices[index], min_side)[0], self.labels[index]
 
     def source(self, index: int) -> str:
         """See :class:`ImageDataset`."""
-        return self.whole.source(self.indices[index])
+        return self.dataset.source(self.indices[index])
 
     def key(self, index: int) -> str:
         """See :class:`ImageDataset`."""
-        return self.whole.key(self.indices[index])
+        return self.dataset.key(self.indices[index])
 
 
-def hold_out(whole: LabelledDataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
-    """Splits off a stratified share of a labelled set, the same one for the same seed.
+def hold_out(dataset: LabelledDataset, fraction: float, seed: int) -> tuple[Subset, Subset]:
+    """Holds out a stratified share of a labelled dataset, the same one for the same seed.
 
-    Every class with two images or more gives at least one to the held-out part and keeps at least one. Which ones
-    depends on their keys, so that images added later hardly move the others.
+    Every class with two images or more has at least one image on both sides. The images' keys decide which ones are
+    held out, so images that are added later hardly change the choice.
 
     Args:
-        whole: the set.
+        dataset: the dataset.
         fraction: share to hold out, in (0, 1).
-        seed: of the shuffle.
+        seed: of the choice.
 
     Returns:
         (rest, held out).
     """
     by_class: dict[int, list[int]] = {}
-    for i, label in enumerate(whole.labels):
+    for i, label in enumerate(dataset.labels):
         by_class.setdefault(int(label), []).append(i)
-    held: list[int] = []
+    held: set[int] = set()
     for members in by_class.values():
-        drawn = sorted(members, key=lambda i: derive_seed(seed, crc32(whole.key(i).encode(errors="surrogateescape"))))
-        held += drawn[: min(max(1, round(fraction * len(members))), len(members) - 1)]
-    out = set(held)
-    return Subset(whole, [i for i in range(len(whole)) if i not in out]), Subset(whole, sorted(out))
+        order = sorted(members, key=lambda i: key_rank(dataset.key(i), seed))
+        held.update(order[: min(max(1, round(fraction * len(members))), len(members) - 1)])
+    return Subset(dataset, [i for i in range(len(dataset)) if i not in held]), Subset(dataset, sorted(held))
+
+
+def key_rank(key: str, seed: int) -> int:
+    """A key's place in the order in which images are held out: random, but fixed for a key and a seed."""
+    return derive_seed(seed, crc32(key.encode(errors="surrogateescape")))
 
 
 def derive_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, well spread and the same on every machine."""
+    """A 63-bit seed from several numbers. Equal numbers give equal seeds on every machine."""
     digest = hashlib.blake2b(b"".join(n.to_bytes(8, "little", signed=True) for n in numbers), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 @contextmanager
-def drawn_from(seed: int) -> Iterator[None]:
-    """Torch's global CPU generator seeded inside, and as it was afterwards.
+def seeded_rng(seed: int) -> Iterator[None]:
+    """Seeds torch's global CPU generator inside the block, and restores its state afterwards.
 
     ``torch.random.fork_rng`` does the same for every device, at a hundred times the cost for one image.
     """
@@ -211,9 +215,9 @@ class Batch:
 
     Attributes:
         images: (batch, channels, height, width) uint8; see :func:`collate` for images of unequal size.
-        targets: (batch,) int64 class indices, or a list with whatever else each image's target is.
-        indices: of the images in their set.
-        broken: one line for each image that could not be read and is therefore missing.
+        targets: (batch,) int64 class indices, or a list of targets of any other kind.
+        indices: of the images in their dataset.
+        broken: one message for each image that is missing because it could not be read.
     """
 
     images: Tensor
@@ -222,7 +226,7 @@ class Batch:
     broken: list[str]
 
     def pin_memory(self) -> "Batch":
-        """For the loader's own use, on machines with a GPU."""
+        """The batch in pinned memory. The loader calls this on machines with a GPU."""
         self.images = self.images.pin_memory()
         if isinstance(self.targets, list):
             self.targets = [target.pin_memory() if hasattr(target, "pin_memory") else target for target in self.targets]
@@ -232,19 +236,19 @@ class Batch:
 
 
 Sample = tuple[Tensor, Any, int] | str | None
-NOTHING = -1  # an index without an image, that fills up a process's share
-_PARTNERS = 1  # tells the draw of a sample's partners from the draws of its transform
+NO_IMAGE = -1  # an index that pads a process's share
+_PARTNERS = 1  # separates the seed of a sample's partners from the seed of its transform
 
 
 class Transform(Protocol):
-    """What :class:`Seeded` applies to an image.
+    """What :class:`SeededDataset` applies to an image.
 
     Attributes:
-        least: None for what :meth:`ImageDataset.read` gives; a number for what ``read_tensor`` gives, faster: the px
-            that either side must have, 0 for the image's own size.
+        min_side: None: the transform takes images from :meth:`ImageDataset.read`. A number: it takes them from the
+            faster ``read_tensor``, with at least so many px a side; 0 for the image's own size.
     """
 
-    least: int | None
+    min_side: int | None
 
     def __call__(self, image: Any, target: Any, /) -> tuple[Tensor, Any]:
         """The image as a tensor of shape (channels, height, width), and the target."""
@@ -252,25 +256,25 @@ class Transform(Protocol):
 
 @runtime_checkable
 class MixingTransform(Transform, Protocol):
-    """A transform that may want other images of the set beside the one at hand, to make one of all of them."""
+    """A transform that may combine an image with other images of the dataset."""
 
     def partners(self, length: int, /) -> list[int]:
-        """Which others this sample is made with, of a set of so many; drawn from torch's global generator."""
+        """Indices of the other images to combine, in a dataset of that length; drawn from torch's global generator."""
 
     def __call__(self, image: Any, target: Any, /, *others: tuple[Any, Any]) -> tuple[Tensor, Any]:
-        """As :class:`Transform`; ``others`` are those that were asked for, or none where one could not be read."""
+        """As :class:`Transform`; ``others`` are the partners, or empty if one of them could not be read."""
 
 
-class Seeded(Dataset[Sample]):
-    """An image set under a transform whose randomness depends on (seed, epoch, index) alone.
+class SeededDataset(Dataset[Sample]):
+    """A dataset with a transform whose randomness depends on (seed, epoch, index) alone.
 
-    Neither the number of workers nor what was read before changes a sample, which is what makes resuming exact. Indices
-    beyond the set begin it again, under a randomness of their own.
+    Neither the number of workers nor earlier reads change a sample, so resuming is exact. Indices beyond the dataset's
+    length start again at its beginning, with other random numbers.
 
     Args:
-        images: the set.
+        images: the dataset.
         transform: (image, target) to (tensor, target), drawing from torch's global generator.
-        seed: the training's.
+        seed: the training's seed.
     """
 
     def __init__(self, images: ImageDataset, transform: Transform, seed: int = 0) -> None:
@@ -281,7 +285,7 @@ class Seeded(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        if index == NOTHING:
+        if index == NO_IMAGE:
             return None
         number = index % len(self.images)
         try:
@@ -289,19 +293,19 @@ class Seeded(Dataset[Sample]):
         except InputError as error:
             return str(error)
         others = self._partners(epoch, index)
-        with drawn_from(derive_seed(self.seed, epoch, index)):
+        with seeded_rng(derive_seed(self.seed, epoch, index)):
             tensor, target = self.transform(image, target, *others)
         return tensor, target, number
 
     def _read(self, index: int) -> tuple[Any, Any]:
-        least = self.transform.least
-        return self.images.read(index) if least is None else self.images.read_tensor(index, least)
+        min_side = self.transform.min_side
+        return self.images.read(index) if min_side is None else self.images.read_tensor(index, min_side)
 
     def _partners(self, epoch: int, index: int) -> list[tuple[Any, Any]]:
-        """The other images of a sample; none where one of them cannot be read, which is said in its own turn."""
+        """The other images of a sample; empty if one cannot be read, which is reported when its own turn comes."""
         if not isinstance(self.transform, MixingTransform):
             return []
-        with drawn_from(derive_seed(self.seed, epoch, index, _PARTNERS)):
+        with seeded_rng(derive_seed(self.seed, epoch, index, _PARTNERS)):
             drawn = self.transform.partners(len(self.images))
         try:
             return [self._read(i) for i in drawn]
@@ -310,18 +314,18 @@ class Seeded(Dataset[Sample]):
 
 
 class EpochSampler(Sampler[Key]):
-    """Yields (epoch, index): shuffled by (seed, epoch), shared among processes without overlap.
+    """Yields (epoch, index): shuffled by (seed, epoch), divided among the processes without overlap.
 
-    When shuffling, every process gets the same number of images (at most processes - 1 are left out of an epoch, not
-    always the same). In order, every image comes once; processes that would get one fewer are given ``NOTHING``, so
-    that all make equally many steps.
+    With shuffling, every process gets the same number of images; each epoch leaves out at most ``world_size - 1``
+    images, not always the same ones. Without shuffling, every image comes once; processes with one image fewer get
+    ``NO_IMAGE``, so that all processes make equally many steps.
 
     Args:
-        length: images in the set.
+        length: images in the dataset.
         shuffle: whether to shuffle.
-        seed: the training's.
-        rank, world: this process and their number.
-        begin: an epoch, and how many of this process's images of that epoch are done already.
+        seed: the training's seed.
+        rank, world_size: the number of this process, and how many there are.
+        begin: an epoch, and how many of this process's images of that epoch are already done.
     """
 
     def __init__(
@@ -331,10 +335,10 @@ class EpochSampler(Sampler[Key]):
         shuffle: bool,
         seed: int = 0,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         begin: tuple[int, int] = (0, 0),
     ) -> None:
-        self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.length, self.shuffle, self.seed, self.rank, self.world_size = length, shuffle, seed, rank, world_size
         self.epoch, self.begin = begin[0], begin  # worker processes read ahead before the first set_epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -342,43 +346,43 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // self.world if self.shuffle else -(-self.length // self.world)
+        return self.length // self.world_size if self.shuffle else -(-self.length // self.world_size)
 
     def __iter__(self) -> Iterator[Key]:
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
             order = torch.randperm(self.length, generator=generator).tolist()
-            order = order[: len(self) * self.world]
+            order = order[: len(self) * self.world_size]
         else:
             order = list(range(self.length))
-            order += [NOTHING] * (len(self) * self.world - self.length)
-        mine = order[self.rank :: self.world]
+            order += [NO_IMAGE] * (len(self) * self.world_size - self.length)
+        share = order[self.rank :: self.world_size]
         done = self.begin[1] if self.epoch == self.begin[0] else 0
-        return ((self.epoch, index) for index in mine[done:])
+        return ((self.epoch, index) for index in share[done:])
 
 
 def _stack(images: Sequence[Tensor], fill: Sequence[float]) -> Tensor:
-    """(channels, height, width) each -> (batch, channels, height, width), channels last in memory."""
+    """Images of (channels, height, width) as (batch, channels, height, width), channels last in memory."""
     rows = [image.permute(1, 2, 0) for image in images]
     if len({row.shape for row in rows}) == 1:
         return torch.stack(rows).permute(0, 3, 1, 2)
     height, width = (max(row.shape[axis] for row in rows) for axis in (0, 1))
-    kind = reduce(torch.promote_types, (row.dtype for row in rows))
-    pages = torch.tensor(fill, dtype=kind).expand(len(rows), height, width, rows[0].shape[2]).contiguous()
-    for page, row in zip(pages, rows, strict=True):
-        page[: row.shape[0], : row.shape[1]] = row
-    return pages.permute(0, 3, 1, 2)
+    dtype = reduce(torch.promote_types, (row.dtype for row in rows))
+    padded = torch.tensor(fill, dtype=dtype).expand(len(rows), height, width, rows[0].shape[2]).contiguous()
+    for canvas, row in zip(padded, rows, strict=True):
+        canvas[: row.shape[0], : row.shape[1]] = row
+    return padded.permute(0, 3, 1, 2)
 
 
 def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
-    """Stacks samples, channels last in memory; images that could not be read become lines in ``broken``.
+    """Stacks samples, channels last in memory; images that could not be read become messages in ``broken``.
 
-    Images of unequal size are padded right and below to the highest and the widest. Class indices become a tensor,
-    targets of any other kind a list; nothing is padded in these.
+    Images of unequal size are padded on the right and at the bottom to the largest height and width. Class indices
+    become a tensor; targets of any other kind become a list and are not padded.
 
     Args:
-        samples: what :class:`Seeded` gives.
-        fill: colour of what is added, one value a channel or one for all, in the images' own 0..255.
+        samples: of :class:`SeededDataset`.
+        fill: the padding's colour, one value a channel or one for all, 0..255.
     """
     good = [sample for sample in samples if isinstance(sample, tuple)]
     targets = [target for _, target, _ in good]

@@ -1,24 +1,23 @@
-"""Sets of annotated image files, and the targets of such images, which are more than a number."""
+"""Datasets of annotated image files, and targets that are more than a class index."""
 
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, TypeVar
-from zlib import crc32
 
 from torch import Tensor
 
-from fishnet.data.base import ImageDataset, derive_seed
+from fishnet.data.base import ImageDataset, key_rank
 from fishnet.data.decode import decode_tensor
 from fishnet.images.decoding import ImageLike, decode_image, size_of
 
 
 class EntryDataset(ImageDataset):
-    """An image set of annotated files: a format fills in ``entries``, one record of its own kind an image.
+    """A dataset of annotated image files.
 
     Attributes:
-        entries: one an image.
+        entries: one record for each image, of a type that the format chooses.
     """
 
     entries: Sequence[Any]
@@ -28,61 +27,59 @@ class EntryDataset(ImageDataset):
 
     @abstractmethod
     def encoded(self, index: int) -> bytes:
-        """The image file's content. Raises InputError where it cannot be had."""
+        """The image file's content. Raises InputError if it cannot be read."""
 
     @abstractmethod
-    def _fitting(self, index: int, size: tuple[int, int]) -> Any:
-        """The target of an image of that height and width. Raises InputError where it is none, or of another size."""
+    def _target(self, index: int, size: tuple[int, int]) -> Any:
+        """The target of an image of that height and width. Raises InputError if it is invalid or of another size."""
 
     def read(self, index: int) -> tuple[ImageLike, Any]:
         """The image and its target.
 
         Raises:
-            InputError: either cannot be read, or they are of different sizes.
+            InputError: the image or the target cannot be read, or their sizes differ.
         """
         image = decode_image(self.encoded(index), self.channels, self.source(index), reading=self.reading)
-        return image, self._fitting(index, size_of(image))
+        return image, self._target(index, size_of(image))
 
-    def read_tensor(self, index: int, least: int = 0) -> tuple[Tensor, Any]:
-        """See :class:`~fishnet.data.base.ImageDataset`; the image always comes in its own size."""
+    def read_tensor(self, index: int, min_side: int = 0) -> tuple[Tensor, Any]:
+        """See :class:`~fishnet.data.base.ImageDataset`; the image always keeps its size."""
         image = decode_tensor(self.encoded(index), self.channels, self.source(index), reading=self.reading)
-        return image, self._fitting(index, (image.shape[1], image.shape[2]))
+        return image, self._target(index, (image.shape[1], image.shape[2]))
 
-    def part(self, indices: Sequence[int]) -> Self:
-        """Some of the images, by index."""
-        other = copy.copy(self)
-        other.entries = [self.entries[i] for i in indices]
-        return other
+    def subset(self, indices: Sequence[int]) -> Self:
+        """The dataset with only the images of these indices."""
+        subset = copy.copy(self)
+        subset.entries = [self.entries[i] for i in indices]
+        return subset
 
 
 Entries = TypeVar("Entries", bound=EntryDataset)
 
 
-def hold_out_some(whole: Entries, fraction: float, seed: int) -> tuple[Entries, Entries]:
-    """Splits off a share of a set, at least one image and never all; which ones depends on their keys and the seed.
+def hold_out_entries(dataset: Entries, fraction: float, seed: int) -> tuple[Entries, Entries]:
+    """Holds out a share of a dataset, at least one image and never all. The keys and the seed decide which ones.
 
     Returns:
         (rest, held out).
     """
-    order = sorted(
-        range(len(whole)), key=lambda i: derive_seed(seed, crc32(whole.key(i).encode(errors="surrogateescape")))
-    )
-    count = min(max(1, round(fraction * len(whole))), len(whole) - 1)
-    return whole.part(sorted(order[count:])), whole.part(sorted(order[:count]))
+    order = sorted(range(len(dataset)), key=lambda i: key_rank(dataset.key(i), seed))
+    count = min(max(1, round(fraction * len(dataset))), len(dataset) - 1)
+    return dataset.subset(sorted(order[count:])), dataset.subset(sorted(order[:count]))
 
 
 @dataclass(eq=False)
 class TensorTarget:
-    """A target of several tensors, moved together; a dataclass whose other fields stay as they are."""
+    """A dataclass with tensors that are moved to a device together; its other fields stay as they are."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """On another device, as :meth:`torch.Tensor.to`."""
-        return self._each(lambda value: value.to(*args, **kwargs))
+        """Its tensors on another device or of another type, as :meth:`torch.Tensor.to`."""
+        return self._map(lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
-        """In memory that a GPU reads from by itself, as :meth:`torch.Tensor.pin_memory`."""
-        return self._each(Tensor.pin_memory)
+        """Its tensors in pinned memory, as :meth:`torch.Tensor.pin_memory`."""
+        return self._map(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(value) for name, value in values.items() if isinstance(value, Tensor)})
+        return replace(self, **{name: function(value) for name, value in values.items() if isinstance(value, Tensor)})

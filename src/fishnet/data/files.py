@@ -82,7 +82,7 @@ def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple
         return size_of(decode_image(read_file(path), channels, str(path), reading=reading))
 
 
-def child(folder: Path, *names: str) -> Path | None:
+def subfolder(folder: Path, *names: str) -> Path | None:
     """The first of some folders, in any case of letters, that is in a folder."""
     if not folder.is_dir():
         return None
@@ -90,7 +90,7 @@ def child(folder: Path, *names: str) -> Path | None:
     return next((inside[name] for name in names if name in inside), None)
 
 
-def part_folders(folder: Path) -> dict[str, Path]:
+def find_split_folders(folder: Path) -> dict[str, Path]:
     """The train, val and test folders in a folder, by their usual names.
 
     Raises:
@@ -109,7 +109,7 @@ def part_folders(folder: Path) -> dict[str, Path]:
     return {part: found[part] for part in in_order(found)}
 
 
-def by_name(folder: Path) -> dict[str, Path]:
+def images_by_name(folder: Path) -> dict[str, Path]:
     """The images in a folder and below it by their path without ending.
 
     Raises:
@@ -124,7 +124,7 @@ def by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def by_stem(folder: Path) -> dict[str, list[Path]]:
+def images_by_stem(folder: Path) -> dict[str, list[Path]]:
     """The images in a folder (not below it) by their names without ending, sorted."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -133,7 +133,7 @@ def by_stem(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text that are not blank, with their numbers from 1.
 
     Raises:

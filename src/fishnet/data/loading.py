@@ -1,4 +1,4 @@
-"""From data sets to batches of pixels."""
+"""From datasets to batches."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import Batch, EpochSampler, ImageDataset, Seeded, Transform, collate
+from fishnet.data.base import Batch, EpochSampler, ImageDataset, SeededDataset, Transform, collate
 from fishnet.data.workers import prepare_worker
 
 
@@ -21,33 +21,33 @@ def batches(
     shuffle: bool = False,
     repeats: int = 1,
     rank: int = 0,
-    world: int = 1,
+    world_size: int = 1,
     begin: tuple[int, int] = (0, 0),
 ) -> DataLoader[Batch]:
-    """A process's batches of a data set; the last, smaller one of an epoch is left out when shuffling.
+    """One process's batches of a dataset. With shuffling, the last batch of an epoch is dropped if it is smaller.
 
     Args:
-        images: the set.
-        transform: of each image.
-        batch_size: images of this process's batches.
-        workers: processes that read.
-        seed: of the order and of what the transform draws.
-        fill: the colour that fills up images of a batch that are smaller than its largest, 0..255.
-        shuffle: another order in each epoch.
-        repeats: how often an epoch shows each image.
-        rank, world: which of how many processes that share the set.
-        begin: an epoch, and how many batches of it are done already.
+        images: the dataset.
+        transform: applied to each image.
+        batch_size: images in this process's batches.
+        workers: processes that read images.
+        seed: of the order and of the transform.
+        fill: the colour that pads the smaller images of a batch, 0..255.
+        shuffle: whether each epoch has a new order.
+        repeats: how often each image comes in an epoch.
+        rank, world_size: the number of this process, and how many there are.
+        begin: an epoch, and how many batches of it are already done.
     """
     sampler = EpochSampler(
         len(images) * repeats,
         shuffle=shuffle,
         seed=seed,
         rank=rank,
-        world=world,
+        world_size=world_size,
         begin=(begin[0], begin[1] * batch_size),
     )
     return DataLoader(
-        Seeded(images, transform, seed),  # type: ignore[arg-type]
+        SeededDataset(images, transform, seed),  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

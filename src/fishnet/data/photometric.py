@@ -9,19 +9,19 @@ BRIGHTNESS = (0.875, 1.125)
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
 HUE = (-0.05, 0.05)  # of a full turn
-_LUMA = torch.tensor([0.299, 0.587, 0.114], device="cpu")  # ITU-R 601; also where first imported under "meta"
+_LUMA = torch.tensor([0.299, 0.587, 0.114], device="cpu")  # ITU-R 601; on the CPU even if imported under "meta"
 
 
 def distort(image: Tensor, probability: float) -> Tensor:
-    """Changes brightness, contrast, and of RGB saturation and hue, each with this probability, within a fixed range.
+    """Changes brightness, contrast and, of RGB, saturation and hue, each with this probability within a fixed range.
 
-    The steps and ranges are those of SSD (arXiv 1512.02325, after arXiv 1312.5402), without its swapping of channels:
-    colours tell classes apart in small data. Each is an affine map of (red, green, blue), the hue being turned about
-    the axis of the greys, so that all together are one matrix; ``v2.RandomPhotometricDistort``, which turns it in HSV,
-    takes seven times as long. Draws from torch's global generator.
+    The steps and ranges are those of SSD (arXiv 1512.02325, after arXiv 1312.5402), but channels are not swapped,
+    because colours distinguish classes in small datasets. Each step is an affine map of (red, green, blue), as the hue
+    is rotated about the grey axis, so one matrix does all of them. ``v2.RandomPhotometricDistort``, which rotates the
+    hue in HSV, takes seven times as long. Random numbers come from torch's global generator.
 
     Args:
-        image: (channels, height, width) uint8, of 1 or 3 channels; fastest when channels last in memory.
+        image: (channels, height, width) uint8, of 1 or 3 channels; fastest if channels last in memory.
         probability: of each step, 0..1; SSD's is 0.5.
 
     Returns:
@@ -42,7 +42,7 @@ def distort(image: Tensor, probability: float) -> Tensor:
         if chosen[2]:
             matrix = (saturation * torch.eye(3) + (1 - saturation) * _LUMA.expand(3, 3)) @ matrix
         if chosen[3]:
-            matrix = _turn(hue) @ matrix
+            matrix = _rotation(hue) @ matrix
     if chosen[1]:
         mean = matrix @ rows.mean(0)
         grey = mean @ _LUMA if channels == 3 else mean[0]
@@ -51,8 +51,8 @@ def distort(image: Tensor, probability: float) -> Tensor:
     return changed.view(height, width, channels).permute(2, 0, 1)
 
 
-def _turn(hue: float) -> Tensor:
-    """The rotation of RGB about the axis of the greys, by a part of a full turn (Rodrigues' formula)."""
+def _rotation(hue: float) -> Tensor:
+    """The rotation of RGB about the grey axis, by a fraction of a full turn (Rodrigues' formula)."""
     cos, sin = math.cos(2 * math.pi * hue), math.sin(2 * math.pi * hue) / math.sqrt(3)
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
     return cos * torch.eye(3) + (1 - cos) / 3 * torch.ones(3, 3) + sin * cross

@@ -1,12 +1,12 @@
-"""Processes that read data, and the user's script that they may run again. Torch-free."""
+"""Guards against reading processes that run the user's script again. Torch-free."""
 
 import multiprocessing
 
 
 def refuse_rerun() -> None:
-    """Ends a process that runs the user's script again only because it was started to read data.
+    """Exits a process that was started to read data but runs the user's script again.
 
-    Where new processes begin with a fresh interpreter (macOS, Windows, Python 3.14), each one imports the script.
+    Where new processes start with a fresh interpreter (macOS, Windows, Python 3.14), each one imports the script.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(

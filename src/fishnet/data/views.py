@@ -1,4 +1,4 @@
-"""A window of an image and where it comes to lie in the model's input: the geometry of every transform."""
+"""The geometry of every transform: a window of an image, and its place in the model's input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,41 +12,41 @@ from torchvision.transforms.v2 import functional as tv
 
 @dataclass(frozen=True)
 class View:
-    """A window of an image, resized, mirrored and laid on a page.
+    """A window of an image, resized, mirrored and pasted on a canvas.
 
     Attributes:
-        window: left, top, right, bottom in px of the image: whole numbers, right and bottom outside.
-        inner: height and width that it is resized to, px of the page.
-        corner: where its left and top edge lie on the page, px.
-        page: height and width of the page, px.
-        flip: mirrored left to right, and upside down.
+        window: left, top, right, bottom, whole px of the image; right and bottom are exclusive.
+        inner: height and width that the window is resized to, px of the canvas.
+        corner: x and y of its top left corner on the canvas, px.
+        canvas: height and width of the canvas, px.
+        flip: whether it is mirrored horizontally, and vertically.
     """
 
     window: tuple[int, int, int, int]
     inner: tuple[int, int]
     corner: tuple[int, int]
-    page: tuple[int, int]
+    canvas: tuple[int, int]
     flip: tuple[bool, bool] = (False, False)
 
     def pixels(self, image: Tensor, interpolation: InterpolationMode) -> Tensor:
         """The window of an image (channels, height, width), resized and mirrored: (channels, *inner)."""
         left, top, right, bottom = self.window
-        # With the channels side by side in memory before and after, resizing is twice as fast.
-        part = image[:, top:bottom, left:right].permute(1, 2, 0).contiguous().permute(2, 0, 1)
-        if part.shape[1:] != self.inner:
-            part = tv.resize_image(part, list(self.inner), interpolation=interpolation, antialias=True)
-        axes = [axis for axis, wanted in zip((-1, -2), self.flip, strict=True) if wanted]
-        return part.flip(axes) if axes else part
+        # Resizing is twice as fast if the image is channels last in memory before and after.
+        crop = image[:, top:bottom, left:right].permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        if crop.shape[1:] != self.inner:
+            crop = tv.resize_image(crop, list(self.inner), interpolation=interpolation, antialias=True)
+        axes = [axis for axis, flipped in zip((-1, -2), self.flip, strict=True) if flipped]
+        return crop.flip(axes) if axes else crop
 
-    def paste(self, part: Tensor, page: Tensor) -> None:
-        """Lays what :meth:`pixels` gives on a page of shape (channels, *page)."""
+    def paste(self, pixels: Tensor, canvas: Tensor) -> None:
+        """Pastes the result of :meth:`pixels` on a canvas of shape (channels, *canvas)."""
         x, y = self.corner
-        page[:, y : y + self.inner[0], x : x + self.inner[1]] = part
+        canvas[:, y : y + self.inner[0], x : x + self.inner[1]] = pixels
 
     def sampled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The px of the image at the centre of each px of the window's place: (height,) rows and (width,) columns.
+        """The px of the image at the centre of each px of ``inner``: (height,) rows and (width,) columns.
 
-        They are those of what :meth:`mirrored` gives.
+        They are not mirrored; assign to the result of :meth:`mirrored` to mirror them.
         """
         left, top, right, bottom = self.window
         height, width = self.inner
@@ -54,15 +54,15 @@ class View:
         columns = left + ((np.arange(width) + 0.5) * ((right - left) / width)).astype(np.int64)
         return rows, columns
 
-    def mirrored(self, page: NDArray[Any]) -> NDArray[Any]:
-        """The window's place on a page of shape (..., *page), mirrored: a view to be written into unmirrored."""
+    def mirrored(self, canvas: NDArray[Any]) -> NDArray[Any]:
+        """The window's place on a canvas of shape (..., *canvas), as a view that mirrors what is assigned to it."""
         x, y = self.corner
-        part = page[..., y : y + self.inner[0], x : x + self.inner[1]]
-        return part[..., :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
+        place = canvas[..., y : y + self.inner[0], x : x + self.inner[1]]
+        return place[..., :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
 
-    def labels(self, map_: NDArray[Any], beyond: int) -> NDArray[Any]:
-        """A map of numbers (height, width) in the page: each px that of the image at its centre, else ``beyond``."""
-        found = np.full(self.page, beyond, map_.dtype)
+    def labels(self, label_map: NDArray[Any], fill: int) -> NDArray[Any]:
+        """A label map (height, width) on the canvas, sampled at the centre of each px; ``fill`` outside the window."""
+        canvas = np.full(self.canvas, fill, label_map.dtype)
         rows, columns = self.sampled()
-        self.mirrored(found)[:] = map_[rows[:, None], columns]
-        return found
+        self.mirrored(canvas)[:] = label_map[rows[:, None], columns]
+        return canvas

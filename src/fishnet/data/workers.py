@@ -1,4 +1,4 @@
-"""Processes that read images for a loader: what their death means, in one line instead of a traceback or a hang."""
+"""Errors of the processes that read images for a loader: one line instead of a traceback or a hang."""
 
 import multiprocessing.queues
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 from fishnet.errors import WorkError
 
-_NO_SHARED_MEMORY, _NOT_PASSED_ON = 75, 76  # exit codes of ours
+_NO_SHARED_MEMORY, _NOT_SENT = 75, 76  # exit codes
 _SIGNALS = {
     "Killed": "was killed, most likely by the system for lack of memory",
     "Segmentation fault": "crashed with a segmentation fault",
@@ -19,35 +19,35 @@ _SIGNALS = {
 
 
 class WorkerDiedError(WorkError):
-    """A process that reads images for a loader has ended before its work was done."""
+    """A process that reads images for a loader ended early."""
 
 
 def prepare_worker(_number: int) -> None:
-    """For ``DataLoader(worker_init_fn=...)``: a worker that cannot hand on its images ends instead of waiting for ever.
+    """For ``DataLoader(worker_init_fn=...)``: makes a worker that cannot send its images exit instead of hang.
 
-    Batches travel through shared memory, from a thread of the queue. Python prints what fails there and forgets the
-    batch, which the loader then waits for.
+    A thread of the queue sends batches through shared memory. If that fails, Python prints the error and drops the
+    batch, and the loader would wait for it for ever.
     """
     queue: Any = multiprocessing.queues.Queue
-    queue._on_queue_feeder_error = staticmethod(_end)
-    for name in ("SIGBUS", "SIGSEGV", "SIGFPE"):  # torch's handlers would each write a line of their own
+    queue._on_queue_feeder_error = staticmethod(_exit)
+    for name in ("SIGBUS", "SIGSEGV", "SIGFPE"):  # torch's handlers would each print a line
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-def _end(error: Exception, _batch: Any) -> None:
+def _exit(error: Exception, _batch: Any) -> None:
     full = "No space left" in str(error) or "shared memory" in str(error)
-    os._exit(_NO_SHARED_MEMORY if full else _NOT_PASSED_ON)
+    os._exit(_NO_SHARED_MEMORY if full else _NOT_SENT)
 
 
 @contextmanager
 def watched_workers() -> Iterator[None]:
-    """Around whatever reads from a loader; a decorator as well.
+    """Surrounds code that reads from a loader, as a context manager or a decorator.
 
-    torch notices a dead worker in a signal handler, so that its error may come up anywhere in the main thread.
+    torch notices a dead worker in a signal handler, so its error may be raised anywhere in the main thread.
 
     Raises:
-        WorkerDiedError: a worker has ended before its work was done: a WorkError that says why, and what to do.
+        WorkerDiedError: a worker ended early; the message says why and what to do.
     """
     try:
         yield
@@ -56,12 +56,12 @@ def watched_workers() -> Iterator[None]:
         if cause is None:
             raise
         raise WorkerDiedError(
-            f"a process that reads images {cause}: with --workers 0 images are read without further processes"
+            f"a process that reads images {cause}: workers=0 reads images without further processes"
         ) from error
 
 
 def _cause(error: BaseException) -> str | None:
-    """Why a worker died, from torch's error and those that led to it; None for other errors."""
+    """Why a worker died, from torch's error and its causes; None for other errors."""
     text = ""
     link: BaseException | None = error
     while link is not None:
@@ -77,8 +77,8 @@ def _cause(error: BaseException) -> str | None:
         return f"found no room in shared memory ({_shared_memory()})"
     if died:
         return _SIGNALS.get(died[1].strip(), f"was ended by a signal ({died[1].strip()})")
-    if code and int(code[1]) == _NOT_PASSED_ON:
-        return "could not hand on its images (too many open files?)"
+    if code and int(code[1]) == _NOT_SENT:
+        return "could not send its images (too many open files?)"
     return f"ended unexpectedly{f' with exit code {code[1]}' if code else ''}"
 
 
