@@ -98,10 +98,10 @@ def test_weights_are_as_readable_as_the_config(tmp_path: Path) -> None:
     ("schema", "words"),
     [
         (SCHEMA + 1, "newer than this version's .*: upgrade fishnet-vision"),
-        (0, "schema 0 is no bundle schema"),
-        (-1, "no bundle schema"),
-        ("1", "schema '1' is no bundle schema"),
-        (None, "schema None is no bundle schema"),
+        (0, "schema 0 is not a bundle schema"),
+        (-1, "not a bundle schema"),
+        ("1", "schema '1' is not a bundle schema"),
+        (None, "schema None is not a bundle schema"),
     ],
 )
 def test_other_schemas(schema: object, words: str, written: Path) -> None:

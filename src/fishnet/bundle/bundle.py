@@ -172,7 +172,7 @@ class Bundle:
         values = dict(values)
         schema = values.pop("schema", None)
         if isinstance(schema, bool) or not isinstance(schema, int) or schema < 1:
-            raise InputError(f"schema {shown(schema)} is no bundle schema")
+            raise InputError(f"schema {shown(schema)} is not a bundle schema")
         if schema > SCHEMA:
             raise InputError(f"schema {shown(schema)} is newer than this version's {SCHEMA}: upgrade fishnet-vision")
         try:
