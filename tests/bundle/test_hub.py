@@ -226,7 +226,7 @@ def test_no_network(point_to: Callable[[str], None], run: Run) -> None:
     ("files", "words"),
     [
         ({}, "not a bundle: config.json is missing there"),
-        ({CONFIG: '{"architecture": "resnet18"}'}, "not a bundle: config.json: schema None is no bundle schema"),
+        ({CONFIG: '{"architecture": "resnet18"}'}, "not a bundle: config.json: schema None is not a bundle schema"),
         ({CONFIG: "{"}, "not a bundle: config.json: damaged"),
     ],
 )
