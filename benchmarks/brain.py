@@ -61,7 +61,7 @@ def grouped() -> NDArray[np.uint8]:
     return table
 
 
-def part_of(z: int) -> str | None:
+def split_of(z: int) -> str | None:
     """Where a slice goes; None for one beside a held-out slab."""
     for name, slab in SLABS:
         if z in slab:
@@ -77,26 +77,26 @@ def write(out: Path) -> None:
     counts: dict[str, NDArray[np.int64]] = {}
     slices: dict[str, int] = {}
     for z in SLICES:
-        part = part_of(z)
-        if part is None:
+        split = split_of(z)
+        if split is None:
             continue
         for kind, array in (("images", head), ("masks", atlas)):
-            place = out / part / kind / f"z{z:03}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.ascontiguousarray(array[:, ::-1, z].T)).save(place)
-        slices[part] = slices.get(part, 0) + 1
-        counts[part] = counts.get(part, 0) + np.bincount(atlas[:, :, z].ravel(), minlength=len(CLASSES))
+            path = out / split / kind / f"z{z:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(array[:, ::-1, z].T)).save(path)
+        slices[split] = slices.get(split, 0) + 1
+        counts[split] = counts.get(split, 0) + np.bincount(atlas[:, :, z].ravel(), minlength=len(CLASSES))
     (out / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
-    for part, found in counts.items():
+    for split, found in counts.items():
         shares = ", ".join(f"{name} {100 * n / found.sum():.1f} %" for name, n in zip(CLASSES, found, strict=True))
-        print(f"{part}: {slices[part]} slices: {shares}")
+        print(f"{split}: {slices[split]} slices: {shares}")
 
 
-def read(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Grey values and classes of all pixels of a part."""
-    names = sorted(path.name for path in (folder / part / "images").iterdir())
+    names = sorted(path.name for path in (folder / split / "images").iterdir())
     grey, labels = (
-        np.concatenate([np.asarray(Image.open(folder / part / kind / name)).ravel() for name in names])
+        np.concatenate([np.asarray(Image.open(folder / split / kind / name)).ravel() for name in names])
         for kind in ("images", "masks")
     )
     return grey, labels

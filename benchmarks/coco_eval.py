@@ -53,7 +53,7 @@ def simulate(images: int, masks: bool, seed: int = 0) -> Images:
     classes = Classes.of(f"class {k}" for k in range(CLASSES))
     shares = 1 / np.arange(1, CLASSES + 1) ** 0.8
     shares /= shares.sum()
-    truths, found = [], []
+    truths, predictions = [], []
     for _ in range(images):
         count = min(random.geometric(1 / 8.3) - 1, 60)
         boxes = boxes_of(random, count)
@@ -72,7 +72,7 @@ def simulate(images: int, masks: bool, seed: int = 0) -> Images:
         order = np.argsort(-scores)
         order = order[((all_boxes[:, 2:] - all_boxes[:, :2]) > 1).all(1)[order]][:100]
         cropped_masks = tuple(disc(box) for box in all_boxes[order]) if masks else None
-        found.append(
+        predictions.append(
             Detections(
                 all_boxes[order].astype(np.float32),
                 all_labels[order],
@@ -82,7 +82,7 @@ def simulate(images: int, masks: bool, seed: int = 0) -> Images:
                 cropped_masks,
             )
         )
-    return truths, found, classes
+    return truths, predictions, classes
 
 
 def _shape(box: NDArray[Any]) -> dict[str, Any]:
@@ -94,26 +94,26 @@ def _shape(box: NDArray[Any]) -> dict[str, Any]:
 
 def as_files(images: Images, kind: Kind) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What COCO's files would hold, read: pycocotools is timed from there on, and spared the making of these rows."""
-    truths, found, classes = images
+    truths, predictions, classes = images
     image_rows, annotations, results = [], [], []
-    for i, (truth, it) in enumerate(zip(truths, found, strict=True), 1):
+    for i, (truth, prediction) in enumerate(zip(truths, predictions, strict=True), 1):
         image_rows.append({"id": i, "height": SIZE[0], "width": SIZE[1]})
         for j in range(len(truth)):
             row = {"id": len(annotations) + 1, "image_id": i, "category_id": int(truth.labels[j]) + 1}
             row |= {"bbox": _xywh(truth.boxes[j]), "area": float(truth.areas[j]), "iscrowd": int(truth.crowd[j])}
             annotations.append(row | ({"segmentation": truth.segmentations[j]} if truth.segmentations else {}))
-        for j in range(len(it.boxes)):
-            row = {"image_id": i, "category_id": int(it.labels[j]) + 1, "score": float(it.scores[j])}
+        for j in range(len(prediction.boxes)):
+            row = {"image_id": i, "category_id": int(prediction.labels[j]) + 1, "score": float(prediction.scores[j])}
             if kind == "mask":
-                assert it.cropped_masks is not None
-                cropped_mask = it.cropped_masks[j]
+                assert prediction.cropped_masks is not None
+                cropped_mask = prediction.cropped_masks[j]
                 shape = {
                     "size": list(SIZE),
                     "counts": runs(cropped_mask.bits, SIZE, cropped_mask.top, cropped_mask.left),
                 }
                 results.append(row | {"segmentation": compressed_rle(shape, SIZE)})
             else:
-                results.append(row | {"bbox": _xywh(it.boxes[j])})
+                results.append(row | {"bbox": _xywh(prediction.boxes[j])})
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(classes.names)]
     return {"images": image_rows, "annotations": annotations, "categories": categories}, results
 
@@ -147,22 +147,24 @@ def compare(kind: Kind, count: int, rounds: int) -> str:
     truths, results = as_files(images, kind)
     measure = partial(coco_table, *images, kind)
     if kind == "mask":  # from run lengths on, as pycocotools
-        pairs = [EvaluationPair.of(truth, found, masks=True) for truth, found in zip(*images[:2], strict=True)]
+        pairs = [
+            EvaluationPair.of(truth, predictions, masks=True) for truth, predictions in zip(*images[:2], strict=True)
+        ]
         measure = partial(evaluate_pairs, pairs, images[2], kind)
     times: list[tuple[float, float]] = []
     for _ in range(rounds):
         rows = [dict(row) for row in results]  # it writes into them
-        theirs, expected = timed(partial(by_pycocotools, truths, rows, kind))
+        reference, expected = timed(partial(by_pycocotools, truths, rows, kind))
         del rows
-        ours, values = timed(lambda: measure().metrics())
-        times.append((theirs, ours))
-    theirs, ours = (statistics.median(column) for column in zip(*times, strict=True))
+        seconds, values = timed(lambda: measure().metrics())
+        times.append((reference, seconds))
+    reference, seconds = (statistics.median(column) for column in zip(*times, strict=True))
     least = min(them / us for them, us in times)
     off = max(abs(values[name] - value) for name, value in expected.items())
     objects, detections = sum(map(len, images[0])), sum(map(len, images[1]))
     return (
-        f"| {kind} | {count:,} | {objects:,} | {detections:,} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} "
-        f"| {least:.1f} | {off:.0e} | {100 * values['AP']:.2f} |"
+        f"| {kind} | {count:,} | {objects:,} | {detections:,} | {reference:.2f} | {seconds:.2f} "
+        f"| {reference / seconds:.1f} | {least:.1f} | {off:.0e} | {100 * values['AP']:.2f} |"
     )
 
 

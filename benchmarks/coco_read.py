@@ -114,10 +114,10 @@ def main() -> None:
             if way == "json" and args.without_json:
                 continue
             words = [sys.executable, __file__, "--read", str(path), way]
-            found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-            assert found["images"] == images, f"{name} found {found['images']} images of {images}"
-            wall, own = found["seconds"]
-            megabytes = " | ".join(f"{found[key] / 1e6:,.0f}" for key in ("before", "peak"))
+            result = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+            assert result["images"] == images, f"{name} found {result['images']} images of {images}"
+            wall, own = result["seconds"]
+            megabytes = " | ".join(f"{result[key] / 1e6:,.0f}" for key in ("before", "peak"))
             print(f"| {name} | {wall:.1f} | {own:.1f} | {megabytes} |", flush=True)
     print(
         f"\n{size / 1e6:,.0f} MB, {images:,} images, {count:,} annotations. Python {platform.python_version()}, "

@@ -111,10 +111,10 @@ def main() -> None:
     rows = [(name, mode) for mode in MODES for name in MODELS]
     shared = ["--size", args.size, "--threads", args.threads]
     children = [Child(__file__, ["--model", name, "--mode", mode, *shared], args.threads, name) for name, mode in rows]
-    found: dict[int, dict[str, Any]] = {}
+    measured: dict[int, dict[str, Any]] = {}
     for _ in range(WARM_UP + args.rounds):
         for i, child in enumerate(children):
-            found[i] = child.step()
+            measured[i] = child.step()
     for child in children:
         child.process.communicate("")
     rates = [[1 / wall for wall, _ in child.seconds[WARM_UP:]] for child in children]
@@ -130,11 +130,11 @@ def main() -> None:
         parameters, macs = costs[name]
         print(
             f"| {name} | {mode} | {min(rates[i]):.3f} | {middle:.3f} | {max(rates[i]):.3f} | {middle / base:.2f} "
-            f"| {found[i]['peak'] / 1e6:.0f} | {parameters:.1f} | {macs:.1f} |"
+            f"| {measured[i]['peak'] / 1e6:.0f} | {parameters:.1f} | {macs:.1f} |"
         )
     print(
         f"\n{args.size} x {args.size} px, batch 1, float32, CPU, {args.threads} thread(s), {args.rounds} interleaved "
-        f"rounds after {WARM_UP} not counted; torch {found[0]['torch']}, Python {platform.python_version()}, "
+        f"rounds after {WARM_UP} not counted; torch {measured[0]['torch']}, Python {platform.python_version()}, "
         f"{platform.machine()}, {os.cpu_count()} cores, load average {before:.1f} before, {os.getloadavg()[0]:.1f} "
         "after; MB = 10**6 bytes"
     )

@@ -58,8 +58,8 @@ def files(args: argparse.Namespace, folder: Path) -> dict[str, Path | None]:
     model = build_from(bundle).eval()
     bundle = write_bundle(folder / "bundle", bundle, lambda path: save_weights(model, path))
     write_onnx(model, bundle, folder / "model.onnx")
-    it = write_onnx(model, bundle, folder / "plain.onnx", plain=True)
-    write_openvino(folder / "plain.onnx", folder / "model.xml", it)
+    exported = write_onnx(model, bundle, folder / "plain.onnx", plain=True)
+    write_openvino(folder / "plain.onnx", folder / "model.xml", exported)
     return {
         "python with numpy": None,
         "bundle, torch": folder / "bundle",

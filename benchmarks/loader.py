@@ -5,9 +5,9 @@
 
 The pipeline of 2018 works on an image at a time: PIL decodes, then come torchvision's first transforms:
 RandomResizedCrop(224), RandomHorizontalFlip, ToTensor, PCA lighting, Normalize. Ours draws from the same distributions:
-``SeededDataset`` over an ``ImageFolder`` with ``TrainTransform``, and on the batch ``Normalize`` with ``Lighting``. Both read
-the same files through torch's DataLoader, each in one process and one thread, in turns: a round is one pass over all
-files by the one while the other waits.
+``SeededDataset`` over an ``ImageFolder`` with ``TrainTransform``, and per batch ``Normalize`` with ``Lighting``. Both
+read the same files through torch's DataLoader, each in one process and one thread, in turns: a round is one pass over
+all files by one pipeline while the other waits.
 
 Rates are images per second of processor time, which is what one core gives and hardly depends on what else is running;
 the last column is by the wall clock. The files are in the page cache.
@@ -160,7 +160,7 @@ def measure(folder: Path, batch_size: int, rounds: int) -> dict[str, list[tuple[
             rates[name].append(pipe.recv())
     for pipe in pipes.values():
         pipe.send(None)
-    return {name: found[WARM_UP:] for name, found in rates.items()}
+    return {name: values[WARM_UP:] for name, values in rates.items()}
 
 
 def main() -> None:
@@ -182,10 +182,10 @@ def main() -> None:
             rates = measure(Path(folder), args.batch, args.rounds)
         base = statistics.median(own for own, _ in rates["2018"])
         for name, pairs in rates.items():
-            found = [own for own, _ in pairs]
-            middle = statistics.median(found)
+            values = [own for own, _ in pairs]
+            middle = statistics.median(values)
             print(
-                f"| {kind} | {size / 1000:.0f} | {name} | {min(found):.0f} | {middle:.0f} | {max(found):.0f} "
+                f"| {kind} | {size / 1000:.0f} | {name} | {min(values):.0f} | {middle:.0f} | {max(values):.0f} "
                 f"| {middle / base:.2f} | {statistics.median(wall for _, wall in pairs):.0f} |",
                 flush=True,
             )

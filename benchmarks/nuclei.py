@@ -60,11 +60,11 @@ def write(out: Path, classes: bool = False) -> None:
     for row in (0, 1):
         for column in (0, 1):
             cut = slice(row * half, row * half + half), slice(column * half, column * half + half)
-            for part in ("test",) if (row, column) == TEST else ("train", "val"):
+            for split in ("test",) if (row, column) == TEST else ("train", "val"):
                 for kind, array in (("images", pixels), ("masks", masks)):
-                    place = out / part / kind / f"quadrant-{row}{column}.tif"
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    Image.fromarray(array[cut]).save(place)
+                    path = out / split / kind / f"quadrant-{row}{column}.tif"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(array[cut]).save(path)
             numbers, counts = np.unique(masks[cut], return_counts=True)
             what = dict(zip(CLASSES, counts.tolist(), strict=True)) if classes else f"{len(numbers) - 1} nuclei"
             print(f"quadrant {row}{column}: {what}")
@@ -93,22 +93,22 @@ def components(wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
         labels = spread
 
 
-def f1(found: NDArray[Any], truth: NDArray[Any], iou: float = 0.5) -> float:
+def f1(predicted: NDArray[Any], truth: NDArray[Any], iou: float = 0.5) -> float:
     """F1 of objects, matched where their pixels overlap by ``iou`` or more (from a half on one match at most)."""
-    ours, theirs = (np.unique(labels[labels > 0]) for labels in (found, truth))
+    predicted_ids, true_ids = (np.unique(labels[labels > 0]) for labels in (predicted, truth))
     hits = 0
-    for number in theirs:
-        nucleus = truth == number
-        for other in np.unique(found[nucleus]):
-            it = found == other
-            if other and (it & nucleus).sum() >= iou * (it | nucleus).sum():
+    for true_id in true_ids:
+        nucleus = truth == true_id
+        for predicted_id in np.unique(predicted[nucleus]):
+            component = predicted == predicted_id
+            if predicted_id and (component & nucleus).sum() >= iou * (component | nucleus).sum():
                 hits += 1
-    return 2 * hits / max(1, len(ours) + len(theirs))
+    return 2 * hits / max(1, len(predicted_ids) + len(true_ids))
 
 
-def foreground(found: NDArray[Any], truth: NDArray[Any]) -> str:
+def foreground(predicted: NDArray[Any], truth: NDArray[Any]) -> str:
     """The IoU of what is not 0, and Dice's coefficient of it."""
-    common, either = ((found > 0) & (truth > 0)).sum(), ((found > 0) | (truth > 0)).sum()
+    common, either = ((predicted > 0) & (truth > 0)).sum(), ((predicted > 0) | (truth > 0)).sum()
     return f"foreground IoU {100 * common / either:.2f} %, Dice {200 * common / (common + either):.2f} %"
 
 
@@ -123,18 +123,21 @@ def main() -> None:
         return
     if args.what == "foreground":
         for path in sorted((args.folder / "test" / "masks").iterdir()):
-            found = np.array(Image.open(args.predicted / f"{path.stem}.png"))
-            print(f"{path.name}: {foreground(found, np.array(Image.open(path)))}")
+            predicted = np.array(Image.open(args.predicted / f"{path.stem}.png"))
+            print(f"{path.name}: {foreground(predicted, np.array(Image.open(path)))}")
         return
     for path in sorted((args.folder / "test" / "images").iterdir()):
         pixels = np.array(Image.open(path))
         threshold = otsu(pixels)
-        found, truth = components(pixels > threshold), np.array(Image.open(args.folder / "test" / "masks" / path.name))
-        ids, sizes = np.unique(found, return_counts=True)
-        larger = found * np.isin(found, ids[sizes >= SPECK])
+        predicted, truth = (
+            components(pixels > threshold),
+            np.array(Image.open(args.folder / "test" / "masks" / path.name)),
+        )
+        ids, sizes = np.unique(predicted, return_counts=True)
+        larger = predicted * np.isin(predicted, ids[sizes >= SPECK])
         print(
-            f"{path.name}: threshold {threshold}, F1@0.5 {f1(found, truth):.2f}; without components below {SPECK} px "
-            f"{f1(larger, truth):.2f}; {foreground(found, truth)}"
+            f"{path.name}: threshold {threshold}, F1@0.5 {f1(predicted, truth):.2f}; without components below "
+            f"{SPECK} px {f1(larger, truth):.2f}; {foreground(predicted, truth)}"
         )
 
 

@@ -21,14 +21,14 @@ def main(shape: str, files: list[str]) -> None:
     for engine in engines:
         engine(batch)
     for _ in range(RUNS):
-        for engine, found in zip(engines, times, strict=True):
+        for engine, engine_times in zip(engines, times, strict=True):
             start = time.process_time()
             engine(batch)
-            found.append(1e3 * (time.process_time() - start))
-    for file, found in zip(files, times, strict=True):
+            engine_times.append(1e3 * (time.process_time() - start))
+    for file, engine_times in zip(files, times, strict=True):
         path = Path(file)
         size = (path.with_suffix(".bin") if path.suffix == ".xml" else path).stat().st_size  # where the weights are
-        print(f"{file}: {size / 1e6:.2f} MB, median {np.median(found):.1f} ms, least {min(found):.1f} ms")
+        print(f"{file}: {size / 1e6:.2f} MB, median {np.median(engine_times):.1f} ms, least {min(engine_times):.1f} ms")
 
 
 main(sys.argv[1], sys.argv[2:])

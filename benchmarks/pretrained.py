@@ -35,12 +35,12 @@ DETECTOR = (
 
 def cut_out(root: Path) -> Path:
     """Every object of the scenes as an image of its own, in a folder for each kind."""
-    for part, count in (("train", 120), ("val", 30)):
-        for i, one in enumerate(scenes(part, count)):
+    for split, count in (("train", 120), ("val", 30)):
+        for i, one in enumerate(scenes(split, count)):
             for n, (label, box) in enumerate(zip(one.labels.tolist(), one.boxes.tolist(), strict=True)):
-                place = root / part / KINDS[label] / f"{i}-{n}.png"
-                place.parent.mkdir(parents=True, exist_ok=True)
-                one.image.crop(tuple(box)).save(place)
+                path = root / split / KINDS[label] / f"{i}-{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                one.image.crop(tuple(box)).save(path)
     return root
 
 

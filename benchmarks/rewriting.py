@@ -46,12 +46,12 @@ def session(model: Any, *entries: tuple[str, str], level: str = "ORT_ENABLE_ALL"
 
 def steps() -> dict[str, Step]:
     """Everything that is compared."""
-    (it,) = Plan(("fishnet99",), threads=1).subjects()
-    found: dict[str, Step] = {"numpy sgemm": step_of("sgemm-numpy", None, 1, None)}
+    (subject,) = Plan(("fishnet99",), threads=1).subjects()
+    named_steps: dict[str, Step] = {"numpy sgemm": step_of("sgemm-numpy", None, 1, None)}
     for engine in ("pytorchcv", "eager", "channels_last", "folded", "packed"):
-        found[f"torch: {engine}"] = step_of(engine, it, 1, None)
-    bundle, model = it.build()
-    images = it.images()
+        named_steps[f"torch: {engine}"] = step_of(engine, subject, 1, None)
+    bundle, model = subject.build()
+    images = subject.images()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         write_onnx(model, bundle, path, plain=True)
@@ -66,8 +66,8 @@ def steps() -> dict[str, Step]:
         ("onnx: the same, denormals as zero", session(both, ("session.set_denormal_as_zero", "1"))),
         ("onnx: the same, without blocks", session(both, level="ORT_ENABLE_EXTENDED")),
     ):
-        found[name] = lambda one=one: one.run(None, {"image": images})  # type: ignore[misc]
-    return found
+        named_steps[name] = lambda one=one: one.run(None, {"image": images})  # type: ignore[misc]
+    return named_steps
 
 
 def winograd(channels: int, side: int) -> dict[str, Step]:
@@ -126,10 +126,10 @@ def main() -> None:
     parser.add_argument("--winograd", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = {**winograd(208, 28), **winograd(400, 14)} if args.winograd else steps()
-    taken: dict[str, list[float]] = {name: [] for name in found}
+    named_steps = {**winograd(208, 28), **winograd(400, 14)} if args.winograd else steps()
+    taken: dict[str, list[float]] = {name: [] for name in named_steps}
     for _ in range(WARM_UP + args.rounds):
-        for name, step in found.items():
+        for name, step in named_steps.items():
             start = time.process_time()
             step()
             taken[name].append(time.process_time() - start)

@@ -80,17 +80,17 @@ def measured(data: Path, folder: Path, flags: list[str], minutes: float) -> dict
     """Trains and validates; what was measured before is read again."""
     kept = folder / "measured.json"
     if kept.is_file():
-        found: dict[str, Any] = json.loads(kept.read_text())
-        return found
+        result: dict[str, Any] = json.loads(kept.read_text())
+        return result
     for unfinished in (folder, Path(f"{folder}-timed")):
         shutil.rmtree(unfinished, ignore_errors=True)
     epochs = epochs_of(data, Path(f"{folder}-timed"), flags, minutes)
     seconds = command("train", "segment", data, *flags, *SHARED, "--epochs", epochs, "--out", folder)
     command("val", folder, data, "--split", "test", "--workers", "0", "--quiet")
     metrics = json.loads((folder / "val-test" / "metrics.json").read_text())
-    found = {"epochs": epochs, "minutes": seconds / 60, "metrics": metrics["metrics"], "classes": metrics["per_class"]}
-    kept.write_text(json.dumps(found))
-    return found
+    result = {"epochs": epochs, "minutes": seconds / 60, "metrics": metrics["metrics"], "classes": metrics["per_class"]}
+    kept.write_text(json.dumps(result))
+    return result
 
 
 def step_of(folder: str) -> Any:
@@ -147,19 +147,19 @@ def main() -> None:
         running = {
             name: pool.submit(measured, args.data, place, MODELS[name], args.minutes) for name, place in places.items()
         }
-        found = {name: it.result() for name, it in running.items()}
+        result = {name: it.result() for name, it in running.items()}
     speed = rates(places, args.rounds)
     print("| head, backbone | mIoU | mDice | boundary F1 | MMACs | parameters, M | images/s | epochs in | minutes |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, place in places.items():
-        it, (parameters, macs) = found[name], counted(place)
+        it, (parameters, macs) = result[name], counted(place)
         metrics = it["metrics"]
         print(
             f"| {name} | {metrics['mIoU']:.2f} | {metrics['mDice']:.2f} | {metrics['boundary_F1']:.2f} | {macs:.0f} "
             f"| {parameters:.2f} | {statistics.median(speed[name]):.1f} | {it['epochs']} | {it['minutes']:.1f} |"
         )
     for name in places:
-        ious = ", ".join(f"{row['class']} {row['IoU']:.2f}" for row in found[name]["classes"])
+        ious = ", ".join(f"{row['class']} {row['IoU']:.2f}" for row in result[name]["classes"])
         print(f"\n{name}: {ious}")
     print(
         f"\nmedians of {args.rounds} rounds; CPU, one thread each, {platform.machine()}, {os.cpu_count()} cores; load "

@@ -1,4 +1,4 @@
-"""Runs an exported detector, also one that gives masks, without fishnet-vision: onnx_detect.py FILE IMAGE..."""
+"""Runs an exported detector or instance segmenter without fishnet-vision: onnx_detect.py FILE IMAGE..."""
 
 import json
 import math
@@ -9,16 +9,16 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-it = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])
-prepare, (head,) = it["bundle"]["preprocess"], it["bundle"]["heads"].values()
+exported = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])
+prepare, (head,) = exported["bundle"]["preprocess"], exported["bundle"]["heads"].values()
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
 if len(mean) not in (1, 3):
-    sys.exit("these lines prepare grey and RGB images alone")
+    sys.exit("this example prepares grey and RGB images only")
 resample, threshold = Image.Resampling[prepare["interpolation"].upper()], head["thresholds"].get("score", 0)
 
 for path in sys.argv[2:]:
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB" if len(mean) == 3 else "L")
-    # resized in its proportions, and padded right and below with the mean colour to multiples of 32, at least 64
+    # resize with the aspect ratio kept, and pad right and bottom with the mean colour to multiples of 32, at least 64
     short, long = sorted(image.size)
     scale = min(prepare["size"][0] / short, prepare["size"][1] / long)
     inner = [max(1, round(side * scale)) for side in image.size]
@@ -29,21 +29,22 @@ for path in sys.argv[2:]:
     pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
     image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-    found = dict(zip(it["outputs"], session.run(it["outputs"], {"image": image}), strict=True))  # one image at a time
-    back = np.array([inner[0] / image.width, inner[1] / image.height] * 2)
-    boxes = (found["boxes"] / back).clip(0, image.size * 2)  # x1, y1, x2, y2 in px of the image, best first
+    names = exported["outputs"]
+    outputs = dict(zip(names, session.run(names, {"image": image}), strict=True))  # one image at a time
+    scales = np.array([inner[0] / image.width, inner[1] / image.height] * 2)
+    boxes = (outputs["boxes"] / scales).clip(0, image.size * 2)  # x1, y1, x2, y2 in px of the image, best first
     objects = []
-    for i in np.flatnonzero((found["scores"] >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)).tolist():
-        name = head["classes"][found["labels"][i]]["name"]
-        one = {"name": name, "score": float(found["scores"][i]), "box": boxes[i].tolist()}
-        if "masks" in found:  # (m, m) over the whole box, that also beyond the image, as probabilities
-            mask, (x1, y1, x2, y2) = found["masks"][i], (found["boxes"][i] / back).tolist()
+    for i in np.flatnonzero((outputs["scores"] >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)).tolist():
+        name = head["classes"][outputs["labels"][i]]["name"]
+        detection = {"name": name, "score": float(outputs["scores"][i]), "box": boxes[i].tolist()}
+        if "masks" in outputs:  # (m, m) probabilities over the whole box, which may exceed the image
+            mask, (x1, y1, x2, y2) = outputs["masks"][i], (outputs["boxes"][i] / scales).tolist()
             left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
             wide, high = min(image.width, math.ceil(x2)) - left, min(image.height, math.ceil(y2)) - top
             edge, across, down = 2 * len(mask) + 1, len(mask) / max(1, x2 - x1), len(mask) / max(1, y2 - y1)
             x, y = edge + (left - x1) * across, edge + (top - y1) * down
             box = (x, y, x + wide * across, y + high * down)
             cells = Image.fromarray(np.pad(mask, edge)).resize((wide, high), Image.Resampling.BILINEAR, box)
-            one["area"] = int((np.asarray(cells) >= 0.5).sum())  # the object's px, from (left, top) of the image
-        objects.append(one)
+            detection["area"] = int((np.asarray(cells) >= 0.5).sum())  # px of the mask, whose corner is (left, top)
+        objects.append(detection)
     print(json.dumps({"source": path, "objects": objects}))
