@@ -49,7 +49,7 @@ def test_both_sides_of_a_task_agree(name: str) -> None:
 def test_unknown_tasks() -> None:
     with pytest.raises(InputError, match="unknown task 'segmnt': did you mean segment"):
         task_info("segmnt")
-    with pytest.raises(ValueError, match="'detect' already"):
+    with pytest.raises(ValueError, match="'detect' is registered already"):
         register(TaskInfo("detect", "detection", "objects", "a:b", "a:b", (), ""))
 
 

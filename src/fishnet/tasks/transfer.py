@@ -71,7 +71,7 @@ def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]
     head = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     matching = {key: value for key, value in head.items() if key in own and own[key].shape == value.shape}
     receiver.load_state_dict(matching, strict=False)
-    misshapen = [key for key in head if key in own and key not in matching]
+    misshapen = [key for key in own if key in head and key not in matching]
     lines = [f"head: {len(matching)} of {len(own)} tensors loaded"] if own else []
     for keys, outcome in (
         (misshapen, "left out, of another shape here"),

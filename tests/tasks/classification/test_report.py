@@ -113,7 +113,7 @@ def test_by_hand(tmp_path: Path) -> None:
         {"class": "none", "id": 2, "images": 0, "recall": None, "precision": None, "taken_for": None, "taken": 0},
     ]
     assert [line.split() for line in report.lines()] == [
-        ["class", "images", "recall", "precision", "most", "often", "taken", "for"],
+        ["class", "images", "recall", "precision", "most", "often", "mistaken", "for"],
         ["cat", "2", "50.00", "50.00", "dog", "(1)"],
         ["dog", "2", "50.00", "50.00", "cat", "(1)"],
         ["none", "0", "-", "-", "-"],
@@ -189,7 +189,7 @@ def test_no_scores_are_kept() -> None:
     report = ClassificationReport(Classes.of([str(i) for i in range(2000)]))
     for i in range(20):
         report.update(logits, targets, range(64 * i, 64 * i + 64))
-    assert len(report._kept) == 20 * 64 * 40
+    assert len(report._buffer) == 20 * 64 * 40
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
