@@ -153,7 +153,7 @@ def test_convert_takes_every_form_of_a_registered_net(kwargs: dict[str, Any], tm
 def test_convert_overwrites_only_when_told(nano: FishNet, tmp_path: Path, run: Run) -> None:
     path, out = saved(nano.state_dict(), tmp_path / "net.pth"), tmp_path / "net.safetensors"
     out.write_text("precious")
-    says(run("weights", "convert", path, out), 2, "net.safetensors", "exists already", "--force")
+    says(run("weights", "convert", path, out), 2, "net.safetensors", "already exists", "--force")
     assert out.read_text() == "precious"
     assert run("weights", "convert", path, out, "--force")[0] == 0
     assert len(load_file(out)) == len(nano.state_dict())
@@ -283,7 +283,7 @@ def test_preprocessing_can_be_said(mobile: Any, classes: Path, tmp_path: Path, r
         "size": [160, 160], "crop_pct": 1.0, "interpolation": "lanczos", "mean": [0.5] * 3, "std": [0.2, 0.3, 0.4],
         "fit": "crop", "sixteen_bit": "shift",
     }  # fmt: skip
-    says(run(*command), 2, "config.json", "exists already", "--force")
+    says(run(*command), 2, "config.json", "already exists", "--force")
     assert run(*command, "--force")[0] == 0
     found = json.loads((out / "config.json").read_text())["preprocess"]
     assert found["mean"] == list(mobile.pretrained_cfg["mean"])
@@ -356,9 +356,9 @@ def test_what_images_cannot_be(classes: Path, tmp_path: Path, run: Run) -> None:
         (["convert", "net.pth", "out.pth"], ("out.pth", "must end in .safetensors")),
         (["convert", "net.pth"], ("OUT.safetensors", "--bundle DIR")),
         (["convert", "net.pth", "out.safetensors", "--bundle", "out"], ("OUT.safetensors", "--bundle DIR")),
-        (["convert", "net.pth", "out.safetensors", "--size", "64"], ("--size belongs to --bundle DIR",)),
-        (["convert", "net.pth", "out.safetensors", "--by-order"], ("--by-order belongs to --bundle DIR",)),
-        (["convert", "net.pth", "out.safetensors", "--crop-pct", "1"], ("--crop-pct belongs to --bundle DIR",)),
+        (["convert", "net.pth", "out.safetensors", "--size", "64"], ("--size is only for --bundle DIR",)),
+        (["convert", "net.pth", "out.safetensors", "--by-order"], ("--by-order is only for --bundle DIR",)),
+        (["convert", "net.pth", "out.safetensors", "--crop-pct", "1"], ("--crop-pct is only for --bundle DIR",)),
         (["convert", "net.safetensors", "--bundle", "out", "--by-order"], ("net.safetensors", "order of layers")),
         (["convert", "twice.pth", "out.safetensors"], ("twice.pth", "are both the tensor")),
     ],
