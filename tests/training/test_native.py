@@ -14,7 +14,7 @@ from fishnet.training.module import TrainingModule
 from tests.conftest import Run
 from tests.segmentation_makers import mask_folder, save_mask, scene
 from tests.training.runs import spied
-from tests.training.test_pixels import small, trains
+from tests.training.test_segmentation import small, trains
 
 
 @pytest.fixture

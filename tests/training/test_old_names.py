@@ -18,7 +18,7 @@ from tests.bundle.test_renamed import old_config, old_keys
 from tests.conftest import Run
 from tests.detection_makers import coco_folder, scene
 from tests.recipes.test_recipe import trained  # noqa: F401 (a fixture)
-from tests.training.test_regions import small
+from tests.training.test_detection import small
 
 
 @pytest.fixture(scope="module")
