@@ -86,7 +86,7 @@ def test_what_is_ignored(tmp_path: Path) -> None:
             "# label:color_rgb:parts:actions\nroad:1,2::",
             r"line 2: 'road' has no red, green and blue of 0 to 255",
         ),
-        ("label_colors.txt", "0 0 0", r"line 1: expected r g b name, such as '128 64 128 road', not '0 0 0'"),
+        ("label_colors.txt", "0 0 0", r"line 1: 3 values for 4 columns: r, g, b, name$"),
         ("label_colors.txt", "road 0 0 0", r"line 1: r of '0' must be a whole number, not 'road'"),
         ("a.json", "{", r"a\.json line 1: not JSON"),
         ("a.json", '{"x": "road"}', r"a\.json 'x': id of 'road' must be a whole number, not 'x'"),

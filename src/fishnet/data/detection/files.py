@@ -32,7 +32,7 @@ class FileDetection(FileDataset, DetectionDataset):
         return self.place(index, -1)
 
 
-Opened = TypeVar("Opened", bound=FileDetection)
+Opened = TypeVar("Opened", bound=FileDataset)
 
 
 def open_splits(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.coco import CocoDetection, CocoFile
+from fishnet.data.detection.files import open_splits
 from fishnet.data.segmentation.base import LabelMap
 from fishnet.data.segmentation.deciding import Choices
 from fishnet.data.segmentation.painting import ObjectSegmentation
@@ -58,8 +59,4 @@ def open_coco(
     Raises:
         InputError: see :class:`CocoSegmentation`.
     """
-    splits: dict[str, CocoSegmentation] = {}
-    for name, file in files.items():
-        splits[name] = CocoSegmentation(file, channels, classes, choices=choices)
-        classes = splits[name].classes
-    return splits
+    return open_splits(CocoSegmentation, files, channels, classes=classes, choices=choices)

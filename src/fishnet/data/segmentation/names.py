@@ -34,7 +34,7 @@ _COLUMNS = {
     "b": ("b", "blue"),
     "rgb": ("rgb", "color_rgb"),  # CVAT: all three in one cell, with commas
 }
-_CAMVID_COLUMNS = ("r", "g", "b", "name")
+_CAMVID_HEADER = ["r", "g", "b", "name"], " "
 # An id before or after a name, or the numbers of a colour. Possessive (++), so that a hostile line takes little time.
 _NOT_A_NAME = re.compile(
     r"^-?\d++[\s,;:]|[:=,;\t]\s*+-?\d++$|(?<!\d)\d++[\s,;:]++\d++[\s,;:]++\d|#[\da-f]{6}\b", re.IGNORECASE
@@ -175,10 +175,11 @@ def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
     """The classes of a text, each with its file and line."""
     lines = [(f"{path} line {n}", line) for n, line in class_lines(path) if not line.startswith("#") or _header(line)]
     header = _header(lines[0][1]) if lines else None
+    rows = lines[1:] if header else lines
+    if header is None and path.name.lower() == CAMVID_FILE:
+        header = _CAMVID_HEADER
     if header:
-        return [(place, _split_row(place, line, *header)) for place, line in lines[1:]]
-    if path.name.lower() == CAMVID_FILE:
-        return [(place, _split_camvid_row(place, line)) for place, line in lines]
+        return [(place, _split_row(place, line, *header)) for place, line in rows]
     for place, line in lines:
         if _NOT_A_NAME.search(line) or (path.suffix.lower() == ".csv" and "," in line):
             raise InputError(
@@ -200,21 +201,14 @@ def _header(line: str) -> tuple[list[str], str] | None:
 def _split_row(place: str, line: str, columns: Sequence[str], mark: str) -> _Cells:
     """The cells of a table's row by column. Raises InputError."""
     try:
-        row = next(csv.reader([line], delimiter=mark, skipinitialspace=True))
+        row = line.split(maxsplit=3) if mark == " " else next(csv.reader([line], delimiter=mark, skipinitialspace=True))
     except csv.Error as error:
         raise InputError(f"{place}: not a row of a table ({error})") from None
     if len(row) < len(columns):
-        raise InputError(f"{place}: {len(row)} values for {len(columns)} columns")
+        raise InputError(f"{place}: {len(row)} values for {len(columns)} columns: {', '.join(filter(None, columns))}")
     cells = {column: cell.strip() for column, cell in zip(columns, row, strict=False) if column}
     if "rgb" in cells:
         cells |= dict(zip("rgb", cells.pop("rgb").split(","), strict=False))
-    return cells
-
-
-def _split_camvid_row(place: str, line: str) -> _Cells:
-    cells = dict(zip(_CAMVID_COLUMNS, line.split(maxsplit=3), strict=False))
-    if len(cells) < len(_CAMVID_COLUMNS):
-        raise InputError(f"{place}: expected r g b name, such as '128 64 128 road', not {line[:_SHOWN]!r}")
     return cells
 
 
