@@ -52,14 +52,14 @@ def drawn_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def filled(model: nn.Module) -> nn.Module:
-    """The model with weights by :func:`drawn`, in evaluation."""
+    """The model with weights by :func:`drawn`, in evaluation mode."""
     model.load_state_dict(drawn_state(model))
     model.load_state_dict(drawn_state(model))
     return model.eval()
 
 
 def net(name: str | Spec, **kwargs: object) -> FishNet:
-    """A FishNet with drawn weights, in evaluation; 10 classes unless said otherwise."""
+    """A FishNet with drawn weights, in evaluation mode; by default with 10 classes."""
     spec = SPECS[name] if isinstance(name, str) else name
     model = filled(FishNet(spec, **{"num_classes": 10, **kwargs}))  # type: ignore[arg-type]
     assert isinstance(model, FishNet)
@@ -67,7 +67,7 @@ def net(name: str | Spec, **kwargs: object) -> FishNet:
 
 
 def on_meta(name: str, **kwargs: object) -> FishNet:
-    """A FishNet of shapes only."""
+    """A FishNet on the meta device, which has shapes but no values."""
     with torch.device("meta"):
         return FishNet(SPECS[name], **kwargs)  # type: ignore[arg-type]
 
@@ -77,13 +77,13 @@ def image(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Ten
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:
-    """The largest difference, relative to the largest wanted value."""
+    """The largest difference, relative to the largest expected value."""
     assert found.shape == wanted.shape
     return ((found.double() - wanted.double()).abs().max() / wanted.double().abs().max()).item()
 
 
 def conv_macs(model: nn.Module, run: Callable[[], object]) -> int:
-    """Multiply-accumulates of the model's convolutions in one run; a linear layer is the 1x1 convolution it was."""
+    """Multiply-accumulates of the model's convolutions in one pass; a linear layer counts as a 1x1 convolution."""
     total = 0
 
     def count(module: nn.Module, _: object, output: Tensor) -> None:
@@ -100,7 +100,7 @@ def conv_macs(model: nn.Module, run: Callable[[], object]) -> int:
 
 
 def plain_stages(model: FishNet, x: Tensor) -> list[Tensor]:
-    """The fish of the paper, written down once more: plain doubling in the body, so only for multiples of 32."""
+    """The paper's network, written independently: the body doubles sizes, so inputs must be multiples of 32."""
     maps = [model.stem(x)]
     for stage in model.tail:
         maps.append(F.max_pool2d(stage.refine(maps[-1]), 2))

@@ -1,4 +1,4 @@
-"""Other people's layouts of FishNet weights, made from native ones: written down once more, from the outside in."""
+"""Other layouts of FishNet weights, made from native ones by an independent mapping."""
 
 import re
 

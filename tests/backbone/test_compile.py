@@ -1,4 +1,4 @@
-"""torch.compile takes the whole fish as one graph, and computes the same.
+"""torch.compile compiles the whole network as one graph with the same outputs.
 
 The real backend (inductor) needs a C++ compiler and takes a minute a network, so it runs on few. The other tests use
 backends that keep torch's own kernels, and so leave no room for a difference: ``Kept``, which runs the graph that was
@@ -35,7 +35,7 @@ def marked(*names: str) -> list[Any]:
 
 
 class Kept:
-    """A backend that runs what was traced as it is, and keeps the graphs."""
+    """A backend that runs traced graphs unchanged and keeps them."""
 
     def __init__(self) -> None:
         self.graphs: list[torch.fx.GraphModule] = []
@@ -46,13 +46,13 @@ class Kept:
 
     @property
     def convolutions(self) -> list[int]:
-        """Convolutions in each graph, by what the graph calls."""
+        """Number of convolutions in each graph, by the functions that it calls."""
         return [sum(node.target in (torch.conv2d, nn.functional.conv2d) for node in g.graph.nodes) for g in self.graphs]
 
 
 @pytest.fixture(autouse=True)
 def _nothing_compiled_before() -> Iterator[None]:
-    """All networks share their code, and torch.compile gives up after eight versions of one function."""
+    """All networks share their code, and torch.compile stops after eight versions of one function."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()

@@ -96,7 +96,7 @@ class TestEveryVariant:
         assert [key for key, p in features.named_parameters() if p.grad is None] == []
 
     def test_layer_decay_follows_the_fish(self, name: str) -> None:
-        """Learning rates never fall along the fish, from the stem's to the full one of the score layer."""
+        """Learning rates never decrease from the stem to the score layer, which has the full one."""
         model = on_meta(name)
         groups = param_groups_layer_decay(model, layer_decay=0.8)
         scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
@@ -242,7 +242,7 @@ class TestForwardStages:
     @pytest.mark.parametrize("size", [(64, 64), (75, 101), (33, 32)])
     @torch.no_grad()
     def test_the_stems_map_at_stride_2(self, size: tuple[int, int]) -> None:
-        """What the stem gives before its pooling, by itself or beside others, which it does not change."""
+        """The stem's output before its pooling, alone or with other maps, which stay the same."""
         model, x = net(MICRO), image(2, 3, *size)
         alone = model.forward_stages(x, ["stem.2"])["stem.2"]
         assert alone.shape == (2, MICRO.stem, -(-size[0] // 2), -(-size[1] // 2))
@@ -347,7 +347,7 @@ NORMS = [
 class TestExchangeableLayers:
     @pytest.mark.parametrize("act", ACTIVATIONS)
     def test_activations(self, act: Any) -> None:
-        """Replaced everywhere; working in place changes neither outputs nor gradients."""
+        """The activation is replaced everywhere; computing in place changes neither outputs nor gradients."""
         inplace, plain = net(MICRO, act_layer=act), net(MICRO, act_layer=act)
         assert not any(isinstance(m, nn.ReLU) for m in inplace.modules())
         for module in plain.modules():

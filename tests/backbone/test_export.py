@@ -39,7 +39,7 @@ def exported(model: nn.Module, smallest_batch: int = 1) -> ExportedProgram:
 
 
 def assert_same(found: Callable[[Tensor], Any], wanted: Callable[[Tensor], Any]) -> None:
-    """The same output, a tensor or a list of them, at all the unseen sizes."""
+    """Asserts the same output, a tensor or a list of tensors, at all sizes not used in the export."""
     with torch.no_grad():
         for shape in UNSEEN:
             a, b = found(image(*shape)), wanted(image(*shape))
@@ -105,7 +105,7 @@ def test_saved_and_loaded(nano: Exported) -> None:
 
 
 def test_the_bounds_are_those_asked_for(nano: Exported) -> None:
-    """The network adds no bound of its own (a largest batch, a multiple of 32), and what is outside is refused."""
+    """The network adds no bound of its own (a largest batch, a multiple of 32), and raises outside the bounds."""
     program = nano[1]
     lowest = sorted(int(bounds.lower) for bounds in program.range_constraints.values())
     assert lowest[1:] == [64, 64]

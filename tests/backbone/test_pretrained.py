@@ -1,4 +1,4 @@
-"""``pretrained=True``: fishnet150 from a file:// copy of pytorchcv's layout; elsewhere one line tells what works."""
+"""``pretrained=True``: fishnet150 loads a file:// copy in pytorchcv's layout; other variants raise one line."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ def theirs() -> Any:
 
 @pytest.fixture(scope="module")
 def archive(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published file: a zip of NAME-<hash>.pth, named after the hash of what it holds."""
+    """A published file: a zip of NAME-<hash>.pth, named with the hash of its member."""
     buffer = BytesIO()
     torch.save(theirs.state_dict(), buffer)
     content = buffer.getvalue()
@@ -103,7 +103,7 @@ def test_file_overlay(theirs: Any, archive: Path, overlay: dict[str, Any]) -> No
 
 
 def test_a_file_of_another_net_is_refused_though_the_classes_differ(theirs: Any, archive: Path) -> None:
-    """timm's own loader would go on without strictness here, and load half a net in silence."""
+    """timm's own loader would not be strict here, and would silently load half a network."""
     with pytest.raises(InputError, match=r"does not fit this model: \d+ unexpected"):
         timm.create_model("fishnet99", pretrained=True, pretrained_cfg_overlay={"file": str(archive)}, num_classes=3)
 

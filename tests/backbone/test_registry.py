@@ -1,4 +1,4 @@
-"""Making models by name: what is missing is called by its name."""
+"""Creating models by name: error messages name what is missing."""
 
 from pathlib import Path
 

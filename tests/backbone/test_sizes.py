@@ -1,4 +1,4 @@
-"""Any input from 32 px up, of any channels and classes; sizes divisible by 32 are the paper's net, bit for bit."""
+"""Inputs of any size from 32 px, channels and classes; for multiples of 32 the outputs are the paper's, bit for bit."""
 
 import pytest
 import torch

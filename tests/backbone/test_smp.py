@@ -1,4 +1,4 @@
-"""segmentation-models-pytorch takes every FishNet as an encoder of timm's."""
+"""segmentation-models-pytorch accepts every FishNet as a timm encoder."""
 
 import pytest
 import torch

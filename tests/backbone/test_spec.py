@@ -1,4 +1,4 @@
-"""The variants are what they claim: parameters, MACs, depths, widths, and how their weights start."""
+"""The variants' parameters, MACs, depths, widths and initial weights."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def test_published_parameters_and_macs(name: str, parameters: int, macs: float) 
      ("fishnet_small", 3_137_360, 1.246)],
 )  # fmt: skip
 def test_our_own_numbers_stay(name: str, parameters: int, macs: float) -> None:
-    """Bundles keep a network's name and not its Spec: they load as long as its numbers stay."""
+    """Bundles keep a network's name and not its Spec, so its numbers must not change."""
     test_published_parameters_and_macs(name, parameters, macs)
 
 

@@ -1,4 +1,4 @@
-"""A FishNet is copied, pickled, saved, and loaded as a part of other modules like any other module."""
+"""A FishNet can be copied, pickled, saved, and loaded inside other modules."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Checkpoints: every layout, wrapper and file type loads strictly, and what does not fit is refused with the reason."""
+"""Checkpoints: every layout, wrapper and file type loads strictly; weights that do not fit raise with the reason."""
 
 import argparse
 import copy
@@ -78,7 +78,7 @@ def state_in(layout: str, name: str = SMALL) -> State:
 
 
 def wanted_state(layout: str, name: str = SMALL) -> State:
-    """What a net holds after loading :func:`state_in`: the source's tensors, but for layout C's added norm."""
+    """A net's tensors after loading :func:`state_in`: the source's, except for layout C's added norm."""
     state = dict(source(name).state_dict())
     if layout == "C":
         state = {key: value for key, value in state.items() if not key.startswith(BARE)}
@@ -101,7 +101,7 @@ def saved(content: object, path: Path, **kwargs: Any) -> Path:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """The line that a call is refused with."""
+    """The one-line message of the InputError that a call raises."""
     with pytest.raises(InputError) as caught, identify_misfits():
         call()
     assert "\n" not in str(caught.value)
@@ -121,7 +121,7 @@ CASES = [
 
 @functools.cache
 def outputs(name: str, bare: bool) -> tuple[Tensor, Tensor]:
-    """An input and a net's output in float64; ``bare`` without the norm that layout C has not."""
+    """An input and a net's output in float64; with ``bare`` without the norm that layout C lacks."""
     model, x = copy.deepcopy(source(name)).double(), image(1, 3, 64, 64, dtype=torch.float64)
     if bare:
         shortcut = model.get_submodule(BARE.removesuffix(".norm"))
@@ -635,7 +635,7 @@ def test_a_whole_pickled_model_is_refused(tmp_path: Path) -> None:
 
 
 def anonymous(state: State) -> State:
-    """The same tensors in the same order under names that say nothing but their kind."""
+    """The same tensors in the same order, under names that contain only their kind."""
     return {f"layer{i}.{key.rpartition('.')[2]}": value for i, (key, value) in enumerate(state.items())}
 
 
@@ -708,7 +708,7 @@ def test_timms_checkpoint_path_is_strict(layout: str, tmp_path: Path) -> None:
 
 
 def test_drawn_states_differ_everywhere() -> None:
-    """What the comparisons above rest on: no two tensors of the source are the same, so a swap cannot hide."""
+    """No two tensors of the source are equal, so the comparisons above detect swapped tensors."""
     seen: dict[bytes, str] = {}
     for key, value in drawn_state(fresh()).items():
         content = value.numpy().tobytes()

@@ -1,4 +1,4 @@
-"""A model with one head, called and looked at as the head alone is."""
+"""A model with one head, with the interface of the head alone."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from fishnet.tasks.model import Model
 
 
 class Single(Model):
-    """Gives the raw outputs of its only head, and takes that head's targets."""
+    """Returns the raw outputs of its only head, and takes that head's targets."""
 
     @property
     def head(self) -> Any:

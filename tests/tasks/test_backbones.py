@@ -1,4 +1,4 @@
-"""Any timm backbone by name: trained, kept and used as a FishNet is; its pyramid is what it says, or it is refused."""
+"""Any timm backbone by name trains, saves and predicts like a FishNet; backbones without a usable pyramid raise."""
 
 import json
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_trained_kept_and_used(name: str, folder: Path, tmp_path: Path, run: Run
 
 @pytest.mark.parametrize("name", [*CHANNELS, "vit_tiny_patch16_224"])
 def test_the_classifier_is_the_nets_own(name: str) -> None:
-    """Features and head apart give what the net gives, whatever the layout of its last map."""
+    """Features and score layer together compute the network's outputs, whatever the layout of its last map."""
     args = {"img_size": SIZE} if name.startswith("vit") else {}
     model = Single.build(spec_of(name, **args)).eval()
     images = torch.randn(1, 3, SIZE, SIZE)

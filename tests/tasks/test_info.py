@@ -1,12 +1,14 @@
-"""What differs between tasks is said in one place, and a new task needs no change elsewhere."""
+"""The differences between tasks are in one place, and a new task needs no change elsewhere."""
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fishnet
+from fishnet.cli import main
 from fishnet.errors import InputError
 from fishnet.evaluation.evaluate import evaluate
 from fishnet.recipes.recipe import Recipe, keys_of
@@ -51,6 +53,12 @@ def test_unknown_tasks() -> None:
         task_info("segmnt")
     with pytest.raises(ValueError, match="'detect' is registered already"):
         register(TaskInfo("detect", "detection", "objects", "a:b", "a:b", (), ""))
+
+
+def test_the_data_of_a_new_task_is_checked(sort: TaskInfo, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(folder), "--task", "sort", "--json", "--quiet"]) in (0, 2)
+    splits = json.loads(capsys.readouterr().out)["splits"]
+    assert set(splits["train"]["per_class"]) == set(CLASSES)
 
 
 def test_a_new_task_trains_validates_and_predicts(sort: TaskInfo, folder: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def images(height: int = 64, width: int = 96) -> Tensor:
 
 
 def alone(model: Model, name: str, backbone: str, **changed: HeadConfig) -> Model:
-    """The model of one of the heads, with the same weights as far as it has them."""
+    """The model of one of the heads, with the same weights where it has them."""
     single = built(name, backbone=backbone, **changed)
     state = model.state_dict()
     single.load_state_dict({key: state[key] for key in single.state_dict()})
@@ -68,7 +68,7 @@ def test_each_head_computes_what_it_computes_alone(backbone: str, names: tuple[s
 @pytest.mark.parametrize("head", ["body", "fish"])
 @torch.no_grad()
 def test_the_fishs_own_heads_beside_a_classifier(head: str) -> None:
-    """The body's head alone prunes the fish's head, which the classifier needs."""
+    """A segmenter with head body prunes the fish's head; with a classifier beside it the fish's head stays."""
     config = HeadConfig("segment", THINGS, head, {"width": 16, "edges": True})
     model = built("classify", "segment", segment=config).eval()
     outputs = model(images())
@@ -99,7 +99,7 @@ def test_the_trunk_runs_once_and_both_gradients_reach_the_stem() -> None:
 
 @torch.no_grad()
 def test_other_sizes_are_padded_once_for_all() -> None:
-    """A head that wants padding has it, and the objects of the others stay within the image."""
+    """Images are padded for the head that wants it, and the objects of the other heads stay within the image."""
     model = built("segment", "detect").eval()
     seen: list[tuple[int, ...]] = []
     model.trunk.backbone.stem.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[-2:])))  # type: ignore[union-attr]

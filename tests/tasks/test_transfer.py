@@ -1,4 +1,4 @@
-"""``--weights``: a bundle of the same task gives its head too, and rows of classes go by the classes' names."""
+"""``--weights``: a bundle of the same task also gives its head; rows of classes are matched by the classes' names."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Weights of rare classes, by hand."""
+"""Class weights, computed by hand."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_median() -> None:
 
 @pytest.mark.parametrize("kind", ["balanced", "median"])
 def test_a_class_that_never_occurs_weighs_nothing(kind: str) -> None:
-    """Label smoothing would else push its scores about with the weight of all others together."""
+    """Without this, label smoothing would change its scores with the weight of all other classes together."""
     counts = torch.tensor([60, 0, 30, 10])
     found = class_weights(kind, counts, torch.tensor([100, 0, 60, 50]))
     there = class_weights(kind, COUNTS, torch.tensor([100, 60, 50]))
@@ -54,7 +54,7 @@ def test_nothing_at_all(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["balanced", "median"])
 def test_counts_of_large_data(kind: str) -> None:
-    """10^12 px do not overflow: numpy's int64, as a data set counts them."""
+    """10^12 px do not overflow: datasets count in numpy's int64."""
     counts = np.array([9 * 10**11, 10**11], np.int64)
     found = class_weights(kind, torch.from_numpy(counts), torch.from_numpy(counts.sum() * np.ones(2, np.int64)))
     assert found is not None

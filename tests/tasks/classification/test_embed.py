@@ -1,4 +1,4 @@
-"""Embeddings: what the classifier is given."""
+"""Embeddings: the classifier's input."""
 
 import numpy as np
 import pytest

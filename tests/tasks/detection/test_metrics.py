@@ -283,7 +283,7 @@ def shared(images: int) -> SimulatedDataset:
 
 
 def measure(rank: int, world: int, folder: Path) -> None:
-    """One process's share of a set, and what it then says of the whole."""
+    """One process's share of a dataset, and the metrics of the whole dataset that it computes."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
     for images in SIZES:
         outputs, targets = as_batch(shared(images))
@@ -306,7 +306,7 @@ def test_two_processes_say_what_one_does(tmp_path: Path) -> None:
 
 
 def test_crowded_images_count_more_than_a_hundred() -> None:
-    """COCO counts the 100 best of a class and image: 150 objects, all found, are then found by two thirds."""
+    """COCO counts the 100 best of a class and image, so that 150 detected objects give a recall of two thirds."""
     corners = 12 * np.array([[i % 15, i // 15] for i in range(150)], np.float32)
     boxes = np.concatenate([corners, corners + 10], 1)
     classes, size = Classes.of(("dot",)), (130, 190)
@@ -321,7 +321,7 @@ def test_crowded_images_count_more_than_a_hundred() -> None:
 
 @pytest.mark.parametrize("seen", [False, True])
 def test_difficult_objects_are_neither_missed_nor_false(seen: bool, tmp_path: Path) -> None:
-    """As in VOC's own evaluation: whether a difficult object is found or not, all others found is an AP of 100 %."""
+    """As in VOC's own evaluation: AP is 100 % if all other objects are detected, whether a difficult one is or not."""
     boxes = {0: (5, 5, 25, 25), 1: (40, 40, 70, 60)}
     objects = "".join(
         f"<object><name>cat</name><difficult>{mark}</difficult><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}"

@@ -1,4 +1,4 @@
-"""The report on a detector, by hand, against a plain search and against COCO's own matching."""
+"""The report on a detector against values by hand, a plain search and COCO's own matching."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ from tests.tasks.detection.simulated import (
 
 
 class Painted(ImageDataset):
-    """Plain images in the sizes that the set's objects lie in; number ``gone`` cannot be read."""
+    """Plain images of the dataset's sizes; image ``gone`` cannot be read."""
 
     classes, channels = Classes.of(["a"]), 3
 
@@ -66,7 +66,7 @@ def rows_of(path: Path) -> list[list[str]]:
 
 
 def by_hand() -> SimulatedDataset:
-    """Two images, two classes of which one is there, and a group."""
+    """Two images, two classes of which one occurs, and a crowd."""
     classes, size = Classes(("cat", "dog"), (7, 3)), (100, 100)
     truths = [
         Objects.of([[0, 0, 20, 20], [40, 40, 60, 60], [60, 0, 100, 40]], [0, 0, 0], size, crowd=[False, False, True]),
@@ -139,7 +139,7 @@ def test_the_best_threshold_by_hand() -> None:
 
 
 def greedy(truth: Objects, detections: Detections, threshold: float) -> tuple[int, int]:
-    """Found and false objects of one image, box by box in plain Python."""
+    """True and false positives of one image, box by box in plain Python."""
     order = sorted(range(len(detections.boxes)), key=lambda i: -detections.scores[i])
     taken: set[int] = set()
     false = 0

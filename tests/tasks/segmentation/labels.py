@@ -11,7 +11,7 @@ Labels = NDArray[np.uint8]
 
 
 def blobs(seed: int, size: tuple[int, int], classes: int, ignored: float = 0.1) -> Labels:
-    """Rectangles of the first ``classes`` classes, of which one or two px wide, over one another; some ignored."""
+    """Overlapping rectangles of the first ``classes`` classes, some one or two px wide; some px are ignored."""
     random = np.random.default_rng(seed)
     labels = np.zeros(size, np.uint8)
     for _ in range(12):

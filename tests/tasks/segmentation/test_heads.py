@@ -1,4 +1,4 @@
-"""Every segmenter head, by one contract: scores of the input's size over any trunk, gradients everywhere."""
+"""The contract of every segmenter head: logits of the input's size over any trunk, gradients for all parameters."""
 
 import json
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def without_gradient(model: Single) -> list[str]:
-    """Several processes wait for each parameter's gradient: none may be left without."""
+    """In distributed training processes wait for each parameter's gradient, so every parameter must have one."""
     return [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
 
 
@@ -115,7 +115,7 @@ class TestHead:
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.backbone.stem.parameters())
 
     def test_a_batch_without_a_label_still_reaches_every_parameter(self, head: str) -> None:
-        """As a process without a readable image has it; in evaluation mode, since it is one image."""
+        """The batch of a process without a readable image; in evaluation mode, because it is one image."""
         model = build(head).eval()
         nothing = [SegmentationTarget(torch.full((1, 1), IGNORE, dtype=torch.uint8))]
         loss = total(SegmentationLoss({"dice": 1.0}, auxiliary=0.4)(model(images(1, (64, 64)), nothing), nothing))
@@ -145,7 +145,7 @@ class TestHead:
         assert without_gradient(model) == []
 
     def test_mixed_precision(self, head: str) -> None:
-        """Resized in float32: scores of 8 bits between two px would be steps."""
+        """Logits are resized in float32: bf16 would give steps between two px."""
         model = build(head).eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             found = model(images(1, (64, 96)), targets(1, (64, 96)))
@@ -188,7 +188,7 @@ class TestHead:
         assert torch.equal(scored(model, photo), by_hand[..., :70, :90])
 
     def test_overfits_two_images(self, head: str) -> None:
-        """Some steps on two images lower the loss by far: gradients point where they should."""
+        """Some steps on two images reduce the loss by a large factor."""
         model = build(head, spec=replace(SMALL, auxiliary=False)).train()
         blocks = np.kron(np.random.default_rng(0).integers(0, 3, (2, 4, 4)), np.ones((16, 16))).astype(np.uint8)
         wanted = [SegmentationTarget(torch.from_numpy(one)) for one in blocks]
@@ -267,7 +267,7 @@ def test_any_fish(head: str, backbone: str) -> None:
 @pytest.mark.parametrize("auxiliary", [False, True])
 @pytest.mark.parametrize("edges", [False, True])
 def test_edges(head: str, edges: bool, auxiliary: bool) -> None:
-    """With edges classes are scored at stride 2, without at stride 4; either way a step reaches all there is."""
+    """With edges the logits are at stride 2, else at stride 4; a step changes all parameters either way."""
     model = build(head, spec=replace(SMALL, edges=edges, auxiliary=auxiliary))
     sizes = []
     model.head.scores.register_forward_hook(lambda _module, _inputs, output: sizes.append(tuple(output.shape[-2:])))
@@ -306,7 +306,7 @@ def test_body_has_no_fishs_head() -> None:
 @pytest.mark.parametrize(("edges", "maps"), [(False, 4), (True, 5)])
 @pytest.mark.parametrize("head", ["body", "fish"])
 def test_every_map_moves_the_scores(head: str, edges: bool, maps: int) -> None:
-    """Four of the fish's stages, and with edges the stem's."""
+    """The heads use four of FishNet's stages, and with edges the stem's map."""
     model = build(head, spec=replace(SMALL, edges=edges, auxiliary=False)).eval()
     features = model.features(images(1, (64, 64)))
     assert len(features.maps) == maps
@@ -318,7 +318,7 @@ def test_every_map_moves_the_scores(head: str, edges: bool, maps: int) -> None:
 
 
 def test_deeplab_keeps_the_last_stage_at_stride_16() -> None:
-    """resnet18's layer4 is dilated in the place of its stride; a FishNet has a map of its own there."""
+    """resnet18's layer4 is dilated instead of strided; a FishNet has its own map at stride 16."""
     model = build("deeplabv3plus", "resnet18")
     assert [(level.stride, level.channels) for level in model.trunk.levels.values()] == [(4, 64), (16, 512)]
     trunk: Any = model.backbone

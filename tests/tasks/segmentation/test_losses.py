@@ -1,4 +1,4 @@
-"""What a segmenter minimises: each loss by torch's or segmentation-models-pytorch's own word, and their sum."""
+"""The losses of segmentation against torch's and segmentation-models-pytorch's own, and their sum."""
 
 from typing import Any
 
@@ -154,7 +154,7 @@ def test_nothing_to_learn_from(name: str, ignored: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_classes_without_a_px_and_without_weight(name: str) -> None:
-    """Weights of 0 alone, and classes that do not occur, give no nan."""
+    """Weights that are all 0, and classes that do not occur, do not give NaN."""
     logits, labels = drawn()
     labels = torch.where(labels == IGNORE, labels, 1)
     criterion = SegmentationLoss({name: 1.0}, class_weights=torch.tensor([1.0, 0.0, 1.0, 1.0]), boundary=1.0)
@@ -185,7 +185,7 @@ def test_class_weights_move_with_the_model_and_are_no_part_of_it() -> None:
 
 
 def test_images_smaller_than_their_batch() -> None:
-    """What lies beyond an image is ignored: the loss is that of the images' own px."""
+    """Px beyond an image are ignored: the loss is that of the images' own px."""
     logits, _ = drawn()
     sizes = [(12, 10), (7, 17)]
     random = torch.Generator().manual_seed(3)
@@ -279,7 +279,7 @@ def test_wrong_sums(text: str, words: str) -> None:
 
 
 def test_pixels_of_classes_that_weigh_nothing() -> None:
-    """A batch of nothing but these, as a validation may have it, has a loss of 0, also with label smoothing."""
+    """A batch of only ignored px, which validation may have, has a loss of 0, also with label smoothing."""
     loss = SegmentationLoss(
         {"cross-entropy": 1.0}, smoothing=0.1, class_weights=torch.tensor([1.0, 1.0, 0.0]), boundary=1.0, auxiliary=0.4
     )

@@ -1,4 +1,4 @@
-"""Metrics of label maps, against counting px by px, and boundaries against all distances."""
+"""Metrics of label maps against counts px by px, and boundary scores against all distances."""
 
 import math
 
@@ -22,7 +22,7 @@ FIVE = Classes(tuple("abcde"), (3, 0, 70, 9, 4))
 
 
 def simulated_pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
-    """True and said label maps of images of different sizes; of ``FIVE`` the last class is nowhere."""
+    """True and predicted label maps of images of different sizes; the last class of ``FIVE`` does not occur."""
     return [
         (blobs(100 * seed + i, size, classes), blobs(100 * seed + i + 50, size, classes, 0))
         for i, size in enumerate(SIZES)
@@ -30,7 +30,7 @@ def simulated_pairs(seed: int, classes: int = 4) -> list[tuple[Labels, Labels]]:
 
 
 def by_hand(pairs: list[tuple[Labels, Labels]], classes: int) -> dict[str, float]:
-    """Px by px, with no matrix: sets of places."""
+    """Metrics px by px, from sets of positions instead of a matrix."""
     true: list[set[tuple[int, int, int]]] = [set() for _ in range(classes)]
     predicted: list[set[tuple[int, int, int]]] = [set() for _ in range(classes)]
     for number, (truth, given) in enumerate(pairs):
@@ -68,7 +68,7 @@ def test_a_class_that_is_only_said_counts_for_iou_alone() -> None:
 
 
 def test_kinds_of_outputs_agree() -> None:
-    """What training's validation gives (one padded batch, also in bf16), what val gives, and what prediction made."""
+    """Outputs of validation in training (one padded batch, also in bf16), of ``val``, and results of prediction."""
     pairs = simulated_pairs(0)
     targets = [target(truth) for truth, _ in pairs]
     largest = tuple(max(it.placement.outer[axis] for it in targets if it.placement) for axis in (0, 1))
@@ -158,7 +158,7 @@ def test_the_level_logs_them() -> None:
 
 
 def f1_by_distances(truth: Labels, predicted: Labels, classes: int) -> NDArray[np.float64]:
-    """Every boundary px's distance from every other's."""
+    """The distances between all pairs of boundary px."""
     predicted = np.where(truth == IGNORE, IGNORE, predicted)
     radius = max(1.0, 0.0075 * math.hypot(*truth.shape))
     found = np.full(classes, np.nan)
@@ -196,7 +196,7 @@ def edge(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     [((30, 40), 1), ((9, 300), 3), ((300, 9), 2), ((1, 50), 1), ((5, 1), 1), ((40, 280), 2), ((40, 280), 5)],
 )
 def test_boundaries_are_compared_as_all_distances_say(seed: int, size: tuple[int, int], shift: int) -> None:
-    """Radii from 1 to 2.25 px (300 px long); a map a little off, also over the edge, and quite another."""
+    """Radii from 1 to 2.25 px (300 px long); a slightly shifted map, also beyond the edge, and an unrelated one."""
     truth = blobs(seed, size, 4, ignored=0.02 if seed % 2 else 0)
     moved = np.roll(np.where(truth == IGNORE, 0, truth), shift, seed % 2)
     for predicted in (moved, blobs(seed + 50, size, 5, 0)):

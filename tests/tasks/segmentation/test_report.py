@@ -1,4 +1,4 @@
-"""The report on a segmenter, by hand and against the metric."""
+"""The report on a segmenter against values by hand and the metric."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ Pair = tuple[Labels, Labels]
 
 
 class Painted(ImageDataset):
-    """Plain images for label maps; number ``gone`` cannot be read."""
+    """Plain images for label maps; image ``gone`` cannot be read."""
 
     classes, channels = Classes.of(["a"]), 3
 
@@ -53,7 +53,7 @@ def filled(classes: Classes, pairs: Sequence[Pair]) -> SegmentationReport:
 
 
 def simulated(count: int, classes: int = 4, size: tuple[int, int] = (60, 80)) -> list[Pair]:
-    """Maps, and the same with a part that is another's: in the first image nothing is wrong, in later ones more."""
+    """Label maps, and copies with errors: none in the first image, more in each later one."""
     pairs = []
     for i in range(count):
         truth, other = blobs(i, size, classes), blobs(i + 500, size, classes, 0)
