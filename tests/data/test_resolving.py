@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fishnet.data import resolving
-from fishnet.data.resolving import Resolver
+from fishnet.data.resolving import Resolver, TailIndex
 from fishnet.errors import InputError
 
 NFC, NFD = (unicodedata.normalize(form, "größe.png") for form in ("NFC", "NFD"))  # type: ignore[arg-type]
@@ -76,3 +76,39 @@ def test_a_root_that_is_too_large_is_not_searched(root: Path, monkeypatch: pytes
     assert Resolver(root).find("images\\b.png") == root / "images/b.png"
     with pytest.raises(InputError, match="no such file"):
         Resolver(root).find("b")
+
+
+# TailIndex
+
+PATHS = [
+    Path(f"/d/{name}") for name in ("a/1.png", "b/1.png", "a/2.png", "c d/3.png", unicodedata.normalize("NFD", "ö.png"))
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("2.png", "a/2.png"),
+        ("/home/x/data/images/2.png", "a/2.png"),
+        ("C:\\data\\a\\1.png", "a/1.png"),
+        ("somewhere/b/1.png", "b/1.png"),
+        ("c%20d/3.png", "c d/3.png"),
+        ("file:///x/c%20d/3.png", "c d/3.png"),
+        ("../2.png", "a/2.png"),
+        ("4.png", None),
+        ("", None),
+        ("a/", None),
+    ],
+)
+def test_tails_of_names_of_other_machines(name: str, place: str | None) -> None:
+    assert TailIndex(PATHS).find(name) == (None if place is None else Path("/d") / place)
+
+
+def test_tails_in_either_unicode_form() -> None:
+    assert TailIndex(PATHS).find("x/" + unicodedata.normalize("NFC", "ö.png")) == PATHS[-1]
+
+
+def test_two_files_with_equally_long_tails_are_named() -> None:
+    with pytest.raises(InputError, match=r"x/1\.png may be /d/a/1\.png or /d/b/1\.png"):
+        TailIndex(PATHS).find("x/1.png")
+    assert TailIndex(PATHS).find("x/1.png", Path("/d/b")) == Path("/d/b/1.png")

@@ -1,9 +1,9 @@
-"""Finds the files that a dataset names, also where the names were written on another machine. Torch-free."""
+"""Finds the files that a dataset names, even if the names were written on another machine. Torch-free."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -13,29 +13,81 @@ from fishnet.files.walking import walk
 from fishnet.images.decoding import EXTENSIONS
 
 SHOWN = 3  # files in a message
-SEARCHED = 1_500_000  # files and folders; in a larger root nothing is searched
-_DRIVE = re.compile(r"^[A-Za-z]:")
+SEARCHED = 1_500_000  # files and folders; a larger root is not searched
+_DRIVE = re.compile(r"^(?:file://|[A-Za-z]:)")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """The spellings that a file's name may mean: as it is, with ``/`` as separator, with ``%20`` decoded as well."""
+    slashed = name.replace("\\", "/")
+    return tuple(dict.fromkeys((name, slashed, unquote(slashed))))
+
+
+class TailIndex:
+    """Finds files by the ends of their paths.
+
+    Args:
+        files: all candidates.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._by_name: dict[str, list[Path]] = {}
+        for path in files:
+            self._by_name.setdefault(_nfc(path.name), []).append(path)
+
+    def find(self, name: str, preferred: Path | None = None) -> Path | None:
+        """The file whose path shares the longest end with a name; None if no file has its last component.
+
+        Args:
+            name: a path of any machine: with either separator, ``%20``, a drive, in either Unicode form.
+            preferred: a folder whose files win a tie.
+
+        Raises:
+            InputError: two files match equally well; names both.
+        """
+        for spelling in spellings(name)[1:] or (name,):
+            parts = _parts(_DRIVE.sub("", spelling))
+            lengths = {path: _shared(parts, path) for path in self._by_name.get(parts[-1] if parts else "", ())}
+            longest = max(lengths.values(), default=0)
+            best = [path for path, length in lengths.items() if length == longest]
+            if preferred is not None and len(best) > 1:
+                best = [path for path in best if path.is_relative_to(preferred)] or best
+            if len(best) > 1:
+                raise InputError(f"{name} may be {best[0]} or {best[1]}: give more of its path")
+            if best:
+                return best[0]
+        return None
+
+
+def _shared(parts: Sequence[str], path: Path) -> int:
+    """How many last components two paths share."""
+    count = 0
+    for first, second in zip(reversed(parts), reversed(path.parts), strict=False):
+        if first != _nfc(second):
+            break
+        count += 1
+    return count
 
 
 class Resolver:
-    r"""From names in tables and annotations to files below a dataset's root.
+    r"""Finds files below a dataset's root by the names that tables give them.
 
     A name is tried in this order; the first way that leads to a file counts:
 
-    1. as it is, from the root or absolute;
-    2. with ``\`` as ``/``, with ``%20`` and the like decoded, and in the other Unicode forms (NFC, NFD);
-    3. by its tail: the file below the root whose path agrees with the longest end of the name. ``C:\x\train\7.jpg`` is
-       ``data/train/7.jpg``. Where the root has a folder that the name ends in, the file must lie in it or below it, and
-       a name that says one split is never a file of another split;
-    4. a name without an ending of images, by the tail too: ``7`` is ``7.jpg``.
+    1. as it is, relative to the root or absolute;
+    2. with ``\` as ``/``, with ``%20`` and the like decoded, and in the other Unicode form (NFC, NFD);
+    3. by its tail: the file below the root whose path shares the longest end with the name. ``C:\x\train\7.jpg`` is
+       ``data/train/7.jpg``. If the root has a folder that the name ends in, the file must be in or below that folder,
+       and a name that contains one split never matches a file of another split;
+    4. a name without an image's ending, by its tail too: ``7`` is ``7.jpg``.
 
-    Ways 3 and 4 need exactly one such file. The folder is walked once, at the first name that needs it; one with
-    more than 1,500,000 entries is not.
+    Ways 3 and 4 need exactly one such file. The root is searched once, for the first name that needs it; a root with
+    more than 1,500,000 entries is not searched.
 
     Attributes:
-        root: the folder where names start, and that is searched.
-        by_tail: how many names were found in another way than the first.
-        example: the first of these, as ``name -> path below the root``; empty where there is none.
+        root: the folder that names are relative to, and that is searched.
+        by_tail: how many names were not found as they are.
+        example: the first of these, as ``name -> path below the root``; empty if there is none.
     """
 
     def __init__(self, root: Path) -> None:
@@ -44,23 +96,20 @@ class Resolver:
         self.example = ""
         self._files: dict[str, list[str]] | None = None  # paths below the root, by their NFC names
         self._stems: dict[str, list[str]] | None = None  # of images, by their NFC names without ending
-        self._folders: dict[str, set[tuple[str, ...]]] = {}
+        self._folders: dict[str, set[tuple[str, ...]]] = {}  # components below the root, by the last one
 
     def find(self, name: str) -> Path:
-        """The file that a name stands for.
+        """The file that a name stands for; below the root if the name is relative.
 
         Args:
-            name: a path as a table or an annotation spells it, relative to the root or absolute.
-
-        Returns:
-            The path, under the root where the name is relative.
+            name: a path as a table spells it, relative to the root or absolute.
 
         Raises:
-            InputError: an empty name, no such file, or several files that it may stand for.
+            InputError: an empty name, no such file, or several possible files.
         """
         if not name.strip():
             raise InputError("an empty file name")
-        if os.path.isfile(self.root / name):  # noqa: PTH113 (no exception for names that are too long)
+        if os.path.isfile(self.root / name):  # noqa: PTH113 (raises nothing for names that are too long)
             return self.root / name
         path = next((path for path in self._respelled(name) if os.path.isfile(path)), None)  # noqa: PTH113
         if path is None:
@@ -70,18 +119,17 @@ class Resolver:
         return path
 
     def _respelled(self, name: str) -> Iterator[Path]:
-        slashed = name.replace("\\", "/")
-        for spelling in dict.fromkeys((name, slashed, unquote(slashed))):
+        for spelling in spellings(name):
             yield self.root / unicodedata.normalize("NFC", spelling)
             yield self.root / unicodedata.normalize("NFD", spelling)
 
     def _searched(self, name: str) -> Path:
-        """The file below the root with the longest tail of a name."""
-        plain = _DRIVE.sub("", _nfc(name.strip().replace("\\", "/")))
+        """The file below the root whose path shares the longest end with a name."""
+        plain = _DRIVE.sub("", name.strip().replace("\\", "/"))
         for spelling in dict.fromkeys((plain, unquote(plain))):
             *folders, base = _parts(spelling) or ("",)
-            matches = [path for path in self._called(base) if _agree(folders, _parts(path)[:-1])]
-            matches = self._within(tuple(folders), matches)
+            matches = [path for path in self._named(base) if _same_split(folders, _parts(path)[:-1])]
+            matches = self._inside(tuple(folders), matches)
             if len(matches) > 1:
                 shown = ", ".join(sorted(matches)[:SHOWN]) + (", ..." if len(matches) > SHOWN else "")
                 raise InputError(f"{name}: may be any of {len(matches)} files in {self.root}: {shown}")
@@ -89,21 +137,21 @@ class Resolver:
                 return self.root / matches[0]
         raise InputError(f"{self.root / name}: no such file")
 
-    def _called(self, base: str) -> list[str]:
-        """The files below the root of a name, or, where it has no ending of images, of a name without ending."""
+    def _named(self, base: str) -> list[str]:
+        """The files of that name below the root. A name without an image's ending also finds images without theirs."""
         if self._files is None:
             self._files = self._index()
         if base in self._files or PurePosixPath(base).suffix.lower() in EXTENSIONS:
             return self._files.get(base, [])
         if self._stems is None:
             self._stems = {}
-            for other, paths in self._files.items():
-                if PurePosixPath(other).suffix.lower() in EXTENSIONS:
-                    self._stems.setdefault(other[: other.rindex(".")], []).extend(paths)
+            for name, paths in self._files.items():
+                if PurePosixPath(name).suffix.lower() in EXTENSIONS:
+                    self._stems.setdefault(name[: name.rindex(".")], []).extend(paths)
         return self._stems.get(base, [])
 
-    def _within(self, folders: tuple[str, ...], matches: list[str]) -> list[str]:
-        """Those of some files that lie in, or else below, the folder that agrees with the longest tail of a name's."""
+    def _inside(self, folders: tuple[str, ...], matches: list[str]) -> list[str]:
+        """The matches in, or else below, the folder of the root that shares the longest end with a name's folders."""
         for start in range(len(folders)):
             tail = folders[start:]
             if any(folder[-len(tail) :] == tail for folder in self._folders.get(tail[-1], ())):
@@ -118,13 +166,13 @@ class Resolver:
             for path in walk(self.root, max_entries=SEARCHED):
                 below = path.relative_to(self.root)
                 files.setdefault(_nfc(below.name), []).append(below.as_posix())
-                if (place := str(below.parent)) in seen:
+                if (folder := str(below.parent)) in seen:
                     continue
-                seen.add(place)
+                seen.add(folder)
                 parts = _parts(below.parent.as_posix())
                 for end in range(1, len(parts) + 1):
                     self._folders.setdefault(parts[end - 1], set()).add(parts[:end])
-        except InputError:  # too much to search: only what is named exactly is there
+        except InputError:  # too large to search
             return {}
         return files
 
@@ -134,13 +182,14 @@ def _nfc(text: str) -> str:
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    """The folders and the name in a path, in NFC."""
+    """The components of a path, in NFC, without ``.`` and ``..``."""
     return tuple(part for part in _nfc(path).split("/") if part not in ("", ".", ".."))
 
 
-def _agree(folders: Iterable[str], other: tuple[str, ...]) -> bool:
-    """Whether two folders may belong to one split: not where both name one, and not the same."""
-    first, second = ({split for word in words if (split := split_named(word))} for words in (folders, other))
+def _same_split(first_folders: Iterable[str], second_folders: Iterable[str]) -> bool:
+    """Whether two paths may belong to one split: they may not if they name different ones."""
+    names = (first_folders, second_folders)
+    first, second = ({split for name in folders if (split := split_named(name))} for folders in names)
     return not first or not second or bool(first & second)
 
 

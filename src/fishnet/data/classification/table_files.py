@@ -1,6 +1,5 @@
 """Tables of path and label as files: CSV, TSV and Parquet, which may hold the images too, as Hugging Face writes it."""
 
-import csv
 import json
 import math
 import re
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fishnet.bundle.classes import Label
 from fishnet.data.classification.several import REFUSED, refuse_indicators
+from fishnet.data.csv_rows import csv_rows
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import GIB, MIB, open_regular
 
@@ -27,7 +27,6 @@ LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "cate
 SPLIT = ("split", "set", "subset", "partition")
 VALID = ("is_valid", "is_val")
 FOLD = ("fold", "kfold", "folds", "fold_id")
-LINE = MIB  # bytes of a line of text
 _PEEK = 200  # rows, to see what columns hold
 _BATCH = 8  # rows of images read at once: a hostile file may hold one large image in each
 _WORD = 1 << 16  # bytes of a path or a label
@@ -146,13 +145,7 @@ def _tells(name: str) -> bool:
 
 def _read_text(file: Path) -> Rows:
     with open_regular(file, "table") as stream:
-        texts = _decoded(stream, file)
-        head = next(texts, "")
-        while head and not head.strip():
-            head = next(texts, "")
-        delimiter = "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
-        stream.seek(0)
-        lines = _lines(csv.reader(_decoded(stream, file), delimiter=delimiter), file)
+        lines = csv_rows(stream, file)
         _, names = next(lines, (0, []))
         columns = find_columns(names, file, lambda: _some(lines, len(names)))
         return _text_rows(file, lines, names, columns)
@@ -177,38 +170,6 @@ def _text_rows(file: Path, lines: Iterator[tuple[int, list[str]]], names: Sequen
 def _some(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[str]]:
     rows = (values for _, (_, values) in zip(range(_PEEK), lines, strict=False))
     return [values for values in rows if len(values) == width]
-
-
-def _decoded(stream: BinaryIO, file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text, with their ends. Raises InputError for other bytes, and for lines without end."""
-    number = 0
-    while line := stream.readline(LINE + 1):
-        number += 1
-        if len(line) > LINE:
-            raise InputError(f"{file} line {number}: longer than {LINE:,} bytes: no table of images has such lines")
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            raise InputError(f"{file} line {number}: not UTF-8: save the table as UTF-8") from None
-        if "\0" in text:
-            raise InputError(f"{file} line {number}: holds a NUL character: not a text table")
-        parts = re.split(r"(?<=\r)(?!\n)", text) if "\r" in text else [text]
-        number += len(parts) - 1 - (parts[-1] == "")
-        yield from filter(None, parts)
-
-
-def _lines(reader: Any, file: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, values) of every line that is not empty."""
-    while True:
-        begin = reader.line_num + 1
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise InputError(f"{file} line {begin}: cannot be read ({error})") from None
-        if values is None:
-            return
-        if any(value.strip() for value in values):
-            yield begin, values
 
 
 # Parquet

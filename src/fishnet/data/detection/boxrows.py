@@ -1,16 +1,16 @@
 """Reads the rows of a table of boxes and recognizes its columns."""
 
 import csv
-import io
 import math
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fishnet.data.classification.table_files import LABEL, PATH, SPLIT
 from fishnet.data.collector import report
+from fishnet.data.csv_rows import csv_rows, delimiter_of
 from fishnet.data.detection.outlines import MAX_COORDINATE
 from fishnet.data.splits import SPELLED, split_named
 from fishnet.errors import InputError
@@ -85,14 +85,10 @@ def columns_in(path: Path) -> Columns | None:
         return None
     line = head.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
     try:
-        values = next(csv.reader([line.strip("\r\0")], delimiter=_delimiter(path, line)), [])
+        values = next(csv.reader([line.strip("\r\0")], delimiter=delimiter_of(path, line)), [])
     except csv.Error:
         return None
     return columns_of(values)
-
-
-def _delimiter(path: Path, line: str) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=line.count)
 
 
 class BoxRows:
@@ -121,11 +117,14 @@ class BoxRows:
         self._images: dict[str, int] = {}
         self._labels: dict[str, int] = {}
         self._shares_seen = True
-        for number, values in _rows(path, columns):
-            try:
-                self._add(number, values)
-            except InputError as error:
-                report(f"{path} line {number}: {error}", file=str(path), line=number)
+        with open_regular(path, "table") as stream:
+            for number, values in csv_rows(stream, path):
+                if columns.header and number == 1:
+                    continue
+                try:
+                    self._add(number, values)
+                except InputError as error:
+                    report(f"{path} line {number}: {error}", file=str(path), line=number)
         if self._shares_seen and len(self.box) and not columns.shares and any(0 < value < 1 for value in self.box):
             raise InputError(
                 f"{path}: all boxes are within 0 to 1: they look like shares of the image, but must be in px "
@@ -209,23 +208,3 @@ def _number(text: str) -> float:
     if not math.isfinite(value) or abs(value) > MAX_COORDINATE:
         raise InputError(f"{text[:40]!r} is not a position in an image")
     return value
-
-
-def _rows(path: Path, columns: Columns) -> Iterator[tuple[int, list[str]]]:
-    """The line and values of each row that is not blank, without the column names."""
-    number = 1
-    with open_regular(path, "table") as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
-        try:
-            head = text.readline(_HEAD)
-            text.seek(0)
-            reader = csv.reader(text, delimiter=_delimiter(path, head))
-            for values in reader:
-                if any(value.strip() for value in values) and not (columns.header and number == 1):
-                    yield number, values
-                number = reader.line_num + 1
-        except UnicodeDecodeError:
-            raise InputError(f"{path} line {number} or after: not UTF-8: save the table as UTF-8") from None
-        except csv.Error as error:
-            raise InputError(f"{path} line {number}: cannot be read ({error})") from None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None

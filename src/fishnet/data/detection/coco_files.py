@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fishnet.data.tails import Tails, spellings
+from fishnet.data.resolving import TailIndex, spellings
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
@@ -51,7 +51,7 @@ def locate(names: Sequence[str], places: Sequence[Path], roots: Iterable[Path]) 
         if path is None:
             located.missing.append(number)
     if located.missing:
-        _find_by_tail(names, located, Tails(_below(roots)))
+        _find_by_tail(names, located, TailIndex(_below(roots)))
     return located
 
 
@@ -87,7 +87,7 @@ def _below(roots: Iterable[Path]) -> list[Path]:
     return files
 
 
-def _find_by_tail(names: Sequence[str], located: Located, tails: Tails) -> None:
+def _find_by_tail(names: Sequence[str], located: Located, tails: TailIndex) -> None:
     """Finds missing images by the ends of their paths; never one image for two names."""
     absent = set(located.missing)
     taken = {path for number, path in enumerate(located.paths) if number not in absent}

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from fishnet.data.tails import Tails, spellings
+from fishnet.data.resolving import TailIndex, spellings
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
@@ -20,7 +20,7 @@ class ImagePlaces:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._top = str(root.absolute())
-        self._tails: Tails | None = None
+        self._tails: TailIndex | None = None
 
     def at(self, name: str, *bases: Path) -> Path | None:
         """The image file exactly where a name says; None if there is none.
@@ -46,7 +46,7 @@ class ImagePlaces:
         if path is not None:
             return path
         if self._tails is None:
-            self._tails = Tails(path for path in walk(self.root) if path.suffix.lower() in EXTENSIONS)
+            self._tails = TailIndex(path for path in walk(self.root) if path.suffix.lower() in EXTENSIONS)
         path = self._tails.find(name, bases[0] if bases else None)
         if path is None:
             raise InputError(f"no image {name!r} in {self.root}")

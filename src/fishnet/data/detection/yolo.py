@@ -20,8 +20,8 @@ from fishnet.data.detection.yolo_pairs import Pairs, pair
 from fishnet.data.detection.yolo_yaml import MAX_BYTES, YoloFile, read_yaml
 from fishnet.data.files import numbered_lines, upright_size
 from fishnet.data.findings import Finding
+from fishnet.data.resolving import TailIndex
 from fishnet.data.splits import split_named
-from fishnet.data.tails import Tails
 from fishnet.errors import InputError
 from fishnet.files.documents import read_yaml as read_plain
 from fishnet.files.reading import is_regular
@@ -238,11 +238,11 @@ def _images(file: YoloFile, split: str, named: str, scanned: Scan) -> Iterator[P
         scanned.links += contents.links
         yield from contents.images
         return
-    tails: Tails | None = None
+    tails: TailIndex | None = None
     for line, row in numbered_lines(place):
         path = Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
         if not is_regular(path):
-            tails = tails or Tails(find_images(file.root))
+            tails = tails or TailIndex(find_images(file.root))
             try:
                 path = tails.find(row) or path
             except InputError as error:
