@@ -149,7 +149,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"all: 4 images, {sum(len(one.labels) for one in shown)} objects" in out
     assert "ignored: 4 points" in out
     assert main(["data", "convert", str(source), target, "--from", "cvat"]) == 2
-    assert "exists: name a folder that does not" in capsys.readouterr().err
+    assert "already exists: name a new folder" in capsys.readouterr().err
     assert main(["data", "check", target, "--quiet"]) == 0
 
 

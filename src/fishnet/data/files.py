@@ -1,4 +1,4 @@
-"""What formats of image files share: the files themselves, folders by their usual names, lists."""
+"""Shared by the formats of image files: the dataset's base class, folders by their usual names, lists."""
 
 import os
 import warnings
@@ -20,7 +20,7 @@ from fishnet.images.scanning import find_images
 
 
 class MaskEntry(NamedTuple):
-    """An image, its mask, and where a list names it; "" without a list."""
+    """An image, its mask, and the line of a list that names it; "" without a list."""
 
     path: Path
     mask: Path
@@ -28,18 +28,18 @@ class MaskEntry(NamedTuple):
 
 
 class FileDataset(EntryDataset):
-    """A set of image files: each entry has a ``path``.
+    """A dataset of image files: each entry has a ``path``.
 
     Attributes:
         folder: keys are the images' paths below it.
-        left_out: images beside the others that have no annotation.
+        left_out: images among the others that have no annotation.
     """
 
     folder: Path
     left_out: tuple[str, ...] = ()
 
     def named_in(self, index: int) -> str:
-        """Where the image is named, for messages: an annotation, a list; empty where its folder is all that says."""
+        """The annotation or list that names the image, for messages; empty if only its folder does."""
         return ""
 
     def encoded(self, index: int) -> bytes:
@@ -59,7 +59,7 @@ class FileDataset(EntryDataset):
         return Path(os.path.relpath(self.entries[index].path, self.folder)).as_posix()
 
     def size(self, index: int) -> tuple[int, int]:
-        """Height and width of the image itself, px; mostly from the file's header alone.
+        """Height and width of the upright image, px; usually from the file's header alone.
 
         Raises:
             InputError: it cannot be read.
@@ -68,7 +68,7 @@ class FileDataset(EntryDataset):
 
 
 def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple[int, int]:
-    """Height and width of an image file, upright, mostly from its header alone.
+    """Height and width of an image file, upright; usually from its header alone.
 
     Raises:
         InputError: see :func:`~fishnet.images.decoding.decode_image`.
@@ -83,58 +83,59 @@ def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
-    """The first of some folders, in any case of letters, that is in a folder."""
+    """The first of some subfolders, given in lower case, that exists in a folder in any case; None if none does."""
     if not folder.is_dir():
         return None
-    inside = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-    return next((inside[name] for name in names if name in inside), None)
+    subfolders = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    return next((subfolders[name] for name in names if name in subfolders), None)
 
 
 def find_split_folders(folder: Path) -> dict[str, Path]:
     """The train, val and test folders in a folder, by their usual names.
 
     Raises:
-        InputError: two for the same part.
+        InputError: two folders for the same split.
     """
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        part = split_named(entry.name)
-        if part is None or not entry.is_dir():
+        split = split_named(entry.name)
+        if split is None or not entry.is_dir():
             continue
-        if part in found:
+        if split in folders:
             raise InputError(
-                f"{folder}: two folders for the same part: {found[part].name} and {entry.name}: rename or remove one"
+                f"{folder}: two folders for the same split: {folders[split].name} and {entry.name}: "
+                "rename or remove one"
             )
-        found[part] = entry
-    return {part: found[part] for part in in_order(found)}
+        folders[split] = entry
+    return {split: folders[split] for split in in_order(folders)}
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """The images in a folder and below it by their path without ending.
+    """The images in a folder and below it, by their path without ending.
 
     Raises:
         InputError: two images have one name (collected, see :mod:`fishnet.data.collector`).
     """
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in find_images(folder) if folder.is_dir() else ():  # a split may lack its folder
         name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-        if name in found:
-            report(f"{path}: has the same name as {found[name].name}: rename one")
-        found.setdefault(name, path)
-    return found
+        if name in images:
+            report(f"{path}: has the same name as {images[name].name}: rename one")
+        images.setdefault(name, path)
+    return images
 
 
 def images_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The images in a folder (not below it) by their names without ending, sorted."""
-    found: dict[str, list[Path]] = {}
+    """The images directly in a folder, sorted, by their names without ending."""
+    images: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            found.setdefault(normalize("NFC", path.stem), []).append(path)
-    return found
+            images.setdefault(normalize("NFC", path.stem), []).append(path)
+    return images
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text that are not blank, with their numbers from 1.
+    """The lines of a text file that are not blank, stripped, with their numbers from 1.
 
     Raises:
         InputError: the file cannot be read, or is not UTF-8.

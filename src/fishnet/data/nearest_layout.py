@@ -1,6 +1,6 @@
-"""What data of an unknown layout most looks like: told by its files' endings, its folders and a few files' first lines.
+"""The known layouts that unrecognized data comes nearest to, by its files' endings, folders and first lines.
 
-Torch-free; no image is opened, and of a large dataset only the first files are counted.
+Torch-free. No image is opened, and only the first files of a large dataset are counted.
 """
 
 import re
@@ -17,21 +17,21 @@ from fishnet.images.decoding import EXTENSIONS
 
 CONVERT = "fishnet data convert SRC DST --from"
 NEAREST = "nearest: "
-_FILES = 20_000  # that are counted
-_HEAD = 1 << 14  # bytes of a file that are looked at
-_SHOWN = 4  # endings in a message
-_NEAR = 2  # layouts in a message
+_MAX_FILES = 20_000
+_HEAD = 1 << 14  # bytes read of a file
+_MAX_ENDINGS = 4  # in a message
+_MAX_LAYOUTS = 2  # in a message
 
 
 @dataclass
 class Survey:
-    """What lies in a folder.
+    """What a folder contains.
 
     Attributes:
-        endings: how many files have each, in lower case.
+        endings: how many files have each ending, in lower case.
         folders: names of the folders, in lower case.
         heads: the beginning of the first file of each ending.
-        images: how many image files there are.
+        images: the number of image files.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -40,17 +40,17 @@ class Survey:
     images: int = 0
 
     def head(self, ending: str) -> str:
-        """The beginning of the first file with an ending; empty where there is none."""
+        """The beginning of the first file with an ending; empty if there is none."""
         return self.heads.get(ending, "")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout that data may have been meant for.
+    """A layout that data may be meant to have.
 
     Attributes:
         fits: whether a folder looks like it.
-        advice: what it is, and what is missing or to be done.
+        advice: the layout's name, and what is missing or what to do.
     """
 
     fits: Callable[[Survey], bool]
@@ -108,9 +108,9 @@ _FOREIGN = re.compile(r'"_via_img_metadata"|"dm_format_version"|"categories":\s*
 
 
 def is_foreign(data: Path) -> bool:
-    """Whether a file, or the first one in a folder or its ``annotations/``, is of a format that no reader knows.
+    """Whether a file, or the first one in a folder or its ``annotations/``, is of a format that no reader supports.
 
-    CVAT's XML, Datumaro's and VIA's JSON lie where files of known formats do.
+    CVAT's XML and the JSON of Datumaro and VIA are in the same places as files of supported formats.
     """
     if data.is_file():
         return data.suffix.lower() in (".json", ".xml") and _FOREIGN.search(_head(data)) is not None
@@ -123,42 +123,42 @@ def is_foreign(data: Path) -> bool:
 
 
 def survey(data: Path) -> Survey:
-    """Looks into a folder, or at a file."""
-    found = Survey()
-    for path in [data] if data.is_file() else islice(walk(data), _FILES):
+    """Counts what a folder contains, or reads the beginning of a file."""
+    result = Survey()
+    for path in [data] if data.is_file() else islice(walk(data), _MAX_FILES):
         ending = path.suffix.lower()
-        found.endings[ending or "no ending"] += 1
-        found.images += ending in EXTENSIONS
+        result.endings[ending or "no ending"] += 1
+        result.images += ending in EXTENSIONS
         if path != data:
-            found.folders |= {part.lower() for part in path.relative_to(data).parts[:-1]}
-        if ending in (".json", ".xml", ".txt", ".csv") and ending not in found.heads and not _is_notes(path):
-            found.heads[ending] = _head(path)
-    return found
+            result.folders |= {folder.lower() for folder in path.relative_to(data).parts[:-1]}
+        if ending in (".json", ".xml", ".txt", ".csv") and ending not in result.heads and not _is_note(path):
+            result.heads[ending] = _head(path)
+    return result
 
 
 def nearest_layout(data: Path) -> str:
-    """A clause about data of no known layout: what it holds, and which layouts come nearest; empty where it holds
-    nothing at all or is no folder and no file."""
+    """A clause about data of no known layout: what it contains, and which layouts come nearest. Empty if it does not
+    exist or cannot be read."""
     try:
         if not data.exists():
             return ""
-        found = survey(data)
+        contents = survey(data)
     except (InputError, OSError):
         return ""
-    if not found.endings:
+    if not contents.endings:
         return "it is empty"
-    common = [(ending, count) for ending, count in found.endings.most_common() if count]
-    listed = ", ".join(f"{count:,} {ending}" for ending, count in common[:_SHOWN])
-    held = f"it holds {listed}{', ...' if len(common) > _SHOWN else ''}"
-    near = [layout.advice for layout in LAYOUTS if layout.fits(found)][:_NEAR]
+    common = [(ending, count) for ending, count in contents.endings.most_common() if count]
+    listed = ", ".join(f"{count:,} {ending}" for ending, count in common[:_MAX_ENDINGS])
+    held = f"it holds {listed}{', ...' if len(common) > _MAX_ENDINGS else ''}"
+    near = [layout.advice for layout in LAYOUTS if layout.fits(contents)][:_MAX_LAYOUTS]
     if near:
         return f"{held}; {NEAREST}{'; or '.join(near)}"
-    if found.images:
+    if contents.images:
         return f"{held}: images without annotations"
     return held
 
 
-def _is_notes(path: Path) -> bool:
+def _is_note(path: Path) -> bool:
     return path.stem.lower() in ("readme", "license", "notes", "notes.json", "requirements", "classes")
 
 

@@ -119,7 +119,7 @@ def test_other_folders_beside_the_parts(tmp_path: Path) -> None:
 
 def test_two_folders_for_one_part(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "data", train=2, val=1, valid=1)
-    with pytest.raises(InputError, match="two folders for the same part: val and valid"):
+    with pytest.raises(InputError, match="two folders for the same split: val and valid"):
         split_folders(data)
 
 

@@ -127,7 +127,7 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 2)
     train = opened(data)["train"]
     (data / "green" / "1.png").unlink()
-    with pytest.raises(InputError, match=r"colours/train\[3\]: no image can be read"):
+    with pytest.raises(InputError, match=r"colours/train\[3\]: the image cannot be read"):
         train.read(3)
 
 

@@ -163,7 +163,7 @@ def test_when_nothing_works_one_line_says_what_to_do(
     assert message.endswith(f"put its four files into {raw(cache)}")
     assert main(["train", "classify", "fashion-mnist", "--out", str(cache / "run")]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("fishnet: Fashion-MNIST is not to be had")
+    assert err.startswith("fishnet: Fashion-MNIST cannot be obtained")
     assert len(err.splitlines()) == 1
 
 
@@ -209,7 +209,7 @@ def test_debians_real_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_is_not_what_it_says(content: bytes, cache: Path) -> None:
     fake_files(raw(cache), zipped=False)
     (raw(cache) / "t10k-images-idx3-ubyte").write_bytes(content)
-    with pytest.raises(InputError, match="t10k-images-idx3-ubyte: is not the file of Fashion-MNIST: remove it"):
+    with pytest.raises(InputError, match="t10k-images-idx3-ubyte: is not Fashion-MNIST's file: remove it"):
         FashionMNIST(train=False)
 
 

@@ -79,7 +79,7 @@ def test_a_fold_is_held_out(fold: str, images: Path) -> None:
         ("path,label,fold", ("0 0 1 1",), "fold 7 has none of the training rows: it has 0, 1"),
         ("path,label,fold", ("7",), "fold 7 has all of the training rows"),
         ("path,label", (), "has no column for the fold"),
-        ("path,label,fold,split", ("7 7 1 1", "train train val val"), "says which rows validate already"),
+        ("path,label,fold,split", ("7 7 1 1", "train train val val"), "already says which rows validate"),
     ],
 )
 def test_folds_that_cannot_be_held_out(head: str, columns: tuple[str, ...], words: str, images: Path) -> None:

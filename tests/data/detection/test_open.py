@@ -216,7 +216,7 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
     data = voc_folder(tmp_path / "data", layout="folders")
     voc_folder(tmp_path / "more", layout="folders", val=1)
     (tmp_path / "more" / "valid").rename(data / "dev")
-    with pytest.raises(InputError, match="two folders for the same part: dev and valid"):
+    with pytest.raises(InputError, match="two folders for the same split: dev and valid"):
         opened(data)
 
 

@@ -18,17 +18,17 @@ from fishnet.images.scanning import scan, skipped_line
 class ImageFolder(EncodedDataset):
     """``FOLDER/<class>/**/<image>``: classes are the sub-folders' names in NFC, sorted.
 
-    Two folders whose names are the same text in other Unicode forms are one class.
+    Two folders whose names differ only in their Unicode form are one class.
 
     Args:
         folder: the folder of class folders.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        classes: the expected classes; by default those of the folder.
-        root: the dataset's folder, inside of which links to folders are followed; by default ``folder``.
+        classes: the known classes; by default those of the folder.
+        root: the dataset's folder; links to folders are followed only inside it. By default ``folder``.
 
     Raises:
         InputError: no such folder, no class folders, a class folder that is a link out of the root, or a class that
-            ``classes`` does not have; without ``classes``, fewer than two classes or an empty class folder.
+            ``classes`` lacks; without ``classes``, fewer than two classes or an empty class folder.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class ImageFolder(EncodedDataset):
         skipped, links = Counter[str](), list[Path]()
         for name, label in zip(names, places, strict=True):
             scans = [scan(folder / spelling, root) for spelling in by_class[name]]
-            images = sorted(path for one in scans for path in one.images)
-            others = sum((one.skipped for one in scans), Counter[str]())
+            images = sorted(path for scanned in scans for path in scanned.images)
+            others = sum((scanned.skipped for scanned in scans), Counter[str]())
             if not images and classes is None:
                 raise InputError(f"{folder / by_class[name][0]}: empty class folder: {_lacks(others)}")
             self.paths += images
             self.labels += [label] * len(images)
             skipped.update(others)
-            links += [link for one in scans for link in one.links]
+            links += [link for scanned in scans for link in scanned.links]
         self.skipped, self.links = skipped, links
-        self.notes = _beside(folder)
+        self.notes = _images_without_class(folder)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,7 +84,7 @@ def class_folders(folder: Path, root: Path | None = None) -> Sequence[str]:
     """The sorted names of a folder's class folders.
 
     Raises:
-        InputError: no such folder, none inside, or one that is a link to a place outside of the root.
+        InputError: no such folder, none inside, or one that links to a place outside of the root.
     """
     if not folder.exists():
         raise InputError(f"{folder}: no such folder")
@@ -98,55 +98,55 @@ def class_folders(folder: Path, root: Path | None = None) -> Sequence[str]:
 
 
 def split_folders(folder: Path) -> dict[str, Path]:
-    """The train / val / test folders inside a folder, by their usual names, as far as they hold class folders.
+    """The train / val / test folders inside a folder, by their usual names, if they contain class folders.
 
-    Empty where the folder's sub-folders are classes themselves. One of these may be called train: it is a class where
-    it is the only part and stands beside other folders of images.
+    Empty if the sub-folders are classes themselves. A class may be called train: a folder of that name is a class if
+    it is the only split and there are other folders of images beside it.
 
     Raises:
-        InputError: two folders for the same part, or one that is a link to a place outside of the folder.
+        InputError: two folders for the same split, or one that links to a place outside of the folder.
     """
-    within = _folders_in(folder, folder)
-    splits = [(split, entry) for entry in within if (split := split_named(entry.name)) and _has_folders(entry)]
-    others = [entry for entry in within if split_named(entry.name) is None]
-    parts = {split for split, _ in splits}
-    if "train" in parts:
-        if parts == {"train"} and any(_has_images(entry) for entry in others):
+    entries = _folders_in(folder, folder)
+    candidates = [(split, entry) for entry in entries if (split := split_named(entry.name)) and _has_folders(entry)]
+    others = [entry for entry in entries if split_named(entry.name) is None]
+    splits = {split for split, _ in candidates}
+    if "train" in splits:
+        if splits == {"train"} and any(_has_images(entry) for entry in others):
             return {}
-    elif len(splits) < len(within):
+    elif len(candidates) < len(entries):
         return {}
-    for split in parts:
-        names = [entry.name for other, entry in splits if other == split]
+    for split in splits:
+        names = [entry.name for candidate, entry in candidates if candidate == split]
         if len(names) > 1:
-            raise InputError(f"{folder}: two folders for the same part: {' and '.join(names)}: rename or remove one")
-    places = dict(splits)
-    return {split: places[split] for split in in_order(parts)}
+            raise InputError(f"{folder}: two folders for the same split: {' and '.join(names)}: rename or remove one")
+    folders = dict(candidates)
+    return {split: folders[split] for split in in_order(splits)}
 
 
-def beside_splits(folder: Path, parts: Mapping[str, Path]) -> list[Finding]:
-    """What to say of images that lie beside the folders of the splits, and in other folders there.
+def beside_splits(folder: Path, splits: Mapping[str, Path]) -> list[Finding]:
+    """The finding about images that are beside the folders of the splits, or in other folders there.
 
     Args:
         folder: of the dataset.
-        parts: the folders of its splits, see :func:`split_folders`.
+        splits: the folders of its splits, see :func:`split_folders`.
     """
     counts = {
         entry.name: len(scan(entry, folder).images)
         for entry in _folders_in(folder, folder)
-        if entry not in parts.values()
+        if entry not in splits.values()
     }
     loose = sum(entry.suffix.lower() in EXTENSIONS and not is_system(entry.name) for entry in folder.iterdir())
     places = [f"{name} ({count:,})" for name, count in counts.items() if count]
     total = sum(counts.values()) + loose
     if not total:
         return []
-    message = f"{folder}: {total:,} image{'s' * (total != 1)} beside {', '.join(parts)}, in no split"
+    message = f"{folder}: {total:,} image{'s' * (total != 1)} beside {', '.join(splits)}, in no split"
     message += f": in {', '.join(places[:5])}" if places else ""
     return [Finding("image-without-split", message, count=total)]
 
 
 def _folders_in(folder: Path, root: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones and those that systems leave behind are left out."""
+    """The folders in a folder, sorted, without hidden folders and system folders."""
     refuse_system_place(os.path.realpath(folder), folder)
     try:
         entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_system(entry.name))
@@ -170,13 +170,13 @@ def _has_images(folder: Path) -> bool:
 
 
 def _lacks(skipped: Counter[str]) -> str:
-    """Why there is no image in a class folder."""
+    """The message about a class folder without images."""
     line = skipped_line(skipped)
     return f"no image inside ({line or ' '.join(EXTENSIONS)}); add some or remove the folder"
 
 
-def _beside(folder: Path) -> list[Finding]:
-    """What to say of images that lie beside the class folders."""
+def _images_without_class(folder: Path) -> list[Finding]:
+    """The finding about images that are beside the class folders."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in EXTENSIONS and entry.is_file())
     names = [name for name in names if not is_system(name)]
     if not names:

@@ -1,4 +1,4 @@
-"""Hugging Face datasets, through timm's reader: from the hub, or a local folder in any form their library takes."""
+"""Hugging Face datasets, through timm's reader: from the hub, or a local folder in any form that `datasets` reads."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from fishnet.data.classification.table_files import LABEL, PATH
 from fishnet.data.splits import in_order, split_named
 from fishnet.errors import InputError, WorkError, first_line
 
-REACHED = 5  # seconds that the hub has to answer
+TIMEOUT = 5  # seconds to wait for the hub's answer
 
 if TYPE_CHECKING:
     from timm.data.readers.reader_hfds import ReaderHfds
@@ -24,9 +24,9 @@ class HubDataset(EncodedDataset):
     """One split of a Hugging Face dataset.
 
     Args:
-        name: as the user gave it.
-        split: the dataset's own name of the split.
-        reader: timm's reader of it.
+        name: of the dataset, as the user gave it.
+        split: the dataset's own name for the split.
+        reader: timm's reader of the split.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes; by default the dataset's own.
 
@@ -42,12 +42,12 @@ class HubDataset(EncodedDataset):
         labels = list(reader.dataset.select_columns([label])[label])
         feature = reader.dataset.features[label]
         names = getattr(feature, "names", None)
-        several = next((i for i, value in enumerate(labels) if isinstance(value, list | dict)), None)
-        if several is not None:
-            raise InputError(f"{self.source(several)}: its label is a list or a table: {REFUSED}")
-        gap = next((i for i, value in enumerate(labels) if value is None or value == ""), None)
-        if gap is not None:
-            raise InputError(f"{self.source(gap)}: no label")
+        multiple = next((i for i, value in enumerate(labels) if isinstance(value, list | dict)), None)
+        if multiple is not None:
+            raise InputError(f"{self.source(multiple)}: its label is a list or a table: {REFUSED}")
+        missing = next((i for i, value in enumerate(labels) if value is None or value == ""), None)
+        if missing is not None:
+            raise InputError(f"{self.source(missing)}: no label")
         try:
             if names:
                 self.classes, self.labels = index_named_labels(names, labels, self.source, classes)
@@ -70,20 +70,20 @@ class HubDataset(EncodedDataset):
                 content: bytes = stream.read()
                 return content
         except (OSError, AssertionError, TypeError) as error:
-            raise InputError(f"{self.source(index)}: no image can be read ({first_line(error)})") from None
+            raise InputError(f"{self.source(index)}: the image cannot be read ({first_line(error)})") from None
 
     def source(self, index: int) -> str:
         """Such as ``hfds/cifar10/train[7]``."""
         return f"hfds/{self.name}/{self.split}[{index}]"
 
     def key(self, index: int) -> str:
-        """The class and the image's file name, or its number where it has none."""
+        """The class and the image's file name, or the index of an image without one."""
         path = self.paths[index]
         return f"{self.classes.names[self.labels[index]]}/{path}" if path else str(index)
 
 
 def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[str, HubDataset]:
-    """The parts of a Hugging Face dataset: its splits train, validation and test, as far as they have labels.
+    """The splits of a Hugging Face dataset: train, validation and test, except a test split without labels.
 
     Args:
         name: ``user/name`` on the hub, or a local folder (of images, Parquet files ...).
@@ -104,15 +104,15 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
     from timm.data.readers.reader_hfds import ReaderHfds
 
     try:
-        with nullcontext() if Path(name).is_dir() else _reached():
-            found = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
-            split_names = {split: found[split] for split in in_order(str(split) for split in found if split)}
+        with nullcontext() if Path(name).is_dir() else _offline_if_unreachable():
+            own_names = {split_named(own): own for own in datasets.get_dataset_split_names(name)}
+            split_names = {split: own_names[split] for split in in_order(str(split) for split in own_names if split)}
             splits: dict[str, HubDataset] = {}
             for split, own in split_names.items():
-                whole = datasets.load_dataset(name, split=own)
-                keys = _keys(name, whole.features)
-                if split == "test" and splits and _all_secret(whole.select_columns([keys[1]])[keys[1]]):
-                    continue  # a contest's test part
+                dataset = datasets.load_dataset(name, split=own)
+                keys = _keys(name, dataset.features)
+                if split == "test" and splits and _all_unlabelled(dataset.select_columns([keys[1]])[keys[1]]):
+                    continue  # the test split of a competition
                 reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
                 splits[split] = HubDataset(name, own, reader, channels, classes)
                 classes = splits[split].classes
@@ -124,55 +124,55 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         raise InputError(f"hfds/{name}: this timm takes labels of type ClassLabel only: upgrade timm") from None
     except ModuleNotFoundError:
         raise
-    except Exception as error:  # of the readers of many formats below it
+    except Exception as error:  # any exception of the many readers that `datasets` uses
         raise InputError(f"hfds/{name}: cannot be loaded ({first_line(error)})") from None
     if not splits:
-        raise InputError(f"hfds/{name}: has no split train, validation or test, only {', '.join(found.values())}")
+        raise InputError(f"hfds/{name}: has no split train, validation or test, only {', '.join(own_names.values())}")
     return splits
 
 
 @contextmanager
-def _reached() -> Iterator[None]:
-    """Quiet about retries; where the hub is not reached within seconds, from the cache alone, without retries."""
+def _offline_if_unreachable() -> Iterator[None]:
+    """Silences retries, and switches to the cache alone if the hub does not answer within :data:`TIMEOUT`."""
     import datasets
     import huggingface_hub
 
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
-    places: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
-    before = [place.HF_HUB_OFFLINE for place in places]
+    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [module.HF_HUB_OFFLINE for module in modules]
     logger.setLevel(logging.ERROR)
     try:
         if not any(before):
             try:
-                huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=REACHED)
-            except Exception:  # of whichever library the hub's client uses
-                for place in places:
-                    place.HF_HUB_OFFLINE = True
+                huggingface_hub.utils.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=TIMEOUT)
+            except Exception:  # any exception of the hub client's HTTP library
+                for module in modules:
+                    module.HF_HUB_OFFLINE = True
         yield
     finally:
         logger.setLevel(level)
-        for place, value in zip(places, before, strict=True):
-            place.HF_HUB_OFFLINE = value
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value
 
 
-def _all_secret(labels: Iterable[Any]) -> bool:
+def _all_unlabelled(labels: Iterable[Any]) -> bool:
     """Whether no image of a split has a label."""
     return all(label is None or label == -1 for label in labels)
 
 
 def _keys(name: str, features: Any) -> tuple[str, str]:
-    """The columns of the images and of the labels."""
+    """The names of the image column and of the label column."""
     import datasets
 
-    def bare(kind: Any) -> bool:
+    def is_encoded(kind: Any) -> bool:
         return (isinstance(kind, dict) and "bytes" in kind) or getattr(kind, "dtype", "") in ("binary", "large_binary")
 
     images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
-    images = images or [key for key, kind in features.items() if bare(kind)]
+    images = images or [key for key, kind in features.items() if is_encoded(kind)]
     images = sorted(images, key=lambda key: PATH.index(key) if key in PATH else len(PATH))
-    numbered = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = [*sorted(numbered, key=lambda key: key not in LABEL), *(key for key in LABEL if key in features)]
+    class_labels = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = [*sorted(class_labels, key=lambda key: key not in LABEL), *(key for key in LABEL if key in features)]
     if not images or not labels:
         what = "images" if not images else "labels"
         raise InputError(f"hfds/{name}: no column of {what} among {', '.join(features)}")

@@ -1,4 +1,4 @@
-"""Small real sets for first steps: Fashion-MNIST (Zalando Research, MIT; 70,000 photos of 28 x 28 px, 10 classes)."""
+"""Fashion-MNIST for first steps (Zalando Research, MIT licence): 70,000 photos of 28 x 28 px in 10 classes."""
 
 import gzip
 import os
@@ -32,13 +32,13 @@ class FashionMNIST(LabelledDataset):
     """Fashion-MNIST, from Debian's package or torchvision's download.
 
     Args:
-        train: the 60,000 training photos rather than the 10,000 test photos.
-        channels: 1 as they are, or 3.
-        classes: the expected classes; by default the set's own ten.
+        train: True for the 60,000 training photos, False for the 10,000 test photos.
+        channels: 1, as the photos are stored, or 3.
+        classes: the known classes; by default the dataset's own ten.
 
     Raises:
-        InputError: ``classes`` lacks one of the ten; or a file that is not what its header says.
-        WorkError: the files are nowhere to be had; says what to install.
+        InputError: ``classes`` lacks one of the ten, or a file contradicts its header.
+        WorkError: the files cannot be obtained; says what to install.
     """
 
     def __init__(self, train: bool, channels: int = 1, classes: Classes | None = None) -> None:
@@ -71,7 +71,7 @@ class FashionMNIST(LabelledDataset):
 
 
 def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """An array of uint8 in the format of MNIST's files: two zeros, 8 for uint8, the number of axes, their lengths.
+    """Reads an array of uint8 from a file in MNIST's format: two zeros, 8 for uint8, the number of axes, their lengths.
 
     Args:
         path: of the file.
@@ -81,57 +81,57 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         (n, *shape).
 
     Raises:
-        InputError: another kind of file, or one of another size than it says.
+        InputError: another kind of file, or one whose size contradicts its header.
     """
     content = read_bytes(path)
     axes = 1 + len(shape)
     head = 4 + 4 * axes
     lengths = np.frombuffer(content[4:head], ">i4").tolist() if len(content) >= head else []
     if content[:4] != bytes([0, 0, 8, axes]) or tuple(lengths[1:]) != shape or len(content) != head + prod(lengths):
-        raise InputError(f"{path}: is not the file of Fashion-MNIST: remove it, and it is fetched again")
+        raise InputError(f"{path}: is not Fashion-MNIST's file: remove it to download it again")
     return np.frombuffer(content, np.uint8, offset=head).reshape(lengths)
 
 
 def cache_folder() -> Path:
-    """Where samples are kept: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
-    if own := os.environ.get("FISHNET_CACHE"):
-        return Path(own)
+    """The folder of samples: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
+    if cache := os.environ.get("FISHNET_CACHE"):
+        return Path(cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fishnet"
 
 
 def fashion_mnist_root() -> Path:
-    """A folder in torchvision's layout that holds Fashion-MNIST, filled on first use.
+    """A folder with Fashion-MNIST in torchvision's layout, filled on first use.
 
-    Tried in turn: the cache, Debian's installed package, Debian's package fetched and unpacked without root, the
-    download that torchvision knows.
+    Tries in turn the cache, Debian's installed package, Debian's package downloaded and unpacked without root, and
+    torchvision's download.
 
     Raises:
-        WorkError: none of them worked.
+        WorkError: all of them failed.
     """
     root = cache_folder()
     raw = root / "FashionMNIST" / "raw"
     if all((raw / name).is_file() for name in _FILES):
         return root
-    tried: list[str] = []
+    failures: list[str] = []
     if (Path("/") / _DEBIAN_FOLDER / f"{_FILES[0]}.gz").is_file():
         _unpack(Path("/") / _DEBIAN_FOLDER, raw)
         return root
-    tried.append(f"Debian's package {_DEBIAN_PACKAGE} is not installed")
+    failures.append(f"Debian's package {_DEBIAN_PACKAGE} is not installed")
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            _unpack(_fetch_debian(Path(scratch)), raw)
+            _unpack(_download_debian(Path(scratch)), raw)
             return root
         except (OSError, subprocess.SubprocessError) as error:
-            tried.append(f"apt could not fetch it ({_last_line(error)})")
+            failures.append(f"apt could not download it ({_last_line(error)})")
     try:
         from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
         TorchvisionFashionMNIST(str(root), download=True)
         return root
     except (OSError, RuntimeError) as error:
-        tried.append(f"torchvision's download failed ({_last_line(error)})")
+        failures.append(f"torchvision's download failed ({_last_line(error)})")
     raise WorkError(
-        f"Fashion-MNIST is not to be had: {'; '.join(tried)}. Install it with: apt-get install {_DEBIAN_PACKAGE}, "
+        f"Fashion-MNIST cannot be obtained: {'; '.join(failures)}. Install it with: apt-get install {_DEBIAN_PACKAGE}, "
         f"or put its four files into {raw}"
     )
 
@@ -145,8 +145,8 @@ def _unpack(folder: Path, raw: Path) -> None:
         partial.replace(raw / name)
 
 
-def _fetch_debian(scratch: Path) -> Path:
-    """Fetches Debian's package into a scratch folder and unpacks it; needs apt, but neither root nor its lists."""
+def _download_debian(scratch: Path) -> Path:
+    """Downloads Debian's package into a scratch folder and unpacks it. Needs apt, but neither root nor its lists."""
 
     def run(*command: str) -> None:
         subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True, timeout=300)
@@ -154,11 +154,11 @@ def _fetch_debian(scratch: Path) -> Path:
     try:
         run("apt-get", "download", _DEBIAN_PACKAGE)
     except subprocess.CalledProcessError:
-        own = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache", "-oAPT::Sandbox::User="]
+        options = [f"-oDir::State::lists={scratch}/lists", f"-oDir::Cache={scratch}/cache", "-oAPT::Sandbox::User="]
         (scratch / "lists" / "partial").mkdir(parents=True)
         (scratch / "cache" / "archives" / "partial").mkdir(parents=True)
-        run("apt-get", *own, "update")
-        run("apt-get", *own, "download", _DEBIAN_PACKAGE)
+        run("apt-get", *options, "update")
+        run("apt-get", *options, "download", _DEBIAN_PACKAGE)
     package = next(scratch.glob(f"{_DEBIAN_PACKAGE}_*.deb"))
     run("dpkg-deb", "-x", str(package), str(scratch / "unpacked"))
     return scratch / "unpacked" / _DEBIAN_FOLDER

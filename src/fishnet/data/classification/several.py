@@ -1,4 +1,4 @@
-"""Tables with several labels an image, which are refused until there is a task for them. Torch-free."""
+"""Refuses tables with several labels an image, which no task supports yet. Torch-free."""
 
 import re
 from collections import Counter
@@ -7,57 +7,57 @@ from collections.abc import Iterable, Sequence
 from fishnet.errors import InputError
 
 SEPARATORS = ("|", ";", ",", " ")
-_STRICT = ("|", ";")  # no class's name has these
+_STRICT = ("|", ";")  # never part of a class's name
 _LIST = re.compile(r"\s*[\[{(].*[,|;].*[\])}]\s*", re.DOTALL)
-_MOST = 2  # times as many combinations of words as words: these are labels
+_MAX_NAMES = 2  # a word is in at most so many names of classes on average, and these have at most so many lengths
 REFUSED = (
-    "several labels an image are not supported yet: write one label each, or leave the separator out where it is part "
-    "of a class's name"
+    "several labels an image are not supported yet: write one label for each, or remove the separator if it is part of "
+    "a class's name"
 )
 
 
 def refuse_several(labels: Iterable[str], where: str) -> None:
     """Refuses labels that are lists of labels, such as ``cat|dog``, ``cat, dog`` or ``['cat', 'dog']``.
 
-    A class's own name may hold a separator (``tench, Tinca tinca``): a label counts as a list where its words come in
-    other labels too. At commas and blanks, which names do have, each word must be a label by itself, or there must be
+    A class's name may contain a separator (``tench, Tinca tinca``), so a label is a list only if its words are in other
+    labels too. Commas and blanks are common in names: with them, each word must be a label by itself, or there must be
     far more combinations than words.
 
     Args:
-        labels: all of them, or those that differ.
+        labels: all labels, or the distinct ones.
         where: the table and its column, for the message.
 
     Raises:
-        InputError: they are lists; the first is named.
+        InputError: the labels are lists; names the first.
     """
     distinct = sorted(set(labels))
     example = next((label for label in distinct if _LIST.fullmatch(label)), None)
-    example = example or next((found for mark in SEPARATORS if (found := _combined(distinct, mark))), None)
+    example = example or next((label for mark in SEPARATORS if (label := _combined(distinct, mark))), None)
     if example is not None:
         raise InputError(f"{where}: {example!r} looks like several labels: {REFUSED}")
 
 
 def _combined(distinct: Sequence[str], mark: str) -> str | None:
-    """A label that is a list of others at one separator; None where there is none."""
+    """A label that is a list of other labels, joined by one separator; None if there is none."""
     words = {label: [word.strip() for word in label.split(mark) if word.strip()] for label in distinct}
-    lists = {label: parts for label, parts in words.items() if len(parts) > 1}
+    lists = {label: pieces for label, pieces in words.items() if len(pieces) > 1}
     if not lists:
         return None
-    alone = {parts[0] for parts in words.values() if len(parts) == 1}
-    uses = Counter(word for parts in words.values() for word in set(parts))
-    lengths = {len(parts) for parts in words.values()}
-    shared = {label for label, parts in lists.items() if all(uses[word] > 1 for word in parts)}
+    alone = {pieces[0] for pieces in words.values() if len(pieces) == 1}
+    uses = Counter(word for pieces in words.values() for word in set(pieces))
+    lengths = {len(pieces) for pieces in words.values()}
+    shared = {label for label, pieces in lists.items() if all(uses[word] > 1 for word in pieces)}
     if mark in _STRICT:
-        return min((label for label, parts in lists.items() if any(uses[word] > 1 for word in parts)), default=None)
-    if len(shared) * 2 >= len(lists) and len(distinct) > _MOST * len(uses) and len(lengths) > _MOST:
+        return min((label for label, pieces in lists.items() if any(uses[word] > 1 for word in pieces)), default=None)
+    if len(shared) * 2 >= len(lists) and len(distinct) > _MAX_NAMES * len(uses) and len(lengths) > _MAX_NAMES:
         return min(shared)
     if mark == "," and len(shared) == len(lists) and len(distinct) >= len(uses):
         return min(shared)
-    return min((label for label, parts in lists.items() if alone.issuperset(parts)), default=None)
+    return min((label for label, pieces in lists.items() if alone.issuperset(pieces)), default=None)
 
 
 def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], where: str) -> None:
-    """Refuses a table without a label column where columns of 0 and 1 stand for the classes.
+    """Refuses a table without a label column whose classes are columns of 0 and 1.
 
     Args:
         names: of the columns.
@@ -65,15 +65,15 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
         where: the table, for the message.
 
     Raises:
-        InputError: two columns or more hold 0 and 1 alone, and each of them a 1 or a 0.
+        InputError: two columns or more contain only 0 and 1.
     """
     sample = list(rows)
     columns = list(zip(*sample, strict=True)) if sample else []
-    chosen = [name for name, values in zip(names, columns, strict=False) if set(map(_plain, values)) <= {"0", "1"}]
-    if len(chosen) > 1:
-        shown = ", ".join(chosen[:5]) + (", ..." if len(chosen) > 5 else "")
+    indicators = [name for name, values in zip(names, columns, strict=False) if set(map(_plain, values)) <= {"0", "1"}]
+    if len(indicators) > 1:
+        shown = ", ".join(indicators[:5]) + (", ..." if len(indicators) > 5 else "")
         raise InputError(
-            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column a class (one-hot, or "
+            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column per class (one-hot, or "
             "several labels an image) is not supported yet: write the class's name into one column 'label'"
         )
 

@@ -1,4 +1,4 @@
-"""Tables of path and label: CSV, TSV and Parquet."""
+"""Datasets from tables of paths and labels: CSV, TSV and Parquet."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ from fishnet.images.decoding import read_file
 
 __all__ = ["LABEL", "PATH", "SUFFIXES", "TableDataset", "open_table"]
 _TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
-_OFTEN = 0.1  # share of the images with several labels, from which on that is meant
+_SEVERAL = 0.1  # share of images with several labels above which the table is refused
 
 
-class Located:
-    """Where the images of a table's rows lie.
+class ImageFiles:
+    """The image files of a table's rows.
 
     Args:
         rows: the table.
 
     Attributes:
-        paths: a path for each row; None for images in the table, and for those that are not found.
-        missing: why a row's image was not found, by row.
+        paths: a path for each row; None for images in the table, and for images that were not found.
+        missing: why an image was not found, by row.
 
     Raises:
         InputError: none of the images is found; names the first.
@@ -48,7 +48,7 @@ class Located:
             raise InputError(f"{rows.file}: none of its {len(self.paths):,} images found; first: {self.missing[0]}")
 
     def find(self, rows: Rows, row: int) -> Path:
-        """The path of a row's image. Raises InputError where there is none."""
+        """The path of a row's image. Raises InputError if there is none."""
         if rows.images is not None:
             return self.resolver.find(str(rows.paths[row]))
         path = self.paths[row]
@@ -61,11 +61,11 @@ class TableDataset(EncodedDataset):
     """Some rows of a table: images by path (relative to the table's folder, or absolute) or in the table.
 
     Args:
-        rows: the whole table.
-        members: which rows.
+        rows: the table.
+        members: the rows of this dataset.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes; by default those of these rows.
-        located: where the images are; by default they are looked for.
+        files: the image files of all rows; by default they are searched for.
 
     Raises:
         InputError: see :func:`~fishnet.bundle.classes.index_labels`; or none of the images is found.
@@ -77,10 +77,10 @@ class TableDataset(EncodedDataset):
         members: Sequence[int],
         channels: int,
         classes: Classes | None = None,
-        located: Located | None = None,
+        files: ImageFiles | None = None,
     ) -> None:
         self.rows, self.members, self.channels = rows, list(members), channels
-        self.located = located or Located(rows)
+        self.files = files or ImageFiles(rows)
         labels = [rows.labels[row] for row in self.members]
 
         def where(i: int) -> str:
@@ -105,40 +105,40 @@ class TableDataset(EncodedDataset):
         if not self.rows.paths[row]:
             raise InputError(f"{self.rows.where(row)}: no image in this row")
         try:
-            return read_file(self.located.find(self.rows, row))
+            return read_file(self.files.find(self.rows, row))
         except InputError as error:
             raise InputError(f"{error} ({self.rows.file.name} {self.rows.unit} {self.rows.numbers[row]})") from None
 
     def source(self, index: int) -> str:
-        """The image's path; for images in the table, the table and row."""
+        """The image's path; for an image in the table, the table and row."""
         row = self.members[index]
         name = self.rows.paths[row]
         if self.rows.images is not None or name is None:
             return self.rows.where(row)
-        return str(self.located.paths[row] or self.rows.file.parent / name)
+        return str(self.files.paths[row] or self.rows.file.parent / name)
 
     def key(self, index: int) -> str:
-        """The path as the table has it, below the table's folder where it was found elsewhere; or the row's number."""
+        """The path as the table has it, or relative to the table if it was found elsewhere; or the row's number."""
         row = self.members[index]
-        name, path = self.rows.paths[row], None if self.rows.images is not None else self.located.paths[row]
+        name, path = self.rows.paths[row], None if self.rows.images is not None else self.files.paths[row]
         if name and path is not None and path != self.rows.file.parent / name:
             return Path(os.path.relpath(path, self.rows.file.parent)).as_posix()
         return name or str(row)
 
 
 def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableDataset]:
-    """The parts of a table: ``all``, or those that its columns name.
+    """The splits of a table: ``all``, or those that its columns name.
 
     Args:
         file: the table.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes.
-        fold: the fold of a cross-validation to validate with; -1 for none.
+        fold: the cross-validation fold to validate with; -1 for none.
 
     Raises:
         InputError: no such file, a table that cannot be read, without the columns for path and label, or without rows;
-            an empty label or path, or an unknown split, with its line; several labels an image; none of the images
-            found; ``fold`` where the table has no such fold, or a val part already.
+            an empty label or path, or an unknown split, with its line; several labels an image; no image found;
+            ``fold`` if the table has no such fold, or already has a val split.
         ModuleNotFoundError: Parquet needs pyarrow.
     """
     rows = read_rows(file)
@@ -155,18 +155,18 @@ def open_table(file: Path, channels: int, classes: Classes | None = None, fold: 
         refuse_several((label for label in rows.labels if isinstance(label, str)), str(file))
     if fold >= 0:
         _hold_out(rows, members, fold)
-    located = Located(rows)
-    _refuse_several_rows(rows, located)
+    files = ImageFiles(rows)
+    _refuse_several_rows(rows, files)
     splits: dict[str, TableDataset] = {}
     for split in in_order(members):
-        splits[split] = TableDataset(rows, members[split], channels, classes, located)
+        splits[split] = TableDataset(rows, members[split], channels, classes, files)
         classes = splits[split].classes
-    next(iter(splits.values())).notes = list(_notes(rows, located, fold))
+    next(iter(splits.values())).notes = list(_notes(rows, files, fold))
     return splits
 
 
 def _split_of(rows: Rows, row: int) -> str:
-    """The split of a row. Raises InputError for a word that is none."""
+    """The split of a row. Raises InputError for an unknown word."""
     if rows.splits:
         split = split_named(rows.splits[row])
         if split is None:
@@ -181,14 +181,14 @@ def _split_of(rows: Rows, row: int) -> str:
 
 
 def _hold_out(rows: Rows, members: dict[str, list[int]], fold: int) -> None:
-    """Moves one fold from the training rows to the val part."""
+    """Moves one fold from the training rows to the val split."""
     if not rows.folds:
-        raise InputError(f"{rows.file}: has no column for the fold ({', '.join(FOLD)}), but --fold {fold} was given")
+        raise InputError(f"{rows.file}: has no column for the fold ({', '.join(FOLD)}), but fold={fold} was given")
     if "val" in members:
-        raise InputError(f"{rows.file}: says which rows validate already: leave out --fold {fold} or that column")
+        raise InputError(f"{rows.file}: already says which rows validate: leave out fold={fold} or that column")
     name = "train" if "train" in members else "all"
-    held = [row for row in members.get(name, ()) if _whole(rows.folds[row]) == fold]
-    rest = [row for row in members.get(name, ()) if _whole(rows.folds[row]) != fold]
+    held = [row for row in members.get(name, ()) if _fold_number(rows.folds[row]) == fold]
+    rest = [row for row in members.get(name, ()) if _fold_number(rows.folds[row]) != fold]
     if not held or not rest:
         folds = ", ".join(sorted(set(rows.folds))[:10])
         raise InputError(
@@ -198,23 +198,23 @@ def _hold_out(rows: Rows, members: dict[str, list[int]], fold: int) -> None:
     members.update(train=rest, val=held)
 
 
-def _whole(text: str) -> int | None:
+def _fold_number(text: str) -> int | None:
     """A fold's number, ``2`` or ``2.0``; None for other texts."""
     number = text.removesuffix(".0")
     return int(number) if number.isdecimal() and len(number) < 10 else None
 
 
-def _refuse_several_rows(rows: Rows, located: Located) -> None:
+def _refuse_several_rows(rows: Rows, files: ImageFiles) -> None:
     """Refuses a table that lists an image once for each of its labels."""
-    first: dict[str, int] = {}
-    several: dict[str, int] = {}
-    for row, path in enumerate(located.paths):
+    first: dict[str, int] = {}  # the first row of each image
+    several: dict[str, int] = {}  # the first row of an image that has another label
+    for row, path in enumerate(files.paths):
         if path is None:
             continue
         before = first.setdefault(os.path.normpath(path), row)
         if rows.labels[before] != rows.labels[row]:
             several.setdefault(os.path.normpath(path), row)
-    if len(several) > _OFTEN * len(first):
+    if len(several) > _SEVERAL * len(first):
         name, row = next(iter(several.items()))
         raise InputError(
             f"{rows.where(row)}: {name} has another label than in {rows.unit} {rows.numbers[first[name]]}, and so have "
@@ -222,9 +222,9 @@ def _refuse_several_rows(rows: Rows, located: Located) -> None:
         )
 
 
-def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
-    """What to say of a table's columns and names."""
-    file, resolver = str(rows.file), located.resolver
+def _notes(rows: Rows, files: ImageFiles, fold: int) -> Iterable[Finding]:
+    """Findings about a table's columns and names."""
+    file, resolver = str(rows.file), files.resolver
     if rows.folds and fold < 0:
         column = next(name for name in rows.columns if name.strip().lower() in FOLD)
         yield Finding("column-fold", f"{file}: its column {column!r} is not used", file=file)
@@ -239,6 +239,6 @@ def _notes(rows: Rows, located: Located, fold: int) -> Iterable[Finding]:
 
 
 def _content(value: Any) -> bytes | None:
-    """The bytes of an image in a table; None where the table has its path only."""
+    """The bytes of an image in a table; None if the table only has its path."""
     content = value.get("bytes") if isinstance(value, dict) else value
     return content if isinstance(content, bytes) else None

@@ -1,4 +1,4 @@
-"""Tables of path and label as files: CSV, TSV and Parquet, which may hold the images too, as Hugging Face writes it."""
+"""Reads tables of paths and labels: CSV, TSV, and Parquet, which may contain the images, as Hugging Face writes it."""
 
 import json
 import math
@@ -27,21 +27,21 @@ LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "cate
 SPLIT = ("split", "set", "subset", "partition")
 VALID = ("is_valid", "is_val")
 FOLD = ("fold", "kfold", "folds", "fold_id")
-_PEEK = 200  # rows, to see what columns hold
-_BATCH = 8  # rows of images read at once: a hostile file may hold one large image in each
-_WORD = 1 << 16  # bytes of a path or a label
-_ONES = ("label", "class", "target", "category", "split", "set", "subset", "partition", "fold", "valid", "test")
+_PEEK = 200  # rows read to see what the columns contain
+_BATCH = 8  # rows of images read at once: in a hostile file each may be large
+_MAX_TEXT = 1 << 16  # bytes of a path or a label
+_LABEL_WORDS = ("label", "class", "target", "category", "split", "set", "subset", "partition", "fold", "valid", "test")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which of a table's columns mean what, by their places; None for those that it lacks.
+    """The positions of a table's columns by their meaning; None for columns that it lacks.
 
     Attributes:
         path, label: the image and its class.
         split: names of the splits.
         valid: true for images to validate with.
-        fold: numbers of the folds of a cross-validation.
+        fold: the number of the cross-validation fold.
         unread: names of further columns that look like labels or splits.
     """
 
@@ -55,17 +55,17 @@ class Columns:
 
 @dataclass
 class Rows:
-    """What a table says, row by row.
+    """A table's contents, one item a row in each list.
 
     Attributes:
         file: the table.
         unit: ``line`` (of a text, counted from 1) or ``row`` (of Parquet, counted from 0).
-        numbers: the row's line or number.
-        paths: as the table has them; None for images in the table that have no name.
+        numbers: the line or number of each row.
+        paths: as the table has them; None for images in the table without a name.
         labels: names or numbers.
-        splits, valid, folds: as spelled; empty where the table has no such column.
-        images: the images themselves, where they are in the table.
-        names: what the numbers of a label column that has names mean.
+        splits, valid, folds: as the table has them; empty if it has no such column.
+        images: the images, if they are in the table.
+        names: the class names, if the labels are numbers of them.
         columns: the names of the columns that were read.
         unread: names of further columns that look like labels or splits.
     """
@@ -89,10 +89,10 @@ class Rows:
 
 
 def read_rows(file: Path) -> Rows:
-    """A table's rows, whatever its format.
+    """Reads a table of any supported format.
 
     Raises:
-        InputError: no such table, one that cannot be read, or without the columns for path and label; names the line.
+        InputError: no such table, one that cannot be read, or without columns for path and label; names the line.
         ModuleNotFoundError: Parquet needs pyarrow.
     """
     if not file.exists():
@@ -101,25 +101,25 @@ def read_rows(file: Path) -> Rows:
 
 
 def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[Sequence[object]]]) -> Columns:
-    """What a table's columns mean.
+    """Finds the columns of a table by their names.
 
     Args:
         names: of the columns.
         file: the table, for messages.
-        peek: gives some rows, to say more of a table without a column for the label.
+        peek: returns some rows, for a better message about a table without a label column.
 
     Raises:
-        InputError: no column for path or label, which names those that there are; or two of one name.
+        InputError: no column for path or label, or two columns of one name.
     """
     plain = [name.strip().lower() for name in names]
 
-    def place(words: tuple[str, ...]) -> int | None:
-        at = next((plain.index(word) for word in words if word in plain), None)
-        if at is not None and plain.count(plain[at]) > 1:
-            raise InputError(f"{file}: {plain.count(plain[at])} columns are called {names[at]!r}: rename all but one")
-        return at
+    def position(words: tuple[str, ...]) -> int | None:
+        index = next((plain.index(word) for word in words if word in plain), None)
+        if index is not None and (count := plain.count(plain[index])) > 1:
+            raise InputError(f"{file}: {count} columns are called {names[index]!r}: rename all but one")
+        return index
 
-    path, label = place(PATH), place(LABEL)
+    path, label = position(PATH), position(LABEL)
     if path is None or label is None:
         if path is not None:
             refuse_indicators(names, peek(), str(file))
@@ -129,45 +129,45 @@ def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[S
             f"{', '.join(repr(name) for name in names[:8]) or 'none'}"
             + ("" if file.suffix.lower() == ".parquet" else ": the first line must name them")
         )
-    split, valid, fold = place(SPLIT), place(VALID), place(FOLD)
+    split, valid, fold = position(SPLIT), position(VALID), position(FOLD)
     read = {path, label, split, valid, fold}
-    unread = [name for i, name in enumerate(names) if i not in read and _tells(plain[i])]
+    unread = [name for i, name in enumerate(names) if i not in read and _suggests_label(plain[i])]
     return Columns(path, label, split, valid, fold, tuple(unread))
 
 
-def _tells(name: str) -> bool:
+def _suggests_label(name: str) -> bool:
     """Whether a column's name sounds like a label or a split."""
-    return name in (*LABEL, *SPLIT, *VALID, *FOLD) or bool(set(re.split(r"[\s_-]+", name)) & set(_ONES))
+    return name in (*LABEL, *SPLIT, *VALID, *FOLD) or bool(set(re.split(r"[\s_-]+", name)) & set(_LABEL_WORDS))
 
 
-# text
+# CSV and TSV
 
 
 def _read_text(file: Path) -> Rows:
     with open_regular(file, "table") as stream:
         lines = csv_rows(stream, file)
         _, names = next(lines, (0, []))
-        columns = find_columns(names, file, lambda: _some(lines, len(names)))
+        columns = find_columns(names, file, lambda: _peek_text(lines, len(names)))
         return _text_rows(file, lines, names, columns)
 
 
 def _text_rows(file: Path, lines: Iterator[tuple[int, list[str]]], names: Sequence[str], columns: Columns) -> Rows:
     numbers: list[int] = []
     rows = Rows(file, "line", numbers, columns=tuple(names), unread=columns.unread)
-    wanted = ((columns.split, rows.splits), (columns.valid, rows.valid), (columns.fold, rows.folds))
+    optional = ((columns.split, rows.splits), (columns.valid, rows.valid), (columns.fold, rows.folds))
     for number, values in lines:
         if len(values) != len(names):
             raise InputError(f"{file} line {number}: {len(values)} values, but {len(names)} columns")
         numbers.append(number)
         rows.paths.append(values[columns.path].strip())
         rows.labels.append(values[columns.label].strip())
-        for place, column in wanted:
-            if place is not None:
-                column.append(values[place].strip())
+        for position, column in optional:
+            if position is not None:
+                column.append(values[position].strip())
     return rows
 
 
-def _some(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[str]]:
+def _peek_text(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[str]]:
     rows = (values for _, (_, values) in zip(range(_PEEK), lines, strict=False))
     return [values for values in rows if len(values) == width]
 
@@ -180,34 +180,34 @@ def _read_parquet(file: Path) -> Rows:
 
     with open_regular(file, "table") as stream:
         try:
-            whole = pyarrow.parquet.ParquetFile(stream)
-            schema = whole.schema_arrow
+            table = pyarrow.parquet.ParquetFile(stream)
+            schema = table.schema_arrow
             names = schema.names
-            columns = find_columns(names, file, lambda: _peeked(whole))
-            chosen = (columns.path, columns.label, columns.split, columns.valid, columns.fold)
-            path, label, split, valid, fold = (None if place is None else names[place] for place in chosen)
+            columns = find_columns(names, file, lambda: _peek_parquet(table))
+            positions = (columns.path, columns.label, columns.split, columns.valid, columns.fold)
+            path, label, split, valid, fold = (None if position is None else names[position] for position in positions)
             assert path is not None
             assert label is not None
-            inside = _holds_images(schema.field(path).type)
-            texts = [name for name in (None if inside else path, label, split, valid, fold) if name is not None]
-            _check_size(whole, file, texts, path if inside else None)
+            has_images = _holds_images(schema.field(path).type)
+            texts = [name for name in (None if has_images else path, label, split, valid, fold) if name is not None]
+            _check_size(table, file, texts, path if has_images else None)
             stream.seek(0)
-            found = _columns_of(stream, texts, file)
-            rows = Rows(file, "row", range(whole.metadata.num_rows), columns=tuple(names), unread=columns.unread)
+            values = _columns_of(stream, texts, file)
+            rows = Rows(file, "row", range(table.metadata.num_rows), columns=tuple(names), unread=columns.unread)
             rows.names = _huggingface_names(schema, label)
-            rows.labels = [_label(value) for value in found[label]]
+            rows.labels = [_label(value) for value in values[label]]
             rows.splits, rows.valid, rows.folds = (
-                [_text(value) for value in found[name]] if name else [] for name in (split, valid, fold)
+                [_text(value) for value in values[name]] if name else [] for name in (split, valid, fold)
             )
-            if inside:
-                rows.images = _images(whole, path, file)
+            if has_images:
+                rows.images = _images(table, path, file)
                 rows.paths = _names_inside(rows.images)
             else:
-                rows.paths = [_text(value) for value in found[path]]
+                rows.paths = [_text(value) for value in values[path]]
             return rows
         except InputError:
             raise
-        except Exception as error:  # pyarrow raises nearly every kind for a damaged file
+        except Exception as error:  # pyarrow raises nearly every exception for a damaged file
             raise InputError(f"{file}: not a Parquet file that can be read ({first_line(error)[:200]})") from None
 
 
@@ -217,10 +217,10 @@ def _holds_images(kind: "pyarrow.DataType") -> bool:
     return bool(pyarrow.types.is_struct(kind) or pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
 
 
-def _peeked(whole: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
+def _peek_parquet(table: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
     import pyarrow
 
-    schema = whole.schema_arrow
+    schema = table.schema_arrow
     numbers = [
         name
         for name in schema.names[:1000]
@@ -228,20 +228,20 @@ def _peeked(whole: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
         or pyarrow.types.is_integer(kind)
         or pyarrow.types.is_floating(kind)
     ]
-    batch = next(whole.iter_batches(_PEEK, columns=numbers), None)
+    batch = next(table.iter_batches(_PEEK, columns=numbers), None)
     rows = batch.to_pylist() if batch is not None and numbers else []
     return [[row.get(name, "") for name in schema.names] for row in rows]
 
 
-def _check_size(whole: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequence[str], images: str | None) -> None:
-    """Raises InputError for a file that declares more than its own bytes can hold."""
-    size, facts = file.stat().st_size, whole.metadata
-    if facts.num_rows > size:
-        raise InputError(f"{file}: declares {facts.num_rows:,} rows, but has only {size:,} bytes")
+def _check_size(table: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequence[str], images: str | None) -> None:
+    """Raises InputError for a file that declares more rows or bytes than it can contain."""
+    size, metadata = file.stat().st_size, table.metadata
+    if metadata.num_rows > size:
+        raise InputError(f"{file}: declares {metadata.num_rows:,} rows, but has only {size:,} bytes")
     declared = 0
-    for group in range(facts.num_row_groups):
-        for column in range(facts.row_group(group).num_columns):
-            chunk = facts.row_group(group).column(column)
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.row_group(group).num_columns):
+            chunk = metadata.row_group(group).column(column)
             root = chunk.path_in_schema.partition(".")[0]
             if root in texts and not chunk.path_in_schema == root:
                 raise InputError(f"{file}: the column {root!r} holds lists or structs: {REFUSED}")
@@ -253,7 +253,7 @@ def _check_size(whole: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequenc
 
 
 def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str, list[Any]]:
-    """The values of some columns; equal texts are kept once."""
+    """The values of some columns. Equal texts are stored once."""
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
@@ -267,26 +267,26 @@ def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str,
                 values[name] += chunk.to_pylist()
                 continue
             words = chunk.dictionary
-            if len(words) and (pyarrow.compute.max(pyarrow.compute.binary_length(words)).as_py() or 0) > _WORD:
-                raise InputError(f"{file}: the column {name!r} holds texts of more than {_WORD:,} bytes")
+            if len(words) and (pyarrow.compute.max(pyarrow.compute.binary_length(words)).as_py() or 0) > _MAX_TEXT:
+                raise InputError(f"{file}: the column {name!r} holds texts of more than {_MAX_TEXT:,} bytes")
             known = words.to_pylist()
-            values[name] += [None if place is None else known[place] for place in chunk.indices.to_pylist()]
+            values[name] += [None if index is None else known[index] for index in chunk.indices.to_pylist()]
     return values
 
 
-def _images(whole: "pyarrow.parquet.ParquetFile", name: str, file: Path) -> "pyarrow.ChunkedArray":
-    """The column of the images, held in memory. Raises InputError for one that unpacks to far more than its file."""
+def _images(table: "pyarrow.parquet.ParquetFile", name: str, file: Path) -> "pyarrow.ChunkedArray":
+    """The image column, in memory. Raises InputError if it unpacks to far more than its file has."""
     import pyarrow
 
     limit = 4 * file.stat().st_size + 64 * MIB
     chunks: list[Any] = []
     total = 0
-    for batch in whole.iter_batches(_BATCH, columns=[name], use_threads=False):
+    for batch in table.iter_batches(_BATCH, columns=[name], use_threads=False):
         total += batch.nbytes
         if total > limit:
             raise InputError(f"{file}: the images unpack to more than {limit:,} bytes, far more than the file has")
         chunks.append(batch.column(0))
-    return pyarrow.chunked_array(chunks, whole.schema_arrow.field(name).type)
+    return pyarrow.chunked_array(chunks, table.schema_arrow.field(name).type)
 
 
 def _names_inside(images: "pyarrow.ChunkedArray") -> list[str | None]:
