@@ -36,9 +36,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from fishnet.data.base import EpochSampler, SeededDataset, collate
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.classification.transforms import TrainTransform
+from fishnet.data.loading import EpochSampler, SeededDataset, collate
 from fishnet.data.normalize import Lighting, Normalize
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.scanning import find_images

@@ -15,21 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import (
-    NO_IMAGE,
-    EpochSampler,
-    Key,
-    LabelledDataset,
-    Sample,
-    SeededDataset,
-    Subset,
-    collate,
-    derive_seed,
-    hold_out,
-    seeded_rng,
-)
+from fishnet.data.base import LabelledDataset, Subset, derive_seed, hold_out
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.classification.transforms import TrainTransform
+from fishnet.data.loading import NO_IMAGE, EpochSampler, Key, Sample, SeededDataset, collate, seeded_rng
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from torch.utils.data import get_worker_info
 
-from fishnet.data.base import SeededDataset
 from fishnet.data.check import ReadDataset
+from fishnet.data.loading import SeededDataset
 from fishnet.data.workers import WorkerDiedError, _cause, watched_workers
 from fishnet.errors import WorkError
 from tests.conftest import fast

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.data.base import Batch, ImageDataset, Transform
+from fishnet.data.base import ImageDataset
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.identity import fingerprint
-from fishnet.data.loading import batches
+from fishnet.data.loading import Batch, Transform, batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import ImageDataset, Transform
+from fishnet.data.base import ImageDataset
 from fishnet.data.check import SplitCheck
+from fishnet.data.loading import Transform
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading

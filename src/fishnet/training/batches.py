@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, ImageDataset, Transform
-from fishnet.data.loading import batches
+from fishnet.data.base import ImageDataset
+from fishnet.data.loading import Batch, Transform, batches
 from fishnet.data.normalize import Lighting, Normalize
 from fishnet.data.statistics import channel_statistics
 from fishnet.errors import InputError, nearest

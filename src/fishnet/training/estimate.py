@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from fishnet.data.base import Batch
+from fishnet.data.loading import Batch
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.engine import pick_device

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, derive_seed
+from fishnet.data.base import derive_seed
+from fishnet.data.loading import Batch
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import atomic_path
 from fishnet.recipes.recipe import Recipe

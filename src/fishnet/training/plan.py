@@ -14,8 +14,9 @@ from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
 from fishnet.bundle.checks import check_backbone
 from fishnet.bundle.hub import local_path
-from fishnet.data.base import Batch, ImageDataset
+from fishnet.data.base import ImageDataset
 from fishnet.data.identity import fingerprint
+from fishnet.data.loading import Batch
 from fishnet.data.plausibility import note_lines
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess

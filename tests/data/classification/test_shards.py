@@ -14,13 +14,14 @@ import pytest
 from torch.utils.data import DataLoader
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import EpochSampler, LabelledDataset, SeededDataset, collate
+from fishnet.data.base import LabelledDataset
 from fishnet.data.classification.braces import expand_braces
 from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.shard_index import read_index
 from fishnet.data.classification.shards import ShardDataset
 from fishnet.data.classification.transforms import EvalTransform
 from fishnet.data.identity import fingerprint
+from fishnet.data.loading import EpochSampler, SeededDataset, collate
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from tests.cli.test_bad_input import says

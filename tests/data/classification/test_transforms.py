@@ -11,8 +11,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, ImageDataset, SeededDataset, collate, seeded_rng
+from fishnet.data.base import ImageDataset
 from fishnet.data.classification.transforms import EvalTransform, TrainTransform
+from fishnet.data.loading import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.normalize import Lighting, Normalize
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.decode import to_tensor
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
 from fishnet.data.detection.views import VISIBLE
+from fishnet.data.loading import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.photometric import distort
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.decode import to_tensor
+from fishnet.data.loading import Batch, SeededDataset, collate, seeded_rng
 from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationDataset, SegmentationTarget
 from fishnet.data.segmentation.transforms import TRIES, SegmentationEvalTransform, SegmentationTrainTransform
 from fishnet.errors import InputError

@@ -9,10 +9,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import ImageDataset, LabelledDataset, Transform
+from fishnet.data.base import ImageDataset, LabelledDataset
 from fishnet.data.classification.check import ClassificationCheck
 from fishnet.data.classification.open import open_classification
 from fishnet.data.classification.transforms import EvalTransform, TrainTransform
+from fishnet.data.loading import Transform
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK

@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import ImageDataset, Transform
+from fishnet.data.base import ImageDataset
 from fishnet.data.detection.anchors import fit_anchors
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.check import DetectionCheck
 from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import CAP, beyond_cap, stated_counts
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
+from fishnet.data.loading import Transform
 from fishnet.errors import InputError
 from fishnet.images.decoding import as_view, decode_image
 from fishnet.images.preprocess import Preprocess

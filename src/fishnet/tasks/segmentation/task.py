@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import ImageDataset, Transform
+from fishnet.data.base import ImageDataset
+from fishnet.data.loading import Transform
 from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, SegmentationTarget
 from fishnet.data.segmentation.check import SegmentationCheck
 from fishnet.data.segmentation.open import open_segmentation
