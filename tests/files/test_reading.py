@@ -1,4 +1,4 @@
-"""Regular files alone are read, whole and bounded."""
+"""Reading regular files only, in full and bounded."""
 
 import os
 import socket

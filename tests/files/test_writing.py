@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; text from data cannot command a terminal or a spreadsheet."""
+"""Files are written atomically; text from data cannot control a terminal or a spreadsheet."""
 
 import subprocess
 import sys

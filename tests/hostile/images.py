@@ -248,8 +248,8 @@ CASES: list[Case] = [
     _case("tiff-tags-of-the-same-bytes", "a.tif", tag_bomb, 1, "a.tif", "tags hold more bytes than the file"),
     _case("tiff-of-5000-tags", "a.tif", partial(tag_bomb, 5000, 100), 1, "a.tif", "a TIFF page of 5,009 tags"),
     _case("tiff-shorter-than-it-says", "a.tif", short_tiff, 1, "a.tif", "truncated"),
-    _case("png-13300-px-rgba", "a.png", lambda: png(13_300, 13_300, kind=6), 1, "1.4 GB", "--max-pixels 176890000"),
-    _case("png-30000-px", "a.png", lambda: png(30_000, 30_000), 1, "too many pixels", "--max-pixels to 900000000"),
+    _case("png-13300-px-rgba", "a.png", lambda: png(13_300, 13_300, kind=6), 1, "1.4 GB", "max_pixels 176890000"),
+    _case("png-30000-px", "a.png", lambda: png(30_000, 30_000), 1, "too many pixels", "max_pixels to 900000000"),
     _case("png-text-bomb-zTXt", "a.png", lambda: text_bomb(b"zTXt"), 1, "a.png", "broken image", "large"),
     _case("png-text-bomb-iTXt", "a.png", lambda: text_bomb(b"iTXt"), 1, "a.png", "broken image", "large"),
     _case("png-profile-bomb", "a.png", lambda: text_bomb(b"iCCP"), 1, "a.png", "broken image", "large"),
@@ -262,7 +262,7 @@ CASES: list[Case] = [
     _case("npy-of-objects", "a.npy", lambda: npy(np.array([{}], object)), 1, "Python objects"),
     _case("gif-animation", "a.gif", animation, 0),
     _case("png-animation", "a.apng", apng, 0),
-    Case("limit-of-pixels", _raised, 1, ("too many pixels", "at most 19,999", "--max-pixels to 20000")),
+    Case("limit-of-pixels", _raised, 1, ("too many pixels", "at most 19,999", "max_pixels to 20000")),
     Case("limit-of-pixels-raised", _allowed, 0),
     # what is no file
     Case("fifo", partial(_special, os.mkfifo), 1, ("a.jpg", "named pipe")),
@@ -278,7 +278,7 @@ CASES: list[Case] = [
     _case("float-nan-declared", "a.tif", lambda: floats(gapped(np.nan), "nan"), 0, **STRETCH),
     _case("float-infinite", "a.tif", lambda: floats(gapped(np.inf)), 1, "not finite"),
     _case("float-nothing-but-no-data", "a.tif", lambda: floats(field(7, 7), "7"), 1, "nothing but no-data", **STRETCH),
-    _case("npy-of-floats", "a.npy", lambda: npy(field(0, 1)), 1, "float32", "--sixteen-bit stretch"),
+    _case("npy-of-floats", "a.npy", lambda: npy(field(0, 1)), 1, "float32", "sixteen_bit stretch"),
     _case("another-number-of-channels", "a.png", lambda: saved(noise(), "PNG"), 1, "holds 3 channels", **MANY),
     # odd ones that are read
     _case("jpeg-2000-of-a-jpg", "a.jpg", lambda: saved(noise(), "JPEG2000"), 0),

@@ -139,10 +139,10 @@ def test_16_bit_colour(tmp_path: Path) -> None:
     header = struct.pack(">2I5B", 2, 1, 16, 2, 0, 0, 0)  # Pillow writes no such PNG, other programs do
     values = struct.pack(">x6H", 0, 255, 256, 32768, 65535, 25_700)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(values)), (b"IEND", b"")]
-    parts = [
+    packed = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     ]
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     assert np.asarray(read_image(tmp_path / "a.png")).tolist() == [[[0, 0, 1], [128, 255, 100]]]
 
 
@@ -170,25 +170,25 @@ RAMP = np.linspace(0, 255, 2000).reshape(40, 50)
 def test_16_bit_grey_stretched(suffix: str, channels: int, top: int, low: int, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(camera(top, low=low)).save(path)
-    found = np.asarray(read_image(path, channels, reading=Reading("stretch"))).reshape(40, 50, -1)
-    assert (found == found[..., :1]).all()
-    assert (found.dtype, found.min(), found.max()) == (np.uint8, 0, 255)
+    decoded = np.asarray(read_image(path, channels, reading=Reading("stretch"))).reshape(40, 50, -1)
+    assert (decoded == decoded[..., :1]).all()
+    assert (decoded.dtype, decoded.min(), decoded.max()) == (np.uint8, 0, 255)
     # the percentiles cut off 0.1 % at either end: 0.25 of 255 at the ends; each value is off by up to one step of the
     # file's whole numbers, and by half of one of 8 bits
-    assert np.abs(found[..., 0] - RAMP).max() <= 0.26 + 255 / (top - low) + 0.5
+    assert np.abs(decoded[..., 0] - RAMP).max() <= 0.26 + 255 / (top - low) + 0.5
     tensor = decode_tensor(path.read_bytes(), channels, reading=Reading("stretch"))
-    np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), found)
+    np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), decoded)
 
 
 @pytest.mark.parametrize("kind", ["int32", "float32"])
 def test_wider_grey_stretched(kind: str, tmp_path: Path) -> None:
     Image.fromarray(camera(900, kind, -100)).save(tmp_path / "a.tif")
-    found = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
-    assert np.abs(found - RAMP).max() <= 0.26 + 255 / 1000 + 0.5
+    decoded = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
+    assert np.abs(decoded - RAMP).max() <= 0.26 + 255 / 1000 + 0.5
     if kind == "float32":
         Image.fromarray(camera(1000, kind) / 1000).save(tmp_path / "a.tif")
-        found = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
-        assert np.abs(found - RAMP).max() <= 0.26 + 0.5, "floats of 0 to 1 have a range, too"
+        decoded = np.asarray(read_image(tmp_path / "a.tif", 1, reading=Reading("stretch")))
+        assert np.abs(decoded - RAMP).max() <= 0.26 + 0.5, "floats of 0 to 1 have a range, too"
         Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "a.tif")
         with pytest.raises(InputError, match="holds values that are not finite"):
             read_image(tmp_path / "a.tif", 1, reading=Reading("stretch"))
@@ -197,8 +197,8 @@ def test_wider_grey_stretched(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["uint16", "int16", "int32", "float32", "float64"])
 def test_an_array_stretched(kind: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", camera(900, kind))
-    found = np.asarray(read_image(tmp_path / "a.npy", 1, reading=Reading("stretch")))
-    assert np.abs(found - RAMP).max() <= 0.26 + 255 / 900 + 0.5
+    decoded = np.asarray(read_image(tmp_path / "a.npy", 1, reading=Reading("stretch")))
+    assert np.abs(decoded - RAMP).max() <= 0.26 + 255 / 900 + 0.5
     if kind != "uint16":
         with pytest.raises(InputError, match=f"holds {kind}: for 1 or 3 channels save uint8"):
             read_image(tmp_path / "a.npy", 1)
@@ -211,10 +211,10 @@ def png_of_16_bits(values: np.ndarray) -> bytes:
     lines = np.concatenate([np.full((height, 1), 2, np.uint8), np.diff(rows, axis=0, prepend=np.uint8(0))], 1)
     header = struct.pack(">2I5B", width, height, 16, 2 if bands == 3 else 6, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")]
-    parts = [
+    packed = [
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def tiff_of_16_bits(values: np.ndarray, order: str, orientation: int = 1, deflate: bool = False) -> bytes:
@@ -259,8 +259,8 @@ def test_16_bit_colour_with_alpha_lies_on_white(tmp_path: Path) -> None:
     values = np.zeros((2, 2, 4), np.uint16)
     values[0] = 700, 700, 700, 65_535
     (tmp_path / "a.png").write_bytes(png_of_16_bits(values))
-    found = np.asarray(read_image(tmp_path / "a.png", reading=Reading("stretch")))
-    assert found[:, 0, 0].tolist() == [255, 255], "the brightest; and nothing, on white"
+    decoded = np.asarray(read_image(tmp_path / "a.png", reading=Reading("stretch")))
+    assert decoded[:, 0, 0].tolist() == [255, 255], "the brightest; and nothing, on white"
 
 
 def test_one_value_has_no_range() -> None:
@@ -278,10 +278,10 @@ def test_8_bits_are_never_stretched(mode: str, tmp_path: Path) -> None:
     suffix = "tif" if mode == "CMYK" else "png"
     Image.fromarray(noise).convert(mode).save(tmp_path / f"a.{suffix}")
     for channels in (1, 3):
-        plain, found = (
+        plain, decoded = (
             read_image(tmp_path / f"a.{suffix}", channels, reading=Reading(p)) for p in ("shift", "stretch")
         )
-        assert plain.tobytes() == found.tobytes()  # type: ignore[union-attr]
+        assert plain.tobytes() == decoded.tobytes()  # type: ignore[union-attr]
 
 
 def test_an_open_image_is_stretched_as_a_file_is(tmp_path: Path) -> None:
@@ -329,12 +329,12 @@ def test_a_set_reads_as_it_is_told_and_so_do_its_parts(kind: type[OneFile] | typ
     images = kind(tmp_path / "a.tif")
     assert np.asarray(images.read(0)[0]).max() == images.read_tensor(0)[0].max() == 0, "as published models were"
     images.reading = Reading("stretch")
-    part = Subset(images, [1]) if isinstance(images, OneFile) else images.subset([1])
-    for each in (images, part):
-        assert each.reading == Reading("stretch")
-        assert np.asarray(each.read(0)[0]).max() == each.read_tensor(0)[0].max() == 255
-    if isinstance(part, Subset):
-        part.reading = Reading("shift")
+    subset = Subset(images, [1]) if isinstance(images, OneFile) else images.subset([1])
+    for dataset in (images, subset):
+        assert dataset.reading == Reading("stretch")
+        assert np.asarray(dataset.read(0)[0]).max() == dataset.read_tensor(0)[0].max() == 255
+    if isinstance(subset, Subset):
+        subset.reading = Reading("shift")
         assert images.reading == Reading("shift")
 
 
@@ -370,8 +370,8 @@ def refusal(path: Path) -> str:
 def test_truncated(suffix: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / f"a.{suffix}")
-    whole = (tmp_path / f"a.{suffix}").read_bytes()
-    (tmp_path / f"a.{suffix}").write_bytes(whole[: len(whole) // 2])
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(content[: len(content) // 2])
     assert refusal(tmp_path / f"a.{suffix}").startswith(("broken image (", "not an image"))
 
 
@@ -411,13 +411,13 @@ def test_damaged_bytes_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
 def test_what_pillow_only_warns_of_is_no_concern_of_the_user(tmp_path: Path) -> None:
     damaged = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x09garbage"
     Image.new("RGB", (8, 8), "white").save(tmp_path / "a.jpg", exif=damaged)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
         ImageOps.exif_transpose(Image.open(tmp_path / "a.jpg"))
-        assert said, "Pillow warns of this file"
-        said.clear()
+        assert raised, "Pillow warns of this file"
+        raised.clear()
         assert one_pixel(tmp_path / "a.jpg") == [255, 255, 255]
-        assert not said
+        assert not raised
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
@@ -428,9 +428,7 @@ def test_the_limit_of_pixels_is_the_readers_own(suffix: str, tmp_path: Path, mon
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(tmp_path / f"15.{suffix}", reading=Reading(max_pixels=225)).size == (15, 15)
-    with pytest.raises(
-        InputError, match=r"refused, too many pixels \(16 x 16, at most 225\): raise max_pixels to 256"
-    ):
+    with pytest.raises(InputError, match=r"refused, too many pixels \(16 x 16, at most 225\): raise max_pixels to 256"):
         read_image(tmp_path / f"16.{suffix}", reading=Reading(max_pixels=225))
     assert Image.MAX_IMAGE_PIXELS == 7
 
@@ -451,8 +449,8 @@ def test_find_images(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
-    found = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
-    assert found == ["10.png", "9.png", "a.jpg", "b.PNG", "sub/c.JPEG", "sub/deeper/d.webp"]
+    paths = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
+    assert paths == ["10.png", "9.png", "a.jpg", "b.PNG", "sub/c.JPEG", "sub/deeper/d.webp"]
 
 
 def test_a_hidden_folder_that_is_named_itself_is_searched(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def test_endings_that_users_have(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
     form = {".jpe": "JPEG", ".jfif": "JPEG", ".avif": "AVIF", ".tif": "TIFF", ".pnm": "PPM"}.get(suffix, "JPEG2000")
     path.write_bytes(saved(Image.new("RGB", (32, 24), (200, 100, 50)), form))
-    found = np.asarray(read_image(path)).reshape(-1, 3).mean(0)
-    np.testing.assert_allclose(found, (200, 100, 50), atol=4)  # what the lossy ones change
+    mean = np.asarray(read_image(path)).reshape(-1, 3).mean(0)
+    np.testing.assert_allclose(mean, (200, 100, 50), atol=4)  # what the lossy ones change
 
 
 class TestBounds:
@@ -146,14 +146,14 @@ def test_strips_give_what_the_whole_gives(mode: str, channels: int, monkeypatch:
             image.putalpha(Image.fromarray((grey // 256).astype(np.uint8)))
         content = saved(image, "TIFF" if mode == "CMYK" else "PNG", **({"transparency": 3} if mode == "P" else {}))
     for policy in ("shift", "stretch"):
-        whole = decode_image(content, channels, reading=Reading(policy))
+        at_once = decode_image(content, channels, reading=Reading(policy))
         with monkeypatch.context() as patch:
             patch.setattr("fishnet.images.decoding.STRIP", 300)
             patch.setattr(
                 "fishnet.images.depth.strips", lambda array: (slice(i, i + 7) for i in range(0, len(array), 7))
             )
             strips = decode_image(content, channels, reading=Reading(policy))
-        np.testing.assert_array_equal(np.asarray(strips), np.asarray(whole))
+        np.testing.assert_array_equal(np.asarray(strips), np.asarray(at_once))
 
 
 def test_an_image_of_the_user_is_never_changed() -> None:

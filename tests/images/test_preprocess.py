@@ -37,13 +37,13 @@ def torchvision_crop(image: Image.Image, size: int, crop_pct: float, interpolati
 @pytest.mark.parametrize("shape", [(300, 400), (500, 333), (256, 256), (40, 36), (1000, 200)])
 def test_against_torchvision(shape: tuple[int, int], size: int, crop_pct: float, interpolation: str) -> None:
     image = ramp(*shape)
-    ours = np.asarray(Preprocess((size, size), crop_pct, interpolation).crop(image)).astype(int)
-    theirs = torchvision_crop(image, size, crop_pct, interpolation)
-    assert ours.shape == theirs.shape
+    cropped = np.asarray(Preprocess((size, size), crop_pct, interpolation).crop(image)).astype(int)
+    expected = torchvision_crop(image, size, crop_pct, interpolation)
+    assert cropped.shape == expected.shape
     # The longer side and the crop's edge are each rounded to whole pixels of the resized image, in another way: at
     # most one pixel of it, which on a ramp is its slope, plus 2 for the rounding of both to whole grey values.
-    step = max(np.abs(np.diff(theirs, axis=0)).max(), np.abs(np.diff(theirs, axis=1)).max())
-    assert np.abs(ours - theirs).max() <= step + 2
+    step = max(np.abs(np.diff(expected, axis=0)).max(), np.abs(np.diff(expected, axis=1)).max())
+    assert np.abs(cropped - expected).max() <= step + 2
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -51,9 +51,9 @@ def test_equals_torchvision_where_nothing_is_rounded(interpolation: str) -> None
     # 512 x 256 at 224 / 0.875 = 256: no resizing; 1024 x 512: exactly half.
     noise = np.random.default_rng(0).integers(60, 200, (512, 1024, 3), dtype=np.uint8)
     for image in (Image.fromarray(noise[:256, :512]), Image.fromarray(noise)):
-        ours = np.asarray(Preprocess(interpolation=interpolation).crop(image)).astype(int)
+        cropped = np.asarray(Preprocess(interpolation=interpolation).crop(image)).astype(int)
         # 1: the resampling runs over rows and columns, rounding in between, and may do so in either order.
-        assert np.abs(ours - torchvision_crop(image, 224, 0.875, interpolation)).max() <= 1
+        assert np.abs(cropped - torchvision_crop(image, 224, 0.875, interpolation)).max() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -71,16 +71,16 @@ def test_the_size_is_exact_whatever_the_image(size: tuple[int, int], shape: tupl
 
 
 def test_a_very_long_image_makes_no_very_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
     resize = Image.Image.resize
 
     def watched(image: Image.Image, size: tuple[int, int], *more: Any) -> Image.Image:
-        made.append(size)
+        sizes.append(size)
         return resize(image, size, *more)
 
     monkeypatch.setattr(Image.Image, "resize", watched)
     Preprocess((64, 96)).pixels(Image.new("RGB", (1, 30_000)))  # resized as a whole, it would have 500 million pixels
-    assert made == [(96, 64)]
+    assert sizes == [(96, 64)]
 
 
 def test_the_crop_is_the_middle() -> None:
@@ -105,13 +105,13 @@ def test_grey_and_colour_inputs_meet_the_model() -> None:
 def test_one_arithmetic_for_numpy_and_torch(options: dict[str, Any]) -> None:
     preprocess = Preprocess((8, 8), **options)
     pixels = np.random.default_rng(0).integers(0, 256, (2, preprocess.channels, 8, 8), dtype=np.uint8)
-    ours = preprocess.normalize(pixels)
-    theirs = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
-    assert ours.dtype == theirs.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)  # values reach 3, float32 keeps 24 bits, in another order
+    by_numpy = preprocess.normalize(pixels)
+    by_torch = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
+    assert by_numpy.dtype == by_torch.dtype == np.float32
+    np.testing.assert_allclose(by_numpy, by_torch, atol=1e-6)  # values reach 3, float32 keeps 24 bits, in another order
     expected = (pixels / 255 - np.array(preprocess.mean)[:, None, None]) / np.array(preprocess.std)[:, None, None]
     # float32 has 24 bits: about 1e-7 of a value before the mean is taken off, divided by 0.22
-    np.testing.assert_allclose(ours, expected, atol=2e-6)
+    np.testing.assert_allclose(by_numpy, expected, atol=2e-6)
 
 
 def test_validation_in_training_uses_the_same_pixels() -> None:

@@ -33,14 +33,14 @@ def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
         image("red", 1).save(root / "red" / name / "0.png")
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
         (root / "red" / name).write_text("text")
-    found = ImageFolder(root)
-    assert len(found) == 15
-    assert found.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no ending": 1}
+    dataset = ImageFolder(root)
+    assert len(dataset) == 15
+    assert dataset.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no ending": 1}
     skipped: dict[str, int] = {}
     assert len(find_images(root)) == 15
     line = "skipped 5 files: 2 .heic, 1 .txt, 1 no ending, 1 .gz"
-    splits = {"all": found}
-    assert sorted(skipped_line(found.skipped)) == sorted(line)
+    splits = {"all": dataset}
+    assert sorted(skipped_line(dataset.skipped)) == sorted(line)
     assert [one.code for one in plausibility(splits)] == ["file-skipped-share"]
     assert skipped == {}
     assert note_lines(splits) == []
@@ -78,8 +78,8 @@ def test_system_folders_are_no_classes(tmp_path: Path) -> None:
 def test_images_without_ending_are_known_by_their_bytes(kind: str, tmp_path: Path) -> None:
     image("red", 0).save(tmp_path / "4711", kind)
     (tmp_path / "README").write_text("BM is how bitmaps begin")
-    found = scan(tmp_path)
-    assert ([path.name for path in found.images], found.skipped) == (["4711"], {"no ending": 1})
+    result = scan(tmp_path)
+    assert ([path.name for path in result.images], result.skipped) == (["4711"], {"no ending": 1})
 
 
 def test_an_empty_class_says_what_is_in_its_folder(tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path: Path) -> None:
         (tmp_path / "more" / "green").rename(root / NFD)
     except OSError:
         pytest.skip("a file system that has one form of names")
-    found = ImageFolder(root)
-    assert found.classes == Classes.of([NFC, "red"])
-    assert found.labels == [0] * 5 + [1] * 2
-    assert found.read(4)[1] == 0
+    dataset = ImageFolder(root)
+    assert dataset.classes == Classes.of([NFC, "red"])
+    assert dataset.labels == [0] * 5 + [1] * 2
+    assert dataset.read(4)[1] == 0
     assert ImageFolder(root, classes=Classes.of(["blue", NFD, "red"])).labels == [1] * 5 + [2] * 2
 
 
@@ -132,9 +132,9 @@ def test_links_to_files_are_followed_wherever_they_lead(tmp_path: Path) -> None:
         (tmp_path / "data" / name).mkdir(parents=True)
         for path in (pool / name).iterdir():
             (tmp_path / "data" / name / path.name).symlink_to(path)
-    found = ImageFolder(tmp_path / "data")
-    assert len(found) == 6
-    assert found.read(0)[0]
+    dataset = ImageFolder(tmp_path / "data")
+    assert len(dataset) == 6
+    assert dataset.read(0)[0]
     (pool / "red" / "0.png").unlink()
     assert ImageFolder(tmp_path / "data").skipped == {"broken link": 1}
 
@@ -144,8 +144,8 @@ def test_links_to_folders_are_followed_inside_of_the_dataset(tmp_path: Path) -> 
     image_folder(tmp_path / "data" / ".pool", 3)
     (root / "red" / "more").symlink_to(root / ".pool" / "red")
     (root / "violet").symlink_to(root / ".pool" / "green")
-    found = ImageFolder(root)
-    assert (found.classes.names, len(found), found.links) == ((*CLASSES, "violet"), 12, [])
+    dataset = ImageFolder(root)
+    assert (dataset.classes.names, len(dataset), dataset.links) == ((*CLASSES, "violet"), 12, [])
     link = tmp_path / "link"
     link.symlink_to(root)
     assert len(ImageFolder(link)) == 12
@@ -156,9 +156,9 @@ def test_linked_folders_that_lead_outside_are_said(tmp_path: Path) -> None:
     image_folder(tmp_path / "elsewhere", 2)
     (root / "red" / "more").symlink_to(tmp_path / "elsewhere")
     (root / "red" / "loop").symlink_to(root)
-    found = ImageFolder(root)
-    assert (len(found), sorted(path.name for path in found.links)) == (15, ["loop", "more"])
-    assert [one.code for one in plausibility({"all": found})] == ["link-not-followed"] * 2
+    dataset = ImageFolder(root)
+    assert (len(dataset), sorted(path.name for path in dataset.links)) == (15, ["loop", "more"])
+    assert [one.code for one in plausibility({"all": dataset})] == ["link-not-followed"] * 2
     (root / "violet").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"violet: is a link to .*elsewhere, outside of .*data"):
         ImageFolder(root)
@@ -180,5 +180,5 @@ def test_what_is_no_regular_file_is_counted(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "data", 2)
     os.mkfifo(root / "red" / "pipe.png")
     os.mkfifo(root / "red" / "pipe")
-    found = ImageFolder(root)
-    assert (len(found), found.skipped) == (6, {"no regular file": 2})
+    dataset = ImageFolder(root)
+    assert (len(dataset), dataset.skipped) == (6, {"no regular file": 2})

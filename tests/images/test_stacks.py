@@ -71,20 +71,20 @@ def pages(path: Path, arrays: Sequence[NDArray[Any]], **more: Any) -> None:
 def test_pages_are_channels(channels: int, compression: str | None, tmp_path: Path) -> None:
     array = noise(9, 7, channels)
     pages(tmp_path / "a.tif", [array[..., c] for c in range(channels)], compression=compression)
-    found = read_image(tmp_path / "a.tif", channels)
-    assert isinstance(found, np.ndarray)
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, array)
+    decoded = read_image(tmp_path / "a.tif", channels)
+    assert isinstance(decoded, np.ndarray)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, array)
 
 
 @pytest.mark.parametrize(("dtype", "divisor"), [(np.uint16, 256), (np.float32, 1)])
 def test_pages_keep_their_precision(dtype: Any, divisor: int, tmp_path: Path) -> None:
     array = noise(6, 8, 4, dtype=dtype)
     pages(tmp_path / "a.tif", [array[..., c] for c in range(4)])
-    found = read_image(tmp_path / "a.tif", 4)
-    assert isinstance(found, np.ndarray)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, array.astype(np.float32) / divisor)
+    decoded = read_image(tmp_path / "a.tif", 4)
+    assert isinstance(decoded, np.ndarray)
+    assert decoded.dtype == np.float32
+    np.testing.assert_array_equal(decoded, array.astype(np.float32) / divisor)
 
 
 def test_pages_of_several_channels_and_kinds(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_colour_of_16_bits_keeps_its_upper_half(channels: int, tmp_path: Path) -
     plain_tiff(tmp_path / "a.tif", array, photometric=2)
     Image.fromarray((array >> 8).astype(np.uint8)).save(tmp_path / "a.png")
     for suffix in ("tif", "png"):
-        found = read_image(tmp_path / f"a.{suffix}", channels)
-        np.testing.assert_array_equal(found, read_image(tmp_path / "a.png", channels))
+        decoded = read_image(tmp_path / f"a.{suffix}", channels)
+        np.testing.assert_array_equal(decoded, read_image(tmp_path / "a.png", channels))
 
 
 def test_orientation_of_pages(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_orientation_of_pages(tmp_path: Path) -> None:
     info[274] = 3  # upside down
     array = noise(4, 5, 2)
     pages(tmp_path / "a.tif", [array[..., 0], array[..., 1]], tiffinfo=info)
-    found = np.asarray(read_image(tmp_path / "a.tif", 2))
-    np.testing.assert_array_equal(found[..., 0], array[::-1, ::-1, 0])
+    decoded = np.asarray(read_image(tmp_path / "a.tif", 2))
+    np.testing.assert_array_equal(decoded[..., 0], array[::-1, ::-1, 0])
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_the_axis_of_an_array(shape: tuple[int, ...], channels: int, axis: int, 
 def test_numbers_of_an_array(dtype: str, expected: str, tmp_path: Path) -> None:
     values = noise(4, 6, 5, seed=3) % (2 if dtype == "bool" else 200)
     np.save(tmp_path / "a.npy", np.asfortranarray(values.astype(dtype)))
-    found = read_image(tmp_path / "a.npy", 5)
-    assert isinstance(found, np.ndarray)
-    assert found.dtype == expected
-    np.testing.assert_array_equal(found, values * {"bool": 255, ">u2": 1 / 256}.get(dtype, 1))
+    decoded = read_image(tmp_path / "a.npy", 5)
+    assert isinstance(decoded, np.ndarray)
+    assert decoded.dtype == expected
+    np.testing.assert_array_equal(decoded, values * {"bool": 255, ">u2": 1 / 256}.get(dtype, 1))
 
 
 @pytest.mark.parametrize("shape", [(6, 7), (6, 7, 1), (1, 6, 7), (6, 7, 3), (3, 6, 7)])
@@ -183,9 +183,9 @@ def test_arrays_for_grey_and_colour(shape: tuple[int, ...], channels: int, tmp_p
     expected = read_image(tmp_path / "a.png", channels)
     for array in (deep, (deep >> 8).astype(np.uint8)):
         np.save(tmp_path / "a.npy", array)
-        found = read_image(tmp_path / "a.npy", channels)
-        assert isinstance(found, Image.Image)
-        assert found.tobytes() == expected.tobytes()  # type: ignore[union-attr]
+        decoded = read_image(tmp_path / "a.npy", channels)
+        assert isinstance(decoded, Image.Image)
+        assert decoded.tobytes() == expected.tobytes()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -239,12 +239,12 @@ def test_damaged_files_are_refused_or_read_and_never_crash(
         pages(path, [array[..., c] for c in range(5)], compression="tiff_lzw")
     else:
         plain_tiff(path, array)
-    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
     refused = []
     for i in range(150):
-        data = np.frombuffer(whole, np.uint8).copy()
+        data = np.frombuffer(content, np.uint8).copy()
         data[rng.integers(0, min(len(data), 200), 3)] = rng.integers(0, 256, 3)
-        path.write_bytes(data.tobytes() if i % 2 else whole[: rng.integers(0, len(whole))])
+        path.write_bytes(data.tobytes() if i % 2 else content[: rng.integers(0, len(content))])
         try:
             read_image(path, 5)
         except InputError as error:
@@ -275,14 +275,14 @@ def stacks(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_stacks(stacks: Path) -> None:
-    found = ImageFolder(stacks, 5)
+    dataset = ImageFolder(stacks, 5)
     for index, dtype in ((0, torch.uint8), (3, torch.float32)):
-        image, target = found.read(index)
-        tensor, same = found.read_tensor(index)
+        image, target = dataset.read(index)
+        tensor, again = dataset.read_tensor(index)
         assert isinstance(image, np.ndarray)
-        assert (tensor.shape, tensor.dtype, same) == ((5, 20, 24), dtype, target)
+        assert (tensor.shape, tensor.dtype, again) == ((5, 20, 24), dtype, target)
         np.testing.assert_array_equal(tensor.numpy(), image.transpose(2, 0, 1))
-        assert found[index][0].shape == (5, 20, 24)
+        assert dataset[index][0].shape == (5, 20, 24)
     with pytest.raises(InputError, match="holds 5 channels, the model takes 4"):
         ImageFolder(stacks, 4).read(0)
 
@@ -314,8 +314,8 @@ def test_16_bits_keep_what_8_bits_lose() -> None:
 def test_one_arithmetic_for_numpy_and_torch(dtype: Any) -> None:
     preprocess = Preprocess((8, 8), mean=(0.1, 0.2, 0.3, 0.4), std=(0.2, 0.3, 0.4, 0.5))
     pixels = noise(2, 4, 8, 8).astype(dtype)
-    theirs = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
-    np.testing.assert_allclose(preprocess.normalize(pixels), theirs, atol=1e-6)  # float32, in another order
+    by_torch = Normalize(preprocess)(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(preprocess.normalize(pixels), by_torch, atol=1e-6)  # float32, in another order
     tensor, _ = EvalTransform(preprocess)(noise(12, 14, 4).astype(dtype), 0)  # type: ignore[arg-type]
     assert (tensor.shape, tensor.numpy().dtype) == ((4, 8, 8), dtype)
 
@@ -363,15 +363,15 @@ def test_a_view_for_people() -> None:
 
 
 def test_statistics_of_the_channels(stacks: Path) -> None:
-    found = ImageFolder(stacks, 5)
-    mean, std = channel_statistics(found)
+    dataset = ImageFolder(stacks, 5)
+    mean, std = channel_statistics(dataset)
     # every image has the same size, so that all pixels together are the same as the images' mean
-    every = np.stack([np.asarray(found.read(i)[0], np.float64) for i in range(len(found))]).reshape(-1, 5) / 255
-    np.testing.assert_allclose(mean, every.mean(0), rtol=1e-9)
-    np.testing.assert_allclose(std, every.std(0), rtol=1e-9)
+    pixels = np.stack([np.asarray(dataset.read(i)[0], np.float64) for i in range(len(dataset))]).reshape(-1, 5) / 255
+    np.testing.assert_allclose(mean, pixels.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(std, pixels.std(0), rtol=1e-9)
     assert Preprocess(mean=mean, std=std).channels == 5
-    few = channel_statistics(found, 3)
-    assert few == channel_statistics(found, 3) != (mean, std)
+    of_three = channel_statistics(dataset, 3)
+    assert of_three == channel_statistics(dataset, 3) != (mean, std)
 
 
 def test_statistics_of_flat_and_broken_images(tmp_path: Path) -> None:
@@ -379,14 +379,14 @@ def test_statistics_of_flat_and_broken_images(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "0.npy", np.stack([np.full((4, 4), 0.1), np.zeros((4, 4))], -1))
         (tmp_path / name / "1.npy").write_bytes(b"broken")
-    found = ImageFolder(tmp_path, 2)
-    mean, std = channel_statistics(found)
+    dataset = ImageFolder(tmp_path, 2)
+    mean, std = channel_statistics(dataset)
     assert mean == pytest.approx((0.1 / 255, 0))
     assert std == (1, 1)
     for name in "ab":
         (tmp_path / name / "0.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"no image could be read .*\.npy: not an image"):
-        channel_statistics(found)
+        channel_statistics(dataset)
 
 
 def test_tensors_may_be_written_to() -> None:

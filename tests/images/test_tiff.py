@@ -89,8 +89,8 @@ def test_honest_layouts(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", ["-9999", "nan", "0", " -3.4e+38 ", "none", ""])
 def test_no_data_tag(text: str) -> None:
     expected = {"none": None, "": None}.get(text, text)
-    found = no_data_of(floats(np.zeros((4, 4), np.float32), text or "\0"))
-    assert found is None if expected is None else repr(found) == repr(float(expected))
+    value = no_data_of(floats(np.zeros((4, 4), np.float32), text or "\0"))
+    assert value is None if expected is None else repr(value) == repr(float(expected))
     assert no_data_of(saved(Image.new("L", (4, 4)), "PNG")) is None
 
 
@@ -109,16 +109,16 @@ class TestBandsThatPillowDoesNotRead:
         separate = options.get("planarconfig") == "separate"
         stored = np.moveaxis(array, -1, 0) if separate else array
         content = written(stored, photometric="minisblack", **{"planarconfig": "contig", **options})
-        found = np.asarray(decode_image(content, count))
-        np.testing.assert_array_equal(found, array / np.float32(256) if dtype == "uint16" else array)
+        decoded = np.asarray(decode_image(content, count))
+        np.testing.assert_array_equal(decoded, array / np.float32(256) if dtype == "uint16" else array)
 
     @pytest.mark.parametrize("compression", [None, "lzw"])
     def test_three_bands_of_floats(self, compression: str | None) -> None:
         array = bands(3, "float32") / np.float32(250)
         content = written(array, photometric="rgb", compression=compression)
-        found = np.asarray(decode_image(content, 3, reading=Reading("stretch", (0.0, 1.0))))
-        assert np.abs(found.astype(float) - array * 255).max() <= 0.51  # rounding
-        with pytest.raises(InputError, match=r"float32.*--sixteen-bit stretch"):
+        decoded = np.asarray(decode_image(content, 3, reading=Reading("stretch", (0.0, 1.0))))
+        assert np.abs(decoded.astype(float) - array * 255).max() <= 0.51  # rounding
+        with pytest.raises(InputError, match=r"float32.*sixteen_bit stretch"):
             decode_image(content, 3)
 
     @pytest.mark.parametrize("package", ["tifffile", "imagecodecs"])
@@ -136,8 +136,8 @@ class TestBandsThatPillowDoesNotRead:
         stack = np.stack([bands(3), bands(3) + 1, bands(3) + 2])[:count]
         for photometric in ("rgb", "minisblack"):
             content = written(stack, photometric=photometric, planarconfig="contig")
-            found = decode_image(content, 3 * count)
-            np.testing.assert_array_equal(found, np.concatenate(list(stack), -1) / np.float32(256))
+            decoded = decode_image(content, 3 * count)
+            np.testing.assert_array_equal(decoded, np.concatenate(list(stack), -1) / np.float32(256))
         with pytest.raises(InputError, match=f"holds {3 * count} channels, the model takes 5"):
             decode_image(content, 5)
 
@@ -192,11 +192,11 @@ def test_no_data_of_many_bands_is_the_smallest_other_value(stand_in: float, tmp_
     content = written(
         array, photometric="minisblack", planarconfig="contig", extratags=[(42113, 2, len(text) + 1, text, True)]
     )
-    found = np.asarray(decode_image(content, 4))
-    assert found.min() >= 0
+    decoded = np.asarray(decode_image(content, 4))
+    assert decoded.min() >= 0
     for band in range(4):
-        assert (found[:9, :9, band] == found[9:, :, band].min()).all() or found[:9, :9, band].max() <= 1
-    np.testing.assert_array_equal(found[9:], array[9:])
+        assert (decoded[:9, :9, band] == decoded[9:, :, band].min()).all() or decoded[:9, :9, band].max() <= 1
+    np.testing.assert_array_equal(decoded[9:], array[9:])
 
 
 def test_pillow_tags_are_read_alike() -> None:

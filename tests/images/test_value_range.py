@@ -54,18 +54,18 @@ def folder(
 )  # fmt: skip
 def test_the_range_of_a_set(kind: str, suffix: str, low: float, high: float, dark: bool, tmp_path: Path) -> None:
     images = folder(tmp_path, kind, suffix)
-    found = measure(images)
-    assert (found.deep, found.plain, found.near_black) == (4, 0, dark)
+    measured = measure(images)
+    assert (measured.deep, measured.plain, measured.near_black) == (4, 0, dark)
     slack = 0.003 * (
         high - low
     )  # percentiles leave out 0.1 % at either end, and of each image some values are looked at
-    assert found.low == pytest.approx(low, abs=slack)
-    assert found.high == pytest.approx(high, abs=slack)
-    assert found == measure(images), "the same sample each time"
+    assert measured.low == pytest.approx(low, abs=slack)
+    assert measured.high == pytest.approx(high, abs=slack)
+    assert measured == measure(images), "the same sample each time"
     codes = [finding.code for finding in plausibility({"train": images})]
     assert codes == (["image-near-black"] if dark else [])
     span = set_range(images)
-    assert span == (found.low, found.high)
+    assert span == (measured.low, measured.high)
     images.reading = Reading("stretch", span)
     assert plausibility({"train": images}) == []
     levels = np.unique(np.asarray(images.read(0)[0]))
@@ -109,9 +109,9 @@ def test_no_data_that_nothing_declares_is_refused(kind: str, corner: float, tmp_
 def test_declared_no_data_does_not_count(kind: str, corner: float, tag: str, tmp_path: Path) -> None:
     images = folder(tmp_path, kind, corner=corner, tag=tag)
     low, high = {"signed": (-1024, 3071), "metres": (100, 300)}[kind]
-    found = measure(images)
-    assert found.stand_in is None
-    assert found.no_data == pytest.approx(400 / 6000, abs=0.01)
+    measured = measure(images)
+    assert measured.stand_in is None
+    assert measured.no_data == pytest.approx(400 / 6000, abs=0.01)
     span = set_range(images)
     assert span is not None
     assert span[0] >= low
@@ -137,11 +137,11 @@ def test_one_range_keeps_brightness_between_images(tmp_path: Path) -> None:
 
 def test_large_arrays_are_sampled_and_stretched_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 4096, (400, 512)).astype(np.uint16)
-    whole = stretched(values)
+    at_once = stretched(values)
     monkeypatch.setattr("fishnet.images.depth.STRIP", 20_000)
     low, high = percentiles(values)
     assert (low, high) == (pytest.approx(4, abs=8), pytest.approx(4091, abs=8))  # 0.1 % of 4096 grey levels
-    assert np.abs(stretched(values).astype(int) - whole).max() <= 1
+    assert np.abs(stretched(values).astype(int) - at_once).max() <= 1
     assert np.abs(stretched(values, Reading("stretch", (0, 4095))) - values * (255 / 4095)).max() <= 0.51
 
 

@@ -84,8 +84,8 @@ def test_a_video_that_breaks_off_gives_its_first_frames(tmp_path: Path) -> None:
         for pixels in noise:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
         container.mux(stream.encode())
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     assert 5 < len(list(frames(path))) < 40
 
 

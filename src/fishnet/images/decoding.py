@@ -136,7 +136,7 @@ def _to_eight_bits(
     if array.dtype != np.uint8:
         raise InputError(
             f"holds {array.dtype}: for 1 or 3 channels save uint8 (0..255) or uint16 (0..65535), or use "
-            "--sixteen-bit stretch"
+            "sixteen_bit stretch"
         )
     return Image.fromarray(np.ascontiguousarray(array[..., 0] if array.shape[2:] == (1,) else array))
 

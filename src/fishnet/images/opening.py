@@ -154,6 +154,7 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
 
 
 def _orientation(exif: Callable[[], Image.Exif]) -> int:
+    """The orientation in what a function returns."""
     try:
         value = exif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF raises nearly every kind of error; the pixels may still be good
@@ -178,9 +179,8 @@ def upright(image: Image.Image, turn: int) -> Image.Image:
     if turn not in _TURNS:
         return image
     turned = image.transpose(_TURNS[turn])
-    turned.info = {
-        key: value for key, value in turned.info.items() if key == "transparency"
-    }  # without EXIF: it is turned once only
+    # without EXIF, so that it is turned only once
+    turned.info = {key: value for key, value in turned.info.items() if key == "transparency"}
     return turned
 
 
@@ -199,7 +199,7 @@ def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
     if too_many(width * height, max_pixels):
         raise InputError(
             f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels or MAX_PIXELS:,}): "
-            f"raise --max-pixels to {width * height} if you trust the file"
+            f"raise max_pixels to {width * height} if you trust the file"
         )
 
 
@@ -212,7 +212,7 @@ def check_values(count: int, max_pixels: int | None) -> None:
     if max_pixels is None and count * 9 > MEMORY:
         raise InputError(
             f"refused, {count:,} values take {count * 9 / 1e9:.1f} GB to decode: "
-            f"set --max-pixels {count} if you trust the file"
+            f"set max_pixels {count} if you trust the file"
         )
 
 
@@ -238,11 +238,12 @@ def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -
     if max_pixels is None and need > MEMORY:
         raise InputError(
             f"refused, {width:,} x {height:,} px of {image.format} {image.mode} take {need / 1e9:.1f} GB to decode: "
-            f"set --max-pixels {width * height} if you trust the file"
+            f"set max_pixels {width * height} if you trust the file"
         )
 
 
 def _bytes_a_pixel(image: ImageFile) -> int:
+    """The most that decoding and converting an opened image takes."""
     stored = _SHORT if image.mode.startswith("I;16") else _DECODED.get(image.mode, _OTHER)
     # a PNG's own getexif would decode all pixels
     turned = _orientation(partial(Image.Image.getexif, image)) != 1
@@ -258,7 +259,9 @@ def too_many(pixels: int, max_pixels: int | None) -> bool:
 def _check_content(content: bytes) -> None:
     """Raises InputError for a file whose layout would take far more time or memory than its image."""
     if content.startswith(b"\xff\xd8\xff") and too_many_scans(content):
-        raise InputError(f"refused, a JPEG of more than {_MAX_SCANS} scans, made to take long: save it anew")
+        raise InputError(
+            f"refused, a JPEG of more than {_MAX_SCANS} scans, which take too long to decode: save it again"
+        )
     if is_tiff(content):
         check_layout(content)
 
@@ -279,6 +282,7 @@ def too_many_scans(jpeg: bytes) -> bool:
 
 
 def _head(file: BinaryIO) -> bytes:
+    """A file's first bytes, without moving its position."""
     head = file.read(256)
     file.seek(0)
     return head
@@ -291,4 +295,4 @@ def _unknown_line(head: bytes) -> str:
     kind: Any = next((name for at, begin, name in _FOREIGN if head.startswith(begin, at)), None)
     if kind is None:
         return "not an image that can be read"
-    return f"not an image that can be read: it is {kind}, which is not opened: save it as PNG, TIFF or JPEG"
+    return f"not an image that can be read: it is {kind}, which is not supported: save it as PNG, TIFF or JPEG"

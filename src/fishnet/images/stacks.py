@@ -69,7 +69,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
 def wrong_channels(count: int, channels: int) -> InputError:
     """The error for an image whose number of channels is not the model's."""
     return InputError(
-        f"holds {count} channel{'s' * (count != 1)}, the model takes {channels}: train with --channels {count}"
+        f"holds {count} channel{'s' * (count != 1)}, the model takes {channels}: train with channels {count}"
     )
 
 
