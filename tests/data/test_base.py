@@ -46,7 +46,7 @@ class Noise(LabelledDataset):
 def test_hold_out_is_stratified(labels: list[int], fraction: float, seed: int) -> None:
     whole = Noise(labels)
     rest, held = hold_out(whole, fraction, seed)
-    assert sorted(rest.indices + held.indices) == list(range(len(labels))), "each image is in one part"
+    assert sorted(rest.indices + held.indices) == list(range(len(labels))), "each image is on one side"
     assert rest.indices == sorted(rest.indices)
     assert held.labels == [labels[i] for i in held.indices]
     for label, count in Counter(labels).items():
@@ -75,12 +75,12 @@ def test_another_class_changes_no_other_split() -> None:
 
 
 def test_subset() -> None:
-    whole = Noise([0, 1, 2, 0])
-    part = Subset(whole, [3, 1])
-    assert (len(part), part.labels, part.channels, part.classes) == (2, [0, 1], 3, whole.classes)
-    assert part.source(0) == "noise[3]"
-    assert part.read(0)[0].tobytes() == whole.read(3)[0].tobytes()
-    image, target = part[1]
+    dataset = Noise([0, 1, 2, 0])
+    subset = Subset(dataset, [3, 1])
+    assert (len(subset), subset.labels, subset.channels, subset.classes) == (2, [0, 1], 3, dataset.classes)
+    assert subset.source(0) == "noise[3]"
+    assert subset.read(0)[0].tobytes() == dataset.read(3)[0].tobytes()
+    image, target = subset[1]
     assert (image.shape, image.dtype, target) == ((3, 20, 24), torch.uint8, 1)
 
 

@@ -111,13 +111,13 @@ def test_the_same_objects(name: str, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "coco", name)
     assert (done.images.total(), done.objects.total()) == (4, sum(len(one.labels) for one in shown))
     assert dict(done.ignored) == {"cvat": {"points": 4}, "wider-face": {"label": 4}}.get(name, {})
-    (found,) = open_detection(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, whole=True).values()
+    (dataset,) = open_detection(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, whole=True).values()
     for i, one in enumerate(shown):
-        objects = found.objects(i)
+        objects = dataset.objects(i)
         assert np.allclose(sorted(objects.boxes.tolist()), sorted(one.boxes.tolist()), atol=0.6)
-        names = sorted(found.classes.names[label] for label in objects.labels)
+        names = sorted(dataset.classes.names[label] for label in objects.labels)
         assert name == "wider-face" or names == sorted(kind for kind, _ in boxes(one))
-        assert np.array_equal(np.asarray(found.read(i)[0]), np.asarray(one.image))
+        assert np.array_equal(np.asarray(dataset.read(i)[0]), np.asarray(one.image))
 
 
 @needs_datumaro

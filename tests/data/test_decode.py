@@ -53,8 +53,8 @@ def slow_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def same_as_pillow(content: bytes, channels: int) -> bool:
-    found, wanted = decode_tensor(content, channels), to_tensor(decode_image(content, channels))
-    return found.dtype == wanted.dtype and torch.equal(found, wanted)
+    decoded, wanted = decode_tensor(content, channels), to_tensor(decode_image(content, channels))
+    return decoded.dtype == wanted.dtype and torch.equal(decoded, wanted)
 
 
 GREY, COLOUR = detailed().convert("L"), detailed()
@@ -88,10 +88,10 @@ OTHERS = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_jpegs_are_pillows_pixels(name: str) -> None:
     content, channels = PLAIN[name]
-    found = decode_tensor(content, channels)
+    decoded = decode_tensor(content, channels)
     with Image.open(io.BytesIO(content)) as image:
-        assert torch.equal(found, to_tensor(image))
-    assert found.dtype == torch.uint8
+        assert torch.equal(decoded, to_tensor(image))
+    assert decoded.dtype == torch.uint8
 
 
 @pytest.mark.usefixtures("slow_only")
@@ -117,10 +117,10 @@ def test_no_warning_leaks() -> None:
 def message(content: bytes, channels: int, reading: Reading = DEFAULT) -> str:
     with pytest.raises(InputError) as by_pillow:
         decode_image(content, channels, "here.jpg", reading=reading)
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as caught:
         decode_tensor(content, channels, "here.jpg", reading=reading)
-    assert str(found.value) == str(by_pillow.value)
-    return str(found.value)
+    assert str(caught.value) == str(by_pillow.value)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
@@ -143,10 +143,10 @@ def test_too_many_pixels(name: str) -> None:
 def outcome(decoder: Callable[..., Any], content: bytes, channels: int) -> str | tuple[Any, ...]:
     """The pixels, or the message."""
     try:
-        found = decoder(content, channels, "here.jpg")
+        decoded = decoder(content, channels, "here.jpg")
     except InputError as error:
         return str(error)
-    tensor = found if isinstance(found, torch.Tensor) else to_tensor(found)
+    tensor = decoded if isinstance(decoded, torch.Tensor) else to_tensor(decoded)
     return tensor.shape, tensor.numpy().tobytes()
 
 
@@ -170,10 +170,10 @@ def test_many_channels(dtype: str) -> None:
     array = np.random.default_rng(0).integers(0, 256, (5, 7, 6)).astype(dtype)
     stream = io.BytesIO()
     np.save(stream, array)
-    found = decode_tensor(stream.getvalue(), 6)
-    assert str(found.dtype) == f"torch.{dtype}"
-    np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), array)
-    found += 1  # memory of its own
+    decoded = decode_tensor(stream.getvalue(), 6)
+    assert str(decoded.dtype) == f"torch.{dtype}"
+    np.testing.assert_array_equal(decoded.permute(1, 2, 0).numpy(), array)
+    decoded += 1  # memory of its own
 
 
 def test_a_folder_reads_tensors_and_images_alike(folder: Path) -> None:
@@ -193,10 +193,10 @@ def test_a_folder_reads_tensors_and_images_alike(folder: Path) -> None:
 )
 @pytest.mark.parametrize(("min_side", "factor"), [(0, 1), (241, 1), (240, 2), (121, 2), (100, 4), (60, 8), (1, 8)])
 def test_large_photos_come_smaller(content: bytes, min_side: int, factor: int) -> None:
-    whole, found = decode_tensor(content), decode_tensor(content, min_side=min_side)
-    assert [side * factor for side in found.shape[1:]] == list(whole.shape[1:])
+    whole, decoded = decode_tensor(content), decode_tensor(content, min_side=min_side)
+    assert [side * factor for side in decoded.shape[1:]] == list(whole.shape[1:])
     shrunk = whole.float().unflatten(1, (-1, factor)).unflatten(3, (-1, factor)).mean((2, 4))
-    assert (found - shrunk).abs().mean() < 2, "each pixel is (nearly) the mean of those it stands for"
+    assert (decoded - shrunk).abs().mean() < 2, "each pixel is (nearly) the mean of those it stands for"
 
 
 def test_only_jpegs_come_smaller() -> None:

@@ -116,24 +116,26 @@ def test_indices_beyond_the_dataset_repeat_it_with_other_random_numbers(folder: 
 def keys(length: int, shuffle: bool, rank: int = 0, world_size: int = 1, seed: int = 0, epoch: int = 0) -> list[Key]:
     sampler = EpochSampler(length, shuffle=shuffle, seed=seed, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
-    found = list(sampler)
-    assert len(found) == len(sampler)
-    return found
+    samples = list(sampler)
+    assert len(samples) == len(sampler)
+    return samples
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 6), st.booleans(), st.integers(0, 5))
 def test_processes_share_an_epoch_without_overlap(length: int, world_size: int, shuffle: bool, epoch: int) -> None:
-    parts = [keys(length, shuffle, rank, world_size, epoch=epoch) for rank in range(world_size)]
-    images = [index for part in parts for _, index in part if index != NO_IMAGE]
+    shares = [keys(length, shuffle, rank, world_size, epoch=epoch) for rank in range(world_size)]
+    images = [index for share in shares for _, index in share if index != NO_IMAGE]
     assert len(set(images)) == len(images)
-    assert all(found == epoch for part in parts for found, _ in part)
-    assert len({len(part) for part in parts}) == 1, "as many steps for each"
+    assert all(sample_epoch == epoch for share in shares for sample_epoch, _ in share)
+    assert len({len(share) for share in shares}) == 1, "as many steps for each"
     if shuffle:
         assert len(images) == length // world_size * world_size, "nothing fills up what is learned from"
     else:
         assert sorted(images) == list(range(length)), "each image is counted once"
-        assert all(index != NO_IMAGE for part in parts for _, index in part[:-1]), "only a share's last may be nothing"
+        assert all(index != NO_IMAGE for share in shares for _, index in share[:-1]), (
+            "only the last of a share is padding"
+        )
 
 
 @settings(max_examples=60, deadline=None)

@@ -67,7 +67,7 @@ def test_some_of_the_classes(only: tuple[str, ...], tmp_path: Path) -> None:
     assert splits["train"].classes == Classes(("blue", "red"), (0, 2)), "their own ids stay"
     assert list(splits["train"].labels) == [0] * 4 + [1] * 4
     assert splits["train"].read(4)[1] == splits["train"].read_tensor(4)[1] == 1
-    assert [len(part) for part in splits.values()] == [8, 4]
+    assert [len(dataset) for dataset in splits.values()] == [8, 4]
     notes = [finding for finding in plausibility(splits) if finding.code == "class-left-out"]
     assert [(finding.split, finding.count) for finding in notes] == [("train", 4), ("val", 2)]
 
@@ -81,9 +81,9 @@ def test_what_is_held_out_stays_so_with_fewer_classes(tmp_path: Path) -> None:
 def test_a_models_classes_decide_where_there_are_some(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "data", 4)
     known = Classes(("violet", "red", "blue"), (4, 5, 6))
-    found = opened(data, "red", "blue", classes=known)["all"]
-    assert found.classes == known
-    assert list(found.labels) == [2] * 4 + [1] * 4
+    dataset = opened(data, "red", "blue", classes=known)["all"]
+    assert dataset.classes == known
+    assert list(dataset.labels) == [2] * 4 + [1] * 4
     with pytest.raises(InputError, match="classes: no class 'green'"):
         opened(data, "green", classes=known)
     with pytest.raises(InputError, match="no image in its split 'all' is of the classes violet"):

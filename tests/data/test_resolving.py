@@ -44,8 +44,8 @@ def root(tmp_path: Path) -> Path:
 )
 def test_names_lead_to_files(name: str, path: str, by_tail: int, root: Path) -> None:
     resolver = Resolver(root)
-    found = resolver.find(name)
-    assert found.samefile(root / path)
+    resolved = resolver.find(name)
+    assert resolved.samefile(root / path)
     assert resolver.by_tail == by_tail
     assert resolver.example == (f"{name} -> {path}" if by_tail else "")
 

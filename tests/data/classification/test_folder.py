@@ -1,4 +1,4 @@
-"""Image folders, and the parts that are made of them."""
+"""Image folders, and the splits that are made of them."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from tests.makers import CLASSES, image, image_folder, split_folder
 
 def opened(data: Path, classes: Classes | None = None) -> dict[str, int]:
     splits = open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes)
-    return {name: len(part) for name, part in splits.items()}
+    return {name: len(dataset) for name, dataset in splits.items()}
 
 
 def test_classes_are_the_sorted_folders(folder: Path) -> None:
-    found = ImageFolder(folder)
-    assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
-    assert found.labels == [0] * 8 + [1] * 8 + [2] * 8
-    assert found.source(9) == str(folder / "green" / "1.png")
-    image, label = found.read(9)
+    dataset = ImageFolder(folder)
+    assert (dataset.classes.names, dataset.classes.ids) == (CLASSES, (0, 1, 2))
+    assert dataset.labels == [0] * 8 + [1] * 8 + [2] * 8
+    assert dataset.source(9) == str(folder / "green" / "1.png")
+    image, label = dataset.read(9)
     assert (image.mode, image.size, label) == ("RGB", (40, 36), 1)
     assert ImageFolder(folder, 1).read(9)[0].mode == "L"
-    tensor, target = found[9]
+    tensor, target = dataset[9]
     assert (tensor.shape, target) == ((3, 36, 40), 1)
 
 
@@ -34,10 +34,10 @@ def test_images_in_folders_below_a_class(tmp_path: Path) -> None:
     deep = root / "red" / "more" / "again"
     deep.mkdir(parents=True)
     image("red", 7).save(deep / "z.PNG")
-    found = ImageFolder(root)
-    assert found.classes.names == CLASSES
-    assert [found.labels[i] for i, path in enumerate(found.paths) if path.name == "z.PNG"] == [2]
-    assert len(found) == 7
+    dataset = ImageFolder(root)
+    assert dataset.classes.names == CLASSES
+    assert [dataset.labels[i] for i, path in enumerate(dataset.paths) if path.name == "z.PNG"] == [2]
+    assert len(dataset) == 7
 
 
 def test_hidden_folders_and_stray_files_are_no_classes(tmp_path: Path) -> None:
@@ -51,9 +51,9 @@ def test_hidden_folders_and_stray_files_are_no_classes(tmp_path: Path) -> None:
 
 def test_expected_classes_give_the_labels(folder: Path) -> None:
     table = Classes(("red", "yellow", "green", "blue"), (4, 3, 2, 1))
-    found = ImageFolder(folder, classes=table)
-    assert found.classes is table
-    assert [found.labels[i] for i in (0, 8, 16)] == [3, 2, 0]
+    dataset = ImageFolder(folder, classes=table)
+    assert dataset.classes is table
+    assert [dataset.labels[i] for i in (0, 8, 16)] == [3, 2, 0]
 
 
 def test_classes_that_are_not_expected_are_named_with_the_folder(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_other_folders_beside_the_parts(tmp_path: Path) -> None:
     (data / "annotations").mkdir()
     (data / "annotations" / "all.xml").touch()
     (data / "test").mkdir()
-    image("red", 1).save(data / "test" / "0.png")  # a test part without classes, as a contest's
+    image("red", 1).save(data / "test" / "0.png")  # a test split without classes, as a competition's
     assert split_folders(data) == {"train": data / "train"}
     image_folder(data / "val", 1)
     image_folder(data / "unlabelled", 1)

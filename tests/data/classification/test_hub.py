@@ -49,7 +49,7 @@ def parquet(
 def test_a_folder_of_images(tmp_path: Path) -> None:
     data = split_folder(tmp_path / "colours", train=4, validation=2, test=1)
     splits = opened(data)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 12, "val": 6, "test": 3}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 12, "val": 6, "test": 3}
     train = splits["train"]
     assert (train.classes, list(train.labels)) == (Classes.of(CLASSES), [0] * 4 + [1] * 4 + [2] * 4)
     assert splits["val"].classes == train.classes
@@ -66,10 +66,10 @@ def test_parquet_files(names: tuple[str, ...] | None, label: str, tmp_path: Path
     data = parquet(tmp_path / "colours", names, label, ("train", "validation"))
     splits = opened(data)
     assert list(splits) == ["train", "val"]
-    for part in splits.values():
-        assert (part.classes, list(part.labels)) == (Classes.of(CLASSES), [0, 1, 2, 0, 1, 2])
+    for dataset in splits.values():
+        assert (dataset.classes, list(dataset.labels)) == (Classes.of(CLASSES), [0, 1, 2, 0, 1, 2])
         for i in range(6):
-            assert part.read(i)[0].tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
+            assert dataset.read(i)[0].tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("struct", [True, False])
@@ -100,7 +100,7 @@ def test_as_timm_reads_them(tmp_path: Path) -> None:
 def test_holding_out_and_finding_it_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 4)
     splits = opened(data, whole=False)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 9, "val": 3}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 9, "val": 3}
     assert fingerprint(f"hfds/{data}", splits) == fingerprint(f"hfds/{data}/", opened(data))
 
 

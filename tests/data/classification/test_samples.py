@@ -27,11 +27,11 @@ COUNTS = {"train": 30, "t10k": 20}
 def fake_files(folder: Path, zipped: bool) -> Path:
     """The four files in Zalando's format: photo i is all of value i and of class i % 10."""
     folder.mkdir(parents=True)
-    for part, count in COUNTS.items():
+    for split, count in COUNTS.items():
         numbers = np.arange(count, dtype=np.uint8)
         pixels = struct.pack(">4i", 2051, count, 28, 28) + numbers.repeat(784).tobytes()
         labels = struct.pack(">2i", 2049, count) + (numbers % 10).tobytes()
-        for name, content in ((f"{part}-images-idx3-ubyte", pixels), (f"{part}-labels-idx1-ubyte", labels)):
+        for name, content in ((f"{split}-images-idx3-ubyte", pixels), (f"{split}-labels-idx1-ubyte", labels)):
             path = folder / (f"{name}.gz" if zipped else name)
             path.write_bytes(gzip.compress(content) if zipped else content)
     return folder

@@ -66,9 +66,9 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
-def test_parts_by_name(shards: Path) -> None:
+def test_splits_by_name(shards: Path) -> None:
     splits = opened(shards)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 12, "val": 6}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 12, "val": 6}
     train = splits["train"]
     assert (train.classes.names, train.classes.ids) == (("0", "1", "2"), (0, 1, 2))
     assert train.labels == [i % 3 for i in range(12)]
@@ -87,12 +87,12 @@ def test_as_webdataset_writes_them(tmp_path: Path) -> None:
         for i in range(10):
             writer.write({"__key__": f"deep/{i:03d}", "jpg": image(CLASSES[i % 3], i), "cls": i % 3, "json": {"x": 1}})
     assert len(list(tmp_path.glob("*.tar"))) == 3
-    found = opened(tmp_path)["all"]
-    assert found.labels == [i % 3 for i in range(10)]
+    dataset = opened(tmp_path)["all"]
+    assert dataset.labels == [i % 3 for i in range(10)]
     streamed = list(wds.WebDataset(sorted(map(str, tmp_path.glob("*.tar"))), shardshuffle=False, empty_check=False))
-    assert isinstance(found, ShardDataset)
-    assert [found.encoded(i) for i in range(10)] == [sample["jpg"] for sample in streamed]
-    assert [member.name for member in found.members] == [f"{sample['__key__']}.jpg" for sample in streamed]
+    assert isinstance(dataset, ShardDataset)
+    assert [dataset.encoded(i) for i in range(10)] == [sample["jpg"] for sample in streamed]
+    assert [member.name for member in dataset.members] == [f"{sample['__key__']}.jpg" for sample in streamed]
 
 
 def test_as_timm_reads_them(shards: Path) -> None:
@@ -100,16 +100,16 @@ def test_as_timm_reads_them(shards: Path) -> None:
     from timm.data.readers.reader_wds import ReaderWds
 
     reader = ReaderWds(str(shards), split="colours-train-{0000..0001}.tar|12", input_key="jpg;png;webp")
-    ours = opened(shards)["train"]
-    theirs = list(reader)
-    assert [label for _, label in theirs] == ours.labels
-    for i, (decoded, _) in enumerate(theirs):
-        assert decoded.tobytes() == ours.read(i)[0].tobytes()  # type: ignore[union-attr]
+    dataset = opened(shards)["train"]
+    samples_read = list(reader)
+    assert [label for _, label in samples_read] == dataset.labels
+    for i, (decoded, _) in enumerate(samples_read):
+        assert decoded.tobytes() == dataset.read(i)[0].tobytes()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["_info.json", "info.json"])
 @pytest.mark.parametrize("braces", [False, True])
-def test_parts_by_timms_description(name: str, braces: bool, shards: Path) -> None:
+def test_splits_by_timms_description(name: str, braces: bool, shards: Path) -> None:
     names = [f"colours-train-000{i}.tar" for i in (0, 1)]
     info = {"splits": {
         "validation": {"name": "validation", "filenames": names[1:], "shard_lengths": [6], "num_samples": 6},
@@ -118,17 +118,17 @@ def test_parts_by_timms_description(name: str, braces: bool, shards: Path) -> No
     }}  # fmt: skip
     (shards / name).write_text(json.dumps(info))
     splits = opened(shards)
-    assert {split: part.key(0) for split, part in splits.items()} == {
+    assert {split: dataset.key(0) for split, dataset in splits.items()} == {
         "train": "colours-train-0000.tar/0000.png",
         "val": "colours-train-0001.tar/0006.png",
     }
 
 
-def test_parts_by_folder_and_a_pattern(tmp_path: Path) -> None:
-    for part, begin in (("train", 0), ("test", 6)):
-        shard(tmp_path / part / "0.tar", samples(begin, 6))
-        shard(tmp_path / part / "1.tar", samples(begin, 6))
-    assert {name: len(part) for name, part in opened(tmp_path).items()} == {"train": 12, "test": 12}
+def test_splits_by_folder_and_a_pattern(tmp_path: Path) -> None:
+    for split, begin in (("train", 0), ("test", 6)):
+        shard(tmp_path / split / "0.tar", samples(begin, 6))
+        shard(tmp_path / split / "1.tar", samples(begin, 6))
+    assert {name: len(dataset) for name, dataset in opened(tmp_path).items()} == {"train": 12, "test": 12}
     assert len(opened(tmp_path / "train" / "0.tar")["all"]) == 6
     assert len(opened(f"{tmp_path}/train/{{0..1}}.tar")["all"]) == 12
     with pytest.raises(InputError, match=r"train/2\.tar: no such shard"):
@@ -144,10 +144,10 @@ def test_labels_from_json_and_names(tmp_path: Path) -> None:
         "sub.d/e.webp": encoded("red", 2, "webp"), "sub.d/e.json": b'{"label": "red"}',
         "__meta__": b"", "README": b"none of these", "f.txt": b"no image", "f.cls": b"3",
     }  # fmt: skip
-    found = opened(shard(tmp_path / "a.tar", files))["all"]
-    assert (found.classes.names, found.labels) == (("blue", "red"), [1, 0, 1])
-    assert [found.key(i) for i in range(3)] == ["a.tar/a.jpg", "a.tar/b.c.png", "a.tar/sub.d/e.webp"]
-    assert found.read(2)[0].size == (40, 36)  # type: ignore[union-attr]
+    dataset = opened(shard(tmp_path / "a.tar", files))["all"]
+    assert (dataset.classes.names, dataset.labels) == (("blue", "red"), [1, 0, 1])
+    assert [dataset.key(i) for i in range(3)] == ["a.tar/a.jpg", "a.tar/b.c.png", "a.tar/sub.d/e.webp"]
+    assert dataset.read(2)[0].size == (40, 36)  # type: ignore[union-attr]
 
 
 def test_another_field_of_the_label(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_arrays_in_shards(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (5, 6, 7), np.uint8)
     np.save(stream, array)
     place = shard(tmp_path / "0.tar", {"a.npy": stream.getvalue(), "a.cls": b"1", "b.npy": b"", "b.cls": b"0"})
-    found = open_classification(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
-    np.testing.assert_array_equal(found.read(0)[0], array)
+    dataset = open_classification(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
+    np.testing.assert_array_equal(dataset.read(0)[0], array)
 
 
 def test_known_classes(shards: Path) -> None:
@@ -177,18 +177,18 @@ def test_known_classes(shards: Path) -> None:
 
 def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
     (shards / "colours-validation-0000.tar").unlink()
-    one, two = opened(shards, whole=False), opened(shards, whole=False)
-    assert [one["val"].key(i) for i in range(3)] == [two["val"].key(i) for i in range(3)]
+    first, second = opened(shards, whole=False), opened(shards, whole=False)
+    assert [first["val"].key(i) for i in range(3)] == [second["val"].key(i) for i in range(3)]
     assert (
-        fingerprint(f"wds/{shards}", one)
+        fingerprint(f"wds/{shards}", first)
         == fingerprint(f"wds/{shards}", opened(shards))
-        == fingerprint(f"wds/{shards}/", two)
+        == fingerprint(f"wds/{shards}/", second)
     )
     preprocess = Preprocess((16, 16))
 
     def epoch(workers: int) -> list[bytes]:
         loader = DataLoader(
-            SeededDataset(one["train"], EvalTransform(preprocess)),  # type: ignore[arg-type]
+            SeededDataset(first["train"], EvalTransform(preprocess)),  # type: ignore[arg-type]
             batch_size=4,
             sampler=EpochSampler(9, shuffle=True, seed=1),
             num_workers=workers,
@@ -201,9 +201,9 @@ def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
 
 def test_no_file_stays_open(shards: Path) -> None:
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0  # noqa: PTH208
-    found = pickle.loads(pickle.dumps(opened(shards)["train"]))
-    for i in range(len(found)):
-        found.read(i)
+    dataset = pickle.loads(pickle.dumps(opened(shards)["train"]))
+    for i in range(len(dataset)):
+        dataset.read(i)
     if before:
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
@@ -293,9 +293,9 @@ def test_entries_that_are_no_files(tmp_path: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             tar.addfile(entry)
-    found = opened(tmp_path)["all"]
-    assert found.skipped == {".heic": 1, "link": 1, "no regular file": 1}
-    assert (len(found), found.key(6)) == (7, "0.tar/../../x.png")  # a name is only a name: nothing is unpacked
+    dataset = opened(tmp_path)["all"]
+    assert dataset.skipped == {".heic": 1, "link": 1, "no regular file": 1}
+    assert (len(dataset), dataset.key(6)) == (7, "0.tar/../../x.png")  # a name is only a name: nothing is unpacked
 
 
 def test_shards_that_are_no_regular_files(tmp_path: Path) -> None:

@@ -61,14 +61,14 @@ def written(images: Path, text: str, name: str = "data.csv", encoding: str = "ut
 def test_texts(name: str, text: str, images: Path) -> None:
     splits = opened(written(images, text, name))
     assert list(splits) == ["all"]
-    found = splits["all"]
-    assert (found.classes.names, found.classes.ids) == (CLASSES, (0, 1, 2))
-    assert found.labels == [2, 1, 2, 0]
-    assert found.source(1) == str(images / "green" / "1.png")
-    assert found.key(1) == "green/1.png"
-    image, label = found.read(0)
+    dataset = splits["all"]
+    assert (dataset.classes.names, dataset.classes.ids) == (CLASSES, (0, 1, 2))
+    assert dataset.labels == [2, 1, 2, 0]
+    assert dataset.source(1) == str(images / "green" / "1.png")
+    assert dataset.key(1) == "green/1.png"
+    image, label = dataset.read(0)
     assert (image.size, label) == ((40, 36), 2)  # type: ignore[union-attr]
-    assert found[0][0].shape == (3, 36, 40)
+    assert dataset[0][0].shape == (3, 36, 40)
 
 
 @pytest.mark.parametrize("path", PATH)
@@ -85,7 +85,7 @@ def test_splits(column: str, spelled: tuple[str, str, str], images: Path) -> Non
     lines = [f"red/{i}.png,red,{spelled[i % 3]}\nblue/{i}.png,blue,{spelled[i % 3]}\n" for i in range(6)]
     splits = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
     assert list(splits) == ["train", "val", "test"], "train is first, whatever is first in the table"
-    assert [len(part) for part in splits.values()] == [4, 4, 4]
+    assert [len(dataset) for dataset in splits.values()] == [4, 4, 4]
     assert splits["val"].classes == splits["train"].classes
     assert splits["val"].key(0) == "red/4.png"
 
@@ -93,9 +93,9 @@ def test_splits(column: str, spelled: tuple[str, str, str], images: Path) -> Non
 def test_absolute_paths_and_names_that_are_not_ascii(images: Path) -> None:
     (images / "red" / "0.png").rename(images / "grün, 1.png")
     text = f'path,label\n{images / "red" / "1.png"},röt\n"grün, 1.png",blau\n'
-    found = opened(written(images, text))["all"]
-    assert found.classes.names == ("blau", "röt")
-    assert [found.read(i)[1] for i in range(2)] == [1, 0]
+    dataset = opened(written(images, text))["all"]
+    assert dataset.classes.names == ("blau", "röt")
+    assert [dataset.read(i)[1] for i in range(2)] == [1, 0]
 
 
 def test_holding_out_finds_the_same_images_whatever_the_order(images: Path) -> None:
@@ -117,14 +117,14 @@ def numbered(images: Path, *labels: object) -> Path:
 
 
 def test_numbers_make_classes_named_by_number(images: Path) -> None:
-    found = opened(numbered(images, 10, 2, 10, 7))["all"]
-    assert (found.classes.names, found.classes.ids) == (("2", "7", "10"), (2, 7, 10))
-    assert found.labels == [2, 0, 2, 1]
+    dataset = opened(numbered(images, 10, 2, 10, 7))["all"]
+    assert (dataset.classes.names, dataset.classes.ids) == (("2", "7", "10"), (2, 7, 10))
+    assert dataset.labels == [2, 0, 2, 1]
 
 
 def test_whole_numbers_may_have_a_fraction_of_zeros(images: Path) -> None:
-    found = opened(numbered(images, "1.0", 2, 1, "2.00"))["all"]
-    assert (found.classes, found.labels) == (Classes(("1", "2"), (1, 2)), [0, 1, 0, 1])
+    dataset = opened(numbered(images, "1.0", 2, 1, "2.00"))["all"]
+    assert (dataset.classes, dataset.labels) == (Classes(("1", "2"), (1, 2)), [0, 1, 0, 1])
     assert opened(numbered(images, "1.0", "0.0"), KNOWN)["all"].labels == [1, 0]
     old = Classes.of(["1.0", "2.0"])
     assert opened(numbered(images, "1.0", "2.0"), old)["all"].labels == [0, 1]
@@ -155,9 +155,9 @@ KNOWN = Classes(("tench", "goldfish", "shark"), (0, 1, 20))
 def test_known_classes_by_name_and_then_by_id(
     labels: tuple[object, ...], classes: Classes, expected: list[int], images: Path
 ) -> None:
-    found = opened(numbered(images, *labels), classes)["all"]
-    assert found.labels == expected
-    assert found.classes is classes
+    dataset = opened(numbered(images, *labels), classes)["all"]
+    assert dataset.labels == expected
+    assert dataset.classes is classes
 
 
 @pytest.mark.parametrize(
@@ -230,11 +230,11 @@ def test_no_table(tmp_path: Path) -> None:
 def test_a_missing_or_broken_image_is_named_when_it_is_read(images: Path) -> None:
     (images / "green" / "1.png").unlink()
     (images / "blue" / "3.png").write_text("text")
-    found = opened(written(images, ROWS))["all"]
+    dataset = opened(written(images, ROWS))["all"]
     with pytest.raises(InputError, match=r"green/1\.png: no such file \(data\.csv line 3\)$"):
-        found.read(1)
+        dataset.read(1)
     with pytest.raises(InputError, match=r"blue/3\.png: not an image"):
-        found.read(3)
+        dataset.read(3)
 
 
 def test_without_a_train_part(images: Path) -> None:
@@ -280,12 +280,12 @@ def paths(_: Path) -> list[object]:
 @pytest.mark.parametrize("column", [paths, structs, bare, linked])
 def test_parquet(column: Callable[[Path], list[object]], images: Path) -> None:
     data = parquet(images, {"label": COLOURS, "image": column(images), "size": [1, 2, 3, 4]})
-    found = opened(data)["all"]
-    assert (found.classes.names, found.labels) == (CLASSES, [2, 1, 2, 0])
-    assert found.key(1) == ("1" if column is bare else "green/1.png")
-    assert found.source(1) == (str(images / "green/1.png") if column is paths else f"{data} row 1")
+    dataset = opened(data)["all"]
+    assert (dataset.classes.names, dataset.labels) == (CLASSES, [2, 1, 2, 0])
+    assert dataset.key(1) == ("1" if column is bare else "green/1.png")
+    assert dataset.source(1) == (str(images / "green/1.png") if column is paths else f"{data} row 1")
     expected = opened(written(images, ROWS))["all"]
-    copied = pickle.loads(pickle.dumps(found))  # how a set reaches a worker that is not forked
+    copied = pickle.loads(pickle.dumps(dataset))  # how a set reaches a worker that is not forked
     for i in range(4):
         assert copied.read(i)[0].tobytes() == expected.read(i)[0].tobytes()  # type: ignore[union-attr]
 
@@ -293,7 +293,7 @@ def test_parquet(column: Callable[[Path], list[object]], images: Path) -> None:
 def test_parquet_with_numbers_and_splits(images: Path) -> None:
     column = ["validation", "train", "train", "train"]
     splits = opened(parquet(images, {"path": NAMES, "label": [5, 9, 5, 9], "split": column}))
-    assert {name: len(part) for name, part in splits.items()} == {"train": 3, "val": 1}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 3, "val": 1}
     assert splits["train"].classes == Classes(("5", "9"), (5, 9))
     assert splits["val"].key(0) == "red/0.png"
 
@@ -301,8 +301,8 @@ def test_parquet_with_numbers_and_splits(images: Path) -> None:
 def test_names_of_hugging_faces_numbers(images: Path) -> None:
     names = '{"info": {"features": {"label": {"names": ["green", "red", "violet", "blue"], "_type": "ClassLabel"}}}}'
     data = parquet(images, {"image": structs(images), "label": [1, 0, 1, 3]}, {"huggingface": names})
-    found = opened(data)["all"]
-    assert (found.classes, found.labels) == (Classes.of(["green", "red", "violet", "blue"]), [1, 0, 1, 3])
+    dataset = opened(data)["all"]
+    assert (dataset.classes, dataset.labels) == (Classes.of(["green", "red", "violet", "blue"]), [1, 0, 1, 3])
     known = Classes(("blue", "green", "red"), (7, 8, 9))
     assert opened(data, known)["all"].labels == [2, 1, 2, 0]
     refuses(data, "does not know: blue", classes=Classes.of(["red", "green"]))
@@ -328,11 +328,11 @@ def test_bad_parquet(columns: Columns, words: tuple[str, ...], images: Path) -> 
 
 def test_images_that_are_not_in_parquet_after_all(images: Path) -> None:
     column = [*structs(images)[:2], {"bytes": None, "path": None}, {"bytes": b"text", "path": "x.png"}]
-    found = opened(parquet(images, {"image": column, "label": COLOURS}))["all"]
+    dataset = opened(parquet(images, {"image": column, "label": COLOURS}))["all"]
     with pytest.raises(InputError, match=r"data\.parquet row 2: no image"):
-        found.read(2)
+        dataset.read(2)
     with pytest.raises(InputError, match=r"data\.parquet row 3: not an image"):
-        found.read(3)
+        dataset.read(3)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 garbage PAR1", b"path,label\n"])

@@ -46,7 +46,7 @@ def codes(splits: dict[str, LabelledDataset]) -> list[str]:
 @pytest.mark.parametrize("words", ["False False True True", "0 0 1 1", "no no yes yes", "0.0 0.0 1.0 1.0"])
 def test_is_valid_says_the_splits(column: str, words: str, images: Path) -> None:
     splits = opened(table(images, f"path,label,{column}", words))
-    assert {name: len(part) for name, part in splits.items()} == {"train": 6, "val": 6}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 6, "val": 6}
     assert splits["val"].key(0) == "red/1.png"
     assert codes(splits) == []
 
@@ -66,7 +66,7 @@ def test_a_split_wins_over_is_valid_and_this_is_said(images: Path) -> None:
 def test_a_fold_is_held_out(fold: str, images: Path) -> None:
     data = table(images, "path,label,fold", fold)
     splits = opened(data, whole=False, fold=1)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 8, "val": 4}
+    assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 8, "val": 4}
     assert [splits["val"].key(i) for i in range(4)] == ["red/1.png", "blue/1.png", "red/4.png", "blue/4.png"]
     assert codes(splits) == []
     assert codes(opened(data, whole=False)) == ["column-fold"], "a fold that is not used is said"
@@ -128,10 +128,10 @@ def test_ids_without_ending_and_a_folder_beside_the_table(images: Path) -> None:
             path.rename(images / "train" / f"{label}{path.name}")
             rows.append(f"{label}{path.stem},{label}")
     (images / "train.csv").write_text("\n".join(rows))
-    found = opened(images / "train.csv")["all"]
-    assert found.key(0) == "train/red0.png"
-    assert len(found) == 12
-    assert found.read(11)[1] == 0
+    dataset = opened(images / "train.csv")["all"]
+    assert dataset.key(0) == "train/red0.png"
+    assert len(dataset) == 12
+    assert dataset.read(11)[1] == 0
 
 
 def test_one_image_under_two_spellings_is_one_file(images: Path) -> None:

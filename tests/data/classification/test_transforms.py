@@ -53,21 +53,21 @@ def test_crops_differ() -> None:
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 def test_crop_and_mirroring_are_torchvisions(interpolation: str) -> None:
-    ours = transform(interpolation)
+    train_transform = transform(interpolation)
     crop = v2.RandomResizedCrop(
         (16, 24),
-        ours.random_crop.scale,
-        ours.random_crop.ratio,
+        train_transform.random_crop.scale,
+        train_transform.random_crop.ratio,
         interpolation=v2.InterpolationMode(interpolation),
         antialias=True,
     )
-    theirs = v2.Compose([crop, v2.RandomHorizontalFlip(ours.flip)])
+    reference = v2.Compose([crop, v2.RandomHorizontalFlip(train_transform.flip)])
     pixels = tv.pil_to_tensor(image("red", 0, (90, 70)))
     for seed in range(5):
         with seeded_rng(seed):
-            found, _ = ours(pixels, 0)
+            result, _ = train_transform(pixels, 0)
         with seeded_rng(seed):
-            assert torch.equal(found, theirs(pixels))
+            assert torch.equal(result, reference(pixels))
 
 
 @pytest.mark.parametrize("options", [{key: ALL[key]} for key in EACH] + [ALL], ids=[*EACH, "all"])
@@ -77,15 +77,15 @@ def test_options(channels: int, options: dict[str, Any]) -> None:
     before = pixels.clone()
     changed = 0
     for seed in range(20):
-        found = []
+        results = []
         for choice in (transform(channels=channels), transform(channels=channels, **options)):
             for _ in range(2):
                 with seeded_rng(seed):
-                    found.append(choice(pixels, 1)[0])
-        plain, _, ours, again = found
-        assert (tuple(ours.shape), ours.dtype) == ((channels, 16, 24), torch.uint8)
-        assert torch.equal(ours, again), "depends on torch's generator alone"
-        changed += not torch.equal(plain, ours)
+                    results.append(choice(pixels, 1)[0])
+        plain, _, augmented, again = results
+        assert (tuple(augmented.shape), augmented.dtype) == ((channels, 16, 24), torch.uint8)
+        assert torch.equal(augmented, again), "depends on torch's generator alone"
+        changed += not torch.equal(plain, augmented)
     assert torch.equal(pixels, before), "the image is left as it was"
     assert changed >= 10
 
@@ -183,11 +183,11 @@ def test_normalise(dtype: torch.dtype, layout: torch.memory_format, channels: in
     images = torch.randint(0, 256, (4, channels, 8, 6)).to(dtype).contiguous(memory_format=layout)
     before, light = images.clone(), torch.randn(4, channels) / 10
     normalize = Normalize(preprocess)
-    found = normalize(images)
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    result = normalize(images)
+    assert result.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before), "the batch is left as it was"
     # values reach 5 here, float32 keeps 24 bits, and the operations come in another order
-    np.testing.assert_allclose(found.numpy(), preprocess.normalize(images.numpy()), atol=1e-6)
+    np.testing.assert_allclose(result.numpy(), preprocess.normalize(images.numpy()), atol=1e-6)
     lit = preprocess.normalize((images + 255 * light[:, :, None, None]).numpy())
     np.testing.assert_allclose(normalize(images, light).numpy(), lit, atol=2e-6)
 
@@ -238,13 +238,13 @@ def test_lighting_is_for_rgb(shape: tuple[int, ...]) -> None:
     ("scale", "ratio"), [((0.08, 1.0), (0.75, 4 / 3)), ((0.35, 1.0), (0.5, 1.0)), ((1.0, 1.0), (1.0, 1.0))]
 )
 def test_the_least_side_is_enough_for_every_crop(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    ours = TrainTransform(Preprocess((64, 64)), crop_scale=scale, crop_ratio=ratio, flip=0.5)
-    assert ours.min_side is not None
-    image = torch.empty(3, ours.min_side, ours.min_side)
+    train_transform = TrainTransform(Preprocess((64, 64)), crop_scale=scale, crop_ratio=ratio, flip=0.5)
+    assert train_transform.min_side is not None
+    image = torch.empty(3, train_transform.min_side, train_transform.min_side)
     sides = [
         side
         for _ in range(500)
-        for name, side in ours.random_crop.make_params([image]).items()
+        for name, side in train_transform.random_crop.make_params([image]).items()
         if name in ("height", "width")
     ]
     assert min(sides) >= 63, "torchvision rounds a crop's sides"

@@ -9,7 +9,7 @@ from fishnet.errors import InputError
 SEPARATORS = ("|", ";", ",", " ")
 _STRICT = ("|", ";")  # never part of a class's name
 _LIST = re.compile(r"\s*[\[{(].*[,|;].*[\])}]\s*", re.DOTALL)
-_MAX_NAMES = 2  # a word is in at most so many names of classes on average, and these have at most so many lengths
+_MAX_NAMES = 2  # labels are lists if there are more combinations than this times the words, in more lengths than this
 REFUSED = (
     "several labels an image are not supported yet: write one label for each, or remove the separator if it is part of "
     "a class's name"
