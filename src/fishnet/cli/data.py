@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
-from fishnet.recipes.recipe import keys_of, load_recipe
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
 from fishnet.tasks import get_task, task_info
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def check(
 
 def _open(task: "Task", data: str, channels: int, classes: tuple[str, ...], settings: dict[str, Any]) -> "Splits":
     """The datasets of all splits, with nothing held out."""
-    recipe = load_recipe(task.name, overrides=settings)
+    recipe = Recipe().replace(settings)
     held_out = {"val_fraction": recipe.val_fraction, "seed": recipe.seed, "whole": True}
     return task.open_splits(data, channels, recipe, only=classes, classes=None, **held_out)
 
