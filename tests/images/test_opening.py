@@ -75,7 +75,7 @@ class TestBounds:
                 opening._check_size(opened, None)
                 return
             with pytest.raises(
-                InputError, match=f"{side:,} x {side:,} px of {form} {mode} take {need} to decode: set --max"
+                InputError, match=f"{side:,} x {side:,} px of {form} {mode} take {need} to decode: set max_pixels"
             ):
                 opening._check_size(opened, None)
             opening._check_size(opened, side * side)
