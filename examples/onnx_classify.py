@@ -25,9 +25,9 @@ for path in sys.argv[2:]:
     across, down = image.width / wide, image.height / high
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
     pixels = np.array(image.resize((width, height), resample, box), np.float32).reshape(height, width, -1)
-    image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
+    batch = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-    (logits,) = session.run(["logits"], {"image": image})  # (1, classes); batches of any size work, too
+    (logits,) = session.run(["logits"], {"image": batch})  # (1, classes); batches of any size work, too
     scores = np.exp(logits[0] - logits[0].max())
     scores /= scores.sum()
     best = np.argsort(-scores)[:5].tolist()

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 exported = json.loads(session.get_modelmeta().custom_metadata_map["fishnet"])
-prepare, (head,) = exported["bundle"]["preprocess"], exported["bundle"]["heads"].values()
+names, prepare, (head,) = exported["outputs"], exported["bundle"]["preprocess"], exported["bundle"]["heads"].values()
 mean, std = (np.array(prepare[key], np.float32)[:, None, None] for key in ("mean", "std"))
 if len(mean) not in (1, 3):
     sys.exit("this example prepares grey and RGB images only")
@@ -27,10 +27,9 @@ for path in sys.argv[2:]:
     page = Image.new(image.mode, sides, colour if len(mean) == 3 else colour[0])
     page.paste(image if tuple(inner) == image.size else image.resize(inner, resample))
     pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
-    image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
+    batch = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-    names = exported["outputs"]
-    outputs = dict(zip(names, session.run(names, {"image": image}), strict=True))  # one image at a time
+    outputs = dict(zip(names, session.run(names, {"image": batch}), strict=True))  # one image at a time
     scales = np.array([inner[0] / image.width, inner[1] / image.height] * 2)
     boxes = (outputs["boxes"] / scales).clip(0, image.size * 2)  # x1, y1, x2, y2 in px of the image, best first
     objects = []

@@ -28,9 +28,9 @@ sides = [max(2, -(-side // 32)) * 32 for side in resized.size]
 page = Image.new(image.mode, sides, colour if len(mean) == 3 else colour[0])
 page.paste(resized)
 pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
-image = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
+batch = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-(logits,) = session.run(["logits"], {"image": image})  # (1, classes, height, width) of the input
+(logits,) = session.run(["logits"], {"image": batch})  # (1, classes, height, width) of the input
 scores = np.exp(logits[0] - logits[0].max(0))[:, :height, :width]
 scores /= scores.sum(0)
 planes = [Image.fromarray(plane).resize(image.size, Image.Resampling.BILINEAR) for plane in scores]

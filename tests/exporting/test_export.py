@@ -179,7 +179,7 @@ def test_a_way_that_fails_is_not_the_last(
         return engine_of(path)
 
     monkeypatch.setattr(module, "_engine", once_broken)
-    monkeypatch.setattr(module, "ways", lambda model: (graphs._traced, graphs._traced))
+    monkeypatch.setattr(module, "exporters", lambda model: (graphs._export_traced, graphs._export_traced))
     code, _, err = run("export", bundle, "--data", data, "--out", tmp_path / "small.onnx")
     assert code == 0, err
     assert len(opened) == 2

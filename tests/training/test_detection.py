@@ -1,4 +1,4 @@
-"""The region level by the engine of the image level: trained, killed, resumed, shared out, measured, used."""
+"""Detection with the training engine of all tasks: trained, killed, resumed, shared out, evaluated, used."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a training says: a line for each epoch, a bar on a terminal, and what it would cost."""
+"""What a training logs: a line for each epoch, a bar on a terminal, and an estimate of its time."""
 
 import os
 import pty

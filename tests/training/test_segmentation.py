@@ -1,4 +1,4 @@
-"""The pixel level by the engine of the other levels: trained, killed, resumed, shared out, measured, used."""
+"""Segmentation with the training engine of all tasks: trained, killed, resumed, shared out, evaluated, used."""
 
 import json
 from collections.abc import Callable

@@ -28,7 +28,7 @@ class ProgressLog(Callback):
     def __init__(
         self, epochs: int, batch_size: int, steps: int, writer: BundleWriter, log: Callable[[str], None]
     ) -> None:
-        self.epochs, self.batch_size, self.steps, self.writer, self.log = epochs, batch_size, steps, writer, log
+        self.epochs, self.batch_size, self.steps, self.writer, self.log_line = epochs, batch_size, steps, writer, log
         console = Console(file=unescaped(sys.stderr))
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -90,7 +90,7 @@ class ProgressLog(Callback):
         best = "  best" if self.writer.epoch == trainer.current_epoch else ""
         number = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
         val_loss = f"val loss {float(values['val/loss']):.4f}"
-        self.log(f"{number}  {loss}{val_loss}  {metrics}  {self.rate():,.0f} images/s{best}")
+        self.log_line(f"{number}  {loss}{val_loss}  {metrics}  {self.rate():,.0f} images/s{best}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends the bar."""
