@@ -190,7 +190,7 @@ def test_what_was_downloaded_loads_without_a_network(
 
 
 def test_paths_stay_paths(tmp_path: Path) -> None:
-    assert hub.local_path(tmp_path) == hub.local(str(tmp_path)) == tmp_path
+    assert hub.local_path(tmp_path) == hub.local_path(str(tmp_path)) == tmp_path
     assert not hub.is_remote("hf-hub")
 
 
