@@ -138,8 +138,8 @@ def test_nothing_readable(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / "0.png").write_text("no image")
-    part = checked(tmp_path / "data").splits["all"]
-    assert (part.smallest, part.median, part.largest, part.kinds) == (None, None, None, {})
+    split = checked(tmp_path / "data").splits["all"]
+    assert (split.smallest, split.median, split.largest, split.kinds) == (None, None, None, {})
 
 
 def test_grey_data_in_grey(data: Path) -> None:
@@ -156,8 +156,8 @@ def test_many_channels(tmp_path: Path) -> None:
             np.save(tmp_path / "data" / name / f"{i}.npy", random.integers(0, 255, (12, 10, 5), dtype=np.uint8))
     np.save(tmp_path / "data" / "b" / "again.npy", np.load(tmp_path / "data" / "a" / "0.npy"))
     found = checked(tmp_path / "data", channels=5)
-    part = found.splits["all"]
-    assert (part.largest, part.corrupt, part.repeated, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
+    split = found.splits["all"]
+    assert (split.largest, split.corrupt, split.repeated, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
 
 
 def test_a_table(data: Path, tmp_path: Path) -> None:
@@ -187,11 +187,11 @@ def test_progress(data: Path) -> None:
 
 @pytest.mark.slow
 def test_fashion_mnist_against_numpy() -> None:
-    parts = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
-    found = check_splits(parts, ClassificationCheck)
-    pixels = {name: part.pixels.reshape(len(part), -1) for name, part in parts.items()}  # type: ignore[attr-defined]
+    datasets = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
+    found = check_splits(datasets, ClassificationCheck)
+    pixels = {name: dataset.pixels.reshape(len(dataset), -1) for name, dataset in datasets.items()}  # type: ignore[attr-defined]
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}
-    for name, part in found.splits.items():
-        assert part.repeated == len(pixels[name]) - len(rows[name])
+    for name, split in found.splits.items():
+        assert split.repeated == len(pixels[name]) - len(rows[name])
     assert len(found.of(_LEAKED)) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
     assert found.splits["train"].per_class["Coat"] == 6000

@@ -18,8 +18,8 @@ from tests.detection_makers import KINDS, coco_folder, mask_folder, scene, scene
 
 def checked(data: Path, masks: bool = False, **options: Any) -> CheckReport[DetectionStatistics]:
     with collecting() as collector:
-        parts = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
-    return check_splits(parts, DetectionCheck, collector.findings, **options)
+        datasets = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+    return check_splits(datasets, DetectionCheck, collector.findings, **options)
 
 
 MAKERS: dict[str, Callable[..., Path]] = {"coco": coco_folder, "voc": voc_folder, "yolo": yolo_folder}
@@ -54,8 +54,8 @@ def test_sizes_of_objects(tmp_path: Path) -> None:
     )
     (data / "a.xml").write_text(f"<annotation>{boxes}</annotation>")
     (data / "train_000.xml").unlink()
-    part = checked(data).splits["all"]
-    assert part.by_size == {"small": 1, "medium": 2, "large": 1}
+    split = checked(data).splits["all"]
+    assert split.by_size == {"small": 1, "medium": 2, "large": 1}
     assert [(one.file, one.severity) for one in checked(data).of("image-left-out")] == [
         (str(data / "train_000.jpg"), "error")
     ]
@@ -157,7 +157,7 @@ BCCD = Path("/work/shared/data/bccd/BCCD")
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")
 def test_blood_cells() -> None:
     result = checked(BCCD)
-    assert {part: check.objects for part, check in result.splits.items()} == {"train": 2805, "val": 1138, "test": 945}
+    assert {split: check.objects for split, check in result.splits.items()} == {"train": 2805, "val": 1138, "test": 945}
     assert [one.message.split("/")[-1] for one in result.of("box-empty")] == [
         "BloodImage_00343.xml line 50: empty box (181 329 181 329: x1 y1 x2 y2)",
         "BloodImage_00338.xml line 158: empty box (504 337 504 337: x1 y1 x2 y2)",

@@ -23,8 +23,8 @@ def checked(
     data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
 ) -> CheckReport[SegmentationStatistics]:
     with collecting() as collector:
-        parts = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void)
-    return check_splits(parts, SegmentationCheck, collector.findings, **options)
+        datasets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void)
+    return check_splits(datasets, SegmentationCheck, collector.findings, **options)
 
 
 def colours(root: Path, **counts: int) -> Path:
