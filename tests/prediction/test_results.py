@@ -192,7 +192,7 @@ def test_masks_in_plain_values() -> None:
 
 
 def test_boxes_alone_have_no_masks() -> None:
-    with pytest.raises(InputError, match="train instances"):
+    with pytest.raises(InputError, match="train an instances model"):
         _ = Detections.from_raw(raw(*THREE), TABLE, PLACE).masks
 
 
