@@ -51,18 +51,6 @@ def mode_of(channels: int) -> Mode:
     return "L" if channels == 1 else "RGB"
 
 
-@overload
-def to_channels(
-    opened: Opened, channels: Literal[1, 3], reading: Reading = DEFAULT, no_data: float | None = None
-) -> Image.Image: ...
-
-
-@overload
-def to_channels(
-    opened: Opened, channels: int, reading: Reading = DEFAULT, no_data: float | None = None
-) -> ImageLike: ...
-
-
 def to_channels(opened: Opened, channels: int, reading: Reading = DEFAULT, no_data: float | None = None) -> ImageLike:
     """Converts an opened image to the model's channels, upright. Every image passes through here once.
 
@@ -78,7 +66,7 @@ def to_channels(opened: Opened, channels: int, reading: Reading = DEFAULT, no_da
             shape (height, width), (height, width, 1) or (height, width, 3).
         channels: of the model.
         reading: what becomes of more than 8 bits, for 1 and 3 channels.
-        no_data: the value that stands for no measurement in them.
+        no_data: the value that stands for no measurement.
 
     Raises:
         InputError: another number of channels, pages of unequal size, or values that are not supported.
