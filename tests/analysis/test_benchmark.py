@@ -101,7 +101,7 @@ def test_a_bundle_has_its_own_task_and_size(bundle: Path) -> None:
     (it,) = Plan((str(bundle),)).subjects()
     assert (it.task, it.height, it.width, it.named) == ("classify", 32, 32, False)
     assert it.build()[0].backbone == "fishnet_nano"
-    with pytest.raises(InputError, match="is a bundle of classify, not of detect: leave out --task"):
+    with pytest.raises(InputError, match="is a bundle of classify, not of detect: leave out task"):
         Plan((str(bundle),), task="detect").subjects()
 
 

@@ -113,7 +113,7 @@ def test_broken_images_can_be_skipped(tmp_path: Path, run: Run) -> None:
         (["--device", "cuda"], ("cuda", "not available")) if not torch.cuda.is_available() else (["--head", "x"], ()),
         (["--optimizer", "sgdd"], ("unknown optimizer 'sgdd'", "sgd")),
         (["--weights", "nowhere.pth"], ("nowhere.pth", "no such checkpoint file")),
-        (["--weights", ""], ("--weights", "empty")),
+        (["--weights", ""], ("weights: the name is empty",)),
         (["--pretrained"], ("no published weights for fishnet_nano", "fishnet150", "docs/weights.md")),
         (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such file")),
     ],
@@ -244,7 +244,7 @@ def test_data_with_classes_the_model_does_not_know(bundle: Path, tmp_path: Path,
 
 
 def test_a_split_the_data_does_not_have(bundle: Path, folder: Path, run: Run) -> None:
-    says(run("val", bundle, folder, "--split", "test"), 2, "no part 'test'", "train")
+    says(run("val", bundle, folder, "--split", "test"), 2, "no split 'test'", "train")
 
 
 def test_a_loss_that_is_not_finite(folder: Path, tmp_path: Path, run: Run) -> None:
@@ -343,7 +343,7 @@ def test_a_dry_run_without_a_readable_image(tmp_path: Path, run: Run) -> None:
     for part in ("val", "train"):
         for path in (data / part).rglob("*.*"):
             path.write_text("no image")
-        says(run("train", "classify", data, *flags), 2, f"of the {part} part can be read", f"data/{part}")
+        says(run("train", "classify", data, *flags), 2, f"images of the {part} split can be read", f"data/{part}")
 
 
 def test_an_empty_name_of_data_is_not_the_current_folder(bundle: Path, tmp_path: Path, run: Run) -> None:

@@ -68,7 +68,7 @@ def test_classes_are_matched_by_name_not_by_order(bundle: Path, tmp_path: Path, 
     assert (result["split"], result["images"]) == ("all", 8), "nothing of other data was held out"
     assert "not recognised as this bundle's training data" in err
     assert result["metrics"]["acc@1"] == 100.0
-    says(run("val", bundle, data, "--split", "val"), 2, "no part 'val'", "all")
+    says(run("val", bundle, data, "--split", "val"), 2, "no split 'val'", "all")
 
 
 def test_the_held_out_part_is_found_again(bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
