@@ -126,5 +126,5 @@ def test_reading_and_computing_overlap_where_others_read(workers: int, seconds: 
     recipe = Recipe(epochs=2, workers=workers)
     assert estimate.seconds(recipe, 100, 10, 1) == pytest.approx(seconds)
     assert estimate.seconds(recipe, 100, 10, 4) == pytest.approx(seconds / 4)
-    slow = Estimate(tried=4, step=0.04, check=0.02, read=0.3)
+    slow = Estimate(images=4, train=0.04, val=0.02, read=0.3)
     assert slow.seconds(Recipe(epochs=1, workers=3), 100, 0, 1) == pytest.approx(10.0), "three readers are not enough"
