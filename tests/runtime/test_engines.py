@@ -16,7 +16,7 @@ from PIL import Image
 import fishnet
 from fishnet.errors import InputError
 from fishnet.evaluation.evaluate import evaluate
-from fishnet.exporting.graphs import Raw, describe_onnx, rewrite
+from fishnet.exporting.graphs import Raw, describe_onnx, rewrite_description
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Segmentation
 from fishnet.runtime.decode import RAW
@@ -205,7 +205,7 @@ def test_sizes_that_a_file_does_not_take(files: Store, form: str) -> None:
 def test_a_file_of_one_size(files: Store, tmp_path: Path) -> None:
     it = files("classify", "default")
     path = shutil.copy(it.path("onnx"), tmp_path / "fixed.onnx")
-    rewrite(path, replace(read_exported(path), size=(96, 96)))
+    rewrite_description(path, replace(read_exported(path), size=(96, 96)))
     predictor = fishnet.load(path)
     assert_alike(predictor.predict(images("classify")[0]), it.torch.predict(images("classify")[0]))
     with pytest.raises(InputError, match="128 x 96 px: this file only takes 96 x 96 px"):
