@@ -339,7 +339,8 @@ def test_the_card_of_what_finds_objects(task: str, pipeline: str) -> None:
     card = hub.card(bundle, "me/mine")
     assert front(card)["pipeline_tag"] == pipeline
     assert "metrics" not in front(card)
-    assert "The whole image, resized so that its shorter side has 64 px and its longer side at most 96 px (bilinear)" in card
+    resized = "resized so that its shorter side has 64 px and its longer side at most 96 px (bilinear)"
+    assert f"The whole image, {resized}" in card
     assert "crop" not in card
     assert "| AP | 30.5 |" in card
 

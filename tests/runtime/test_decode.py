@@ -123,7 +123,7 @@ def test_refusals() -> None:
     raw = {name: np.zeros((10, values), np.float32) for name, values in zip(RAW["fcos"], (5, 4, 1), strict=True)}
     with pytest.raises(InputError, match="cls_logits: 10 values for the 86 anchors of an input of 64 x 64"):
         decode(raw, bundle, (64, 64))
-    with pytest.raises(InputError, match="faster-rcnn: its raw outputs are not decoded"):
+    with pytest.raises(InputError, match="faster-rcnn: raw outputs are only decoded for"):
         decode(raw, Bundle.single("detect", "x", bundle.classes, bundle.preprocess, "faster-rcnn"), (64, 64))
     whole = {name: np.zeros((86, values), np.float32) for name, values in zip(RAW["fcos"], (5, 4, 1), strict=True)}
     del whole["bbox_ctrness"]
