@@ -2,8 +2,10 @@
 
 import zlib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +14,13 @@ from fishnet.backbone import SPECS, FishNet, Spec
 
 VARIANTS = tuple(SPECS)
 PUBLISHED = ("fishnet99", "fishnet150", "fishnet201")
+LARGE = {"fishnet150", "fishnet201", "fishnext150"}  # fishnet99 has every kind of part that these have but the groups
+
+
+def computed(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test that computes whole networks: the large ones are slow."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in names]
+
 
 # One unit everywhere: the smallest net with every kind of part, for what compiles slowly.
 MICRO = Spec(

@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import fishnet.backbone  # noqa: F401  (registers the variants)
 from fishnet.backbone import SPECS, STAGES, FishNet
-from tests.backbone.helpers import MICRO, PUBLISHED, VARIANTS, difference, drawn_state, image, net, on_meta
+from tests.backbone.helpers import MICRO, PUBLISHED, VARIANTS, computed, difference, drawn_state, image, net, on_meta
 
 PYRAMID = (7, 8, 9, 10)  # stages of the feature pyramid
 
@@ -28,7 +28,7 @@ def created_on_meta(name: str, **kwargs: Any) -> Any:
         return timm.create_model(name, **kwargs)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", computed(VARIANTS))
 class TestEveryVariant:
     def test_is_registered(self, name: str) -> None:
         assert timm.is_model(name)
@@ -141,7 +141,7 @@ class TestEveryVariant:
         assert plain.stem[0].norm.num_batches_tracked == plain.body[0].refine[0].norm1.num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", computed(PUBLISHED))
 def test_published_pyramid(name: str) -> None:
     info = created_on_meta(name, features_only=True).feature_info
     assert list(zip(info.channels(), info.reduction(), strict=True)) == [(320, 4), (832, 8), (1600, 16), (2112, 32)]
@@ -374,7 +374,7 @@ class TestExchangeableLayers:
         model(image(2, 3, 75, 64)).square().mean().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
-    @pytest.mark.parametrize("name", VARIANTS)
+    @pytest.mark.parametrize("name", computed(VARIANTS))
     def test_group_norm_fits_every_width(self, name: str) -> None:
         with torch.device("meta"):
             model = FishNet(SPECS[name], norm_layer="groupnorm")

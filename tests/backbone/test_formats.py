@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.backbone.helpers import VARIANTS, difference, image, net
+from tests.backbone.helpers import VARIANTS, computed, difference, image, net
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", computed(VARIANTS))
 @torch.no_grad()
 def test_channels_last(name: str) -> None:
     """Other kernels sum in another order: 1e-4 is some hundred float32 roundings of 6e-8, over up to 201 layers."""
@@ -31,7 +31,7 @@ def test_channels_last_training(name: str) -> None:
     assert difference(grads[1], grads[0]) < 1e-9  # float64, where training's badly conditioned first steps are exact
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", computed(VARIANTS))
 @torch.no_grad()
 def test_autocast(name: str) -> None:
     """bfloat16 rounds by up to 2**-9 = 0.2 % at each of hundreds of layers, and shortcuts add the errors up: 5 %."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fishnet.backbone import STAGES, STRIDES, FishNet
-from tests.backbone.helpers import MICRO, VARIANTS, image, net, on_meta, plain_stages
+from tests.backbone.helpers import MICRO, VARIANTS, computed, image, net, on_meta, plain_stages
 
 
 def size_at(stride: int, size: int) -> int:
@@ -31,12 +31,12 @@ def test_every_size(nano: FishNet, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (75, 101), (61, 224)])
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", computed(VARIANTS))
 def test_every_variant_takes_odd_sizes(name: str, size: tuple[int, int]) -> None:
     assert on_meta(name)(torch.empty(2, 3, *size, device="meta")).shape == (2, 1000)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", computed(VARIANTS))
 @torch.no_grad()
 def test_multiples_of_32_are_the_plain_net_bit_for_bit(name: str) -> None:
     model = net(name)

@@ -31,7 +31,7 @@ from fishnet.backbone.weights import (
     to_native,
 )
 from fishnet.errors import InputError
-from tests.backbone.helpers import MICRO, PUBLISHED, difference, drawn_state, filled, image, net, on_meta
+from tests.backbone.helpers import MICRO, PUBLISHED, computed, difference, drawn_state, filled, image, net, on_meta
 from tests.backbone.layouts import LAYOUTS, State, to_layout
 from tests.backbone.test_golden import GOLDEN
 
@@ -158,7 +158,7 @@ def test_the_norm_that_layout_c_lacks_is_the_identity_to_the_last_bit(
     assert torch.equal(norm(x), x)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", computed(PUBLISHED))
 def test_layout_a_is_the_published_list(name: str) -> None:
     state = to_layout(on_meta(name).state_dict(), "A")
     shapes = {key: tuple(value.shape) for key, value in state.items()}
@@ -168,7 +168,7 @@ def test_layout_a_is_the_published_list(name: str) -> None:
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no published key lists at {GOLDEN} (FISHNET_SHARED names another)")
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", computed(PUBLISHED))
 def test_layout_a_is_the_published_list_in_whole_and_in_order(name: str) -> None:
     wanted = json.loads((GOLDEN / "state_dict_shapes.json").read_text())[name]
     found = {key: list(value.shape) for key, value in to_layout(on_meta(name).state_dict(), "A").items()}
@@ -188,7 +188,7 @@ def test_pytorchcv_layout_is_that_of_the_package(name: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", computed(PUBLISHED))
 def test_files_are_told_apart(name: str, layout: str) -> None:
     it = describe(to_layout(on_meta(name, num_classes=7, in_chans=1).state_dict(), layout))
     assert (it.layout, it.variant, it.num_classes, it.in_chans) == (layout, name, 7, 1)
