@@ -29,19 +29,23 @@ VERBS = {
     "train": ("fishnet.cli.train:app", "Train a model on your data and save it as a bundle."),
     "val": ("fishnet.cli.val:val", "Evaluate a bundle: metrics, per-class results, figures, worst mistakes."),
     "predict": ("fishnet.cli.predict:predict", "Predict on images and videos: files, folders, patterns."),
-    "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, and compare the two."),
+    "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, and check the file."),
     "info": ("fishnet.cli.info:info", "Describe a network, a bundle or an exported file."),
     "benchmark": ("fishnet.cli.benchmark:benchmark", "Measure how fast models run on this machine, by engine."),
     "list": ("fishnet.cli.list:list_", "List networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
-    "data": ("fishnet.cli.data:app", "Check your data, and show what a network sees of it."),
+    "data": ("fishnet.cli.data:app", "Check data, show what a network sees of it, and convert it."),
     "push": ("fishnet.cli.push:push", "Upload a bundle to the Hugging Face Hub, with a model card."),
     "quickstart": ("fishnet.cli.quickstart:quickstart", "Train, evaluate and use a small FishNet on Fashion-MNIST."),
 }
 
 
-def build_app() -> App:
-    """Builds the command tree. Verbs are imported when they are used."""
+def build_app(verb: str | None = None) -> App:
+    """Builds the command tree. Verbs are imported when they are used.
+
+    Args:
+        verb: the verb whose help may be printed. Its text is its own docstring; all others have a line of ``VERBS``.
+    """
     app = App(
         name="fishnet",
         version=__version__,
@@ -50,8 +54,8 @@ def build_app() -> App:
         help_format="markdown",
         suppress_keyboard_interrupt=False,
     )
-    for verb, (target, text) in VERBS.items():
-        app.command(target, name=verb, help=text)
+    for name, (target, line) in VERBS.items():
+        app.command(target, name=name, **({} if name == verb else {"help": line}))
     return app
 
 
@@ -85,9 +89,9 @@ def _dispatch(tokens: list[str]) -> int:
     """Runs the verb that the arguments name. Returns its exit code."""
     from rich.console import Console
 
-    app = build_app()
-    app.console = Console(file=unescaped(sys.stdout))
     tokens, config = _take_config(tokens)
+    app = build_app(next(iter(tokens), None))
+    app.console = Console(file=unescaped(sys.stdout))
     if config is not None:
         app.config = (Dict(_read_config(config), source=str(config), use_commands_as_keys=False),)
     code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -152,7 +156,7 @@ def _print_error(error: Exception) -> int:
         line = f"this needs {module}: pip install 'fishnet-vision[{EXTRAS[module]}]'"
     elif isinstance(error, OSError) and error.strerror:
         line, code = f"{error.filename or 'input or output'}: {error.strerror}", 1
-        if error.errno == errno.ENOSPC and error.filename is None:  # perhaps on standard output, which is flushed again
+        if error.errno == errno.ENOSPC and error.filename is None:  # perhaps of standard output, whose flush would fail
             discard_output()
     elif isinstance(error, WorkError):
         code = 1

@@ -16,7 +16,7 @@ from fishnet.tasks import get_task, task_info
 if TYPE_CHECKING:
     from fishnet.tasks.base import Splits, Task
 
-app = App(name="data", help="Check data, look at what a network sees of it, and convert it.")
+app = App(name="data", help="Check data, show what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _Many = Parameter(negative_iterable=(), consume_multiple=True)
 
