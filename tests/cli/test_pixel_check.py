@@ -119,7 +119,7 @@ def test_the_sheet_leaves_out_what_cannot_be_drawn(tmp_path: Path, run: Run) -> 
 @pytest.mark.parametrize(
     ("make", "flags", "words"),
     [
-        (class_folders, ("--task", "segment"), ("holds no masks of a known form",)),
+        (class_folders, ("--task", "segment"), ("holds no masks of a known format",)),
         (
             class_folders,
             ("--void", "sky"),

@@ -47,7 +47,7 @@ def test_faults_by_file_and_line(tmp_path: Path, run: Run) -> None:
     [
         (("--sheet", "a.txt"), "--sheet a.txt: must end in .png"),
         (("--sheet", "a.png"), "--sheet draws boxes or labels"),
-        (("--task", "detect"), "holds no annotations of a known form"),
+        (("--task", "detect"), "holds no annotations of a known format"),
     ],
 )
 def test_bad_usage(flags: tuple[str, ...], words: str, tmp_path: Path, run: Run) -> None:

@@ -240,7 +240,7 @@ CASES = [
     _case("anti-aliased-named", ["looks like an anti-aliased mask"], change=_smooth, classes="ground\nplant\n"),
     _case("binary", ["background", "foreground", "mask-reading"], change=as_ids(0, 255, 255), code=0, **NO_NAMES),
     _case("binary-stated", ["crack"], change=as_ids(0, 255, 255), classes="id,name\n0,ground\n1,crack\n", code=0),
-    _case("levels-named-otherwise", ["write which is which"], change=as_ids(0, 127, 255)),
+    _case("levels-named-otherwise", ["write one line for each class"], change=as_ids(0, 127, 255)),
     _case("255-unclear", ["255 may be a class", "set ignore to 255"], change=_apart, classes="ground\ndisc\n"),
     _case("255-ignored", ["ground", "disc"], change=as_ids(0, 1, 255), classes="ground\ndisc\n", code=0,
           flags=["--ignore", "255"]),

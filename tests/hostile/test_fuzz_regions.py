@@ -53,7 +53,7 @@ def read(data: Path, masks: bool) -> None:
             for samples in splits.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):
-                        samples.place(index, 0)
+                        samples.location(index, 0)
                         samples.read(index)[1].masks() if masks else samples.read(index)
 
 

@@ -319,7 +319,7 @@ class OneRegion(DetectionDataset):
     def objects(self, index: int) -> Objects:
         return Objects.of([], [])
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         return self.source(index)
 
 

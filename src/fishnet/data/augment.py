@@ -16,7 +16,7 @@ from fishnet.images.preprocess import Preprocess
 
 
 class WholeImageTransform:
-    """Draws scales and flips, and renders views of images on a canvas. Pixels are resized once.
+    """Draws random scales and flips, and renders views of images on a canvas. Pixels are resized once.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
@@ -54,7 +54,7 @@ class WholeImageTransform:
         self.interpolation = InterpolationMode("nearest-exact" if nearest else preprocess.interpolation)
 
     def scale(self, height: int, width: int) -> float:
-        """From px of an image of that size to px of the input, with log-uniform jitter."""
+        """A random factor from px of an image of this size to px of the input, with log-uniform jitter."""
         low, high = self.jitter
         return self.preprocess.scale(height, width) * math.exp(uniform(math.log(low), math.log(high)))
 

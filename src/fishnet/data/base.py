@@ -30,9 +30,9 @@ class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         channels: 3 (RGB), 1 (grey), or another number for files that hold as many.
         reading: how more than 8 bits a channel are read, and how large an image may be. May be set before the first
             image is read.
-        skipped: how many files beside the images were not read, by their ending.
+        skipped: the number of files beside the images that were not read, by file extension.
         links: linked folders that were not followed because they lead outside of the dataset.
-        notes: findings made while opening, which :mod:`~fishnet.data.plausibility` passes on.
+        notes: findings made while opening the dataset; :mod:`~fishnet.data.plausibility` passes them on.
     """
 
     classes: Classes
@@ -58,7 +58,7 @@ class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
         """The image's origin, for messages: a path, or a name and number."""
 
     def key(self, index: int) -> str:
-        """The image's name within its dataset. It depends neither on the dataset's place nor on images added later.
+        """The image's name within its dataset. It depends neither on the dataset's location nor on images added later.
 
         Keys decide which images are held out. The default is the index, which suits only a dataset that never changes.
         """
@@ -106,8 +106,8 @@ class Subset(LabelledDataset):
 
     Args:
         dataset: the dataset.
-        indices: of the images.
-        classes: another class table; by default the dataset's.
+        indices: indices of the images in the dataset.
+        classes: the class table; by default the dataset's.
         labels: the class index of each image in ``classes``; by default the dataset's.
     """
 
@@ -161,7 +161,7 @@ def hold_out(dataset: LabelledDataset, fraction: float, seed: int) -> tuple[Subs
     Args:
         dataset: the dataset.
         fraction: share to hold out, in (0, 1).
-        seed: of the choice.
+        seed: the same seed holds out the same images.
 
     Returns:
         (rest, held out).
@@ -177,7 +177,7 @@ def hold_out(dataset: LabelledDataset, fraction: float, seed: int) -> tuple[Subs
 
 
 def key_rank(key: str, seed: int) -> int:
-    """A key's place in the order in which images are held out: random, but fixed for a key and a seed."""
+    """A key's rank in the order in which images are held out: random, but fixed for a key and a seed."""
     return derive_seed(seed, crc32(key.encode(errors="surrogateescape")))
 
 

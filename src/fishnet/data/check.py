@@ -145,9 +145,9 @@ class SplitCheck(ABC, Generic[DatasetT, StatisticsT]):
         """Findings that take all splits, by name; by default none."""
         return ()
 
-    def find(self, code: str, message: str, place: str, count: int = 1) -> None:
-        """Adds a finding; ``place`` is a file, perhaps with a line, see :func:`~fishnet.data.findings.located`."""
-        self.findings.append(Finding(code, message, self.split, *located(place), count))
+    def find(self, code: str, message: str, location: str, count: int = 1) -> None:
+        """Adds a finding; ``location`` is a file, perhaps with a line, see :func:`~fishnet.data.findings.located`."""
+        self.findings.append(Finding(code, message, self.split, *located(location), count))
 
 
 @watched_workers()

@@ -1,7 +1,7 @@
-"""What happens to a problem in annotations: a training stops at the first one, `data check` collects all of them.
+"""What happens to a problem in annotations: training stops at the first one, `data check` collects all of them.
 
-The collector is ambient: :func:`report` raises unless it runs inside ``with collecting()``. Only the thread that opened
-the block, or the asyncio task, sees its collector.
+:func:`report` raises unless it runs inside ``with collecting()``; the collector need not be passed to it. Only the
+thread or asyncio task that opened the block sees its collector.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Collector:
         self.findings: list[Finding] = []
 
     def add(self, finding: Finding) -> None:
-        """Keeps one. Raises InputError where ``strict``."""
+        """Keeps a finding. Raises InputError instead if ``strict``."""
         if self.strict:
             raise InputError(finding.message)
         if len(self.findings) < MAX_COLLECTED:
@@ -39,7 +39,7 @@ _collector: ContextVar[Collector] = ContextVar("collector", default=Collector(st
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """Collects the problems of a block, instead of raising at the first. Blocks nest: the innermost collects."""
+    """Collects the problems of a block instead of raising at the first. Of nested blocks, the innermost collects."""
     token = _collector.set(Collector())
     try:
         yield _collector.get()
@@ -48,12 +48,12 @@ def collecting() -> Iterator[Collector]:
 
 
 def current_collector() -> Collector:
-    """The one of the innermost :func:`collecting`; outside of any a strict one."""
+    """The collector of the innermost :func:`collecting` block; a strict one outside of such blocks."""
     return _collector.get()
 
 
 def is_strict() -> bool:
-    """Whether the first problem raises: outside of :func:`collecting`."""
+    """Whether the first problem raises, as it does outside of :func:`collecting`."""
     return current_collector().strict
 
 
@@ -64,8 +64,8 @@ def report(
 
     Args:
         message: what is wrong, where, and what to do.
-        code: of the rule, see :mod:`fishnet.data.findings`.
-        split, file, line: of the finding.
+        code: the code of the rule, see :mod:`fishnet.data.rules`.
+        split, file, line: see :class:`~fishnet.data.findings.Finding`.
     """
     current_collector().add(Finding(code, message, split, file, line))
 

@@ -3,21 +3,21 @@
 import torch
 
 Window = tuple[int, int, int, int]
-"""Left, top, right, bottom, whole px of an image; right and bottom are exclusive."""
+"""Left, top, right, bottom in px of an image, integers; right and bottom are exclusive."""
 
 
 def random_bool(probability: float) -> bool:
-    """True with this probability, 0..1."""
+    """True with the given probability, 0..1."""
     return bool(torch.rand(()) < probability)
 
 
 def uniform(low: float, high: float) -> float:
-    """A random number between two."""
+    """A random number between ``low`` and ``high``."""
     return low + (high - low) * float(torch.rand(()))
 
 
 def random_crop(window: Window, size: tuple[int, int], kept: Window | None) -> Window:
-    """A random crop of a window, of that height and width. It contains ``kept`` if that fits into it."""
+    """A random crop of a window, with height and width ``size``. It contains ``kept`` if the crop is large enough."""
     starts = []
     for axis, length in ((0, size[1]), (1, size[0])):
         low, high = window[axis], window[axis + 2] - length
@@ -33,22 +33,22 @@ def scaled_size(window: Window, scale: float) -> tuple[int, int]:
 
 
 def crop_to_fit(
-    window: Window, scale: float, room: tuple[int, int], kept: Window | None
+    window: Window, scale: float, limit: tuple[int, int], kept: Window | None
 ) -> tuple[Window, tuple[int, int]]:
-    """A random crop of a window that fits into a room at a scale, and its height and width there.
+    """A random crop of a window that is no larger than ``limit`` once scaled, and its scaled height and width.
 
-    The crop is as large as the room allows. If rounding makes it larger than the room, its size is the room's.
+    The crop is as large as the limit allows. The scaled size is clipped to the limit if rounding exceeds it.
 
     Args:
-        window: of the image.
-        scale: from px of the image to px of the room.
-        room: height and width, px.
-        kept: a window that the crop contains if it fits.
+        window: the window of the image to crop.
+        scale: factor from px of the image to px of the scaled crop.
+        limit: largest height and width of the scaled crop, px.
+        kept: a window that the crop contains if it is large enough.
     """
     size = (
-        min(window[3] - window[1], max(1, round(room[0] / scale))),
-        min(window[2] - window[0], max(1, round(room[1] / scale))),
+        min(window[3] - window[1], max(1, round(limit[0] / scale))),
+        min(window[2] - window[0], max(1, round(limit[1] / scale))),
     )
     crop = random_crop(window, size, kept)
     height, width = scaled_size(crop, scale)
-    return crop, (min(height, room[0]), min(width, room[1]))
+    return crop, (min(height, limit[0]), min(width, limit[1]))

@@ -13,7 +13,7 @@ MAX_LINE = MIB  # bytes
 
 
 def delimiter_of(file: Path, first_line: str) -> str:
-    """A tab for .tsv, else the one of comma, semicolon and tab that the first line has most of."""
+    """A tab for .tsv; otherwise whichever of comma, semicolon and tab is most frequent in the first line."""
     return "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=first_line.count)
 
 
@@ -25,7 +25,7 @@ def csv_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list[str]]]:
         file: its path, for messages.
 
     Raises:
-        InputError: not UTF-8, a line without end, a NUL character, or a quote that is left open; names the line.
+        InputError: not UTF-8, a line that is too long, a NUL character, or a quote that is left open; names the line.
     """
     first_line = next((line for line in _lines(stream, file) if line.strip()), "")
     stream.seek(0)

@@ -36,7 +36,7 @@ def decode_tensor(
 
     Args:
         encoded: the file's bytes.
-        channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
+        channels: 3 for RGB, 1 for grey; another number for files with that many channels.
         source: the image's origin, for messages.
         min_side, reading: see :func:`~fishnet.images.decoding.decode_image`.
 

@@ -31,7 +31,7 @@ class EntryDataset(ImageDataset):
 
     @abstractmethod
     def _target(self, index: int, size: tuple[int, int]) -> Any:
-        """The target of an image of that height and width. Raises InputError if it is invalid or of another size."""
+        """The target of an image of this height and width. Raises InputError if it is invalid or of another size."""
 
     def read(self, index: int) -> tuple[ImageLike, Any]:
         """The image and its target.
@@ -73,11 +73,11 @@ class TensorTarget:
     """A dataclass with tensors that are moved to a device together; its other fields stay as they are."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Its tensors on another device or of another type, as :meth:`torch.Tensor.to`."""
+        """A copy with its tensors on another device or of another dtype, see :meth:`torch.Tensor.to`."""
         return self._map(lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
-        """Its tensors in pinned memory, as :meth:`torch.Tensor.pin_memory`."""
+        """A copy with its tensors in pinned memory, see :meth:`torch.Tensor.pin_memory`."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:

@@ -24,7 +24,7 @@ class MaskEntry(NamedTuple):
 
     path: Path
     mask: Path
-    place: str = ""
+    location: str = ""
 
 
 class FileDataset(EntryDataset):

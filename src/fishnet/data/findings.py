@@ -15,11 +15,11 @@ class Finding:
     """One place that breaks a rule.
 
     Attributes:
-        code: of the rule.
+        code: the code of the rule.
         message: what is wrong and where, one line.
         split: train, val, test or all; empty if it concerns the whole dataset.
         file: the file concerned; empty if there is none.
-        line: in that file, from 1.
+        line: the line in the file, from 1; None if there is none.
         count: how many images, objects or pixels it concerns.
     """
 
@@ -37,12 +37,12 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """The rule's."""
+        """The severity of the rule."""
         return self.rule.severity
 
     @property
     def action(self) -> str:
-        """The rule's."""
+        """What the rule says to do."""
         return self.rule.action
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,14 +60,14 @@ class Finding:
 
 
 def parse_codes(words: Iterable[str], flag: str) -> tuple[str, ...]:
-    """Splits what a user gave into codes, at commas and blanks.
+    """Splits the arguments of a flag into codes, at commas and spaces.
 
     Args:
-        words: as given.
-        flag: the flag that they were given for, for the message.
+        words: the arguments.
+        flag: the flag, for the message.
 
     Raises:
-        InputError: a code that no rule has; the nearest are offered.
+        InputError: a code that no rule has; the message offers the nearest ones.
     """
     codes = tuple(code for word in words for code in word.replace(",", " ").split())
     for code in codes:
@@ -95,10 +95,10 @@ def count_by_severity(findings: Iterable[Finding]) -> dict[str, int]:
     return counts
 
 
-def located(place: str) -> tuple[str, int | None]:
-    """File and line of a place as messages write it: ``a.xml line 50``, ``a.json line 9: annotations[0]``."""
-    match = re.fullmatch(r"(?P<file>.+?) line (?P<line>\d+)(: \w+\[\d+\])?", place)
-    return (match["file"], int(match["line"])) if match else (place, None)
+def located(location: str) -> tuple[str, int | None]:
+    """File and line of a location as messages write it: ``a.xml line 50``, ``a.json line 9: annotations[0]``."""
+    match = re.fullmatch(r"(?P<file>.+?) line (?P<line>\d+)(: \w+\[\d+\])?", location)
+    return (match["file"], int(match["line"])) if match else (location, None)
 
 
 def catalogue() -> str:
@@ -122,8 +122,9 @@ for the kinds that can be found without decoding an image.
 - **warning**: something is probably wrong. The check exits with 2 with `--strict` only.
 - **note**: worth knowing.
 
-`--only CODE,CODE` reports only these, `--skip CODE,CODE` all others. `--json` prints every finding with code, severity,
-message, split, file, line, count and action. With `--skip-findings CODE,CODE`, training continues despite these errors.
+`--only CODE,CODE` reports only these codes, `--skip CODE,CODE` all but these. `--json` prints every finding with code,
+severity, message, split, file, line, count and action. With `--skip-findings CODE,CODE`, training continues despite
+these errors.
 
 | code | severity | meaning | what to do | in training |
 |---|---|---|---|---|

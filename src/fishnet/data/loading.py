@@ -40,7 +40,7 @@ class Batch:
     Attributes:
         images: (batch, channels, height, width) uint8; see :func:`collate` for images of unequal size.
         targets: (batch,) int64 class indices, or a list of targets of any other kind.
-        indices: of the images in their dataset.
+        indices: indices of the images in their dataset.
         broken: one message for each image that is missing because it could not be read.
     """
 
@@ -60,7 +60,9 @@ class Batch:
 
 
 Sample = tuple[Tensor, Any, int] | str | None
-NO_IMAGE = -1  # an index that pads a process's share
+"""Image, target and index; a message for an image that cannot be read; None for padding (:data:`NO_IMAGE`)."""
+
+NO_IMAGE = -1  # an index that pads the share of a process
 _PARTNERS = 1  # separates the seed of a sample's partners from the seed of its transform
 
 
@@ -69,7 +71,7 @@ class Transform(Protocol):
 
     Attributes:
         min_side: None: the transform takes images from :meth:`ImageDataset.read`. A number: it takes them from the
-            faster ``read_tensor``, with at least so many px a side; 0 for the image's own size.
+            faster ``read_tensor``, with at least that many px a side; 0 keeps the image's size.
     """
 
     min_side: int | None
@@ -92,8 +94,8 @@ class MixingTransform(Transform, Protocol):
 class SeededDataset(Dataset[Sample]):
     """A dataset with a transform whose randomness depends on (seed, epoch, index) alone.
 
-    Neither the number of workers nor earlier reads change a sample, so resuming is exact. Indices beyond the dataset's
-    length start again at its beginning, with other random numbers.
+    A sample depends neither on the number of workers nor on earlier reads, so resuming is exact. Indices beyond the
+    dataset's length start again at its beginning, with other random numbers.
 
     Args:
         images: the dataset.
@@ -126,7 +128,7 @@ class SeededDataset(Dataset[Sample]):
         return self.images.read(index) if min_side is None else self.images.read_tensor(index, min_side)
 
     def _partners(self, epoch: int, index: int) -> list[tuple[Any, Any]]:
-        """The other images of a sample; empty if one cannot be read, which is reported when its own turn comes."""
+        """The other images of a sample; empty if one cannot be read, which is reported when it is read for itself."""
         if not isinstance(self.transform, MixingTransform):
             return []
         with seeded_rng(derive_seed(self.seed, epoch, index, _PARTNERS)):
@@ -205,7 +207,7 @@ def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
     become a tensor; targets of any other kind become a list and are not padded.
 
     Args:
-        samples: of :class:`SeededDataset`.
+        samples: samples of a :class:`SeededDataset`.
         fill: the padding's colour, one value a channel or one for all, 0..255.
     """
     good = [sample for sample in samples if isinstance(sample, tuple)]
@@ -239,7 +241,7 @@ def batches(
         transform: applied to each image.
         batch_size: images in this process's batches.
         workers: processes that read images.
-        seed: of the order and of the transform.
+        seed: seed of the order and of the transform.
         fill: the colour that pads the smaller images of a batch, 0..255.
         shuffle: whether each epoch has a new order.
         repeats: how often each image comes in an epoch.

@@ -1,4 +1,4 @@
-"""Batches of pixels to normalized batches, and lighting, on the device of the network."""
+"""Normalizes batches of pixels on the device of the network, and varies their lighting."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -8,7 +8,7 @@ from fishnet.images.preprocess import Preprocess
 
 
 class Normalize(nn.Module):
-    """Batches of pixels (0..255) to normalized float batches, on whatever device they are."""
+    """Turns batches of pixels (0..255) into normalized float batches on the same device."""
 
     mean: Tensor
     std: Tensor
@@ -21,19 +21,19 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor, light: Tensor | None = None) -> Tensor:
         """Subtracts the mean and divides by the standard deviation of each channel.
 
-        Agrees with :meth:`~fishnet.images.preprocess.Preprocess.normalize` to float32's rounding (1e-6): here it is one
-        multiplication and one addition in a single pass.
+        Agrees with :meth:`~fishnet.images.preprocess.Preprocess.normalize` up to float32's rounding (1e-6): here it is
+        one multiplication and one addition in a single pass.
 
         Args:
             images: (batch, channels, height, width), 0..255.
-            light: (batch, channels), added to the pixels of each image, in units of 255; see :class:`Lighting`.
+            light: (batch, channels), added to the pixels of each image, as a share of 255; see :class:`Lighting`.
 
         Returns:
             float32 of the same shape, channels last in memory.
         """
         batch, channels, height, width = images.shape
         mean = self.mean.expand(batch, channels) if light is None else self.mean - light
-        # Rows of width x channels numbers, in place: a channel axis of 3 would be an inner loop of 3.
+        # Rows of width x channels numbers: with a separate channel axis, the inner loop would have 3 steps only.
         rows = images.permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         rows = rows.view(batch, height, width * channels)
         scale, shift = (1 / (255 * self.std)).repeat(width), (-mean / self.std).repeat(1, width)[:, None]
@@ -50,7 +50,7 @@ class Lighting(nn.Module):
     NeurIPS 2012, section 4.1.
 
     Args:
-        std: of alpha; 0.1 as published.
+        std: standard deviation of alpha; the paper uses 0.1.
     """
 
     vectors: Tensor
@@ -67,9 +67,9 @@ class Lighting(nn.Module):
         self.register_buffer("values", torch.tensor([0.2175, 0.0188, 0.0045]), persistent=False)
 
     def draw(self, batch: int, generator: Generator | None = None) -> Tensor:
-        """What is to be added to the red, green and blue of each image: (batch, 3), in units of the pixels' range.
+        """Random values to add to the red, green and blue of each image: (batch, 3), as shares of the pixels' range.
 
-        Drawn on the CPU, from the generator or torch's global one, and the same for an image on every device.
+        Drawn on the CPU, from ``generator`` or torch's global one, so they do not depend on the device.
         """
         alpha = self.std * torch.randn(batch, 3, generator=generator)
         return (alpha.to(self.values.device) * self.values) @ self.vectors.T

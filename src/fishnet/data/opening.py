@@ -1,4 +1,4 @@
-"""What the openers of all levels share: finding the format, and the splits that training takes."""
+"""What the openers of all levels share: they find the format, and make the splits that training needs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +19,12 @@ def find_format(data: str, find: Callable[[Path], FormatT | None], contents: str
 
     Args:
         data: the data's name.
-        find: returns what is at a path; None if it has no known form.
-        contents: what is looked for, for messages.
-        layouts: the known forms, for messages.
+        find: returns the format at a path; None if it is not a known one.
+        contents: what the data must hold, such as annotations, for messages.
+        layouts: the known layouts, for messages.
 
     Raises:
-        InputError: an empty name, or no known form; also what ``find`` raises.
+        InputError: an empty name, or no known format; also what ``find`` raises.
     """
     if not data:
         raise InputError("the data's name is empty: give a folder or a file (. is the current folder)")
@@ -34,29 +34,29 @@ def find_format(data: str, find: Callable[[Path], FormatT | None], contents: str
         return match
     if not path.exists():
         raise InputError(f"{data}: no such file or folder: expected {layouts}")
-    wrong = "is a file of none of the known forms" if path.is_file() else f"holds no {contents} of a known form"
+    wrong = "is not a file of a known format" if path.is_file() else f"holds no {contents} of a known format"
     near = nearest_layout(path)
     raise InputError(f"{data}: {wrong}{f': {near}' if near else ''}. Known: {layouts}")
 
 
 def finish_splits(
-    data: str, splits: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, empty: bool
+    data: str, splits: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, allow_empty: bool
 ) -> dict[str, Entries]:
-    """The splits of annotated data, as they are or as training takes them.
+    """The splits of annotated data, unchanged or as training needs them.
 
     Args:
         data: the data's name, for messages.
         splits: the datasets that the data has, by split.
         val_fraction: share of train that is held out if there is no val split.
-        seed: of the images that are held out.
-        whole: hold nothing out.
-        empty: whether a split may have no images.
+        seed: decides which images are held out.
+        whole: return the splits unchanged; hold nothing out.
+        allow_empty: whether a split may have no images.
 
     Raises:
         InputError: a split without images; see :func:`training_splits`.
     """
     without_images = next((split for split, dataset in splits.items() if not len(dataset)), None)
-    if without_images is not None and not empty:
+    if without_images is not None and not allow_empty:
         raise InputError(f"{data}: no image in its split {without_images!r}")
     return splits if whole else training_splits(data, splits, lambda train: hold_out_entries(train, val_fraction, seed))
 
@@ -64,7 +64,7 @@ def finish_splits(
 def training_splits(
     data: str, splits: dict[str, DatasetT], hold_out: Callable[[DatasetT], tuple[DatasetT, DatasetT]]
 ) -> dict[str, DatasetT]:
-    """The splits that training takes: ``all`` becomes train, and without a val split some of train is held out.
+    """The splits that training needs: ``all`` becomes train, and without a val split some of train is held out.
 
     Args:
         data: the data's name, for messages.

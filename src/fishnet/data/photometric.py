@@ -13,16 +13,16 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114], device="cpu")  # ITU-R 601; on the C
 
 
 def distort(image: Tensor, probability: float) -> Tensor:
-    """Changes brightness, contrast and, of RGB, saturation and hue, each with this probability within a fixed range.
+    """Randomly changes brightness, contrast and, of RGB, saturation and hue, each within a fixed range.
 
     The steps and ranges are those of SSD (arXiv 1512.02325, after arXiv 1312.5402), but channels are not swapped,
-    because colours distinguish classes in small datasets. Each step is an affine map of (red, green, blue), as the hue
-    is rotated about the grey axis, so one matrix does all of them. ``v2.RandomPhotometricDistort``, which rotates the
-    hue in HSV, takes seven times as long. Random numbers come from torch's global generator.
+    because colours distinguish classes in small datasets. The hue is rotated about the grey axis, so each step is an
+    affine map of (red, green, blue), and one matrix does all of them. ``v2.RandomPhotometricDistort``, which rotates
+    the hue in HSV, takes seven times as long. Random numbers come from torch's global generator.
 
     Args:
         image: (channels, height, width) uint8, of 1 or 3 channels; fastest if channels last in memory.
-        probability: of each step, 0..1; SSD's is 0.5.
+        probability: probability of each step, 0..1; SSD uses 0.5.
 
     Returns:
         The same shape, uint8, channels last in memory.

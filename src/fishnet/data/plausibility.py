@@ -51,7 +51,7 @@ def files_skipped(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
 
 
 def skipped_in(splits: Mapping[str, ImageDataset]) -> Counter[str]:
-    """The number of files beside the images of all splits that were not read, by ending."""
+    """The number of files beside the images of all splits that were not read, by file extension."""
     annotated = [dataset for dataset in splits.values() if isinstance(dataset, EntryDataset)]
     entries = [entry for dataset in annotated for entry in dataset.entries]
     paths = [entry.path for entry in entries if isinstance(getattr(entry, "path", None), Path)]

@@ -13,13 +13,13 @@ class Rule:
 
     Attributes:
         code: ``<subject>-<fault>``, such as ``image-unreadable``.
-        severity: an error is wrong, a warning probably is, a note is worth knowing.
+        severity: an error is certainly wrong, a warning probably; a note is only worth knowing.
         meaning: what is wrong with the data, one sentence.
         action: what to do about it, one sentence.
         training: what training does about it, one sentence. By default training stops for an error that it finds before
             its first step, and logs a warning.
-        tolerated: whether training does not stop for such an error, because it copes with it.
-        skippable: whether `--on-error skip` copes with it, by leaving out the images concerned.
+        tolerated: whether training continues despite such an error, because it can handle it.
+        skippable: whether `--on-error skip` handles it by leaving out the images concerned.
     """
 
     code: str

@@ -5,7 +5,7 @@ from fishnet.data.detection.rules import RULES as DETECTION
 from fishnet.data.rule import Rule
 from fishnet.data.segmentation.rules import RULES as SEGMENTATION
 
-_EVERY_LEVEL = (
+_ALL_LEVELS = (
     Rule(
         "annotation-unreadable",
         "error",
@@ -86,5 +86,5 @@ _IMAGE_DEPTH = (
     ),
 )
 RULES: dict[str, Rule] = {
-    rule.code: rule for rule in (*_EVERY_LEVEL, *_IMAGE_DEPTH, *CLASSIFICATION, *DETECTION, *SEGMENTATION)
+    rule.code: rule for rule in (*_ALL_LEVELS, *_IMAGE_DEPTH, *CLASSIFICATION, *DETECTION, *SEGMENTATION)
 }

@@ -1,4 +1,4 @@
-"""Some of a dataset's classes: what ``--classes`` selects."""
+"""Selects some of a dataset's classes (``--classes``)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class ClassSelection:
     Attributes:
         own: the dataset's classes.
         selected: the classes that are kept.
-        known: the classes that labels refer to: those of a model, or else the selected ones.
+        known: the classes that labels refer to: the model's, or the selected ones if there is no model.
     """
 
     own: Classes
@@ -28,8 +28,8 @@ class ClassSelection:
 
         Args:
             splits: datasets by split; the first has the classes of the data.
-            names: of the selected classes.
-            classes: the classes of a model, which then all stay.
+            names: names of the selected classes.
+            classes: the classes of a model, all of which are kept; None if there is no model.
 
         Raises:
             InputError: a name that is not a class.
@@ -39,14 +39,14 @@ class ClassSelection:
         return cls(own, selected, classes or selected)
 
     def labels(self, classes: Classes) -> list[int]:
-        """For each of a split's classes its label in ``known``; -1 for a class that is left out."""
+        """The label in ``known`` of each of a split's classes; -1 for a class that is left out."""
         return [self.known.names.index(name) if name in self.selected.names else -1 for name in classes.names]
 
     def shown(self, classes: Classes | None = None) -> str:
-        """The first of the selected classes, or of others, for messages."""
+        """The first few of the selected classes, or of ``classes``, for messages."""
         return ", ".join((classes or self.selected).names[:5])
 
 
 def note_left_out(dataset: ImageDataset, notes: Sequence[Finding], message: str, split: str, count: int) -> None:
-    """Notes that something is left out, behind the notes of the opening."""
+    """Adds a note about classes that are left out to ``notes``, those made while opening the dataset."""
     dataset.notes = [*notes, Finding("class-left-out", message, split, count=count)]

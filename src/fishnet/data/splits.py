@@ -17,6 +17,6 @@ def split_named(word: str) -> str | None:
 
 
 def in_order(splits: Iterable[str]) -> list[str]:
-    """Each split once: train, which defines the classes, then val, test and all."""
+    """The distinct splits in order: train, which defines the classes, then val, test and all."""
     present = set(splits)
     return [split for split in (*SPLITS, "all") if split in present]

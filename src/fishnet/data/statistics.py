@@ -12,11 +12,11 @@ def channel_statistics(images: ImageDataset, limit: int = 200) -> tuple[tuple[fl
 
     Args:
         images: the dataset; images that cannot be read are skipped.
-        limit: images to read at most, chosen with a fixed seed.
+        limit: read at most this many images, chosen with a fixed seed.
 
     Returns:
-        (mean, std) of pixel values divided by 255, one number a channel, as
-        :class:`~fishnet.images.preprocess.Preprocess` takes them. The std of a constant channel is 1.
+        (mean, std) of pixel values divided by 255, one number per channel, as
+        :class:`~fishnet.images.preprocess.Preprocess` needs them. The std of a constant channel is 1.
 
     Raises:
         InputError: no image could be read.

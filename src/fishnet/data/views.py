@@ -1,4 +1,4 @@
-"""The geometry of every transform: a window of an image, and its place in the model's input."""
+"""The geometry of every transform: a window of an image, and where it lies in the model's input."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,11 @@ class View:
     """A window of an image, resized, mirrored and pasted on a canvas.
 
     Attributes:
-        window: left, top, right, bottom, whole px of the image; right and bottom are exclusive.
+        window: left, top, right, bottom in px of the image, integers; right and bottom are exclusive.
         inner: height and width that the window is resized to, px of the canvas.
-        corner: x and y of its top left corner on the canvas, px.
+        corner: x and y of the window's top left corner on the canvas, px.
         canvas: height and width of the canvas, px.
-        flip: whether it is mirrored horizontally, and vertically.
+        flip: whether the window is mirrored horizontally, and vertically.
     """
 
     window: tuple[int, int, int, int]
@@ -44,9 +44,9 @@ class View:
         canvas[:, y : y + self.inner[0], x : x + self.inner[1]] = pixels
 
     def sampled(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The px of the image at the centre of each px of ``inner``: (height,) rows and (width,) columns.
+        """The px of the image at the centre of each px of the resized window: (height,) rows and (width,) columns.
 
-        They are not mirrored; assign to the result of :meth:`mirrored` to mirror them.
+        They are not mirrored; values assigned to the result of :meth:`mirrored` are.
         """
         left, top, right, bottom = self.window
         height, width = self.inner
@@ -55,10 +55,10 @@ class View:
         return rows, columns
 
     def mirrored(self, canvas: NDArray[Any]) -> NDArray[Any]:
-        """The window's place on a canvas of shape (..., *canvas), as a view that mirrors what is assigned to it."""
+        """The window's area on a canvas of shape (..., *canvas), as a view that mirrors what is assigned to it."""
         x, y = self.corner
-        place = canvas[..., y : y + self.inner[0], x : x + self.inner[1]]
-        return place[..., :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
+        area = canvas[..., y : y + self.inner[0], x : x + self.inner[1]]
+        return area[..., :: -1 if self.flip[1] else 1, :: -1 if self.flip[0] else 1]
 
     def labels(self, label_map: NDArray[Any], fill: int) -> NDArray[Any]:
         """A label map (height, width) on the canvas, sampled at the centre of each px; ``fill`` outside the window."""

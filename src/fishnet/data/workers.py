@@ -26,7 +26,7 @@ def prepare_worker(_number: int) -> None:
     """For ``DataLoader(worker_init_fn=...)``: makes a worker that cannot send its images exit instead of hang.
 
     A thread of the queue sends batches through shared memory. If that fails, Python prints the error and drops the
-    batch, and the loader would wait for it for ever.
+    batch, for which the loader would then wait forever.
     """
     queue: Any = multiprocessing.queues.Queue
     queue._on_queue_feeder_error = staticmethod(_exit)
@@ -36,6 +36,7 @@ def prepare_worker(_number: int) -> None:
 
 
 def _exit(error: Exception, _batch: Any) -> None:
+    """Ends the worker with an exit code that says whether shared memory was full."""
     full = "No space left" in str(error) or "shared memory" in str(error)
     os._exit(_NO_SHARED_MEMORY if full else _NOT_SENT)
 
@@ -63,20 +64,20 @@ def watched_workers() -> Iterator[None]:
 def _cause(error: BaseException) -> str | None:
     """Why a worker died, from torch's error and its causes; None for other errors."""
     text = ""
-    link: BaseException | None = error
-    while link is not None:
-        text += f"\n{link}"
-        link = link.__cause__ or link.__context__
+    current: BaseException | None = error
+    while current is not None:
+        text += f"\n{current}"
+        current = current.__cause__ or current.__context__
     if re.search(r"Caught MemoryError in DataLoader worker", text):
         return "ran out of memory"
     if not re.search(r"DataLoader worker \(pid", text):
         return None
-    died = re.search(r"killed by signal: ([^.\n]*)", text)
+    ended_by = re.search(r"killed by signal: ([^.\n]*)", text)
     code = re.search(r"exit code (\d+)", text)
-    if (died and died[1].strip() == "Bus error") or (code and int(code[1]) == _NO_SHARED_MEMORY):
+    if (ended_by and ended_by[1].strip() == "Bus error") or (code and int(code[1]) == _NO_SHARED_MEMORY):
         return f"found no room in shared memory ({_shared_memory()})"
-    if died:
-        return _SIGNALS.get(died[1].strip(), f"was ended by a signal ({died[1].strip()})")
+    if ended_by:
+        return _SIGNALS.get(ended_by[1].strip(), f"was ended by a signal ({ended_by[1].strip()})")
     if code and int(code[1]) == _NOT_SENT:
         return "could not send its images (too many open files?)"
     return f"ended unexpectedly{f' with exit code {code[1]}' if code else ''}"

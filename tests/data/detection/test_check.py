@@ -134,7 +134,7 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
     unpaired, broken = result.of("annotation-unreadable")
     assert "masks/000.png: the mask cannot be read" in broken.message
     assert "images/001.png: is 96x80 px, but annotated as 9x9" in result.of("image-size-differs")[0].message
-    assert "images/more.png: nothing in" in unpaired.message
+    assert "images/more.png: no file in" in unpaired.message
 
 
 def test_polygons_matter_where_masks_are_wanted(tmp_path: Path) -> None:

@@ -553,7 +553,7 @@ def test_a_file_of_no_split_is_noted(tmp_path: Path) -> None:
     assert list(splits) == ["train", "val"]
     notes = [finding for finding in splits["train"].notes if finding.code == "split-unnamed"]
     assert len(notes) == 1
-    assert "instances_foo.json: its name says neither train, val nor test: left out" in notes[0].message
+    assert "instances_foo.json: its name contains neither train, val nor test: left out" in notes[0].message
 
 
 def test_images_that_no_file_names_are_counted(tmp_path: Path) -> None:

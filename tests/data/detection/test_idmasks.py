@@ -83,8 +83,8 @@ def test_palette_and_bits(tmp_path: Path) -> None:
 
 def test_places(tmp_path: Path) -> None:
     dataset = opened(mask_folder(tmp_path / "data", depth=16, all=2))["all"]
-    assert dataset.place(0, 1) == f"{tmp_path}/data/masks/000.png: object 600"
-    assert dataset.place(0, -1) == f"{tmp_path}/data/masks/000.png"
+    assert dataset.location(0, 1) == f"{tmp_path}/data/masks/000.png: object 600"
+    assert dataset.location(0, -1) == f"{tmp_path}/data/masks/000.png"
     assert dataset.key(0) == "000.png"
 
 
@@ -92,7 +92,7 @@ def test_images_without_a_mask(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", all=4)
     (data / "masks" / "001.png").unlink()
     (data / "masks" / "002.png").unlink()
-    with pytest.raises(InputError, match=r"images/001.png: nothing in .*masks has its name \(and 1 more\)"):
+    with pytest.raises(InputError, match=r"images/001.png: no file in .*masks has its name \(and 1 more\)"):
         opened(data)
     with collecting() as collector:
         assert len(opened(data)["all"]) == 2
@@ -100,7 +100,7 @@ def test_images_without_a_mask(tmp_path: Path) -> None:
     (data / "images" / "001.png").unlink()
     (data / "images" / "002.png").unlink()
     (data / "images" / "003.png").unlink()
-    with pytest.raises(InputError, match=r"masks/003.png: nothing in .*images has its name$"):
+    with pytest.raises(InputError, match=r"masks/003.png: no file in .*images has its name$"):
         opened(data)
 
 

@@ -192,9 +192,9 @@ def test_fingerprint(tmp_path: Path) -> None:
         ),
         (
             lambda root: split_folder(root / "classes", train=1),
-            "classes: holds no annotations of a known form: it holds .* images without annotations. Known: COCO",
+            "classes: holds no annotations of a known format: it holds .* images without annotations. Known: COCO",
         ),
-        (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: COCO"),
+        (lambda root: Path(__file__), "py: is not a file of a known format: it holds 1 .py. Known: COCO"),
         (lambda root: voc_folder(root / "data", test=2), "data: has no train split, only test"),
         (lambda root: voc_folder(root / "data", layout="flat", train=1), "one image leaves none to validate with"),
         (lambda root: mask_folder(root / "data", train=0), "data: no image in its split 'train'"),

@@ -301,7 +301,7 @@ class TestBoxTables:
         table = self.table(tmp_path, "image_path,xmin,ymin,xmax,ymax,label", "a.png,1,2,8,9,Tree", "b.png,0,0,0,0,Tree")
         dataset = opened(table)["all"]
         assert [len(dataset.objects(i)) for i in range(2)] == [1, 0]
-        assert dataset.place(0, 0) == f"{table} line 2"
+        assert dataset.location(0, 0) == f"{table} line 2"
 
     def test_a_split_column(self, tmp_path: Path) -> None:
         head = "path;xmin;ymin;xmax;ymax;label;split"
@@ -437,7 +437,7 @@ class TestObjectFiles:
         data = object_files(tmp_path / "data", train=3)
         folder = sorted((data / "stage1_train").iterdir())[0]
         image(folder / "images" / "second.png")
-        with pytest.raises(InputError, match="has 2 images in images/, where one is needed"):
+        with pytest.raises(InputError, match="has 2 images in images/, but its masks need exactly one"):
             opened(data)
 
     def test_label_maps(self, tmp_path: Path) -> None:

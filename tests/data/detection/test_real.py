@@ -45,7 +45,7 @@ def test_blood_cells() -> None:
             objects[split] += len(annotated)
             labels += np.bincount(annotated.labels, minlength=3)
             flat = np.flatnonzero(((annotated.boxes[:, 2:] - annotated.boxes[:, :2]) <= 0).any(1)).tolist()
-            empty += [dataset.place(index, number) for number in flat]
+            empty += [dataset.location(index, number) for number in flat]
             assert len(annotated.clean(annotated.size)) == len(annotated) - len(flat), (
                 "empty boxes are never trained on"
             )

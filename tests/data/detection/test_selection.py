@@ -34,9 +34,9 @@ def test_objects_of_other_classes_are_left_out_and_images_stay(maker, tmp_path: 
         left += len(names) - sum(kept)
         np.testing.assert_array_equal(after.boxes, before.boxes[kept])
         assert [selected.classes.names[label] for label in after.labels] == [n for n in names if n in CHOSEN]
-        assert selected.place(i, -1) == full.place(i, -1)
+        assert selected.location(i, -1) == full.location(i, -1)
         for number, place in enumerate(np.flatnonzero(kept)):
-            assert selected.place(i, number) == full.place(i, int(place))
+            assert selected.location(i, number) == full.location(i, int(place))
     assert left > 0
     assert [note.code for note in selected.notes if note not in full.notes] == ["class-left-out"]
 

@@ -420,7 +420,7 @@ class Painted(DetectionDataset):
     def objects(self, index: int) -> Objects:
         return self.read_tensor(index)[1]
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         return self.source(index)
 
     def source(self, index: int) -> str:

@@ -209,7 +209,7 @@ def test_a_class_that_training_lacks(tmp_path: Path) -> None:
         val = opened(data)["val"]
     assert len(collector.findings) == 1
     assert val.objects(index).labels.tolist() == labels[1:]
-    assert val.place(index, 0) == f"{path} line 9"
+    assert val.location(index, 0) == f"{path} line 9"
 
 
 def test_known_classes(tmp_path: Path) -> None:

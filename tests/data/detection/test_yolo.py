@@ -126,7 +126,7 @@ def test_faults_by_file_and_line(row: str, masks: bool, words: str, tmp_path: Pa
         train = opened(data, masks=masks)["train"]
     assert len(collector.findings) == 1
     assert (len(train), len(train.objects(1))) == (3, 1)
-    assert train.place(1, 0) == f"{path} line 2"
+    assert train.location(1, 0) == f"{path} line 2"
 
 
 def test_values_a_little_outside(tmp_path: Path) -> None:

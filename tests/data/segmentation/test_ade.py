@@ -88,7 +88,7 @@ def test_no_folder_of_masks_in_a_split(tmp_path: Path) -> None:
 def test_ids_above_150(tmp_path: Path) -> None:
     data = ade_folder(tmp_path / "data")
     train = opened(data)["train"]
-    save_mask(Path(train.place(0)), np.full((80, 96), 151), "index")
+    save_mask(Path(train.location(0)), np.full((80, 96), 151), "index")
     with pytest.raises(InputError, match=r"ids without a name: 151 \(7,680 px\)"):
         train.label_map(0)
 

@@ -70,7 +70,7 @@ def test_left_out(tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data", train_ids=True, train=4, val=2)
     stem = "ulm_000002_000019"
     (data / "gtFine" / "train" / "ulm" / f"{stem}_gtFine_labelTrainIds.png").unlink()
-    assert opened(data)["train"].place(0).endswith("_labelIds.png")  # training ids only where none is missing
+    assert opened(data)["train"].location(0).endswith("_labelIds.png")  # training ids only where none is missing
     assert len(opened(data)["train"]) == 4
     (data / "gtFine" / "train" / "ulm" / f"{stem}_gtFine_labelIds.png").unlink()
     (data / "leftImg8bit" / "train" / "ulm" / "ulm_000000_000019_leftImg8bit.png").unlink()
@@ -91,7 +91,7 @@ def test_other_classes(tmp_path: Path) -> None:
 def test_an_id_that_is_none(tmp_path: Path) -> None:
     data = cityscapes_folder(tmp_path / "data")
     train = opened(data)["train"]
-    mask = Path(train.place(0))
+    mask = Path(train.location(0))
     labels = np.array(Image.open(mask))
     labels[3, :4] = 77
     save_mask(mask, labels, "index")

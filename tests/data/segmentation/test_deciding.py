@@ -138,7 +138,8 @@ def test_four_grey_levels_are_four_classes(tmp_path: Path) -> None:
     assert splits["train"].conclusions == ("masks hold the grey levels 0, 85, 170, 255: each is a class",)
     (data / "classes.txt").write_text("a\nb\nc\nd\n")
     with pytest.raises(
-        InputError, match=r"for its 4 classes: write which is which, .* as in: id,name; 0,a; 85,b; 170,c; 255,d"
+        InputError,
+        match=r"for its 4 classes: write one line for each class, as in: id,name; 0,a; 85,b; 170,c; 255,d",
     ):
         opened(data)
     (data / "classes.txt").write_text("id,name\n0,a\n85,b\n170,c\n255,d\n")

@@ -494,5 +494,5 @@ def test_frequencies(tmp_path: Path) -> None:
 def test_nothing_of_the_kind(spoil: Callable[[Path], Any], tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2)
     spoil(data)
-    with pytest.raises(InputError, match="data: holds no masks of a known form: "):
+    with pytest.raises(InputError, match="data: holds no masks of a known format: "):
         opened(data)

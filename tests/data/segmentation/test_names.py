@@ -45,7 +45,7 @@ def test_forms(name: str, text: str, ids: tuple[int, ...], coloured: bool, tmp_p
     assert read.classes == Classes(TWO, ids)
     assert read.values == ids
     assert read.colours == (PACKED if coloured else ())
-    assert read.place == str(tmp_path / name)
+    assert read.location == str(tmp_path / name)
     assert read.stated == (ids == (7, 3))
 
 
@@ -111,7 +111,7 @@ def test_forms_that_are_not_read(text: str, tmp_path: Path) -> None:
         legend(tmp_path / "a.txt", text)
     number, line = (1, text.splitlines()[0]) if not text.startswith(("road\n", "id")) else (2, text.splitlines()[1])
     assert str(error.value) == (
-        f"{tmp_path}/a.txt line {number}: {line!r} is not a name alone: for ids or colours begin the file with a line "
+        f"{tmp_path}/a.txt line {number}: {line!r} is more than a name: for ids or colours, begin the file with a line "
         "that names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
     )
 

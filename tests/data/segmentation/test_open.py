@@ -104,10 +104,10 @@ def test_what_does_not_look_like_it(make: Callable[[Path], Path], tmp_path: Path
         (lambda root: root / "nowhere", "nowhere: no such file or folder: expected Pascal VOC "),
         (
             lambda root: split_folder(root / "classes", train=1),
-            r"classes: holds no masks of a known form: .*Known: Pascal VOC .*Cityscapes .*ADE20K .*images/ and masks/",
+            r"classes: holds no masks of a known format: .*Known: Pascal VOC .*Cityscapes .*ADE20K .*images/ and masks",
         ),
-        (lambda root: Path(__file__), "py: is a file of none of the known forms: it holds 1 .py. Known: "),
-        (lambda root: yolo_folder(root / "data"), "data: holds no masks of a known form: it holds "),
+        (lambda root: Path(__file__), "py: is not a file of a known format: it holds 1 .py. Known: "),
+        (lambda root: yolo_folder(root / "data"), "data: holds no masks of a known format: it holds "),
         (lambda root: mask_folder(root / "data", test=2), r"data: has no train \w+, only test"),
         (lambda root: mask_folder(root / "data", layout="whole", train=1), "one image leaves none to validate with"),
     ],

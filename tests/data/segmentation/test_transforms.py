@@ -320,7 +320,7 @@ class Coded(SegmentationDataset):
     def label_map(self, index: int) -> LabelMap:
         return self.read(index)[1]
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return self.source(index)
 
     def source(self, index: int) -> str:

@@ -41,7 +41,7 @@ class DetectionDataset(EntryDataset):
         """
 
     @abstractmethod
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """Where the ``number``-th object of an image is annotated, or with -1 the image itself, for messages: the file,
         and the line where known."""
 
@@ -60,8 +60,8 @@ class DetectionDataset(EntryDataset):
         if objects.size not in ((0, 0), size):
             raise InputError(
                 f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {objects.size[1]}x"
-                f"{objects.size[0]} ({self.place(index, 0)}): its boxes would be wrong; correct the annotation or the "
-                "image"
+                f"{objects.size[0]} ({self.location(index, 0)}): its boxes would be wrong; correct the annotation or "
+                "the image"
             )
         return objects.clean(size)
 

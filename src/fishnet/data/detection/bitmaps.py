@@ -14,7 +14,7 @@ from fishnet.errors import InputError, first_line
 from fishnet.images.opening import open_image
 
 MAX_PIXELS = 100_000_000
-"""Limit for all bitmaps of one annotation file together: even a small file may unpack to more."""
+"""Limit for all bitmaps of one annotation file together, because a small file may unpack to far more."""
 _MAX_BYTES = 200_000_000  # of one bitmap, unpacked
 _SLACK = 1 << 20  # bytes of a PNG's other chunks
 
@@ -37,7 +37,7 @@ class BitmapReader:
             (height, width) bool.
 
         Raises:
-            InputError: the text is neither, or the bitmap is too large, which is checked before it is unpacked.
+            InputError: the text is neither, or the bitmap is too large. The size is checked before unpacking.
         """
         try:
             content = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
@@ -49,7 +49,7 @@ class BitmapReader:
             content = _unpack(content, min(4 * size[0] * size[1], _MAX_BYTES) + _SLACK)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its size, which is checked here
+                warnings.simplefilter("ignore")  # about its size, which is checked here
                 with open_image(content, formats=("PNG",)) as image:
                     self._check(image, size)
                     array: NDArray[Any] = np.asarray(image)

@@ -29,10 +29,10 @@ class BoxTable(NamedTuple):
     """A table of boxes.
 
     Attributes:
-        path: of the file.
-        columns: of the table.
+        path: the file.
+        columns: its columns.
         root: the dataset's folder, which contains the images.
-        split: that the file or its folder is named after; empty if none.
+        split: the split that the file or its folder is named after; empty if none.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class BoxTableDetection(FileDetection):
     Args:
         rows: the content of the table.
         members: indices of the split's images in the table.
-        paths: of all images of the table.
+        paths: the paths of all images of the table.
         root: the folder that keys are relative to.
         channels, classes: see :class:`~fishnet.data.detection.files.FileDetection`.
         names: class names, by the table's labels.
@@ -86,7 +86,7 @@ class BoxTableDetection(FileDetection):
         self.entries = [BoxEntry(paths[row], row) for row in members]
 
     def objects(self, index: int) -> Objects:
-        """See :class:`~fishnet.data.detection.base.DetectionDataset`. For shares, reads the image's header."""
+        """See :class:`~fishnet.data.detection.base.DetectionDataset`. Reads the image's header if boxes are shares."""
         entry: BoxEntry = self.entries[index]
         chosen = self._boxes_of(entry.row)
         boxes, size = self.boxes[chosen], self.rows.sizes[entry.row]
@@ -96,7 +96,7 @@ class BoxTableDetection(FileDetection):
         crowd = np.asarray(self.rows.crowd, bool)[chosen] if len(chosen) else np.zeros(0, bool)
         return Objects.of(boxes, self.label[chosen], size, crowd=crowd)
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The table, and the line of the object or else of the image."""
         row = self.entries[index].row
         chosen = self._boxes_of(row)
@@ -123,7 +123,7 @@ def find_box_tables(data: Path) -> list[BoxTable]:
             folders.
 
     Raises:
-        InputError: several tables of which some have no split in their name, or two for one split.
+        InputError: several tables, some of them without a split in the name, or two for one split.
     """
     if data.suffix.lower() in SUFFIXES and data.is_file():
         columns = columns_in(data)
@@ -141,7 +141,7 @@ def find_box_tables(data: Path) -> list[BoxTable]:
     if len(tables) > 1 and not all(table.split for table in tables):
         names = listed([table.path.name for table in tables])
         raise InputError(
-            f"{data}: several tables of boxes ({names}), and not all names say train, val or test: name one"
+            f"{data}: several tables of boxes ({names}), and not all names contain train, val or test: pass one of them"
         )
     one_per_split(((table.split, table.path) for table in tables), "tables")
     return sorted(tables, key=lambda table: in_order(["train", "val", "test", "all"]).index(table.split or "all"))
@@ -174,13 +174,13 @@ def open_box_tables(
             members.setdefault(table.split if split == "all" and table.split else split, []).append(row)
         repeated = members.keys() & splits.keys()
         if repeated:
-            raise InputError(f"{table.path}: has split {next(iter(repeated))!r}, which another table has already")
+            raise InputError(f"{table.path}: has split {next(iter(repeated))!r}, which another table also has")
         paths = _paths(table, rows)
         for split in in_order(members):
             kept = [row for row in members[split] if paths[row] is not None]
             classes = classes or _classes(rows, members[split], names, ids)
-            places = [path or table.root for path in paths]
-            splits[split] = BoxTableDetection(rows, kept, places, table.root, channels, names, classes)
+            known = [path or table.root for path in paths]
+            splits[split] = BoxTableDetection(rows, kept, known, table.root, channels, names, classes)
     return {split: splits[split] for split in in_order(splits)}
 
 
@@ -223,11 +223,11 @@ def _paths(table: BoxTable, rows: BoxRows) -> list[Path | None]:
     if table.columns.shares:
         return list(_by_id(table, rows))
     bases = [table.path.parent, *_image_folders(table), table.root]
-    places = ImagePlaces(table.root)
+    finder = ImagePlaces(table.root)
     paths: list[Path | None] = []
     for name, line in zip(rows.images, rows.lines, strict=True):
         try:
-            paths.append(places.find(name, *bases))
+            paths.append(finder.find(name, *bases))
         except InputError as error:
             paths.append(None)
             report(f"{table.path} line {line}: {error}", "image-unreadable", file=str(table.path), line=line)

@@ -76,7 +76,7 @@ class DetectionCheck(SplitCheck[DetectionDataset, DetectionStatistics]):
         size = None if isinstance(facts, str) else facts.size[::-1]
         if isinstance(objects, str):
             if size is not None:  # otherwise the image's finding has the message
-                self.find("annotation-unreadable", objects, self.dataset.place(index, -1))
+                self.find("annotation-unreadable", objects, self.dataset.location(index, -1))
             return
         self._count(objects)
         source = self.dataset.source(index)
@@ -84,14 +84,15 @@ class DetectionCheck(SplitCheck[DetectionDataset, DetectionStatistics]):
             self.without_objects += 1
             self.findings.append(Finding("image-without-objects", source, self.split, source))
         if size is not None and objects.size not in ((0, 0), size):
-            stated, actual = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
-            place = self.dataset.place(index, -1)
-            self.find("image-size-differs", f"{source}: is {actual} px, but annotated as {stated} ({place})", place)
+            annotated, actual = (f"{sides[1]}x{sides[0]}" for sides in (objects.size, size))
+            location = self.dataset.location(index, -1)
+            message = f"{source}: is {actual} px, but annotated as {annotated} ({location})"
+            self.find("image-size-differs", message, location)
         size = size or objects.size
         for number, code in _bad_boxes(objects, size) if min(size) else ():
-            place = self.dataset.place(index, number)
+            location = self.dataset.location(index, number)
             corners = " ".join(f"{value:g}" for value in objects.boxes[number].tolist())
-            self.find(code, f"{place}: {_BOX_FAULTS[code].format(*size)} ({corners}: x1 y1 x2 y2)", place)
+            self.find(code, f"{location}: {_BOX_FAULTS[code].format(*size)} ({corners}: x1 y1 x2 y2)", location)
 
     def _count(self, objects: Objects) -> None:
         single = objects.take(~objects.crowd)

@@ -35,15 +35,15 @@ class CocoFile(NamedTuple):
     """An annotation file and where its images may be.
 
     Attributes:
-        path: of the JSON file.
-        places: folders that ``file_name`` may be relative to, the likeliest first; the first that holds one of the
-            first images is used. Images that are not there are searched by the end of their path in the surrounding
-            folder, see :func:`~fishnet.data.detection.coco_files.locate`.
-        left_out: files in the same folder whose names mention no split.
+        path: the JSON file.
+        folders: folders that ``file_name`` may be relative to, the likeliest first. The first one that holds any of
+            the first images is used. Images that are not there are searched for in the surrounding folder by the end
+            of their path, see :func:`~fishnet.data.detection.coco_files.locate`.
+        left_out: COCO files in the same folder whose names mention no split.
     """
 
     path: Path
-    places: tuple[Path, ...]
+    folders: tuple[Path, ...]
     left_out: tuple[Path, ...] = ()
 
 
@@ -68,21 +68,21 @@ class CocoDetection(FileDetection):
         self.classes = classes or self.table.classes
         self.labels = self._labels()
         names = [image.file_name for image in self.table.images]
-        located = locate(names, file.places, [_around(file.path)])
-        self._report(names, file.places, located)
+        located = locate(names, file.folders, [_around(file.path)])
+        self._report(names, file.folders, located)
         for path in file.left_out:
-            message = f"{path}: its name says neither train, val nor test: left out"
+            message = f"{path}: its name contains neither train, val nor test: left out"
             self.notes.append(Finding("split-unnamed", message, file=str(path)))
         self.folder = located.folder
         self.entries = [CocoEntry(str(path), row) for row, path in enumerate(located.paths)]
 
-    def _report(self, names: list[str], places: Sequence[Path], located: Located) -> None:
+    def _report(self, names: list[str], folders: Sequence[Path], located: Located) -> None:
         """Reports images that are missing, ambiguous, or not where the file says."""
         for row, message in located.doubtful:
             report(f"{self._image_place(row)}: {message}", "image-missing", file=str(self.path))
         if names and len(located.missing) == len(names):
-            folders = ", ".join(map(str, places))
-            report(f"{self.path}: none of its images found: {names[0]} is not in {folders}")
+            searched = ", ".join(map(str, folders))
+            report(f"{self.path}: none of its images found: {names[0]} is not in {searched}")
         elif is_strict():  # when problems are collected, each image is read and reported later
             missing = [f"{names[row]} ({self._image_place(row)})" for row in located.missing]
             what = f"images of {self.path} are neither in {located.folder} nor in the folders around it"
@@ -104,7 +104,7 @@ class CocoDetection(FileDetection):
 
     def _image_place(self, row: int) -> str:
         """The file, line and entry of an image."""
-        return self.table.place(row, self.labels, -1)
+        return self.table.location(row, self.labels, -1)
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
@@ -114,24 +114,24 @@ class CocoDetection(FileDetection):
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.table.objects(self.entries[index].row, self.labels, masks=False)
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The file, line and entry of the annotation, or of the image if there is no such object."""
-        return self.table.place(self.entries[index].row, self.labels, number)
+        return self.table.location(self.entries[index].row, self.labels, number)
 
 
 def find_coco(data: Path) -> dict[str, CocoFile]:
     """Finds COCO files by split; ``all`` if there are no splits, empty if there are no COCO files.
 
     Args:
-        data: a JSON file; or a folder with ``annotations/*.json`` (only the files called ``instances...`` if there are
-            any), with train, valid and test folders that hold Roboflow's ``_annotations.coco.json``, or with JSON
+        data: a JSON file, or a folder. A folder has ``annotations/*.json`` (only the files called ``instances...`` if
+            there are any), or train, valid and test folders that hold Roboflow's ``_annotations.coco.json``, or JSON
             files.
 
     Raises:
         InputError: two files for one split, or several files without a split in any name.
     """
     if data.suffix.lower() == ".json" and data.is_file():
-        return {"all": CocoFile(data, tuple(_places(data.parent, data)))}
+        return {"all": CocoFile(data, tuple(_image_folders(data.parent, data)))}
     if not data.is_dir():
         return {}
     roboflow = {split: folder / ROBOFLOW for split, folder in find_split_folders(data).items()}
@@ -140,9 +140,11 @@ def find_coco(data: Path) -> dict[str, CocoFile]:
     if not files:
         own = [data / ROBOFLOW] if (data / ROBOFLOW).is_file() else _inside(subfolder(data, "annotations"))
         files, left_out = _by_split(own or [path for path in _inside(data) if _is_coco(path)])
-    found = {split: CocoFile(path, tuple(_places(data, path, split))) for split, path in files.items()}
-    first = next(iter(found), "")  # notes the files that are left out
-    return found | ({first: found[first]._replace(left_out=left_out)} if left_out else {})
+    by_split = {split: CocoFile(path, tuple(_image_folders(data, path, split))) for split, path in files.items()}
+    if left_out:
+        first = next(iter(by_split))  # notes the files that are left out
+        by_split[first] = by_split[first]._replace(left_out=left_out)
+    return by_split
 
 
 def open_coco(files: dict[str, CocoFile], channels: int, **options: Any) -> dict[str, CocoDetection]:
@@ -153,7 +155,7 @@ def open_coco(files: dict[str, CocoFile], channels: int, **options: Any) -> dict
 
 
 def _note_unannotated(splits: dict[str, CocoDetection]) -> None:
-    """Notes the images in the folders of annotated ones that are in no annotation file."""
+    """Notes images that lie in the folders of annotated images but are in no annotation file."""
     datasets = {Path(os.path.normpath(entry.path)): dataset for dataset in splits.values() for entry in dataset.entries}
     for folder, dataset in {path.parent: dataset for path, dataset in datasets.items()}.items():
         images = sorted(name for name in Listing().names(str(folder)) if name.lower().endswith(EXTENSIONS))
@@ -179,18 +181,20 @@ def _is_coco(path: Path) -> bool:
 
 
 def _by_split(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
-    """The file of each split, and the COCO files of none."""
+    """The file of each split, and the COCO files that belong to no split."""
     files = [path for path in files if path.name.startswith("instances")] or files
     if len(files) == 1:
         return {split_in(files[0].stem) or "all": files[0]}, ()
     splits = one_per_split(((split_in(path.stem), path) for path in files), "files")
     if files and not splits:
         names = ", ".join(path.name for path in files[:5])
-        raise InputError(f"{files[0].parent}: no file name says train, val or test ({names}): name one of them")
+        raise InputError(
+            f"{files[0].parent}: no file name contains train, val or test ({names}): pass one of the files"
+        )
     return splits, tuple(path for path in files if split_in(path.stem) is None and _is_coco(path))
 
 
-def _places(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
+def _image_folders(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
     """The folders that a file's image names may be relative to, the likeliest first."""
     word = next((word for word in path.stem.lower().split("_") if split_named(re.sub(r"\d+$", "", word))), "")
     seen: set[Path] = set()
@@ -199,7 +203,7 @@ def _places(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
             continue
         folders = [subfolder(base / below, name) for below in (".", "images") for name in (word, split) if name]
         aliases = [find_split_folders(base / below).get(split) for below in (".", "images")]
-        for place in (*folders, *aliases, subfolder(base, "images"), base):
-            if place is not None and place not in seen:
-                seen.add(place)
-                yield place
+        for folder in (*folders, *aliases, subfolder(base, "images"), base):
+            if folder is not None and folder not in seen:
+                seen.add(folder)
+                yield folder

@@ -11,7 +11,7 @@ from fishnet.files.reading import is_regular
 from fishnet.files.walking import walk
 
 _PROBED = 20  # images that are looked for in each folder
-_MAX_FILES = 300_000  # that are searched for images that are not where the file says
+_MAX_FILES = 300_000  # searched at most for images that are not where the annotation file says
 
 
 @dataclass
@@ -19,8 +19,8 @@ class Located:
     """The image files of an annotation file.
 
     Attributes:
-        folder: that the names are relative to.
-        paths: one per name: where the image is, or should be if it is missing.
+        folder: the folder that the names are relative to.
+        paths: one path per name: where the image is, or should be if it is missing.
         by_tail: indices of the names that were found by the end of their path.
         missing: indices of the names without an image.
         doubtful: index and message for each name that fits several images.
@@ -33,16 +33,16 @@ class Located:
     doubtful: list[tuple[int, str]] = field(default_factory=list)
 
 
-def locate(names: Sequence[str], places: Sequence[Path], roots: Iterable[Path]) -> Located:
+def locate(names: Sequence[str], folders: Sequence[Path], roots: Iterable[Path]) -> Located:
     """Finds the images that an annotation file names.
 
     Args:
-        names: as the file spells them.
-        places: folders that the names may be relative to; the first that holds one of the first images is used.
-        roots: folders that are searched for the other images, by the ends of their paths.
+        names: the image names, as the file spells them.
+        folders: folders that the names may be relative to. The first one that holds any of the first images is used.
+        roots: folders in which the other images are searched for, by the ends of their paths.
     """
     probed = [spelled for name in names[:_PROBED] for spelled in spellings(name)]
-    chosen = next((place for place in places if any(is_regular(place / name) for name in probed)), places[0])
+    chosen = next((folder for folder in folders if any(is_regular(folder / name) for name in probed)), folders[0])
     located, listing = Located(chosen), Listing()
     for number, name in enumerate(names):
         direct = [chosen / spelled for spelled in spellings(name)]
@@ -77,7 +77,7 @@ class Listing:
 
 
 def _below(roots: Iterable[Path]) -> list[Path]:
-    """The files below some folders; those with more files than ``_MAX_FILES`` are left out."""
+    """The files below some folders, except folders with more than ``_MAX_FILES`` files."""
     files: list[Path] = []
     for root in roots:
         try:
@@ -88,7 +88,7 @@ def _below(roots: Iterable[Path]) -> list[Path]:
 
 
 def _find_by_tail(names: Sequence[str], located: Located, tails: TailIndex) -> None:
-    """Finds missing images by the ends of their paths; never one image for two names."""
+    """Finds missing images by the ends of their paths. Never assigns one image to two names."""
     absent = set(located.missing)
     taken = {path for number, path in enumerate(located.paths) if number not in absent}
     matches: dict[Path, list[int]] = {}

@@ -22,7 +22,7 @@ from fishnet.errors import InputError
 _MAX_COORDINATE = 1e9  # px
 _NEAR = 3.0  # px between a box and that of its segmentation
 _MAX_SIDE = 1_000_000  # px of an image
-_TEXTS, _NONE = 1 << 62, -(1 << 62)  # numbers from here up stand for ids that are texts, from here down for missing ids
+_TEXTS, _NONE = 1 << 62, -(1 << 62)  # ids that are texts get numbers from _TEXTS up, missing ids from _NONE down
 _DIGITS = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 KEYS = ("images", "annotations", "categories")
 
@@ -31,9 +31,9 @@ class CocoImage(NamedTuple):
     """An entry of ``images``.
 
     Attributes:
-        file_name: as the file has it.
+        file_name: the image's name, as the file spells it.
         size: height and width; (0, 0) if unknown.
-        line, number: of the entry: its line, and its index in the list.
+        line, number: the entry's line and its index in the list.
     """
 
     file_name: str
@@ -59,17 +59,17 @@ class CocoTable:
     stays in memory.
 
     Args:
-        path: of the JSON file.
-        masks: whether to keep segmentations. Otherwise they are only read if a ``bbox`` is missing.
+        path: the JSON file.
+        masks: whether to keep segmentations. If not, they are only read where a ``bbox`` is missing.
 
     Attributes:
-        images: in the file's order.
-        classes: the categories in the order of their ids, without one that only groups the others.
+        images: the images in the file's order.
+        classes: the categories in the order of their ids, except a category that only groups the others.
         notes: findings that are not faults.
 
     Raises:
         InputError: see :func:`~fishnet.data.detection.coco_stream.read_entries`; missing or repeated entries, unknown
-            ids, or with ``masks`` an annotation without a valid one. The message gives file, line and entry.
+            ids, or, with ``masks``, an annotation without a valid mask. The message gives file, line and entry.
     """
 
     def __init__(self, path: Path, masks: bool = False) -> None:
@@ -80,7 +80,7 @@ class CocoTable:
         self._image_of: dict[int | str, int] = {}  # image id -> index in images
         self._categories: dict[int, _Category] = {}
         self._ids: dict[str, int] = {}  # annotation ids that are texts -> numbers
-        self._named: dict[int | str, int] = {}  # image id of an annotation -> its number
+        self._named: dict[int | str, int] = {}  # image id in annotations -> its number here
         self._image, self._category, self._id = array("i"), array("q"), array("q")
         self._line, self._number = array("q"), array("i")
         self._box, self._area, self._crowd = array("f"), array("d"), array("b")
@@ -95,8 +95,8 @@ class CocoTable:
             try:
                 add[entry.key](entry)
             except InputError as error:
-                place = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
-                report(f"{place}: {error}", file=str(path), line=entry.line)
+                location = f"{path} line {entry.line}: {entry.key}[{entry.number}]"
+                report(f"{location}: {error}", file=str(path), line=entry.line)
         missing = [key for key in ("images", "categories") if key not in seen]
         if missing:
             raise InputError(f"{path}: no entries in {' and '.join(missing)}: not a COCO annotation file of objects")
@@ -121,11 +121,11 @@ class CocoTable:
             segmentations=shapes,
         )
 
-    def place(self, image: int, labels: dict[int, int], number: int) -> str:
-        """The file, line and entry of the ``number``-th of these objects, or of the image if there is none."""
+    def location(self, image: int, labels: dict[int, int], number: int) -> str:
+        """The file, line and entry of an image's ``number``-th object (see :meth:`objects`), or of the image."""
         rows = [row for row in self._rows(image).tolist() if self._category[row] in labels]
         if 0 <= number < len(rows):
-            return self._place(rows[number])
+            return self._location(rows[number])
         entry = self.images[image]
         return f"{self.path} line {entry.line}: images[{entry.number}]"
 
@@ -137,7 +137,7 @@ class CocoTable:
     def _rows(self, image: int) -> NDArray[np.int64]:
         return self._order[self._starts[image] : self._starts[image + 1]]
 
-    def _place(self, row: int) -> str:
+    def _location(self, row: int) -> str:
         return f"{self.path} line {self._line[row]}: annotations[{self._number[row]}]"
 
     def _add_image(self, entry: Entry) -> None:
@@ -167,7 +167,7 @@ class CocoTable:
         self._categories[id_] = _Category(name, group, entry.line, entry.number)
 
     def _category_id(self, id_: int | str) -> int:
-        """A category id as an integer; for a text, one that stands for it until all ids are known."""
+        """A category id as an integer; a text gets a provisional one until all ids are known."""
         return id_ if isinstance(id_, int) else self._texts.setdefault(id_, _TEXTS + len(self._texts))
 
     def _add_annotation(self, entry: Entry) -> None:
@@ -269,7 +269,7 @@ class CocoTable:
         self._note("category-id-text", f"{len(texts)} category ids are texts: {examples}", len(texts))
 
     def _drop_root(self, used: set[int]) -> None:
-        """Drops the unused category 0 that Roboflow writes for the group of all others."""
+        """Drops the unused category 0 that Roboflow writes as the group of all others."""
         root = self._categories.get(0)
         groups = {category.group for id_, category in self._categories.items() if id_}
         if root and root.group == "none" and 0 not in used and groups and "none" not in groups:
@@ -293,15 +293,15 @@ class CocoTable:
                 yield row
 
     def _distinct(self, used: set[int]) -> list[int]:
-        """The category ids; of several with one name only the used ones, as some exports repeat a group's name."""
+        """The category ids. If several share a name, only those in use: some exports repeat the name of a group."""
         count = Counter(category.name for category in self._categories.values())
         ids = [id_ for id_ in sorted(self._categories) if count[self._categories[id_].name] == 1 or id_ in used]
         first: dict[str, int] = {}
         for id_ in list(ids):
             name, _, line, number = self._categories[id_]
             if name in first:
-                place = f"{self.path} line {line}: categories[{number}]"
-                report(f"{place}: ids {first[name]} and {id_} are both called {name!r}: rename one")
+                location = f"{self.path} line {line}: categories[{number}]"
+                report(f"{location}: ids {first[name]} and {id_} are both called {name!r}: rename one")
                 ids.remove(id_)
             first.setdefault(name, id_)
         return ids or sorted(self._categories)[:1]
@@ -310,7 +310,7 @@ class CocoTable:
         return Classes(tuple(self._categories[id_].name for id_ in ids), tuple(ids))
 
     def _report(self, row: int, what: str) -> None:
-        report(f"{self._place(row)}: {what}", file=str(self.path), line=self._line[row])
+        report(f"{self._location(row)}: {what}", file=str(self.path), line=self._line[row])
 
 
 def _spelled(id_: int, texts: dict[str, int]) -> int | str:
@@ -371,7 +371,7 @@ def _repeated(ids: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     first = 0
-    for place in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
-        if ordered[first] != ordered[place]:
-            first = int(np.searchsorted(ordered, ordered[place]))
-        yield int(order[place + 1]), int(order[first])
+    for position in np.flatnonzero(ordered[1:] == ordered[:-1]).tolist():
+        if ordered[first] != ordered[position]:
+            first = int(np.searchsorted(ordered, ordered[position]))
+        yield int(order[position + 1]), int(order[first])

@@ -1,4 +1,4 @@
-"""YOLO without ``data.yaml``: a list of class names with the images, or Darknet's ``obj.data``."""
+"""YOLO without ``data.yaml``: a list of class names beside the images, or Darknet's ``obj.data``."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def read_names(path: Path) -> dict[int, str]:
         raise InputError(f"{path}: has {len(rows):,} class names: there must be 1 to {_MAX_NAMES:,}")
     for number, (line, _) in enumerate(rows, 1):
         if line != number:
-            raise InputError(f"{path} line {number}: is blank: remove it, as lines number the classes")
+            raise InputError(f"{path} line {number}: is blank: remove it, since line numbers are class numbers")
     names = [name for _, name in rows]
     try:
         Classes.of(names)
@@ -65,7 +65,7 @@ def find_darknet(data: Path) -> YoloFile | None:
 
 
 def _splits(data: Path) -> dict[str, tuple[str, ...]]:
-    """The folder of images of each split; empty if no label file is where it would be."""
+    """The folder of images of each split; empty if there is no label file in the usual folders."""
     bases = [base for base in (subfolder(data, "images"), data) if base]
     for base in bases:
         folders = {split: subfolder(folder, "images") or folder for split, folder in find_split_folders(base).items()}
@@ -82,8 +82,8 @@ def _has_images(folder: Path) -> bool:
 def _has_labels(data: Path, images: Path) -> bool:
     """Whether there is a label file next to the images, or where ``labels`` replaces ``images`` in their path."""
     parts = list(images.relative_to(data).parts)
-    places = [i for i, part in enumerate(parts) if part.lower() == "images"]
-    swapped = [*parts[: places[-1]], "labels", *parts[places[-1] + 1 :]] if places else parts
+    indices = [i for i, part in enumerate(parts) if part.lower() == "images"]
+    swapped = [*parts[: indices[-1]], "labels", *parts[indices[-1] + 1 :]] if indices else parts
     for folder in {images, data.joinpath(*swapped)}:
         texts = sorted(folder.glob("*.txt")) if folder.is_dir() else []
         if any(path.name not in NAMES and _is_label(path) for path in texts[:20]):
@@ -112,31 +112,31 @@ def _read_data(path: Path) -> YoloFile:
         values[key.strip().lower()] = value.strip()
     if "names" not in values:
         raise InputError(f"{path}: names no file of class names (names = obj.names)")
-    names = _place(path, values["names"], "names")
+    names = _resolved(path, values["names"], "names")
     splits = {split: value for key, value in values.items() if value and (split := split_named(key))}
-    places: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
     for split in in_order(splits):
-        place = _place(path, splits[split], split)
-        if place not in places.values():  # an export's train and valid may be one list
-            places[split] = place
-    if not places:
+        source = _resolved(path, splits[split], split)
+        if source not in sources.values():  # train and valid of an export may be the same list
+            sources[split] = source
+    if not sources:
         raise InputError(f"{path}: names no images (train = train.txt)")
-    root = _root(path, next(iter(places.values())))
-    return YoloFile(path, read_names(names), {split: (str(place),) for split, place in places.items()}, root)
+    root = _root(path, next(iter(sources.values())))
+    return YoloFile(path, read_names(names), {split: (str(source),) for split, source in sources.items()}, root)
 
 
-def _place(path: Path, value: str, key: str) -> Path:
-    """A path in a ``.data`` file: relative to its folder or the parent, or by its last component in its folder."""
+def _resolved(path: Path, value: str, key: str) -> Path:
+    """A path in a ``.data`` file: relative to the file's folder or its parent, or its last component in the folder."""
     spelled = value.replace("\\", "/")
     around = path.parent.absolute().parent
-    for place in (path.parent / spelled, path.parent.parent / spelled, path.parent / Path(spelled).name):
-        if os.path.exists(place) and inside(around, place):  # noqa: PTH110 (False if the name is too long)
-            return place
+    for candidate in (path.parent / spelled, path.parent.parent / spelled, path.parent / Path(spelled).name):
+        if os.path.exists(candidate) and inside(around, candidate):  # noqa: PTH110 (False if the name is too long)
+            return candidate
     raise InputError(f"{path}: {key}: no {value} in its folder or the one above")
 
 
 def _root(path: Path, images: Path) -> Path:
-    """The folder that the rows of a list are relative to: where the first of them exists."""
+    """The folder that the rows of a list are relative to: the one in which the first row exists."""
     row = next((row for _, row in numbered_lines(images)), "") if images.is_file() else ""
     folders = (path.parent, path.parent.parent, images.parent)
     return next((folder for folder in folders if row and is_regular(folder / row)), path.parent)

@@ -29,7 +29,7 @@ class FileDetection(FileDataset, DetectionDataset):
 
     def named_in(self, index: int) -> str:
         """Where the image is annotated."""
-        return self.place(index, -1)
+        return self.location(index, -1)
 
 
 Opened = TypeVar("Opened", bound=FileDataset)

@@ -32,7 +32,7 @@ class MaskSplit(NamedTuple):
 def read_ids(path: Path) -> NDArray[Any]:
     """Reads the numbers of a mask: (height, width) integers.
 
-    Of palette images the indices are read, not the colours. The file may be a PNG, a TIFF (its first page) or a
+    The indices of palette images are read, not their colours. The file may be a PNG, a TIFF (its first page) or a
     ``.npy`` of 1, 8, 16 or 32 bits.
 
     Raises:
@@ -44,7 +44,7 @@ def read_ids(path: Path) -> NDArray[Any]:
             ids = read_npy(content)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its size
+                warnings.simplefilter("ignore")  # about its size
                 with open_image(content) as image:
                     ids = np.asarray(image)
     except Exception as error:  # Pillow raises nearly any type for a damaged file
@@ -57,12 +57,12 @@ def read_ids(path: Path) -> NDArray[Any]:
     return ids.astype(np.uint8) if ids.dtype.kind == "b" else ids.astype(ids.dtype.newbyteorder("="))
 
 
-def only_label(classes: Classes, place: Path) -> int:
-    """The index of the class ``object``. Raises InputError if it is not among the known classes."""
+def only_label(classes: Classes, path: Path) -> int:
+    """The index of the class ``object``. Raises InputError, with ``path`` in it, if it is not a known class."""
     try:
         return ONLY.indices_in(classes)[0]
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{path}: {error}") from None
 
 
 class MaskDetection(FileDetection):
@@ -88,7 +88,7 @@ class MaskDetection(FileDetection):
             alone = [path for name, path in paths.items() if name not in others]
             more = f" (and {len(alone) - 1} more)" if is_strict() and len(alone) > 1 else ""
             for path in alone:
-                report(f"{path}: nothing in {folder} has its name{more}")
+                report(f"{path}: no file in {folder} has its name{more}")
         self.entries = [MaskEntry(path, mask_paths[name]) for name, path in image_paths.items() if name in mask_paths]
 
     def objects(self, index: int) -> Objects:
@@ -110,7 +110,7 @@ class MaskDetection(FileDetection):
     def stated(self, index: int) -> None:
         """None: the objects are in the masks."""
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The mask, and the object's number in the mask."""
         mask = self.entries[index].mask
         ids = instances(read_ids(mask)).ids.tolist() if number >= 0 else []

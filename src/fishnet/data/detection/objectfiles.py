@@ -43,15 +43,15 @@ class ObjectFileDetection(FileDetection):
         self.label = only_label(self.classes, folder)
         self.entries: list[ObjectFiles] = []
         left_out = []
-        for place in _folders(folder):
-            images = _files(place / _IMAGES)
-            if not (place / _MASKS).is_dir():
+        for image_folder in _folders(folder):
+            images = _files(image_folder / _IMAGES)
+            if not (image_folder / _MASKS).is_dir():
                 left_out += [str(path) for path in images]
             elif len(images) == 1:
-                self.entries.append(ObjectFiles(images[0], tuple(_files(place / _MASKS))))
+                self.entries.append(ObjectFiles(images[0], tuple(_files(image_folder / _MASKS))))
             else:
-                message = f"{place}: has {len(images)} images in {_IMAGES}/, where one is needed for its masks"
-                report(message, file=str(place))
+                message = f"{image_folder}: has {len(images)} images in {_IMAGES}/, but its masks need exactly one"
+                report(message, file=str(image_folder))
         self.left_out = tuple(left_out)
 
     def objects(self, index: int) -> Objects:
@@ -80,7 +80,7 @@ class ObjectFileDetection(FileDetection):
         """None: the objects are in the masks."""
         return None
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The object's mask file, or the folder of masks."""
         masks = self.entries[index].masks
         return str(masks[number] if 0 <= number < len(masks) else self.entries[index].path.parent.parent / _MASKS)
@@ -99,8 +99,8 @@ def find_object_files(data: Path) -> dict[str, Path]:
     """Finds the folder of each split; ``all`` if there are no splits, empty if the data has another form.
 
     Args:
-        data: a folder with a folder per image; or with folders such as ``stage1_train`` of such folders. A test folder
-            without masks is ignored.
+        data: a folder with a folder per image; or a folder of splits, such as ``stage1_train``, with these inside. A
+            test folder without masks is ignored.
 
     Raises:
         InputError: two folders for a split.

@@ -33,13 +33,13 @@ def open_detection(
     """Opens data for detection (boxes) or instance segmentation (boxes and masks).
 
     Args:
-        data: of one of the ``FORMATS``; docs/data.md describes each.
+        data: a folder or file in one of the ``FORMATS``; docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training images held out for validation if the data has no val split.
-        seed: of the choice of these images.
+        seed: decides which images are held out.
         classes: the classes of a model, matched by name. The data may have fewer.
         whole: hold nothing out.
-        masks: whether objects have segmentations, which all of them must then have.
+        masks: whether to read segmentations; all objects must then have one.
         only: names of the classes to keep; objects of others are left out. Empty keeps all.
         difficult: how to treat objects that Pascal VOC marks difficult, see
             :class:`~fishnet.data.detection.voc.VocDetection`.
@@ -57,7 +57,7 @@ def open_detection(
     splits = dict(opener(source, channels, classes=known, masks=masks))
     if only:
         splits = choose(data, splits, only, classes)
-    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
+    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, allow_empty=not is_strict())
 
 
 def looks_like_detection(data: str) -> bool:

@@ -51,12 +51,12 @@ class SelectedDetection(DetectionDataset):
         kept = objects.take(self.labels[objects.labels] >= 0)
         return replace(kept, labels=self.labels[kept.labels])
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         if number < 0:
-            return self.dataset.place(index, number)
+            return self.dataset.location(index, number)
         kept = np.flatnonzero(self.labels[self.dataset.objects(index).labels] >= 0)
-        return self.dataset.place(index, int(kept[number]) if number < len(kept) else -1)
+        return self.dataset.location(index, int(kept[number]) if number < len(kept) else -1)
 
     def subset(self, indices: Sequence[int]) -> Self:
         """See :class:`~fishnet.data.entries.EntryDataset`."""

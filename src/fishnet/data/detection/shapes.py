@@ -94,7 +94,7 @@ class ShapeDetection(FileDetection):
         if objects.size not in ((0, 0), size):
             raise InputError(
                 f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {objects.size[1]}x"
-                f"{objects.size[0]} ({self.place(index, -1)}): correct the annotation or the image"
+                f"{objects.size[0]} ({self.location(index, -1)}): correct the annotation or the image"
             )
         segmentations = tuple(shape.outline.segmentation(size) for shape in self.entries[index].shapes)
         return replace(objects, size=size, segmentations=segmentations)
@@ -110,7 +110,7 @@ class ShapeDetection(FileDetection):
             areas=[outline.area() for outline in outlines],
         )
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The annotation file, and the object's place in the file."""
         entry: ShapeEntry = self.entries[index]
         return f"{entry.file}: {entry.shapes[number].where}" if 0 <= number < len(entry.shapes) else str(entry.file)

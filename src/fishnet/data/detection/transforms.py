@@ -108,9 +108,9 @@ class DetectionTrainTransform(WholeImageTransform):
         x, y = round(width * uniform(*CENTRE)), round(height * uniform(*CENTRE))
         views, corners = [], ((True, True), (False, True), (False, False), (True, False))
         for (image, _), (left, above) in zip(samples, corners, strict=True):
-            room = y if above else height - y, x if left else width - x
+            limit = y if above else height - y, x if left else width - x
             window: Window = (0, 0, image.shape[2], image.shape[1])
-            window, inner = crop_to_fit(window, self.scale(*_size(window)) / 2, room, None)
+            window, inner = crop_to_fit(window, self.scale(*_size(window)) / 2, limit, None)
             corner = x - inner[1] if left else x, y - inner[0] if above else y
             views.append(DetectionView(window, inner, corner, self.canvas, self.flips()))
         return views

@@ -95,7 +95,7 @@ class VocDetection(FileDetection):
         crowd = [self.difficult == "ignore" and annotation.difficult[i] for i in known]
         return Objects.of(annotation.boxes[known], labels, annotation.size, crowd=crowd)
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The XML file, and the object's line."""
         entry = self.entries[index]
         found = zip(entry.annotation.lines, entry.annotation.names, strict=True)
@@ -107,10 +107,10 @@ class VocDetection(FileDetection):
         self.links = [*self.links, *images.scanned.links]
         self.skipped = Counter(images.scanned.skipped) + Counter(dict(self.skipped))
         entries, missing = [], []
-        for xml, place in annotations_of(source):
+        for xml, location in annotations_of(source):
             try:
-                if place and not is_regular(xml):
-                    raise InputError(f"{place}: no such annotation: {xml}")
+                if location and not is_regular(xml):
+                    raise InputError(f"{location}: no such annotation: {xml}")
                 annotation = read_xml(xml)
             except InputError as error:
                 report(str(error), file=str(xml))
@@ -129,7 +129,7 @@ class VocDetection(FileDetection):
     def _report_left_out(self, source: VocSplit, images: Images, entries: list[VocEntry]) -> None:
         """Reports lists that belong to no split, and, without lists, images that have no annotation."""
         for path in source.left_out:
-            message = f"{path}: its name says neither train, val nor test: left out"
+            message = f"{path}: its name contains neither train, val nor test: left out"
             self.notes.append(Finding("split-unnamed", message, file=str(path)))
         if source.stems is not None:
             return
@@ -173,10 +173,10 @@ class VocDetection(FileDetection):
         matches = _match(masks.boxes, boxes.boxes)
         if (matches < 0).any():
             raise InputError(f"{path}: object {masks.ids[matches < 0][0]} is in none of the boxes of {entry.xml}")
-        order = np.argsort(matches)  # that of the boxes, which `place` relies on
+        order = np.argsort(matches)  # that of the boxes, which `location` relies on
         if len(order) < len(boxes):
             missing = next(i for i in range(len(boxes)) if i not in matches)
-            raise InputError(f"{self.place(index, missing)}: this object has no mask in {path}")
+            raise InputError(f"{self.location(index, missing)}: this object has no mask in {path}")
         return Objects.of(
             masks.boxes[order],
             boxes.labels[matches[order]],

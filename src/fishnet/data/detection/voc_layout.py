@@ -101,11 +101,11 @@ def annotations_of(source: VocSplit) -> Iterator[tuple[Path, str]]:
     by_name: dict[str, list[Path]] = {}
     for xml in xmls:
         by_name.setdefault(xml.stem, []).append(xml)
-    for listed, place in source.stems.items():
+    for listed, location in source.stems.items():
         bare = listed.rpartition(".")[0] if listed.lower().endswith(EXTENSIONS) else listed
         namesakes = by_name.get(bare, [])
         default = namesakes[0] if len(namesakes) == 1 else source.xmls / f"{bare}.xml"
-        yield by_path.get(listed) or by_path.get(bare) or default, place
+        yield by_path.get(listed) or by_path.get(bare) or default, location
 
 
 def _xmls_in(folder: Path) -> list[Path]:
@@ -150,7 +150,7 @@ def _by_list(source: VocSplit, masks: bool) -> dict[str, VocSplit]:
     lists = one_per_split(((split_named(path.stem), path) for path in texts), "lists")
     stems = {split: _stems(path) for split, path in lists.items()}
     if trainval and "train" not in stems and (names := _stems(trainval[0])):
-        stems["train"] = {stem: place for stem, place in names.items() if stem not in stems.get("val", {})}
+        stems["train"] = {stem: location for stem, location in names.items() if stem not in stems.get("val", {})}
     left_out = tuple(path for path in texts if path not in (*trainval, *lists.values()))
     source = source._replace(left_out=left_out)
     return {split: source._replace(stems=stems[split]) for split in in_order(stems)} or {"all": source}

@@ -1,4 +1,4 @@
-"""YOLO: a ``data.yaml`` that names classes and images, and a text file of normalized objects per image."""
+"""YOLO: a ``data.yaml`` that names classes and images, and a text file of normalized boxes or outlines per image."""
 
 import os
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from fishnet.files.reading import is_regular
 from fishnet.images.scanning import Scan, find_images, scan
 
 LAYOUTS = "YOLO (data.yaml)"
-_COMPANIONS = (".txt", ".cache")  # suffixes of labels and of training tools' files among the images
+_COMPANIONS = (".txt", ".cache")  # suffixes of label files, and of files that training tools write beside images
 _Faults = list[tuple[int, str]]  # line and message
 
 
@@ -41,9 +41,9 @@ class YoloEntry:
     """An image and its objects.
 
     Attributes:
-        path: of the image.
-        text: path of its label file, which need not exist.
-        classes: (n,) class numbers of the ``data.yaml``.
+        path: the image file.
+        text: the label file, which need not exist.
+        classes: (n,) class numbers as in the ``data.yaml``.
         shapes: n arrays of 4 values (a box: centre x, y, width, height) or more (corners x, y, ...), 0..1.
         lines: (n,) line numbers in the label file.
     """
@@ -90,7 +90,7 @@ class YoloDetection(FileDetection):
         self.index = {name: i for i, name in enumerate(self.classes.names)}
         self._sizes: dict[Path, tuple[int, int]] = {}
         scanned = Scan()
-        named = [path for place in file.splits[split] for path in _images(file, split, place, scanned)]
+        named = [path for source in file.splits[split] for path in _images(file, split, source, scanned)]
         images = list(dict.fromkeys(named))
         self.links = scanned.links
         self.skipped = {suffix: count for suffix, count in scanned.skipped.items() if suffix not in _COMPANIONS}
@@ -133,7 +133,7 @@ class YoloDetection(FileDetection):
             segmentations=[[corners.reshape(-1).tolist()] for corners in outlines] if masks else None,
         )
 
-    def place(self, index: int, number: int) -> str:
+    def location(self, index: int, number: int) -> str:
         """The label file, and the object's line."""
         entry = self.entries[index]
         return f"{entry.text} line {entry.lines[number]}" if 0 <= number < len(entry.lines) else str(entry.text)
@@ -179,7 +179,7 @@ class YoloDetection(FileDetection):
         if form.dropped and longer:
             self._note("label-values-dropped", f"lines have {form.dropped} after the box: dropped", longer)
         if form.corners:
-            what = "lines, which are all, have four corners: read as outlines, whose upright boxes are learnt"
+            what = "lines (all of them) have four corners: read as outlines, whose upright boxes are learnt"
             self._note("label-four-corners", what, len(values))
         return form
 
@@ -218,40 +218,41 @@ def _corners(shape: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _images(file: YoloFile, split: str, named: str, scanned: Scan) -> Iterator[Path]:
-    """The images of a folder or a list. Its path is relative to the file's folder, or wrongly to a folder next to it.
+    """The images of a folder or a list that a ``data.yaml`` names.
 
-    Skipped files and links of a folder are added to ``scanned``.
+    The name is relative to the root or to the file's folder. Some tools write it relative to a folder beside the file:
+    if it leads nowhere, its leading ``../`` are dropped. Skipped files and links are added to ``scanned``.
     """
     bare = named
     while bare.startswith(("../", "./")):
         bare = bare.partition("/")[2]
-    places = [folder / name for name in (named, bare) for folder in (file.root, file.path.parent)]
-    place = next((place for place in places if os.path.exists(place)), None)  # noqa: PTH110 (False if too long)
-    if place is None:
-        raise InputError(f"{file.path}: {split}: no such folder or list: {places[0]}")
-    file.check_place(split, place)
-    if place.is_dir():
-        contents = scan(Path(os.path.normpath(place)), file.root)
+    candidates = [folder / name for name in (named, bare) for folder in (file.root, file.path.parent)]
+    source = next((path for path in candidates if os.path.exists(path)), None)  # noqa: PTH110 (False if too long)
+    if source is None:
+        raise InputError(f"{file.path}: {split}: no such folder or list: {candidates[0]}")
+    file.check_source(split, source)
+    if source.is_dir():
+        contents = scan(Path(os.path.normpath(source)), file.root)
         if not contents.images:
-            raise InputError(f"{file.path}: {split}: no image in {place}")
+            raise InputError(f"{file.path}: {split}: no image in {source}")
         scanned.skipped.update(contents.skipped)
         scanned.links += contents.links
         yield from contents.images
         return
     tails: TailIndex | None = None
-    for line, row in numbered_lines(place):
-        path = Path(os.path.normpath((place.parent if row.startswith("./") else file.root) / row))
+    for line, row in numbered_lines(source):
+        path = Path(os.path.normpath((source.parent if row.startswith("./") else file.root) / row))
         if not is_regular(path):
             tails = tails or TailIndex(find_images(file.root))
             try:
                 path = tails.find(row) or path
             except InputError as error:
-                raise InputError(f"{place} line {line}: {error}") from None
+                raise InputError(f"{source} line {line}: {error}") from None
         yield path
 
 
 def find_yolo(data: Path) -> Path | None:
-    """The YAML file itself, or the only one in a folder that has ``names`` and a split; None if there is none."""
+    """A YAML file, or the only one in a folder that has ``names`` and a split; None if there is none."""
     suffixes = (".yaml", ".yml")
     if data.is_file():
         return data if data.suffix.lower() in suffixes else None
@@ -273,7 +274,7 @@ def open_yolo(path: Path, channels: int, *, trusted: bool = False, **options: An
     """Opens a ``data.yaml``. A test split without any label file is left out, with a note, if there are other splits.
 
     Args:
-        path: of the file.
+        path: the YAML file.
         channels: number of channels that images are read with.
         trusted: see :class:`~fishnet.data.detection.yolo_yaml.YoloFile`.
         **options: further arguments of :class:`YoloDetection`.

@@ -21,10 +21,10 @@ class YoloFile:
     """A ``data.yaml``.
 
     Attributes:
-        path: of the file.
+        path: the YAML file.
         names: class names by number.
         splits: folders and image lists of each split, as the file spells them.
-        root: the folder that these are relative to.
+        root: the folder that ``splits`` are relative to.
         keypoints: number of keypoints per object and of values per keypoint (``kpt_shape``); None if there are none.
         trusted: whether the splits may be anywhere; otherwise they must be in the parent of the file's folder.
     """
@@ -36,17 +36,17 @@ class YoloFile:
     keypoints: tuple[int, int] | None = None
     trusted: bool = False
 
-    def check_place(self, split: str, place: Path) -> None:
-        """Checks a folder or list that the file names before anything in it is read.
+    def check_source(self, split: str, source: Path) -> None:
+        """Checks a folder or list that the file names, before anything in it is read.
 
         Raises:
-            InputError: a system folder, or a place outside the parent of the file's folder.
+            InputError: a system folder, or a path outside the parent of the file's folder unless ``trusted``.
         """
-        refuse_system_place(os.path.realpath(place), f"{self.path}: {split}: {place}")
+        refuse_system_place(os.path.realpath(source), f"{self.path}: {split}: {source}")
         around = self.path.absolute().parent.parent
-        if not self.trusted and not inside(around, place):
+        if not self.trusted and not inside(around, source):
             raise InputError(
-                f"{self.path}: {split}: {place} is outside {around}: pass the YAML file itself as the data if you "
+                f"{self.path}: {split}: {source} is outside {around}: pass the YAML file itself as the data if you "
                 "trust it, or move it next to the images"
             )
 
@@ -55,7 +55,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
     """Reads a ``data.yaml``.
 
     Args:
-        path: of the file.
+        path: the YAML file.
         trusted: see :class:`YoloFile`.
 
     Raises:
@@ -100,10 +100,10 @@ def _names(path: Path, value: Any) -> dict[int, str]:
 
 
 def _listed(path: Path, key: Any, value: Any) -> tuple[str, ...]:
-    places = value if isinstance(value, list) else [value]
-    if not all(isinstance(place, str) and "\0" not in place for place in places):
+    sources = value if isinstance(value, list) else [value]
+    if not all(isinstance(source, str) and "\0" not in source for source in sources):
         raise InputError(f"{path}: {key} must be a folder, a .txt list of images, or several of these")
-    return tuple(places)
+    return tuple(sources)
 
 
 def _keypoints(path: Path, value: Any) -> tuple[int, int] | None:

@@ -74,5 +74,5 @@ def _find_legend(data: Path) -> Legend:
     if legend is None:
         return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,), given=False)
     if not legend.stated and len(legend.classes) == NUM_CLASSES:
-        return Legend(legend.place, Classes(legend.classes.names, ids), ids, ignored=(0,))
+        return Legend(legend.location, Classes(legend.classes.names, ids), ids, ignored=(0,))
     return replace(legend, ignored=(*legend.ignored, 0))

@@ -42,7 +42,7 @@ class SegmentationDataset(EntryDataset):
         """
 
     @abstractmethod
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where the image is annotated, for messages; usually the path of the mask."""
 
     def _target(self, index: int, size: tuple[int, int]) -> LabelMap:
@@ -54,7 +54,7 @@ class SegmentationDataset(EntryDataset):
     def describe_mismatch(self, index: int, size: tuple[int, int], mask: tuple[int, ...]) -> str:
         """The message for an image and a mask of different sizes, height and width each."""
         sizes = f"is {size[1]}x{size[0]} px, but its mask {mask[1]}x{mask[0]}"
-        return f"{self.source(index)}: {sizes} ({self.place(index)}): {self._mismatch_advice(index, mask)}"
+        return f"{self.source(index)}: {sizes} ({self.location(index)}): {self._mismatch_advice(index, mask)}"
 
     def _mismatch_advice(self, index: int, mask: tuple[int, ...]) -> str:
         """What to do about a mask of that height and width, which are not the image's."""

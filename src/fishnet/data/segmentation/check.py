@@ -91,21 +91,21 @@ class SegmentationCheck(SplitCheck[SegmentationDataset, SegmentationStatistics])
 
     def add(self, index: int, facts: ImageFacts | str, mask: _MaskCounts | str) -> None:
         """Adds an image's mask."""
-        source, place = self.dataset.source(index), self.dataset.place(index)
+        source, location = self.dataset.source(index), self.dataset.location(index)
         if isinstance(mask, str):
             if isinstance(facts, ImageFacts) or not mask.startswith(source):  # otherwise the image's finding has it
-                self.find("mask-unreadable", mask, place)
+                self.find("mask-unreadable", mask, location)
             return
         self.pixel_counts += mask.labels
         self.image_counts += mask.labels > 0
         self.unnamed.update(mask.unnamed)
         for value in mask.unnamed:
-            self.masks_with_unnamed.setdefault(value, []).append(place)
+            self.masks_with_unnamed.setdefault(value, []).append(location)
         if not mask.unnamed and not mask.labels[:IGNORE].any():
             self.all_ignored += 1
-            self.find("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({place})", place)
+            self.find("mask-all-ignored", f"{source}: every pixel of its mask is ignored ({location})", location)
         if isinstance(facts, ImageFacts) and mask.size != facts.size[::-1]:
-            self.find("mask-size-differs", self.dataset.describe_mismatch(index, facts.size[::-1], mask.size), place)
+            self.find("mask-size-differs", self.dataset.describe_mismatch(index, facts.size[::-1], mask.size), location)
 
     def statistics(self, images: dict[str, Any]) -> SegmentationStatistics:
         """Pixels by class."""

@@ -60,11 +60,11 @@ def _find_legend(data: Path, train: Path, masks: Path) -> tuple[Legend, str]:
     legend = find_legend(data)
     if legend is not None:
         return replace(legend, ignored=(*legend.ignored, *_OTHER_IDS)), "Ids"
-    place = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
+    location = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
     if all(_mask(path, train, masks, "TrainIds").is_file() for path in _images(train)):
         values = tuple(range(len(CLASSES)))
-        return Legend(place, CLASSES, values, ignored=(IGNORE,), given=False), "TrainIds"
-    return Legend(place, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, given=False), "Ids"
+        return Legend(location, CLASSES, values, ignored=(IGNORE,), given=False), "TrainIds"
+    return Legend(location, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, given=False), "Ids"
 
 
 def _images(folder: Path) -> Iterator[Path]:

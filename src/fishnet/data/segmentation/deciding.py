@@ -137,7 +137,9 @@ class _Decider:
         total = survey(self._train_masks(), self.reader)
         numbers = {number for number in total.numbers if number >= 0 and number not in self.choices.ignore}
         if self._is_binary(numbers):
-            self.legend = Legend(self.legend.place, Classes(("background", "foreground"), BINARY), BINARY, given=False)
+            self.legend = Legend(
+                self.legend.location, Classes(("background", "foreground"), BINARY), BINARY, given=False
+            )
             self._note_binary()
             return
         if self._resolve_anti_aliasing(total, numbers):
@@ -150,7 +152,9 @@ class _Decider:
                 self._explain_ignored_255(total)
                 ignored = (IGNORE,)
         ids = tuple(sorted(numbers - set(ignored)))
-        self.legend = Legend(self.legend.place, Classes(tuple(map(str, ids)), ids), ids, ignored=ignored, given=False)
+        self.legend = Legend(
+            self.legend.location, Classes(tuple(map(str, ids)), ids), ids, ignored=ignored, given=False
+        )
 
     def check_named_numbers(self) -> None:
         """Decides about the numbers that a classes file does not name, 255 above all."""
@@ -198,9 +202,9 @@ class _Decider:
         legend = self.legend
         rows = [f"{level},{name}" for level, name in zip(sorted(levels), legend.classes.names, strict=True)]
         report(
-            f"{legend.place}: masks hold the grey levels {_listed(levels)} for its {len(levels)} classes: write which "
-            f"is which, a line each, as in: {'; '.join(['id,name', *rows])}",
-            "mask-levels-unnamed", file=legend.place,
+            f"{legend.location}: masks hold the grey levels {_listed(levels)} for its {len(levels)} classes: write one "
+            f"line for each class, as in: {'; '.join(['id,name', *rows])}",
+            "mask-levels-unnamed", file=legend.location,
         )  # fmt: skip
 
     def _explain_ignored_255(self, total: Survey) -> None:
@@ -247,10 +251,10 @@ def _listed(numbers: Sequence[int] | set[int]) -> str:
 
 def _legend_by_id(masks: Masks, model_classes: Classes | None, choices: Choices) -> Legend:
     """The classes of a model by their ids; none yet for a training."""
-    place = f"{masks.folder / CLASSES_FILE} (which is to name all classes)"
+    location = f"{masks.folder / CLASSES_FILE} (which is to name all classes)"
     classes = model_classes or Classes((), ())
     # A void class without a name is called by its id.
-    return Legend(place, classes, classes.ids, ignored=tuple(int(name) for name in choices.void if name.isdecimal()))
+    return Legend(location, classes, classes.ids, ignored=tuple(int(name) for name in choices.void if name.isdecimal()))
 
 
 def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
@@ -263,8 +267,8 @@ def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
         return Legend(str(masks.folder / CLASSES_FILE), Classes(names, BINARY), BINARY, given=False)
     if len(legend.classes) != 2:
         raise InputError(
-            f"{legend.place}: names {len(legend.classes)} classes, but threshold_masks makes two: name the background "
-            "and the foreground alone"
+            f"{legend.location}: names {len(legend.classes)} classes, but threshold_masks makes two: name only the "
+            "background and the foreground"
         )
     return _second_is_255(legend)
 
@@ -272,4 +276,4 @@ def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
 def _second_is_255(legend: Legend) -> Legend:
     """Two classes that are 0 and 255 in masks. Ids that were stated stay those of the output."""
     classes = legend.classes if legend.stated else Classes(legend.classes.names, BINARY)
-    return Legend(legend.place, classes, BINARY, stated=legend.stated, given=legend.given)
+    return Legend(legend.location, classes, BINARY, stated=legend.stated, given=legend.given)

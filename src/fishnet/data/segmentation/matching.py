@@ -62,7 +62,7 @@ def match_files(folders: Folders, listed: Mapping[str, str] | None = None) -> Pa
 
     Args:
         folders: of the images and of the masks.
-        listed: the rows of a split's list with their places, see :func:`read_lists`; None takes all images.
+        listed: the rows of a split's list with their locations, see :func:`read_lists`; None takes all images.
 
     Raises:
         InputError: two files of one name; a listed name without an image, or without a mask if others have one; not a
@@ -99,10 +99,12 @@ def _match_listed(
     folders: Folders, listed: Mapping[str, str], images: Mapping[str, Path], masks: Mapping[str, Path]
 ) -> Pairs:
     """The pairs of the images in a list; images and masks are by the image's name."""
-    places = _places_by_image(listed, images, folders.images)
-    entries = [MaskEntry(images[name], masks[name], place) for name, place in places.items() if name in masks]
+    locations = _locations_by_image(listed, images, folders.images)
+    entries = [MaskEntry(images[name], masks[name], location) for name, location in locations.items() if name in masks]
     unmatched = [
-        f"{place}: {images[name]} has no mask in {folders.masks}" for name, place in places.items() if name not in masks
+        f"{location}: {images[name]} has no mask in {folders.masks}"
+        for name, location in locations.items()
+        if name not in masks
     ]
     if not entries:  # a test split whose masks are not public
         return Pairs(folders.images, entries, tuple(unmatched))
@@ -111,16 +113,16 @@ def _match_listed(
     return Pairs(folders.images, entries)
 
 
-def _places_by_image(listed: Mapping[str, str], images: Mapping[str, Path], folder: Path) -> dict[str, str]:
+def _locations_by_image(listed: Mapping[str, str], images: Mapping[str, Path], folder: Path) -> dict[str, str]:
     """Where each listed image stands in its list. Reports rows that name no image."""
-    places: dict[str, str] = {}
-    for row, place in listed.items():
+    locations: dict[str, str] = {}
+    for row, location in listed.items():
         name = next((name for name in _readings(row) if name in images), None)
         if name is None:
-            report(f"{place}: no such image in {folder}: {row}")
+            report(f"{location}: no such image in {folder}: {row}")
         else:
-            places[name] = place
-    return places
+            locations[name] = location
+    return locations
 
 
 def _readings(row: str) -> Iterator[str]:
@@ -131,7 +133,7 @@ def _readings(row: str) -> Iterator[str]:
 
 
 def read_lists(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of each split's list in a folder, with their places. ``trainval`` stands in for a missing train.
+    """The rows of each split's list in a folder, with their locations. ``trainval`` stands in for a missing train.
 
     Raises:
         InputError: a list that cannot be read, or two lists of one split.
@@ -146,5 +148,5 @@ def read_lists(folder: Path) -> dict[str, dict[str, str]]:
     lists = {split: {row: f"{path} line {line}" for line, row in numbered_lines(path)} for split, path in files.items()}
     trainval = lists.pop("trainval", {})
     if "train" not in lists and trainval:
-        lists["train"] = {row: place for row, place in trainval.items() if row not in lists.get("val", {})}
+        lists["train"] = {row: location for row, location in trainval.items() if row not in lists.get("val", {})}
     return {split: lists[split] for split in in_order(lists)}

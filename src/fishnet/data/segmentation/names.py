@@ -46,7 +46,7 @@ class Legend:
     """What the values in masks mean.
 
     Attributes:
-        place: where the classes are named, for messages.
+        location: where the classes are named, for messages.
         classes: their names and original ids.
         values: the number of each class in masks; usually its id.
         colours: the colour of each class, 0xRRGGBB; empty if masks hold numbers only.
@@ -57,7 +57,7 @@ class Legend:
         given: whether a classes file names the classes. Each of them is then expected in the training masks.
     """
 
-    place: str
+    location: str
     classes: Classes
     values: tuple[int, ...]
     colours: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class Legend:
 class _Entry(NamedTuple):
     """One class in a file, and where it stands there."""
 
-    place: str
+    location: str
     name: str
     id: int
     colour: int | None
@@ -112,13 +112,13 @@ def read_legend(path: Path) -> Legend:
         raise InputError(f"{path}: names no class: write one name a line")
     stated = "id" in rows[0][1]
     first = -1 if rows[0][1].get("name") == IGNORED else 0
-    entries = [_entry(place, {"id": str(i), **cells}) for i, (place, cells) in enumerate(rows, first)]
+    entries = [_entry(location, {"id": str(i), **cells}) for i, (location, cells) in enumerate(rows, first)]
     for field in ("name", "id", "colour"):
         _check_unique(field, entries)
     return _legend(str(path), entries, stated)
 
 
-def _legend(place: str, entries: Sequence[_Entry], stated: bool) -> Legend:
+def _legend(location: str, entries: Sequence[_Entry], stated: bool) -> Legend:
     ignored = [entry for entry in entries if entry.name == IGNORED or entry.id == -1]
     named = [entry for entry in entries if entry not in ignored]
     ids = tuple(entry.id for entry in named)
@@ -126,7 +126,7 @@ def _legend(place: str, entries: Sequence[_Entry], stated: bool) -> Legend:
     greys = tuple(colour & 0xFF for colour in colours if colour == (colour & 0xFF) * 0x010101)
     all_grey = bool(greys) and len(greys) == len(named)
     return Legend(
-        place,
+        location,
         Classes(tuple(entry.name for entry in named), ids),
         greys if all_grey and not stated else ids,
         colours,
@@ -142,7 +142,7 @@ def _check_unique(field: str, entries: Sequence[_Entry]) -> None:
         value = getattr(entry, field)
         if value is not None and value in seen:
             shown = colour_text(value) if field == "colour" else repr(value)
-            raise InputError(f"{entry.place}: {field} {shown} occurs twice: also at {seen[value].place}")
+            raise InputError(f"{entry.location}: {field} {shown} occurs twice: also at {seen[value].location}")
         seen[value] = entry
 
 
@@ -151,24 +151,24 @@ def colour_text(colour: int) -> str:
     return f"({colour >> 16}, {colour >> 8 & 255}, {colour & 255})"
 
 
-def _entry(place: str, cells: _Cells) -> _Entry:
+def _entry(location: str, cells: _Cells) -> _Entry:
     """Checks and converts the cells of one class. Raises InputError."""
     name = cells.get("name", "").strip()
     if not name:
-        raise InputError(f"{place}: no name")
+        raise InputError(f"{location}: no name")
     values: dict[str, int] = {}
     for column in ("id", "r", "g", "b"):
         try:
             values |= {column: int(cells[column])} if column in cells else {}
         except ValueError:
             shown = cells[column][:_SHOWN]
-            raise InputError(f"{place}: {column} of {name!r} must be a whole number, not {shown!r}") from None
+            raise InputError(f"{location}: {column} of {name!r} must be a whole number, not {shown!r}") from None
     if not -1 <= values["id"] <= MAX_ID:
-        raise InputError(f"{place}: id {cells['id'][:_SHOWN]} of {name!r}: ids are 0 to {MAX_ID}")
+        raise InputError(f"{location}: id {cells['id'][:_SHOWN]} of {name!r}: ids are 0 to {MAX_ID}")
     rgb = [values[column] for column in "rgb" if column in values]
     if len(rgb) not in (0, 3) or any(not 0 <= value <= 255 for value in rgb):
-        raise InputError(f"{place}: {name!r} has no red, green and blue of 0 to 255")
-    return _Entry(place, name, values["id"], rgb[0] << 16 | rgb[1] << 8 | rgb[2] if rgb else None)
+        raise InputError(f"{location}: {name!r} has no red, green and blue of 0 to 255")
+    return _Entry(location, name, values["id"], rgb[0] << 16 | rgb[1] << 8 | rgb[2] if rgb else None)
 
 
 def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
@@ -179,14 +179,14 @@ def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
     if header is None and path.name.lower() == CAMVID_FILE:
         header = _CAMVID_HEADER
     if header:
-        return [(place, _split_row(place, line, *header)) for place, line in rows]
-    for place, line in lines:
+        return [(location, _split_row(location, line, *header)) for location, line in rows]
+    for location, line in lines:
         if _NOT_A_NAME.search(line) or (path.suffix.lower() == ".csv" and "," in line):
             raise InputError(
-                f"{place}: {line[:_SHOWN]!r} is not a name alone: for ids or colours begin the file with a line that "
-                "names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
+                f"{location}: {line[:_SHOWN]!r} is more than a name: for ids or colours, begin the file with a line "
+                "that names its columns, such as id,name (then 7,road) or name,r,g,b (then road,128,64,128)"
             )
-    return [(place, {"name": line}) for place, line in lines]
+    return [(location, {"name": line}) for location, line in lines]
 
 
 def _header(line: str) -> tuple[list[str], str] | None:
@@ -198,14 +198,16 @@ def _header(line: str) -> tuple[list[str], str] | None:
     return (columns, mark) if "name" in known and len(known) > 1 else None
 
 
-def _split_row(place: str, line: str, columns: Sequence[str], mark: str) -> _Cells:
+def _split_row(location: str, line: str, columns: Sequence[str], mark: str) -> _Cells:
     """The cells of a table's row by column. Raises InputError."""
     try:
         row = line.split(maxsplit=3) if mark == " " else next(csv.reader([line], delimiter=mark, skipinitialspace=True))
     except csv.Error as error:
-        raise InputError(f"{place}: not a row of a table ({error})") from None
+        raise InputError(f"{location}: not a row of a table ({error})") from None
     if len(row) < len(columns):
-        raise InputError(f"{place}: {len(row)} values for {len(columns)} columns: {', '.join(filter(None, columns))}")
+        raise InputError(
+            f"{location}: {len(row)} values for {len(columns)} columns: {', '.join(filter(None, columns))}"
+        )
     cells = {column: cell.strip() for column, cell in zip(columns, row, strict=False) if column}
     if "rgb" in cells:
         cells |= dict(zip("rgb", cells.pop("rgb").split(","), strict=False))
@@ -233,7 +235,7 @@ def _json_rows(path: Path) -> list[tuple[str, _Cells]]:
 
 def assign_labels(
     data_classes: Classes,
-    place: str,
+    location: str,
     *,
     ignore: Sequence[int] = (),
     void: Sequence[str] = (),
@@ -246,7 +248,7 @@ def assign_labels(
 
     Args:
         data_classes: the classes of the data.
-        place: where they are named, for messages.
+        location: where they are named, for messages.
         ignore: ids of classes that are not learnt.
         void: names of such classes.
         only: names of the classes that are learnt; empty for all.
@@ -260,8 +262,8 @@ def assign_labels(
             ``classes`` are given; a class that the model lacks.
     """
     if classes is None:
-        _check_named("void", void, data_classes, place)
-        _check_named("classes", only, data_classes, place)
+        _check_named("void", void, data_classes, location)
+        _check_named("classes", only, data_classes, location)
     kept = [
         i
         for i, (name, id_) in enumerate(zip(data_classes.names, data_classes.ids, strict=True))
@@ -269,26 +271,26 @@ def assign_labels(
     ]
     learnt = Classes(tuple(data_classes.names[i] for i in kept), tuple(data_classes.ids[i] for i in kept))
     if classes is None:
-        _check_count(learnt, place)
+        _check_count(learnt, location)
         classes = learnt
     try:
         learnt.indices_in(classes)
     except InputError as error:
-        report(f"{place}: {error}")
+        report(f"{location}: {error}")
     index = {name: i for i, name in enumerate(classes.names)}
     labels = {name: index.get(name, IGNORE) for name in learnt.names}
     return classes, tuple(labels.get(name, IGNORE) for name in data_classes.names)
 
 
-def _check_named(option: str, names: Sequence[str], data_classes: Classes, place: str) -> None:
+def _check_named(option: str, names: Sequence[str], data_classes: Classes, location: str) -> None:
     for name in names:
         if name not in data_classes.names:
-            raise InputError(f"{option} {name!r}: {place} names no such class: {nearest(name, data_classes.names)}")
+            raise InputError(f"{option} {name!r}: {location} names no such class: {nearest(name, data_classes.names)}")
 
 
-def _check_count(learnt: Classes, place: str) -> None:
+def _check_count(learnt: Classes, location: str) -> None:
     if len(learnt) < 2:
         number = f"one class only ({learnt.names[0]})" if len(learnt) else "no class"
-        raise InputError(f"{place}: has {number}: segmentation needs two or more, with the background")
+        raise InputError(f"{location}: has {number}: segmentation needs two or more, with the background")
     if len(learnt) > IGNORE:
-        raise InputError(f"{place}: has {len(learnt)} classes: segmentation can learn at most {IGNORE}")
+        raise InputError(f"{location}: has {len(learnt)} classes: segmentation can learn at most {IGNORE}")

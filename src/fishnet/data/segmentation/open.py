@@ -39,15 +39,15 @@ def open_segmentation(
         data: a folder of images and masks, Pascal VOC, Cityscapes, ADE20K, COCO or others; see docs/data.md.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training images that is held out for validation if the data has no val split.
-        seed: of the choice of these images.
+        seed: decides which images are held out.
         classes: the classes of a model, matched by name; the data may have fewer.
         whole: whether to hold nothing out.
-        ignore: ids in masks that are neither learnt nor measured. With ``none`` among them, no others are ignored but
-            the format's own. By default the masks of the train split decide about 255, see
+        ignore: ids in masks that are neither learnt nor measured. If it contains ``none``, only these and the format's
+            own are ignored. By default the masks of the train split decide about 255, see
             :func:`~fishnet.data.segmentation.deciding.decide`; for a model 255 is then ignored unless it has a name.
         void: names of classes that are neither learnt nor measured.
         only: names of the classes that are learnt and measured, all others are ignored; empty for all.
-        threshold: above 0, masks are read as black and white: numbers from it on are 255; see
+        threshold: if above 0, masks are read as black and white: numbers of at least ``threshold`` become 255; see
             :func:`~fishnet.data.maskfiles.open_mask`.
 
     Returns:
@@ -61,7 +61,7 @@ def open_segmentation(
     opener, layout = find_format(data, _find_format, "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
     splits = dict(opener(layout, channels, classes=classes, choices=choices))
-    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, empty=not is_strict())
+    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, allow_empty=not is_strict())
 
 
 def looks_like_segmentation(data: str) -> bool:

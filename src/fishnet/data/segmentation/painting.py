@@ -53,13 +53,13 @@ class ObjectSegmentation(FileSegmentation):
             label_map[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
         return label_map
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where the image is annotated."""
-        return self.detection.place(self.entries[index].row, -1)
+        return self.detection.location(self.entries[index].row, -1)
 
     def named_in(self, index: int) -> str:
         """Where the image is annotated."""
-        return self.place(index)
+        return self.location(index)
 
 
 def _with_background(used: Classes, data_classes: Classes) -> Classes:

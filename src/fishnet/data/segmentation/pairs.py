@@ -57,34 +57,34 @@ class MaskSegmentation(FileSegmentation):
         mask = self.decoder.open(path)
         labels, unnamed = self.decoder.labels(mask)
         if unnamed:
-            raise InputError(f"{path}: {_describe_unnamed(unnamed, mask.colours, self.legend.place)}")
+            raise InputError(f"{path}: {_describe_unnamed(unnamed, mask.colours, self.legend.location)}")
         return labels
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """The mask's path."""
         return str(self.entries[index].mask)
 
     def named_in(self, index: int) -> str:
         """The line of the list."""
-        place: str = self.entries[index].place
-        return place
+        location: str = self.entries[index].location
+        return location
 
 
-def _describe_unnamed(unnamed: Mapping[int, int], colours: bool, place: str) -> str:
+def _describe_unnamed(unnamed: Mapping[int, int], colours: bool, location: str) -> str:
     """What is wrong with a mask that has so many pixels of these values, and what to do."""
     values = sorted(unnamed, key=lambda value: -unnamed[value])
     shown = [f"{colour_text(value) if colours else value} ({unnamed[value]:,} px)" for value in values[:_SHOWN]]
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     listed = f"{', '.join(shown)}{more}"
     if colours:
-        return f"colours without a name: {listed}: add them to {place}"
+        return f"colours without a name: {listed}: add them to {location}"
     if len(values) > _MANY:
         return (
             f"ids without a name: {listed}: looks like an anti-aliased mask: save masks without smoothing, or read "
             f"masks of two classes with threshold_masks {DEFAULT_THRESHOLD}"
         )
     ids = " ".join(str(value) for value in sorted(values[:_SHOWN]))
-    return f"ids without a name: {listed}: add them to {place}, or set ignore to {ids}"
+    return f"ids without a name: {listed}: add them to {location}, or set ignore to {ids}"
 
 
 def open_pairs(
@@ -115,7 +115,7 @@ def open_pairs(
     decision = decide(Masks(masks, layout.legend, layout.folder), choices, classes)
     legend = decision.legend
     learnt, labels = assign_labels(
-        legend.classes, legend.place, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes
+        legend.classes, legend.location, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes
     )
     decoder = MaskDecoder(legend, labels, choices.ignore, threshold=decision.reader.threshold)
     splits = {name: MaskSegmentation(pairs, channels, learnt, decoder, decision) for name, pairs in kept.items()}

@@ -73,7 +73,7 @@ def _add(counts: SplitCounts, pixels: MaskSegmentation, index: int, facts: MaskF
     for value, count in unnamed.items():
         shown = colour_text(value) if facts.colours else str(value)
         counts.unnamed[shown] += count
-        counts.with_unnamed.setdefault(shown, []).append(pixels.place(index))
+        counts.with_unnamed.setdefault(shown, []).append(pixels.location(index))
     if not unnamed and not labels[:IGNORE].any():
         counts.all_ignored.append(index)
 
@@ -90,7 +90,7 @@ def plausibility(splits: Mapping[str, SegmentationDataset]) -> list[Finding]:
     split_names = {name: part for name, part in splits.items() if isinstance(part, MaskSegmentation)}
     counts = {name: split_counts(part) for name, part in split_names.items()}
     findings = [
-        Finding("mask-reading", note, file=part.legend.place)
+        Finding("mask-reading", note, file=part.legend.location)
         for part in [*split_names.values()][:1]
         for note in part.conclusions
     ]
@@ -111,9 +111,9 @@ def _of_split(name: str, part: MaskSegmentation, counts: SplitCounts) -> Iterato
         line = f"{name}: {100 * counts.ignored:.1f} % of the pixels are ignored{some}"
         yield Finding("mask-mostly-ignored", line, name)
     for index in counts.all_ignored:
-        place = part.place(index)
-        line = f"{part.source(index)}: every pixel of its mask is ignored ({place})"
-        yield Finding("mask-all-ignored", line, name, place)
+        location = part.location(index)
+        line = f"{part.source(index)}: every pixel of its mask is ignored ({location})"
+        yield Finding("mask-all-ignored", line, name, location)
     for value, count in counts.unnamed.most_common():
         masks = counts.with_unnamed[value]
         line = f"{value}: {count:,} px in {len(masks):,} masks of {name}, first {masks[0]}"
@@ -135,7 +135,9 @@ def _untrained(trained: str, part: MaskSegmentation, counts: Mapping[str, SplitC
             continue
         elsewhere = [f"{name} has {one.labels[i]:,}" for name, one in counts.items() if one.labels[i]]
         line = f"{class_}: no mask of {trained} has a pixel of it" + (f" ({', '.join(elsewhere)})" if elsewhere else "")
-        yield Finding("class-without-pixels" if part.legend.given else "class-absent", line, trained, part.legend.place)
+        yield Finding(
+            "class-without-pixels" if part.legend.given else "class-absent", line, trained, part.legend.location
+        )
 
 
 def _unvalidated(trained: str, part: MaskSegmentation, counts: Mapping[str, SplitCounts]) -> Iterator[Finding]:
