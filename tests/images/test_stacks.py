@@ -131,6 +131,28 @@ def test_samples_in_a_form_that_pillow_reads_in_part(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 4), noise(6, 5, 4))
 
 
+def test_grey_and_alpha_in_planes_of_their_own(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    array = noise(6, 5, 2)
+    planes = np.moveaxis(array, -1, 0)
+    tifffile.imwrite(
+        tmp_path / "a.tif", planes, photometric="minisblack", planarconfig="separate", extrasamples=["unassalpha"]
+    )
+    assert Image.open(tmp_path / "a.tif").mode == "LA"
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 2), array)
+
+
+def test_an_open_tiff_of_which_pillow_gives_a_part_is_refused(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    array = noise(6, 5, 5)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["unassalpha", "unspecified"])
+    with Image.open(tmp_path / "a.tif") as image:
+        assert len(image.getbands()) == 4
+        with pytest.raises(InputError, match="has 5 samples a pixel, of which Pillow gives 4"):
+            to_channels(image, 4)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 5), array)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colour_of_16_bits_keeps_its_upper_half(channels: int, tmp_path: Path) -> None:
     array = noise(6, 5, 3, dtype=np.uint16)

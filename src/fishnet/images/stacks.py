@@ -14,6 +14,7 @@ from fishnet.images.tiff_pages import read_pages
 
 NPY = b"\x93NUMPY"
 _ASSOCIATED_ALPHA = 1  # of TIFF's tag 338
+_SEPARATE = 2  # of TIFF's tag 284: each sample in a plane of its own
 _MAX_PAGES = 4096  # counted: more than any model has channels
 
 
@@ -48,7 +49,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
 
     Args:
         array: (height, width), (height, width, channels) or (channels, height, width).
-        channels: of the model.
+        channels: number of the model's input channels.
 
     Raises:
         InputError: another shape, or another number of channels.
@@ -77,7 +78,15 @@ def raw_channels(image: Image.Image) -> NDArray[Any]:
     """Decodes a PIL image as an upright array of its own channels: (height, width, channels).
 
     Palettes become RGB or RGBA, and 1 bit becomes 0 and 255; nothing else is converted.
+
+    Raises:
+        InputError: a TIFF image with more samples a pixel than Pillow gives.
     """
+    samples, bands = _samples(image), len(image.getbands())
+    if samples > bands:
+        raise InputError(
+            f"has {samples} samples a pixel, of which Pillow gives {bands}: give the file itself, or an array"
+        )
     load(image)
     image = upright(image, orientation(image))
     if image.mode == "1":
@@ -97,7 +106,7 @@ def read_stack(encoded: bytes, channels: int, max_pixels: int | None = None) -> 
     Args:
         encoded: the file's bytes.
         channels: expected in all.
-        max_pixels: of a page, see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of a page, see :class:`~fishnet.images.reading.Reading`.
 
     Returns:
         The pages, each (height, width, channels), of the file's own numbers.
@@ -143,8 +152,16 @@ def _reads_in_part(image: Image.Image) -> bool:
     """Whether Pillow gives less than a TIFF page holds: fewer samples or bits, or colours divided by their alpha."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    samples, bits, extra = (image.tag_v2.get(tag, default) for tag, default in ((277, 1), (258, (1,)), (338, (0,))))
+    bits, extra, planes = (image.tag_v2.get(tag, default) for tag, default in ((258, (1,)), (338, (0,)), (284, 1)))
+    if image.mode == "LA" and planes == _SEPARATE:  # Pillow knows no mode for a plane of alpha
+        return True
+    samples = _samples(image)
     return samples > 1 and (samples > len(image.getbands()) or max(bits) > 8 or _ASSOCIATED_ALPHA in extra)
+
+
+def _samples(image: Image.Image) -> int:
+    """The samples of a pixel that a TIFF image states; 1 for other formats."""
+    return int(image.tag_v2.get(277, 1)) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
 
 
 def _read_by_tifffile(encoded: bytes, channels: int, max_pixels: int | None) -> list[NDArray[Any]]:
