@@ -53,6 +53,10 @@ def test_order_counts_and_choice() -> None:
     assert [one.message for one in selected(findings, ("box-empty",), ("box-empty",))] == []
 
 
+def test_codes_under_old_names() -> None:
+    assert parse_codes(("box-normalised,box-empty",), "--skip") == ("box-normalized", "box-empty")
+
+
 def test_codes() -> None:
     assert parse_codes(("box-empty,image-duplicate", "box-outside"), "--only") == (
         "box-empty", "image-duplicate", "box-outside",

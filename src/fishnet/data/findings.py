@@ -69,7 +69,7 @@ def parse_codes(words: Iterable[str], flag: str) -> tuple[str, ...]:
     Raises:
         InputError: a code that no rule has; the message offers the nearest ones.
     """
-    codes = tuple(code for word in words for code in word.replace(",", " ").split())
+    codes = tuple(_OLD_CODES.get(code, code) for word in words for code in word.replace(",", " ").split())
     for code in codes:
         if code not in RULES:
             raise InputError(f"{flag} {code}: no finding has this code: {nearest(code, RULES)} (see docs/findings.md)")
@@ -110,6 +110,7 @@ def catalogue() -> str:
     return _HEAD + rows
 
 
+_OLD_CODES = {"box-normalised": "box-normalized"}
 _DEFAULT = {"error": "Stops before the first step.", "warning": "Logs it once.", "note": "Logs nothing."}
 _HEAD = """# Findings
 
