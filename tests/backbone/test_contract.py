@@ -213,7 +213,7 @@ class TestForwardIntermediates:
             assert torch.equal(found[0], found[1][0])
 
     def test_errors(self) -> None:
-        with pytest.raises(ValueError, match="output_fmt='NLC': FishNet gives NCHW maps only"):
+        with pytest.raises(ValueError, match="output_fmt='NLC': FishNet only returns NCHW maps"):
             net(MICRO).forward_intermediates(image(1, 3, 64, 64), output_fmt="NLC")
         with pytest.raises(AssertionError, match="out of range"):
             net(MICRO).forward_intermediates(image(1, 3, 64, 64), [4])

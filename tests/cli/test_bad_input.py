@@ -203,7 +203,7 @@ def _other_backbone(folder: Path) -> None:
     [
         (_lose_weights, ("model.safetensors is missing",)),
         (_lose_config, ("config.json is missing",)),
-        (_cut_weights, ("model.safetensors", "not a whole safetensors file")),
+        (_cut_weights, ("model.safetensors", "not a complete safetensors file")),
         (_change_weights, ("model.safetensors", "altered or damaged")),
         (_cut_config, ("config.json", "damaged")),
         (_future, ("config.json", "schema 99 is newer", "upgrade")),

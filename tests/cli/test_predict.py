@@ -105,7 +105,7 @@ def test_nothing_readable_leaves_the_former_file(bundle: Path, work: Path, tmp_p
 def test_an_engine_without_embeddings(bundle: Path) -> None:
     predictor = fishnet.load(bundle, "cpu")
     plain = Predictor(predictor.bundle, lambda batch: batch.mean((2, 3)))
-    with pytest.raises(InputError, match="gives no embeddings: use the bundle"):
+    with pytest.raises(InputError, match="computes no embeddings: use the bundle"):
         plain.embed([np.zeros((40, 40, 3), np.uint8)])
     with pytest.raises(InputError, match="a list of one image or more"):
         predictor.embed([])

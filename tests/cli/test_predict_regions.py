@@ -113,7 +113,7 @@ def test_ids_of_annotations(model: Predictor, work: Path, tmp_path: Path, run: R
         ({"x/c.png": 1, "y/c.png": 2}, ("c.png: may be any of x/c.png (id 1), y/c.png (id 2)",)),
         ({"d.png": 1}, ("c.png: has no image id", "val.json")),
         ({}, ("val.json: has no images",)),
-        ({"c.png": 1.5}, ("val.json", "without file_name or id")),
+        ({"c.png": 1.5}, ("val.json", "this image has no file_name or no id")),
     ],
 )
 def test_bad_ids(

@@ -114,7 +114,7 @@ def test_what_is_downloaded(path: str, server: str) -> None:
     [("nothing", "the server answered 404"), ("announces.much", "1,000,000,000,000 bytes are too many"),
      ("sends.much", "too large"), ("breaks.off", "broke off after 100 of"), ("in.circles", "the server answered 302"),
      ("to.a.file", "file:///etc/hostname' is not allowed"),
-     ("to.ftp", "leads to ftp://127.0.0.1/a: only addresses of http and https")],
+     ("to.ftp", "leads to ftp://127.0.0.1/a: only http and https addresses")],
 )  # fmt: skip
 def test_what_is_not(path: str, words: str, server: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -153,7 +153,7 @@ def test_a_header_that_never_ends() -> None:
 def test_other_schemes(address: str) -> None:
     assert is_address(address)
     for take in (download, lambda name: find_sources([name])):
-        with pytest.raises(InputError, match="only addresses of http and https are read"):
+        with pytest.raises(InputError, match="only http and https addresses are supported"):
             take(address)
 
 

@@ -72,7 +72,7 @@ def test_outputs_that_are_not_finite_have_an_error_in_their_place() -> None:
 
 
 def test_an_engine_without_embeddings() -> None:
-    with pytest.raises(InputError, match="this engine gives no embeddings"):
+    with pytest.raises(InputError, match="this engine computes no embeddings"):
         runner().embedding_engine()
 
 

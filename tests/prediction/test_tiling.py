@@ -46,7 +46,7 @@ def test_no_more_tiles_than_needed() -> None:
 
 @pytest.mark.parametrize(("size", "overlap"), [(0, 0.2), (-5, 0.2), (100, 0.95), (100, -0.1), (100, float("nan"))])
 def test_bad_tiles(size: int, overlap: float) -> None:
-    with pytest.raises(InputError, match=r"must be 1 px or more, and 0 to 0\.9"):
+    with pytest.raises(InputError, match=r"tiles must be 1 px or more, the overlap 0 to 0\.9"):
         tiles(10, 10, size, overlap)
 
 

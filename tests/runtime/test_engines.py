@@ -155,7 +155,7 @@ def test_objects_in_tiles(files: Store) -> None:
 
 def test_files_give_no_embeddings(files: Store) -> None:
     predictor = fishnet.load(files("classify", "default").path("onnx"))
-    with pytest.raises(InputError, match="this engine gives no embeddings: use the bundle"):
+    with pytest.raises(InputError, match="this engine computes no embeddings: use the bundle"):
         predictor.embed(images("classify"))
 
 

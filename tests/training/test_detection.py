@@ -137,7 +137,7 @@ def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"overlap": 0.3}, "overlap: is the overlap of tiles: give tile too"),
+        ({"overlap": 0.3}, "overlap: needs tile, the side of the tiles"),
         ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
         ({"threshold": 7.0}, "threshold=7.0: must be a number, 0 to 1"),
         ({"max_detections": 0}, "max_detections=0: must be a whole number, 1 or more"),

@@ -152,7 +152,7 @@ def test_val_in_tiles_and_averaged(trained: Path, data: Path, run: Run, tmp_path
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"overlap": 0.3}, "overlap: is the overlap of tiles: give tile too"),
+        ({"overlap": 0.3}, "overlap: needs tile, the side of the tiles"),
         ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
         ({"threshold": 0.5}, "threshold"),
         ({"most": 10}, "most"),

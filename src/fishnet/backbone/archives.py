@@ -26,7 +26,8 @@ from fishnet.files.reading import GIB, MIB, open_regular, read_bytes
 from fishnet.files.tensors import TensorFile
 
 AVERAGED = "ema.module."  # the averaged weights in this project's own training checkpoints
-_MIN_UNPACKED, _MAX_RATIO = 64 * MIB, 20  # archives may always unpack to so much; weights compress by about a tenth
+# An archive may unpack to 64 MiB, or to 20 times its size if that is more. Weights compress by about a tenth.
+_MIN_UNPACKED, _MAX_RATIO = 64 * MIB, 20
 _MAX_HASHED = 16 * GIB
 _FILLER = b"\nbytearray\n"  # the only type of any length that torch lets a pickle create
 

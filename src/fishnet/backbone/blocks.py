@@ -107,7 +107,7 @@ class RefiningUnit(nn.Module):
     Args:
         in_chans, out_chans: widths; they differ only with ``reduce`` or a shortcut that changes the width.
         inner: width of the bottleneck, divisible by ``groups``.
-        dilation, groups: of the 3x3 convolution.
+        dilation, groups: dilation and groups of the 3x3 convolution.
         reduce: change the width by :func:`reduce_channels` instead of a convolution; ``in_chans`` must be a multiple of
             ``out_chans``.
         drop_path: probability in [0, 1) that training skips the unit, for each image.

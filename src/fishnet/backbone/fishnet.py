@@ -179,7 +179,7 @@ class FishNet(nn.Module):
             )
 
     def _run(self, x: Tensor, indices: Collection[int]) -> dict[int, Tensor]:
-        """Runs the stages up to the highest of the indices. Returns the outputs of the stages named, by index."""
+        """Runs the stages up to the highest of these indices. Returns the outputs of the stages with these indices."""
         self._check_input(x)
         last = max(0, *indices)
         branches: dict[int, Tensor] = {}
@@ -256,7 +256,7 @@ class FishNet(nn.Module):
             The list of maps, or (final map, list of maps).
         """
         if output_fmt != "NCHW":
-            raise ValueError(f"output_fmt={output_fmt!r}: FishNet gives NCHW maps only")
+            raise ValueError(f"output_fmt={output_fmt!r}: FishNet only returns NCHW maps")
         take, deepest = feature_take_indices(len(self.feature_info), _int_or_list(indices))
         first = LAST["body"]
         final = first + deepest if stop_early or intermediates_only else self._last

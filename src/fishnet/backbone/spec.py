@@ -24,7 +24,7 @@ class Spec:
 
     Attributes:
         tail: widths of the tail's three stages (strides 4, 8, 16 before their pooling).
-        body: widths the body's stages refine to, before concatenation. Each must divide its stage's input width.
+        body: widths to which the body's stages refine, before concatenation. Each must divide its stage's input width.
         tail_depths, bridge_depth, body_depths, head_depths: refining units in each stage's trunk.
         body_transfers, head_transfers: refining units in each stage's transfer branch.
         stem: width at stride 4; the stem's first two convolutions have half of it.
@@ -32,7 +32,7 @@ class Spec:
         min_inner, max_inner: bounds of the inner width, which also never exceeds the output width.
         group_widths: channels per group of the 3x3 convolutions at strides 4, 8, 16, 32; None for plain convolutions.
             Inner widths are rounded down to a multiple of it.
-        dilations: of the body's 3x3 convolutions, from stride 32 to stride 8.
+        dilations: dilations of the body's 3x3 convolutions, from stride 32 to stride 8.
         zero_init: initialise each unit's last convolution to zero, so that every unit starts as its shortcut.
 
     Raises:

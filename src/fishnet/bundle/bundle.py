@@ -89,8 +89,8 @@ class Bundle:
         metrics: measured on the validation set, in percent.
         recipe: the training's settings.
         data: identifies the training's data; see :func:`fishnet.data.identity.fingerprint`.
-        versions: of the packages that wrote the bundle.
-        sha256: of the weights file, checked when the file is read.
+        versions: versions of the packages that wrote the bundle.
+        sha256: SHA-256 of the weights file, checked when the file is read.
     """
 
     backbone: str

@@ -63,7 +63,7 @@ class Classes:
         """For each class here, its index in ``other``, by name.
 
         Raises:
-            InputError: naming the classes that ``other`` lacks.
+            InputError: ``other`` lacks some of the classes; the message names them.
         """
         index = {name: i for i, name in enumerate(other.names)}
         unknown = [name for name in self.names if name not in index]
@@ -77,7 +77,7 @@ class Classes:
         """Some of the classes, in the order and with the ids that they have here.
 
         Args:
-            names: of the classes; a text that is not a class's name is split at commas.
+            names: the names of the classes to select. A string that is not a class's name is split at commas.
 
         Raises:
             InputError: an unknown name; the nearest ones are offered.
@@ -170,7 +170,7 @@ def index_named_labels(
     """Finds the class index of each label. Labels are positions, from 0, in a list of names.
 
     Args:
-        names: of all classes of the data.
+        names: the names of all classes of the data.
         labels: whole numbers, one per image.
         where: returns the place of a label, by its index, for messages.
         classes: the known classes, matched by name; by default those of ``names``.

@@ -102,7 +102,8 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     Args:
         folder: the bundle, or a name on the hub. A README.md in it is used as the card; otherwise a card is written.
         repo: ``user/name``.
-        license_id: of the model, as the hub names it (``apache-2.0``, ``mit`` ...); by default the card has none.
+        license_id: the model's licence, as the hub names it (``apache-2.0``, ``mit`` ...); by default the card has
+            none.
 
     Raises:
         InputError: no bundle, an invalid name of a repository, or a licence although there is a card already.
@@ -113,7 +114,7 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     bundle = read_bundle(folder)
     readme = folder / CARD
     if readme.is_file() and license_id:
-        raise InputError(f"{readme}: is the card that is sent: write the licence there and leave out --license")
+        raise InputError(f"{readme}: is used as the model card: write the licence there and leave out --license")
     curves = {CURVES: folder / CURVES} if (folder / CURVES).is_file() else {}
     text = readme if readme.is_file() else card(bundle, repo, license_id, curves=bool(curves)).encode()
     return Upload(repo, {CONFIG: config_text(bundle).encode(), WEIGHTS: folder / WEIGHTS, CARD: text, **curves})
@@ -125,7 +126,7 @@ def push(upload: Upload, *, private: bool = False, message: str = "") -> str:
     Args:
         upload: see :func:`prepare`.
         private: whether a new repository is private.
-        message: of the commit.
+        message: the commit's message.
 
     Returns:
         The repository's address.

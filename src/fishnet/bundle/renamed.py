@@ -22,7 +22,7 @@ def with_current_keys(values: Mapping[Any, Any], where: str, names: Mapping[str,
 
     Args:
         values: a recipe, the arguments of a head, or the fingerprint of data.
-        where: where the values stand, for the error message.
+        where: where the values come from, for the error message.
         names: old name -> current name.
 
     Raises:

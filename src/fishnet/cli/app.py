@@ -44,7 +44,7 @@ def build_app(verb: str | None = None) -> App:
     """Builds the command tree. Verbs are imported when they are used.
 
     Args:
-        verb: the verb whose help may be printed. Its text is its own docstring; all others have a line of ``VERBS``.
+        verb: the verb that is run. Its help text is its docstring; each other verb only has its line in ``VERBS``.
     """
     app = App(
         name="fishnet",

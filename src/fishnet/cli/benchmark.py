@@ -41,9 +41,9 @@ def benchmark(
         convolutions), packed (folded with weights in oneDNN's own layout), compile (torch.compile), onnx, openvino, or
         pytorchcv (its network of the same name). Default: eager,channels_last,folded,packed,onnx.
     task
-        Task of networks given by name; a bundle has its own. Default: classify.
+        Task of the networks given by name; a bundle has its own. Default: classify.
     head
-        Task head of networks given by name. Default: the task's first.
+        Task head of the networks given by name. Default: the task's first.
     size
         Side of the input, px. Default: 224 for classifiers, or the bundle's own; 640 for detectors and segmenters.
     batch
@@ -51,9 +51,9 @@ def benchmark(
     threads
         Threads of every engine. Default: the number of CPU cores.
     rounds
-        Rounds that are measured.
+        Number of measured rounds.
     warm_up
-        Rounds before these that are not measured.
+        Number of rounds before these, which are not measured.
     baseline
         Engine to compare the others with. Default: the first row.
     out

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Statistics = Mapping[str, SplitStatistics]
 
-CLASSES = 40  # longest table of all classes
+CLASSES = 40  # with more classes, only the smallest are listed
 LINES = 20  # lines per code, and of the table of the smallest classes
 COUNT, SIDE, COLUMNS = 12, 360, 4  # contact sheet: images, px of each image's side, images in a row
 
@@ -41,7 +41,7 @@ def report_lines(data: str, report: "CheckReport[SplitStatistics]") -> Iterator[
 
 
 def _table(splits: "Statistics", columns: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """A table with a row for each split, from the cells of its columns by their heads."""
+    """A table with a row for each split. ``columns`` has the cells of each split by the heads of their columns."""
     heads = next(iter(columns.values()))
     return aligned([["split", *heads], *([split, *columns[split].values()] for split in splits)])
 
@@ -87,7 +87,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def findings_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """Yields the findings code by code: the code's meaning, the first places, what to do; at the end the counts.
+    """Yields the findings code by code: the code's meaning, the first places, and what to do. The counts come last.
 
     Args:
         findings: sorted by code, see :func:`~fishnet.data.findings.in_order`.

@@ -43,10 +43,10 @@ def check(
     """Read every image and every annotation, count them and list what is wrong.
 
     Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes,
-    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. Images are the same
-    if their decoded pixels are.
+    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. An image is repeated
+    if another one has the same decoded pixels.
 
-    The exit code is 2 if there is an error, with --strict also if there is a warning.
+    The exit code is 2 if there is an error, or with --strict if there is an error or a warning.
 
     Parameters
     ----------
@@ -59,13 +59,14 @@ def check(
         pixel). Default: detect for formats that hold objects, segment for formats that hold only label maps, otherwise
         classify.
     ignore
-        For segment: ids that are neither learned nor measured, as for training; none: only the format's own.
+        For segment: mask ids to ignore, as for training; none: ignore only the format's own.
     void
-        For segment: names of classes that are neither learned nor measured.
+        For segment: names of classes to ignore, as for training.
     classes
         Names of the classes to check, as for training. Default: all.
     threshold_masks
-        For segment: read masks as black and white, with foreground from this number on, as for training; 0: ids.
+        For segment: read masks as black and white, as for training; values from this one up are foreground. 0: masks
+        hold ids.
     sheet
         Draw some images with their boxes or labels into this file (not for classify).
     only
@@ -77,7 +78,7 @@ def check(
     workers
         Processes that read images; 0 reads in the main process.
     quiet
-        No progress bar.
+        Show no progress bar.
     as_json
         Print one JSON object, with all findings instead of the first ones of each code.
     """
@@ -86,12 +87,7 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in ENDINGS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
     info = task_info(task or _task_of(data))
-    mask_keys = {"ignore": list(ignore), "void": list(void), "threshold_masks": threshold_masks}
-    settings = {key: value for key, value in mask_keys.items() if value}
-    if not settings.keys() <= set(keys_of(info.name)):
-        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {info.name}")
-    if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
-        raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
+    settings = _mask_settings(info.name, ignore, void, threshold_masks)
     if sheet is not None and info.output == "scores":
         raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
     from fishnet.cli.check_report import draw_sheet, report_lines
@@ -115,6 +111,19 @@ def check(
         if sheet is not None:
             print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
     return 0 if report.ok else 2
+
+
+def _mask_settings(
+    task: str, ignore: tuple[int | Literal["none"], ...], void: tuple[str, ...], threshold_masks: int
+) -> dict[str, Any]:
+    """Returns the recipe keys for masks that were given. Raises InputError for an invalid value or another task."""
+    mask_keys = {"ignore": list(ignore), "void": list(void), "threshold_masks": threshold_masks}
+    settings = {key: value for key, value in mask_keys.items() if value}
+    if not settings.keys() <= set(keys_of(task)):
+        raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
+    if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
+        raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
+    return settings
 
 
 def _open(task: "Task", data: str, channels: int, classes: tuple[str, ...], settings: dict[str, Any]) -> "Splits":
@@ -146,7 +155,7 @@ def show(
     data
         As for training.
     task
-        What is trained. Default: detect for formats that hold objects, segment for formats that hold only label maps,
+        Task to train. Default: detect for formats that hold objects, segment for formats that hold only label maps,
         otherwise classify.
     recipe
         As for training; the keys below override it.
@@ -155,7 +164,7 @@ def show(
     count
         Number of images. Another --seed draws others.
     out
-        The sheet.
+        File to draw the sheet into.
     """
     if count < 1:
         raise InputError(f"--count {count}: must be 1 or more")
@@ -196,21 +205,21 @@ def convert(
     target
         A folder that does not exist yet.
     from_
-        Its format: cvat (XML of CVAT for images), datumaro, kitti (detection) or wider-face.
+        The data's format: cvat (XML of CVAT for images), datumaro, kitti (detection) or wider-face.
     as_json
         Print one JSON object.
     """
-    from fishnet.data.convert import convert as converted
+    from fishnet.data.convert import convert as convert_data
 
-    done = converted(source, target, from_)
+    converted = convert_data(source, target, from_)
     if as_json:
-        counts = {"images": done.images, "objects": done.objects, "ignored": done.ignored}
+        counts = {"images": converted.images, "objects": converted.objects, "ignored": converted.ignored}
         print(json.dumps({"data": str(target), **counts}))
         return
-    for split, count in done.images.items():
-        print(f"{split}: {count:,} images, {done.objects[split]:,} objects")
-    if done.ignored:
-        print(f"ignored: {', '.join(f'{count:,} {kind}' for kind, count in done.ignored.most_common())}")
+    for split, count in converted.images.items():
+        print(f"{split}: {count:,} images, {converted.objects[split]:,} objects")
+    if converted.ignored:
+        print(f"ignored: {', '.join(f'{count:,} {kind}' for kind, count in converted.ignored.most_common())}")
     print(f"written: {target} (COCO): fishnet data check {target}")
 
 
@@ -219,7 +228,7 @@ def _task_of(data: str) -> str:
     from fishnet.data.detection.open import looks_like_detection
     from fishnet.data.segmentation.open import looks_like_segmentation
 
-    # Images and masks beside a list of classes look like both: with the list, masks are of classes, not of objects.
+    # Images and masks beside a list of classes look like both formats. The list means that masks hold classes.
     if looks_like_segmentation(data):
         return "segment"
     return "detect" if looks_like_detection(data) else "classify"

@@ -15,7 +15,7 @@ def export(
     to: Literal["onnx", "openvino", "pt2"] = "onnx",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     out: Path | None = None,
-    images: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    images: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     data: str | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
     max_drop: float = 1.0,
@@ -23,11 +23,13 @@ def export(
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
-    """Export a bundle to a file that runs without torch. The file is kept only if it agrees with the bundle.
+    """Export a bundle to a file that runs without torch (pt2 needs torch). The file is kept only if it agrees with the
+    bundle.
 
     The file contains class names, preprocessing and thresholds. It is compared with the bundle on real images at three
-    sizes: logits must agree within 1e-4 of their range; of detections, boxes within 0.1 px, scores within 1e-4, and
-    masks within 0.5 % of the box. If they differ by more, the file is not kept and the exit code is 1.
+    sizes. In fp32, logits must agree within 1e-4 of their range. The boxes of detections must agree within 0.1 px,
+    scores within 1e-4, and masks within 0.5 % of the box. fp16 has wider limits. If the two differ by more, the file is
+    not kept and the exit code is 1.
 
     Parameters
     ----------
@@ -35,7 +37,8 @@ def export(
         The bundle: the folder that training wrote.
     to
         Format. onnx: one .onnx file, for ONNX Runtime and others. openvino: .xml and .bin, for CPUs. pt2: a
-        torch.export program; of the detectors, only one-stage ones, whose boxes fishnet or your own code decodes.
+        torch.export program. The only detectors that pt2 supports are one-stage detectors, without the decoding of
+        boxes: fishnet does that, or your own code.
     precision
         fp16: weights in 16 bits, half the size; computes in float32. int8: weights and arithmetic in 8 bits, calibrated
         on --data; refused if the metric drops by more than --max-drop. pt2: fp32 only.

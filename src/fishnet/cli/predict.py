@@ -82,7 +82,7 @@ def predict(
         Maximum number of pixels of an image; larger ones are refused. Raise it only for large files that you trust,
         with --tile if images are far larger than in training. Default: 178956970, and at most 1 GB to decode.
     batch_size
-        Images or tiles per step. Default: 32, or for whole images a number with as many pixels.
+        Images or tiles per step. Default: 32, or fewer for whole images above 224 x 224 px.
     device
         Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
     trust
@@ -122,7 +122,7 @@ def predict(
 def _check_sources(sources: tuple[str, ...]) -> None:
     if not sources:
         raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
-    for source in sources:  # leading hyphens are allowed only for "-" itself
+    for source in sources:  # only "-" itself may begin with a hyphen
         if source.startswith("-") and source != "-":
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
 
@@ -130,7 +130,7 @@ def _check_sources(sources: tuple[str, ...]) -> None:
 def _read_ids(
     path: Path | None, predictor: "Predictor", folder: Path | None, sources: Sequence[str]
 ) -> "ImageIds | None":
-    """Reads the file of image ids. Raises InputError if nothing would use it, or if an image has no id."""
+    """Reads the file of image ids. Raises InputError if no output uses ids, or if an image has no id."""
     from fishnet.cli.writers import ImageIds, check_ids
 
     if path is None:

@@ -69,7 +69,8 @@ def val(
     threshold
         Detectors: confidence threshold for precision, recall and F1. Default: the one with the best F1.
     max_detections
-        Detectors: maximum detections per class and image that count, highest scores first. Default: 100, as for COCO.
+        Detectors: maximum number of detections per class and image that count, highest scores first. Default: 100, as
+        for COCO.
     difficult
         Detectors: whether Pascal VOC objects marked difficult count. Default: as in training.
     tile
@@ -82,7 +83,7 @@ def val(
         Maximum number of pixels of an image; larger ones are refused. Raise it only for large files that you trust.
         Default: 178956970, and at most 1 GB to decode.
     ignore
-        Segmenters: mask ids to ignore; none: no others than the format's own. Default: as in training.
+        Segmenters: mask ids to ignore; none: ignore only the format's own. Default: as in training.
     threshold_masks
         Segmenters: read masks as black and white; values from this one up are foreground. 0: masks hold ids. Default:
         as in training.
@@ -124,7 +125,7 @@ def val(
 def _import_evaluate() -> "Callable[..., Evaluation]":
     try:
         from fishnet.evaluation.evaluate import evaluate
-    except ModuleNotFoundError as error:  # the extra, as torch alone would not do
+    except ModuleNotFoundError as error:  # names the extra, because the missing package alone is not enough
         raise InputError(
             f"val needs the packages of training, and {error.name} is missing: pip install 'fishnet-vision[train]'"
         ) from error
@@ -135,7 +136,7 @@ def _print_warnings(result: "Evaluation", unrecognised: bool) -> None:
     """Prints warnings and unreadable images to standard error.
 
     Args:
-        result: of the evaluation.
+        result: the evaluation's result.
         unrecognised: whether all data was evaluated because it is not known to be the bundle's training data.
     """
     if unrecognised:
@@ -159,7 +160,7 @@ def _print_metrics(result: "Evaluation", bundle: str) -> None:
 
 
 def _write(result: "Evaluation", folder: Path) -> list[Path]:
-    """Writes the report and returns its files. If it cannot be written, prints why and returns none."""
+    """Writes the report and returns its files. If it cannot be written, prints the reason and returns no files."""
     try:
         return result.write(folder)
     except WorkError as error:

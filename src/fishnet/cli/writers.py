@@ -74,7 +74,7 @@ class Writer:
 
 
 class FreeNames:
-    """File names in a folder that are not yet taken, neither by an image to predict nor by another result."""
+    """Finds file names in a folder that no image to predict and no other result has."""
 
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
@@ -97,7 +97,7 @@ class Overlays:
     Args:
         folder: where the files go.
         sources: everything that is predicted; none of these files is overwritten.
-        preprocess: the model's preprocessing, which says how to read images.
+        preprocess: the model's preprocessing, which defines how images are read.
         max_pixels: maximum number of pixels of an image.
     """
 
@@ -149,7 +149,7 @@ def _view(source: str, channels: int, reading: Reading) -> Image.Image:
     from fishnet.prediction.inputs import content_of
 
     encoded = content_of(source)
-    with suppress(InputError):  # of other channels than 1 and 3
+    with suppress(InputError):  # the image's number of channels is neither 1 nor 3
         return decode_image(encoded, 3, source, reading=reading)
     return as_view(decode_image(encoded, channels, source, reading=reading))
 
@@ -211,7 +211,7 @@ class ImageIds:
         for entry in read_entries(path, {"images"}):
             name, number = entry.value.get("file_name"), entry.value.get("id")
             if not isinstance(name, str) or not isinstance(number, int | str):
-                raise InputError(f"{path}:{entry.line}: an image without file_name or id")
+                raise InputError(f"{path}:{entry.line}: this image has no file_name or no id")
             parts = PurePosixPath(name.replace("\\", "/")).parts or (name,)
             self.images.setdefault(parts[-1], []).append((parts, {"id": number, "file_name": name}))
         if not self.images:

@@ -41,12 +41,12 @@ class Evaluation:
     Attributes:
         metrics: in percent.
         split: name of the split: ``train``, ``val``, ``test`` or ``all``.
-        images: how many images were measured.
+        images: number of images that were measured.
         broken: one line for each image that could not be read and was left out.
         data: the path that was given as data.
         weights: SHA-256 of the model's weights.
-        dataset: of the split.
-        report: class by class; None if the task has none.
+        dataset: the split's images.
+        report: the task's report; None if the task has none.
         warnings: one line each: how the data was read, and what the metrics do not show.
     """
 
@@ -113,21 +113,22 @@ def evaluate(
 
     Args:
         model: a bundle's folder, an exported file or a loaded model.
-        data: as for training. If it is the training's own and has no val split, the split that was held out is found
-            again by the seed and share in the bundle. Masks are read with the ids and classes that the training
+        data: as for training. If the model was trained on this data and it has no val split, the bundle's seed and
+            fraction determine the images that were held out. Masks are read with the ids and classes that the training
             ignored.
         split: name of the split; by default the first one present of ``test``, ``val`` (perhaps held out), ``all``
             (data without splits that the training did not use) and ``train``.
-        classes: names of the classes to measure; by default all that the model knows.
+        classes: names of the classes to measure; by default all classes of the model.
         batch_size: images per batch; by default the predictor's.
-        workers: of the loader.
+        workers: number of the loader's processes.
         tile, overlap, tta: as for :meth:`~fishnet.prediction.predictor.Predictor.predict`, if the task has them.
-        threshold: score at which the report counts, 0..1, if the task has one; by default the best one.
-        max_detections: detections of a class and image that count, if the task has them; by default COCO's 100.
+        threshold: score threshold of the report's counts, 0..1, if the task has one; by default the best one.
+        max_detections: number of detections per class and image that count, if the task has them; by default COCO's
+            100.
         ignore, threshold_masks: how masks are read, as for training, if the task has masks; by default as in the
             model's training.
         difficult: whether Pascal VOC's difficult objects count, if the task has objects; by default as in training.
-        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with the number of images done and of all images.
         device, trust: as for :func:`~fishnet.tasks.loading.load`; ignored for a loaded model.
 
@@ -160,7 +161,7 @@ def evaluate(
     with _limit_pixels(predictor, max_pixels):
         images, broken = _measure(predicted, metrics, report, lambda done: progress(done, len(dataset)))
     if not images:
-        raise InputError(f"{data}: no image of {split} could be read; first: {broken[0] if broken else 'none there'}")
+        raise InputError(f"{data}: no image of {split} could be read; first: {next(iter(broken), 'none')}")
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     warnings = (*(report.warnings() if report else ()), *_data_warnings(dataset))
@@ -172,7 +173,7 @@ def _reading_keys(task: str, **keys: Any) -> dict[str, Any]:
     given = {name: value for name, value in keys.items() if value is not None}
     for name in given:
         if name not in keys_of(task):
-            raise InputError(f"{name}: decides how data is read, and {task} does not have it")
+            raise InputError(f"{name}: sets how data is read, and is not an option of {task}")
     return given
 
 
@@ -228,11 +229,11 @@ def open_splits(
     """Opens labelled data with a model's classes, split as in its training.
 
     Args:
-        bundle: of the model.
+        bundle: the model's config.
         data: as for training.
         split: the wanted split; ``all`` holds nothing out.
         reading: recipe keys that decide how data is read; by default the training's.
-        max_pixels: of an image, see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of an image, see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: bad data, or classes that the model does not know.
@@ -254,13 +255,13 @@ def _recipe(bundle: Bundle) -> Recipe:
 
 
 def _data_warnings(dataset: ImageDataset) -> list[str]:
-    """How a split's annotations were read, and what was left out of it."""
+    """Lines on how a split's annotations were read, and what was left out."""
     notes = [finding.message for finding in dataset.notes]
     unpaired: Sequence[str] = (
         () if isinstance(dataset, DetectionDataset) else getattr(dataset, "left_out", ())
     )  # detection datasets report them in their notes
     left_out = (
-        [f"{len(unpaired):,} files have no other half and are left out, such as {unpaired[0]}"] if unpaired else []
+        [f"{len(unpaired):,} files have no counterpart and are left out, such as {unpaired[0]}"] if unpaired else []
     )
     return [*getattr(dataset, "conclusions", ()), *notes, *left_out]
 
@@ -271,7 +272,7 @@ class _Predicted(NamedTuple):
     Attributes:
         outputs: raw outputs or results, one per image.
         targets: one per image.
-        indices: of the images in the dataset.
+        indices: the images' indices in the dataset.
         broken: one line for each image that could not be read.
     """
 

@@ -36,11 +36,11 @@ class Limits:
     """The largest differences that are accepted.
 
     Attributes:
-        outputs: of logits, as a fraction of their range.
+        outputs: difference of logits, as a fraction of their range.
         box: px of the image.
         score: 0..1. A detection this close to the score threshold, or to the last one kept, may be missing in one file.
         mask: fraction of the px of the object's box.
-        lone: fraction of the detections that only one engine may have.
+        lone: maximum fraction of detections that only one engine has.
     """
 
     outputs: float = 1e-4
@@ -170,7 +170,7 @@ def _count(count: int, noun: str) -> str:
 
 
 def _input(bundle: Bundle, image: Source, scale: float, min_side: int) -> Input:
-    """Turns an image into an input. Scales the size of the crop, or the image if it is taken whole."""
+    """Turns an image into an input. Scales the size of the crop, or the image if it is not cropped."""
     preprocess = bundle.preprocess
     if preprocess.fit == "crop":
         height, width = (max(min_side, round(scale * side)) for side in preprocess.size)
@@ -201,7 +201,7 @@ def _compare_objects(
         if first.cropped_masks is not None and second.cropped_masks is not None:
             check.add_difference("mask", _mask_difference(first.cropped_masks[i], second.cropped_masks[j]))
     for result, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
-        last = float(result.scores.min()) if len(result) == spec.max_detections else 0.0  # others were cut off
+        last = float(result.scores.min()) if len(result) == spec.max_detections else 0.0  # lower scores were cut off
         threshold = max(MIN_SCORE, spec.score_threshold, last) + check.limits.score
         check.lone += sum(float(result.scores[i]) > threshold for i in range(len(result)) if i not in paired)
 

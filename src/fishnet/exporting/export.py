@@ -1,4 +1,4 @@
-"""Exports a bundle to a file, compares the two, and keeps the file if they agree."""
+"""Exports a bundle to a file, compares the file with the bundle, and keeps it if they agree."""
 
 import math
 import os
@@ -43,7 +43,7 @@ class ExportConfig:
 
     Attributes:
         to: the format.
-        precision: ``fp32``; ``fp16``, weights in 16 bits; ``int8``, weights and arithmetic in 8.
+        precision: ``fp32``; ``fp16``, weights in 16 bits; or ``int8``, weights and arithmetic in 8 bits.
         out: the file; by default ``model.onnx`` (``model-int8.onnx`` ...) in the bundle's folder.
         images: files, folders or patterns to compare on; by default images of ``data``, else a photo that comes with
             matplotlib.
@@ -68,7 +68,7 @@ class ExportResult:
     """The result of an export.
 
     Attributes:
-        path: of the file; OpenVINO's weights lie beside it, with the suffix ``.bin``.
+        path: the file. OpenVINO's weights lie beside it, with the suffix ``.bin``.
         exported: the description inside the file.
         check: the comparison with the bundle; None for int8, which is evaluated instead.
         size: bytes.
@@ -109,7 +109,7 @@ def export(
     calibration: int = CALIBRATION,
     log: Callable[[str], None] = lambda line: None,
 ) -> ExportResult:
-    """Exports a bundle, compares the file with it, and keeps the file if they agree.
+    """Exports a bundle, compares the file with the bundle, and keeps the file if they agree.
 
     The file is written completely or not at all; if anything fails, an older file of that name stays.
 
@@ -119,7 +119,7 @@ def export(
         log: is called with lines on the progress and the results.
 
     Raises:
-        InputError: there is no such bundle, or it cannot be exported so; raised before any work.
+        InputError: there is no such bundle, or these settings cannot export it. Raised before any work.
         WorkError: the file does not agree with the bundle, or int8 lowers the metric too much.
         ModuleNotFoundError: a package that the format needs is missing.
     """
@@ -216,7 +216,7 @@ def _write_agreeing(
     images: Sequence[Source],
     log: Callable[[str], None],
 ) -> tuple[Exported, Check]:
-    """Writes the file with the first exporter whose file agrees with the bundle."""
+    """Writes the file with the first exporter whose result agrees with the bundle."""
     from fishnet.tasks.engine import TorchEngine
 
     reference = TorchEngine(bundle, model, "cpu")
@@ -251,7 +251,7 @@ def _write_agreeing(
 def _write(
     bundle: Bundle, model: Model, to: Format, precision: Precision, work: Path, exporter: Any, plain: bool
 ) -> Exported:
-    """Writes a file in fp32 or fp16. ``plain``: without rewriting the graph, as quantization needs it."""
+    """Writes a file in fp32 or fp16. With ``plain`` the graph is not rewritten, as quantization requires."""
     if to == "pt2":
         return write_pt2(model, bundle, work)
     onnx = work.with_suffix(".onnx")

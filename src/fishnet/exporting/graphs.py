@@ -1,9 +1,9 @@
-"""Writes a model as a file of another program: ONNX, OpenVINO, torch.export. Nothing is checked here.
+"""Writes a model in another format: ONNX, OpenVINO or torch.export. Nothing is checked here.
 
 Images are resized, padded and normalized outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`, so that
 exporters cannot get it wrong. torch has two ONNX exporters. The newer one (dynamo) analyses the program and exports
-classifiers and segmenters for any size and batch size. The shapes inside torchvision's detectors depend on the number
-of detections, which it does not support; the older one traces one image and exports them for one image of any size.
+classifiers and segmenters for any size and batch size. It does not support torchvision's detectors, whose shapes depend
+on the number of detections. The older one traces one image and exports detectors for one image of any size.
 """
 
 import copy
@@ -117,9 +117,9 @@ def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
     channels = bundle.preprocess.channels
     try:
         with torch.no_grad():
-            for more in ((DIVISOR, 2 * DIVISOR), (24, 56)):  # multiples of 32, and others
+            for more in ((DIVISOR, 2 * DIVISOR), (24, 56)):  # px: multiples of 32, and other numbers
                 model(torch.zeros(1, channels, height + more[0], width + more[1]))
-    except Exception:  # such networks raise all kinds
+    except Exception:  # networks raise errors of any kind for a size that they do not take
         return height, width
     return None
 
@@ -147,7 +147,7 @@ def write_onnx(
     Args:
         model: in evaluation mode, on the CPU.
         bundle: the model's config.
-        path: of the file; an old one is overwritten.
+        path: the file; an old one is overwritten.
         exporter: one of :func:`exporters`; by default the first.
         plain: do not rewrite the graph for onnxruntime, see :mod:`fishnet.exporting.rewriting`.
 
@@ -216,7 +216,7 @@ def _export_traced(graph: nn.Module, exported: Exported, path: Path) -> None:
 
 
 def _finish(path: Path, exported: Exported, plain: bool) -> None:
-    """Rewrites the graph for speed, adds its description, and removes exporters' notes, which hold local paths."""
+    """Rewrites the graph for speed, adds the description, and removes exporters' notes, which contain local paths."""
     import onnx
 
     model = onnx.load(str(path))
@@ -269,7 +269,7 @@ def write_openvino(onnx: Path, path: Path, exported: Exported) -> Exported:
 
     Args:
         onnx: the file, written by :func:`write_onnx` with ``plain``.
-        path: of the .xml.
+        path: the .xml file.
         exported: the description of the ONNX file.
 
     Raises:
@@ -290,8 +290,8 @@ def write_openvino(onnx: Path, path: Path, exported: Exported) -> Exported:
 def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
     """Writes a model as one program of torch.export.
 
-    The program of a one-stage detector ends with its head's raw outputs, as the shapes of later steps depend on the
-    number of detections. In a two-stage detector that is so from its proposals on.
+    The program of a one-stage detector ends with its head's raw outputs, because the shapes of later steps depend on
+    the number of detections. In a two-stage detector, shapes already depend on the proposals.
 
     Raises:
         InputError: the model is a two-stage detector.
@@ -299,7 +299,7 @@ def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
     """
     refuse_pt2(model, bundle)
     exported = replace(describe(model, bundle), format="pt2")
-    if exported.min_side < MIN_SIDE:  # a program whose coarsest map is one px takes that size only
+    if exported.min_side < MIN_SIDE:  # a program whose coarsest map is one px only takes the size of its example
         exported = replace(exported, size=bundle.preprocess.size)
     batch, height, width = _EXAMPLE
     shapes: dict[int, Any] = {} if exported.size else {2: _side("height", exported), 3: _side("width", exported)}
@@ -337,7 +337,7 @@ def refuse_pt2(model: Model, bundle: Bundle) -> None:
 
 @contextmanager
 def _generic_size_one(enabled: bool) -> Iterator[None]:
-    """Makes torch.export treat a map of one px as any other: up to 128 px, a detector's coarsest map is one."""
+    """Makes torch.export treat a map of one px like any other: up to 128 px the coarsest map has one px."""
     if not enabled:
         yield
         return
@@ -349,7 +349,7 @@ def _generic_size_one(enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences exporters, which log much; errors are still raised."""
+    """Silences exporters, which log a lot. Errors are still raised."""
     import logging
 
     before = logging.root.manager.disable

@@ -1,7 +1,7 @@
 """Finds the last layers of a graph, which are not quantized.
 
 The outputs of a last layer are the logits, or the scores, box offsets and masks. 256 steps are too coarse for them, and
-last layers are small, so these and everything after them stay in float32. A layer is a last one if the values of its
+last layers are small, so they and everything after them stay in float32. A layer is a last one if the values of its
 output reach no other layer. In a detector, the first stage's boxes determine where the second stage's features are
 pooled, but their values do not reach it.
 """
@@ -54,7 +54,7 @@ def last_layers(operations: Iterable[Operation], layers: frozenset[str]) -> list
     """Returns the names of the layers whose values reach no other layer.
 
     Args:
-        operations: of a graph, in any order.
+        operations: the operations of a graph, in any order.
         layers: names of the operations that multiply by weights.
     """
     operations = list(operations)

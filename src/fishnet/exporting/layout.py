@@ -75,7 +75,7 @@ def _record_layout(node: Any, net: _Blocked) -> None:
 
 
 def _input_maps(node: Any) -> list[str]:
-    """Returns a node's input maps; of a norm only the first input is one."""
+    """Returns a node's input maps. Only the first input of a norm is a map."""
     if node.op_type not in _JOINING:
         return list(node.input[:1])
     return [name for name in node.input if name]

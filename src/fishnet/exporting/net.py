@@ -1,4 +1,4 @@
-"""The names and shapes of an ONNX graph, as all rewriting needs them."""
+"""The names and shapes of an ONNX graph, which all rewriting needs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ class Net:
     Attributes:
         graph: the ``onnx.GraphProto``; constants are added to it.
         names: all names in use.
-        shapes: name of a float32 value -> its dimensions, None for one that is not fixed.
+        shapes: name of a float32 value -> its dimensions; None for a dimension that is not fixed.
     """
 
     def __init__(self, model: Any) -> None:
@@ -52,7 +52,7 @@ class Net:
         return name
 
     def channels(self, name: str) -> int | None:
-        """Returns the channels of a feature map; None if they are not fixed, or if the value is no feature map."""
+        """Returns the channels of a feature map; None if they are not fixed, or if the value is not a feature map."""
         shape = self.shapes.get(name)
         return shape[1] if shape is not None and len(shape) == MAP else None
 

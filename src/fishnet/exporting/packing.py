@@ -1,7 +1,7 @@
-"""Convolutions with weights in oneDNN's own layout: the same module, faster on a CPU.
+"""Convolutions with weights in oneDNN's own layout: the same function, faster on a CPU.
 
-Otherwise torch reorders a convolution's weights at every call, which for one image at a time is much of the work where
-feature maps are small and channels many.
+Without this, torch reorders a convolution's weights at every call. For a single image with small feature maps of many
+channels, that is a large part of the work.
 """
 
 from typing import Any

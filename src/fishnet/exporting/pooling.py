@@ -1,8 +1,8 @@
 """Adaptive average pooling as matrix products, which ONNX exporters write for feature maps of any size.
 
 torch's own (https://docs.pytorch.org/docs/stable/generated/torch.nn.AdaptiveAvgPool2d.html) averages bins whose borders
-depend on the map's size. ONNX has an operation for one bin only, and exporters write others for the traced size, if at
-all. Bin i of n over a side of L px goes from floor(i L / n) to ceil((i + 1) L / n).
+depend on the map's size. ONNX only has an operation for a single bin. Exporters write several bins for the traced size
+only, or not at all. Bin i of n over a side of L px goes from floor(i L / n) to ceil((i + 1) L / n).
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Quantizes exported files: weights in 16 bits, or weights and arithmetic in 8 bits.
 
-Weights in 16 bits halve the file; the arithmetic stays in float32. 8 bits make a file of about a quarter, and are also
-faster on processors with 8-bit instructions (AVX-512 VNNI, AVX-VNNI, ARM dot products). Their effect on the metric
-depends on the model and has to be measured. Layers with weights compute in 8 bits, except for the last ones, see
+Weights in 16 bits halve the file; the arithmetic stays in float32. With 8 bits the file has about a quarter of its
+size, and processors with 8-bit instructions (AVX-512 VNNI, AVX-VNNI, ARM dot products) run it faster. The effect on the
+metric depends on the model and has to be measured. Layers with weights compute in 8 bits, except for the last ones, see
 :mod:`fishnet.exporting.layers`. Norms, sums, resizing and the decoding of boxes stay in float32.
 
 Weights use 7 of the 8 bits. Processors without VNNI add two 8-bit products in 16 bits, which hold at most 32,767:
@@ -118,7 +118,7 @@ def _onnx_layers(model: Any) -> tuple[frozenset[str], list[str]]:
     operations = [
         Operation(node.op_type, node.name, tuple(node.input), tuple(node.output)) for node in model.graph.node
     ]
-    layers = frozenset(one.name for one in operations if one.kind in _LAYERS and one.inputs[1] in constant)
+    layers = frozenset(item.name for item in operations if item.kind in _LAYERS and item.inputs[1] in constant)
     return layers, last_layers(operations, layers)
 
 
@@ -327,7 +327,7 @@ def _whole(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences quantizers, which log much; errors are still raised."""
+    """Silences quantizers, which log a lot. Errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -24,7 +24,7 @@ MAX_IMAGES = 8  # to compare on
 def images_to_compare(
     bundle: Bundle, names: Sequence[str], data: str | None, splits: Splits | None, log: Callable[[str], None]
 ) -> list[Source]:
-    """Returns images to compare a file with its bundle on. Each was read once, so that a bad one is an early error.
+    """Returns images to compare a file with its bundle on. Reads each once, so that a bad one is an early error.
 
     Args:
         bundle: the bundle.

@@ -2,7 +2,7 @@
 
 A 1x1 convolution of concatenated maps is the sum of a convolution of each map, and the norm and activation before it
 act on each channel separately. So each map can be convolved before the concatenation. A map that was upsampled by
-nearest neighbour can be convolved before that, on fewer px, since copies of a px have the same result.
+nearest neighbour can be convolved before it is upsampled, on fewer px, since copies of a px have the same result.
 """
 
 from collections import Counter

@@ -21,7 +21,7 @@ def open_regular(path: str | Path, what: str = "file") -> BinaryIO:
     """Opens a regular file for reading. Never blocks, whatever lies at the path.
 
     Args:
-        path: of the file; links are followed.
+        path: the file; links are followed.
         what: the file's role for messages, such as ``image``.
 
     Raises:
@@ -51,7 +51,7 @@ def read_bytes(path: str | Path, limit: int = GIB, what: str = "file") -> bytes:
     """Reads a regular file's content.
 
     Args:
-        path: of the file.
+        path: the file.
         limit: maximum bytes.
         what: the file's role for messages.
 

@@ -30,7 +30,7 @@ class TensorHeader:
 
     Attributes:
         dtype: its safetensors name: ``F32``, ``I64`` ...
-        shape: of the tensor.
+        shape: the tensor's shape.
     """
 
     dtype: str
@@ -50,7 +50,7 @@ class TensorFile:
     file changes meanwhile.
 
     Attributes:
-        path: of the file, for messages.
+        path: the file, for messages.
         content: all bytes.
     """
 
@@ -90,7 +90,7 @@ class TensorFile:
             raise InputError(f"{self.path}: not a readable safetensors file (no header, or cut off)")
         rows = parse_json(self.content[8 : 8 + length], f"{self.path}: not a readable safetensors file")
         if not isinstance(rows, dict):
-            raise InputError(f"{self.path}: not a readable safetensors file (its header is no object)")
+            raise InputError(f"{self.path}: not a readable safetensors file (its header is not an object)")
         rows.pop("__metadata__", None)
         end = 0
         for start, stop in sorted(_span(self.path, name, row) for name, row in rows.items()):
@@ -99,8 +99,8 @@ class TensorFile:
             end = stop
         if end != size - 8 - length:
             raise InputError(
-                f"{self.path}: not a whole safetensors file: its header describes {end:,} bytes of tensors, the file "
-                f"has {size - 8 - length:,}"
+                f"{self.path}: not a complete safetensors file: its header describes {end:,} bytes of tensors, but the "
+                f"file has {size - 8 - length:,}"
             )
         return {name: TensorHeader(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
 
@@ -112,7 +112,7 @@ def _span(path: Path, name: str, row: Any) -> tuple[int, int]:
         raise InputError(f"{where} has no known type)")
     shape, offsets = row.get("shape"), row.get("data_offsets")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
-        raise InputError(f"{where} has no shape or no place)")
+        raise InputError(f"{where} has no valid shape or data_offsets)")
     if offsets[1] - offsets[0] != _BYTES[row["dtype"]] * math.prod(shape):
         raise InputError(f"{where}: its shape {tuple(shape[:8])} does not fill its {offsets[1] - offsets[0]:,} bytes)")
     return offsets[0], offsets[1]

@@ -10,7 +10,7 @@ from fishnet.files.text import printable_lines
 
 
 class EscapedStream:
-    """A text stream that escapes control characters, except newlines and tabs. All else is the wrapped stream's.
+    """A text stream that escapes control characters, except newlines and tabs. Other attributes are the inner stream's.
 
     Args:
         stream: the stream to write to.

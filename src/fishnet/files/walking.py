@@ -12,7 +12,7 @@ SYSTEM_FOLDERS = frozenset(
 """Folders that file servers and operating systems leave beside the user's files, in lower case."""
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
-"""Such files, in lower case."""
+"""Files that they leave there, in lower case."""
 
 MAX_ENTRIES = 20_000_000  # of one walk
 _MAX_DEPTH = 64
@@ -50,7 +50,7 @@ def walk(root: Path, *, max_entries: int = MAX_ENTRIES, skipped: list[Path] | No
                 f"{folder}: more than {_MAX_DEPTH} folders inside each other: name the dataset's own folder"
             )
         below: list[tuple[Path, int]] = []
-        for entry in sorted(_entries(folder), key=lambda one: one.name):
+        for entry in sorted(_entries(folder), key=lambda item: item.name):
             count += 1
             if count > max_entries:
                 raise InputError(

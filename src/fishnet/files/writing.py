@@ -75,7 +75,7 @@ class GrowingText:
     complete, and nothing that was written is lost.
 
     Args:
-        path: of the file; its folder is created. An older file stays until the new one is complete.
+        path: the file; its folder is created. An older file stays until the new one is complete.
 
     Raises:
         WorkError: here and in each method: a full disk, or a path that cannot be written to.

@@ -64,7 +64,7 @@ def to_channels(opened: Opened, channels: int, reading: Reading = DEFAULT, no_da
     Args:
         opened: never changed. It is returned itself where there is nothing to do. For 1 and 3 channels an array is of
             shape (height, width), (height, width, 1) or (height, width, 3).
-        channels: of the model.
+        channels: number of the model's input channels.
         reading: what becomes of more than 8 bits, for 1 and 3 channels.
         no_data: the value that stands for no measurement.
 

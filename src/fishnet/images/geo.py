@@ -21,7 +21,7 @@ def georeference(path: str | Path) -> Directory | None:
     """The tags that georeference an image; None for files without any, and for files that are not TIFF.
 
     Args:
-        path: of a file.
+        path: the file.
 
     Raises:
         InputError: no such file; or a georeferenced file that its orientation tag turns: the tags would not fit the
@@ -46,8 +46,8 @@ def save_georeferenced(image: Image.Image, path: Path, tags: Directory) -> None:
     """Writes a TIFF file, deflated, with an image's georeference.
 
     Args:
-        image: of the same size as the image that the tags belong to.
-        path: of the file.
+        image: has the same size as the image that the tags belong to.
+        path: the file.
         tags: from :func:`georeference`.
     """
     info = TiffImagePlugin.ImageFileDirectory_v2()

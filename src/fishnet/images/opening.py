@@ -89,7 +89,7 @@ def open_image(
 
     Args:
         content: the file's bytes, or the file, open for reading.
-        max_pixels: of the image; see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of the image; see :class:`~fishnet.images.reading.Reading`.
         formats: the accepted ones among these.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a converted image to the model's input. Torch-free: validation in training and every engine share it."""
+"""Turns a converted image into the model's input. Torch-free: validation in training and every engine share this."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -136,7 +136,7 @@ class Preprocess:
 
     @property
     def mean_colour(self) -> tuple[int, ...]:
-        """The mean of each channel, 0..255: what padding is filled with, zero to the network."""
+        """The mean of each channel, 0..255. Padding is filled with it, because it is zero after normalization."""
         return tuple(round(255 * value) for value in self.mean)
 
     def scale(self, height: int, width: int) -> float:
@@ -158,7 +158,7 @@ class Preprocess:
         another.
 
         Args:
-            image: of the input's channels, see :func:`~fishnet.images.decoding.to_channels`: an 8-bit PIL image for 1
+            image: with the input's channels, see :func:`~fishnet.images.decoding.to_channels`: an 8-bit PIL image for 1
                 and 3 channels, else an array of (height, width, channels), uint8 or float32.
 
         Returns:
@@ -218,7 +218,7 @@ class Preprocess:
 
 
 def _check_range(value_range: Any) -> None:
-    """Raises InputError for a range of values that is none."""
+    """Raises InputError for an invalid range of values."""
     numbers = isinstance(value_range, tuple) and len(value_range) == 2
     if not numbers or not all(isinstance(v, int | float) and math.isfinite(v) for v in value_range):
         raise InputError(f"value_range {value_range!r}: must be two finite numbers")

@@ -27,7 +27,7 @@ def download(address: str, *, limit: int = LIMIT, seconds: float = SECONDS) -> b
     """Downloads the content of an http or https address.
 
     Args:
-        address: of a host that the user trusts: it is requested as given, also within the user's own network.
+        address: an address that the user trusts. It is requested as given, also within the user's own network.
         limit: maximum bytes; no more are ever kept.
         seconds: for everything, from the name look-up to the last byte.
 
@@ -36,7 +36,7 @@ def download(address: str, *, limit: int = LIMIT, seconds: float = SECONDS) -> b
             or a timeout. The message names the address.
     """
     if _scheme(address) not in _SCHEMES:
-        raise InputError(f"{address}: only addresses of http and https are read")
+        raise InputError(f"{address}: only http and https addresses are supported")
     outcome: list[bytes | InputError] = []
     end = time.monotonic() + seconds
 
@@ -64,7 +64,7 @@ def _scheme(address: str) -> str:
     try:
         return urllib.parse.urlsplit(address).scheme.lower()
     except ValueError as error:
-        raise InputError(f"{address}: no address that can be read ({error})") from None
+        raise InputError(f"{address}: is not a valid address ({error})") from None
 
 
 def _fetched(address: str, limit: int, end: float) -> bytes:
@@ -97,7 +97,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """The next request. Raises InputError for another scheme."""
         if _scheme(newurl) not in _SCHEMES:
-            raise InputError(f"{req.full_url}: leads to {newurl}: only addresses of http and https are read")
+            raise InputError(f"{req.full_url}: leads to {newurl}: only http and https addresses are supported")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -77,7 +77,7 @@ def box_of(runs: NDArray[np.int64], height: int) -> tuple[float, float, float, f
 
     Args:
         runs: run lengths.
-        height: of the mask.
+        height: height of the mask, px.
     """
     edges = np.cumsum(runs)
     firsts, lasts = edges[0:-1:2], edges[1::2] - 1

@@ -30,8 +30,8 @@ class Scan:
 
     Attributes:
         images: the image files, sorted.
-        skipped: numbers of other files by their ending in lower case, such as ``.txt``; without hidden files and
-            system files.
+        skipped: numbers of other files by their ending in lower case, such as ``.txt``. Hidden and system files are not
+            counted.
         links: linked folders that were not followed because they lead outside the dataset.
     """
 
@@ -92,7 +92,7 @@ def beside(images: Iterable[Path]) -> Counter[str]:
     """Counts the unexpected files beside images: neither images nor of a kind that annotations have.
 
     Args:
-        images: of annotated data, where annotations name the files that are used.
+        images: the images of annotated data, where annotations name the files that are used.
     """
     skipped = Counter[str]()
     for folder in sorted({path.parent for path in images}):

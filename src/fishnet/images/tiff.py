@@ -70,7 +70,7 @@ def directories(content: Content, limit: int = 1) -> list[Directory]:
     """The tags of the first pages of a TIFF file.
 
     Args:
-        content: of the file.
+        content: the file's bytes.
         limit: maximum pages.
 
     Returns:
@@ -126,7 +126,7 @@ def check_layout(content: bytes, pages: int = 1) -> None:
     """Compares what a TIFF file declares with what it holds.
 
     Args:
-        content: of the file.
+        content: the file's bytes.
         pages: number of pages that will be read.
 
     Raises:

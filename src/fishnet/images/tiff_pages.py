@@ -22,7 +22,7 @@ def read_pages(encoded: bytes, count: int = 1, max_pixels: int | None = None) ->
     Args:
         encoded: the file's bytes, whose layout has been checked, see :func:`~fishnet.images.tiff.check_layout`.
         count: pages.
-        max_pixels: of a page, see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of a page, see :class:`~fishnet.images.reading.Reading`.
 
     Returns:
         One array a page, (height, width, samples), of the file's own numbers.

@@ -1,1 +1,1 @@
-"""From images to results, whatever engine computes. Torch-free."""
+"""Turns images into results, with any engine. Torch-free."""

@@ -14,7 +14,7 @@ from fishnet.files.numbers import is_finite
 Engine = Callable[[NDArray[np.float32]], Any]
 """From (batch, channels, height, width), normalized, to raw outputs: a sequence with one item per image."""
 
-_USUAL_BATCH = 32  # images, if they have
+_USUAL_BATCH = 32  # images of up to _USUAL_PIXELS in a batch by default; fewer if they are larger
 _USUAL_PIXELS = 224 * 224
 
 
@@ -24,7 +24,7 @@ class BatchRunner:
     Thread-safe: threads wait for each other unless the engine's attribute ``thread_safe`` is true.
 
     Args:
-        bundle: of the model.
+        bundle: the model's config.
         engine: see :class:`~fishnet.prediction.predictor.Predictor`.
     """
 
@@ -80,7 +80,7 @@ class BatchRunner:
     def checked_outputs(
         self, inputs: Sequence[NDArray[Any]], batch_size: int | None = None, engine: Engine | None = None
     ) -> Iterator[tuple[int, Any]]:
-        """As :meth:`outputs`, with a NotFiniteError in place of each output that is not finite; see :func:`unwrap`."""
+        """Like :meth:`outputs`, with a NotFiniteError for each output that is not finite; see :func:`unwrap`."""
         return self._batched(inputs, batch_size, lambda batch: self._checked(batch, engine))
 
     def embedding_engine(self) -> Engine:
@@ -91,7 +91,7 @@ class BatchRunner:
         """
         embed = getattr(self.engine, "embed", None)
         if embed is None:
-            raise InputError("this engine gives no embeddings: use the bundle that training wrote")
+            raise InputError("this engine computes no embeddings: use the bundle that training wrote")
         return lambda batch: list(zip(*embed(batch), strict=True))
 
     def _batched(
@@ -113,7 +113,7 @@ class BatchRunner:
             if len(batch) == 1:
                 yield error
                 return
-            for i in range(len(batch)):  # the others of the batch may be finite
+            for i in range(len(batch)):  # one by one: other outputs of the batch may be finite
                 yield from self._checked(batch[i : i + 1], engine)
             return
         for output in outputs:
@@ -122,7 +122,7 @@ class BatchRunner:
 
 
 def unwrap(output: Any) -> Any:
-    """Returns an output or a result. Raises the NotFiniteError that stands in its place."""
+    """Returns an output or a result; raises it if it is a NotFiniteError."""
     if isinstance(output, NotFiniteError):
         raise output
     return output

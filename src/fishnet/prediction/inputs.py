@@ -1,4 +1,4 @@
-"""From images of any kind to a model's inputs. Torch-free."""
+"""Turns images of any kind into a model's inputs. Torch-free."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +22,11 @@ KINDS = "a path, an address, a file's bytes, an open file, a PIL image, a uint8 
 
 @dataclass(frozen=True, eq=False)
 class Input:
-    """The input that an image becomes, before normalization.
+    """A model's input made from an image, before normalization.
 
     Attributes:
         pixels: (channels, height, width).
-        placement: where the image lies in it; None where it was cropped.
+        placement: where the image lies in the input; None if the image was cropped.
     """
 
     pixels: NDArray[Any]
@@ -38,7 +38,7 @@ def load_image(source: Source, preprocess: Preprocess, max_pixels: int | None = 
 
     Args:
         source: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
-        preprocess: of the model.
+        preprocess: the model's preprocessing.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
@@ -51,7 +51,7 @@ def load_image(source: Source, preprocess: Preprocess, max_pixels: int | None = 
         return decode_image(_bytes_of(source), channels, "the image", reading=reading)
     opened: Any = _from_tensor(source) if is_tensor(source) else source
     if not isinstance(opened, Image.Image | np.ndarray):
-        raise InputError(f"{type(opened).__name__} is no image: give {KINDS}")
+        raise InputError(f"{type(opened).__name__} is not an image: give {KINDS}")
     if isinstance(opened, np.ndarray) and channels in (1, 3):
         _check_array(opened, reading)
     try:
@@ -108,13 +108,13 @@ def _bytes_of(content: Any) -> bytes:
 
 
 def _from_tensor(tensor: Any) -> NDArray[Any]:
-    """A tensor (channels, height, width) as an array (height, width, channels); one of two axes keeps them."""
+    """Converts a tensor (channels, height, width) to an array (height, width, channels). Two axes stay as they are."""
     if tensor.ndim not in (2, 3):
-        raise InputError(f"a tensor of shape {tuple(tensor.shape)} is no image: give (channels, height, width)")
+        raise InputError(f"a tensor of shape {tuple(tensor.shape)} is not an image: give (channels, height, width)")
     try:
         array: NDArray[Any] = tensor.detach().cpu().numpy()
     except (TypeError, RuntimeError) as error:  # types without a counterpart in NumPy, sparse tensors
-        raise InputError(f"a tensor of {tensor.dtype} is no image: give uint8, 0..255") from error
+        raise InputError(f"a tensor of {tensor.dtype} is not an image: give uint8, 0..255") from error
     if array.ndim == 2:
         return array
     array = np.moveaxis(array, 0, -1)
@@ -127,7 +127,7 @@ def _check_array(array: NDArray[Any], reading: Reading) -> None:
     supported = array.dtype == np.uint8 or (reading.sixteen_bit != "shift" and array.dtype.kind in "iuf")
     if not supported or not grey_or_rgb or not array.size:
         raise InputError(
-            f"an array of {array.dtype} and shape {array.shape} is no image: give uint8 (0..255) of shape "
+            f"an array of {array.dtype} and shape {array.shape} is not an image: give uint8 (0..255) of shape "
             "(height, width) or (height, width, 3), or a list of these"
         )
 
@@ -136,10 +136,10 @@ def prepare_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, 
     """Makes the model's input from an image. It keeps no reference to the image, so that many inputs fit in memory.
 
     Args:
-        preprocess: of the model.
-        image: upright, of the model's channels.
-        scale: factor by which the input is larger than by default; for whole images.
-        mirrored: left to right; for whole images.
+        preprocess: the model's preprocessing.
+        image: upright, with the model's channels.
+        scale: factor by which the input is enlarged; ignored if the preprocessing crops.
+        mirrored: whether to mirror the image left to right; ignored if the preprocessing crops.
     """
     if preprocess.fit == "crop":
         return Input(preprocess.pixels(image), None)
@@ -155,7 +155,7 @@ def prepare_input(preprocess: Preprocess, image: ImageLike, scale: float = 1.0, 
 
 
 def cut(image: ImageLike, place: Tile) -> ImageLike:
-    """A tile of an image; the image itself where the tile covers it."""
+    """A tile of an image; the image itself if the tile covers all of it."""
     top, left, bottom, right = place
     if (top, left, bottom, right) == (0, 0, *size_of(image)):
         return image

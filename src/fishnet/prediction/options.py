@@ -24,10 +24,10 @@ class PredictOptions:
     """The options of one prediction.
 
     Attributes:
-        result_options: of the task's result.
-        tiling: side of the tiles, px, and overlap; None if no tiles were asked for.
+        result_options: the options that the task's result takes.
+        tiling: side of the tiles, px, and their overlap; None for no tiles.
         tta: whether to average over scales and mirrored images.
-        single_pass: whether large images, too, go through the network in one pass.
+        single_pass: whether even large images go through the network in one pass.
     """
 
     result_options: dict[str, Any]
@@ -49,7 +49,7 @@ class PredictOptions:
                 raise InputError(f"{name}: not an option of {bundle.task}, which has {', '.join(known)}")
             _check(name, value)
         if "overlap" in given and "tile" not in given:
-            raise InputError("overlap: is the overlap of tiles: give tile too, their side in px of the image")
+            raise InputError("overlap: needs tile, the side of the tiles in px of the image: give tile too")
         tile, overlap, tta = given.pop("tile", None), given.pop("overlap", OVERLAP), given.pop("tta", False)
         if "threshold" in known and "score" in bundle.thresholds:
             given.setdefault("threshold", bundle.thresholds["score"])

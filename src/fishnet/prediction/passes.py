@@ -18,18 +18,18 @@ from fishnet.prediction.results.segmentation import probabilities, resized
 from fishnet.prediction.tiling import Tile, merge, tiles
 from fishnet.tasks.info import task_info
 
-_USUAL_CLASSES = 32  # with more classes, fewer px than LARGEST go through in one pass
-_TILE = 1024  # px, of tiles of larger images, or the training's size where that is larger; smaller, down to
-_MIN_TILE = 256  # px, where a row of tiles would need more than
-_MAX_PROBABILITIES = 1 << 30  # bytes of probabilities
+_USUAL_CLASSES = 32  # with more classes, fewer px than LARGEST go through the network in one pass
+_TILE = 1024  # px, side of the tiles of larger images, unless training used larger inputs
+_MIN_TILE = 256  # px; tiles become smaller, down to this, if a row of them needs more than _MAX_PROBABILITIES
+_MAX_PROBABILITIES = 1 << 30  # bytes
 _SCALES = (1.0, 0.75, 1.25)  # of the input; its own size first
 
 
 def default_tiling(bundle: Bundle, size: tuple[int, int]) -> tuple[int, float] | None:
-    """Side and overlap of the tiles that a large image needs even if no tiles were asked for.
+    """Side and overlap of the tiles that a large image needs even if the user sets no ``tile``.
 
     Args:
-        bundle: of the model.
+        bundle: the model's config.
         size: height and width of the image, px.
 
     Returns:
@@ -41,7 +41,7 @@ def default_tiling(bundle: Bundle, size: tuple[int, int]) -> tuple[int, float] |
         return None
     if size[0] * size[1] * max(_USUAL_CLASSES, classes) <= LARGEST * _USUAL_CLASSES:
         return None
-    rows = _MAX_PROBABILITIES // (4 * classes * size[1])  # of px, whose probabilities take as much
+    rows = _MAX_PROBABILITIES // (4 * classes * size[1])  # rows of px whose probabilities fit
     return min(max(_TILE, *preprocess.size), max(_MIN_TILE, rows)), OVERLAP
 
 
@@ -49,7 +49,7 @@ class MultiPass:
     """Predicts single images in several passes.
 
     Args:
-        bundle: of the model.
+        bundle: the model's config.
         runner: runs the model.
     """
 
@@ -64,7 +64,7 @@ class MultiPass:
         Args:
             image: upright, with the model's channels.
             tiling: side of the tiles, px, and overlap.
-            options: of the result. ``max_detections`` counts for the image, not for a tile.
+            options: the result's options. ``max_detections`` applies to the image, not to each tile.
             batch_size: tiles per batch; None for the default.
 
         Raises:
@@ -114,7 +114,7 @@ class MultiPass:
     def _probabilities(
         self, images: Sequence[ImageLike], tta: bool, batch_size: int | None
     ) -> list[NDArray[np.float32]]:
-        """(classes, height, width) probabilities of each image, for its part of the input.
+        """(classes, height, width) probabilities of each image, without the input's padding.
 
         With ``tta`` they are the mean over scales of the input and mirrored images, each resized to the input's own
         size.

@@ -1,4 +1,4 @@
-"""Predicts images: one Predictor, whatever engine computes. Importing this imports no torch."""
+"""The Predictor, which predicts on images with any engine. Importing this module imports no torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -23,18 +23,18 @@ Embedding = Callable[[str, NDArray[np.float32]], None]
 
 
 class Predictor:
-    """A trained model, ready for images. Thread-safe.
+    """A trained model that predicts on images. Thread-safe.
 
     :meth:`predict` does everything at once. A server that gathers the images of several requests into one batch calls
     the steps instead: :meth:`preprocess`, :meth:`compute`, :meth:`postprocess`.
 
     Args:
-        bundle: of the model.
+        bundle: the model's config.
         engine: computes the task's raw outputs, a sequence with one item per image, from (batch, channels, height,
             width) normalized float32. Only one thread at a time calls it, unless its attribute ``thread_safe`` is true.
 
     Attributes:
-        max_pixels: of an image; larger ones are refused, see :class:`~fishnet.images.reading.Reading`.
+        max_pixels: maximum number of pixels of an image, see :class:`~fishnet.images.reading.Reading`.
         runner: runs the engine in batches.
     """
 
@@ -70,7 +70,7 @@ class Predictor:
     def predict(self, images: Sequence[Source], **options: Any) -> list[Result]: ...
 
     def predict(self, images: Source | Sequence[Source], **options: Any) -> Result | list[Result]:
-        """Predicts one image or several. Images whose inputs have one size share batches of :attr:`batch_size`.
+        """Predicts on one image or several. Images whose inputs have the same size share batches of :attr:`batch_size`.
 
         Args:
             images: a path; an http or https address of an image; an image file's bytes, or such a file open for
@@ -78,11 +78,11 @@ class Predictor:
                 torch of shape (channels, height, width); for a model with another number of channels than 1 and 3, an
                 array of shape (height, width, channels), or a tensor with its channels first, of uint8, uint16 or
                 floats; or a sequence of these, such as a batch of tensors.
-            **options: of the task; None for the default. classify: ``k``, how many classes to return (5). detect and
-                instances: ``threshold``, the lowest score, 0 to 1 (the bundle's), ``max_detections`` (all).
-                These and segment: ``tile``, px of the image: predict in squares of this side and merge or blend
-                (the whole image), ``overlap`` of the tiles, 0 to 0.9 (0.2). segment: ``tta``, average over three scales
-                and mirrored images (False).
+            **options: the task's options, with their defaults in parentheses; None for the default. classify: ``k``,
+                the number of classes to return (5). detect and instances: ``threshold``, the lowest score, 0 to 1 (the
+                bundle's), and ``max_detections`` (all). detect, instances and segment: ``tile``, the side in px of the
+                image of tiles to predict on and merge (the whole image), and ``overlap`` of the tiles, 0 to 0.9 (0.2).
+                segment: ``tta``, to average over three scales and mirrored images (False).
 
         Returns:
             A result, or for a sequence a list of results in the same order.
@@ -96,7 +96,7 @@ class Predictor:
         if is_single(images):
             return self._predict([cast("Source", images)], parsed)[0]
         if not isinstance(images, Iterable):
-            raise InputError(f"{type(images).__name__} is no image: give {KINDS}")
+            raise InputError(f"{type(images).__name__} is not an image: give {KINDS}")
         return self._predict(cast("Iterable[Source]", images), parsed)
 
     def preprocess(self, image: Source) -> Input:
@@ -114,7 +114,7 @@ class Predictor:
     def compute(self, inputs: Sequence[Input]) -> list[Any]:
         """The second step: computes the raw output of each input. Inputs may have any sizes and come from any images.
 
-        All inputs of one size go through the network together.
+        All inputs of the same size go through the network together.
 
         Raises:
             WorkError: outputs that are not finite numbers.
@@ -168,18 +168,18 @@ class Predictor:
         embedding: Embedding | None = None,
         **options: Any,
     ) -> Iterator[tuple[str, Result | Failure]]:
-        """Predicts many files batch by batch. A file that cannot be read gives a :class:`Failure` in its place.
+        """Predicts on many files, batch by batch. Yields a :class:`Failure` for a file that cannot be read.
 
         Args:
-            sources: the files; each frame of a video is a source of its own, ``clip.mp4#12``.
+            sources: the files. Each frame of a video is yielded as its own source, such as ``clip.mp4#12``.
             batch_size: images, or tiles, per batch; by default :attr:`batch_size`.
             embedding: receives each readable image's source and (dims,) embedding, from the same pass, before the
                 result is yielded.
             **options: as for :meth:`predict`.
 
         Raises:
-            InputError: embeddings of a model or an engine that has none, or of tiles or averages; or options as for
-                :meth:`predict`.
+            InputError: embeddings that the model or the engine does not have, or together with tiles or averages; or
+                options as for :meth:`predict`.
             ModuleNotFoundError: a video without PyAV.
         """
         parsed = PredictOptions.of(self.bundle, options)
@@ -245,7 +245,7 @@ class Predictor:
             return Failure(name, f"{name}: {error}")
 
     def _prepare(self, image: ImageLike, options: PredictOptions, batch_size: int | None) -> Input | Result:
-        """Turns an image into input that shares batches with others; one that needs several passes into its result."""
+        """Turns an image into an input for a batch. If it needs several passes, computes its result instead."""
         tiling = options.tiling or (None if options.single_pass else default_tiling(self.bundle, size_of(image)))
         passes = MultiPass(self.bundle, self.runner)
         if (tiling or options.tta) and task_info(self.bundle.task).output == "label map":
@@ -261,7 +261,7 @@ class Predictor:
         batch_size: int | None,
         vectors: dict[int, NDArray[np.float32]] | None = None,
     ) -> list[Result | NotFiniteError]:
-        """Returns a result, or the reason for none, per input. Fills ``vectors``, if given, with their embeddings."""
+        """Returns a result or an error for each input. Fills ``vectors``, if given, with the embeddings."""
         results: dict[int, Result | NotFiniteError] = {}
         engine = None if vectors is None else self.runner.embedding_engine()
         for i, output in self.runner.checked_outputs(_pixels(inputs), batch_size, engine):

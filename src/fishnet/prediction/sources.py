@@ -30,7 +30,7 @@ class Failure:
     """An image that could not be read.
 
     Attributes:
-        source: its file or address.
+        source: the image's file or address.
         reason: one line.
     """
 
@@ -43,7 +43,8 @@ def find_sources(sources: Sequence[str]) -> list[str]:
 
     Args:
         sources: files; folders, with everything below them; glob patterns; ``-`` for a list on standard input; or
-            addresses of images on the web. A file is taken whatever its ending, so that a bad one is reported.
+            addresses of images on the web. A file that is named is taken whatever its ending, so that an error about it
+            is reported.
 
     Raises:
         InputError: a folder or pattern without an image.
@@ -55,7 +56,7 @@ def find_sources(sources: Sequence[str]) -> list[str]:
             raise InputError("an empty name: give files, folders or patterns")
         if is_address(source):
             if not source.lower().startswith(("http://", "https://")):
-                raise InputError(f"{source}: only addresses of http and https are read")
+                raise InputError(f"{source}: only http and https addresses are supported")
             files.append(source)
         elif source == "-":
             files += [line.strip() for line in sys.stdin if line.strip()]
@@ -81,8 +82,10 @@ def _find_videos(folder: Path) -> list[Path]:
 
 
 def iter_images(sources: Iterable[str]) -> Iterator[tuple[str, Source | Failure]]:
-    """Yields the name and the image of each source, of a video those of each frame; a :class:`Failure` for a video that
-    cannot be read."""
+    """Yields the name and the image of each source, and for a video those of each frame.
+
+    A video that cannot be read yields a :class:`Failure`.
+    """
     for source in sources:
         if is_address(source) or not is_video(source):
             yield source, source

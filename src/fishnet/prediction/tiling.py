@@ -7,7 +7,7 @@ compare boxes of one class from different tiles; within one tile the model's own
    part of that object.
 2. Two boxes are pieces of an object that is larger than the overlap if each is cut off where the other continues, and
    if they agree where both tiles see. They become one box with the higher score.
-3. Of boxes that cover the same place one remains: a box that is not cut off before one that is, then the better score.
+3. One of the boxes that cover the same place is kept: one that is not cut off if there is any, then the best score.
 """
 
 import math
@@ -23,17 +23,18 @@ from fishnet.prediction.results import CroppedMask, Detections
 Tile = tuple[int, int, int, int]
 """Top, left, bottom and right, px of the image."""
 
-_SAME_IOU = 0.5  # of two boxes that are one object, and of two pieces where both tiles see
-_PART_SHARE = 0.5  # of a cut-off box within another box: it is then a part of that
-_EDGE = 2.0  # px: a box counts as cut off within this distance of its tile's edge, plus
-_EDGE_SHARE = 0.05  # of its side, as boxes of parts of objects are not exact
+_SAME_IOU = 0.5  # of two boxes of one object, and of two pieces where both tiles see
+_PART_SHARE = 0.5  # a cut-off box with this share of its area within another box is a part of that object
+# A box is cut off if its distance to its tile's edge is at most _EDGE px plus _EDGE_SHARE of its side. The share allows
+# for boxes of parts of objects, which are not exact.
+_EDGE, _EDGE_SHARE = 2.0, 0.05
 
 
 def tiles(height: int, width: int, size: int, overlap: float = 0.2) -> list[Tile]:
     """Squares that cover an image, row by row. They are evenly spaced, and the last ones end at the image's edges.
 
     Args:
-        height, width: of the image, px; where a side is shorter than a tile, tiles are as short.
+        height, width: sides of the image, px. If one is shorter than ``size``, tiles have its length.
         size: side of a tile, px.
         overlap: the smallest share of a tile that the next tile covers too, 0 to 0.9.
 
@@ -41,7 +42,7 @@ def tiles(height: int, width: int, size: int, overlap: float = 0.2) -> list[Tile
         InputError: a size below 1, or an overlap out of range.
     """
     if size < 1 or not 0 <= overlap <= 0.9:
-        raise InputError(f"tiles of {size} px, overlap {overlap}: must be 1 px or more, and 0 to 0.9")
+        raise InputError(f"tiles of {size} px, overlap {overlap}: tiles must be 1 px or more, the overlap 0 to 0.9")
     step = max(1, math.floor(size * (1 - overlap)))
     tops, lefts = (_starts(side, size, step) for side in (height, width))
     return [(top, left, min(top + size, height), min(left + size, width)) for top in tops for left in lefts]
@@ -192,7 +193,7 @@ def _unite_pieces(objects: _Objects) -> _Objects:
         i, j = int(first[pair]), int(second[pair])
         if fits[pair] < _SAME_IOU:
             break
-        if tiles[i] & tiles[j]:  # the model told them apart within one tile
+        if tiles[i] & tiles[j]:  # within one tile the model detected them as two objects
             continue
         group, group_tiles = groups[i] + groups[j], tiles[i] | tiles[j]
         for k in group:
@@ -210,8 +211,8 @@ def _continues_beyond(objects: _Objects, first: NDArray[np.int64], second: NDArr
 def _agreements(objects: _Objects, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
     """(pairs,) 0..1: how well the boxes of each pair agree in the part of the image that both tiles see.
 
-    This is the smaller of the IoUs of their widths and of their heights there. Tiles that only touch see the boxes end
-    at one line, so that one of the two directions says nothing and is left out.
+    This is the smaller of the IoUs of their widths and of their heights there. Where tiles only touch, both see a mere
+    line, so the direction across this line is left out.
     """
     low = np.maximum(objects.views[first, :2], objects.views[second, :2])
     high = np.minimum(objects.views[first, 2:], objects.views[second, 2:])
@@ -274,7 +275,8 @@ def _suppress_duplicates(objects: _Objects) -> NDArray[np.int64]:
     areas, cut = objects.areas(), objects.any_cut()
     common = _intersections(objects.boxes[first], objects.boxes[second])
     iou = common / (areas[first] + areas[second] - common)
-    replaces = (iou >= _SAME_IOU) | (cut[second] & (common / areas[second] >= _PART_SHARE))  # the first the second
+    # Whether the first box of each pair replaces the second.
+    replaces = (iou >= _SAME_IOU) | (cut[second] & (common / areas[second] >= _PART_SHARE))
     rivals: dict[int, list[int]] = {}
     for i, j in zip(first[replaces].tolist(), second[replaces].tolist(), strict=True):
         rivals.setdefault(i, []).append(j)

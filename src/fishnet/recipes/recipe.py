@@ -23,7 +23,7 @@ _SEGMENTATION: Final = ("segmentation",)
 
 
 def key(default: Any, text: str, levels: tuple[str, ...] = (), group: str = "Training") -> Any:
-    """Declares one recipe key: default, help text, levels that know it (all by default), and its group of flags."""
+    """Declares one recipe key: default, help text, levels that have it (all by default), and its group of flags."""
     return dataclasses.field(default=default, metadata={"help": text, "levels": levels, "group": group})
 
 
@@ -180,7 +180,7 @@ class Recipe:
     )
     cutmix: float = _augment(0.0, "Alpha of cutmix; 0: off.", _CLASSIFICATION)
     epochs: int = key(30, "Number of epochs.")
-    repeats: int = key(1, "Passes over the training images in one epoch, for small data; each is augmented anew.")
+    repeats: int = key(1, "Passes over the training images in one epoch, for small data; each pass is augmented anew.")
     batch_size: int = key(32, "Batch size, of all processes together.")
     accumulate: int = key(1, "Batches to accumulate gradients over for one update.")
     optimizer: str = key("sgd", "Any timm optimizer: sgd (Nesterov momentum), adamw, lamb ...")
@@ -195,7 +195,7 @@ class Recipe:
         "cosine", "Learning-rate schedule after the warm-up."
     )
     warmup_epochs: float = key(1.0, "Epochs of linear warm-up; may be a fraction; at most half of the training.")
-    step_epochs: int = key(30, "Schedule step: epochs between divisions of the learning rate by 10.")
+    step_epochs: int = key(30, "Schedule step: the learning rate is divided by 10 every step_epochs epochs.")
     milestones: tuple[int, ...] = key((), "Schedule milestones: epochs at which the learning rate is divided by 10.")
     loss: str = key(
         "cross-entropy",
@@ -214,7 +214,7 @@ class Recipe:
     class_weights: Literal["none", "balanced", "median"] = key(
         "none",
         "Weights of the classes in the cross-entropy: balanced, each class counts alike, however many images or "
-        "pixels it has; median, the median class frequency over the class's own.",
+        "pixels it has; median, the median class frequency divided by the class's own.",
         (*_CLASSIFICATION, *_SEGMENTATION),
     )
     clip_grad: float = key(0.0, "Maximum gradient norm; 0: no clipping.")
@@ -223,7 +223,9 @@ class Recipe:
     )
     patience: int = key(0, "Epochs without improvement after which training stops early; 0: never.")
     seed: int = key(0, "Random seed of weights, order and augmentation.")
-    checkpoint_steps: int = _run(0, "Steps between checkpoints, besides one at the end of each epoch; 0: only those.")
+    checkpoint_steps: int = _run(
+        0, "Steps between checkpoints within an epoch; 0: none. One is always saved at the end of an epoch."
+    )
     log_steps: int = _run(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
     precision: Literal["32", "bf16", "16"] = _run("32", "32-bit floats, or mixed precision with bf16 or 16-bit floats.")
     workers: int = _run(1, "Processes that load images; 0: load in the training process.")
@@ -292,7 +294,7 @@ class Recipe:
         return self.size if self.native else self.max_size or round(LONGEST * self.size)
 
     def to_dict(self, task: str) -> dict[str, Any]:
-        """Returns the values of the keys that a task knows, for YAML and JSON."""
+        """Returns the values of a task's keys, for YAML and JSON."""
         values = {name: getattr(self, name) for name in keys_of(task)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -301,7 +303,7 @@ class Recipe:
 
         Args:
             overrides: new values by key.
-            where: where the values stand, for error messages.
+            where: where the values come from, for error messages.
 
         Raises:
             InputError: an unknown key (the nearest ones are offered), or a value of the wrong type or out of range.
@@ -339,7 +341,7 @@ _RANGES = (
 
 
 def keys_of(task: str) -> list[str]:
-    """Returns the recipe keys that a task knows."""
+    """Returns the recipe keys of a task."""
     return [name for name, field in Recipe.__dataclass_fields__.items() if task in task_names(field.metadata["levels"])]
 
 
@@ -373,7 +375,8 @@ def load_recipe(
         task: ``classify`` ...
         name: one of :func:`recipe_names`, or the path of a YAML file.
         overrides: keys to change.
-        from_weights: keys taken from the weights to start from; keys of a file and of ``overrides`` take precedence.
+        from_weights: keys that the weights to start from need. The keys of a recipe file and of ``overrides`` take
+            precedence.
 
     Raises:
         InputError: no such task or recipe, not YAML, an unknown key (the nearest ones are offered) or an invalid value.

@@ -36,7 +36,7 @@ def convert(where: str, name: str, value: Any, hint: Any) -> Any:
 
 
 def _one_of(where: str, name: str, value: Any, hints: tuple[Any, ...]) -> Any:
-    """Converts a value to the first of several types that takes it; raises the first type's InputError if none does."""
+    """Converts a value to the first of several types that fits. Raises the first type's InputError if none fits."""
     first: InputError | None = None
     for hint in (hint for hint in hints if hint is not type(None)):
         try:

@@ -1,7 +1,7 @@
 """Checks that an exported file's input and outputs agree with its description. Torch-free.
 
-Anybody can write a description into a file. So the shapes of the file's real input and outputs are compared with it:
-when the file is opened, as far as they are known then, and at each run.
+Anybody can write a description into a file. So the shapes of the file's real input and outputs are compared with it: as
+far as they are known when the file is opened, and again at each run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ def check_input(path: str, exported: Exported, shapes: Sequence[Dims]) -> None:
     """Compares a file's inputs with its description.
 
     Args:
-        path: of the file, for messages.
+        path: the file, for messages.
         exported: the description.
-        shapes: of the real inputs.
+        shapes: the shapes of the real inputs.
 
     Raises:
         InputError: not exactly one input of four sides, or another number of channels, images or px.
@@ -29,11 +29,11 @@ def check_input(path: str, exported: Exported, shapes: Sequence[Dims]) -> None:
     described: Dims = (None if exported.dynamic_batch else 1, exported.bundle.preprocess.channels, height, width)
     if len(shapes) != 1 or len(shapes[0]) != len(described):
         inputs = ", ".join(map(_words, shapes)) or "none"
-        raise InputError(f"{path}: must take one input of {_words(described)}, and takes {inputs}: {_ADVICE}")
+        raise InputError(f"{path}: must take one input of {_words(described)}, but takes {inputs}: {_ADVICE}")
     free = (0,) * exported.dynamic_batch + ((2, 3) if exported.size is None else ())
     if not _agree(described, shapes[0]) or any(shapes[0][axis] is not None for axis in free):
         raise InputError(
-            f"{path}: its description gives an input of {_words(described)} (images, channels, height, width), and the "
+            f"{path}: its description has an input of {_words(described)} (images, channels, height, width), but the "
             f"file takes {_words(shapes[0])}: {_ADVICE}"
         )
 
@@ -42,21 +42,21 @@ def check_outputs(path: str, exported: Exported, shapes: Mapping[str, Dims | Non
     """Compares a file's outputs with its description.
 
     Args:
-        path: of the file, for messages.
+        path: the file, for messages.
         exported: the description.
-        shapes: of the real outputs by name; None for an unknown shape.
+        shapes: the shapes of the real outputs by name; None for an unknown shape.
 
     Raises:
         InputError: an output that is missing, or of another shape than the task and the number of classes require.
     """
     for name, described in _outputs(exported).items():
         if name not in shapes:
-            raise InputError(f"{path}: its description has an output {name}, and the file does not: altered or damaged")
+            raise InputError(f"{path}: its description has an output {name}, but the file does not: altered or damaged")
         shape = shapes[name]
         if shape is not None and not _agree(described, shape):
             raise InputError(
-                f"{path}: is described as {exported.bundle.task} with {len(exported.bundle.classes)} classes, so that "
-                f"{name} must be {_words(described)}, and is {_words(shape)}: {_ADVICE}"
+                f"{path}: is described as {exported.bundle.task} with {len(exported.bundle.classes)} classes, so "
+                f"{name} must be {_words(described)}, but is {_words(shape)}: {_ADVICE}"
             )
 
 

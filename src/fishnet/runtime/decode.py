@@ -3,8 +3,8 @@
 RetinaNet (arXiv 1708.02002) and FCOS (1904.01355) are decoded as torchvision 0.29 does (``postprocess_detections`` of
 its ``RetinaNet`` and ``FCOS``), with anchors as its ``AnchorGenerator`` makes them. The raw outputs are named
 ``cls_logits`` (1, anchors, classes), ``bbox_regression`` (1, anchors, 4) and, for FCOS, ``bbox_ctrness``
-(1, anchors, 1). They hold all levels in turn, the finest first; within a level the rows from the top, within a row the
-columns from the left, and at each place its anchors.
+(1, anchors, 1). They hold all levels in turn, the finest first. A level is stored row by row from the top, a row from
+left to right, with all anchors of a position next to each other.
 """
 
 import math
@@ -22,10 +22,10 @@ LOGITS, DELTAS, CENTRES = RAW["fcos"]
 
 STRIDES = (8, 16, 32, 64, 128)  # of the feature maps
 RATIOS = (0.5, 1.0, 2.0)  # of RetinaNet's default anchors: height / width
-SIZES = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)  # and their sizes, px
-NUMBERS = {"score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}  # of a head, if a bundle has none
-BEST = 1000  # boxes of a level that go into NMS
-_MAX_GROWTH = math.log(1000 / 16)  # of a side
+SIZES = tuple(tuple(4 * stride * 2 ** (i / 3) for i in range(3)) for stride in STRIDES)  # of the same anchors, px
+NUMBERS = {"score_threshold": 0.05, "nms_iou": 0.5, "max_detections": 100}  # defaults if a bundle has none
+BEST = 1000  # maximum number of boxes of a level that go into NMS
+_MAX_GROWTH = math.log(1000 / 16)  # maximum logarithm of a side's change
 
 Floats = NDArray[np.float32]
 
@@ -77,14 +77,14 @@ def _decode_level(
     """Boxes, scores and labels of a level's best detections, best first."""
     logits = raw[LOGITS].astype(np.float32, copy=False)
     centres = raw[CENTRES].astype(np.float32, copy=False) if CENTRES in raw else None
-    # Most classes and places are too unlikely even with the best centre-ness: they need no sigmoid.
+    # Most classes and positions are too unlikely even with the best centre-ness, so their sigmoid is not computed.
     likely = np.flatnonzero(logits >= _logit(score_threshold if centres is None else score_threshold * score_threshold))
     rows, labels = np.divmod(likely, logits.shape[1])
     scores = _sigmoid(logits.ravel()[likely])
     if centres is not None:
         scores = np.sqrt(scores * _sigmoid(centres[rows, 0]))
     good = np.flatnonzero(scores > score_threshold)
-    if len(good) > BEST:  # so that fewer have to be sorted
+    if len(good) > BEST:  # reduces the number of scores to sort
         good = good[scores[good] >= np.partition(scores[good], -BEST)[-BEST]]
     best = good[np.argsort(-scores[good], kind="stable")[:BEST]]
     chosen = rows[best]

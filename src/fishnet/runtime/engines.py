@@ -37,7 +37,7 @@ class RuntimeEngine:
     Attributes:
         exported: the file's description.
         bundle: the config of the exported bundle.
-        name: of the file, for messages.
+        name: the file's name, for messages.
         thread_safe: whether several threads may call the engine at once.
     """
 
@@ -86,7 +86,7 @@ class RuntimeEngine:
         labels = outputs["labels"]
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.bundle.classes):
             raise InputError(
-                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, and its description has "
+                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, but its description has "
                 f"{len(self.bundle.classes)} classes: altered, or not written by fishnet export"
             )
         if len({len(values) for values in outputs.values()}) > 1:
@@ -174,7 +174,8 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads(threads)
     options.log_severity_level = 3  # errors
-    # A file may name other files that hold its weights. It is passed as bytes, and those are searched where none are.
+    # A file may name other files that hold its weights. The file is passed as bytes, and onnxruntime looks for
+    # other files in a folder that does not exist.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
     providers = _providers(ort, device)
     try:
@@ -187,7 +188,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
                 f"{path}: refused: its weights are in other files: fishnet export writes them into the file"
             ) from error
         raise InputError(f"{path}: is not an ONNX file, or is damaged ({_reason(error)})") from error
-    if session.get_providers()[0] != providers[0]:  # it falls back without an exception
+    if session.get_providers()[0] != providers[0]:  # onnxruntime falls back without an exception
         raise InputError("device 'cuda' could not be used by onnxruntime: its CUDA libraries are missing; use cpu")
     exported = parse_description(path, session.get_modelmeta().custom_metadata_map.get(KEY))
     inputs = session.get_inputs()
@@ -208,7 +209,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
 
 
 def _onnx_dims(shape: Sequence[Any]) -> list[int | None]:
-    """Converts a shape of onnxruntime, in which texts stand for free sides."""
+    """Converts a shape of onnxruntime, in which strings stand for sides of any length."""
     return [side if isinstance(side, int) and side >= 0 else None for side in shape]
 
 

@@ -42,16 +42,16 @@ class Exported:
 
     Attributes:
         bundle: the config of the exported bundle; its ``sha256`` is that of the bundle's weights.
-        format: of the file.
-        precision: of the weights, and for ``int8`` of the arithmetic.
+        format: the file's format.
+        precision: the precision of the weights, and for ``int8`` of the arithmetic.
         outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
             ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's only image, as
             :class:`~fishnet.prediction.results.Detections` takes them. Other names are raw outputs of a one-stage
             detector, see :mod:`fishnet.runtime.decode`.
         dynamic_batch: whether the graph takes any number of images at once, or only one.
-        size: the only height and width that the graph takes; None for any.
-        min_side: px.
-        metrics: of an ``int8`` model, in percent, before (``fp32``) and after (``int8``) quantisation.
+        size: the only height and width that the graph takes; None if it takes any.
+        min_side: the smallest height and width that the graph takes, px.
+        metrics: metrics of an ``int8`` model, in percent, before (``fp32``) and after (``int8``) quantisation.
     """
 
     bundle: Bundle

@@ -29,7 +29,7 @@ def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> 
     """The engine for a .pt2 file.
 
     Args:
-        path: of the file.
+        path: the file.
         device: ``auto`` or ``cpu``.
         trust: whether the file may run code, see the module.
 

@@ -1,7 +1,7 @@
 """The interface of a task: its data, its heads over a trunk's features, its losses, metrics and report.
 
 A trunk computes :class:`~fishnet.tasks.trunk.Features` once, with everything that its heads want. Every head decodes
-them, so one trunk serves the heads of several tasks in one forward pass.
+these features, so one trunk serves the heads of several tasks in one forward pass.
 """
 
 from abc import ABC, abstractmethod
@@ -42,7 +42,7 @@ class ClassRows:
     rows.
 
     Attributes:
-        background: 1 where rows of the background come before those of the classes.
+        background: 1 if the rows of the background come before those of the classes, else 0.
         per_class: rows of one class within a group, such as 4 for the sides of its boxes.
     """
 
@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """What a head of this configuration wants of its trunk.
+        """The feature maps and scores that a head of this configuration needs from its trunk.
 
         Raises:
             InputError: an invalid value in the configuration.
@@ -97,7 +97,7 @@ class Head(nn.Module, ABC):
         """The layers whose rows belong to classes, by their names in the model. ``class_row_layers`` lists them.
 
         Args:
-            prefix: of the names of the head's modules in the model.
+            prefix: prefix of the names of the head's modules in the model.
             trunk: the head's trunk.
         """
         names = [name for name, _ in self.named_modules()]
@@ -167,7 +167,7 @@ class Task(ABC):
     Attributes:
         name: on the command line and in bundles.
         head_classes: by name, the default first.
-        split_check: what ``fishnet data check`` reads of its annotations.
+        split_check: what ``fishnet data check`` reads from its annotations.
         monitor: the metric that decides which epoch is best (higher is better).
         logged_metrics: the metrics that training logs and keeps after each epoch; empty for all.
         any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
@@ -203,7 +203,7 @@ class Task(ABC):
 
         Args:
             data: a folder, a file or another source that the user names.
-            channels: of the images.
+            channels: number of channels of the images.
             recipe: the settings.
             classes: a model's classes; by default those of the data.
             whole: hold out no validation images.
@@ -335,7 +335,7 @@ class Task(ABC):
         """A new report.
 
         Args:
-            classes: of the model's outputs.
+            classes: the classes of the model's outputs.
             threshold: the score threshold of detections; ignored by other tasks.
             max_detections: the number of detections of a class and image that count; ignored by other tasks.
         """

@@ -1,4 +1,4 @@
-"""Builds a bundle's model only after the header of the weights was checked to fit it.
+"""Builds a bundle's model only after checking that the header of the weights fits it.
 
 A config can name any widths and depths. So the model is first built without memory (torch's ``meta`` device) while its
 parameters are counted. Its tensors are compared with the header of the weights file, whose sizes agree with the file
@@ -30,7 +30,7 @@ def build_checked(build: Callable[[], Model], header: Mapping[str, TensorHeader]
 
     Args:
         build: builds the model; called twice.
-        header: of the weights file, see :class:`~fishnet.files.tensors.TensorFile`.
+        header: the header of the weights file, see :class:`~fishnet.files.tensors.TensorFile`.
 
     Raises:
         InputError: the config builds no model, or a model with other tensors.
@@ -47,7 +47,7 @@ def _build(build: Callable[[], Model]) -> Model:
         return build()
     except (InputError, ModuleNotFoundError, MemoryError):
         raise
-    except Exception as error:  # networks raise errors of any kind for numbers that they cannot have
+    except Exception as error:  # networks raise errors of any kind for numbers that they do not support
         raise InputError(f"its config builds no network ({type(error).__name__}: {first_line(error)})") from error
 
 

@@ -21,7 +21,7 @@ class Confusion:
     """A confusion matrix by its cells that are not 0.
 
     Attributes:
-        names: of all classes.
+        names: the names of all classes.
         true, predicted: (cells,) indices of the classes.
         counts: (cells,) number of images or pixels.
         unit: what is counted.
@@ -48,7 +48,7 @@ def draw_confusion(path: Path, confusion: Confusion) -> Path:
     With up to 20 classes the cells show numbers: of images, or of pixels in percent of the true class.
 
     Args:
-        path: of the PNG.
+        path: the PNG file.
         confusion: the matrix.
 
     Returns:

@@ -78,7 +78,7 @@ def bundle_from_checkpoint(
 
     Args:
         file: see :func:`~fishnet.backbone.weights.read_checkpoint`.
-        folder: of the bundle.
+        folder: the bundle's folder.
         backbone: the timm network of the weights; a FishNet is identified from the file.
         by_order: see :func:`~fishnet.backbone.weights.match_by_order`.
         classes: names in the order of the outputs; by default ImageNet's if there are 1000 outputs.

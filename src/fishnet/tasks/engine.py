@@ -28,7 +28,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalized -> the task's raw outputs, one item an image.
+        """(batch, channels, height, width), normalized -> the task's raw outputs, one item per image.
 
         Raises:
             NotFiniteError: a detector's maps or scores are not finite.
@@ -95,6 +95,6 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if available[device])
     if not available.get(name, False):
-        choices = ", ".join(device for device, there in available.items() if there)
+        choices = ", ".join(device for device, is_available in available.items() if is_available)
         raise InputError(f"device {name!r} is not available here: choose from auto, {choices}")
     return name

@@ -17,11 +17,11 @@ class TaskInfo:
     Attributes:
         name: on the command line and in bundles.
         level: determines its data formats, recipe keys and flags.
-        output: of the model for an image: a score for each class, objects, or a class for every pixel.
+        output: what the model predicts for an image: a score for each class, objects, or a class for every pixel.
         task: ``module:name`` of its :class:`~fishnet.tasks.base.Task`.
         result: ``module:name`` of the function that makes a result from an image's raw outputs, the classes, the
             placement and the options.
-        options: of prediction.
+        options: names of the prediction options.
         hub_tag: the pipeline tag of model cards.
         masks: whether its objects have masks.
         any_size: whether images keep their proportions, so that inputs have any size in multiples of 32 px.

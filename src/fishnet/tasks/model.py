@@ -20,7 +20,7 @@ class ModelSpec:
     Attributes:
         backbone: a timm model name.
         heads: by name.
-        channels: of the input.
+        channels: number of input channels.
         backbone_args: keyword arguments of the backbone.
         pretrained: start from the backbone's published weights.
     """

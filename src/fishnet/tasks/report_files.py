@@ -69,7 +69,7 @@ def table(
         unit: key of the class's number of images, objects or pixels.
         score: key of the score that orders the classes.
         columns: keys of the numbers that are shown.
-        words: key of the text after the numbers; empty for no text.
+        words: key of the text after the numbers; empty for none.
     """
     lines = []
     if len(rows) > SHOWN:
@@ -112,10 +112,10 @@ def worst_sheet(
     """Draws the worst images on a sheet. Where there are none, removes the sheet of an earlier evaluation.
 
     Args:
-        page: path of the PNG.
+        page: the PNG file.
         images: the dataset.
         worst: the index of each image in the dataset, and its details.
-        cards: from an image as RGB, its target, its file name and its details to the cards on the sheet.
+        cards: makes the cards on the sheet from an image as RGB, its target, its file name and its details.
         columns: cards in a row.
 
     Returns:

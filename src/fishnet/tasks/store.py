@@ -102,7 +102,7 @@ def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
         spec: the model's own.
 
     Returns:
-        One line for the source, then one for each thing that was left out or is new.
+        One line for the source, then one for each group of tensors that was left out or is new.
 
     Raises:
         InputError: no such file or bundle, or weights of another network.
@@ -152,7 +152,7 @@ def _anchors(config: HeadConfig) -> str:
 def _stored_state(weights: TensorFile) -> dict[str, Tensor]:
     """A bundle's tensors under their names in the file."""
     state = read_state(weights)
-    if trunk_of(state) is None:  # only the trunk is there: its prefix was removed, as all names have it
+    if trunk_of(state) is None:  # the file holds only a trunk, whose common prefix was removed
         state = {f"trunk.{key}": value for key, value in state.items()}
     return state
 

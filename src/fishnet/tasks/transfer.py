@@ -22,8 +22,8 @@ def match_class_rows(
         model: the receiving model; it is not changed.
         head: the name of its head.
         state: tensors of another model of the task and head, under the names of :meth:`Model.state_dict`.
-        source_classes: of the state.
-        classes: of the model.
+        source_classes: the state's classes.
+        classes: the model's classes.
 
     Returns:
         The state. Tensors whose rows do not belong to classes are unchanged.
@@ -60,7 +60,7 @@ def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]
 
     Args:
         model: the receiving model.
-        name: of its head.
+        name: the head's name.
         state: from :func:`match_class_rows`.
 
     Returns:

@@ -21,7 +21,7 @@ _OTHERS = "choose another backbone, e.g. fishnet99, resnet50, convnext_tiny, swi
 
 @dataclass(frozen=True)
 class Wants:
-    """What a head wants of its trunk.
+    """What a head needs from its trunk.
 
     Attributes:
         maps: feature maps by stride, or by the name of one of FishNet's stages.
@@ -64,9 +64,9 @@ class Level:
     """What a decoder must know about a feature map.
 
     Attributes:
-        channels: of the map.
+        channels: number of channels of the map.
         stride: input px per px of the map.
-        index: of the map in the backbone's ``feature_info``.
+        index: the map's index in the backbone's ``feature_info``.
     """
 
     channels: int
@@ -117,8 +117,8 @@ def build_backbone(
 
     Args:
         name: a timm model name.
-        wants: of all heads.
-        channels: of the input.
+        wants: the wants of all heads.
+        channels: number of input channels.
         args: keyword arguments of the backbone.
         pretrained: start from published weights.
 
@@ -146,16 +146,16 @@ def build_backbone(
 
 
 class Trunk(nn.Module):
-    """A backbone and the feature maps that heads want of it.
+    """A backbone and the feature maps that heads want from it.
 
     Layers that no wanted map needs are pruned when the trunk is built.
 
     Args:
         backbone: any timm network.
-        wants: of all heads; see :meth:`Wants.union`.
+        wants: the wants of all heads; see :meth:`Wants.union`.
 
     Attributes:
-        levels: of the wanted maps, by name.
+        levels: the wanted maps, by name.
 
     Raises:
         InputError: a backbone without one of the maps.

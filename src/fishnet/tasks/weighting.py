@@ -11,7 +11,8 @@ def class_weights(kind: str, counts: Tensor, totals: Tensor) -> Tensor | None:
         kind: ``none``; ``balanced``, total / (number of classes * count), so that all classes have the same weight in
             total; ``median``, median frequency / frequency (arXiv 1411.4734, section 6.3.2).
         counts: (classes,) number of images or pixels of each class.
-        totals: (classes,) number of images or pixels where the class occurs; the class's frequency is its share of it.
+        totals: (classes,) for each class, the number of labelled pixels of all images that have it, or the number
+            of all images. The class's frequency is its count divided by this.
     """
     if kind == "none":
         return None

@@ -1,4 +1,4 @@
-"""Turns datasets into batches on the model's device, as a recipe asks."""
+"""Turns datasets into batches on the model's device, according to a recipe."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.base import Task
 from fishnet.training.processes import Processes
 
-_GREY = ((0.449,), (0.226,))  # the means of ImageNet's three channels' statistics
+_GREY = ((0.449,), (0.226,))  # ImageNet's statistics, averaged over the three channels
 _RGB = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -30,8 +30,8 @@ def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Prepr
     """Returns a recipe's preprocessing for validation and prediction.
 
     Mean and standard deviation are those of ``start``, the preprocessing of the bundle that training starts from, if it
-    has as many channels as the recipe; else those that published weights were trained with; else ImageNet's. For
-    channels that are neither RGB nor grey they are measured on the images.
+    has as many channels as the recipe. Otherwise they are those that published weights were trained with, or else
+    ImageNet's. For channels that are neither RGB nor grey they are measured on the images.
     """
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -105,7 +105,7 @@ def loader(
     )
 
 
-_MIXED = 4  # images that are mixed together in :func:`draw_samples`: one mix of them all would not show the range
+_MIXED = 4  # images in each group that draw_samples mixes; each group draws its own mixing ratio
 
 
 def draw_samples(
@@ -118,7 +118,7 @@ def draw_samples(
         task: the task, which draws its targets.
         data: as for training.
         split: ``train``, ``val`` or ``test``; ``train`` is augmented, the others are preprocessed as in validation.
-        count: how many images.
+        count: number of images.
         log: is called with a line for each image that could not be read and is left out.
 
     Raises:

@@ -110,7 +110,7 @@ class BundleWriter(Callback):
             for name, v in trainer.callback_metrics.items()
             if name.startswith("val/")
         }
-        state = pl_module.whole_state()
+        state = pl_module.full_state()
         if trainer.is_global_zero:
             bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
             with saving(self.folder):
@@ -121,8 +121,8 @@ class Patience(Callback):
     """Stops a training after some epochs without improvement.
 
     Args:
-        epochs: how many.
-        writer: knows which epoch is the best; must come before this one among the callbacks.
+        epochs: number of epochs without improvement.
+        writer: knows which epoch is the best; must come before this callback.
     """
 
     def __init__(self, epochs: int, writer: BundleWriter) -> None:
@@ -159,7 +159,7 @@ class Checkpoints(Checkpoint):
             self._save(trainer, pl_module, Position(trainer.current_epoch, batch_idx + 1, step), self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves, the best checkpoint first: after a kill in between, the resumed training repeats the epoch."""
+        """Saves both, the best checkpoint first: after a kill in between, the resumed training repeats the epoch."""
         position = Position(trainer.current_epoch + 1, 0, trainer.global_step)
         if self.writer.epoch != trainer.current_epoch:
             self._save(trainer, pl_module, position, self.path)
@@ -204,7 +204,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
         try:
             with saving(path):
                 partial.parent.mkdir(parents=True, exist_ok=True)
-                buffer = io.BytesIO()  # writing to a file, torch would hide the error of a full disk
+                buffer = io.BytesIO()  # if torch wrote to the file itself, it would hide the error of a full disk
                 torch.save(dict(checkpoint), buffer)
                 partial.write_bytes(buffer.getbuffer())
                 partial.replace(path)
@@ -213,7 +213,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
                 partial.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Writes a small file completely or not at all; creates its folder if missing.
 
     Raises:

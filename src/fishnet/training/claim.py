@@ -28,7 +28,7 @@ def claimed(out: Path, log: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         out: the training's folder.
-        log: is called with a line if the file system has no locks, as a second training would then go unnoticed.
+        log: is called with a line if the file system has no locks: a second training would then go unnoticed.
 
     Raises:
         InputError: another process has locked the folder, or it is a file.
@@ -68,7 +68,7 @@ def _locked(out: Path, log: Callable[[str], None]) -> IO[str]:
                 "wait until it ends, or choose another folder as out"
             )
         if _is_same_file(lock, path):
-            with suppress(OSError):  # a full disk: the lock holds all the same
+            with suppress(OSError):  # the lock holds even if a full disk cannot store the number
                 lock.truncate()
                 lock.write(f"{os.getpid()}\n")
                 lock.flush()

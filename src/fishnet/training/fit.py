@@ -28,7 +28,7 @@ from fishnet.training.checkpoints import (
     last_of,
     read_data,
     read_position,
-    write_whole,
+    write_atomically,
     writing,
 )
 from fishnet.training.claim import claimed
@@ -114,7 +114,7 @@ def fit(
     if processes.rank:
         log = _log_nothing
     writes = not processes.rank and not dry_run
-    # Claiming makes the folder. Within the data it could be taken for a class, so it is claimed after _check_apart.
+    # Claiming creates the folder. Within the data it could be taken for a class, so it is claimed after _check_apart.
     late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
     with ExitStack() as claim:
         if writes and not late:
@@ -144,7 +144,7 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) 
     """Trains, and draws the curves at the end."""
     recipe, first = plan.recipe, not plan.processes.rank
     if first:
-        write_whole(out / RECIPE, yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False))
+        write_atomically(out / RECIPE, yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False))
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     checkpoints = Checkpoints(out, recipe.checkpoint_steps, writer)
     log_steps = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
@@ -190,7 +190,7 @@ def _trainer(plan: Plan, out: Path, callbacks: list[pl.Callback], log_steps: int
 
 
 def _fit(trainer: pl.Trainer, plan: Plan, data: str, out: Path, resume: bool, checkpoints: Checkpoints) -> None:
-    """Runs Lightning's loop. Turns what ends it early into errors that say how to continue."""
+    """Runs Lightning's loop. Turns errors and interrupts in it into errors that tell the user how to continue."""
     last = last_of(out)
     again = f"continue with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
     try:
@@ -239,7 +239,7 @@ def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position
     """Returns a line on where a resumed training stands.
 
     Raises:
-        InputError: the data's classes differ from those of the training, or its epochs are more than the recipe's.
+        InputError: the data's classes differ from those of the training, or more epochs are done than the recipe has.
     """
     if position.epoch > recipe.epochs:
         raise InputError(f"epochs={recipe.epochs}: {out} has already trained for {position.epoch} epochs")

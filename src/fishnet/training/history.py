@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from fishnet.files.writing import atomic_path
-from fishnet.training.checkpoints import write_whole
+from fishnet.training.checkpoints import write_atomically
 from fishnet.training.optimise import rate_of
 
 NAME, CURVES = "history.csv", "curves.png"
@@ -82,7 +82,7 @@ def _write(path: Path, rows: list[Row]) -> None:
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    write_atomically(path, text.getvalue())
 
 
 def draw_curves(folder: Path) -> Path | None:

@@ -72,7 +72,7 @@ class TrainingModule(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
-        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, "disable" the weights
+        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, and "disable" the weights
         self.position = Position()
         self.broken: set[str] = set()
         self.images_read = 0  # in the current pass over the training or the validation split
@@ -95,13 +95,13 @@ class TrainingModule(pl.LightningModule):
                 self.ema.foreach = False
             mesh = self.device_mesh["data_parallel"]  # type: ignore[index]
             for model in (self.model, *(() if self.ema is None else (self.ema.module,))):
-                fully_shard(model.to(memory_format=torch.contiguous_format), mesh=mesh)  # it takes no other format
+                fully_shard(model.to(memory_format=torch.contiguous_format), mesh=mesh)  # supports no other format
 
     @property
     def _sharded(self) -> bool:
         return isinstance(self.trainer.strategy, ModelParallelStrategy)
 
-    def whole_state(self) -> dict[str, Tensor]:
+    def full_state(self) -> dict[str, Tensor]:
         """Returns the tensors of the validated model, unsharded. All processes must call this."""
         if not self._sharded:
             return self.eval_model.state_dict()
@@ -161,7 +161,7 @@ class TrainingModule(pl.LightningModule):
             self.ema.update(self.model, step=self.global_step + 1)
 
     def _zero_loss(self) -> Tensor:
-        """Returns a loss of 0 computed by the model, for a process that must take part in the others' backward pass."""
+        """Returns a loss of 0 computed by the model, for a process without images that must join the backward pass."""
         self.model.eval()
         targets = moved(self.task.empty_targets(), self.device)
         loss = total(self.criterion(self.outputs(self.model, self._blank_image(), targets), targets))
@@ -198,7 +198,7 @@ class TrainingModule(pl.LightningModule):
             with atomic_path(place) as partial, partial.open("wb") as file:
                 torch.save(content, file)
             saved = f"the batch is saved as {place}"
-        except (WorkError, RuntimeError) as error:  # torch's writer hides what a full disk raises
+        except (WorkError, RuntimeError) as error:  # a full disk: torch's writer raises its own error
             saved = f"the batch is not saved ({first_line(error)})"
         raise WorkError(
             f"the loss became {loss.item()} at step {self.global_step} (learning rate "
@@ -209,7 +209,9 @@ class TrainingModule(pl.LightningModule):
         """Raises InputError if no training image could be read; resets the count of images."""
         self._check_read("train")
         self.images_read = 0
-        if self.trainer.world_size > 1:  # all processes validate with the running statistics that are kept
+        if (
+            self.trainer.world_size > 1
+        ):  # all validate with the running statistics of the first process, which are saved
             for buffer in self.eval_model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 

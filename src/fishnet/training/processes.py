@@ -18,8 +18,8 @@ class Processes:
 
     Attributes:
         rank: this process's number.
-        world: how many processes there are.
-        nodes: how many machines they run on.
+        world: number of processes.
+        nodes: number of machines that they run on.
     """
 
     rank: int = 0

@@ -18,9 +18,9 @@ class ProgressLog(Callback):
     """Draws a bar on standard error if that is a terminal, and logs a line after each epoch.
 
     Args:
-        epochs: of the training.
+        epochs: number of epochs of the training.
         batch_size: images per batch, of all processes.
-        steps: batches between readings of the loss, for which a GPU has to wait; an epoch's line has their mean.
+        steps: batches between readings of the loss, for which a GPU has to wait. An epoch's line shows their mean.
         writer: knows which epoch is the best.
         log: is called with each line.
     """

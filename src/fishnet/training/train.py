@@ -21,7 +21,7 @@ RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
 )  # fmt: skip
-_HEAD_KEYS = (  # the shapes of a head's tensors, and how it turns them into results
+_HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
     "max_detections", "nms_iou", "score_threshold", "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
@@ -96,7 +96,7 @@ def train(
 
 
 def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
-    """Returns the recipe keys that a bundle's weights need; none for a checkpoint file. Sizes only for its own task."""
+    """Returns the recipe keys that a bundle's weights need, with sizes for its own task only; none for a checkpoint."""
     if not is_bundle(weights):
         return {}
     bundle = read_bundle(weights)

@@ -12,7 +12,7 @@ from fishnet.tasks.info import task_info
 
 Step = Callable[[], Any]
 PEAKS = ("sgemm-numpy", "sgemm-torch")
-SIDE = 2048  # of the square matrices that the machine's peak is measured with
+SIDE = 2048  # of the square matrices for measuring the machine's peak
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -25,7 +25,7 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
     """Returns a function that runs one pass.
 
     Args:
-        engine: of :data:`~fishnet.analysis.benchmark.plan.ENGINES`, or one of :data:`PEAKS`.
+        engine: one of :data:`~fishnet.analysis.benchmark.plan.ENGINES` or :data:`PEAKS`.
         subject: the model; None for the machine's peak.
         threads: number of threads to compute with.
         file: the exported model, for engines that run exported files.

@@ -25,10 +25,10 @@ class Row:
         engine: the engine.
         seconds: time of one pass, for each round.
         starts: start of each turn, in seconds since the first turn of all.
-        passes: in each turn; ``seconds`` are their mean.
+        passes: number of passes in each turn; ``seconds`` are their mean.
         peak: largest resident set of its process in bytes; None if the system does not report it.
         macs: multiply-accumulates of one image.
-        ratio: how much faster it is than the baseline's row, by medians.
+        ratio: images per second relative to the baseline's row, by medians.
         share: 2 MACs per second over the machine's sgemm peak, 0..1.
     """
 

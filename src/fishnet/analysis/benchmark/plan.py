@@ -22,7 +22,7 @@ ENGINES = {
     "eager": "torch, the module as it is built",
     "channels_last": "torch, channels last in memory, as prediction runs it",
     "folded": "torch, channels last, batch norms folded into convolutions",
-    "packed": "torch, the same, and weights in oneDNN's own layout",
+    "packed": "torch, the same as folded, with weights in oneDNN's own layout",
     "compile": "torch.compile, weights frozen in",
     "onnx": "the exported file, by onnxruntime",
     "openvino": "the exported file, by OpenVINO",
@@ -39,14 +39,14 @@ class Plan:
 
     Attributes:
         models: names of networks, or bundles.
-        engines: of :data:`ENGINES`.
-        task: of the named networks; a bundle has its own.
+        engines: names from :data:`ENGINES`.
+        task: the task of the named networks; a bundle has its own.
         head: the task head of the named networks.
         size: side of the input, px; None for 224 (detectors and segmenters: 640), or a bundle's own.
         batch: batch size.
-        threads: of every engine.
-        rounds: rounds that are measured; in each, every process takes one turn.
-        warm_up: rounds before these that are not measured.
+        threads: number of threads of every engine.
+        rounds: number of measured rounds; in each, every process takes one turn.
+        warm_up: number of rounds before these, which are not measured.
         baseline: the engine whose first row the others are compared with; None for the first row.
 
     Raises:
@@ -93,8 +93,8 @@ class Subject:
         model: a network's name, or a bundle's folder.
         task: its task.
         head: its task head.
-        height, width: of the input, px.
-        channels: of the input.
+        height, width: sides of the input, px.
+        channels: number of input channels.
         batch: batch size.
     """
 
@@ -206,7 +206,7 @@ def to_values(subject: Subject) -> dict[str, Any]:
 def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
     """Returns the engines in comma-separated lists, each once."""
     texts = [text] if isinstance(text, str) else text
-    return tuple(dict.fromkeys(name.strip() for one in texts for name in one.split(",") if name.strip()))
+    return tuple(dict.fromkeys(name.strip() for names in texts for name in names.split(",") if name.strip()))
 
 
 def short(model: str, max_length: int = 32) -> str:

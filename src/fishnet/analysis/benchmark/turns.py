@@ -14,7 +14,7 @@ from fishnet.analysis.benchmark.engines import environment
 from fishnet.analysis.benchmark.plan import Subject, to_values
 from fishnet.errors import InputError, WorkError
 
-TURN = 0.1  # s, minimum length of a turn: faster models run several times in it
+TURN = 0.1  # s, minimum length of a turn: fast models run several times in a turn
 _PAUSE = 0.01  # s between turns, in which the threads of the last process fall asleep
 
 
@@ -98,7 +98,7 @@ class Child:
 
         Args:
             first: when the first turn of all started.
-            measured: whether the turn is measured; else it sets the number of passes.
+            measured: whether to measure the turn; if not, it sets the number of passes.
 
         Raises:
             WorkError: the process has ended.
@@ -129,8 +129,8 @@ def take_turns(
 
     Args:
         children: at least one; they keep their times.
-        rounds: rounds that are measured.
-        warm_up: rounds before these; the last one decides how often a model runs in each turn.
+        rounds: number of measured rounds.
+        warm_up: number of rounds before these; the last one decides how often a model runs in each turn.
         progress: is called with the rounds done and their total.
 
     Raises:

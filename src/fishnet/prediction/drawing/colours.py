@@ -13,7 +13,7 @@ PALETTE: tuple[Colour, ...] = (  # Okabe and Ito's "Color Universal Design" (200
 
 
 def colour_of(number: int) -> Colour:
-    """The colour of class ``number``: seven that colour-blind people can distinguish, then these lighter and darker."""
+    """The colour of class ``number``: seven that colour-blind people can distinguish, then lighter and darker ones."""
     turn, index = divmod(number, len(PALETTE))
     shade, share = ((0, 0.0), (255, 0.5), (0, 0.45))[turn % 3]
     red, green, blue = (round(value + (shade - value) * share) for value in PALETTE[index])

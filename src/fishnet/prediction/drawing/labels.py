@@ -32,8 +32,8 @@ def draw_labels(
     Args:
         image: as large as the labels.
         labels: (height, width) class indices, 255 where there is no class.
-        names: of all classes.
-        shares: of all classes, 0..1, for the legend; by default the shares of the labels other than 255.
+        names: the names of all classes.
+        shares: the shares of all classes, 0..1, for the legend; by default those of the labels other than 255.
 
     Raises:
         InputError: labels and image differ in size.
@@ -67,7 +67,7 @@ def draw_labels(
         share = cover[block]
         share[outline & (share > 0)] = 1
         pixels = image.crop((0, top, image.width, bottom))
-        grey = np.asarray(pixels.convert("L"))[..., None]  # below the tint, so that all hues are the classes'
+        grey = np.asarray(pixels.convert("L"))[..., None]  # below the tint, so that only classes have a hue
         mixed = grey * (1 - share)[..., None] + colours[block] * share[..., None]
         page.paste(pixels, (0, top))
         page.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, top), Image.fromarray(share > 0))

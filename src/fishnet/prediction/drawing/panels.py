@@ -43,7 +43,7 @@ def card(
     Args:
         image: reduced to fit the square, or enlarged by a whole number by repeating pixels.
         captions: for each line the text on the left (shortened to fit), the text on the right, and the colour.
-        side: of the square, px.
+        side: side of the square, px.
 
     Returns:
         An image of width ``side``, whose height is ``side`` plus one line per caption.

@@ -29,7 +29,7 @@ class Result(Protocol):
         ...
 
     def summary(self) -> str:
-        """One line for people."""
+        """One line of text."""
         ...
 
 

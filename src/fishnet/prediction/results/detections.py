@@ -25,7 +25,7 @@ class CroppedMask:
     """One object's mask, cropped to the object so that many objects fit in memory.
 
     Attributes:
-        left, top: of the crop in the image, px.
+        left, top: where the crop begins in the image, px.
         bits: (height, width) bool.
     """
 
@@ -89,10 +89,10 @@ class Detections:
         """Converts a detector's raw outputs to px of the image.
 
         Args:
-            raw: of one image, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from 0 and, if the
-                task has masks, ``masks`` (n, m, m), probabilities over the box.
-            classes: of the model.
-            placement: of the image in the input. Objects outside the image are left out.
+            raw: the outputs for one image, in px of the input: ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) from
+                0 and, if the task has masks, ``masks`` (n, m, m), probabilities over the box.
+            classes: the model's classes.
+            placement: where the image lies in the input. Objects outside the image are left out.
             threshold: the lowest score.
             max_detections: the maximum number of objects; None for all.
         """

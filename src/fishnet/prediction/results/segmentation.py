@@ -43,8 +43,8 @@ class Segmentation:
 
         Args:
             logits: (classes, height, width), as large as the input.
-            classes: of the model.
-            placement: of the image in the input.
+            classes: the model's classes.
+            placement: where the image lies in the input.
         """
         return cls.from_probabilities(probabilities(logits, placement.inner), classes, placement.size)
 
@@ -54,7 +54,7 @@ class Segmentation:
 
         Args:
             planes: (classes, height, width) probabilities over the image, of any size.
-            classes: of the model.
+            classes: the model's classes.
             size: height and width of the image, px, to which the probabilities are resized.
         """
         labels = np.zeros(size, np.uint8)

@@ -34,7 +34,7 @@ def draw_reliability(path: Path, calibration: Calibration, ece: float) -> Path:
     """Draws accuracy over confidence, and below it the number of images in each bin.
 
     Args:
-        path: of the PNG.
+        path: the PNG file.
         calibration: the bins.
         ece: expected calibration error, 0..1.
 
@@ -79,7 +79,7 @@ def error_cards(image: Image.Image, _target: Any, _name: str, row: Mapping[str, 
 
     Args:
         image: in its own size.
-        row: of :meth:`~fishnet.tasks.classification.report.ClassificationReport.worst`.
+        row: a row of :meth:`~fishnet.tasks.classification.report.ClassificationReport.worst`.
     """
     captions = [
         (f"predicted {row['said']}", f"{100 * row['score']:.1f} %", WRONG),

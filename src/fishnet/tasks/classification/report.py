@@ -25,7 +25,7 @@ class ClassificationReport(Report):
     """A report on a classifier. Keeps five numbers per image and no scores, so that many classes cost no memory.
 
     Args:
-        classes: of the model's outputs.
+        classes: the classes of the model's outputs.
     """
 
     def __init__(self, classes: Classes) -> None:

@@ -45,8 +45,8 @@ class Classify(Task):
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
         """A square from the image's centre."""
         size = recipe.val_size or recipe.size
-        whole = super().preprocess(recipe, mean, std)
-        return dataclasses.replace(whole, size=(size, size), crop_pct=recipe.crop_pct, fit="crop")
+        preprocess = super().preprocess(recipe, mean, std)
+        return dataclasses.replace(preprocess, size=(size, size), crop_pct=recipe.crop_pct, fit="crop")
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
         """See :class:`~fishnet.data.classification.transforms.TrainTransform`."""

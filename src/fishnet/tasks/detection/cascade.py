@@ -1,4 +1,6 @@
-"""Cascade R-CNN (Cai, Vasconcelos: arXiv 1712.00726): three box stages with rising IoU, each refines the last one's.
+"""Cascade R-CNN (Cai, Vasconcelos: arXiv 1712.00726): three box stages with rising IoU thresholds.
+
+Each stage refines the boxes of the stage before it.
 
 The stages are torchvision's second stages. Box regression is class-agnostic, as published, and each stage has its own
 mask head, as in Cascade Mask R-CNN (section 5 of the extended version, arXiv 1906.09756).
@@ -20,7 +22,7 @@ STAGES = (
     (0.6, (20.0, 20.0, 10.0, 10.0), 0.5),
     (0.7, (30.0, 30.0, 15.0, 15.0), 0.25),
 )
-"""Of each stage: the IoU from which a proposal is a positive sample, the regression weights, the loss weight."""
+"""For each stage: the IoU from which a proposal is a positive sample, the regression weights, and the loss weight."""
 
 Size = tuple[int, int]
 
@@ -49,7 +51,7 @@ class CascadeHeads(nn.Module):
 
     Args:
         spec: the numbers of each stage.
-        names: of the maps that boxes are pooled from.
+        names: the names of the maps that boxes are pooled from.
         classes: number of classes without the background.
         with_masks: whether each stage has a mask head.
     """
@@ -163,7 +165,7 @@ def _refine_proposals(
 class CascadeRCNN(FasterRCNN):
     """Cascade R-CNN."""
 
-    class_row_layers: ClassVar = {  # without the boxes, which are class-agnostic
+    class_row_layers: ClassVar = {  # without the box layers, which are class-agnostic
         "box_predictor.cls_score": ClassRows(1),
         "mask_fcn_logits": ClassRows(1),
     }

@@ -15,7 +15,7 @@ from fishnet.tasks.detection.matches import THRESHOLDS, Counts, Matches, match_d
 from fishnet.tasks.detection.metrics import RECALLS, CocoTable, EvaluationPair, Kind
 from fishnet.tasks.report_files import BLUE, RED, RIGHT, SIDE, WRONG, save, short
 
-_NAMED = 10  # largest number of classes whose curves have a colour and a name
+_NAMED = 10  # with more classes, their curves have neither colours nor names
 _GOOD, _BAD = 2, 4  # green and orange in the drawings' palette
 
 
@@ -25,9 +25,9 @@ class KindMetrics:
 
     Attributes:
         table: COCO's metrics.
-        matches: at IoU 0.5.
+        matches: the matches at IoU 0.5.
         threshold: the score threshold from which detections count.
-        counts: of each class at that threshold.
+        counts: the counts of each class at that threshold.
     """
 
     table: CocoTable
@@ -40,7 +40,7 @@ def draw_precision_recall(path: Path, kinds: Mapping[Kind, KindMetrics]) -> Path
     """Draws precision over recall at IoU 0.5, and below it F1 over the score threshold; boxes and masks side by side.
 
     Args:
-        path: of the PNG.
+        path: the PNG file.
         kinds: the metrics of ``box`` and perhaps ``mask``. A star marks their threshold.
 
     Returns:
@@ -85,7 +85,7 @@ def error_cards(
         pair: its annotated objects and its detections.
         kind: whether boxes or masks are matched.
         threshold: detections with lower scores are left out.
-        name: of the image.
+        name: the image's name.
     """
     truth, detections = pair.truth, pair.detections
     scores, is_false = match_detections(pair, kind)

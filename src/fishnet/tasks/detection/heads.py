@@ -277,7 +277,7 @@ def roi_heads(
 
     Args:
         spec: the head's numbers.
-        names: of the maps that boxes are pooled from.
+        names: the names of the maps that boxes are pooled from.
         classes: number of classes without the background.
         with_masks: whether it has a mask head.
         iou: IoU with an object from which a proposal is a positive sample.

@@ -108,7 +108,7 @@ def precision_recall_f1(objects: int, true_positives: int, false_positives: int)
 
 
 def match_detections(pair: EvaluationPair, kind: Kind) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """COCO's matching in one image.
+    """Matches the detections in one image by COCO's rules.
 
     Returns:
         (objects,) the score of the detection that matches each annotated object, -1 where there is none; and

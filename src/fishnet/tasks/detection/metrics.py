@@ -25,7 +25,7 @@ from fishnet.tasks.report_files import nan_mean
 Kind = Literal["box", "mask"]
 IOUS = np.linspace(0.5, 0.95, 10)  # over which COCO averages
 RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
-MAX_DETECTIONS = 100  # of a class and image, in COCO's metrics
+MAX_DETECTIONS = 100  # per class and image, in COCO's metrics
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EvaluationPair:
     Attributes:
         truth: the annotated objects; their segmentations, if any, are compressed run lengths.
         detections: without ``cropped_masks``.
-        masks: of the detections, as compressed run lengths; None for boxes alone.
+        masks: the masks of the detections, as compressed run lengths; None for boxes alone.
     """
 
     truth: Objects
@@ -44,7 +44,7 @@ class EvaluationPair:
 
     @classmethod
     def of(cls, truth: Objects, detections: Detections, masks: bool) -> "EvaluationPair":
-        """Pairs the two, with their masks where ``masks`` is true.
+        """Pairs the two, with their masks if ``masks`` is true.
 
         Raises:
             ValueError: ``masks`` is true and one of the two has none.
@@ -67,7 +67,7 @@ class EvaluationPair:
             outputs: ``boxes``, ``scores``, ``labels`` and perhaps ``masks`` in px of the input, as tensors or arrays;
                 or the detections made of them.
             target: with truth and placement.
-            classes: of the model.
+            classes: the model's classes.
             masks: whether masks are evaluated, too.
 
         Raises:
@@ -160,8 +160,8 @@ def coco_table(truths: Sequence[Objects], detections: Sequence[Detections], clas
 
     Args:
         truths: the annotated objects of each image, clipped to it; their areas make them small, medium or large.
-        detections: of each image, in the same order.
-        classes: of the labels of both.
+        detections: the detections of each image, in the same order.
+        classes: the classes of both.
         kind: whether boxes or masks are compared.
 
     Raises:
@@ -209,7 +209,7 @@ class DetectionMetric(Metric):
     monitors them.
 
     Args:
-        classes: of the model's outputs.
+        classes: the classes of the model's outputs.
         masks: whether masks are evaluated, too.
         max_detections: see :class:`CocoTable`.
     """
@@ -229,7 +229,7 @@ class DetectionMetric(Metric):
         Args:
             outputs: the raw outputs of each image, or a detector's outputs with targets, which have them under
                 ``detections``.
-            targets: of each image.
+            targets: the target of each image.
         """
         detections = outputs["detections"] if isinstance(outputs, dict) else outputs
         for raw, target in zip(detections, targets, strict=True):

@@ -26,7 +26,7 @@ class DetectionReport(Report):
     detections on them are not counted. With masks, masks are matched instead of boxes.
 
     Args:
-        classes: of the model's outputs.
+        classes: the classes of the model's outputs.
         masks: whether masks are evaluated, too.
         threshold: detections with at least this score count; None for the threshold, of 0.01, 0.02, ..., 0.99, with the
             best F1 on these images.

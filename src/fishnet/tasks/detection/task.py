@@ -11,7 +11,7 @@ from fishnet.data.detection.anchors import fit_anchors
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.check import DetectionCheck
 from fishnet.data.detection.open import open_detection
-from fishnet.data.detection.plausibility import CAP, beyond_cap, stated_counts
+from fishnet.data.detection.plausibility import CAP, beyond_cap, object_counts
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
 from fishnet.data.loading import Transform
 from fishnet.errors import InputError
@@ -138,7 +138,7 @@ class _DetectionTask(Task):
     def warnings(self, images: ImageDataset) -> list[str]:
         """A line where images have more objects of a class than the metrics count."""
         assert isinstance(images, DetectionDataset)
-        line = beyond_cap(stated_counts(images), CAP)
+        line = beyond_cap(object_counts(images), CAP)
         return [line] if line else []
 
     def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:

@@ -24,7 +24,7 @@ def boundary_f1(truth: LabelMap, predicted: LabelMap, classes: int) -> NDArray[n
 
     Args:
         truth: (height, width), with ignored px.
-        predicted: of the same size.
+        predicted: (height, width), of the same size.
         classes: number of classes.
 
     Returns:

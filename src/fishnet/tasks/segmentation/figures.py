@@ -23,9 +23,9 @@ def error_cards(
 
     Args:
         image: RGB, in its own size.
-        truth, predicted: of that size.
-        names: of the classes.
-        name: of the image.
+        truth, predicted: label maps of that size.
+        names: the names of the classes.
+        name: the image's name.
     """
     labelled = truth != IGNORE
     wrong = labelled & (truth != predicted)
@@ -46,7 +46,7 @@ def error_cards(
     )
     cards = []
     for page, caption in zip(pages, captions, strict=True):
-        padded = Image.new("RGB", (page.width, height), DARK)  # to one height, so that the images align
+        padded = Image.new("RGB", (page.width, height), DARK)  # of the same height, so that the images align
         padded.paste(page)
         cards.append(card(padded, [caption], SIDE))
     return cards

@@ -66,7 +66,7 @@ class Segmenter(Head):
     """A decoder and a 1x1 convolution for (batch, classes, height, width) logits.
 
     Args:
-        levels: of the trunk's maps, by name.
+        levels: the trunk's maps, by name.
         classes: number of classes.
         spec: the decoder's numbers.
 
@@ -75,7 +75,7 @@ class Segmenter(Head):
     """
 
     class_row_layers: ClassVar = {"scores": ClassRows(), "auxiliary.4": ClassRows()}
-    pooled: ClassVar[bool] = False  # normalizes maps of one px, for which batch norm needs at least two images
+    pooled: ClassVar[bool] = False  # whether it normalizes maps of one px; batch norm then needs at least two images
 
     def __init__(self, levels: Mapping[MapName, Level], classes: int, spec: SegmenterSpec) -> None:
         super().__init__()
@@ -181,8 +181,8 @@ class LightDecoder(nn.Module):
     in the trunk. benchmarks/segment_heads.md measures the effect of each.
 
     Args:
-        channels: of the maps, from stride 4 on.
-        edge_channels: of the map at stride 2; 0 for no such map.
+        channels: numbers of channels of the maps, from stride 4 on.
+        edge_channels: number of channels of the map at stride 2; 0 for no such map.
         width: channels of the decoder.
         norm: builds a norm from its number of channels.
     """
@@ -230,7 +230,7 @@ class _FishNetSegmenter(Segmenter):
 
     Attributes:
         stages: the stages whose maps the decoder sums, from stride 4 on.
-        name: of the head.
+        name: the head's name.
     """
 
     stages: ClassVar[tuple[str, ...]]
@@ -353,8 +353,8 @@ class SegFormer(_PyramidSegmenter):
 class DeepLabV3Plus(_PyramidSegmenter):
     """DeepLabV3+: atrous pooling at stride 16, and a skip connection at stride 4.
 
-    Backbones with an ``output_stride`` argument are built with their last stage at stride 16, as published. Of other
-    backbones the existing map at stride 16 is used.
+    Backbones with an ``output_stride`` argument are built with their last stage at stride 16, as published. With other
+    backbones, the existing map at stride 16 is used.
     """
 
     pooled = True
@@ -380,5 +380,5 @@ class DeepLabV3Plus(_PyramidSegmenter):
 def _with_placeholders(count: int, maps: Sequence[Tensor]) -> list[Tensor]:
     """Maps from stride 4 on, after ``count`` maps without channels that stand for finer strides."""
     height, width = maps[0].shape[-2:]
-    shape = maps[0].shape[0], 0, 4 * height, 4 * width  # exporters would take len() for a constant
+    shape = maps[0].shape[0], 0, 4 * height, 4 * width  # not len(): exporters would record it as a constant
     return [*(torch.empty(shape, dtype=maps[0].dtype, device=maps[0].device) for _ in range(count)), *maps]

@@ -24,8 +24,8 @@ def parse_losses(text: str) -> dict[str, float]:
     """``cross-entropy+0.5*dice`` -> the weight of each loss.
 
     Raises:
-        InputError: the text is no such sum, a loss is unknown (the nearest names are offered) or repeated, or a weight
-            is 0.
+        InputError: the text is not such a sum, a loss is unknown (the nearest names are offered) or repeated, or a
+            weight is 0.
     """
     losses: dict[str, float] = {}
     for term in text.split("+"):
@@ -78,7 +78,7 @@ class SegmentationLoss(nn.Module):
         logits = outputs["logits"].float()
         labels = stack_labels(targets, (logits.shape[2], logits.shape[3]), logits.device)
         if not (labels != IGNORE).any():
-            return {"nothing": 0 * torch.stack([output.float().sum() for output in outputs.values()]).sum()}
+            return {"all_ignored": 0 * torch.stack([output.float().sum() for output in outputs.values()]).sum()}
         cross_entropy = self._cross_entropy(logits, labels)
         losses = {}
         for name, weight in self.weights.items():

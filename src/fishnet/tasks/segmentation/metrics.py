@@ -29,7 +29,7 @@ def predicted_labels(output: Any, target: SegmentationTarget, classes: Classes) 
         output: (classes, height, width) logits over the input, a tensor or an array, perhaps padded right and below; or
             the :class:`~fishnet.prediction.results.Segmentation` made of them.
         target: with the placement.
-        classes: of the model.
+        classes: the model's classes.
 
     Returns:
         (height, width) of the original image, without ignored px.
@@ -83,7 +83,7 @@ class SegmentationMetric(Metric):
     are 0 where no px is labelled.
 
     Args:
-        classes: of the model's outputs.
+        classes: the classes of the model's outputs.
     """
 
     full_state_update = False
@@ -100,8 +100,9 @@ class SegmentationMetric(Metric):
         """Adds a batch. Errors as in :func:`predicted_labels`.
 
         Args:
-            outputs: of each image; or a segmenter's outputs with targets, which have ``logits`` padded to one size.
-            targets: of each image, with truth and placement.
+            outputs: the output of each image; or a segmenter's outputs with targets, whose ``logits`` are padded to one
+                size.
+            targets: the target of each image, with truth and placement.
         """
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
         for output, target in zip(logits, targets, strict=True):

@@ -27,7 +27,7 @@ class ImageScores:
     """The scores of one image.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's index in its dataset.
         labelled: number of px that are not ignored.
         correct: number of labelled px with the correct prediction.
         iou: mean IoU of the classes that are annotated or predicted, 0..1; None where no px is labelled.
@@ -61,7 +61,7 @@ class SegmentationReport(Report):
     """A report on a segmenter. Keeps a confusion matrix, some numbers per image, and the label maps of the worst six.
 
     Args:
-        classes: of the model's outputs.
+        classes: the classes of the model's outputs.
     """
 
     def __init__(self, classes: Classes) -> None:
