@@ -227,7 +227,7 @@ def test_a_model_of_two_heads_of_schema_4_computes_as_it_did() -> None:
         ({"preprocess": {"size": 224}}, "not a valid bundle config"),
         ({"preprocess": {"mean": [0.5]}}, "mean and std"),
         ({"colour": "red"}, "colour"),
-        ({"backbone": 5}, "backbone: must be a text"),
+        ({"backbone": 5}, "backbone: must be a string"),
         ({"backbone_args": []}, "backbone_args: must be an object"),
         ({"preprocess": [1]}, "preprocess: must be an object"),
         ({"recipe": None}, "recipe: must be an object"),

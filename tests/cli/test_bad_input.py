@@ -107,7 +107,7 @@ def test_broken_images_can_be_skipped(tmp_path: Path, run: Run) -> None:
         (["--epochs", "0"], ("epochs=0", "1 or more")),
         (["--lr", "-1"], ("lr=-1", "0 or more")),
         (["--size", "16"], ("size=16", "from 32")),
-        (["--channels", "2"], ("holds 3 channels, the model takes 2", "channels 3")),
+        (["--channels", "2"], ("holds 3 channels, but the model takes 2", "channels 3")),
         (["--crop-scale", "0.9", "0.2"], ("crop_scale",)),
         (["--head", "fpn"], ("unknown head 'fpn'", "default")),
         (["--device", "cuda"], ("cuda", "not available")) if not torch.cuda.is_available() else (["--head", "x"], ()),

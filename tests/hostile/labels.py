@@ -284,7 +284,7 @@ CASES = [
         0,
         ("image-without-split (6)", "beside train, val, in no split: in extra (6)"),
     ),
-    Case("pipes-among-images", _folder(_pipes), 0, ("skipped 2 files: 2 no regular file",)),
+    Case("pipes-among-images", _folder(_pipes), 0, ("skipped 2 files: 2 special file",)),
     Case("folders-in-folders", _folder(_deep), 2, ("more than 64 folders inside each other",)),
     Case("proc", _place("/proc/self"), 2, ("/proc/self: is a folder of the system",)),
     Case("two-folders-for-a-split", _splits(lambda data: image_folder(data / "Valid", 2)), 2, ("two folders for",)),
@@ -369,7 +369,7 @@ CASES = [
         0,
         ("1 second image (.mask.png)",),
     ),
-    Case("shard-with-links", _shards(_nothing, _links), 0, ("2 link, 1 no regular file",)),
+    Case("shard-with-links", _shards(_nothing, _links), 0, ("2 link, 1 special file",)),
     Case("shard-with-another-format", _shards(_many_files(6)), 0, ("skipped 6 files: 6 .heic",)),
     Case(
         "shard-name-that-leads-out",

@@ -157,10 +157,10 @@ def test_wrong_settings(options: dict[str, Any], words: str) -> None:
 
 
 def test_another_number_of_channels() -> None:
-    with pytest.raises(InputError, match="holds 3 channels, the model takes 2"):
+    with pytest.raises(InputError, match="holds 3 channels, but the model takes 2"):
         to_channels(Image.new("RGB", (4, 4)), 2)
     for options in (GREY, {"mean": (0.5, 0.5), "std": (0.5, 0.5)}):
-        with pytest.raises(InputError, match=r"the image has 3 channels, the model takes \d"):
+        with pytest.raises(InputError, match=r"the image has 3 channels, but the model takes \d"):
             Preprocess(**options).pixels(Image.new("RGB", (4, 4)))  # type: ignore[arg-type]
 
 

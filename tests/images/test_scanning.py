@@ -181,4 +181,4 @@ def test_what_is_no_regular_file_is_counted(tmp_path: Path) -> None:
     os.mkfifo(root / "red" / "pipe.png")
     os.mkfifo(root / "red" / "pipe")
     dataset = ImageFolder(root)
-    assert (len(dataset), dataset.skipped) == (6, {"no regular file": 2})
+    assert (len(dataset), dataset.skipped) == (6, {"special file": 2})

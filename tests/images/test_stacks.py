@@ -213,10 +213,10 @@ def test_arrays_for_grey_and_colour(shape: tuple[int, ...], channels: int, tmp_p
 @pytest.mark.parametrize(
     ("array", "channels", "words"),
     [
-        (noise(8, 9, 4), 5, "holds 4 channels, the model takes 5: train with channels 4"),
-        (noise(8, 9, 4), 3, "holds 4 channels, the model takes 3"),
+        (noise(8, 9, 4), 5, "holds 4 channels, but the model takes 5: train with channels 4"),
+        (noise(8, 9, 4), 3, "holds 4 channels, but the model takes 3"),
         (noise(4, 8, 9), 5, "holds 4 channels"),
-        (noise(8, 9), 5, "holds 1 channel, the model takes 5"),
+        (noise(8, 9), 5, "holds 1 channel, but the model takes 5"),
         (noise(8), 5, "shape (8,)"),
         (noise(2, 8, 9, 5), 5, "shape (2, 8, 9, 5)"),
         (noise(0, 8, 5), 5, "shape (0, 8, 5)"),
@@ -241,7 +241,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     pages(tmp_path / "b.tif", [noise(4, 5)] * 4)
     pages(tmp_path / "c.tif", [noise(4, 5), noise(5, 4)])
     for name, channels, words in (
-        ("a.png", 5, "holds 3 channels, the model takes 5: train with channels 3"),
+        ("a.png", 5, "holds 3 channels, but the model takes 5: train with channels 3"),
         ("b.tif", 5, "holds 4 channels"),
         ("c.tif", 2, "pages differ (4 x 5 and 5 x 4"),
     ):
@@ -305,7 +305,7 @@ def test_a_folder_of_stacks(stacks: Path) -> None:
         assert (tensor.shape, tensor.dtype, again) == ((5, 20, 24), dtype, target)
         np.testing.assert_array_equal(tensor.numpy(), image.transpose(2, 0, 1))
         assert dataset[index][0].shape == (5, 20, 24)
-    with pytest.raises(InputError, match="holds 5 channels, the model takes 4"):
+    with pytest.raises(InputError, match="holds 5 channels, but the model takes 4"):
         ImageFolder(stacks, 4).read(0)
 
 

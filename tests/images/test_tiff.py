@@ -138,7 +138,7 @@ class TestBandsThatPillowDoesNotRead:
             content = written(stack, photometric=photometric, planarconfig="contig")
             decoded = decode_image(content, 3 * count)
             np.testing.assert_array_equal(decoded, np.concatenate(list(stack), -1) / np.float32(256))
-        with pytest.raises(InputError, match=f"holds {3 * count} channels, the model takes 5"):
+        with pytest.raises(InputError, match=f"holds {3 * count} channels, but the model takes 5"):
             decode_image(content, 5)
 
     @pytest.mark.parametrize("compression", [None, "lzw"])

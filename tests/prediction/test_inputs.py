@@ -79,8 +79,8 @@ def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
     [(b"no image", "the image: not an image"), (b"", "the image: not an image that can be read: the file is empty"),
      (io.StringIO("text"), "open it with mode 'rb'"), (torch.zeros((3, 8, 8)), "float32"),
      (torch.zeros(8, dtype=torch.uint8), r"shape \(8,\)"), (torch.zeros((3, 8, 8), dtype=torch.bfloat16), "bfloat16"),
-     (torch.zeros((4, 8, 8), dtype=torch.uint8), "uint8 and shape"), (7, "int is not an image: give a path, an address"),
-     (None, "NoneType is not an image"), ([3.5], "float is not an image")],
+     (torch.zeros((4, 8, 8), dtype=torch.uint8), "uint8 and shape"),
+     (7, "int is not an image: give a path, an address"), (None, "NoneType is not an image"), ([3.5], "float is not an image")],
 )  # fmt: skip
 def test_what_is_no_image(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):

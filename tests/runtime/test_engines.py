@@ -194,12 +194,12 @@ def test_sizes_that_a_file_does_not_take(files: Store, form: str) -> None:
         with pytest.raises(InputError, match=words):
             fishnet.load(files(*kind).path(form), trust=True).engine(np.zeros(shape, np.float32))
 
-    says(("classify", "default"), (1, 3, 63, 96), "63 x 96 px: this file takes at least 64 px")
+    says(("classify", "default"), (1, 3, 63, 96), "63 x 96 px: this file takes sides of at least 64 px")
     says(("classify", "default"), (1, 1, 96, 96), "1 channels: this file takes 3")
-    says(("segment", "body"), (1, 3, 32, 96), "32 x 96 px: this file takes at least 64 px")
-    says(("segment", "body"), (1, 3, 96, 100), "96 x 100 px: this file takes multiples of 32")
+    says(("segment", "body"), (1, 3, 32, 96), "32 x 96 px: this file takes sides of at least 64 px")
+    says(("segment", "body"), (1, 3, 96, 100), "96 x 100 px: this file takes sides that are multiples of 32")
     if form != "pt2":
-        says(("detect", "retinanet"), (1, 3, 70, 64), "70 x 64 px: this file takes multiples of 32")
+        says(("detect", "retinanet"), (1, 3, 70, 64), "70 x 64 px: this file takes sides that are multiples of 32")
 
 
 def test_a_file_of_one_size(files: Store, tmp_path: Path) -> None:

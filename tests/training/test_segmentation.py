@@ -517,7 +517,7 @@ def test_no_readable_image_at_all(run: Run, tmp_path: Path) -> None:
         (("--ignore", -1), ("ignore=[-1]",)),
         (("--void", "sky"), ("sky",)),
         (("--freeze", "nose"), ("freeze=nose", "no module 'nose'")),
-        (("--channels", 4), ("holds 3 channels, the model takes 4",)),
+        (("--channels", 4), ("holds 3 channels, but the model takes 4",)),
     ],
     ids=lambda value: " ".join(map(str, value)) if value and str(value[0]).startswith("--") else "",
 )

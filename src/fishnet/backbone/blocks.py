@@ -27,7 +27,9 @@ def resolve_norm(norm_layer: str | LayerFn) -> LayerFn:
     try:
         norm = get_norm_layer(norm_layer)
     except KeyError:
-        raise ValueError(f"norm_layer={norm_layer!r}: not a norm of timm's, such as batchnorm2d or groupnorm") from None
+        raise ValueError(
+            f"norm_layer={norm_layer!r}: not one of timm's norms, such as batchnorm2d or groupnorm"
+        ) from None
     if norm is GroupNorm:
         return lambda channels: GroupNorm(channels, math.gcd(channels, 32))
     return norm  # type: ignore[no-any-return]
@@ -38,7 +40,7 @@ def resolve_act(act_layer: str | LayerFn) -> LayerFn:
     try:
         create_act_layer(act_layer)
     except KeyError:
-        raise ValueError(f"act_layer={act_layer!r}: not an activation of timm's, such as relu or silu") from None
+        raise ValueError(f"act_layer={act_layer!r}: not one of timm's activations, such as relu or silu") from None
     return functools.partial(create_act_layer, act_layer)
 
 
@@ -93,8 +95,8 @@ def reduce_channels(x: Tensor, k: int) -> Tensor:
     if k == 1:
         return x
     if x.requires_grad and not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last):
-        parts: tuple[Tensor, ...] = x.permute(0, 2, 3, 1).unflatten(3, (-1, k)).unbind(4)  # type: ignore[no-untyped-call]
-        return functools.reduce(torch.add, parts).permute(0, 3, 1, 2)
+        slices: tuple[Tensor, ...] = x.permute(0, 2, 3, 1).unflatten(3, (-1, k)).unbind(4)  # type: ignore[no-untyped-call]
+        return functools.reduce(torch.add, slices).permute(0, 3, 1, 2)
     return functools.reduce(torch.add, (x[:, i::k] for i in range(1, k)), x[:, ::k])
 
 

@@ -37,7 +37,7 @@ class Description:
         layout: ``native``, ``A``, ``B``, ``C``, ``pytorchcv``, or ``unknown``.
         variant: the registered FishNet that it fits in everything but classes and input channels (perhaps only up to
             the end of the body), or None.
-        near: where it nearly fits a registered FishNet (a damaged file, for instance), that FishNet and the difference.
+        near: if it nearly fits a registered FishNet (a damaged file, for instance), that FishNet and the difference.
         num_classes: outputs of its classifier, 0 without a classifier; None for an unknown layout.
         in_chans: input channels; None for an unknown layout.
         parameters: number of values, without running statistics and counters.

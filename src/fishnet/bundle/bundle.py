@@ -198,14 +198,14 @@ class Bundle:
 
 def is_bundle(path: str | Path) -> bool:
     """Whether a folder holds a bundle's config, or the config and weights of an interrupted writing."""
-    return (Path(path) / CONFIG).is_file() or _waiting(Path(path)) is not None
+    return (Path(path) / CONFIG).is_file() or _interrupted_write(Path(path)) is not None
 
 
 def read_bundle(path: str | Path) -> Bundle:
     """Reads a bundle's config and checks that its weights are there and unaltered.
 
-    A bundle whose writing was interrupted between its two files is complete too: the config that waits beside the new
-    weights counts.
+    A bundle whose writing was interrupted between its two files is complete too: the config that was written for the
+    new weights is used.
 
     Raises:
         InputError: no bundle there, or a missing, damaged or altered file; the message names the file.
@@ -226,9 +226,9 @@ def _read(folder: Path, *, check_header: bool) -> tuple[Bundle, TensorFile]:
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not folder.exists():
         raise InputError(f"{folder}: no such bundle")
-    waiting = _waiting(folder)
-    if waiting is not None:
-        return waiting
+    interrupted = _interrupted_write(folder)
+    if interrupted is not None:
+        return interrupted
     if not config.is_file():
         raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")
     for _ in range(2):  # a training may write a new one in between
@@ -237,7 +237,7 @@ def _read(folder: Path, *, check_header: bool) -> tuple[Bundle, TensorFile]:
             raise InputError(f"{folder}: not a complete bundle: {WEIGHTS} is missing")
         file = TensorFile.read(weights)
         if check_header:
-            _ = file.header  # raises an error that tells more than a different hash
+            _ = file.header  # its error is more helpful than that of a different hash
         if bundle.sha256 == file.sha256:
             return bundle, file
     raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
@@ -275,7 +275,7 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     weights, config = _partial(folder, WEIGHTS), _partial(folder, CONFIG)
-    if _waiting(folder) is not None:
+    if _interrupted_write(folder) is not None:
         config.replace(folder / CONFIG)
     try:
         save_weights(weights)
@@ -294,8 +294,8 @@ def _partial(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
-def _waiting(folder: Path) -> tuple[Bundle, TensorFile] | None:
-    """The weights and the config that an interrupted writing left beside them; None if there is none that fits."""
+def _interrupted_write(folder: Path) -> tuple[Bundle, TensorFile] | None:
+    """The weights and the config that an interrupted writing left beside them; None if there is no matching config."""
     try:
         bundle = read_config(_partial(folder, CONFIG))
         weights = TensorFile.read(folder / WEIGHTS)

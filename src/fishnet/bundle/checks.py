@@ -8,8 +8,8 @@ from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.values import integer, mapping, plain, real, shown, text
 
-_LARGEST_ARGUMENT = 100_000  # of the numbers that a network is built with: all that a recipe accepts
-_MAX_ARGUMENTS = 1_000  # how many such numbers
+_LARGEST_ARGUMENT = 100_000  # maximum of the numbers that a network is built with; no recipe accepts more
+_MAX_ARGUMENTS = 1_000  # maximum count of such numbers
 _TEXT_KEYS = ("backbone", "sha256")
 _OBJECT_KEYS = ("preprocess", "backbone_args", "metrics", "recipe", "data", "versions")
 _MAX_HEADS = 64  # of one model
@@ -83,7 +83,7 @@ def check_backbone(name: str, args: Mapping[str, Any]) -> None:
     """Refuses a backbone that would be loaded from a hub or a folder, or with other weights than the bundle's.
 
     Raises:
-        InputError: such a name or such an argument.
+        InputError: the name or an argument would do so.
     """
     if not _BACKBONE_NAME.fullmatch(name):
         raise InputError(

@@ -58,7 +58,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    with _whole(target) as work, _quiet():
+    with _atomic_target(target) as work, _quiet():
         model = onnx.load(str(source))
         ready = work.with_name("ready.onnx")
         named = _prepare(model, ready)
@@ -203,7 +203,7 @@ def quantize_openvino(source_xml: Path, target_xml: Path, batches: Batches) -> N
 
     if iter(batches) is batches:
         raise ValueError("batches are iterated several times: give a list, or an object with __iter__")
-    with _whole(target_xml) as work, _quiet(), full_instruction_set():
+    with _atomic_target(target_xml) as work, _quiet(), full_instruction_set():
         model = ov.Core().read_model(str(source_xml))
         layers, last = _openvino_layers(model)
         _check_layers(source_xml, layers, last)
@@ -257,7 +257,7 @@ def halve_onnx(source: Path, target: Path) -> None:
     """
     import onnx
 
-    with _whole(target) as work:
+    with _atomic_target(target) as work:
         model = onnx.load(str(source))
         _halve(model.graph)
         onnx.checker.check_model(model)
@@ -306,14 +306,14 @@ def halve_openvino(source: Path, target: Path) -> None:
     """
     import openvino as ov
 
-    with _whole(target) as work:
+    with _atomic_target(target) as work:
         model = ov.Core().read_model(str(source))
         ov.save_model(model, str(work), compress_to_fp16=True)
         del model  # it maps the source's weights
 
 
 @contextmanager
-def _whole(target: Path) -> Iterator[Path]:
+def _atomic_target(target: Path) -> Iterator[Path]:
     """Yields a path to write to, which replaces the target if there is no error; other files beside it are removed."""
     with tempfile.TemporaryDirectory(prefix=".precision-", dir=target.parent) as folder:
         work = Path(folder) / target.name

@@ -1,4 +1,4 @@
-"""Checking that arrays hold finite numbers."""
+"""Checks that arrays hold finite numbers."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Text for terminals and spreadsheets: escapes of what comes from data, and percentages."""
+"""Text for terminals and spreadsheets: escapes text that comes from data, and formats percentages."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""Checking values from untrusted files: the right type and within bounds, or an error of one line."""
+"""Checks the types and bounds of values from untrusted files. Every error is one line."""
 
 import reprlib
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fishnet.errors import InputError
 
 HUGE = 1e30
-_MAX_DEPTH, _MAX_ITEMS, _MAX_LETTERS = 8, 100_000, 100_000
+_MAX_DEPTH, _MAX_ITEMS, _MAX_LENGTH = 8, 100_000, 100_000
 
 
 def real(value: Any, name: str, minimum: float = -HUGE, maximum: float = HUGE) -> float:
@@ -23,12 +23,12 @@ def integer(value: Any, name: str, minimum: int, maximum: int) -> int:
     return value
 
 
-def text(value: Any, name: str, max_length: int = _MAX_LETTERS) -> str:
+def text(value: Any, name: str, max_length: int = _MAX_LENGTH) -> str:
     """Checks a string of bounded length. Raises InputError with its name."""
     if not isinstance(value, str):
-        raise InputError(f"{name}: must be a text, not {shown(value)}")
+        raise InputError(f"{name}: must be a string, not {shown(value)}")
     if len(value) > max_length:
-        raise InputError(f"{name}: a text of {len(value):,} letters is too long (at most {max_length:,})")
+        raise InputError(f"{name}: a string of {len(value):,} characters is too long (at most {max_length:,})")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Image files to upright images of the model's channels; files that cannot be read raise one clear line."""
+"""Decodes image files to upright images with the model's channels. An unreadable file raises an error of one line."""
 
 import ctypes
 import functools
@@ -47,7 +47,7 @@ def mode_of(channels: int) -> Mode:
         InputError: for anything but 1 (grey) and 3 (RGB).
     """
     if channels not in (1, 3):
-        raise InputError(f"{channels} input channels: images give 1 (grey) or 3 (RGB)")
+        raise InputError(f"{channels} input channels: must be 1 (grey) or 3 (RGB)")
     return "L" if channels == 1 else "RGB"
 
 
@@ -56,16 +56,16 @@ def to_channels(opened: Opened, channels: int, reading: Reading = DEFAULT, no_da
 
     For 1 and 3 channels the result is 8-bit grey or RGB. Orientation stored as EXIF is applied. Transparent pixels
     (RGBA, LA, palette, a PNG's transparent colour) are laid on white. 16- and 32-bit integer grey keeps its upper 8
-    bits of 16, and float grey is taken as 0 to 255; or all of these are stretched, see
+    bits of 16, and float grey is taken as 0 to 255. Instead, all of these can be stretched, see
     :class:`~fishnet.images.reading.Reading`. Large images are converted strip by strip.
 
     For other numbers of channels the image must hold as many; see :func:`~fishnet.images.depth.to_pixels`.
 
     Args:
-        opened: never changed. It is returned itself where there is nothing to do. For 1 and 3 channels an array is of
-            shape (height, width), (height, width, 1) or (height, width, 3).
+        opened: the image. It is not changed, and is returned itself if there is nothing to convert. For 1 and 3
+            channels an array is of shape (height, width), (height, width, 1) or (height, width, 3).
         channels: number of the model's input channels.
-        reading: what becomes of more than 8 bits, for 1 and 3 channels.
+        reading: how more than 8 bits are converted, for 1 and 3 channels.
         no_data: the value that stands for no measurement.
 
     Raises:
@@ -88,17 +88,17 @@ def _check_shape(array: NDArray[Any], counts: tuple[int, ...], channels: int) ->
     """Raises InputError for an array that is not (height, width, channels) with one of these numbers of channels."""
     if array.ndim != 3 or array.shape[2] not in counts or not array.size:
         shape = "empty" if not array.size else f"of shape {array.shape}"
-        raise InputError(f"the array is {shape}, the model takes (height, width, {channels})")
+        raise InputError(f"the array is {shape}, but the model takes (height, width, {channels})")
 
 
 def _page_pixels(page: NDArray[Any], no_data: float | None) -> NDArray[Any]:
-    """A page of a stack as pixels. A page of grey in 32 bits usually holds 16, and is divided by 256 as these are."""
+    """A page of a stack as pixels. A 32-bit grey page usually holds 16-bit values, so it is divided by 256 as well."""
     pixels = to_pixels(page, no_data)
     return pixels / np.float32(256) if page.dtype == np.int32 and page.shape[2] == 1 else pixels
 
 
 def _stacked(pages: list[NDArray[Any]]) -> NDArray[Any]:
-    """The channels of all pages in one array; of uint8 and float32 pages float32."""
+    """The channels of all pages in one array, which is float32 if any page is."""
     if len({page.shape for page in pages}) > 1:
         sizes = sorted({f"{page.shape[1]} x {page.shape[0]}" for page in pages})
         raise InputError(f"its pages differ ({' and '.join(sizes[:2])}, or in channels): they cannot be stacked")
@@ -175,7 +175,7 @@ def _shifted(image: Image.Image, no_data: float | None) -> Image.Image:
 
 
 def as_view(image: ImageLike) -> Image.Image:
-    """An image for display, in RGB: of many channels the first three, of two the first in grey.
+    """An image for display, in RGB: the first three channels, or the first one in grey if there are only two.
 
     Arrays of floats are stretched from their smallest to their largest value.
     """
@@ -246,9 +246,9 @@ def decode_image(
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        min_side: px that either side keeps at least. A JPEG file is decoded at a half, a quarter or an eighth of its
-            size where that leaves enough, which is several times as fast. 0: at its own size.
-        reading: what becomes of more than 8 bits a channel, for 1 and 3 channels, and how large the image may be.
+        min_side: minimum length of both sides, px. A JPEG file is decoded at a half, a quarter or an eighth of its size
+            if that is large enough, which is several times as fast. 0: at its own size.
+        reading: how more than 8 bits per channel are converted, for 1 and 3 channels, and how large the image may be.
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
@@ -260,7 +260,7 @@ def decode_image(
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and the like, when the pixels are good
+            warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and the like, even if the pixels are good
             no_data = no_data_of(encoded)
             return to_channels(_open(encoded, channels, min_side, reading, no_data), channels, reading, no_data)
     except InputError as error:
@@ -270,7 +270,7 @@ def decode_image(
 
 
 def _open(encoded: bytes, channels: int, min_side: int, reading: Reading, no_data: float | None) -> Opened:
-    """A file's content in its own channels; 16 bits a colour already stretched where the reading asks for it."""
+    """A file's content in its own channels. 16 bits per colour are already stretched if the reading requires that."""
     if encoded.startswith(NPY):
         return channels_last(read_npy(encoded), channels)
     if is_tiff(encoded):
@@ -292,7 +292,7 @@ def _open(encoded: bytes, channels: int, min_side: int, reading: Reading, no_dat
 
 @functools.cache
 def _quiet_tiff() -> None:
-    """Keeps libtiff, Pillow and tifffile from writing to standard error what is raised as well."""
+    """Keeps libtiff, Pillow and tifffile from also writing to standard error what they raise."""
     from PIL import _imaging
 
     for name in ("PIL.TiffImagePlugin", "tifffile"):

@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel: stretched to 8 bits, or as float32 pixels."""
+"""Images of more than 8 bits per channel: stretched to 8 bits, or as float32 pixels."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ from fishnet.errors import InputError
 from fishnet.images.opening import check_memory, load, open_image, orientation, upright
 from fishnet.images.reading import DEFAULT, Reading
 
-TAIL = 0.1  # percent of the values left out of a range at either end: a camera's dead and hot pixels
+TAIL = 0.1  # percent of the values left out at each end of a range: a camera's dead and hot pixels
 STRIP = 1 << 22  # values processed at once
 
 _DEEP = re.compile(r"(RGB[AX]?);16([BLN])")
@@ -143,7 +143,7 @@ def check_finite(array: NDArray[Any], no_data: float | None = None) -> None:
 def percentiles(array: NDArray[Any], no_data: float | None = None) -> tuple[Any, Any]:
     """The 0.1st and the 99.9th percentile of an array's values, without no-data.
 
-    Of an array of more than :data:`STRIP` values an even sample is taken, always the same one, to bound memory.
+    For more than :data:`STRIP` values, an evenly spread sample is used to bound memory. It is the same each time.
 
     Raises:
         InputError: there is nothing but no-data.
@@ -159,7 +159,7 @@ def sample(array: NDArray[Any], limit: int, no_data: float | None = None) -> NDA
     """At most ``limit`` of an array's values, evenly spread, as floats of shape (n,); no-data is left out."""
     step = max(1, -(-array.size // limit))
     if step > 1 and step % array.shape[-1] == 0:
-        step += 1  # else all would be of one column
+        step += 1  # otherwise all values would come from one column
     flat = array.reshape(-1)[::step] if array.flags.c_contiguous else array.flatten()[::step]
     if no_data is not None:
         flat = flat[~is_no_data(flat, no_data)]
@@ -167,7 +167,7 @@ def sample(array: NDArray[Any], limit: int, no_data: float | None = None) -> NDA
 
 
 class DeepColour(NamedTuple):
-    """An image of 16 bits a colour.
+    """An image of 16 bits per colour.
 
     Attributes:
         values: (height, width, 3).
@@ -181,10 +181,10 @@ class DeepColour(NamedTuple):
 
 
 def deep_colour(encoded: bytes, max_pixels: int | None = None) -> DeepColour | None:
-    """Decodes a file of 16 bits a colour; None for other files.
+    """Decodes a file of 16 bits per colour; None for other files.
 
-    Pillow has no such mode and keeps one byte of two. The file is therefore decoded twice: as it is, for the upper
-    bytes, and in the other byte order, for the lower ones.
+    Pillow has no such mode and keeps one byte of two. The file is therefore decoded twice: as it is for the upper
+    bytes, and in the other byte order for the lower bytes.
 
     Raises:
         Errors of Pillow, and InputError, for a file that is not an image, or is broken.
@@ -209,7 +209,7 @@ def deep_colour(encoded: bytes, max_pixels: int | None = None) -> DeepColour | N
 
 
 def stretched_colour(encoded: bytes, reading: Reading, no_data: float | None = None) -> Image.Image | None:
-    """A file of 16 bits a colour, stretched and upright; None for other files. Raises as :func:`deep_colour`."""
+    """A file of 16 bits per colour, stretched and upright; None for other files. Raises as :func:`deep_colour`."""
     deep = deep_colour(encoded, reading.max_pixels)
     if deep is None:
         return None

@@ -24,8 +24,8 @@ def georeference(path: str | Path) -> Directory | None:
         path: the file.
 
     Raises:
-        InputError: no such file; or a georeferenced file that its orientation tag turns: the tags would not fit the
-            mask of the upright image.
+        InputError: no such file; or a georeferenced file with an orientation tag that turns it: its tags would not fit
+            the mask of the upright image.
     """
     with open_regular(path, "image") as file:
         if not is_tiff(file.read(4)):

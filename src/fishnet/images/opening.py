@@ -1,7 +1,7 @@
-"""Opening image files: the only place that does, with a list of formats, and bounds that hold before decoding.
+"""Opens image files. All image files are opened here, so that formats and sizes are checked before decoding.
 
-Pillow knows more than forty formats. Some of them start other programs (EPS starts Ghostscript), many are hardly ever
-tested. Only the formats of :data:`FORMATS` are read, whatever a file's name.
+Pillow knows more than forty formats. Some of them start other programs (EPS starts Ghostscript), and many are hardly
+ever tested. Only the formats of :data:`FORMATS` are read, whatever a file's name.
 """
 
 import io
@@ -23,11 +23,13 @@ MEMORY = 1_000_000_000
 """Bytes that decoding one image may take, unless the user sets a limit of pixels."""
 
 _MAX_SCANS = 256  # of a JPEG file: a progressive photo has about 10, and each takes as long as the whole image
-_CONVERTED = 4  # bytes a px of the RGB image that other modes are converted to
-_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}  # bytes a px before that, by mode; with the 8-bit copy of numbers
-_SHORT, _OTHER = 5, 4  # bytes a px of I;16, and of all other modes
-_LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}  # bytes a px at the peak, as measured: these keep several copies
-_MAX_BYTES = 24  # a px of any image
+# Bytes per px: of the RGB image that other modes are converted to; before that by mode, with the 8-bit copy of numbers;
+# of I;16 and of all other modes; at the peak, as measured, of libraries that keep several copies; of any image.
+_CONVERTED = 4
+_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}
+_SHORT, _OTHER = 5, 4
+_LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}
+_MAX_BYTES = 24
 _PILLOW_LIMIT = threading.Lock()  # held while Pillow's limit of pixels is changed
 
 # How files of other kinds begin, and at which byte; the first match is named.
@@ -90,7 +92,7 @@ def open_image(
     Args:
         content: the file's bytes, or the file, open for reading.
         max_pixels: maximum number of pixels of the image; see :class:`~fishnet.images.reading.Reading`.
-        formats: the accepted ones among these.
+        formats: the accepted formats, some or all of :data:`FORMATS`.
 
     Raises:
         UnknownImageError: not an image, or of a format that is not supported; the message names it.
@@ -125,7 +127,7 @@ def _opened(file: BinaryIO, formats: tuple[str, ...]) -> ImageFile:
 
 
 def load(image: Image.Image) -> None:
-    """Decodes an image, also one above Pillow's limit of pixels, which some formats check again as they decode."""
+    """Decodes an image, even above Pillow's limit of pixels, which some formats check again when they decode."""
     with _PILLOW_LIMIT:  # the limit is lifted while another thread opens an image
         limit = Image.MAX_IMAGE_PIXELS
     if limit is None or image.width * image.height <= limit:
@@ -154,7 +156,7 @@ def upright_size(image: ImageFile) -> tuple[int, int]:
 
 
 def _orientation(exif: Callable[[], Image.Exif]) -> int:
-    """The orientation in what a function returns."""
+    """The orientation in the EXIF data that a function returns."""
     try:
         value = exif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # damaged EXIF raises nearly every kind of error; the pixels may still be good
@@ -220,21 +222,21 @@ def _check_size(image: ImageFile, max_pixels: int | None) -> None:
     """Raises InputError for too many px, or too much memory."""
     check_pixels(*image.size, max_pixels)
     if image.width * image.height * _MAX_BYTES > MEMORY:
-        check_memory(image, _bytes_a_pixel(image), max_pixels)
+        check_memory(image, _bytes_per_pixel(image), max_pixels)
 
 
-def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -> None:
+def check_memory(image: ImageFile, bytes_per_pixel: int, max_pixels: int | None) -> None:
     """Refuses an image that takes too much memory, unless the user has set a limit of pixels.
 
     Args:
         image: opened.
-        bytes_a_pixel: that decoding it takes at most.
+        bytes_per_pixel: the most that decoding takes.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
         InputError: more than :data:`MEMORY`.
     """
-    (width, height), need = image.size, image.width * image.height * bytes_a_pixel
+    (width, height), need = image.size, image.width * image.height * bytes_per_pixel
     if max_pixels is None and need > MEMORY:
         raise InputError(
             f"refused, {width:,} x {height:,} px of {image.format} {image.mode} take {need / 1e9:.1f} GB to decode: "
@@ -242,7 +244,7 @@ def check_memory(image: ImageFile, bytes_a_pixel: int, max_pixels: int | None) -
         )
 
 
-def _bytes_a_pixel(image: ImageFile) -> int:
+def _bytes_per_pixel(image: ImageFile) -> int:
     """The most that decoding and converting an opened image takes."""
     stored = _SHORT if image.mode.startswith("I;16") else _DECODED.get(image.mode, _OTHER)
     # a PNG's own getexif would decode all pixels

@@ -75,7 +75,7 @@ class Preprocess:
       most ``size[1]``, and padded with the mean colour right and below to a multiple of 32;
     - ``native``: the image keeps its own size and is padded likewise.
 
-    All of them then normalize.
+    All of them then normalize the pixels.
 
     Attributes:
         size: height and width of the input, px; for ``whole`` the shorter side and the maximum of the longer; for
@@ -84,7 +84,7 @@ class Preprocess:
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.
         fit: ``crop``, ``whole`` or ``native``.
-        sixteen_bit, value_range: what becomes of more than 8 bits a channel, see
+        sixteen_bit, value_range: how more than 8 bits per channel are converted, see
             :class:`~fishnet.images.reading.Reading`.
     """
 
@@ -169,7 +169,7 @@ class Preprocess:
         """
         count = len(image.getbands()) if isinstance(image, Image.Image) else image.shape[-1]
         if count != self.channels:
-            raise InputError(f"the image has {count} channels, the model takes {self.channels}")
+            raise InputError(f"the image has {count} channels, but the model takes {self.channels}")
         if isinstance(image, Image.Image):
             return self._resize(image, self.mean_colour)
         planes = [self._resize(Image.fromarray(image[..., c]), self.mean_colour[c : c + 1]) for c in range(count)]
@@ -196,13 +196,13 @@ class Preprocess:
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
     def normalize(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """(batch, channels, height, width) of 0..255, or of floats as they are, to float32 input of the same shape."""
+        """(batch, channels, height, width) of 0..255, or of floats of any range -> float32 input of the same shape."""
         mean = np.asarray(self.mean, np.float32)[:, None, None]
         std = np.asarray(self.std, np.float32)[:, None, None]
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. A range is left out where there is none: versions without such ranges read the rest."""
+        """For JSON. Without a range the key is left out, so that versions that do not know it can read the rest."""
         values = asdict(self)
         if self.value_range is None:
             del values["value_range"]

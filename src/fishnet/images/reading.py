@@ -6,7 +6,7 @@ from typing import Literal
 SixteenBit = Literal["shift", "stretch", "stretch-each"]
 SIXTEEN_BIT: tuple[SixteenBit, ...] = ("shift", "stretch", "stretch-each")
 MAX_PIXELS = 178_956_970
-"""Default limit of an image's px: above it Pillow refuses by itself."""
+"""Default maximum number of pixels of an image: Pillow's own limit."""
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,12 @@ class Reading:
     """How image files become 8-bit images, and how large they may be.
 
     Attributes:
-        sixteen_bit: what becomes of more than 8 bits a channel, for 1 and 3 channels. ``shift``: the upper 8 of 16
-            bits. ``stretch``: ``value_range`` as 0 to 255, the same for all images; without one as ``stretch-each``.
-            ``stretch-each``: each image's own 0.1st to 99.9th percentile as 0 to 255.
+        sixteen_bit: how more than 8 bits per channel are converted, for 1 and 3 channels. ``shift``: to the upper 8 of
+            16 bits. ``stretch``: ``value_range`` to 0..255, the same for all images; without a range like
+            ``stretch-each``. ``stretch-each``: each image's own 0.1st to 99.9th percentile to 0..255.
         value_range: the values that become 0 and 255.
-        max_pixels: limit of an image set by the user, which is then the only one. None: :data:`MAX_PIXELS`, and images
-            that take more than 1 GB to decode are refused too.
+        max_pixels: maximum number of pixels of an image, set by the user; it is then the only limit. None:
+            :data:`MAX_PIXELS`, and images that take more than 1 GB to decode are refused too.
     """
 
     sixteen_bit: SixteenBit = "shift"

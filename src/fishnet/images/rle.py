@@ -58,12 +58,12 @@ def runs_of(text: bytes) -> NDArray[np.int64]:
     if not len(codes):
         return np.zeros(0, np.int64)
     if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("no compressed run-length encoding")
+        raise ValueError("not a compressed run-length encoding")
     ends = np.flatnonzero((codes & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
     if lengths.max() > 8:
-        raise ValueError("no compressed run-length encoding")
+        raise ValueError("not a compressed run-length encoding")
     shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
     runs: NDArray[np.int64] = np.add.reduceat((codes & 31) << shifts, starts)
     runs -= np.where(codes[ends] & 16, np.int64(1) << 5 * lengths, 0)

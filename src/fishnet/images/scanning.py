@@ -1,4 +1,4 @@
-"""Finding the image files in a folder, and counting all other files there. Torch-free."""
+"""Finds the image files in a folder, and counts all other files there. Torch-free."""
 
 import os
 from collections import Counter
@@ -111,7 +111,7 @@ def _kind(path: Path) -> str | None:
     if ending and ending not in EXTENSIONS:
         return ending
     if not is_regular(path):
-        return "broken link" if path.is_symlink() and not os.path.exists(path) else "no regular file"  # noqa: PTH110 (of loops)
+        return "broken link" if path.is_symlink() and not os.path.exists(path) else "special file"  # noqa: PTH110 (of loops)
     return None if ending or _begins_as_image(path) else "no ending"
 
 

@@ -15,7 +15,7 @@ from fishnet.images.tiff_pages import read_pages
 NPY = b"\x93NUMPY"
 _ASSOCIATED_ALPHA = 1  # of TIFF's tag 338
 _SEPARATE = 2  # of TIFF's tag 284: each sample in a plane of its own
-_MAX_PAGES = 4096  # counted: more than any model has channels
+_MAX_PAGES = 4096  # pages that are counted: more than any model has channels
 
 
 def read_npy(encoded: bytes) -> NDArray[Any]:
@@ -70,7 +70,7 @@ def channels_last(array: NDArray[Any], channels: int) -> NDArray[Any]:
 def wrong_channels(count: int, channels: int) -> InputError:
     """The error for an image whose number of channels is not the model's."""
     return InputError(
-        f"holds {count} channel{'s' * (count != 1)}, the model takes {channels}: train with channels {count}"
+        f"holds {count} channel{'s' * (count != 1)}, but the model takes {channels}: train with channels {count}"
     )
 
 
@@ -128,7 +128,7 @@ def read_stack(encoded: bytes, channels: int, max_pixels: int | None = None) -> 
 
 
 def _read_by_pillow(image: Image.Image, channels: int, max_pixels: int | None) -> list[NDArray[Any]] | None:
-    """The pages of an opened file, of other formats than TIFF the first; None where Pillow reads one in part."""
+    """The pages of an opened TIFF, or the first page of another format; None if Pillow reads a page only in part."""
     if _reads_in_part(image):
         return None
     pages = [raw_channels(image)]
@@ -165,7 +165,7 @@ def _samples(image: Image.Image) -> int:
 
 
 def _read_by_tifffile(encoded: bytes, channels: int, max_pixels: int | None) -> list[NDArray[Any]]:
-    """The first page of a TIFF, or all of them where they have as many samples together as the model has channels."""
+    """The first page of a TIFF, or all its pages if together they have as many samples as the model has channels."""
     first = next(iter(directories(encoded)), Directory())
     samples = max(1, first.number(277, 1))
     count = 1 if samples == channels else len(directories(encoded, _MAX_PAGES))

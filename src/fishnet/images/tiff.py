@@ -71,10 +71,10 @@ def directories(content: Content, limit: int = 1) -> list[Directory]:
 
     Args:
         content: the file's bytes.
-        limit: maximum pages.
+        limit: maximum number of pages.
 
     Returns:
-        One a page; fewer, perhaps none, where the file is damaged.
+        One per page; fewer, perhaps none, if the file is damaged.
 
     Raises:
         InputError: tags that would fill memory: too many, or of more bytes than the file.
@@ -100,7 +100,7 @@ def _directory(content: Content, place: int, order: Literal["<", ">"], big: bool
     """The tags of the page at an offset, and the offset of the next page; 0 for none."""
     count = struct.unpack_from(f"{order}{'Q' if big else 'H'}", content, place)[0]
     if count > _MAX_ENTRIES:
-        raise InputError(f"refused, a TIFF page of {count:,} tags: damaged, or to fill memory")
+        raise InputError(f"refused, a TIFF page of {count:,} tags: damaged, or made to fill memory")
     place += 8 if big else 2
     head, inline = (f"{order}HHQ", 8) if big else (f"{order}HHI", 4)
     page, total = Directory(), 0
@@ -117,7 +117,9 @@ def _directory(content: Content, place: int, order: Literal["<", ">"], big: bool
             page[tag] = Entry(kind, number, data, order)
             total += size
         if total > len(content) + _SLACK:
-            raise InputError("refused, a TIFF whose tags hold more bytes than the file: damaged, or to fill memory")
+            raise InputError(
+                "refused, a TIFF whose tags hold more bytes than the file: damaged, or made to fill memory"
+            )
     after = place + count * (struct.calcsize(head) + inline)
     return page, struct.unpack_from(f"{order}{'Q' if big else 'I'}", content, after)[0]
 

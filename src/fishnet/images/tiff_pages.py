@@ -21,11 +21,11 @@ def read_pages(encoded: bytes, count: int = 1, max_pixels: int | None = None) ->
 
     Args:
         encoded: the file's bytes, whose layout has been checked, see :func:`~fishnet.images.tiff.check_layout`.
-        count: pages.
+        count: number of pages.
         max_pixels: maximum number of pixels of a page, see :class:`~fishnet.images.reading.Reading`.
 
     Returns:
-        One array a page, (height, width, samples), of the file's own numbers.
+        One array per page, (height, width, samples), of the file's own numbers.
 
     Raises:
         InputError: too large, broken, turned by its orientation tag, compressed in a way that is not supported, or
@@ -37,7 +37,7 @@ def read_pages(encoded: bytes, count: int = 1, max_pixels: int | None = None) ->
     except ModuleNotFoundError as error:
         raise InputError(
             f"is a TIFF that Pillow does not read in full, and {error.name} is missing: "
-            "pip install 'fishnet-vision[data]', or save one channel a page, or .npy"
+            "pip install 'fishnet-vision[data]', or save one channel per page, or .npy"
         ) from None
     try:
         with tifffile.TiffFile(io.BytesIO(encoded)) as file:
@@ -54,7 +54,7 @@ def _decode(page: Any, count: int, max_pixels: int | None) -> NDArray[Any]:
     check_pixels(width, height, max_pixels)
     check_values(max(height * width, page.tilelength * page.tilewidth) * planes * samples * count, max_pixels)
     if depth != 1 or page.tiledepth > 1:
-        raise InputError(f"is a TIFF of volumes ({depth} slices a page): save one slice a page")
+        raise InputError(f"is a TIFF of volumes ({depth} slices per page): save one slice per page")
     if page.compression not in _COMPRESSIONS:
         supported = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
         raise InputError(f"is a TIFF of compression {page.compression:d}: save it with one of {supported}")

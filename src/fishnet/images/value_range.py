@@ -19,10 +19,10 @@ from fishnet.images.tiff_pages import read_pages
 IMAGES = 64  # sampled from a dataset
 _VALUES = 1 << 16  # sampled from an image
 _BUDGET = 200_000_000  # values decoded in all; beyond that, measuring stops
-_MIN_IMAGES = 4  # are measured in any case
+_MIN_IMAGES = 4  # measured even beyond the budget
 _STAND_INS = (-9999.0, -99999.0, -32768.0, -32767.0, float(np.float32(-3.4028235e38)), 1e20, float(np.float32(1e20)))
-_MIN_STAND_INS = 1e-4  # share of the values from which a stand-in is no coincidence
-_NEAR_BLACK = 16  # of 256: images whose brightest values lie below are nearly black
+_MIN_STAND_INS = 1e-4  # minimum share of the values; fewer may be a coincidence
+_NEAR_BLACK = 16  # of 256: images whose brightest values are below this are nearly black
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def measure(images: Any, limit: int = IMAGES) -> ValueRange:
 
     Args:
         images: a :class:`~fishnet.data.base.ImageDataset`. One that does not consist of files gives the defaults.
-        limit: images to look at. Unreadable ones are skipped.
+        limit: maximum number of images to measure. Unreadable ones are skipped.
     """
     quantiles: list[NDArray[Any]] = []
     tops: list[float] = []
@@ -120,7 +120,7 @@ def stand_in_message(measured: ValueRange) -> str:
 
 
 def read_deep(encoded: bytes, reading: Reading = DEFAULT) -> tuple[NDArray[Any], float | None] | None:
-    """Reads the numbers of an image file of more than 8 bits a channel, as stored, and its no-data value.
+    """Reads the numbers of an image file of more than 8 bits per channel, as stored, and its no-data value.
 
     Returns:
         ((height, width) or (height, width, channels), no-data or None); None for an image of 8 bits.

@@ -63,7 +63,7 @@ def frames(path: str | Path) -> Iterator[Image.Image]:
 
 
 def rate_of(path: str | Path) -> Fraction:
-    """Average frames per second; 25 where the video does not state it. Raises as :func:`frames`."""
+    """Average frames per second; 25 if the video does not state it. Raises as :func:`frames`."""
     import av
 
     try:

@@ -110,9 +110,9 @@ def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
             raise InputError(f"{given}: this file only takes {exported.size[0]} x {exported.size[1]} px")
         return
     if min(size) < exported.min_side:
-        raise InputError(f"{given}: this file takes at least {exported.min_side} px a side")
+        raise InputError(f"{given}: this file takes sides of at least {exported.min_side} px")
     if task_info(exported.bundle.task).any_size and (size[0] % DIVISOR or size[1] % DIVISOR):
-        raise InputError(f"{given}: this file takes multiples of {DIVISOR} px a side")
+        raise InputError(f"{given}: this file takes sides that are multiples of {DIVISOR} px")
 
 
 def open_engine(path: str | Path, *, threads: int | None = None, device: str = "auto") -> RuntimeEngine:

@@ -294,7 +294,7 @@ def test_entries_that_are_no_files(tmp_path: Path) -> None:
             entry.type, entry.linkname = kind, "/etc/passwd"
             tar.addfile(entry)
     dataset = opened(tmp_path)["all"]
-    assert dataset.skipped == {".heic": 1, "link": 1, "no regular file": 1}
+    assert dataset.skipped == {".heic": 1, "link": 1, "special file": 1}
     assert (len(dataset), dataset.key(6)) == (7, "0.tar/../../x.png")  # a name is only a name: nothing is unpacked
 
 

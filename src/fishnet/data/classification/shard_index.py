@@ -120,7 +120,7 @@ def _kind(entry: TarInfo) -> str:
     """What an entry that is not a file is counted as."""
     if entry.issym() or entry.islnk():
         return "link"
-    return "sparse file" if entry.issparse() else "no regular file"
+    return "sparse file" if entry.issparse() else "special file"
 
 
 def _member(shard: Path, stream: BinaryIO, files: list[TarInfo], field: str, skipped: Counter[str]) -> Member | None:
