@@ -80,7 +80,8 @@ def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
      (io.StringIO("text"), "open it with mode 'rb'"), (torch.zeros((3, 8, 8)), "float32"),
      (torch.zeros(8, dtype=torch.uint8), r"shape \(8,\)"), (torch.zeros((3, 8, 8), dtype=torch.bfloat16), "bfloat16"),
      (torch.zeros((4, 8, 8), dtype=torch.uint8), "uint8 and shape"),
-     (7, "int is not an image: give a path, an address"), (None, "NoneType is not an image"), ([3.5], "float is not an image")],
+     (7, "int is not an image: give a path, an address"), (None, "NoneType is not an image"),
+     ([3.5], "float is not an image")],
 )  # fmt: skip
 def test_what_is_no_image(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
