@@ -29,7 +29,7 @@ AVERAGED = "ema.module."  # the averaged weights in this project's own training 
 # An archive may unpack to 64 MiB, or to 20 times its size if that is more. Weights compress by about a tenth.
 _MIN_UNPACKED, _MAX_RATIO = 64 * MIB, 20
 _MAX_HASHED = 16 * GIB
-_FILLER = b"\nbytearray\n"  # the only type of any length that torch lets a pickle create
+_FILLER = b"\nbytearray\n"  # torch lets a pickle create this type at any length, and no other
 
 
 def read_checkpoint(path: str | Path) -> State:
@@ -129,7 +129,7 @@ def load_tensors(file: TensorFile) -> State:
     """
     from safetensors.torch import load
 
-    _ = file.header  # raises
+    _ = file.header  # raises an error if the header is invalid
     try:
         return load(file.content)
     except Exception as error:  # safetensors' own error has no useful base class

@@ -34,7 +34,7 @@ from fishnet.errors import InputError
 __all__ = ["EDGE", "STAGES", "STRIDES", "FishNet", "Spec"]
 
 _logger = logging.getLogger(__name__)
-_EDGE = -1  # the index of EDGE, which is no stage
+_EDGE = -1  # the index of EDGE, which is not a stage
 
 
 class FishNet(nn.Module):

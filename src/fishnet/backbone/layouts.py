@@ -69,7 +69,7 @@ _RENAMED = {
         "output.final_conv.": "score.fc.",
     },
 }
-# Key prefixes that identify a layout, tried in this order, because C's stage 3 is B's. One is enough: files may be
+# Key prefixes that identify a layout, tried in this order, because C has B's stage 3. One is enough: files may be
 # truncated.
 _SIGNS = {
     "C": ("fish.fish.0.0.0.shortcut.weight", "fish.fish.9.2.0.", "fish.fish.9.3.1.", "fish.fish.9.3.4."),
@@ -180,11 +180,11 @@ def rename_on_load(
 
     Unknown layouts stay unchanged, for torch's own check to report.
     """
-    own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    native = to_native(unwrap_state(own))
+    unprefixed = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    native = to_native(unwrap_state(unprefixed))
     if layout_of(native) == "unknown":
         return
-    for key in own:
+    for key in unprefixed:
         del state[prefix + key]
     variance = f"{_NO_NORM}.norm.running_var"
     if variance in native and (metadata or {}).get("assign_to_params_buffers"):  # assigning does not convert its type

@@ -41,7 +41,7 @@ def create_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Modul
         if "pretrained tag" in str(error):
             raise InputError(f"{name}: {error}") from error
         raise
-    except OSError as error:  # raised by Hugging Face's hub when offline
+    except OSError as error:  # Hugging Face's library raises it when offline
         if not pretrained:
             raise
         raise WorkError(f"{name}: could not download its weights ({first_line(error)})") from error

@@ -101,31 +101,31 @@ def fit(model: nn.Module, weights: State, *, adapt: bool = False) -> tuple[State
     """
     check_finite(weights)
     notes: list[str] = []
-    state, own = to_native(weights), model.state_dict()
+    state, model_state = to_native(weights), model.state_dict()
     config = getattr(model, "pretrained_cfg", None) or {}
     if adapt:
-        state, notes = _adapt(own, state, config)
-    if problems := mismatches(own, state):
+        state, notes = _adapt(model_state, state, config)
+    if problems := mismatches(model_state, state):
         hint = ""
-        if not adapt and not mismatches(own, _adapt(own, state, config)[0]):
+        if not adapt and not mismatches(model_state, _adapt(model_state, state, config)[0]):
             hint = " Loading with adapt=True would make it fit"
         raise MisfitError("; ".join(problems), hint, weights)
     return state, notes
 
 
-def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -> tuple[State, list[str]]:
+def _adapt(model_state: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -> tuple[State, list[str]]:
     """The tensors of a state that fit a model, and a line for each adaptation."""
     state, notes = dict(state), list[str]()
     trunk = trunk_of(state)
-    if trunk is not None and trunk_of(own) is None:
+    if trunk is not None and trunk_of(model_state) is None:
         notes.append(f"{len(state) - len(trunk)} tensors of a task head left out")
         state = to_native(trunk)
-    if layout_of(own) == layout_of(state) == "native":
-        notes += _drop_end(own, state)
+    if layout_of(model_state) == layout_of(state) == "native":
+        notes += _drop_end(model_state, state)
     for name in _names(config.get("classifier") or "score.fc"):
-        notes += _replace_classifier(own, state, name)
+        notes += _replace_classifier(model_state, state, name)
     for name in _names(config.get("first_conv") or "stem.0.conv"):
-        weight, expected = state.get(f"{name}.weight"), own.get(f"{name}.weight")
+        weight, expected = state.get(f"{name}.weight"), model_state.get(f"{name}.weight")
         if weight is None or expected is None or weight.ndim != 4 or weight.shape[1] == expected.shape[1]:
             continue
         notes.append(f"input convolution adapted from {weight.shape[1]} to {expected.shape[1]} channels")
@@ -133,9 +133,9 @@ def _adapt(own: Mapping[str, Tensor], state: State, config: Mapping[str, Any]) -
     return state, notes
 
 
-def _drop_end(own: Mapping[str, Tensor], state: State) -> list[str]:
+def _drop_end(model_state: Mapping[str, Tensor], state: State) -> list[str]:
     """Drops the stages of the fish's head, or the score layer, that a model does not have. Changes ``state``."""
-    extra = {section for key in state if (section := _end_section(key))} - {_end_section(key) for key in own}
+    extra = {section for key in state if (section := _end_section(key))} - {_end_section(key) for key in model_state}
     if not extra:
         return []
     keys = [key for key in state if _end_section(key) in extra | {"score"}]
@@ -143,22 +143,22 @@ def _drop_end(own: Mapping[str, Tensor], state: State) -> list[str]:
         del state[key]
     if extra == {"score"}:
         return [f"{len(keys)} tensors of the score layer left out"]
-    score = {key: value for key, value in own.items() if key.startswith("score.")}
+    score = {key: value for key, value in model_state.items() if key.startswith("score.")}
     state |= score
-    end = "after an earlier stage" if any(key.startswith("head.") for key in own) else "with the body"
+    end = "after an earlier stage" if any(key.startswith("head.") for key in model_state) else "with the body"
     score_note = "its score layer is new" if score else "it has no score layer"
     return [f"{len(keys)} tensors of the fish's head left out: this trunk ends {end}, {score_note}"]
 
 
-def _replace_classifier(own: Mapping[str, Tensor], state: State, name: str) -> list[str]:
+def _replace_classifier(model_state: Mapping[str, Tensor], state: State, name: str) -> list[str]:
     """Replaces a classifier of another shape by the model's own, or drops it. Changes ``state``."""
-    weight, expected = state.get(f"{name}.weight"), own.get(f"{name}.weight")
+    weight, expected = state.get(f"{name}.weight"), model_state.get(f"{name}.weight")
     if getattr(weight, "shape", None) == getattr(expected, "shape", None):
         return []
     for key in (f"{name}.weight", f"{name}.bias"):
         state.pop(key, None)
-        if key in own:
-            state[key] = own[key]
+        if key in model_state:
+            state[key] = model_state[key]
     source = "no classifier in the file" if weight is None else f"classifier of {weight.shape[0]} classes left out"
     model = "this model has none" if expected is None else f"this model's, of {expected.shape[0]} classes, is new"
     return [f"{source}: {model}"]
@@ -187,15 +187,15 @@ def _to_channels(weight: Tensor, channels: int) -> Tensor:
     return weight.repeat(1, math.ceil(channels / old), 1, 1)[:, :channels] * (old / channels)
 
 
-def mismatches(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
+def mismatches(model_state: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
     """Descriptions of the tensors of a state, or of a header with shapes, that do not match a model's."""
-    optional = {key for key in own if key.endswith("num_batches_tracked")}
-    missing = sorted(own.keys() - state.keys() - optional)
-    unexpected = sorted(state.keys() - own.keys())
+    optional = {key for key in model_state if key.endswith("num_batches_tracked")}
+    missing = sorted(model_state.keys() - state.keys() - optional)
+    unexpected = sorted(state.keys() - model_state.keys())
     misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in sorted(own.keys() & state.keys())
-        if state[key].shape != own[key].shape
+        f"{key} {tuple(state[key].shape)} instead of {tuple(model_state[key].shape)}"
+        for key in sorted(model_state.keys() & state.keys())
+        if state[key].shape != model_state[key].shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
     return [f"{len(names)} {kind} ({_abbreviated(names)})" for kind, names in kinds if names]
@@ -234,11 +234,11 @@ def match_by_order(model: nn.Module, state: Mapping[str, Tensor]) -> State:
     Raises:
         InputError: different numbers of tensors, or a pair that does not match.
     """
-    own, kinds = model.state_dict(), {"weight", "bias", "running_mean", "running_var"}
+    model_state, kinds = model.state_dict(), {"weight", "bias", "running_mean", "running_var"}
     pairs = pair_by_order(model, state)
     for name, key in pairs.items():
         ends = {key.rpartition(".")[2], name.rpartition(".")[2]}
-        shape, expected = tuple(state[key].shape), tuple(own[name].shape)
+        shape, expected = tuple(state[key].shape), tuple(model_state[name].shape)
         if shape != expected or (len(ends) > 1 and ends <= kinds):
             raise InputError(f"cannot match by order: {key} {shape} of the file is not {name} {expected} of the model")
     return {name: state[key] for name, key in pairs.items()}

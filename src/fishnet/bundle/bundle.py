@@ -12,7 +12,7 @@ from fishnet.bundle.renamed import DATA_KEYS, with_current_keys
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import MIB, read_bytes
-from fishnet.files.tensors import TensorFile
+from fishnet.files.tensors import TensorFile, hash_file
 from fishnet.files.values import mapping, real, shown, text
 from fishnet.images.preprocess import Preprocess
 
@@ -210,7 +210,7 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         InputError: no bundle there, or a missing, damaged or altered file; the message names the file.
     """
-    return _read(Path(path), check_header=False)[0]
+    return _read(Path(path), with_weights=False)[0]
 
 
 def read_with_weights(path: str | Path) -> tuple[Bundle, TensorFile]:
@@ -219,27 +219,26 @@ def read_with_weights(path: str | Path) -> tuple[Bundle, TensorFile]:
     Raises:
         InputError: as :func:`read_bundle`, or weights that are not a safetensors file.
     """
-    return _read(Path(path), check_header=True)
+    bundle, weights = _read(Path(path), with_weights=True)
+    assert weights is not None
+    return bundle, weights
 
 
-def _read(folder: Path, *, check_header: bool) -> tuple[Bundle, TensorFile]:
+def _read(folder: Path, *, with_weights: bool) -> tuple[Bundle, TensorFile | None]:
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not folder.exists():
         raise InputError(f"{folder}: no such bundle")
     interrupted = _interrupted_write(folder)
-    if interrupted is not None:
-        return interrupted
-    if not config.is_file():
+    if interrupted is None and not config.is_file():
         raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")
-    for _ in range(2):  # a training may write a new one in between
-        bundle = read_config(config)
+    for _ in range(2):  # a training may write a new bundle between the two reads
+        bundle = interrupted or read_config(config)
         if not weights.is_file():
             raise InputError(f"{folder}: not a complete bundle: {WEIGHTS} is missing")
-        file = TensorFile.read(weights)
-        if check_header:
-            _ = file.header  # its error is more helpful than that of a different hash
-        if bundle.sha256 == file.sha256:
+        file = TensorFile.read(weights) if with_weights else None
+        if bundle.sha256 == (hash_file(weights) if file is None else file.sha256):
             return bundle, file
+        interrupted = None
     raise InputError(f"{weights}: is not the file that {CONFIG} describes (SHA-256 differs): altered or damaged")
 
 
@@ -279,7 +278,7 @@ def write_bundle(path: str | Path, bundle: Bundle, save_weights: Callable[[Path]
         config.replace(folder / CONFIG)
     try:
         save_weights(weights)
-        written = replace(bundle, sha256=TensorFile.read(weights).sha256)
+        written = replace(bundle, sha256=hash_file(weights))
         config.write_text(config_text(written), encoding="utf-8")
     except BaseException:
         weights.unlink(missing_ok=True)
@@ -294,11 +293,10 @@ def _partial(folder: Path, name: str) -> Path:
     return folder / f".{name}.partial"
 
 
-def _interrupted_write(folder: Path) -> tuple[Bundle, TensorFile] | None:
-    """The weights and the config that an interrupted writing left beside them; None if there is no matching config."""
+def _interrupted_write(folder: Path) -> Bundle | None:
+    """The config that an interrupted writing left beside its weights; None if there is no matching config."""
     try:
         bundle = read_config(_partial(folder, CONFIG))
-        weights = TensorFile.read(folder / WEIGHTS)
+        return bundle if bundle.sha256 == hash_file(folder / WEIGHTS) else None
     except (OSError, InputError):
         return None
-    return (bundle, weights) if bundle.sha256 == weights.sha256 else None

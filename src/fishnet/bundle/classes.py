@@ -9,7 +9,7 @@ from typing import Any
 
 from fishnet.errors import InputError, nearest
 
-MAX_NAME = 10_000  # letters of a class's name
+MAX_NAME = 10_000  # maximum number of characters of a class's name
 
 
 def to_nfc(name: str) -> str:
@@ -93,8 +93,8 @@ class Classes:
 
 
 Label = str | int
-MAX_FRACTIONS = 20  # different numbers as classes, if some have fractions: more are measurements
-_MAX_DIGITS = 18  # of a class's number
+MAX_FRACTIONS = 20  # maximum number of classes that are numbers with fractions: more of them are measurements
+_MAX_DIGITS = 18  # of the number of a class
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
 _WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0+)?")
 

@@ -82,7 +82,7 @@ def local_path(source: str | Path) -> Path:
             snapshot = snapshot_download(repo, revision=revision or None, allow_patterns=list(names), tqdm_class=Bar)
             return Path(str(snapshot))
 
-    folder = fetch(CONFIG)  # small, so that only bundles are downloaded
+    folder = fetch(CONFIG)  # the small file first, so that the weights are only downloaded if this is a bundle
     if not (folder / CONFIG).is_file():
         raise InputError(f"{source}: not a bundle: {CONFIG} is missing there")
     try:
@@ -248,5 +248,5 @@ def _readable_errors(source: str) -> Iterator[None]:
         if status in (401, 403):
             raise InputError(f"{source}: not allowed: `hf auth login` with a token that may write there") from error
         raise WorkError(f"{source}: the hub refused ({status}: {first_line(error)})") from error
-    except Exception as error:  # of the HTTP library, which differs from version to version
+    except Exception as error:  # from the HTTP library, which differs between versions
         raise WorkError(f"{source}: the hub cannot be reached ({type(error).__name__}: {first_line(error)})") from error

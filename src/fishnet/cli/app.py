@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in tokens
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # the terminal may lack characters of file names
+            stream.reconfigure(errors="backslashreplace")  # the terminal may not support characters in file names
     tokens = [token for token in tokens if token != "--debug"]
     with escaped_output():
         try:
@@ -147,7 +147,7 @@ def _read_config(config: Path) -> dict[str, Any]:
 
 def _print_error(error: Exception) -> int:
     """Prints an error as one line. Returns the exit code."""
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe has left
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe has closed it
         discard_output()
         return 0
     line, code = str(error), 2

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Statistics = Mapping[str, SplitStatistics]
 
 CLASSES = 40  # with more classes, only the smallest are listed
-LINES = 20  # lines per code, and of the table of the smallest classes
+LINES = 20  # maximum number of lines per code, and in the table of the smallest classes
 COUNT, SIDE, COLUMNS = 12, 360, 4  # contact sheet: images, px of each image's side, images in a row
 
 

@@ -170,6 +170,6 @@ def _write(result: "Evaluation", folder: Path) -> list[Path]:
 
 def _folder(model: Path, name: str) -> Path:
     """Returns the default folder of a model's report."""
-    if model.is_file():  # with the suffix in its name, as model.onnx and model.xml are two models
+    if model.is_file():  # the suffix stays in the name, because model.onnx and model.xml are two models
         return model.with_name(f"{model.name}-{name}")
     return (model if model.is_dir() else Path()) / name

@@ -53,7 +53,7 @@ class Writer:
                     table.writeheader()
                 table.writerows(rows)
         else:
-            # ASCII, which every encoding of the stream can write
+            # JSON is ASCII here, which every encoding of the stream can write.
             line = json.dumps({"source": source, **result.to_dict()}, allow_nan=False)
             if self.file is not None:
                 self.file.write(f"{line}\n")

@@ -212,11 +212,11 @@ def _measure(
 @contextmanager
 def _limit_pixels(predictor: Predictor, max_pixels: int | None) -> Iterator[None]:
     """Sets a predictor's limit for the size of images, and restores it afterwards."""
-    own, predictor.max_pixels = predictor.max_pixels, max_pixels
+    previous, predictor.max_pixels = predictor.max_pixels, max_pixels
     try:
         yield
     finally:
-        predictor.max_pixels = own
+        predictor.max_pixels = previous
 
 
 def open_splits(

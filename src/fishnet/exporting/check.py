@@ -26,9 +26,9 @@ from fishnet.tasks.info import task_info
 Engine = Callable[[NDArray[np.float32]], Any]
 
 SCALES = (1.0, 0.75, 1.25)  # of the input's own size
-_LARGER = (1.0, 1.25, 1.5)  # if a smaller input would be too small
+_LARGER = (1.0, 1.25, 1.5)  # used if a smaller input would be too small
 MIN_SCORE = 0.05  # detections with higher scores are compared
-_MIN_IOU = 0.5  # of boxes that can be the same object
+_MIN_IOU = 0.5  # of two boxes that can be the same object
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ NEEDED: dict[Format, tuple[str, ...]] = {
     "pt2": (),
 }
 CALIBRATION = 128  # images to calibrate int8 on
-_FREE = 4  # disk space that writing needs at most, as a multiple of the bytes of the weights
+_FREE = 4  # disk space that writing may need, as a multiple of the weights' bytes
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def _engine(path: Path) -> Any:
     if path.suffix == ".pt2":
         from fishnet.runtime.pt2 import open_pt2
 
-        return open_pt2(path, trust=True)  # it was written here
+        return open_pt2(path, trust=True)  # this process has written the file
     from fishnet.runtime.engines import open_engine
 
     return open_engine(path)

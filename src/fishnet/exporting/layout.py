@@ -105,8 +105,8 @@ def _joins_channels(node: Any, net: _Blocked) -> bool:
     if node.op_type == "Concat":
         return any(a.name == "axis" and a.i in (1, 1 - MAP) for a in node.attribute)
     known = [shape for shape in shapes if shape is not None]
-    broadcasts = any(shape is None or 1 in shape[2:] for shape in shapes)  # possibly
-    return not broadcasts and len({shape[1] for shape in known}) == 1
+    may_broadcast = any(shape is None or 1 in shape[2:] for shape in shapes)
+    return not may_broadcast and len({shape[1] for shape in known}) == 1
 
 
 def _is_kept_after(node: Any, net: _Blocked) -> bool:

@@ -68,7 +68,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches) -> None:
         excluded = [*last, *_without_range(named, layers, ranges)]
         quantizer = QDQQuantizer(
             named, True, True, QuantType.QInt8, QuantType.QUInt8, ranges, list(layers), excluded, list(_LAYERS), {}
-        )  # per channel, in 7 bits
+        )  # the two True: per channel, and in 7 bits
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         quantized = quantizer.model.model

@@ -18,7 +18,7 @@ from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import tiles
 from fishnet.tasks.base import Splits
 
-MAX_IMAGES = 8  # to compare on
+MAX_IMAGES = 8  # maximum number of images to compare on
 
 
 def images_to_compare(

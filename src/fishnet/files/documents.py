@@ -14,7 +14,7 @@ from fishnet.errors import InputError
 from fishnet.files.reading import MIB, decoded, read_bytes
 
 DEPTH = 64  # maximum levels of nesting
-_MAX_DIGITS = 400  # of a number: more than any float has
+_MAX_DIGITS = 400  # maximum digits of a number: more than any float has
 _MAX_YAML_NODES = 2_000_000
 _YAML_DATE = "tag:yaml.org,2002:timestamp"
 

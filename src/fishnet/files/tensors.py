@@ -59,17 +59,24 @@ class TensorFile:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Reads a file from start to end.
+        """Reads a file from start to end. Its header is checked first, so that no other file is read in full.
 
         Raises:
-            InputError: no regular file, one that cannot be read, or one of more than 64 GiB.
+            InputError: no regular file, one that cannot be read, or one of more than 64 GiB or than the memory holds;
+                not safetensors, or a header that does not describe the file's own bytes.
         """
         with open_regular(path, "weights file") as file:
             try:
                 size = os.fstat(file.fileno()).st_size
                 if size > _MAX_FILE:
                     raise InputError(f"{path}: {size:,} bytes are too many for a weights file (at most {_MAX_FILE:,})")
+                head = file.read(8)
+                head += file.read(min(int.from_bytes(head, "little"), _MAX_HEADER))
+                _parse_header(Path(path), head, size)
+                file.seek(0)
                 return cls(Path(path), file.read())
+            except MemoryError:
+                raise InputError(f"{path}: {size:,} bytes do not fit into memory") from None
             except OSError as error:
                 raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -85,24 +92,35 @@ class TensorFile:
         Raises:
             InputError: not safetensors, or a header that does not describe the file's own bytes.
         """
-        size, length = len(self.content), int.from_bytes(self.content[:8], "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER):
-            raise InputError(f"{self.path}: not a readable safetensors file (no header, or cut off)")
-        rows = parse_json(self.content[8 : 8 + length], f"{self.path}: not a readable safetensors file")
-        if not isinstance(rows, dict):
-            raise InputError(f"{self.path}: not a readable safetensors file (its header is not an object)")
-        rows.pop("__metadata__", None)
-        end = 0
-        for start, stop in sorted(_span(self.path, name, row) for name, row in rows.items()):
-            if start != end:
-                raise InputError(f"{self.path}: not a readable safetensors file (its tensors overlap or leave gaps)")
-            end = stop
-        if end != size - 8 - length:
-            raise InputError(
-                f"{self.path}: not a complete safetensors file: its header describes {end:,} bytes of tensors, but the "
-                f"file has {size - 8 - length:,}"
-            )
-        return {name: TensorHeader(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
+        return _parse_header(self.path, self.content, len(self.content))
+
+
+def hash_file(path: str | Path) -> str:
+    """SHA-256 of a weights file, in hexadecimal, without holding the file in memory."""
+    with open_regular(path, "weights file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parse_header(path: Path, head: bytes, size: int) -> dict[str, TensorHeader]:
+    """Types and shapes by name from a file's first bytes. Raises InputError, see :attr:`TensorFile.header`."""
+    length = int.from_bytes(head[:8], "little")
+    if size < 8 or length > min(size - 8, _MAX_HEADER):
+        raise InputError(f"{path}: not a readable safetensors file (no header, or cut off)")
+    rows = parse_json(head[8 : 8 + length], f"{path}: not a readable safetensors file")
+    if not isinstance(rows, dict):
+        raise InputError(f"{path}: not a readable safetensors file (its header is not an object)")
+    rows.pop("__metadata__", None)
+    end = 0
+    for start, stop in sorted(_span(path, name, row) for name, row in rows.items()):
+        if start != end:
+            raise InputError(f"{path}: not a readable safetensors file (its tensors overlap or leave gaps)")
+        end = stop
+    if end != size - 8 - length:
+        raise InputError(
+            f"{path}: not a complete safetensors file: its header describes {end:,} bytes of tensors, but the file has "
+            f"{size - 8 - length:,}"
+        )
+    return {name: TensorHeader(row["dtype"], tuple(row["shape"])) for name, row in rows.items()}
 
 
 def _span(path: Path, name: str, row: Any) -> tuple[int, int]:

@@ -14,7 +14,7 @@ SYSTEM_FOLDERS = frozenset(
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 """Files that they leave there, in lower case."""
 
-MAX_ENTRIES = 20_000_000  # of one walk
+MAX_ENTRIES = 20_000_000  # maximum number of files and folders of one walk
 _MAX_DEPTH = 64
 _SYSTEM_ROOTS = ("/proc", "/sys", "/dev", "/run")
 

@@ -21,10 +21,10 @@ _FILTERS = {
 }
 
 
-LONGEST = 5 / 3  # default maximum of a whole image's longer side, in shorter sides: COCO's 1333 px to 800
+LONGEST = 5 / 3  # default maximum of a whole image's longer side divided by the shorter: COCO's 1333 px to 800
 LARGEST = 4096 * 4096  # px of the largest image in its own size that goes through a network in one piece
-SIDE, AREA = 16384, 8192 * 8192  # maximum side, px, and area, px, of an input
-CHANNELS = 1024  # maximum of an input
+SIDE, AREA = 16384, 8192 * 8192  # maximum side and area of an input, px
+CHANNELS = 1024  # maximum number of input channels
 LARGE = 1e12  # limit of means and deviations: float32 divides these by each other and stays finite
 DIVISOR = 32  # whole images are padded to a multiple of this: a trunk's coarsest stride
 

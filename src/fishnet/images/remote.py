@@ -10,8 +10,8 @@ from typing import IO, Any
 
 from fishnet.errors import InputError, first_line
 
-LIMIT = 256 << 20  # bytes of a response
-SECONDS = 30.0  # in all, redirects included
+LIMIT = 256 << 20  # maximum bytes of a response
+SECONDS = 30.0  # maximum time in all, including redirects
 _MAX_REDIRECTS = 5
 _SCHEMES = ("http", "https")
 _CHUNK = 1 << 16

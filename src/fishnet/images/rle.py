@@ -22,7 +22,7 @@ def runs(bits: NDArray[np.bool_], size: tuple[int, int], top: int = 0, left: int
     """
     height, width = size
     edges = np.diff(np.pad(bits.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)  # 1 where ones begin, -1 after their end
-    columns, rows = np.nonzero(edges)  # of begins and ends in turn
+    columns, rows = np.nonzero(edges)  # beginnings and ends in turn
     places = (columns + left) * height + rows + top
     if len(places):  # a run to the bottom continues at the next column's top
         continues = (places[1:-1:2] == places[2::2]).repeat(2)

@@ -85,7 +85,7 @@ def raw_channels(image: Image.Image) -> NDArray[Any]:
     samples, bands = _samples(image), len(image.getbands())
     if samples > bands:
         raise InputError(
-            f"has {samples} samples a pixel, of which Pillow gives {bands}: give the file itself, or an array"
+            f"has {samples} samples per pixel, of which Pillow gives {bands}: give the file itself, or an array"
         )
     load(image)
     image = upright(image, orientation(image))

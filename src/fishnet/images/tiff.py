@@ -18,9 +18,9 @@ _TYPES = {
     1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "2u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "2i4", 11: "f4", 12: "f8",
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
-_MAX_ENTRIES = 4096  # of a directory
+_MAX_ENTRIES = 4096  # maximum number of tags in a directory
 _MAX_PAGES = 65_536
-_SLACK = 1 << 20  # bytes that pieces of a file may exceed it by
+_SLACK = 1 << 20  # bytes by which the pieces of a file may exceed it
 _WIDTH, _HEIGHT, _COMPRESSION, _SAMPLES, _BITS = 256, 257, 259, 277, 258
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets and byte counts
 _TILE_SIDES = (322, 323)

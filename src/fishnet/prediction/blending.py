@@ -57,9 +57,9 @@ class Mosaic:
         for rows in bands(count):
             fill_argmax(enumerate(self._band[:, rows]), labels[rows])
         for total in self._band:
-            rest = len(total) - count
-            total[:rest] = total[count:]
-            total[rest:] = 0
+            remaining = len(total) - count
+            total[:remaining] = total[count:]
+            total[remaining:] = 0
         self.top = top
 
 

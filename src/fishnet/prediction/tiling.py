@@ -98,7 +98,7 @@ class _Objects:
         corners = [(left, top, right, bottom) for (top, left, bottom, right), _ in tile_detections]
         views = np.array(corners, np.float64)[number]
         boxes = np.concatenate([objects.boxes for objects in detections]).astype(np.float64) + views[:, [0, 1, 0, 1]]
-        near = _EDGE + _EDGE_SHARE * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        tolerance = _EDGE + _EDGE_SHARE * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         inner = views != np.array([0, 0, size[1], size[0]])
         cropped_masks = None
         if all(objects.cropped_masks is not None for objects in detections):
@@ -112,7 +112,7 @@ class _Objects:
             np.concatenate([objects.labels for objects in detections]),
             np.concatenate([objects.scores for objects in detections]),
             cropped_masks,
-            inner & (np.abs(boxes - views) <= near),
+            inner & (np.abs(boxes - views) <= tolerance),
             views,
             tuple(frozenset([i]) for i in number.tolist()),
         )

@@ -83,10 +83,10 @@ def _decode_level(
     scores = _sigmoid(logits.ravel()[likely])
     if centres is not None:
         scores = np.sqrt(scores * _sigmoid(centres[rows, 0]))
-    good = np.flatnonzero(scores > score_threshold)
-    if len(good) > BEST:  # reduces the number of scores to sort
-        good = good[scores[good] >= np.partition(scores[good], -BEST)[-BEST]]
-    best = good[np.argsort(-scores[good], kind="stable")[:BEST]]
+    candidates = np.flatnonzero(scores > score_threshold)
+    if len(candidates) > BEST:  # reduces the number of scores to sort
+        candidates = candidates[scores[candidates] >= np.partition(scores[candidates], -BEST)[-BEST]]
+    best = candidates[np.argsort(-scores[candidates], kind="stable")[:BEST]]
     chosen = rows[best]
     decode_boxes = _boxes_by_size if centres is None else _boxes_by_edges
     boxes = decode_boxes(raw[DELTAS][chosen].astype(np.float32, copy=False), anchors[chosen])

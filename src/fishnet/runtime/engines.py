@@ -173,7 +173,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     ort = _module("onnxruntime", path, "onnx")
     options = ort.SessionOptions()
     options.intra_op_num_threads = _threads(threads)
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # log errors only
     # A file may name other files that hold its weights. The file is passed as bytes, and onnxruntime looks for
     # other files in a folder that does not exist.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NOWHERE)
@@ -201,7 +201,7 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     def run(batch: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
         try:
             outputs: Sequence[NDArray[Any]] = session.run(names, {image: batch})
-        except Exception as error:  # see above
+        except Exception as error:  # onnxruntime's exceptions have no common base
             raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
         return outputs
 

@@ -20,9 +20,9 @@ from fishnet.tasks.info import task_info
 Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
-KEY = "fishnet"  # of the description in a file
+KEY = "fishnet"  # key of the description in a file
 SCHEMA = 1
-MIN_SIDE = 64  # px of an input, except for classifiers of smaller images
+MIN_SIDE = 64  # px, of an input; less for classifiers of smaller images
 
 RAW = {  # raw outputs of one-stage detectors by head; see fishnet.runtime.decode
     "retinanet": ("cls_logits", "bbox_regression"),

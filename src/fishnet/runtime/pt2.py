@@ -94,5 +94,5 @@ def _module(program: Any) -> Any:
     depend on it. The sizes that the program takes are checked before each run, see
     :func:`~fishnet.runtime.engines.check_size`.
     """
-    has_guards = "check_guards" in inspect.signature(program.module).parameters  # torch 2.9
+    has_guards = "check_guards" in inspect.signature(program.module).parameters  # since torch 2.9
     return program.module(check_guards=False) if has_guards else program.module()

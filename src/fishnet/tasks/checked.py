@@ -20,9 +20,9 @@ from fishnet.errors import InputError, first_line
 from fishnet.files.tensors import TensorHeader
 from fishnet.tasks.model import Model
 
-_MAX_PRUNED = 2_000  # parameters of layers that a task builds and then prunes: more than any network has
+_MAX_PRUNED = 2_000  # maximum number of parameters that a task builds and then prunes; no network has as many
 _RANDOM_INITS = {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
-_MAX_BUFFERS = 1 << 30  # bytes of buffers that a network computes itself and no file holds
+_MAX_BUFFERS = 1 << 30  # maximum bytes of buffers that a network computes itself and no file holds
 
 
 def build_checked(build: Callable[[], Model], header: Mapping[str, TensorHeader]) -> Model:
@@ -52,13 +52,15 @@ def _build(build: Callable[[], Model]) -> Model:
 
 
 def _compare(model: Model, header: Mapping[str, TensorHeader]) -> None:
-    own = model.state_dict()
-    if problems := mismatches(own, header):
+    model_state = model.state_dict()
+    if problems := mismatches(model_state, header):
         raise InputError(f"the weights are not those of its config: {'; '.join(problems)}")
-    for name, tensor in own.items():
+    for name, tensor in model_state.items():
         if name in header and tensor.is_floating_point() != header[name].is_float:
             raise InputError(f"the weights are not those of its config: {name} is of type {header[name].dtype}")
-    buffers = sum(value.numel() * value.element_size() for name, value in model.named_buffers() if name not in own)
+    buffers = sum(
+        value.numel() * value.element_size() for name, value in model.named_buffers() if name not in model_state
+    )
     if buffers > _MAX_BUFFERS:
         raise InputError(f"its config builds a network with buffers of {buffers:,} bytes beside its weights")
 
@@ -66,11 +68,11 @@ def _compare(model: Model, header: Mapping[str, TensorHeader]) -> None:
 @contextmanager
 def _limit_parameters(limit: int) -> Iterator[None]:
     """Raises InputError as soon as this thread builds more than ``limit`` parameters."""
-    own_thread, count = threading.get_ident(), 0
+    this_thread, count = threading.get_ident(), 0
 
     def count_parameter(module: nn.Module, name: str, parameter: Any) -> None:
         nonlocal count
-        if threading.get_ident() != own_thread:
+        if threading.get_ident() != this_thread:
             return
         count += 1
         if count > limit:

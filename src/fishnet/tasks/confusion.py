@@ -13,7 +13,8 @@ from fishnet.tasks.report_files import save, short, write_csv
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MAX_NAMED, _MAX_NUMBERED, _MAX_SIDE = 40, 20, 1000  # classes: named on the axes, with numbers in the cells, cells
+# Maximum numbers of classes that are named on the axes, have numbers in their cells, and have their own cells.
+_MAX_NAMED, _MAX_NUMBERED, _MAX_SIDE = 40, 20, 1000
 
 
 @dataclass(frozen=True)

@@ -177,18 +177,18 @@ def _preprocess(
     from timm.data import resolve_model_data_config
 
     mode_of(channels)  # raises if images cannot have that many channels
-    own: dict[str, Any] = resolve_model_data_config(model)
-    height, width = own["input_size"][1:]
+    data_config: dict[str, Any] = resolve_model_data_config(model)
+    height, width = data_config["input_size"][1:]
     if size is not None and size != height and config.get("fixed_input_size"):
         raise InputError(f"size={size}: this network supports only {height} px")
     if size is not None and size < 32:
         raise InputError(f"size={size}: must be at least 32")
-    means = _per_channel(own["mean"] if mean is None else mean, channels, "mean")
-    stds = _per_channel(own["std"] if std is None else std, channels, "std")
+    means = _per_channel(data_config["mean"] if mean is None else mean, channels, "mean")
+    stds = _per_channel(data_config["std"] if std is None else std, channels, "std")
     if min(stds) <= 0:
         raise InputError(f"std={min(stds):g}: must be more than 0")
-    crop_pct = own["crop_pct"] if crop_pct is None else crop_pct
-    interpolation = interpolation or own["interpolation"].replace("random", "bilinear")
+    crop_pct = data_config["crop_pct"] if crop_pct is None else crop_pct
+    interpolation = interpolation or data_config["interpolation"].replace("random", "bilinear")
     return Preprocess((size or height, size or width), crop_pct, interpolation, means, stds)
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHOWN = 20  # rows of a printed table
 WORST, SIDE = 6, 480  # number of images on a sheet where each has several cards, and the side of a card in px
-BLUE, RED = "#4895ef", "#c1292e"  # of figures
-WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # of captions: the prediction, the truth
+BLUE, RED = "#4895ef", "#c1292e"  # colours of figures
+WRONG, RIGHT = (186, 32, 37), (22, 110, 60)  # colours of captions: the prediction, the truth
 
 
 def percent(part: float, total: float) -> float | None:
@@ -125,7 +125,7 @@ def worst_sheet(
     for index, details in worst:
         try:
             image, target = images.read(index)
-        except InputError:  # the file was removed after its evaluation
+        except InputError:  # the file was removed after it was evaluated
             continue
         drawn += cards(as_view(image), target, Path(images.source(index)).name, details)
     if not drawn:

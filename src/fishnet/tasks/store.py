@@ -172,14 +172,14 @@ def _hint(source: str, bundle: Bundle, backbone: nn.Module) -> str:
 def _left_out(bundle: Bundle, spec: ModelSpec, state: Mapping[str, Tensor]) -> list[str]:
     """One line for each of a bundle's heads that the model does not have."""
     notes = []
-    own = ", ".join(f"{config.task}, head {config.head}" for config in spec.heads.values())
+    model_heads = ", ".join(f"{config.task}, head {config.head}" for config in spec.heads.values())
     for name, config in bundle.heads.items():
         prefix = f"heads.{name}."
         keys = [key.removeprefix(prefix) for key in state if key.startswith(prefix)]
         if keys and not (name in spec.heads and _same_kind(config, spec.heads[name])):
             notes.append(
                 f"{len(keys)} tensors of a task head left out: it is of {config.task}, head {config.head}, and this "
-                f"model is {own} ({by_module(keys)})"
+                f"model is {model_heads} ({by_module(keys)})"
             )
     return notes
 

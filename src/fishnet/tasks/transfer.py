@@ -28,31 +28,32 @@ def match_class_rows(
     Returns:
         The state. Tensors whose rows do not belong to classes are unchanged.
     """
-    own, matched = model.state_dict(), dict(state)
+    model_state, matched = model.state_dict(), dict(state)
     for name, rows in model.class_rows()[head].items():
         for key in (f"{name}.weight", f"{name}.bias"):
-            if key in own and key in state:
-                matched[key] = _match_rows(own[key], state[key], rows, source_classes, classes)
+            if key in model_state and key in state:
+                matched[key] = _match_rows(model_state[key], state[key], rows, source_classes, classes)
     return matched
 
 
-def _match_rows(own: Tensor, source: Tensor, rows: ClassRows, source_classes: Classes, classes: Classes) -> Tensor:
+def _match_rows(target: Tensor, source: Tensor, rows: ClassRows, source_classes: Classes, classes: Classes) -> Tensor:
     """A source tensor's rows in the order of the model's classes; the source itself where the shapes do not fit."""
-    if own.shape[1:] != source.shape[1:]:
+    if target.shape[1:] != source.shape[1:]:
         return source
-    groups, rest = divmod(len(own), (rows.background + len(classes)) * rows.per_class)
-    source_groups, source_rest = divmod(len(source), (rows.background + len(source_classes)) * rows.per_class)
-    if rest or source_rest or groups != source_groups:
+    groups, remainder = divmod(len(target), (rows.background + len(classes)) * rows.per_class)
+    source_groups, source_remainder = divmod(len(source), (rows.background + len(source_classes)) * rows.per_class)
+    if remainder or source_remainder or groups != source_groups:
         return source
     result, available = (
-        tensor.reshape(groups, -1, rows.per_class, *tensor.shape[1:]) for tensor in (own.clone(), source.to(own.dtype))
+        tensor.reshape(groups, -1, rows.per_class, *tensor.shape[1:])
+        for tensor in (target.clone(), source.to(target.dtype))
     )
     result[:, : rows.background] = available[:, : rows.background]
     index = {name: i for i, name in enumerate(source_classes.names)}
     for i, name in enumerate(classes.names):
         if name in index:
             result[:, rows.background + i] = available[:, rows.background + index[name]]
-    return result.reshape(own.shape)
+    return result.reshape(target.shape)
 
 
 def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]:
@@ -67,16 +68,16 @@ def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]
         Lines with the numbers of tensors that were loaded, left out or stay new, by module.
     """
     prefix, receiver = f"heads.{name}.", model.heads[name]
-    own = receiver.state_dict()
+    head_state = receiver.state_dict()
     head = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    matching = {key: value for key, value in head.items() if key in own and own[key].shape == value.shape}
+    matching = {key: value for key, value in head.items() if key in head_state and head_state[key].shape == value.shape}
     receiver.load_state_dict(matching, strict=False)
-    misshapen = [key for key in own if key in head and key not in matching]
-    lines = [f"head: {len(matching)} of {len(own)} tensors loaded"] if own else []
+    misshapen = [key for key in head_state if key in head and key not in matching]
+    lines = [f"head: {len(matching)} of {len(head_state)} tensors loaded"] if head_state else []
     for keys, outcome in (
         (misshapen, "left out, of another shape here"),
-        ([key for key in head if key not in own], "left out, not in this head"),
-        ([key for key in own if key not in head], "new, not in the bundle"),
+        ([key for key in head if key not in head_state], "left out, not in this head"),
+        ([key for key in head_state if key not in head], "new, not in the bundle"),
     ):
         if keys:
             lines.append(f"head: {len(keys)} tensors {outcome} ({by_module(keys)})")

@@ -44,17 +44,17 @@ class Wants:
         Raises:
             InputError: two heads want score layers of different sizes.
         """
-        several = list(wants)
-        scores = {want.scores for want in several if want.scores}
+        all_wants = list(wants)
+        scores = {want.scores for want in all_wants if want.scores}
         if len(scores) > 1:
             raise InputError(
                 f"heads with {' and '.join(map(str, sorted(scores)))} classes cannot share the backbone's score layer"
             )
-        strides = {want.output_stride for want in several}
+        strides = {want.output_stride for want in all_wants}
         return cls(
-            maps=tuple(dict.fromkeys(name for want in several for name in want.maps)),
+            maps=tuple(dict.fromkeys(name for want in all_wants for name in want.maps)),
             scores=max(scores, default=0),
-            padding=any(want.padding for want in several),
+            padding=any(want.padding for want in all_wants),
             output_stride=strides.pop() if len(strides) == 1 else None,
         )
 

@@ -15,7 +15,7 @@ from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.engine import pick_device
 from fishnet.training.module import TrainingModule, moved, total
 
-_MACS = 100e9  # of one timed forward pass: some seconds on a slow CPU
+_MACS = 100e9  # maximum for one timed forward pass: some seconds on a slow CPU
 _STEPS = 3
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 

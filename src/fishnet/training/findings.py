@@ -43,8 +43,8 @@ def report_findings(
         if not fatal or group is not fatal[0]:
             log(_line(group))
     if fatal:
-        more = len(fatal) - 1
-        rest = f" (and {more} more such error{'s' if more > 1 else ''})" if more else ""
+        others = len(fatal) - 1
+        rest = f" (and {others} more such error{'s' if others > 1 else ''})" if others else ""
         codes = ",".join(group[0].code for group in fatal)
         rest += " To leave out these images: on_error=skip." if fatal[0][0].rule.skippable else ""
         raise InputError(

@@ -29,7 +29,8 @@ class History(Callback):
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
-        self.path, self.steps, self.updates = folder / NAME, steps, 1  # updates: per epoch
+        self.path, self.steps = folder / NAME, steps
+        self.updates = 1  # number of updates per epoch
         self.last = 0  # the update of the last row
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -75,7 +75,7 @@ class TrainingModule(pl.LightningModule):
         self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, and "disable" the weights
         self.position = Position()
         self.broken: set[str] = set()
-        self.images_read = 0  # in the current pass over the training or the validation split
+        self.images_read = 0  # number of images in the current pass over the training or the validation split
 
     @property
     def eval_model(self) -> nn.Module:
@@ -116,7 +116,7 @@ class TrainingModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Drops the saved schedule, as a resumed training may have more epochs, and updates old names of tensors."""
         checkpoint["lr_schedulers"] = []
-        if "state_dict" in checkpoint:  # sharded parameters are loaded before this, and have current names only
+        if "state_dict" in checkpoint:  # sharded parameters were loaded before this and already have current names
             checkpoint["state_dict"] = _current_names(checkpoint["state_dict"], self.task.name)
 
     def on_train_start(self) -> None:

@@ -41,7 +41,7 @@ def freeze(model: Model, what: str) -> list[nn.Module]:
     trunk: Any = model.trunk.backbone
     modules = dict(trunk.named_modules())
     if what == "trunk":
-        classifier = trunk.get_classifier()  # several in some networks: deit_tiny_distilled_patch16_224
+        classifier = trunk.get_classifier()  # some networks have several: deit_tiny_distilled_patch16_224
         layers: list[nn.Module] = list(classifier) if isinstance(classifier, tuple | list) else [classifier]
         trunk.requires_grad_(False)  # including tokens and position embeddings, which belong to no module
         for layer in layers:

@@ -43,7 +43,7 @@ class ProgressLog(Callback):
             transient=True,
         )
         self.start = self.batches = 0.0
-        self.losses: list[float] = []  # read in the current epoch
+        self.losses: list[float] = []  # those that were read in the current epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the bar."""

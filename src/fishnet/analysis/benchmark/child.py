@@ -12,7 +12,7 @@ from fishnet.errors import InputError, WorkError, first_line
 def main() -> None:
     """Answers each line with a line of JSON: first whether the model could be built, then the time of each turn."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print to standard error instead
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print goes to standard error instead
 
     def answer(**values: object) -> None:
         print(json.dumps(values), file=answers, flush=True)

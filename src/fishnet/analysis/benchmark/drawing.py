@@ -17,11 +17,11 @@ def draw(benchmark: "Benchmark", path: Path) -> Path:
     """Draws bars of milliseconds per pass, with quartiles as whiskers. Returns the path."""
     from matplotlib.figure import Figure
 
-    several = len({row.subject.model for row in benchmark.rows}) > 1
-    names = [f"{short(row.subject.model)}\n{row.engine}" if several else row.engine for row in benchmark.rows]
+    many_models = len({row.subject.model for row in benchmark.rows}) > 1
+    names = [f"{short(row.subject.model)}\n{row.engine}" if many_models else row.engine for row in benchmark.rows]
     spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in benchmark.rows]) * 1e3
     low, middle, high = spread.T
-    figure = Figure(figsize=(9, 1.9 + (0.62 if several else 0.5) * len(names)), layout="constrained")
+    figure = Figure(figsize=(9, 1.9 + (0.62 if many_models else 0.5) * len(names)), layout="constrained")
     axis = figure.subplots()
     positions = np.arange(len(names))
     axis.barh(positions, middle, color=_BLUE, xerr=np.stack([middle - low, high - middle]), ecolor="#222222", capsize=4)
@@ -36,7 +36,7 @@ def draw(benchmark: "Benchmark", path: Path) -> Path:
     axis.set(xlim=(0, 1.8 * float(high.max())), xlabel="ms per pass: median and quartiles (lower is better)")
     first = benchmark.rows[0].subject
     axis.set_title(
-        f"{'' if several else short(first.model) + ', '}{first.task}, batch {first.batch}, "
+        f"{'' if many_models else short(first.model) + ', '}{first.task}, batch {first.batch}, "
         f"{first.height} x {first.width} px, {benchmark.plan.threads} thread(s)\n{benchmark.machine['cpu']}",
         fontsize=10,
     )

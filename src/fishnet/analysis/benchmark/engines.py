@@ -66,7 +66,9 @@ def _torch(engine: str, subject: Subject) -> Step:
     layout = torch.contiguous_format if engine in ("eager", "pytorchcv") else torch.channels_last
     model = _module(engine, subject).to(memory_format=layout)
     images = torch.from_numpy(subject.images()).contiguous(memory_format=layout)
-    mode = torch.no_grad if engine == "compile" else torch.inference_mode  # the compiler keeps weights in no_grad only
+    mode = (
+        torch.no_grad if engine == "compile" else torch.inference_mode
+    )  # the compiler only freezes weights in no_grad
 
     def step() -> None:
         with mode():
@@ -126,5 +128,5 @@ def pytorchcv_model(subject: Subject) -> Any:
     torch.manual_seed(0)
     net = models[subject.model]()
     if (subject.height, subject.width) != (224, 224) and hasattr(net.features, "final_pool"):
-        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own has the size of the map at 224 px
+        net.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # its own pooling has the size of the map at 224 px
     return net.eval()

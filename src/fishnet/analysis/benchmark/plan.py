@@ -186,8 +186,8 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
     if plan.head not in ("default", bundle.head):
         raise InputError(f"{model}: is a bundle with the head {bundle.head}: leave out head")
     info = task_info(bundle.task)
-    own = (info.benchmark_size,) * 2 if info.any_size else bundle.preprocess.size
-    height, width = (plan.size, plan.size) if plan.size else own
+    default_size = (info.benchmark_size,) * 2 if info.any_size else bundle.preprocess.size
+    height, width = (plan.size, plan.size) if plan.size else default_size
     subject = Subject(str(path), bundle.task, bundle.head, height, width, bundle.preprocess.channels, plan.batch)
     _check_size(subject)
     return subject

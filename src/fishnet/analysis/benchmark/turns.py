@@ -15,7 +15,7 @@ from fishnet.analysis.benchmark.plan import Subject, to_values
 from fishnet.errors import InputError, WorkError
 
 TURN = 0.1  # s, minimum length of a turn: fast models run several times in a turn
-_PAUSE = 0.01  # s between turns, in which the threads of the last process fall asleep
+_PAUSE = 0.01  # s between turns, so that the threads of the last process fall asleep
 
 
 @dataclass

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 
-_MAX_LABELLED = 25  # objects; more are drawn without labels
+_MAX_LABELLED = 25  # with more objects, none is labelled
 _OPACITY = 0.4  # of masks
 
 
@@ -52,7 +52,7 @@ def draw_objects(
     sides = np.sqrt((corners[:, 2:] - corners[:, :2]).clip(min=0).prod(1))
     thin = max(1, round(max(image.size) / 400))
     line = max(1, min(thin, round(float(np.median(sides)) / 10))) if len(sides) else thin
-    order = np.argsort(-sides, kind="stable").tolist()  # small ones above large ones
+    order = np.argsort(-sides, kind="stable").tolist()  # small objects on top of large ones
     if cropped_masks is None:
         pen = ImageDraw.Draw(image)
         for i in order:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from fishnet.prediction.drawing.text import DARK, LIGHT, fitted, font
 
 _BAR = (72, 149, 239)
-_MIN_WIDTH = 240  # px, of a readable panel
+_MIN_WIDTH = 240  # px, so that a panel is readable
 
 
 def score_panel(image: Image.Image, rows: Sequence[tuple[str, float]]) -> Image.Image:

@@ -68,9 +68,9 @@ def in_rows(entries: Sequence[Entry], width: int, size: int, max_rows: int = 4) 
             rows.append([])
         rows[-1].append(entry)
     if len(rows) > max_rows:
-        rest, last = sum(map(len, rows[max_rows:])), rows[max_rows - 1]
-        while last and sum(_width(e, size) for e in [*last, (f"and {rest} more", None)]) > room:
+        left_out, last = sum(map(len, rows[max_rows:])), rows[max_rows - 1]
+        while last and sum(_width(e, size) for e in [*last, (f"and {left_out} more", None)]) > room:
             last.pop()
-            rest += 1
-        last.append((f"and {rest} more", None))
+            left_out += 1
+        last.append((f"and {left_out} more", None))
     return rows[:max_rows]

@@ -98,9 +98,9 @@ class Detections:
         """
         boxes = placement.to_image(np.asarray(raw["boxes"]))
         scores = np.asarray(raw["scores"], np.float32)
-        good = (scores >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+        valid = (scores >= threshold) & (boxes[:, :2] < boxes[:, 2:]).all(1)
         order = np.argsort(-scores, kind="stable")
-        kept: NDArray[np.int64] = order[good[order]][:max_detections]
+        kept: NDArray[np.int64] = order[valid[order]][:max_detections]
         cropped_masks = None
         if "masks" in raw:
             uncut = placement.to_image(np.asarray(raw["boxes"])[kept], cut=False)

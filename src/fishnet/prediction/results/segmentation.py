@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fishnet.images.preprocess import Placement
 
 _BAND = 512  # rows of the image processed at once
-_MAX_ID = 65535  # in a 16-bit PNG
+_MAX_ID = 65535  # the largest id in a 16-bit PNG
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Segmentation:
             size: height and width of the image, px, to which the probabilities are resized.
         """
         labels = np.zeros(size, np.uint8)
-        lowest = 0.999 / len(planes)  # a class below this everywhere is nowhere the likeliest: the mean is higher
+        lowest = 0.999 / len(planes)  # a class below this everywhere is never the likeliest: the mean is higher
         candidates = [i for i, plane in enumerate(planes) if not plane.max() < lowest]
         for rows in bands(size[0]):
             fill_argmax(((i, resized(planes[i], size, rows)) for i in candidates), labels[rows])

@@ -17,7 +17,7 @@ from fishnet.tasks.confusion import Confusion, draw_confusion, write_confusion
 from fishnet.tasks.report_files import percent, table, worst_sheet, write_csv
 
 WORST = 12  # images on the sheet
-_MAX_SCORE = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics puts 1.0 into a bin after the last
+_MAX_SCORE = float(np.nextafter(np.float32(1), np.float32(0)))  # torchmetrics would put 1.0 into a bin of its own
 _ROW = np.dtype([("true", "i8"), ("predicted", "i8"), ("index", "i8"), ("score", "f8"), ("loss", "f8")])
 
 
@@ -150,7 +150,7 @@ class ClassificationReport(Report):
     def _write_worst(self, folder: Path, images: ImageDataset) -> list[Path]:
         path, rows = folder / "most_wrong.csv", self.worst(images)
         page = worst_sheet(folder / "most_wrong.png", images, ((row["index"], row) for row in rows), error_cards)
-        if not page:  # removes the table of an earlier evaluation
+        if not page:  # no errors: removes the table of an earlier evaluation
             path.unlink(missing_ok=True)
             return []
         return [write_csv(path, [name for name in rows[0] if name != "index"], rows), *page]

@@ -123,7 +123,7 @@ def match_detections(pair: EvaluationPair, kind: Kind) -> tuple[NDArray[np.float
     for i in order[(overlaps[order] >= IOU).any(1)].tolist():
         free = np.where((scores < 0) & ~truth.crowd, overlaps[i], 0)
         if free.max() >= IOU:
-            scores[len(free) - 1 - free[::-1].argmax()] = detections.scores[i]  # among equals COCO takes the last
+            scores[len(free) - 1 - free[::-1].argmax()] = detections.scores[i]  # COCO takes the last of equals
             is_false[i] = False
         else:
             is_false[i] = not (overlaps[i][truth.crowd] >= IOU).any()

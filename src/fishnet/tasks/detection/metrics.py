@@ -23,8 +23,8 @@ from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.report_files import nan_mean
 
 Kind = Literal["box", "mask"]
-IOUS = np.linspace(0.5, 0.95, 10)  # over which COCO averages
-RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the precision
+IOUS = np.linspace(0.5, 0.95, 10)  # COCO averages over these
+RECALLS = np.linspace(0, 1, 101)  # COCO takes the precision at these
 MAX_DETECTIONS = 100  # per class and image, in COCO's metrics
 
 
