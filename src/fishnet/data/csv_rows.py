@@ -36,8 +36,6 @@ def csv_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list[str]]]:
             values = next(reader, None)
         except csv.Error as error:
             raise InputError(f"{file} line {number}: cannot be read ({error})") from None
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
         if values is None:
             return
         if any(value.strip() for value in values):
@@ -47,7 +45,7 @@ def csv_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list[str]]]:
 def _lines(stream: BinaryIO, file: Path) -> Iterator[str]:
     """The lines of a UTF-8 text, with their line ends."""
     number = 0
-    while line := stream.readline(MAX_LINE + 1):
+    while line := _read_line(stream, file):
         number += 1
         if len(line) > MAX_LINE:
             raise InputError(f"{file} line {number}: longer than {MAX_LINE:,} bytes: no table of images has such lines")
@@ -60,3 +58,10 @@ def _lines(stream: BinaryIO, file: Path) -> Iterator[str]:
         pieces = re.split(r"(?<=\r)(?!\n)", text) if "\r" in text else [text]
         number += len(pieces) - 1 - (pieces[-1] == "")
         yield from filter(None, pieces)
+
+
+def _read_line(stream: BinaryIO, file: Path) -> bytes:
+    try:
+        return stream.readline(MAX_LINE + 1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
