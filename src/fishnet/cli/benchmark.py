@@ -14,7 +14,7 @@ def benchmark(
     model: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     engine: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     task: str | None = None,
-    head: str = "default",
+    head: Annotated[str, Parameter(show_default=False)] = "default",
     size: int | None = None,
     batch: int = 1,
     threads: int | None = None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Check data, show what a network sees of it, and convert it.")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-_Many = Parameter(negative_iterable=(), consume_multiple=True)
+_Many = Parameter(negative_iterable=(), consume_multiple=True, show_default=False)
 
 
 @app.command
@@ -53,7 +53,7 @@ def check(
     data
         As for training.
     channels
-        Channels that images are read with: 3 (RGB), 1 (grey), or as many as the files hold.
+        Number of channels to read images with: 3 (RGB), 1 (grey), or as many as the files have.
     task
         What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
         pixel). Default: detect for formats that hold objects, segment for formats that hold only label maps, otherwise

@@ -37,8 +37,8 @@ def export(
         The bundle: the folder that training wrote.
     to
         Format. onnx: one .onnx file, for ONNX Runtime and others. openvino: .xml and .bin, for CPUs. pt2: a
-        torch.export program. The only detectors that pt2 supports are one-stage detectors, without the decoding of
-        boxes: fishnet does that, or your own code.
+        torch.export program. It supports no two-stage detectors, and leaves the decoding of boxes to fishnet or to your
+        own code.
     precision
         fp16: weights in 16 bits, half the size; computes in float32. int8: weights and arithmetic in 8 bits, calibrated
         on --data; refused if the metric drops by more than --max-drop. pt2: fp32 only.

@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 from fishnet.recipes.recipe import Recipe, keys_of
 
-Codes = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)]
+Codes = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 """Codes of findings, separated by commas or spaces: :func:`~fishnet.data.findings.parse_codes` reads them."""
 _ORDER = ("Model", "Input", "Augmentation", "Training", "Machine")
 _GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}

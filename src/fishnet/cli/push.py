@@ -12,7 +12,7 @@ def push(
     /,
     *,
     private: Annotated[bool, Parameter(negative=())] = False,
-    message: str = "",
+    message: Annotated[str, Parameter(show_default=False)] = "",
     license_: Annotated[str | None, Parameter(name="--license")] = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,

@@ -21,7 +21,9 @@ def val(
     *,
     out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
-    classes: Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True)] = (),
+    classes: Annotated[
+        tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True, show_default=False)
+    ] = (),
     batch_size: int | None = None,
     workers: int = 1,
     threshold: float | None = None,

@@ -39,16 +39,16 @@ class Recipe:
     pretrained: bool = _model(False, "Start from the backbone's published weights.")
     end: Literal["head", "body"] = _model(
         "head",
-        "FishNet only: head, the whole network; or body, all but the fish's head (a quarter of the cost).",
+        "FishNet only: head, the whole network; or body, without the fish's head, at a quarter of the cost.",
         _CLASSIFICATION,
     )
     freeze: str = _model(
-        "none", "What is frozen: none, trunk (everything but the task head), or modules of the trunk, e.g. stem,tail."
+        "none", "What to freeze: none, trunk (everything but the task head), or modules of the trunk, e.g. stem,tail."
     )
     trunk_norm: Literal["batch", "frozen", "group"] = _model(
         "batch",
-        "Normalization in the trunk: batch, as built; frozen, batch norms that stay as they are (for pretrained "
-        "trunks); or group, group norms.",
+        "Normalization in the trunk: batch, as built; frozen, batch norms that training does not change (for "
+        "pretrained trunks); or group, group norms.",
         (*_DETECTION, *_SEGMENTATION),
     )
     grad_checkpointing: bool = _model(False, "Recompute features in the backward pass: less memory, more time.")
@@ -132,7 +132,7 @@ class Recipe:
     )
     max_pixels: int = _input(
         0,
-        "Maximum number of pixels of an image, for large files that you trust; 0: 178956970, and 1 GB to decode.",
+        "Maximum number of pixels of an image, for large files that you trust; 0: 178956970, and at most 1 GB to decode.",
     )
     crop_pct: float = _input(
         0.875, "Validation: fraction of the shorter side that the centre crop keeps, 0 to 1.", _CLASSIFICATION
@@ -182,7 +182,7 @@ class Recipe:
     epochs: int = key(30, "Number of epochs.")
     repeats: int = key(1, "Passes over the training images in one epoch, for small data; each pass is augmented anew.")
     batch_size: int = key(32, "Batch size, of all processes together.")
-    accumulate: int = key(1, "Batches to accumulate gradients over for one update.")
+    accumulate: int = key(1, "Number of batches over which gradients are accumulated for one update.")
     optimizer: str = key("sgd", "Any timm optimizer: sgd (Nesterov momentum), adamw, lamb ...")
     lr: float = key(0.05, "Peak learning rate.")
     momentum: float = key(0.9, "Momentum of SGD.")
