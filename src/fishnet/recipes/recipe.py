@@ -132,7 +132,7 @@ class Recipe:
     )
     max_pixels: int = _input(
         0,
-        "Maximum number of pixels of an image, for large files that you trust; 0: 178956970, and at most 1 GB to decode.",
+        "Maximum number of pixels of an image, for large files you trust; 0: 178956970, and at most 1 GB to decode.",
     )
     crop_pct: float = _input(
         0.875, "Validation: fraction of the shorter side that the centre crop keeps, 0 to 1.", _CLASSIFICATION
