@@ -358,7 +358,7 @@ def test_a_card_of_ones_own(bundle: Path, tmp_path: Path, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "words"),
-    [(401, 2, "hf auth login"), (403, 2, "hf auth login"), (500, 1, "the hub refused (500")],
+    [(401, 2, "hf auth login"), (403, 2, "hf auth login"), (500, 1, "the hub refused the request (500")],
 )
 def test_a_hub_that_refuses(status: int, code: int, words: str, bundle: Path, store: Store, run: Run) -> None:
     store.refusal.append(status)

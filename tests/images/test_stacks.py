@@ -243,7 +243,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     for name, channels, words in (
         ("a.png", 5, "holds 3 channels, but the model takes 5: train with channels 3"),
         ("b.tif", 5, "holds 4 channels"),
-        ("c.tif", 2, "pages differ (4 x 5 and 5 x 4"),
+        ("c.tif", 2, "pages differ in size or channels (4 x 5 and 5 x 4"),
     ):
         with pytest.raises(InputError) as caught:
             read_image(tmp_path / name, channels)

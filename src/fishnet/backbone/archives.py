@@ -118,7 +118,7 @@ def check_name_hash(path: str | Path) -> None:
         raise InputError(f"{path}: not a readable zip file ({first_line(error)}): download it again") from error
     hashes = [hashlib.new(name, content, usedforsecurity=False).hexdigest()[:8] for name in ("sha1", "sha256")]
     if match[1] not in hashes:
-        raise InputError(f"{path}: SHA-1 begins with {hashes[0]}, not {match[1]}: delete the file, download it again")
+        raise InputError(f"{path}: SHA-1 begins with {hashes[0]}, not {match[1]}: delete it and download it again")
 
 
 def load_tensors(file: TensorFile) -> State:
@@ -234,10 +234,10 @@ def _check_tensors(content: Any, max_bytes: int) -> None:
                 raise InputError("holds a sparse, quantised or meta tensor: save plain tensors")
             storage = item.untyped_storage()
             if item.numel() * item.element_size() > storage.nbytes():
-                raise InputError(f"refused: a tensor claims {item.numel():,} values and has {storage.nbytes():,} bytes")
+                raise InputError(f"refused: a tensor claims {item.numel():,} values in {storage.nbytes():,} bytes")
             storages[storage.data_ptr()] = storage.nbytes()
         elif isinstance(item, Mapping | list | tuple | set) and id(item) not in seen:
             seen.add(id(item))
             stack += item.values() if isinstance(item, Mapping) else item
     if sum(storages.values()) > max_bytes:
-        raise InputError(f"refused: its tensors claim {sum(storages.values()):,} bytes, the file has {max_bytes:,}")
+        raise InputError(f"refused: its tensors claim {sum(storages.values()):,} bytes, but the file has {max_bytes:,}")

@@ -71,7 +71,7 @@ def _check_anchors(anchors: Mapping[str, Any]) -> None:
     if not isinstance(sizes, list | tuple) or not all(isinstance(row, list | tuple) for row in (*sizes, ratios)):
         raise InputError(f"head_args: anchors: must hold lists of sizes and ratios, not {shown(anchors)}")
     if len(sizes) != _ANCHOR_LEVELS or len(set(map(len, sizes))) > 1:
-        raise InputError(f"head_args: anchors: must have as many sizes on each of {_ANCHOR_LEVELS} levels")
+        raise InputError(f"head_args: anchors: must have the same number of sizes on each of {_ANCHOR_LEVELS} levels")
     for row in (*sizes, ratios):
         if not 1 <= len(row) <= _MAX_ANCHORS:
             raise InputError(f"head_args: anchors: {len(row):,} sizes or ratios: must be from 1 to {_MAX_ANCHORS}")

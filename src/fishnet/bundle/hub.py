@@ -247,6 +247,6 @@ def _readable_errors(source: str) -> Iterator[None]:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
             raise InputError(f"{source}: not allowed: `hf auth login` with a token that may write there") from error
-        raise WorkError(f"{source}: the hub refused ({status}: {first_line(error)})") from error
+        raise WorkError(f"{source}: the hub refused the request ({status}: {first_line(error)})") from error
     except Exception as error:  # from the HTTP library, which differs between versions
         raise WorkError(f"{source}: the hub cannot be reached ({type(error).__name__}: {first_line(error)})") from error

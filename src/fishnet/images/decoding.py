@@ -101,7 +101,7 @@ def _stacked(pages: list[NDArray[Any]]) -> NDArray[Any]:
     """The channels of all pages in one array, which is float32 if any page is."""
     if len({page.shape for page in pages}) > 1:
         sizes = sorted({f"{page.shape[1]} x {page.shape[0]}" for page in pages})
-        raise InputError(f"its pages differ ({' and '.join(sizes[:2])}, or in channels): they cannot be stacked")
+        raise InputError(f"its pages differ in size or channels ({' and '.join(sizes[:2])}): they cannot be stacked")
     return pages[0] if len(pages) == 1 else np.concatenate(pages, axis=2)
 
 

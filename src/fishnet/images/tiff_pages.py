@@ -59,6 +59,6 @@ def _decode(page: Any, count: int, max_pixels: int | None) -> NDArray[Any]:
         supported = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
         raise InputError(f"is a TIFF of compression {page.compression:d}: save it with one of {supported}")
     if page.tags.valueof(274, default=1) != 1:
-        raise InputError("is a TIFF that its orientation tag turns: save it upright")
+        raise InputError("is a TIFF with an orientation tag that turns it: save it upright")
     array: NDArray[Any] = page.asarray(squeeze=False, maxworkers=1)
     return np.moveaxis(array[:, 0], 0, -2).reshape(height, width, planes * samples)

@@ -92,7 +92,7 @@ def _bytes_of(content: Any) -> bytes:
     """The bytes of a file's content.
 
     Raises:
-        InputError: a file that gives text, cannot be read, or has more than 1 GiB.
+        InputError: a file that returns text, cannot be read, or has more than 1 GiB.
     """
     if isinstance(content, bytes | bytearray | memoryview):
         return bytes(content)
@@ -101,7 +101,7 @@ def _bytes_of(content: Any) -> bytes:
     except (OSError, ValueError) as error:
         raise InputError(f"the image: cannot be read ({error})") from error
     if not isinstance(data, bytes):
-        raise InputError("the image: this file gives text: open it with mode 'rb'")
+        raise InputError("the image: this file returns text: open it with mode 'rb'")
     if len(data) > GIB:
         raise InputError(f"the image: too large (at most {GIB:,} bytes)")
     return data

@@ -67,13 +67,13 @@ class RuntimeEngine:
         """The graph's outputs by name. Their shapes are checked."""
         values = self._run(batch)
         if len(values) != len(self.exported.outputs):
-            raise InputError(f"{self.name}: gives {len(values)} outputs, not {', '.join(self.exported.outputs)}")
+            raise InputError(f"{self.name}: returns {len(values)} outputs, not {', '.join(self.exported.outputs)}")
         outputs = dict(zip(self.exported.outputs, map(_to_float32, values), strict=True))
         check_outputs(self.name, self.exported, {name: value.shape for name, value in outputs.items()})
         if (logits := outputs.get("logits")) is not None and (
             len(logits) != len(batch) or logits.shape[2:] not in ((), batch.shape[2:])
         ):
-            raise InputError(f"{self.name}: gives logits of {logits.shape} for an input of {batch.shape}")
+            raise InputError(f"{self.name}: returns logits of {logits.shape} for an input of {batch.shape}")
         return outputs
 
     def _detections(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
@@ -86,11 +86,11 @@ class RuntimeEngine:
         labels = outputs["labels"]
         if labels.size and not 0 <= labels.min() <= labels.max() < len(self.bundle.classes):
             raise InputError(
-                f"{self.name}: gives labels from {labels.min()} to {labels.max()}, but its description has "
+                f"{self.name}: returns labels from {labels.min()} to {labels.max()}, but its description has "
                 f"{len(self.bundle.classes)} classes: altered, or not written by fishnet export"
             )
         if len({len(values) for values in outputs.values()}) > 1:
-            raise InputError(f"{self.name}: gives different numbers of {', '.join(outputs)}")
+            raise InputError(f"{self.name}: returns different numbers of {', '.join(outputs)}")
         return outputs
 
 

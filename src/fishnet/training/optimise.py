@@ -86,7 +86,7 @@ def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
             momentum=recipe.momentum,
         )
     except (ValueError, TypeError, AssertionError) as error:  # AssertionError: from timm's optimisers that need a GPU
-        raise InputError(f"optimizer {recipe.optimizer} with these settings: {error}") from error
+        raise InputError(f"optimizer {recipe.optimizer} does not accept these settings: {error}") from error
     if getattr(optimizer, "is_second_order", False):
         raise InputError(f"optimizer {recipe.optimizer}: needs second derivatives, which are not supported")
     return optimizer

@@ -141,7 +141,7 @@ def index_mode(classes: Classes) -> str:
     """
     low, high = min(classes.ids), max(classes.ids)
     if low < 0 or high > _MAX_ID:
-        raise InputError(f"classes with ids from {low} to {high}: masks as PNG files hold 0 to {_MAX_ID}")
+        raise InputError(f"classes with ids from {low} to {high}: a PNG mask holds ids from 0 to {_MAX_ID}")
     return "P" if high <= 255 else "I;16"
 
 
