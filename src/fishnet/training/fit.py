@@ -221,8 +221,8 @@ def _log_estimate(plan: Plan, log: Log) -> None:
         f"steps: {len(plan.train):,} per epoch, {updates:,} updates in total",
         f"timed on {plan.module.device} with {timing.images} images per step: {1e3 * timing.train:.1f} ms per image "
         f"to train, {1e3 * timing.val:.1f} to validate, {1e3 * timing.read:.1f} to read",
-        f"estimated time: {_duration(seconds)} (processes: {plan.processes.world}, workers per process: {recipe.workers}; "
-        "assumes that a step's time grows with its number of images)",
+        f"estimated time: {_duration(seconds)} (processes: {plan.processes.world}, workers per process: "
+        f"{recipe.workers}; assumes that a step's time grows with its number of images)",
         "dry run: nothing was written",
     ):
         log(f"# {line}")
