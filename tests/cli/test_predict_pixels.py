@@ -149,7 +149,7 @@ def test_ids_that_no_png_holds_are_told_before_the_work(
 ) -> None:
     classes = Classes(("background", "red", "green"), (0, 30, 70_000))
     model = use(pixelwise(64, "native", classes=classes), monkeypatch)
-    says(run("predict", "x", work, "--out", tmp_path / "out"), 2, "ids from 0 to 70000", "hold 0 to 65535")
+    says(run("predict", "x", work, "--out", tmp_path / "out"), 2, "ids from 0 to 70000", "holds ids from 0 to 65535")
     assert isinstance(model.engine, Pixelwise)
     assert not model.engine.shapes
     assert run("predict", "x", work)[0] == 0

@@ -321,7 +321,7 @@ def test_original_ids_as_a_image(ids: tuple[int, ...], mode: str, values: list[i
 
 @pytest.mark.parametrize("ids", [(0, 1, 2, 65536), (-1, 0, 1, 2)])
 def test_ids_that_no_png_holds(ids: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="hold 0 to 65535"):
+    with pytest.raises(InputError, match="holds ids from 0 to 65535"):
         Segmentation(SEGMENTED.labels, Classes(TABLE.names, ids)).index_image()
 
 
