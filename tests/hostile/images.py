@@ -270,7 +270,7 @@ CASES: list[Case] = [
     Case("linked-to-dev-zero", partial(_special, lambda path: path.symlink_to("/dev/zero")), 1, ("a.jpg", "device")),
     Case("address-of-a-file", partial(_at, "file:///etc/hostname"), 2, ("only http and https addresses",)),
     Case("address-of-ftp", partial(_at, "ftp://127.0.0.1/a.jpg"), 2, ("only http and https addresses",)),
-    Case("address-that-is-none", partial(_at, "http://[::1/a.jpg"), 1, ("http://[::1/a.jpg", "no address")),
+    Case("address-that-is-none", partial(_at, "http://[::1/a.jpg"), 1, ("http://[::1/a.jpg", "not a valid address")),
     Case("address-of-nobody", partial(_at, "http://127.0.0.1:1/a.jpg"), 1, ("127.0.0.1:1", "cannot be read")),
     Case("folder-of-the-system", partial(_at, "/proc/self"), 2, ("/proc/self", "system")),
     # depth
