@@ -61,7 +61,7 @@ def test_long_lists_are_cut(tmp_path: Path, run: Run) -> None:
     data = split_folder(tmp_path / "data", train=9, val=9)
     _, out, _ = run("data", "check", data)
     assert "error image-in-two-splits (27):" in out
-    assert "... and 7 more (--json gives all)" in out
+    assert "... and 7 more (--json prints all)" in out
     many = image_folder(tmp_path / "many", 1)
     for i in range(40):
         (many / f"c{i:02d}").mkdir()

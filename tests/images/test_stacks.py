@@ -148,7 +148,7 @@ def test_an_open_tiff_of_which_pillow_gives_a_part_is_refused(tmp_path: Path) ->
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["unassalpha", "unspecified"])
     with Image.open(tmp_path / "a.tif") as image:
         assert len(image.getbands()) == 4
-        with pytest.raises(InputError, match="has 5 samples per pixel, of which Pillow gives 4"):
+        with pytest.raises(InputError, match="has 5 samples per pixel, of which Pillow reads 4"):
             to_channels(image, 4)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 5), array)
 

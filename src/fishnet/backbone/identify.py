@@ -68,7 +68,7 @@ class Description:
 
 
 def describe(state: Mapping[str, Tensor]) -> Description:
-    """Describes a state dict; for a model with heads, its backbone."""
+    """Describes a state dict, or the backbone's part of it for a model with heads."""
     state = strip_prefixes(state)
     buffers = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(value.numel() for key, value in state.items() if not key.endswith(buffers))

@@ -102,9 +102,9 @@ def _dispatch(tokens: list[str]) -> int:
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs :func:`main` and ends the process with its exit code. ``fishnet`` and ``python -m fishnet`` start here.
 
-    In a training of several processes, each ends with ``os._exit``, after the registered exit functions: gloo's threads
-    may still use the interpreter while it shuts down, and abort a process whose work is done (pytorch/pytorch issue
-    190489; in about one of thirty trainings here).
+    In a training of several processes, each process ends with ``os._exit`` after the registered exit functions. gloo's
+    threads may otherwise use the interpreter while it shuts down, and abort a process whose work is done
+    (pytorch/pytorch issue 190489; seen in about one of thirty trainings here).
     """
     code = main(argv)
     distributed: Any = sys.modules.get("torch.distributed")

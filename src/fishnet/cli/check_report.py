@@ -99,7 +99,7 @@ def findings_lines(findings: Sequence[Finding]) -> Iterator[str]:
         yield f"{rule.severity} {code} ({sum(finding.count for finding in members):,}): {rule.meaning}"
         yield from (f"  {printable(finding.message)}" for finding in members[:LINES])
         if len(members) > LINES:
-            yield f"  ... and {len(members) - LINES:,} more (--json gives all)"
+            yield f"  ... and {len(members) - LINES:,} more (--json prints all)"
         yield f"  -> {rule.action}"
     counts = count_by_severity(findings)
     yield ""

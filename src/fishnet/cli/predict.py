@@ -77,7 +77,7 @@ def predict(
     tta
         Segmenters: test-time augmentation over three scales, each also flipped: six passes instead of one.
     ids
-        COCO file, such as the annotations, to take image ids for coco_results.json from.
+        COCO file, such as the annotations, with the image ids for coco_results.json.
     max_pixels
         Maximum number of pixels of an image; larger ones are refused. Raise it only for large files that you trust,
         with --tile if images are far larger than in training. Default: 178956970, and at most 1 GB to decode.

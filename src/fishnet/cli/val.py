@@ -44,10 +44,10 @@ def val(
 ) -> int:
     """Evaluate a bundle or an exported file on labelled data: metrics, per-class results, figures, worst mistakes.
 
-    Writes metrics.json and per_class.csv. For a classifier also confusion.csv and .png, reliability.png, and
-    most_wrong.csv and .png (the twelve mistakes with the highest loss); for a detector precision_recall.png, errors.csv
-    and worst.png; for a segmenter confusion.csv and .png, errors.csv and worst.png. Images that cannot be read are
-    reported and left out, and the exit code is then 1.
+    Writes metrics.json and per_class.csv for every task. Also writes confusion.csv and .png, reliability.png, and
+    most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier; precision_recall.png,
+    errors.csv and worst.png for a detector; and confusion.csv and .png, errors.csv and worst.png for a segmenter.
+    Images that cannot be read are reported and left out, and the exit code is then 1.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ def convert(
     mean
         Mean per channel, for pixel values from 0 to 1; one number applies to all channels. Default: the network's.
     std
-        Standard deviation per channel, likewise.
+        Standard deviation per channel; one number applies to all channels. Default: the network's.
     size
         Side of the input, px. Default: the network's.
     crop_pct

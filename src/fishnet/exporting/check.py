@@ -131,7 +131,7 @@ def compare(exported: Exported, reference: Engine, engine: Engine, images: Seque
     """Compares the engine of an exported file with that of its bundle.
 
     Args:
-        exported: the description of the file; if it takes one size only, images are compared at that size only.
+        exported: the description of the file. If the file takes only one size, images are compared at that size only.
         reference: the engine of the bundle, see :class:`~fishnet.prediction.predictor.Predictor`.
         engine: the engine of the file.
         images: at least one, as :meth:`~fishnet.prediction.predictor.Predictor.predict` takes them; files are decoded

@@ -194,7 +194,7 @@ def _path_of(source: str, folder: Path, config: ExportConfig) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    """Returns the files of an exported model: of an .xml also its .bin."""
+    """Returns the files of an exported model: the file itself, and for an .xml its .bin."""
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 

@@ -47,7 +47,7 @@ def images_to_compare(
     if splits is not None:
         return _images_of_data(bundle, data or "", splits)
     photo = _photo(bundle)
-    log("compared on a photo that comes with matplotlib: give images to compare on your own")
+    log("compared on a photo that comes with matplotlib: to compare on your own images, give images")
     return [_file_or_tile(bundle, photo)]
 
 

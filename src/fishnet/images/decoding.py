@@ -27,8 +27,8 @@ EXTENSIONS = (
 )  # fmt: skip
 Mode = Literal["RGB", "L"]
 ImageLike = Image.Image | NDArray[Any]
-"""An upright 8-bit PIL image for 1 (L) and 3 (RGB) channels; for other numbers of channels an array of shape (height,
-width, channels), uint8 or float32."""
+"""An upright 8-bit PIL image for 1 (L) and 3 (RGB) channels, or for other numbers of channels an array of shape
+(height, width, channels), uint8 or float32."""
 Opened = Image.Image | NDArray[Any] | list[NDArray[Any]]
 """A decoded image in the file's own channels: a PIL image of any mode, an array, or the pages of a stack."""
 

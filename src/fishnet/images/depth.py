@@ -26,7 +26,7 @@ def stretched(array: NDArray[Any], reading: Reading = DEFAULT, no_data: float | 
 
     Args:
         array: (height, width) or (height, width, channels).
-        reading: gives ``value_range``.
+        reading: has ``value_range``.
         no_data: the value that stands for no measurement, perhaps NaN: left out of the percentiles; becomes 0.
 
     Raises:

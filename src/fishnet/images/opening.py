@@ -1,6 +1,6 @@
 """Opens image files. All image files are opened here, so that formats and sizes are checked before decoding.
 
-Pillow knows more than forty formats. Some of them start other programs (EPS starts Ghostscript), and many are hardly
+Pillow reads more than forty formats. Some of them start other programs (EPS starts Ghostscript), and many are hardly
 ever tested. Only the formats of :data:`FORMATS` are read, whatever a file's name.
 """
 
@@ -20,16 +20,15 @@ from fishnet.images.tiff import check_layout, directories, is_tiff
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 MEMORY = 1_000_000_000
-"""Bytes that decoding one image may take, unless the user sets a limit of pixels."""
+"""Maximum bytes for decoding one image, unless the user sets a maximum number of pixels."""
 
 _MAX_SCANS = 256  # of a JPEG file: a progressive photo has about 10, and each takes as long as the whole image
-# Bytes per px: of the RGB image that other modes are converted to; before that by mode, with the 8-bit copy of numbers;
-# of I;16 and of all other modes; at the peak, as measured, of libraries that keep several copies; of any image.
-_CONVERTED = 4
-_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}
-_SHORT, _OTHER = 5, 4
-_LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}
-_MAX_BYTES = 24
+# Bytes per px:
+_CONVERTED = 4  # of the RGB image that other modes are converted to
+_DECODED = {"1": 1, "L": 1, "P": 1, "I": 9, "F": 9}  # of the decoded image by mode, with the 8-bit copy of numbers
+_SHORT, _OTHER = 5, 4  # of a decoded image in mode I;16, and in all other modes
+_LIBRARIES = {"WEBP": 16, "AVIF": 16, "JPEG2000": 20}  # at the peak, as measured: these keep several copies
+_MAX_BYTES = 24  # of any image
 _PILLOW_LIMIT = threading.Lock()  # held while Pillow's limit of pixels is changed
 
 # How files of other kinds begin, and at which byte; the first match is named.

@@ -73,13 +73,13 @@ class Preprocess:
     - ``crop``: the shorter side is resized to ``size / crop_pct``, then the centre of ``size`` is cropped;
     - ``whole``: the image is resized in its own proportions, so that the shorter side is ``size[0]`` and the longer at
       most ``size[1]``, and padded with the mean colour right and below to a multiple of 32;
-    - ``native``: the image keeps its own size and is padded likewise.
+    - ``native``: the image keeps its own size and is padded in the same way.
 
     All of them then normalize the pixels.
 
     Attributes:
-        size: height and width of the input, px; for ``whole`` the shorter side and the maximum of the longer; for
-            ``native`` the size of training's crops.
+        size: height and width of the input, px. For ``whole``: the shorter side and the maximum of the longer one. For
+            ``native``: the size of training's crops.
         crop_pct: share of the shorter side that the crop keeps, in (0, 1]; for ``crop`` only.
         interpolation: ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``.
         mean, std: per channel, of pixel values scaled to 0..1. Their length is the number of channels.

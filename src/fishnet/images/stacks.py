@@ -80,12 +80,12 @@ def raw_channels(image: Image.Image) -> NDArray[Any]:
     Palettes become RGB or RGBA, and 1 bit becomes 0 and 255; nothing else is converted.
 
     Raises:
-        InputError: a TIFF image with more samples a pixel than Pillow gives.
+        InputError: a TIFF image with more samples per pixel than Pillow returns.
     """
     samples, bands = _samples(image), len(image.getbands())
     if samples > bands:
         raise InputError(
-            f"has {samples} samples per pixel, of which Pillow gives {bands}: give the file itself, or an array"
+            f"has {samples} samples per pixel, of which Pillow reads {bands}: give the file itself, or an array"
         )
     load(image)
     image = upright(image, orientation(image))
@@ -100,16 +100,16 @@ def raw_channels(image: Image.Image) -> NDArray[Any]:
 def read_stack(encoded: bytes, channels: int, max_pixels: int | None = None) -> list[NDArray[Any]]:
     """Decodes an image file that holds a number of channels other than 1 and 3.
 
-    A file whose first page has that many channels gives this page. Otherwise all pages of a TIFF are read, each with
-    one or more channels. tifffile decodes the files that Pillow does not read, or reads in part.
+    If a file's first page has that many channels, only this page is read. Otherwise all pages of a TIFF are read, each
+    with one or more channels. tifffile decodes the files that Pillow does not read, or reads in part.
 
     Args:
         encoded: the file's bytes.
-        channels: expected in all.
+        channels: the expected number of channels in all.
         max_pixels: maximum number of pixels of a page, see :class:`~fishnet.images.reading.Reading`.
 
     Returns:
-        The pages, each (height, width, channels), of the file's own numbers.
+        The pages, each (height, width, channels), with the file's own numbers.
 
     Raises:
         InputError: another number of channels, a file that is too large, or one that needs tifffile where it is not
@@ -149,11 +149,11 @@ def _read_by_pillow(image: Image.Image, channels: int, max_pixels: int | None) -
 
 
 def _reads_in_part(image: Image.Image) -> bool:
-    """Whether Pillow gives less than a TIFF page holds: fewer samples or bits, or colours divided by their alpha."""
+    """Whether Pillow reads less than a TIFF page holds: fewer samples or bits, or colours divided by their alpha."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
     bits, extra, planes = (image.tag_v2.get(tag, default) for tag, default in ((258, (1,)), (338, (0,)), (284, 1)))
-    if image.mode == "LA" and planes == _SEPARATE:  # Pillow knows no mode for a plane of alpha
+    if image.mode == "LA" and planes == _SEPARATE:  # Pillow has no mode for a plane of alpha
         return True
     samples = _samples(image)
     return samples > 1 and (samples > len(image.getbands()) or max(bits) > 8 or _ASSOCIATED_ALPHA in extra)

@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def values(self) -> NDArray[Any]:
-        """The numbers; for text its bytes."""
+        """The numbers, or the bytes of a text."""
         return np.frombuffer(self.data, np.dtype(_TYPES[self.kind]).newbyteorder(self.order))
 
     @property

@@ -25,7 +25,7 @@ def read_pages(encoded: bytes, count: int = 1, max_pixels: int | None = None) ->
         max_pixels: maximum number of pixels of a page, see :class:`~fishnet.images.reading.Reading`.
 
     Returns:
-        One array per page, (height, width, samples), of the file's own numbers.
+        One array per page, (height, width, samples), with the file's own numbers.
 
     Raises:
         InputError: too large, broken, turned by its orientation tag, compressed in a way that is not supported, or

@@ -59,7 +59,7 @@ def measure(images: Any, limit: int = IMAGES) -> ValueRange:
     """Measures a sample of a dataset, the same one each time.
 
     Args:
-        images: a :class:`~fishnet.data.base.ImageDataset`. One that does not consist of files gives the defaults.
+        images: a :class:`~fishnet.data.base.ImageDataset`. If it does not consist of files, the defaults are returned.
         limit: maximum number of images to measure. Unreadable ones are skipped.
     """
     quantiles: list[NDArray[Any]] = []

@@ -36,7 +36,7 @@ def frames(path: str | Path) -> Iterator[Image.Image]:
     """Yields the frames of a video's first image track, upright, in RGB.
 
     Raises:
-        InputError: no such file, or not a video; for a video that breaks off, after its readable frames.
+        InputError: no such file, or not a video. For a video that breaks off, it is raised after the readable frames.
         ModuleNotFoundError: PyAV is missing.
     """
     import av

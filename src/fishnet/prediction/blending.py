@@ -14,7 +14,7 @@ from fishnet.prediction.tiling import Tile
 class Mosaic:
     """The likeliest class of each pixel of an image whose tiles are added row by row.
 
-    Probabilities are kept only for as many rows of pixels as a tile is high. Of the rows above only labels are kept.
+    Probabilities are kept only for as many rows of pixels as a tile is high. For the rows above, only labels are kept.
 
     Args:
         size: height and width of the image, px.

@@ -78,7 +78,7 @@ class _Objects:
         boxes: (n, 4).
         labels, scores, cropped_masks: as in Detections.
         cut: (n, 4) bool: whether left, top, right, bottom of the box lie at an edge of its tile within the image.
-        views: (n, 4) left, top, right, bottom of the tile; for united pieces, of the smallest box around their tiles.
+        views: (n, 4) left, top, right, bottom of the tile, or for united pieces of the smallest box around their tiles.
         tiles: (n,) numbers of the tiles that saw the object.
     """
 
@@ -144,7 +144,7 @@ class _Objects:
 
 
 def _pairs(objects: _Objects) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The indices of all pairs of boxes that have one class, come from different tiles and touch; in either order."""
+    """The indices of all pairs of boxes of one class from different tiles that touch, each pair in both orders."""
     boxes = objects.spans()
     order = np.argsort(boxes[:, 0], kind="stable")
     boxes, labels = boxes[order], objects.labels[order]

@@ -79,7 +79,7 @@ class Recipe:
     max_detections: int = _model(100, "Maximum number of detections per image.", _DETECTION)
     nms_iou: float = _model(
         0.5,
-        "NMS IoU threshold, 0 to 1: of two boxes of a class that overlap more, the lower-scored one is dropped.",
+        "NMS IoU threshold, 0 to 1: if two boxes of a class overlap more, the one with the lower score is dropped.",
         _DETECTION,
     )
     score_threshold: float = _model(0.05, "Detections with lower scores are dropped, 0 to 1.", _DETECTION)
@@ -98,8 +98,7 @@ class Recipe:
     )
     classes: tuple[str, ...] = _input(
         (),
-        "Names of the classes to use, where the data has more: images, objects and pixels of other classes are "
-        "left out.",
+        "Names of the classes to use if the data has more: images, objects and pixels of other classes are left out.",
     )
     fold: int = _input(-1, "Tables with a fold column: the fold to validate on; -1: none.", _CLASSIFICATION)
     ignore: tuple[int | Literal["none"], ...] = _input(
@@ -181,7 +180,7 @@ class Recipe:
     cutmix: float = _augment(0.0, "Alpha of cutmix; 0: off.", _CLASSIFICATION)
     epochs: int = key(30, "Number of epochs.")
     repeats: int = key(1, "Passes over the training images in one epoch, for small data; each pass is augmented anew.")
-    batch_size: int = key(32, "Batch size, of all processes together.")
+    batch_size: int = key(32, "Batch size, over all processes.")
     accumulate: int = key(1, "Number of batches over which gradients are accumulated for one update.")
     optimizer: str = key("sgd", "Any timm optimizer: sgd (Nesterov momentum), adamw, lamb ...")
     lr: float = key(0.05, "Peak learning rate.")

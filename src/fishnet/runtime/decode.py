@@ -40,7 +40,7 @@ def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int
 
     Args:
         raw: outputs by name, (anchors, values) each.
-        bundle: gives the head and its ``head_args``: ``anchors``, ``score_threshold``, ``nms_iou`` and
+        bundle: has the head and its ``head_args``: ``anchors``, ``score_threshold``, ``nms_iou`` and
             ``max_detections``.
         size: height and width of the input, px, multiples of 32.
 
@@ -146,7 +146,7 @@ def _anchors(sizes: tuple[float, ...], ratios: tuple[float, ...], stride: int, s
 def suppress(
     boxes: Floats, scores: Floats, labels: NDArray[np.int64], nms_iou: float, max_detections: int
 ) -> NDArray[np.int64]:
-    """Non-maximum suppression per class: of two boxes of a class that overlap too much, the better one is kept.
+    """Non-maximum suppression per class: if two boxes of a class overlap too much, the better one is kept.
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2.
@@ -156,7 +156,7 @@ def suppress(
         max_detections: maximum number of boxes kept.
 
     Returns:
-        Indices of the kept boxes, best first; of equal scores the first one first.
+        Indices of the kept boxes, best first. Boxes with equal scores keep their order.
     """
     remaining: NDArray[np.int64] = np.argsort(-scores, kind="stable")
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

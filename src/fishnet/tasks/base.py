@@ -298,7 +298,7 @@ class Task(ABC):
 
     @abstractmethod
     def empty_targets(self) -> Any:
-        """Targets of one empty image, for a process without a readable image, which must still take the step."""
+        """Targets of one empty image, for a process without a readable image, which must still join the step."""
 
     def mixing(self, recipe: "Recipe", classes: Classes) -> Callable[[Tensor, Any], tuple[Tensor, Any]] | None:
         """The function that mixes a training batch's normalized images and targets; None for no mixing.

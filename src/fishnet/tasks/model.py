@@ -113,7 +113,7 @@ class Model(nn.Module):
         return features
 
     def decode(self, features: Features, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Features -> the raw outputs of every head by name; with targets by name, see :meth:`Head.decode`."""
+        """Features -> the raw outputs of every head by name. For targets by name see :meth:`Head.decode`."""
         return {name: head(features, (targets or {}).get(name)) for name, head in self.heads.items()}
 
     def forward(self, images: Tensor, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Lightning module of a training. It knows Task, and no task by name."""
+"""The Lightning module of a training. It uses the interface of Task and no particular task."""
 
 import dataclasses
 from dataclasses import dataclass

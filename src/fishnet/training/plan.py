@@ -83,7 +83,7 @@ def make_plan(
         task_name, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
         processes: the processes that take part.
         position: where the training starts.
-        skip_findings: see :func:`~fishnet.training.fit.fit`; with None no finding stops the training.
+        skip_findings: see :func:`~fishnet.training.fit.fit`. If it is None, no finding stops the training.
         log: is called with each line for the user.
 
     Raises:

@@ -19,7 +19,7 @@ class ProgressLog(Callback):
 
     Args:
         epochs: number of epochs of the training.
-        batch_size: images per batch, of all processes.
+        batch_size: images per batch, over all processes.
         steps: batches between readings of the loss, for which a GPU has to wait. An epoch's line shows their mean.
         writer: knows which epoch is the best.
         log: is called with each line.

@@ -210,5 +210,5 @@ def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def short(model: str, max_length: int = 32) -> str:
-    """Returns a model's name; of a long path, its end."""
+    """Returns a model's name, or the end of a long path."""
     return model if len(model) <= max_length else f"…{model[-max_length + 1 :]}"

@@ -38,7 +38,7 @@ def draw_objects(
         image: the image of the objects, in its original size.
         boxes: (n, 4) x1, y1, x2, y2 in px.
         names: (n,) names for labels and legend.
-        colours_by: (n,) numbers of colours, usually class indices; None gives each object another colour than its
+        colours_by: (n,) numbers of colours, usually class indices. If None, each object has another colour than its
             neighbours.
         scores: (n,) 0..1, shown after the names.
         cropped_masks: (n,) masks.

@@ -50,7 +50,7 @@ class Segmentation:
 
     @classmethod
     def from_probabilities(cls, planes: NDArray[np.float32], classes: Classes, size: tuple[int, int]) -> "Segmentation":
-        """Finds the likeliest class of each pixel; of equally likely classes the first.
+        """Finds the likeliest class of each pixel, or the first of equally likely classes.
 
         Args:
             planes: (classes, height, width) probabilities over the image, of any size.
@@ -180,7 +180,7 @@ def resized(plane: NDArray[np.float32], size: tuple[int, int], rows: slice) -> N
 
 
 def fill_argmax(planes: Iterator[tuple[int, NDArray[np.float32]]], labels: NDArray[np.uint8]) -> None:
-    """Sets each pixel's label to the number of the plane that is the largest there; of equal planes, the first."""
+    """Sets each pixel's label to the number of the plane that is the largest there, or to the first of equal planes."""
     number, best = next(planes)
     labels[:] = number
     best = best.copy()

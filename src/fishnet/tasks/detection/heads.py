@@ -96,7 +96,7 @@ def default_anchors(per_level: int) -> Anchors:
 
 
 class Float32Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
-    """Anchors in float32 whatever the maps' data type; see :func:`force_float32`."""
+    """Anchors in float32 for maps of any data type; see :func:`force_float32`."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         """Calls torchvision's, which takes only sizes, device and data type from the maps."""

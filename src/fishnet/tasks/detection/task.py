@@ -74,7 +74,7 @@ class _DetectionTask(Task):
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
     ) -> dict[str, Any]:
-        """The head's arguments; with ``anchors: auto`` its anchors are fitted to the boxes of the training split."""
+        """The head's arguments. With ``anchors: auto``, anchors are fitted to the boxes of the training split."""
         assert isinstance(images, DetectionDataset)
         head = self.head_classes[self.resolve_head(recipe.head)]
         anchors, per_level = None, head.anchors_per_level

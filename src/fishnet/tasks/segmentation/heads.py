@@ -153,7 +153,7 @@ class Segmenter(Head):
 
     @staticmethod
     def _to_image_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Resizes logits to the padded input and crops the padding. Float32 avoids the ties that bf16 would give."""
+        """Resizes logits to the padded input and crops the padding. Float32 avoids the ties that bf16 would cause."""
         padded_size = padded(size[0]), padded(size[1])
         return F.interpolate(logits.float(), size=padded_size, mode="bilinear")[..., : size[0], : size[1]]
 
@@ -295,7 +295,7 @@ class SMPDecoder(nn.Module):
 
 
 class _PyramidSegmenter(Segmenter):
-    """The base of the segmenters that take the feature pyramid of any backbone."""
+    """The base of the segmenters that use the feature pyramid of any backbone."""
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
 
