@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_counted_by_module(tmp_path: Path) -> None:
     notes = start_from(other, source, ours)
     # weights and biases of fc6 and fc7 (with a norm: biases too), and the weights of scores and boxes
     assert any(
-        "left out, because their shapes differ here (roi_heads.box_head 4, roi_heads.box_predictor 2)" in n for n in notes
+        "left out, because shapes differ (roi_heads.box_head 4, roi_heads.box_predictor 2)" in n for n in notes
     ), notes
     assert torch.equal(
         other.heads["detect"].fpn.inner_blocks[0][0].weight, model.heads["detect"].fpn.inner_blocks[0][0].weight

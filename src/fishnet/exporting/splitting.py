@@ -185,9 +185,7 @@ def _nearest(name: str, net: _Graph) -> Any:
         return None
     if net.channels(node.input[0]) != net.channels(name) or _attribute(node, "axes") is not None:
         return None
-    if (
-        _attribute(node, "coordinate_transformation_mode") or b""
-    ) == b"tf_crop_and_resize":  # may fill in values
+    if (_attribute(node, "coordinate_transformation_mode") or b"") == b"tf_crop_and_resize":  # may fill in values
         return None
     by_sizes = len(node.input) > _SIZES and bool(node.input[_SIZES])
     return node if by_sizes or node.input[2] in net.constants else None

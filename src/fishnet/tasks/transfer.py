@@ -75,7 +75,7 @@ def load_head(model: Model, name: str, state: Mapping[str, Tensor]) -> list[str]
     misshapen = [key for key in head_state if key in head and key not in matching]
     lines = [f"head: {len(matching)} of {len(head_state)} tensors loaded"] if head_state else []
     for keys, outcome in (
-        (misshapen, "left out, because their shapes differ here"),
+        (misshapen, "left out, because shapes differ"),
         ([key for key in head if key not in head_state], "left out, not in this head"),
         ([key for key in head_state if key not in head], "new, not in the bundle"),
     ):
