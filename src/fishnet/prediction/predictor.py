@@ -80,9 +80,9 @@ class Predictor:
                 floats; or a sequence of these, such as a batch of tensors.
             **options: the task's options, with their defaults in parentheses; None for the default. classify: ``k``,
                 the number of classes to return (5). detect and instances: ``threshold``, the lowest score, 0 to 1 (the
-                bundle's), and ``max_detections`` (all). detect, instances and segment: ``tile``, the side in px of the
-                image of tiles to predict on and merge (the whole image), and ``overlap`` of the tiles, 0 to 0.9 (0.2).
-                segment: ``tta``, to average over three scales and mirrored images (False).
+                bundle's), and ``max_detections`` (all). detect, instances and segment: ``tile``, to predict in square
+                tiles of this side, px of the image, and merge the results (no tiles), and ``overlap`` of the tiles, 0
+                to 0.9 (0.2). segment: ``tta``, to average over three scales and mirrored images (False).
 
         Returns:
             A result, or for a sequence a list of results in the same order.
