@@ -198,7 +198,7 @@ def _fit(trainer: pl.Trainer, plan: Plan, data: str, out: Path, resume: bool, ch
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
     except WorkerDiedError as error:
         raise WorkError(f"{error}; {f'{again} --workers 0' if last.is_file() else _NOTHING_KEPT}") from error
-    except SystemExit:  # Lightning ends an interrupted training with it
+    except SystemExit:  # Lightning raises it to end an interrupted training
         raise KeyboardInterrupt(f"interrupted; {again if last.is_file() else _NOTHING_KEPT}") from None
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if resume and checkpoints.saved < 0 and not isinstance(error, InputError | WorkError):  # before the first step

@@ -209,9 +209,7 @@ class TrainingModule(pl.LightningModule):
         """Raises InputError if no training image could be read; resets the count of images."""
         self._check_read("train")
         self.images_read = 0
-        if (
-            self.trainer.world_size > 1
-        ):  # all validate with the running statistics of the first process, which are saved
+        if self.trainer.world_size > 1:  # all validate with the first process's running statistics, which are saved
             for buffer in self.eval_model.buffers():
                 torch.distributed.broadcast(buffer, 0)
 

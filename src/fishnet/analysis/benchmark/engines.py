@@ -66,9 +66,8 @@ def _torch(engine: str, subject: Subject) -> Step:
     layout = torch.contiguous_format if engine in ("eager", "pytorchcv") else torch.channels_last
     model = _module(engine, subject).to(memory_format=layout)
     images = torch.from_numpy(subject.images()).contiguous(memory_format=layout)
-    mode = (
-        torch.no_grad if engine == "compile" else torch.inference_mode
-    )  # the compiler only freezes weights in no_grad
+    # The compiler only freezes weights in no_grad.
+    mode = torch.no_grad if engine == "compile" else torch.inference_mode
 
     def step() -> None:
         with mode():

@@ -1,9 +1,8 @@
 """Cascade R-CNN (Cai, Vasconcelos: arXiv 1712.00726): three box stages with rising IoU thresholds.
 
-Each stage refines the boxes of the stage before it.
-
-The stages are torchvision's second stages. Box regression is class-agnostic, as published, and each stage has its own
-mask head, as in Cascade Mask R-CNN (section 5 of the extended version, arXiv 1906.09756).
+Each stage refines the boxes of the stage before it. The stages are torchvision's second stages. Box regression is
+class-agnostic, as published, and each stage has its own mask head, as in Cascade Mask R-CNN (section 5 of the extended
+version, arXiv 1906.09756).
 """
 
 from collections.abc import Sequence
