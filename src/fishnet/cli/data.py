@@ -97,13 +97,13 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    checked = get_task(info.name)
+    checked_task = get_task(info.name)
     with collecting() as collector:
-        datasets = _open(checked, data, channels, classes, settings)
+        datasets = _open(checked_task, data, channels, classes, settings)
     with bar("reading", show=not (quiet or as_json)) as step:
-        report = check_splits(datasets, checked.split_check, collector.findings, workers=workers, progress=step)
+        report = check_splits(datasets, checked_task.split_check, collector.findings, workers=workers, progress=step)
     report = replace(report, findings=tuple(selected(report.findings, only, skip)), strict=strict)
-    drawn = draw_sheet(datasets, sheet, checked.draw_sample) if sheet is not None else 0
+    drawn = draw_sheet(datasets, sheet, checked_task.draw_sample) if sheet is not None else 0
     if as_json:
         print(json.dumps({"data": data, **report.to_dict()}, allow_nan=False))
     else:

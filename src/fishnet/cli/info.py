@@ -59,22 +59,22 @@ def _exported(path: Path) -> dict[str, Any]:
     from fishnet.runtime.exported import format_of
     from fishnet.tasks.info import task_info
 
-    form = format_of(path)
-    if form == "pt2":
+    file_format = format_of(path)
+    if file_format == "pt2":
         from fishnet.runtime.pt2 import read_pt2 as read
     else:
         from fishnet.runtime.engines import read_exported as read
     exported = read(path)
     batch = "any number of images" if exported.dynamic_batch else "one image at a time"
-    weights = path.with_suffix(".bin") if form == "openvino" else path
+    weights = path.with_suffix(".bin") if file_format == "openvino" else path
     step = ", in multiples of 32" if task_info(exported.bundle.task).any_size else ""
     size = f"any size from {exported.min_side} px{step}"
     if exported.size is not None:
         size = f"{exported.size[0]} x {exported.size[1]} px"
     facts: dict[str, Any] = {
         "file": str(path),
-        "format": form,
-        **({"runs": "only with --trust: a .pt2 file can run any code of its author"} if form == "pt2" else {}),
+        "format": file_format,
+        **({"runs": "only with --trust: a .pt2 file can run any code of its author"} if file_format == "pt2" else {}),
         "precision": exported.precision,
         "bytes": weights.stat().st_size,
         "takes": f"{batch}, {size}",

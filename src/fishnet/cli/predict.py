@@ -98,7 +98,7 @@ def predict(
     _check_sources(sources)
     if any(number is not None and number < 1 for number in (top, batch_size, max_pixels)):
         raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
-    form, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
+    output_format, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
     files = find_sources(sources)
     predictor = load(bundle, device, trust=trust)
     predictor.max_pixels = max_pixels
@@ -106,15 +106,15 @@ def predict(
     image_ids = _read_ids(ids, predictor, folder, files)
     with ExitStack() as stack:
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
-        keep = None if embeddings is None else embeddings.add
-        results = predictor.stream(files, batch_size, embedding=keep, **options)
-        writers: list[Any] = [stack.enter_context(Writer(form, folder, quiet))]
+        add_embedding = None if embeddings is None else embeddings.add
+        results = predictor.stream(files, batch_size, embedding=add_embedding, **options)
+        writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
             writers += _task_writers(stack, folder, files, predictor, image_ids, overlay)
         failures = _write(results, writers)
         for failure in failures:
             print(f"fishnet: {failure.reason}", file=sys.stderr)
-    if not quiet and form == "table":
+    if not quiet and output_format == "table":
         print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
     return 1 if failures else 0
 

@@ -33,16 +33,16 @@ class Writer:
     The file is named ``predictions.jsonl.partial`` (or ``.csv.partial``) until it is complete.
     """
 
-    def __init__(self, form: str, folder: Path | None, quiet: bool) -> None:
-        self.form, self.quiet = form, quiet
+    def __init__(self, output_format: str, folder: Path | None, quiet: bool) -> None:
+        self.output_format, self.quiet = output_format, quiet
         self.file = None
         if folder is not None:
-            self.file = GrowingText(folder / f"predictions.{'csv' if form == 'csv' else 'jsonl'}")
+            self.file = GrowingText(folder / f"predictions.{'csv' if output_format == 'csv' else 'jsonl'}")
         self.started = False
 
     def add(self, source: str, result: Result) -> None:
         """Adds the result of one image."""
-        if self.form == "csv":
+        if self.output_format == "csv":
             rows = [
                 {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
                 for row in ({"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows()))
@@ -58,7 +58,7 @@ class Writer:
             if self.file is not None:
                 self.file.write(f"{line}\n")
             if not self.quiet:
-                print(line if self.form == "jsonl" else f"{source}: {result.summary()}", flush=True)
+                print(line if self.output_format == "jsonl" else f"{source}: {result.summary()}", flush=True)
         self.started = True
 
     def _streams(self) -> list[Any]:
