@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fishnet.data.collector import collecting
+from fishnet.data.detection.files import first_entries
 from fishnet.data.detection.labelme import LabelmeDetection
 from fishnet.data.detection.open import open_detection
 from fishnet.data.segmentation.open import open_segmentation
@@ -398,6 +399,16 @@ class TestDarknet:
         dataset = opened(tmp_path)["all"]
         assert dataset.objects(0).boxes.tolist() == [[10, 7.5, 30, 22.5]]
         assert dataset.classes.names == ("cat", "dog")
+
+
+def test_loose_files_do_not_hide_folders(tmp_path: Path) -> None:
+    for name in "abcde":
+        (tmp_path / f"{name}.txt").touch()
+    for name in "fg":
+        (tmp_path / name).mkdir()
+    assert first_entries(tmp_path, 2, only_folders=True) == [tmp_path / "f", tmp_path / "g"]
+    assert len(first_entries(tmp_path, 6)) == 6
+    assert first_entries(tmp_path / "none") == []
 
 
 class TestObjectFiles:

@@ -19,16 +19,16 @@ from fishnet.files.walking import is_system
 class FileDetection(FileDataset, DetectionDataset):
     """A detection dataset of image files: each entry has a ``path``.
 
-    All formats are created as ``Format(source, channels=3, classes=None, *, masks=False)``:
+    All formats are constructed as ``Format(source, channels=3, classes=None, *, masks=False)``:
 
-    - source: where the images and annotations of one split are.
+    - source: the images and annotations of one split; its type depends on the format.
     - channels: number of channels that images are read with.
     - classes: the known classes, matched by name; by default those of the data.
     - masks: whether objects have segmentations.
     """
 
     def named_in(self, index: int) -> str:
-        """Where the image is annotated."""
+        """The location of the image's annotation."""
         return self.location(index, -1)
 
 
@@ -47,7 +47,7 @@ def open_splits(
 
     Args:
         dataset: the format's class, see :class:`FileDetection`.
-        sources: by split, from the format's ``find_...`` function.
+        sources: the source of each split, from the format's ``find_...`` function.
         channels, classes: see :class:`FileDetection`.
         **options: further arguments of the class.
 
@@ -65,7 +65,7 @@ def one_per_split(paths: Iterable[tuple[str | None, Path]], kind: str) -> dict[s
     """The path of each split, in the usual order; paths without a split are left out.
 
     Raises:
-        InputError: two paths for one split; ``kind`` is the plural for them in the message.
+        InputError: two paths for the same split; the message calls them ``kind``, a plural.
     """
     splits: dict[str, Path] = {}
     for split, path in paths:
@@ -81,11 +81,18 @@ def split_in(name: str) -> str | None:
     return next((split for word in re.split(r"[^a-z]+", name.lower()) if (split := split_named(word))), None)
 
 
-def first_entries(folder: Path, limit: int = 1000) -> list[Path]:
-    """Some of the files and folders in a folder, sorted; empty if it cannot be listed."""
+def first_entries(folder: Path, limit: int = 1000, *, only_folders: bool = False) -> list[Path]:
+    """Some of the files and folders in a folder, sorted; empty if it cannot be listed.
+
+    Args:
+        folder: the folder.
+        limit: maximum number of entries.
+        only_folders: leave out files, however many there are.
+    """
     try:
         with os.scandir(folder) as entries:
-            return sorted(folder / entry.name for entry in islice(entries, limit) if not is_system(entry.name))
+            paths = (folder / entry.name for entry in entries if not is_system(entry.name))
+            return sorted(islice((path for path in paths if not only_folders or path.is_dir()), limit))
     except OSError:
         return []
 
@@ -106,5 +113,5 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
 
 
 def unknown_class(name: str, classes: Classes) -> str:
-    """The message for an object of a class that is not among those that are known."""
+    """The message for an object whose class is not among the known ones."""
     return f"class {name!r} is not known ({listed(classes.names)})"
