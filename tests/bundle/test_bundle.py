@@ -16,7 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from fishnet.bundle.bundle import CONFIG, SCHEMA, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, write_bundle
+from fishnet.bundle.bundle import (
+    CONFIG,
+    SCHEMA,
+    WEIGHTS,
+    Bundle,
+    config_text,
+    is_bundle,
+    read_bundle,
+    read_with_weights,
+    write_bundle,
+)
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.files.tensors import TensorFile
@@ -190,6 +200,26 @@ def test_loading_reads_the_weights_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"model\.safetensors: not a readable safetensors file"):
         load(folder, "cpu")
+
+
+def test_reading_a_config_holds_no_weights_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_bundle(kept(1))
+
+    def read(path: Path) -> TensorFile:
+        raise MemoryError
+
+    monkeypatch.setattr(TensorFile, "read", read)
+    assert read_bundle(kept(1)) == expected
+
+
+def test_an_interrupted_writing_of_weights_and_config_loads(tmp_path: Path) -> None:
+    """Of an older config, of new weights, and of the config that waits beside these, the latter two count."""
+    folder = shutil.copytree(kept(1), tmp_path / "bundle")
+    shutil.copy(folder / CONFIG, folder / f".{CONFIG}.partial")
+    (folder / CONFIG).write_text((kept(2) / CONFIG).read_text())
+    bundle, weights = read_with_weights(folder)
+    assert bundle == read_bundle(kept(1))
+    assert weights.sha256 == bundle.sha256
 
 
 @torch.no_grad()

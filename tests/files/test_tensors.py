@@ -1,6 +1,7 @@
 """Headers of safetensors files: what the library reads, and nothing that contradicts itself."""
 
 import hashlib
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -75,6 +76,35 @@ def test_the_content_is_that_of_the_time_of_reading(tmp_path: Path) -> None:
     path.write_bytes(b"something else")
     assert file.sha256 == hashlib.sha256(save(SOUND)).hexdigest()
     assert file.header.keys() == SOUND.keys()
+
+
+@pytest.mark.parametrize("start", [b"", save(SOUND)])
+def test_a_large_file_with_another_header_is_not_read(start: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(1 << 35)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"a\.safetensors: not a (readable|complete) safetensors file"):
+        TensorFile.read(path)
+
+
+def test_a_file_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Large(io.BytesIO):
+        def fileno(self) -> int:
+            return number
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            if size == -1:
+                raise MemoryError
+            return super().read(size)
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(save(SOUND))
+    with path.open("rb") as opened:
+        number = opened.fileno()
+        monkeypatch.setattr("fishnet.files.tensors.open_regular", lambda *_: Large(save(SOUND)))
+        with pytest.raises(InputError, match=r"a\.safetensors: \d+ bytes do not fit into memory"):
+            TensorFile.read(path)
 
 
 def test_a_file_beyond_all_bounds_is_not_read(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class TensorFile:
 def hash_file(path: str | Path) -> str:
     """SHA-256 of a weights file, in hexadecimal, without holding the file in memory."""
     with open_regular(path, "weights file") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # it has readinto
 
 
 def _parse_header(path: Path, head: bytes, size: int) -> dict[str, TensorHeader]:
