@@ -130,8 +130,8 @@ def test_val_computes_what_prediction_does(tmp_path: Path) -> None:
     assert isinstance(found, DetectionReport)
     for pair, name in zip(found.pairs, names, strict=True):
         alone: Any = predictor.predict(tmp_path / name)
-        np.testing.assert_allclose(pair.found.boxes, alone.boxes, atol=1e-3)  # px; float32 in another order
-        np.testing.assert_allclose(pair.found.scores, alone.scores, atol=1e-5)
+        np.testing.assert_allclose(pair.detections.boxes, alone.boxes, atol=1e-3)  # px; float32 in another order
+        np.testing.assert_allclose(pair.detections.scores, alone.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_nan_is_one_line_with_the_batch_kept(task: str, coco: Path, run: Run, tm
     out = tmp_path / "out"
     says(
         run("train", task, coco, "--out", out, *small("--optimizer", "sgd", "--lr", 1e30, "--clip-grad", 0)),
-        1, "the loss became nan", "try a lower --lr",
+        1, "the loss became nan", "try a lower lr",
     )  # fmt: skip
     kept = torch.load(out / "nan-batch.pt", weights_only=True)
     assert {"boxes", "labels", "crowd"} <= set(kept["targets"][0])
@@ -453,8 +453,8 @@ def test_batches_whose_boxes_are_all_empty_train(task: str, run: Run, tmp_path: 
         (("--head", "mask-rcn"), ("unknown head 'mask-rcn' for detect", "faster-rcnn")),
         (("--mosaic", 0.5, "--no-canvas"), ("mosaic", "canvas")),
         (("--max-size", 32), ("max_size=32",)),
-        (("--backbone", "vit_tiny_patch16_224"), ("vit_tiny_patch16_224", "one size only")),
-        (("--backbone", "hiera_tiny_224"), ("hiera_tiny_224", "one size only")),
+        (("--backbone", "vit_tiny_patch16_224"), ("vit_tiny_patch16_224", "only one image size")),
+        (("--backbone", "hiera_tiny_224"), ("hiera_tiny_224", "only one image size")),
         (("--jitter", 2, 1), ("jitter",)),
         (("--schedule", "milestones", "--milestones", 3, 2), ("milestones",)),
     ],

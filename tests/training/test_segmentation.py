@@ -155,7 +155,7 @@ def test_val_in_tiles_and_averaged(trained: Path, data: Path, run: Run, tmp_path
         ({"overlap": 0.3}, "overlap: needs tile, the side of the tiles"),
         ({"tile": 3}, "tile=3: must be a whole number, 32 or more"),
         ({"threshold": 0.5}, "threshold"),
-        ({"most": 10}, "most"),
+        ({"max_detections": 10}, "max_detections"),
         ({"batch_size": 0}, "batch_size=0: must be 1 or more"),
     ],
 )
@@ -436,7 +436,7 @@ def test_nan_is_one_line_with_the_batch_kept(data: Path, run: Run, tmp_path: Pat
     out = tmp_path / "out"
     says(
         run("train", "segment", data, "--out", out, *small("--optimizer", "sgd", "--lr", 1e30, "--clip-grad", 0)),
-        1, "the loss became nan", "try a lower --lr",
+        1, "the loss became nan", "try a lower lr",
     )  # fmt: skip
     kept = torch.load(out / "nan-batch.pt", weights_only=True)
     assert kept["targets"][0]["labels"].shape == (64, 64)
@@ -505,7 +505,7 @@ def test_no_readable_image_at_all(run: Run, tmp_path: Path) -> None:
         (("--head", "deeplab"), ("unknown head 'deeplab' for segment", "deeplabv3plus")),
         (("--head", "mask-rcnn"), ("unknown head 'mask-rcnn' for segment",)),
         (("--backbone", "resnet18"), ("head=body: needs a FishNet as backbone", "head=fpn")),
-        (("--backbone", "vit_tiny_patch16_224", "--head", "fpn"), ("vit_tiny_patch16_224", "one size only")),
+        (("--backbone", "vit_tiny_patch16_224", "--head", "fpn"), ("vit_tiny_patch16_224", "only one image size")),
         (("--head", "fpn", "--decoder-channels", 40), ("decoder_channels=40", "must be a multiple of 32")),
         (("--head", "upernet", "--batch-size", 1), ("batch_size=1: this head's batch norms", "head_norm=group")),
         (("--head", "deeplabv3plus", "--batch-size", 1), ("batch_size=1: this head's batch", "increase batch_size")),
