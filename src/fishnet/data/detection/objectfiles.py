@@ -115,7 +115,7 @@ def find_object_files(data: Path) -> dict[str, Path]:
 
 def _holds_object_files(folder: Path) -> bool:
     """Whether most folders in a folder have masks/, and images/ with one image."""
-    folders = [path for path in first_entries(folder) if path.is_dir()]
+    folders = first_entries(folder, only_folders=True)
     if any((folder / name).is_dir() for name in (_IMAGES, _MASKS)) or any(split_named(path.name) for path in folders):
         return False
     probed = folders[:_PROBED]
