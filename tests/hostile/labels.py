@@ -327,7 +327,7 @@ CASES = [
         "table-with-folds-but-not-that",
         _rows(_named(fold="3"), *_train("data/all.csv", "--fold", "7")),
         2,
-        ("fold 7 has none of the training rows: it has 3",),
+        ("fold 7 has none of the training rows: the folds are 3",),
     ),
     Case("table-of-another-machine", _rows(_named("C:\\me\\")), 0, ("name-by-tail", "6 of 6 images")),
     Case("table-of-ids", _rows(_named(ending="", head="id,label")), 0, ("name-by-tail",)),
@@ -362,7 +362,7 @@ CASES = [
     # shards
     Case("shard-of-negative-size", _shards(_nothing, _negative), 2, ("0.tar", "damaged")),
     Case("shard-cut-off", _shards(_nothing, _cut), 2, ("0.tar: truncated",)),
-    Case("shard-with-a-name-twice", _shards(_nothing, _twice), 2, ("0005.png comes twice in one sample",)),
+    Case("shard-with-a-name-twice", _shards(_nothing, _twice), 2, ("0005.png occurs twice in one sample",)),
     Case(
         "shard-with-second-images",
         _shards(lambda files: files.update({"0005.mask.png": b""})),

@@ -27,13 +27,13 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitStatistics(ABC):
-    """What one split holds. Each level adds fields, and names them for the tables of people.
+    """The contents of one split. Each level adds fields, and the columns that show them in printed tables.
 
     Attributes:
         images: number of images, readable or not.
-        smallest, median, largest: width and height of the images in these places by area, px; None if none is readable.
+        smallest, median, largest: width and height of these images by area, px; None if no image is readable.
         kinds: images of each file format and mode, such as ``JPEG RGB``.
-        repeated: images whose pixels came before in this split.
+        repeated: images with the same pixels as an earlier image of this split.
         corrupt: images that could not be read.
     """
 
@@ -46,23 +46,23 @@ class SplitStatistics(ABC):
     corrupt: int
 
     class_title: ClassVar[str] = ""
-    """What the table of classes shows, behind the number of classes."""
+    """The title of the table of classes, after the number of classes."""
 
     @property
     @abstractmethod
     def class_counts(self) -> dict[str, int]:
-        """How much of each class there is, in the order of the classes."""
+        """The images, objects or pixels of each class, in the order of the classes."""
 
     def class_cell(self, name: str) -> str:
-        """What the table of classes shows of a class."""
+        """The cell of a class in the table of classes."""
         return f"{self.class_counts[name]:,}"
 
     def image_columns(self) -> dict[str, str]:
-        """Further columns of the table of images: their heads and this split's cells."""
+        """Further columns of the table of images: header to this split's cell."""
         return {}
 
     def annotation_columns(self) -> dict[str, str]:
-        """The columns of a table of annotations; none for no such table."""
+        """The columns of the table of annotations: header to this split's cell. Empty if there is no such table."""
         return {}
 
 
@@ -76,9 +76,9 @@ class CheckReport(Generic[StatisticsT_co]):
     """The result of a check.
 
     Attributes:
-        splits: what each split holds, by name.
-        findings: errors first.
-        strict: whether a warning is as bad as an error.
+        splits: the statistics of each split, by name.
+        findings: all findings, errors first.
+        strict: whether the check also fails on warnings.
     """
 
     splits: Mapping[str, StatisticsT_co]
@@ -119,7 +119,7 @@ class SplitCheck(ABC, Generic[DatasetT, StatisticsT]):
 
     Attributes:
         findings: what is wrong with the annotations.
-        covered: codes of quick findings that are left out, as reading everything finds them more exactly.
+        covered: codes of quick findings that are left out, because this check finds them more exactly.
     """
 
     covered: ClassVar[frozenset[str]] = frozenset()
@@ -134,7 +134,7 @@ class SplitCheck(ABC, Generic[DatasetT, StatisticsT]):
         return None
 
     def add(self, index: int, facts: ImageFacts | str, annotation: Any) -> None:
-        """Takes an image and its annotation, in order; a message in place of either that could not be read."""
+        """Adds an image and its annotation, in order. Either is a message if it could not be read."""
 
     @abstractmethod
     def statistics(self, images: dict[str, Any]) -> StatisticsT:
@@ -142,11 +142,11 @@ class SplitCheck(ABC, Generic[DatasetT, StatisticsT]):
 
     @classmethod
     def compare(cls, datasets: Mapping[str, DatasetT], statistics: Mapping[str, StatisticsT]) -> Iterable[Finding]:
-        """Findings that take all splits, by name; by default none."""
+        """Findings that need all splits, by name; by default none."""
         return ()
 
     def find(self, code: str, message: str, location: str, count: int = 1) -> None:
-        """Adds a finding; ``location`` is a file, perhaps with a line, see :func:`~fishnet.data.findings.located`."""
+        """Adds a finding. For the forms of ``location`` see :func:`~fishnet.data.findings.located`."""
         self.findings.append(Finding(code, message, self.split, *located(location), count))
 
 
@@ -161,15 +161,15 @@ def check_splits(
 ) -> CheckReport[StatisticsT]:
     """Reads every image and every annotation of a dataset.
 
-    Images are the same if their decoded pixels are: upright, in the channels that the dataset is read with. Another
-    quality of a JPEG makes another image.
+    Images are the same if their decoded pixels are equal: upright, in the channels that the dataset is read with. The
+    same photo saved with another JPEG quality is another image.
 
     Args:
-        datasets: the dataset's splits by name; the order decides which of two equal images is the earlier.
-        split_check: of their level.
-        problems: what was collected when they were opened, see :func:`~fishnet.data.collector.collecting`.
-        workers: processes that read; 0 reads in this one.
-        progress: called with the number of images done and in all.
+        datasets: the dataset's splits by name; their order decides which of two equal images is the earlier.
+        split_check: the check of the datasets' level.
+        problems: what was collected while the datasets were opened, see :func:`~fishnet.data.collector.collecting`.
+        workers: number of reading processes; 0 reads in this process.
+        progress: called with the number of images done and the total.
     """
     first_images = _FirstImages(datasets)
     statistics: dict[str, StatisticsT] = {}
@@ -192,7 +192,7 @@ def check_splits(
 
 
 def find_untrained(images: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]:
-    """The classes that some split has, but not the split that is trained on; none if there is no such split.
+    """The classes that are in some split but not in the one that is trained on; none if there is no such split.
 
     Args:
         images: the number of images of each class, by split.
@@ -208,7 +208,7 @@ def find_untrained(images: Mapping[str, Mapping[str, int]]) -> Iterator[Finding]
 
 
 class ReadDataset(Dataset[Any]):
-    """A dataset's images as facts, with their annotations; a message in place of either that cannot be read."""
+    """A dataset's images as facts, with their annotations. Either is a message if it cannot be read."""
 
     def __init__(self, dataset: ImageDataset, read_annotation: Callable[[Any, int], Any]) -> None:
         self.dataset, self.read_annotation = dataset, read_annotation
@@ -243,7 +243,7 @@ def _facts(dataset: ImageDataset, index: int) -> ImageFacts | str:
 
 
 def _kind(encoded: bytes, decoded: ImageLike) -> str:
-    """Format and mode of a file; what the image was read as if there is no file or Pillow does not know it."""
+    """Format and mode of a file. If there is no file or Pillow cannot open it, the mode that the image was read as."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -298,7 +298,7 @@ class _ImageCounts:
             self.kinds[facts.kind] += 1
 
     def fields(self) -> dict[str, Any]:
-        """Those of :class:`SplitStatistics`."""
+        """The fields of :class:`SplitStatistics`."""
         sizes = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         return {
             "images": len(self.sizes) + self.corrupt,
@@ -312,14 +312,14 @@ class _ImageCounts:
 
 
 class _FirstImages:
-    """Which image of each split was the first with its pixels."""
+    """Remembers the first image of each split with given pixels."""
 
     def __init__(self, datasets: Mapping[str, ImageDataset]) -> None:
         self.datasets = datasets
         self._index: dict[str, dict[bytes, int]] = {}
 
     def before(self, split: str, index: int, digest: bytes) -> dict[str, int]:
-        """The first image with these pixels in each split that had one; then remembers the image at hand."""
+        """The first image with these pixels in each split that has one so far. Then adds this image."""
         firsts = {name: seen[digest] for name, seen in self._index.items() if digest in seen}
         self._index.setdefault(split, {}).setdefault(digest, index)
         return firsts
@@ -329,7 +329,7 @@ class _FirstImages:
         source = self.datasets[split].source(index)
         for earlier_split, first in before.items():
             earlier = self.datasets[earlier_split].source(first)
-            if earlier == source:  # one file that is listed twice, which needs no pixels to be found
+            if earlier == source:  # one file that is listed twice, which the quick findings report
                 continue
             labels = [_label(self.datasets[name], i) for name, i in ((earlier_split, first), (split, index))]
             code = shared_code(earlier_split, split) if earlier_split != split else "image-duplicate"
@@ -340,5 +340,5 @@ class _FirstImages:
 
 
 def _label(dataset: ImageDataset, index: int) -> str:
-    """The class of an image, behind a comma; nothing for other targets."""
+    """The class of an image, after a comma; empty for other targets."""
     return f", {dataset.classes.names[int(dataset.labels[index])]}" if isinstance(dataset, LabelledDataset) else ""

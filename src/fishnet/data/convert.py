@@ -22,7 +22,7 @@ from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.rle import encode
 
 FORMATS = {"cvat": "cvat", "datumaro": "datumaro", "kitti": "kitti_detection", "wider-face": "wider_face"}
-"""Our name of each tested format -> Datumaro's."""
+"""Datumaro's name of each tested format, by our name."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Converted:
     """What a conversion wrote.
 
     Attributes:
-        images, objects: how many of each split.
+        images, objects: how many were written, by split.
         ignored: annotations that COCO cannot represent as objects, by kind.
     """
 
@@ -45,7 +45,7 @@ def convert(source: Path, target: Path, name: str) -> Converted:
     Args:
         source: the dataset's folder or file.
         target: a folder that does not exist yet.
-        name: of the format, a key of :data:`FORMATS`.
+        name: the format, a key of :data:`FORMATS`.
 
     Raises:
         InputError: an unknown name, a target that exists, data that Datumaro cannot read, an image that is missing or
@@ -93,12 +93,12 @@ def _write(items: Iterable[Any], labels: list[str], source: Path, folder: Path) 
         file = files.setdefault(split, {"images": [], "annotations": [], "categories": categories})
         path = _image(item, source)
         name = f"{item.id}{path.suffix}".replace("\\", "/").lstrip("/")
-        place = folder / "images" / split / name
-        if ".." in Path(name).parts or str(place) in taken:
-            raise InputError(f"{path}: its name {name!r} leads out of the folder or belongs to another image too")
-        taken.add(str(place))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        copy = folder / "images" / split / name
+        if ".." in Path(name).parts or str(copy) in taken:
+            raise InputError(f"{path}: its name {name!r} leads out of the folder, or another image has it too")
+        taken.add(str(copy))
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
         height, width = upright_size(path, 3)
         number = len(file["images"]) + 1
         file["images"].append({"id": number, "file_name": name, "height": height, "width": width})
@@ -122,14 +122,14 @@ def _image(item: Any, source: Path) -> Path:
     path = Path(str(getattr(item.media, "path", "") or ""))
     root = source if source.is_dir() else source.parent
     if not path.name or path.suffix.lower() not in EXTENSIONS or not is_regular(path):
-        raise InputError(f"{source}: the image {item.id!r} is missing, or its ending is not supported")
+        raise InputError(f"{source}: the image {item.id!r} is missing, or its extension is not supported")
     if not inside(root, path):
         raise InputError(f"{source}: the image {item.id!r} lies outside of {root}")
     return path
 
 
 def _objects(annotations: Iterable[Any], size: tuple[int, int], ignored: Counter[str]) -> Iterator[dict[str, Any]]:
-    """COCO's annotations. A box and the outlines of the same group and label become one object."""
+    """The annotations in COCO's form. A box and the outlines of the same group and label become one object."""
     groups: dict[tuple[int, int], list[Any]] = {}
     for number, annotation in enumerate(annotations):
         kind, label, group = annotation.type.name, annotation.label, annotation.group
@@ -151,7 +151,7 @@ def _objects(annotations: Iterable[Any], size: tuple[int, int], ignored: Counter
 
 
 def _single(annotation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's annotation of an object that is annotated once."""
+    """One annotation in COCO's form."""
     box = [float(value) for value in annotation.get_bbox()]
     value = {"category_id": annotation.label + 1, "bbox": box, "area": box[2] * box[3]}
     if annotation.type.name == "bbox":

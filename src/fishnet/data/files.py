@@ -1,4 +1,4 @@
-"""Shared by the formats of image files: the dataset's base class, folders by their usual names, lists."""
+"""What the formats with image files share: a base class, folders by their usual names, and text lists."""
 
 import os
 import warnings
@@ -20,7 +20,7 @@ from fishnet.images.scanning import find_images
 
 
 class MaskEntry(NamedTuple):
-    """An image, its mask, and the line of a list that names it; "" without a list."""
+    """An image, its mask, and the file and line of the list that names it; "" without a list."""
 
     path: Path
     mask: Path
@@ -31,15 +31,15 @@ class FileDataset(EntryDataset):
     """A dataset of image files: each entry has a ``path``.
 
     Attributes:
-        folder: keys are the images' paths below it.
-        left_out: images among the others that have no annotation.
+        folder: the folder that keys are relative to.
+        left_out: images without an annotation, which are not in the dataset.
     """
 
     folder: Path
     left_out: tuple[str, ...] = ()
 
     def named_in(self, index: int) -> str:
-        """The annotation or list that names the image, for messages; empty if only its folder does."""
+        """The annotation or list that names the image, for messages; empty if the image was found in its folder."""
         return ""
 
     def encoded(self, index: int) -> bytes:
@@ -83,7 +83,7 @@ def upright_size(path: Path, channels: int, reading: Reading = DEFAULT) -> tuple
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
-    """The first of some subfolders, given in lower case, that exists in a folder in any case; None if none does."""
+    """The first of some subfolders that exists; None if none does. ``names`` are lower case and match any case."""
     if not folder.is_dir():
         return None
     subfolders = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
@@ -111,10 +111,10 @@ def find_split_folders(folder: Path) -> dict[str, Path]:
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """The images in a folder and below it, by their path without ending.
+    """The images in and below a folder, by their paths without extension.
 
     Raises:
-        InputError: two images have one name (collected, see :mod:`fishnet.data.collector`).
+        InputError: two images have the same name (collected, see :mod:`fishnet.data.collector`).
     """
     images: dict[str, Path] = {}
     for path in find_images(folder) if folder.is_dir() else ():  # a split may lack its folder
@@ -126,7 +126,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def images_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """The images directly in a folder, sorted, by their names without ending."""
+    """The images directly in a folder, sorted, by their names without extension."""
     images: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):

@@ -1,4 +1,4 @@
-"""Mask files: reads their numbers or colours in strips of rows, so that a large mask takes little memory."""
+"""Reads the numbers or colours of mask files in strips of rows, so that a large mask takes little memory."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from fishnet.images.opening import open_image
 from fishnet.images.stacks import NPY, read_npy
 
 STRIP = 1 << 20  # px in a strip
-MAX_DISTINCT = 4096  # different values in one mask; no set of classes has as many
+MAX_DISTINCT = 4096  # different values in one mask; no set of classes has more
 MAX_DECODED = 1 << 29  # bytes of a mask that Pillow decodes
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34892: "JPEG",
@@ -32,9 +32,9 @@ class Mask:
     Attributes:
         size: height and width, px.
         colours: whether the values are colours, 0xRRGGBB.
-        rows: ``rows(top, bottom)`` reads the rows from ``top`` to before ``bottom``, (rows, width) of whole numbers.
+        rows: ``rows(top, bottom)`` reads the rows from ``top`` to before ``bottom``: (rows, width) integers.
             May raise InputError.
-        path: of the file, for messages.
+        path: the mask file, for messages.
     """
 
     size: tuple[int, int]
@@ -43,7 +43,7 @@ class Mask:
     path: str = ""
 
     def check_distinct(self, count: int) -> None:
-        """Raises InputError if so many different values are more than any set of classes has."""
+        """Raises InputError if ``count`` different values are more than any set of classes has."""
         if count > MAX_DISTINCT:
             what = "colours" if self.colours else "numbers"
             raise InputError(f"{self.path}: holds more than {MAX_DISTINCT:,} different {what}: not a mask of classes")
@@ -56,26 +56,27 @@ class Mask:
             yield top, self.rows(top, min(height, top + step))
 
     def read(self) -> NDArray[Any]:
-        """Reads all rows, (height, width) of whole numbers. Raises InputError, see ``rows``."""
+        """Reads all rows: (height, width) integers. Raises InputError, see ``rows``."""
         return self.rows(0, self.size[0])
 
 
 def open_mask(path: Path, *, colours: bool = False, palette: bool = False, threshold: int = 0) -> Mask:
     """Opens a mask: PNG, TIFF (the first page), BMP, GIF, PNM, lossless WebP, or ``.npy``.
 
-    The content determines the format, not the name. One bit is read as 0 and 255. Opacity is ignored. An EXIF
-    orientation is applied.
+    The content determines the format, not the file's name. Masks of 1 bit are read as 0 and 255. Opacity is ignored. An
+    EXIF orientation is applied.
 
     Args:
-        path: of the file.
-        colours: whether red, green and blue are one colour, 0xRRGGBB; otherwise they must be equal, and are a number.
-        palette: whether a palette's colours count, rather than its numbers.
-        threshold: above 0, numbers from it on are read as 255 and lower ones as 0. Red, green and blue, also of a
-            palette, are converted to luma (ITU-R 601). Lossy formats are read as well.
+        path: the mask file.
+        colours: whether RGB pixels are colours, 0xRRGGBB; otherwise red, green and blue must be equal, and are a
+            number.
+        palette: whether masks with a palette are read by their colours, not by their numbers.
+        threshold: if above 0, numbers of at least ``threshold`` are read as 255 and lower ones as 0. Colours, also of a
+            palette, are converted to luma (ITU-R 601). Lossy formats are then supported as well.
 
     Raises:
-        InputError: no such file; not an image; a lossy format, which changes ids; neither whole numbers nor colours;
-            too large. The message names the file.
+        InputError: no such file; not an image; a lossy format, which changes ids; neither integers nor colours; too
+            large. The message names the file.
     """
     content = read_bytes(path, what="mask")
     try:
@@ -101,7 +102,7 @@ def open_mask(path: Path, *, colours: bool = False, palette: bool = False, thres
 
 
 def pack_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Packs (height, width, 3) red, green and blue into (height, width) of 0xRRGGBB."""
+    """Packs RGB (height, width, 3) into (height, width) colours 0xRRGGBB."""
     colours = rgb[..., 0].astype(np.int32)
     for channel in (1, 2):
         colours <<= 8
@@ -110,7 +111,7 @@ def pack_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _from_image(content: bytes, *, colours: bool, palette: bool, threshold: int) -> Mask:
-    """A mask that Pillow decodes as a whole."""
+    """A mask that Pillow decodes, all rows at once."""
     image: Image.Image = open_image(content)
     if not threshold and (lossy := _lossy(image, content)):
         raise InputError(
@@ -144,7 +145,7 @@ def _rows(image: Image.Image, top: int, bottom: int, mode: str) -> Image.Image:
 
 
 def _values(rgb: NDArray[np.uint8], colours: bool) -> NDArray[Any]:
-    """Red, green and blue as one value: packed, or the number that all three are equal to."""
+    """RGB pixels as one value each: the packed colour, or the number that red, green and blue are equal to."""
     if colours:
         return pack_rgb(rgb)
     if (rgb != rgb[..., :1]).any():
@@ -155,7 +156,7 @@ def _values(rgb: NDArray[np.uint8], colours: bool) -> NDArray[Any]:
 
 
 def _from_array(array: NDArray[Any], colours: bool) -> Mask:
-    """A mask in an array, which is a view of the file's bytes."""
+    """A mask from an array, which is a view of the file's bytes."""
     is_rgb = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     if array.dtype.kind not in "uib" or not (array.ndim == 2 or is_rgb) or not array.size:
         raise InputError(f"holds {array.dtype} of shape {array.shape}: a mask is one channel of whole numbers, or RGB")
@@ -164,7 +165,7 @@ def _from_array(array: NDArray[Any], colours: bool) -> Mask:
         return Mask(size, colours, lambda top, bottom: _values(array[top:bottom], colours))
     if array.dtype.kind == "b":
         return Mask(size, False, lambda top, bottom: array[top:bottom].astype(np.uint8) * np.uint8(255))
-    if array.dtype.kind == "u" and array.dtype.itemsize == 8:  # no id is as large: such numbers have no name either way
+    if array.dtype.kind == "u" and array.dtype.itemsize == 8:  # such large numbers have no name, clipped or not
         return Mask(size, False, lambda top, bottom: np.minimum(array[top:bottom], 1 << 62).astype(np.int64))
     dtype = np.dtype(np.int64) if array.dtype.itemsize == 8 else array.dtype.newbyteorder("=")
     return Mask(size, False, lambda top, bottom: array[top:bottom].astype(dtype, copy=False))

@@ -1,4 +1,4 @@
-"""The known layouts that unrecognized data comes nearest to, by its files' endings, folders and first lines.
+"""The known layouts that unrecognized data comes nearest to, by its file extensions, folders and first lines.
 
 Torch-free. No image is opened, and only the first files of a large dataset are counted.
 """
@@ -28,9 +28,9 @@ class Survey:
     """What a folder contains.
 
     Attributes:
-        endings: how many files have each ending, in lower case.
+        endings: the number of files by extension, in lower case.
         folders: names of the folders, in lower case.
-        heads: the beginning of the first file of each ending.
+        heads: the beginning of the first file of each extension.
         images: the number of image files.
     """
 
@@ -40,7 +40,7 @@ class Survey:
     images: int = 0
 
     def head(self, ending: str) -> str:
-        """The beginning of the first file with an ending; empty if there is none."""
+        """The beginning of the first file with an extension; empty if there is none."""
         return self.heads.get(ending, "")
 
 
@@ -49,7 +49,7 @@ class Layout:
     """A layout that data may be meant to have.
 
     Attributes:
-        fits: whether a folder looks like it.
+        fits: whether a folder looks like this layout.
         advice: the layout's name, and what is missing or what to do.
     """
 
@@ -65,7 +65,7 @@ def _holds(ending: str, pattern: str) -> Callable[[Survey], bool]:
 _ROW = r"^\s*\d+(\s+-?[\d.]+){4,}\s*$"
 LAYOUTS = (
     Layout(_holds(".json", r'"_via_img_metadata"|"shape_attributes"'), "VIA: export its project as COCO"),
-    Layout(_holds(".json", r'"shapes"'), "labelme: each image's .json beside it, or both below one folder"),
+    Layout(_holds(".json", r'"shapes"'), "labelme: a .json beside each image, or both below one folder"),
     Layout(
         _holds(".json", r'"(classTitle|geometryType)"|"classes":\s*\[\s*\{\s*"title"'),
         "Supervisely: a project has meta.json, and ann/ and img/ in each dataset",
@@ -108,9 +108,9 @@ _FOREIGN = re.compile(r'"_via_img_metadata"|"dm_format_version"|"categories":\s*
 
 
 def is_foreign(data: Path) -> bool:
-    """Whether a file, or the first one in a folder or its ``annotations/``, is of a format that no reader supports.
+    """Whether a file, or the first one in a folder or its ``annotations/``, has a format that no reader supports.
 
-    CVAT's XML and the JSON of Datumaro and VIA are in the same places as files of supported formats.
+    CVAT's XML and the JSON of Datumaro and VIA are found where files of supported formats may be.
     """
     if data.is_file():
         return data.suffix.lower() in (".json", ".xml") and _FOREIGN.search(_head(data)) is not None
@@ -137,8 +137,10 @@ def survey(data: Path) -> Survey:
 
 
 def nearest_layout(data: Path) -> str:
-    """A clause about data of no known layout: what it contains, and which layouts come nearest. Empty if it does not
-    exist or cannot be read."""
+    """A clause for messages about data of no known layout: what it contains, and which layouts come nearest.
+
+    Empty if the data does not exist or cannot be read.
+    """
     try:
         if not data.exists():
             return ""

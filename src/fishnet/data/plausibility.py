@@ -62,7 +62,7 @@ def skipped_in(splits: Mapping[str, ImageDataset]) -> Counter[str]:
 
 
 def note_lines(splits: Mapping[str, ImageDataset]) -> list[str]:
-    """The notes that training logs: what was skipped, left out or found in another place."""
+    """The notes that training logs: what was skipped, left out or found elsewhere."""
     return [finding.message for finding in files_beside(splits) if finding.severity == "note"]
 
 

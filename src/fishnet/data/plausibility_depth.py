@@ -1,4 +1,4 @@
-"""Whether images of more than 8 bits keep their values, from a sample of each split. Torch-free."""
+"""Checks in a sample of each split whether images of more than 8 bits keep their values. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Any

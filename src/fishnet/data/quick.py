@@ -1,4 +1,4 @@
-"""Findings that take no decoded image, or only a few: for ``data check``, and before training."""
+"""Findings that need no decoded images, or only a few, for ``data check`` and before training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,20 +14,20 @@ from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.files import FileSegmentation
 
 TRAINED = ("train", "all")  # the splits that are trained on
-_ORPHANS = 0.01  # share of files without a counterpart above which data is probably paired wrongly
+_ORPHANS = 0.01  # with a larger share of files without a counterpart, the data is probably paired wrongly
 
 
 def quick_findings(splits: Mapping[str, Any], repairs: bool = False) -> list[Finding]:
     """Findings from the data's names and annotations, and from the depth of some images.
 
-    This takes seconds for 100,000 images, and longer if it reads their headers, as for YOLO, or masks.
+    This takes seconds for 100,000 images. It takes longer for formats whose image headers (YOLO) or masks must be read.
 
     Args:
         splits: the splits of one dataset by name, all of one level.
-        repairs: also return what training changes in the annotations of objects.
+        repairs: whether to include what training changes in the annotations of objects.
 
     Returns:
-        Findings in no particular order, each once.
+        Findings in no particular order, without duplicates.
     """
     first = next(iter(splits.values()), None)
     if isinstance(first, DetectionDataset):
@@ -46,13 +46,13 @@ def quick_findings(splits: Mapping[str, Any], repairs: bool = False) -> list[Fin
 
 
 def training_findings(splits: Mapping[str, Any]) -> list[Finding]:
-    """The quick findings, with a count of what training changes in the annotations."""
+    """The quick findings, including what training changes in the annotations."""
     return quick_findings(splits, repairs=True)
 
 
 def _orphans(splits: Mapping[str, Any]) -> Iterator[Finding]:
-    """Images without mask and masks without image, which are left out; formats of objects report theirs when opened."""
-    seen: set[str] = set()  # images that were held out repeat those of the rest
+    """Images without mask and masks without image, which are left out. Detection formats report theirs when opened."""
+    seen: set[str] = set()  # held-out images repeat the lines of train
     for split, dataset in splits.items():
         left_out = (
             [line for line in dataset.left_out if line not in seen] if isinstance(dataset, FileSegmentation) else []

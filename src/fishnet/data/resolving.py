@@ -18,13 +18,13 @@ _DRIVE = re.compile(r"^(?:file://|[A-Za-z]:)")
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """The spellings that a file's name may mean: as it is, with ``/`` as separator, with ``%20`` decoded as well."""
+    """The spellings that a file's name may have: unchanged, with ``/`` as separator, and with ``%20`` decoded too."""
     slashed = name.replace("\\", "/")
     return tuple(dict.fromkeys((name, slashed, unquote(slashed))))
 
 
 class TailIndex:
-    """Finds files by the ends of their paths.
+    """Finds files by the tails of their paths.
 
     Args:
         files: all candidates.
@@ -36,11 +36,11 @@ class TailIndex:
             self._by_name.setdefault(_nfc(path.name), []).append(path)
 
     def find(self, name: str, preferred: Path | None = None) -> Path | None:
-        """The file whose path shares the longest end with a name; None if no file has its last component.
+        """The file whose path shares the longest tail with a name; None if no file has the name's last component.
 
         Args:
-            name: a path of any machine: with either separator, ``%20``, a drive, in either Unicode form.
-            preferred: a folder whose files win a tie.
+            name: a path from any machine: with either separator, ``%20`` or a drive, in either Unicode form.
+            preferred: files in this folder win a tie.
 
         Raises:
             InputError: two files match equally well; names both.
@@ -60,7 +60,7 @@ class TailIndex:
 
 
 def _shared(parts: Sequence[str], path: Path) -> int:
-    """How many last components two paths share."""
+    """The number of trailing components that two paths share."""
     count = 0
     for first, second in zip(reversed(parts), reversed(path.parts), strict=False):
         if first != _nfc(second):
@@ -72,22 +72,22 @@ def _shared(parts: Sequence[str], path: Path) -> int:
 class Resolver:
     r"""Finds files below a dataset's root by the names that tables give them.
 
-    A name is tried in this order; the first way that leads to a file counts:
+    A name is tried in these ways; the first one that leads to a file counts:
 
-    1. as it is, relative to the root or absolute;
+    1. unchanged, relative to the root or absolute;
     2. with ``\` as ``/``, with ``%20`` and the like decoded, and in the other Unicode form (NFC, NFD);
-    3. by its tail: the file below the root whose path shares the longest end with the name. ``C:\x\train\7.jpg`` is
+    3. by its tail: the file below the root whose path shares the longest tail with the name. ``C:\x\train\7.jpg`` is
        ``data/train/7.jpg``. If the root has a folder that the name ends in, the file must be in or below that folder,
        and a name that contains one split never matches a file of another split;
-    4. a name without an image's ending, by its tail too: ``7`` is ``7.jpg``.
+    4. by its tail without the files' extensions, if the name has no extension: ``7`` is ``7.jpg``.
 
-    Ways 3 and 4 need exactly one such file. The root is searched once, for the first name that needs it; a root with
+    Ways 3 and 4 require exactly one such file. The root is searched once, for the first name that needs it; a root with
     more than 1,500,000 entries is not searched.
 
     Attributes:
         root: the folder that names are relative to, and that is searched.
-        by_tail: how many names were not found as they are.
-        example: the first of these, as ``name -> path below the root``; empty if there is none.
+        by_tail: how many names were found in another way than the first.
+        example: the first of these names, as ``name -> path below the root``; empty if there is none.
     """
 
     def __init__(self, root: Path) -> None:
@@ -95,8 +95,8 @@ class Resolver:
         self.by_tail = 0
         self.example = ""
         self._files: dict[str, list[str]] | None = None  # paths below the root, by their NFC names
-        self._stems: dict[str, list[str]] | None = None  # of images, by their NFC names without ending
-        self._folders: dict[str, set[tuple[str, ...]]] = {}  # components below the root, by the last one
+        self._stems: dict[str, list[str]] | None = None  # of images, by their NFC names without extension
+        self._folders: dict[str, set[tuple[str, ...]]] = {}  # components below the root, by their last one
 
     def find(self, name: str) -> Path:
         """The file that a name stands for; below the root if the name is relative.
@@ -124,7 +124,7 @@ class Resolver:
             yield self.root / unicodedata.normalize("NFD", spelling)
 
     def _searched(self, name: str) -> Path:
-        """The file below the root whose path shares the longest end with a name."""
+        """The file below the root whose path shares the longest tail with a name."""
         plain = _DRIVE.sub("", name.strip().replace("\\", "/"))
         for spelling in dict.fromkeys((plain, unquote(plain))):
             *folders, base = _parts(spelling) or ("",)
@@ -138,7 +138,7 @@ class Resolver:
         raise InputError(f"{self.root / name}: no such file")
 
     def _named(self, base: str) -> list[str]:
-        """The files of that name below the root. A name without an image's ending also finds images without theirs."""
+        """The files with this name below the root. A name without extension also matches images by their stem."""
         if self._files is None:
             self._files = self._index()
         if base in self._files or PurePosixPath(base).suffix.lower() in EXTENSIONS:
@@ -151,7 +151,7 @@ class Resolver:
         return self._stems.get(base, [])
 
     def _inside(self, folders: tuple[str, ...], matches: list[str]) -> list[str]:
-        """The matches in, or else below, the folder of the root that shares the longest end with a name's folders."""
+        """The matches in, or else below, the folder that shares the longest tail with a name's folders."""
         for start in range(len(folders)):
             tail = folders[start:]
             if any(folder[-len(tail) :] == tail for folder in self._folders.get(tail[-1], ())):
@@ -187,7 +187,7 @@ def _parts(path: str) -> tuple[str, ...]:
 
 
 def _same_split(first_folders: Iterable[str], second_folders: Iterable[str]) -> bool:
-    """Whether two paths may belong to one split: they may not if they name different ones."""
+    """Whether two paths may belong to the same split, because they do not name different ones."""
     names = (first_folders, second_folders)
     first, second = ({split for name in folders if (split := split_named(name))} for folders in names)
     return not first or not second or bool(first & second)

@@ -209,7 +209,7 @@ def test_debians_real_files(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_that_is_not_what_it_says(content: bytes, cache: Path) -> None:
     fake_files(raw(cache), zipped=False)
     (raw(cache) / "t10k-images-idx3-ubyte").write_bytes(content)
-    with pytest.raises(InputError, match="t10k-images-idx3-ubyte: is not Fashion-MNIST's file: remove it"):
+    with pytest.raises(InputError, match="t10k-images-idx3-ubyte: is not a file of Fashion-MNIST: remove it"):
         FashionMNIST(train=False)
 
 

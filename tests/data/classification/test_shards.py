@@ -339,7 +339,7 @@ def test_bad_places(shards: Path, tmp_path: Path) -> None:
     refuses(tmp_path / "nowhere", "no such folder of shards")
     refuses("", "wds/NAME")
     (shards / "more.tar").write_bytes((shards / "colours-train-0000.tar").read_bytes())
-    refuses(shards, "more.tar", "says no split")
+    refuses(shards, "more.tar", "contains no split")
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_a_fold_is_held_out(fold: str, images: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "columns", "words"),
     [
-        ("path,label,fold", ("0 0 1 1",), "fold 7 has none of the training rows: it has 0, 1"),
+        ("path,label,fold", ("0 0 1 1",), "fold 7 has none of the training rows: the folds are 0, 1"),
         ("path,label,fold", ("7",), "fold 7 has all of the training rows"),
         ("path,label", (), "has no column for the fold"),
-        ("path,label,fold,split", ("7 7 1 1", "train train val val"), "already says which rows validate"),
+        ("path,label,fold,split", ("7 7 1 1", "train train val val"), "already defines the val split"),
     ],
 )
 def test_folds_that_cannot_be_held_out(head: str, columns: tuple[str, ...], words: str, images: Path) -> None:
@@ -117,7 +117,7 @@ def test_names_of_other_machines(before: str, after: str, images: Path) -> None:
     assert [splits["all"].key(i) for i in range(12)] == [plain.key(i) for i in range(12)], "the same name is held out"
     assert splits["all"].read(0)[0].tobytes() == plain.read(0)[0].tobytes()  # type: ignore[union-attr]
     assert codes(splits) == ["name-by-tail"]
-    assert "images found by the tail of their names (such as" in note_lines(splits)[0]
+    assert "images found by the tail of their paths (such as" in note_lines(splits)[0]
 
 
 def test_ids_without_ending_and_a_folder_beside_the_table(images: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_a_training_cuts_off_and_drops(tmp_path: Path) -> None:
     findings = {finding.code: finding for finding in repaired(splits)}
     assert {code: finding.count for code, finding in findings.items()} == {"box-clipped": 1, "box-dropped": 2}
     assert total - kept == 2
-    assert f"1 of {total} boxes of train reach over the edges" in findings["box-clipped"].message
+    assert f"1 of {total} boxes of train extend beyond the edges" in findings["box-clipped"].message
 
 
 def test_a_box_half_a_pixel_over_the_edge_is_no_news(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_stated_objects_are_those_of_the_annotation(tmp_path: Path) -> None:
         data = maker(tmp_path / name, train=3, **({"masks": True} if name == "voc" else {}))
         train = sets_of(data, masks=masks)["train"]
         for index in range(3):
-            stated = train.stated(index)
-            assert stated.segmentations is None
-            assert np.allclose(stated.boxes, train.objects(index).boxes, atol=1)
-    assert sets_of(mask_folder(tmp_path / "masks", train=2))["train"].stated(0) is None
+            boxes = train.annotated_boxes(index)
+            assert boxes.segmentations is None
+            assert np.allclose(boxes.boxes, train.objects(index).boxes, atol=1)
+    assert sets_of(mask_folder(tmp_path / "masks", train=2))["train"].annotated_boxes(0) is None

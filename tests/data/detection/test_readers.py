@@ -134,7 +134,7 @@ class TestLabelme:
         assert np.array_equal(np.asarray(dataset.read(0)[0]), np.asarray(truth.image))
         assert dataset.size(1) == (80, 96)
         image(tmp_path / "gone.png", (96, 80))  # the file beside goes first
-        with pytest.raises(InputError, match=r"b\.json: its image .*gone.png is that of .*a\.json already"):
+        with pytest.raises(InputError, match=r"b\.json: its image .*gone.png belongs to .*a\.json too"):
             opened(tmp_path)
         (tmp_path / "b.json").unlink()
         assert np.asarray(opened(tmp_path)["all"].read(0)[0])[0, 0].tolist() == [255, 0, 0]
@@ -152,7 +152,7 @@ class TestLabelme:
             (tmp_path / "labels" / split / f"{split}.json").write_text(json.dumps(content))
         assert {split: len(dataset) for split, dataset in opened(tmp_path).items()} == {"train": 1, "val": 1}
         labelme(tmp_path / "more", shape("x", SQUARE), name="c")
-        with pytest.raises(InputError, match=r"c\.json: is in no train, val or test folder, where other labelme"):
+        with pytest.raises(InputError, match=r"c\.json: is in no train, val or test folder, but other labelme"):
             opened(tmp_path)
 
     def test_rectangles_alone_are_no_masks(self, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ class TestLabelme:
     @pytest.mark.parametrize(
         ("value", "words"),
         [
-            (shape("x", [[1, 1], [2, 2]]), r"a\.json: shapes\[0\]: 2 points, where 3 or more are needed"),
+            (shape("x", [[1, 1], [2, 2]]), r"a\.json: shapes\[0\]: 2 points, but 3 or more are needed"),
             (shape("x", [[1, 1], [2, "b"], [3, 4]]), r"shapes\[0\]: points must be a list of corners"),
             (shape("x", [[1, 1], [2, 1e9], [3, 4]]), r"a point lies farther than 1,000,000 px away"),
             (shape("x", [[1, 1], [2, 10**30], [3, 4]]), r"a point lies farther than"),

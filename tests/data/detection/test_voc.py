@@ -124,7 +124,7 @@ def test_masks_and_boxes_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train_000.png: object 9 is in none of the boxes of .*train_000.xml"):
         opened(data, masks=True)["train"].read(0)
     Image.fromarray(ids[:40]).save(mask)
-    with pytest.raises(InputError, match=r"train_000.png: is 96x40 px, but .*train_000.xml says 96x80"):
+    with pytest.raises(InputError, match=r"train_000.png: is 96x40 px, but .*train_000.xml has 96x80"):
         opened(data, masks=True)["train"].read(0)
     mask.unlink()
     with pytest.raises(InputError, match=r"train_000\.png: no such file"):

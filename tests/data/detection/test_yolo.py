@@ -224,7 +224,7 @@ def test_ambiguous_lines_are_refused(rows: list[str], words: str, tmp_path: Path
 
 def test_keypoints_of_another_number_than_stated(tmp_path: Path) -> None:
     text = "train: images/train\nkpt_shape: [2, 3]\n" + NAMES
-    with pytest.raises(InputError, match=r"0\.txt line 1: 13 numbers after the class, where 4 or 10 are expected"):
+    with pytest.raises(InputError, match=r"0\.txt line 1: 13 numbers after the class, but 4 or 10 are expected"):
         labelled(tmp_path, f"{BOX} {POINTS}", text=text)
 
 

@@ -94,7 +94,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         f"{images / '002.png'}: has no mask in {masks}", f"{masks / '003.png'}: has no image in {images}",
     ]  # fmt: skip
     assert [one.message for one in found.of("mask-size-differs")] == [
-        f"{images / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have one size; "
+        f"{images / '004.png'}: is 96x80 px, but its mask 7x9 ({masks / '004.png'}): they must have the same size; "
         "correct or remove one of them"
     ]
     assert [one.message.split(": ")[0] for one in found.of("mask-all-ignored")] == [str(images / "005.png")]

@@ -204,7 +204,7 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", train=2)
     save_mask(data / "train" / "masks" / "000.png", np.zeros((40, 50)), "index")
     train = opened(data)["train"]
-    words = r"images/000\.png: is 96x80 px, but its mask 50x40 \(.*masks/000\.png\): they must have one size"
+    words = r"images/000\.png: is 96x80 px, but its mask 50x40 \(.*masks/000\.png\): they must have the same size"
     for read in (train.read, train.read_tensor):
         with pytest.raises(InputError, match=words):
             read(0)
@@ -344,7 +344,7 @@ def test_classes_are_named_by_the_ids_of_the_train_split(ids: Sequence[int], tmp
     assert np.array_equal(splits["val"].label_map(0), order[scenes("val", 1)[0].labels])
     path = data / "val" / "masks" / "000.png"
     save_mask(path, np.full((80, 96), 9), "index")
-    words = rf"ids without a name: 9 \(7,680 px\): add them to {data}/classes\.txt \(which is to name all classes\)"
+    words = rf"ids without a name: 9 \(7,680 px\): add them to {data}/classes\.txt \(create it to name all classes\)"
     with pytest.raises(InputError, match=words):
         opened(data)["val"].label_map(0)
 
@@ -428,7 +428,7 @@ def test_masks_of_0_and_1_to_a_model_of_0_and_255(tmp_path: Path) -> None:
 def test_0_1_and_255_is_not_that(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", names=None, ids=(0, 1, 255))
     (data / "classes.txt").write_text("ground\nplant\n")
-    with pytest.raises(InputError, match=r"255 may be a class .* it borders 0 alone: set ignore to 255"):
+    with pytest.raises(InputError, match=r"255 may be a class .* it borders only 0: set ignore to 255"):
         opened(data)
     dataset = opened(data, ignore=[255])["train"]
     assert dataset.classes == Classes.of(["ground", "plant"])

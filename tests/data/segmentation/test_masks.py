@@ -136,7 +136,7 @@ def test_a_named_255_is_no_longer_ignored() -> None:
 
 def test_labels_of_colours(tmp_path: Path) -> None:
     colours = tuple(r << 16 | g << 8 | b for r, g, b in COLOURS)
-    legend = Legend("", Classes.of("abc"), (0, 1, 2), colours, ignored_colours=(0xFFFFFF,), stated=False)
+    legend = Legend("", Classes.of("abc"), (0, 1, 2), colours, ignored_colours=(0xFFFFFF,), has_ids=False)
     decoder = MaskDecoder(legend, [1, 0, 255])
     save_mask(tmp_path / "x.png", PAINTED, "colour")
     mask = decoder.open(tmp_path / "x.png")

@@ -46,7 +46,7 @@ def test_forms(name: str, text: str, ids: tuple[int, ...], coloured: bool, tmp_p
     assert read.values == ids
     assert read.colours == (PACKED if coloured else ())
     assert read.location == str(tmp_path / name)
-    assert read.stated == (ids == (7, 3))
+    assert read.has_ids == (ids == (7, 3))
 
 
 def test_names_with_commas(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_val_lacks_a_class(tmp_path: Path) -> None:
     assert [one.message for one in findings["class-not-validated"]] == [
         "val: no mask has a pixel of berry, leaf: their scores are not measured"
     ]
-    assert findings["class-dominates"][0].message == "val: 100.000 % of the pixels that count are 'ground'"
+    assert findings["class-dominates"][0].message == "val: 100.000 % of the labelled pixels are 'ground'"
 
 
 def test_ignored(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_ids_without_a_name(tmp_path: Path) -> None:
 
 def test_what_was_concluded_is_said(tmp_path: Path) -> None:
     (one,) = found(mask_folder(tmp_path / "data", names=None, ids=(0, 255, 255)))["mask-reading"]
-    assert one.message == "masks hold 0 and 255 alone: 0 is 'background', 255 is 'foreground'"
+    assert one.message == "masks hold only 0 and 255: 0 is 'background', 255 is 'foreground'"
     assert one.severity == "note"
 
 
@@ -128,8 +128,8 @@ def test_a_mask_that_is_not_turned_with_its_image(turn: int, tmp_path: Path) -> 
     image = turned(data, turn, lambda mask: mask.copy())
     train = opened(data)["train"]
     words = (
-        rf"{image}: is 80x96 px, but its mask 96x80 \(.*000\.png\): the mask fits the image as it is stored, which its "
-        rf"EXIF orientation \({turn}\) turns upright: turn the mask as well, or if the stored image is upright remove"
+        rf"{image}: is 80x96 px, but its mask 96x80 \(.*000\.png\): the mask fits the image as stored, but the image's "
+        rf"EXIF orientation \({turn}\) turns it upright: turn the mask as well, or, if the stored image is upright"
     )
     for read in (train.read, train.read_tensor):
         with pytest.raises(InputError, match=words):

@@ -5,7 +5,7 @@ import re
 
 from fishnet.errors import InputError
 
-MAX_NAMES = 100_000  # that one pattern may stand for
+MAX_NAMES = 100_000  # names that one pattern may stand for
 _RANGE = re.compile(r"\{([0-9]{1,12})\.\.([0-9]{1,12})\}")
 _BRACES = re.compile(r"(\{[^{}]*\})")
 
@@ -17,7 +17,7 @@ def expand_braces(pattern: str) -> list[str]:
     nested. The package braceexpand has no limit: it expands ``{0..999999999}`` until the memory is full.
 
     Raises:
-        InputError: no such pattern, or one that stands for too many names.
+        InputError: an invalid pattern, or one that stands for too many names.
     """
     choices: list[list[str] | range] = []
     total = 1

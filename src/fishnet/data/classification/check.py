@@ -1,4 +1,4 @@
-"""What the check of a dataset says of labels."""
+"""The check of a dataset's labels."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class ClassificationStatistics(SplitStatistics):
 
     Attributes:
         per_class: images of each class.
-        imbalance: images of the largest class for each of the smallest that has any.
+        imbalance: images of the largest class divided by those of the smallest class that has images.
     """
 
     per_class: dict[str, int]
@@ -22,7 +22,7 @@ class ClassificationStatistics(SplitStatistics):
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Images."""
+        """Images of each class."""
         return self.per_class
 
     def image_columns(self) -> dict[str, str]:
@@ -31,7 +31,7 @@ class ClassificationStatistics(SplitStatistics):
 
 
 class ClassificationCheck(SplitCheck[LabelledDataset, ClassificationStatistics]):
-    """Counts the labels of one split, which need no reading."""
+    """Counts the labels of one split, which are known without reading images."""
 
     def statistics(self, images: dict[str, Any]) -> ClassificationStatistics:
         """Images by class."""

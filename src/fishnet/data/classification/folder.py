@@ -1,4 +1,4 @@
-"""Image folders: one sub-folder per class, with or without train / val / test above them."""
+"""Image folders: one sub-folder per class, with or without train / val / test folders around them."""
 
 import os
 from collections import Counter
@@ -24,10 +24,10 @@ class ImageFolder(EncodedDataset):
         folder: the folder of class folders.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes; by default those of the folder.
-        root: the dataset's folder; links to folders are followed only inside it. By default ``folder``.
+        root: the dataset's folder; links to folders are only followed if they stay inside it. By default ``folder``.
 
     Raises:
-        InputError: no such folder, no class folders, a class folder that is a link out of the root, or a class that
+        InputError: no such folder, no class folders, a class folder that links outside of the root, or a class that
             ``classes`` lacks; without ``classes``, fewer than two classes or an empty class folder.
     """
 
@@ -45,13 +45,13 @@ class ImageFolder(EncodedDataset):
         own = Classes.of(names)
         self.classes = classes or own
         try:
-            places = own.indices_in(self.classes)
+            labels = own.indices_in(self.classes)
         except InputError as error:
             raise InputError(f"{folder}: {error}") from None
         self.paths: list[Path] = []
         self.labels: list[int] = []
         skipped, links = Counter[str](), list[Path]()
-        for name, label in zip(names, places, strict=True):
+        for name, label in zip(names, labels, strict=True):
             scans = [scan(folder / spelling, root) for spelling in by_class[name]]
             images = sorted(path for scanned in scans for path in scanned.images)
             others = sum((scanned.skipped for scanned in scans), Counter[str]())
@@ -84,7 +84,7 @@ def class_folders(folder: Path, root: Path | None = None) -> Sequence[str]:
     """The sorted names of a folder's class folders.
 
     Raises:
-        InputError: no such folder, none inside, or one that links to a place outside of the root.
+        InputError: no such folder, no class folders inside, or one that links outside of the root.
     """
     if not folder.exists():
         raise InputError(f"{folder}: no such folder")
@@ -101,10 +101,10 @@ def split_folders(folder: Path) -> dict[str, Path]:
     """The train / val / test folders inside a folder, by their usual names, if they contain class folders.
 
     Empty if the sub-folders are classes themselves. A class may be called train: a folder of that name is a class if
-    it is the only split and there are other folders of images beside it.
+    no other folder is named after a split and there are other folders of images beside it.
 
     Raises:
-        InputError: two folders for the same split, or one that links to a place outside of the folder.
+        InputError: two folders for the same split, or one that links outside of the folder.
     """
     entries = _folders_in(folder, folder)
     candidates = [(split, entry) for entry in entries if (split := split_named(entry.name)) and _has_folders(entry)]
@@ -124,10 +124,10 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def beside_splits(folder: Path, splits: Mapping[str, Path]) -> list[Finding]:
-    """The finding about images that are beside the folders of the splits, or in other folders there.
+    """The finding about images that lie beside the folders of the splits, or in other folders there.
 
     Args:
-        folder: of the dataset.
+        folder: the dataset's folder.
         splits: the folders of its splits, see :func:`split_folders`.
     """
     counts = {
@@ -136,12 +136,12 @@ def beside_splits(folder: Path, splits: Mapping[str, Path]) -> list[Finding]:
         if entry not in splits.values()
     }
     loose = sum(entry.suffix.lower() in EXTENSIONS and not is_system(entry.name) for entry in folder.iterdir())
-    places = [f"{name} ({count:,})" for name, count in counts.items() if count]
+    listed = [f"{name} ({count:,})" for name, count in counts.items() if count]
     total = sum(counts.values()) + loose
     if not total:
         return []
     message = f"{folder}: {total:,} image{'s' * (total != 1)} beside {', '.join(splits)}, in no split"
-    message += f": in {', '.join(places[:5])}" if places else ""
+    message += f": in {', '.join(listed[:5])}" if listed else ""
     return [Finding("image-without-split", message, count=total)]
 
 
@@ -176,7 +176,7 @@ def _lacks(skipped: Counter[str]) -> str:
 
 
 def _images_without_class(folder: Path) -> list[Finding]:
-    """The finding about images that are beside the class folders."""
+    """The finding about images that lie beside the class folders."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in EXTENSIONS and entry.is_file())
     names = [name for name in names if not is_system(name)]
     if not names:

@@ -24,7 +24,7 @@ class HubDataset(EncodedDataset):
     """One split of a Hugging Face dataset.
 
     Args:
-        name: of the dataset, as the user gave it.
+        name: the dataset's name, as the user gave it.
         split: the dataset's own name for the split.
         reader: timm's reader of the split.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
@@ -73,7 +73,7 @@ class HubDataset(EncodedDataset):
             raise InputError(f"{self.source(index)}: the image cannot be read ({first_line(error)})") from None
 
     def source(self, index: int) -> str:
-        """Such as ``hfds/cifar10/train[7]``."""
+        """The dataset, split and index, such as ``hfds/cifar10/train[7]``."""
         return f"hfds/{self.name}/{self.split}[{index}]"
 
     def key(self, index: int) -> str:
@@ -91,7 +91,7 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         classes: the known classes.
 
     Raises:
-        InputError: no such dataset, no split of these, or no columns of images and labels.
+        InputError: no such dataset, none of these splits, or no columns of images and labels.
         WorkError: the hub could not be reached.
         ModuleNotFoundError: ``datasets`` is not installed.
     """
@@ -112,7 +112,7 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
                 dataset = datasets.load_dataset(name, split=own)
                 keys = _keys(name, dataset.features)
                 if split == "test" and splits and _all_unlabelled(dataset.select_columns([keys[1]])[keys[1]]):
-                    continue  # the test split of a competition
+                    continue  # the test split of a competition has no public labels
                 reader = ReaderHfds(name, split=own, input_key=keys[0], target_key=keys[1])
                 splits[split] = HubDataset(name, own, reader, channels, classes)
                 classes = splits[split].classes
@@ -120,8 +120,10 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
         raise WorkError(f"hfds/{name}: not reached, and no such local folder ({first_line(error)})") from None
     except InputError:
         raise
-    except AttributeError:  # timm 1.0.22 asks every column called label for its names
-        raise InputError(f"hfds/{name}: this timm takes labels of type ClassLabel only: upgrade timm") from None
+    except AttributeError:  # timm 1.0.22 expects class names of every column called label
+        raise InputError(
+            f"hfds/{name}: this version of timm supports only labels of type ClassLabel: upgrade timm"
+        ) from None
     except ModuleNotFoundError:
         raise
     except Exception as error:  # any exception of the many readers that `datasets` uses
@@ -133,7 +135,7 @@ def open_hub(name: str, channels: int, classes: Classes | None = None) -> dict[s
 
 @contextmanager
 def _offline_if_unreachable() -> Iterator[None]:
-    """Silences retries, and switches to the cache alone if the hub does not answer within :data:`TIMEOUT`."""
+    """Silences retries, and uses only the cache if the hub does not answer within :data:`TIMEOUT`."""
     import datasets
     import huggingface_hub
 

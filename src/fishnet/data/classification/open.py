@@ -1,4 +1,4 @@
-"""From the data's name to datasets for classification: which format it has, and its train, val and test splits."""
+"""Opens data for classification: finds its format, and its train, val and test splits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +17,9 @@ from fishnet.errors import InputError
 
 _TABLES = ", ".join(table.SUFFIXES)
 _REFUSED = {
-    "hfids": "streams, and a stream's order cannot be resumed exactly: give hfds/NAME, which has the same data",
+    "hfids": "streams data, and a stream cannot be resumed exactly: give hfds/NAME, which has the same data",
     "tfds": "needs TensorFlow, which is not used here: write the data as a folder, a table or wds/ shards",
-    "torch": "is not read here: write the data as a folder, a table or wds/ shards",
+    "torch": "is not supported: write the data as a folder, a table or wds/ shards",
 }
 
 
@@ -42,11 +42,11 @@ def open_classification(
             dataset; or ``fashion-mnist``. docs/data.md describes each.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training images held out for validation if the data has no val split.
-        seed: of the images that are held out.
+        seed: decides which images are held out.
         classes: the classes of a model; the data may then have fewer.
         whole: hold nothing out.
         only: names of the classes to keep; images of others are left out. Empty: all.
-        fold: the fold to validate with, of tables with a column of folds; -1: none. ``whole`` holds none out.
+        fold: for tables with a column of folds, the fold to validate with; -1 for none. Ignored with ``whole``.
 
     Returns:
         ``train`` and ``val``, and ``test`` if the data has it. With ``whole``, the splits that the data has, or
@@ -68,7 +68,7 @@ def open_classification(
 
 
 def _explained(data: str, error: InputError) -> InputError:
-    """An error of data that was read as class folders; it names what the folder looks like instead, if anything."""
+    """The error of data that was read as class folders. Says what the folder looks like instead, if anything."""
     near = nearest_layout(Path(data)) if not split_prefix(data)[0] and data and Path(data).is_dir() else ""
     return InputError(f"{data}: no known layout: {near} (read as class folders: {error})") if NEAREST in near else error
 
@@ -76,41 +76,41 @@ def _explained(data: str, error: InputError) -> InputError:
 def _choose(
     data: str, splits: Mapping[str, LabelledDataset], only: Sequence[str], classes: Classes | None
 ) -> dict[str, LabelledDataset]:
-    """Keeps the images of some classes, with a note of what is left out.
+    """Keeps the images of some classes, and adds a note about what is left out.
 
     Args:
         data: the data's name, for messages.
         splits: datasets by split, with classes of their own.
         only: names of the selected classes.
-        classes: see :class:`~fishnet.data.selection.ClassSelection`.
+        classes: the classes of a model, all of which are kept; None if there is no model.
 
     Raises:
-        InputError: a name that is not a class, or none of whose images are there; fewer than two classes for a new
-            model.
+        InputError: a name that is not a class; a split without images of these classes; fewer than two classes for a
+            new model.
     """
     selection = ClassSelection.of(splits, only, classes)
     if len(selection.known) < 2:
         raise InputError(f"--classes: one class only ({selection.known.names[0]}): a classifier needs two or more")
-    result: dict[str, LabelledDataset] = {}
+    selected: dict[str, LabelledDataset] = {}
     for split, dataset in splits.items():
         new_labels = selection.labels(dataset.classes)
         labels = [new_labels[label] for label in dataset.labels]
         kept = [i for i, label in enumerate(labels) if label >= 0]
         if not kept:
             raise InputError(f"{data}: no image in its split {split!r} is of the classes {selection.shown()}")
-        result[split] = Subset(dataset, kept, selection.known, [labels[i] for i in kept])
+        selected[split] = Subset(dataset, kept, selection.known, [labels[i] for i in kept])
         present = set(dataset.labels)
         dropped = {label for label in present if new_labels[label] < 0}
         if dropped:
             count = len(labels) - len(kept)
             message = f"{split}: {len(dropped):,} of {len(present):,} classes left out, {count:,} images"
-            note_left_out(result[split], dataset.notes, message, split, count)
-    return result
+            note_left_out(selected[split], dataset.notes, message, split, count)
+    return selected
 
 
 def _open_splits(data: str, channels: int, classes: Classes | None, fold: int) -> dict[str, LabelledDataset]:
     if not data:
-        raise InputError("the data's name is empty: give a folder, a table or a sample (. is the current folder)")
+        raise InputError("the data's name is empty: give a folder, a table or a sample dataset (. is the current one)")
     if Path(data).suffix.lower() in table.SUFFIXES and not Path(data).is_dir():
         return dict(table.open_table(Path(data), channels, classes, fold))
     if fold >= 0:
@@ -128,7 +128,7 @@ def _open_splits(data: str, channels: int, classes: Classes | None, fold: int) -
         return dict(open_hub(name, channels, classes))
     folder = Path(data)
     if not folder.exists():
-        raise InputError(f"{data}: no such folder or table (nor a sample: {FASHION_MNIST})")
+        raise InputError(f"{data}: no such folder or table (the sample dataset is called {FASHION_MNIST})")
     if folder.is_file():
         raise InputError(f"{data}: is a file: give a folder with one sub-folder per class, or a table ({_TABLES})")
     folders = split_folders(folder)

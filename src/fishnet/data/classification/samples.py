@@ -37,8 +37,8 @@ class FashionMNIST(LabelledDataset):
         classes: the known classes; by default the dataset's own ten.
 
     Raises:
-        InputError: ``classes`` lacks one of the ten, or a file contradicts its header.
-        WorkError: the files cannot be obtained; says what to install.
+        InputError: ``classes`` lacks one of the ten classes, or a file contradicts its header.
+        WorkError: the files cannot be obtained; the message says what to install.
     """
 
     def __init__(self, train: bool, channels: int = 1, classes: Classes | None = None) -> None:
@@ -53,8 +53,8 @@ class FashionMNIST(LabelledDataset):
             )
         own = Classes.of(_NAMES)
         self.classes = classes or own
-        places = own.indices_in(self.classes)
-        self.labels = [places[label] for label in numbers.tolist()]
+        indices = own.indices_in(self.classes)
+        self.labels = [indices[number] for number in numbers.tolist()]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,7 +66,7 @@ class FashionMNIST(LabelledDataset):
         return image, self.labels[index]
 
     def source(self, index: int) -> str:
-        """Such as ``fashion-mnist/test[7]``."""
+        """The split and index, such as ``fashion-mnist/test[7]``."""
         return f"{FASHION_MNIST}/{'train' if self.train else 'test'}[{index}]"
 
 
@@ -74,8 +74,8 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Reads an array of uint8 from a file in MNIST's format: two zeros, 8 for uint8, the number of axes, their lengths.
 
     Args:
-        path: of the file.
-        shape: of one item.
+        path: the file.
+        shape: the shape of one item.
 
     Returns:
         (n, *shape).
@@ -88,12 +88,12 @@ def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     head = 4 + 4 * axes
     lengths = np.frombuffer(content[4:head], ">i4").tolist() if len(content) >= head else []
     if content[:4] != bytes([0, 0, 8, axes]) or tuple(lengths[1:]) != shape or len(content) != head + prod(lengths):
-        raise InputError(f"{path}: is not Fashion-MNIST's file: remove it to download it again")
+        raise InputError(f"{path}: is not a file of Fashion-MNIST: remove it to download it again")
     return np.frombuffer(content, np.uint8, offset=head).reshape(lengths)
 
 
 def cache_folder() -> Path:
-    """The folder of samples: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
+    """The folder of sample datasets: ``$FISHNET_CACHE``, else ``$XDG_CACHE_HOME/fishnet`` or ``~/.cache/fishnet``."""
     if cache := os.environ.get("FISHNET_CACHE"):
         return Path(cache)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fishnet"
@@ -102,8 +102,8 @@ def cache_folder() -> Path:
 def fashion_mnist_root() -> Path:
     """A folder with Fashion-MNIST in torchvision's layout, filled on first use.
 
-    Tries in turn the cache, Debian's installed package, Debian's package downloaded and unpacked without root, and
-    torchvision's download.
+    Tries these sources in turn: the cache, Debian's package if it is installed, the same package downloaded and
+    unpacked without root, and torchvision's download.
 
     Raises:
         WorkError: all of them failed.
@@ -146,7 +146,7 @@ def _unpack(folder: Path, raw: Path) -> None:
 
 
 def _download_debian(scratch: Path) -> Path:
-    """Downloads Debian's package into a scratch folder and unpacks it. Needs apt, but neither root nor its lists."""
+    """Downloads and unpacks Debian's package in a scratch folder. Needs apt, but neither root nor package lists."""
 
     def run(*command: str) -> None:
         subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True, timeout=300)

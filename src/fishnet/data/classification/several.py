@@ -1,4 +1,4 @@
-"""Refuses tables with several labels an image, which no task supports yet. Torch-free."""
+"""Refuses tables with several labels per image, which no task supports yet. Torch-free."""
 
 import re
 from collections import Counter
@@ -9,10 +9,10 @@ from fishnet.errors import InputError
 SEPARATORS = ("|", ";", ",", " ")
 _STRICT = ("|", ";")  # never part of a class's name
 _LIST = re.compile(r"\s*[\[{(].*[,|;].*[\])}]\s*", re.DOTALL)
-_MAX_NAMES = 2  # labels are lists if there are more combinations than this times the words, in more lengths than this
+_MAX_NAMES = 2  # labels are lists if there are more than twice as many as words, and of more than two lengths
 REFUSED = (
-    "several labels an image are not supported yet: write one label for each, or remove the separator if it is part of "
-    "a class's name"
+    "several labels per image are not supported yet: write one label per image, or remove the separator if it is part "
+    "of a class's name"
 )
 
 
@@ -20,15 +20,15 @@ def refuse_several(labels: Iterable[str], where: str) -> None:
     """Refuses labels that are lists of labels, such as ``cat|dog``, ``cat, dog`` or ``['cat', 'dog']``.
 
     A class's name may contain a separator (``tench, Tinca tinca``), so a label is a list only if its words are in other
-    labels too. Commas and blanks are common in names: with them, each word must be a label by itself, or there must be
-    far more combinations than words.
+    labels too. Commas and spaces are common in names: with these separators, each word must also be a label by itself,
+    or there must be far more combinations than words.
 
     Args:
         labels: all labels, or the distinct ones.
         where: the table and its column, for the message.
 
     Raises:
-        InputError: the labels are lists; names the first.
+        InputError: the labels are lists; the message names the first.
     """
     distinct = sorted(set(labels))
     example = next((label for label in distinct if _LIST.fullmatch(label)), None)
@@ -60,7 +60,7 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
     """Refuses a table without a label column whose classes are columns of 0 and 1.
 
     Args:
-        names: of the columns.
+        names: the names of the columns.
         rows: some of the rows.
         where: the table, for the message.
 
@@ -74,7 +74,7 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
         shown = ", ".join(indicators[:5]) + (", ..." if len(indicators) > 5 else "")
         raise InputError(
             f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column per class (one-hot, or "
-            "several labels an image) is not supported yet: write the class's name into one column 'label'"
+            "several labels per image) is not supported yet: write the class's name into one column 'label'"
         )
 
 

@@ -27,8 +27,8 @@ class Member:
     Attributes:
         shard: the tar file.
         name: the image file's name in the shard.
-        offset, size: of the image file's content in the shard, bytes.
-        label: as the shard has it.
+        offset, size: where the image file's content begins in the shard, and its length, bytes.
+        label: the label, as the shard spells it.
     """
 
     shard: Path
@@ -41,22 +41,22 @@ class Member:
 def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None = None) -> list[Member]:
     """The images of one shard with their labels; no image is read.
 
-    Consecutive files whose paths are equal up to the first dot are one sample: its first image, and its label from
-    ``.cls`` or from a field of ``.json``. A sample without an image is skipped.
+    Consecutive files whose paths are equal up to the first dot of their names are one sample. Its image is the first
+    one, and its label is in ``.cls`` or in a field of ``.json``. A sample without an image is skipped.
 
     Args:
         shard: the tar file.
-        field: the field of ``key.json`` that holds the label; ``key.cls`` goes first if it is ``label``.
-        skipped: counts links, further images of a sample, and samples without an image by their first file's ending.
+        field: the field of ``key.json`` that holds the label. If it is ``label``, ``key.cls`` takes precedence.
+        skipped: counts links, further images of a sample, and samples without an image by their first file's suffix.
 
     Raises:
         InputError: a shard that is damaged, compressed or missing; an image without a label; a sample with two files
-            of one name.
+            of the same name.
     """
     skipped = Counter() if skipped is None else skipped
     with open_regular(shard, "shard") as stream:
         try:
-            samples = groupby(_files(shard, stream, skipped), lambda file: _key_and_ending(file.name)[0])
+            samples = groupby(_files(shard, stream, skipped), lambda file: _key_and_suffix(file.name)[0])
             members = [_member(shard, stream, list(files), field, skipped) for _, files in samples]
         except InputError:
             raise
@@ -68,21 +68,21 @@ def read_index(shard: Path, field: str = "label", skipped: Counter[str] | None =
 
 
 class _HeaderStream:
-    """A tar file for :mod:`tarfile`, which reads only headers from it. Headers of more than 1 MiB are refused."""
+    """Wraps a tar file for :mod:`tarfile`, which reads only headers from it. Refuses headers of more than 1 MiB."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes. Raises tarfile.ReadError for more than a header has."""
+        """The next bytes. Raises tarfile.ReadError if ``size`` is larger than any header."""
         if not 0 <= size <= MIB:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self.stream.read(size)
 
 
 def _files(shard: Path, stream: BinaryIO, skipped: Counter[str]) -> Iterator[TarInfo]:
-    """A shard's regular files that have a key and an ending, in order."""
+    """A shard's regular files that have a key and a suffix, in order."""
     length = os.fstat(stream.fileno()).st_size
     with tarfile.open(fileobj=cast(BinaryIO, _HeaderStream(stream)), mode="r:") as tar:
         while (entry := tar.next()) is not None:
@@ -98,18 +98,18 @@ def _files(shard: Path, stream: BinaryIO, skipped: Counter[str]) -> Iterator[Tar
             what, limit = ("a label", MIB) if _suffix(entry) in _LABELS else ("an image", GIB)
             if entry.size > limit:
                 raise InputError(f"{shard}: {entry.name}: {entry.size:,} bytes are too many for {what}")
-            if _key_and_ending(entry.name)[0]:
+            if _key_and_suffix(entry.name)[0]:
                 yield entry
-        stream.seek(tar.offset)  # tarfile also stops at a damaged header; the real end is a block of zeros
+        stream.seek(tar.offset)  # tarfile also stops at a damaged header, but a shard ends with a block of zeros
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise InputError(f"{shard}: damaged or truncated at byte {tar.offset:,} of {length:,}")
 
 
-def _key_and_ending(name: str) -> tuple[str, str]:
+def _key_and_suffix(name: str) -> tuple[str, str]:
     """``x/a`` and ``.mask.png`` of ``x/a.mask.png``; an empty key for names that belong to no sample."""
     folder, _, base = name.rpartition("/")
-    stem, dot, ending = base.partition(".")
-    return (f"{folder}/{stem}" if stem and dot and not base.startswith("__") else ""), f".{ending.lower()}"
+    stem, dot, suffix = base.partition(".")
+    return (f"{folder}/{stem}" if stem and dot and not base.startswith("__") else ""), f".{suffix.lower()}"
 
 
 def _suffix(entry: TarInfo) -> str:
@@ -117,7 +117,7 @@ def _suffix(entry: TarInfo) -> str:
 
 
 def _kind(entry: TarInfo) -> str:
-    """What an entry that is not a file is counted as."""
+    """The name under which an entry that is not a file is counted."""
     if entry.issym() or entry.islnk():
         return "link"
     return "sparse file" if entry.issparse() else "special file"
@@ -128,13 +128,13 @@ def _member(shard: Path, stream: BinaryIO, files: list[TarInfo], field: str, ski
     by_name: dict[str, TarInfo] = {}
     for file in files:
         if by_name.setdefault(file.name, file) is not file:
-            raise InputError(f"{shard}: {file.name} comes twice in one sample: give each sample a name of its own")
+            raise InputError(f"{shard}: {file.name} occurs twice in one sample: give each sample its own name")
     images = [file for file in files if _suffix(file) in EXTENSIONS]
     if not images:
         skipped[_suffix(next((file for file in files if _suffix(file) not in _LABELS), files[0]))] += 1
         return None
     for image in images[1:]:
-        skipped[f"second image ({_key_and_ending(image.name)[1]})"] += 1
+        skipped[f"second image ({_key_and_suffix(image.name)[1]})"] += 1
     image = images[0]
     sources = {_suffix(file): file for file in reversed(files)}  # the first file of each suffix counts
     suffix = ".cls" if ".cls" in sources and (field == "label" or ".json" not in sources) else ".json"

@@ -1,7 +1,7 @@
 """WebDataset shards: tar files of key.jpg and key.cls, indexed so that shuffling and resuming are exact.
 
 timm's and webdataset's readers stream shards: the order of a stream depends on buffers and workers, so it cannot be
-resumed in the middle. Here the headers are read once, then each image by its place in its shard. The splits follow
+resumed in the middle. Here the headers are read once, and then each image by its offset in its shard. The splits follow
 timm's conventions (timm.data.readers.reader_wds): ``_info.json``, or the names of the shards.
 """
 
@@ -31,7 +31,7 @@ class ShardDataset(EncodedDataset):
     Args:
         shards: tar files, in order.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        classes: the known classes; by default those of these shards.
+        classes: the known classes; by default those of the shards.
         field: the field of ``key.json`` that holds the label of images without ``key.cls``.
 
     Raises:
@@ -81,19 +81,19 @@ class ShardDataset(EncodedDataset):
         return f"{member.shard.name}/{member.name}"
 
 
-def open_shards(place: str, channels: int, classes: Classes | None = None) -> dict[str, ShardDataset]:
+def open_shards(source: str, channels: int, classes: Classes | None = None) -> dict[str, ShardDataset]:
     """The splits of a folder of shards, or of the shards that a pattern such as ``train-{0000..0003}.tar`` names.
 
     Raises:
-        InputError: remote shards, no shards, or only some shards whose names say which split they are.
+        InputError: remote shards, no shards, or some shards without a split in their name where others have one.
     """
-    if "://" in place or place.startswith("pipe:"):
+    if "://" in source or source.startswith("pipe:"):
         raise InputError(
-            f"wds/{place}: shards are read from disk only, as a stream's order cannot be resumed exactly: "
+            f"wds/{source}: only shards on disk are supported, because a stream cannot be resumed exactly: "
             "download them into a folder and give wds/FOLDER"
         )
     splits: dict[str, ShardDataset] = {}
-    shards_by_split = find_shards(place)
+    shards_by_split = find_shards(source)
     for split in in_order(shards_by_split):
         shards, field = shards_by_split[split]
         splits[split] = ShardDataset(shards, channels, classes, field)
@@ -101,11 +101,11 @@ def open_shards(place: str, channels: int, classes: Classes | None = None) -> di
     return splits
 
 
-def find_shards(place: str) -> dict[str, tuple[list[Path], str]]:
+def find_shards(source: str) -> dict[str, tuple[list[Path], str]]:
     """split -> (its shards in order, the field of key.json that holds the label). Raises as :func:`open_shards`."""
-    path = Path(place)
+    path = Path(source)
     if not path.is_dir():
-        shards = [Path(name) for name in expand_braces(place)]
+        shards = [Path(name) for name in expand_braces(source)]
         missing = next((shard for shard in shards if not is_regular(shard)), None)
         if missing is not None:
             raise InputError(f"{missing}: no such {'shard' if missing.suffix == '.tar' else 'folder of shards'}")
@@ -115,7 +115,7 @@ def find_shards(place: str) -> dict[str, tuple[list[Path], str]]:
 
 
 def _splits_by_name(folder: Path) -> dict[str, tuple[list[Path], str]]:
-    """The shards below a folder by the split that a word of their path names; ``all`` if none names one."""
+    """The shards below a folder by split. A word of their path names the split; ``all`` if none does."""
     shards = sorted(entry for entry in walk(folder) if entry.suffix == ".tar" and is_regular(entry))
     if not shards:
         raise InputError(f"{folder}: no shards inside (*.tar)")
@@ -126,7 +126,7 @@ def _splits_by_name(folder: Path) -> dict[str, tuple[list[Path], str]]:
         by_split.setdefault(split, ([], "label"))[0].append(shard)
     if "all" in by_split and len(by_split) > 1:
         raise InputError(
-            f"{by_split['all'][0][0]}: its name says no split (train, val, test), but those of other shards do: "
+            f"{by_split['all'][0][0]}: its name contains no split (train, val, test), but those of other shards do: "
             "rename it or remove it"
         )
     return by_split
@@ -151,7 +151,7 @@ def _splits_by_info(folder: Path, info: Path) -> dict[str, tuple[list[Path], str
         ) from None
     missing = next((shard for shards, _ in by_split.values() for shard in shards if not is_regular(shard)), None)
     if missing is not None:
-        raise InputError(f"{missing}: no such shard, though {info} names it")
+        raise InputError(f"{missing}: no such shard, but {info} names it")
     if not by_split:
         raise InputError(f"{info}: has no splits named train, validation or test")
     return by_split

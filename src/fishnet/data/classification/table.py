@@ -27,11 +27,11 @@ class ImageFiles:
         rows: the table.
 
     Attributes:
-        paths: a path for each row; None for images in the table, and for images that were not found.
+        paths: the image's path for each row; None for images that were not found. Empty if images are in the table.
         missing: why an image was not found, by row.
 
     Raises:
-        InputError: none of the images is found; names the first.
+        InputError: none of the images is found; the message names the first.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -118,7 +118,7 @@ class TableDataset(EncodedDataset):
         return str(self.files.paths[row] or self.rows.file.parent / name)
 
     def key(self, index: int) -> str:
-        """The path as the table has it, or relative to the table if it was found elsewhere; or the row's number."""
+        """The path as in the table, or relative to the table if found elsewhere; without a path, the row's number."""
         row = self.members[index]
         name, path = self.rows.paths[row], None if self.rows.images is not None else self.files.paths[row]
         if name and path is not None and path != self.rows.file.parent / name:
@@ -133,12 +133,12 @@ def open_table(file: Path, channels: int, classes: Classes | None = None, fold: 
         file: the table.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         classes: the known classes.
-        fold: the cross-validation fold to validate with; -1 for none.
+        fold: the cross-validation fold that becomes val; -1 for none.
 
     Raises:
         InputError: no such file, a table that cannot be read, without the columns for path and label, or without rows;
-            an empty label or path, or an unknown split, with its line; several labels an image; no image found;
-            ``fold`` if the table has no such fold, or already has a val split.
+            an empty label or path, or an unknown split, with its line; several labels per image; no image found;
+            a ``fold`` that the table does not have, or with a table that already has a val split.
         ModuleNotFoundError: Parquet needs pyarrow.
     """
     rows = read_rows(file)
@@ -185,14 +185,16 @@ def _hold_out(rows: Rows, members: dict[str, list[int]], fold: int) -> None:
     if not rows.folds:
         raise InputError(f"{rows.file}: has no column for the fold ({', '.join(FOLD)}), but fold={fold} was given")
     if "val" in members:
-        raise InputError(f"{rows.file}: already says which rows validate: leave out fold={fold} or that column")
+        raise InputError(
+            f"{rows.file}: a column already defines the val split: leave out fold={fold}, or remove that column"
+        )
     name = "train" if "train" in members else "all"
     held = [row for row in members.get(name, ()) if _fold_number(rows.folds[row]) == fold]
     rest = [row for row in members.get(name, ()) if _fold_number(rows.folds[row]) != fold]
     if not held or not rest:
         folds = ", ".join(sorted(set(rows.folds))[:10])
         raise InputError(
-            f"{rows.file}: fold {fold} has {'all' if held else 'none'} of the training rows: it has {folds}"
+            f"{rows.file}: fold {fold} has {'all' if held else 'none'} of the training rows: the folds are {folds}"
         )
     del members[name]
     members.update(train=rest, val=held)
@@ -234,7 +236,7 @@ def _notes(rows: Rows, files: ImageFiles, fold: int) -> Iterable[Finding]:
             "column-unread", f"{file}: columns that are not used: {', '.join(unread)}", file=file, count=len(unread)
         )
     if resolver.by_tail:
-        message = f"{file}: {resolver.by_tail:,} of {len(rows.paths):,} images found by the tail of their names"
+        message = f"{file}: {resolver.by_tail:,} of {len(rows.paths):,} images found by the tail of their paths"
         yield Finding("name-by-tail", f"{message} (such as {resolver.example})", file=file, count=resolver.by_tail)
 
 

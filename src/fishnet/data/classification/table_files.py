@@ -28,7 +28,7 @@ SPLIT = ("split", "set", "subset", "partition")
 VALID = ("is_valid", "is_val")
 FOLD = ("fold", "kfold", "folds", "fold_id")
 _PEEK = 200  # rows read to see what the columns contain
-_BATCH = 8  # rows of images read at once: in a hostile file each may be large
+_BATCH = 8  # rows of images read at once; in a hostile file each may be large
 _MAX_TEXT = 1 << 16  # bytes of a path or a label
 _LABEL_WORDS = ("label", "class", "target", "category", "split", "set", "subset", "partition", "fold", "valid", "test")
 
@@ -61,11 +61,11 @@ class Rows:
         file: the table.
         unit: ``line`` (of a text, counted from 1) or ``row`` (of Parquet, counted from 0).
         numbers: the line or number of each row.
-        paths: as the table has them; None for images in the table without a name.
+        paths: paths, as the table spells them; None for images in the table without a path.
         labels: names or numbers.
-        splits, valid, folds: as the table has them; empty if it has no such column.
+        splits, valid, folds: values as the table spells them; empty if it has no such column.
         images: the images, if they are in the table.
-        names: the class names, if the labels are numbers of them.
+        names: the class names, if the labels are indices into them.
         columns: the names of the columns that were read.
         unread: names of further columns that look like labels or splits.
     """
@@ -84,7 +84,7 @@ class Rows:
     unread: tuple[str, ...] = ()
 
     def where(self, row: int) -> str:
-        """Such as ``data.csv line 7``."""
+        """The location of a row for messages, such as ``data.csv line 7``."""
         return f"{self.file} {self.unit} {self.numbers[row]}"
 
 
@@ -104,19 +104,19 @@ def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[S
     """Finds the columns of a table by their names.
 
     Args:
-        names: of the columns.
+        names: the names of the columns.
         file: the table, for messages.
         peek: returns some rows, for a better message about a table without a label column.
 
     Raises:
-        InputError: no column for path or label, or two columns of one name.
+        InputError: no column for path or label, or two columns with the same name.
     """
     plain = [name.strip().lower() for name in names]
 
     def position(words: tuple[str, ...]) -> int | None:
         index = next((plain.index(word) for word in words if word in plain), None)
         if index is not None and (count := plain.count(plain[index])) > 1:
-            raise InputError(f"{file}: {count} columns are called {names[index]!r}: rename all but one")
+            raise InputError(f"{file}: {count} columns are called {names[index]!r}: rename all but one of them")
         return index
 
     path, label = position(PATH), position(LABEL)
@@ -253,7 +253,7 @@ def _check_size(table: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequenc
 
 
 def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str, list[Any]]:
-    """The values of some columns. Equal texts are stored once."""
+    """The values of some columns. Equal texts share one object."""
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
@@ -275,7 +275,7 @@ def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str,
 
 
 def _images(table: "pyarrow.parquet.ParquetFile", name: str, file: Path) -> "pyarrow.ChunkedArray":
-    """The image column, in memory. Raises InputError if it unpacks to far more than its file has."""
+    """Reads the image column into memory. Raises InputError if it unpacks to far more bytes than its file has."""
     import pyarrow
 
     limit = 4 * file.stat().st_size + 64 * MIB
@@ -313,7 +313,7 @@ def _label(value: Any) -> Label:
 
 
 def _huggingface_names(schema: "pyarrow.Schema", label: str) -> tuple[str, ...] | None:
-    """The class names that Hugging Face's library writes beside a table."""
+    """The class names that Hugging Face's library writes into a table's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features[label]["names"])

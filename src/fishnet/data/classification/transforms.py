@@ -1,4 +1,4 @@
-"""The transforms of classification: from a decoded image to the model's input size."""
+"""The transforms of classification, which bring a decoded image to the model's input size."""
 
 import math
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ class TrainTransform:
         crop_ratio: smallest and largest width / height of a crop.
         flip: probability of mirroring, 0..1.
         rand_augment_ops: operations that RandAugment (arXiv 1909.13719) applies to an image; 0 for none.
-        rand_augment_magnitude: their strength on torchvision's scale, a whole number of 0..30 (timm's m9 is 27 here).
+        rand_augment_magnitude: their strength on torchvision's scale, an integer 0..30 (timm's m9 is 27 here).
             Operations that move the image fill the border with the mean colour.
         color_jitter: largest relative change of brightness, contrast and saturation, 0..1; 0 for none.
         erase: probability of erasing a rectangle (arXiv 1708.04896), 0..1. It is filled with the mean colour, which
-            becomes zero when the pixels are normalized. Images are uint8 here, which cannot hold normalized noise.
+            normalization turns into zero. Images are uint8 here, which cannot hold normalized noise.
 
     Raises:
         InputError: RandAugment or colour jitter for images that are neither grey nor RGB, or a magnitude out of range.
@@ -50,7 +50,7 @@ class TrainTransform:
     ) -> None:
         mean_colour = [float(round(255 * value)) for value in preprocess.mean]
         self.size, self.flip = list(preprocess.size), flip
-        # With sides of this length even the smallest crop has enough pixels for the input.
+        # With sides of this length, even the smallest crop has enough pixels for the input.
         aspect = min(1, crop_ratio[0], 1 / crop_ratio[1])  # shorter / longer side of the narrowest crop
         self.min_side: int | None = math.ceil(max(preprocess.size) / math.sqrt(min(crop_scale) * aspect))
         self.interpolation = InterpolationMode(preprocess.interpolation)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_BOXES = 50_000  # that anchors are fitted to: evenly spaced ones if there are more
-MIN_STRIDES = 2  # size of the smallest anchor of a level, in strides
+MAX_BOXES = 50_000  # anchors are fitted to so many boxes at most, evenly spaced if there are more
+MIN_STRIDES = 2  # minimum size of a level's anchors, in strides
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Anchors:
     """The shapes of a detector's anchor boxes.
 
     Attributes:
-        sizes: one or more for each level, fine to coarse: the square root of an anchor's area, px of the input.
+        sizes: square roots of the anchors' areas, px of the input; one or more for each level, fine to coarse.
         ratios: height / width, the same for all levels.
     """
 
@@ -35,7 +35,7 @@ def best_overlap(boxes: NDArray[np.floating], anchors: Anchors) -> NDArray[np.fl
 
     Args:
         boxes: (n, 4) x1, y1, x2, y2, px of the input, with areas above 0.
-        anchors: to compare with.
+        anchors: the anchors to compare with.
     """
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     best = np.zeros(len(sides))
@@ -54,22 +54,23 @@ def fit_anchors(
 ) -> tuple[Anchors, str]:
     """Fits sizes and ratios to the boxes of a dataset.
 
-    Sizes are the centres of a one-dimensional k-means clustering of logarithms, the smallest on the finest level. The
-    clustering starts at quantiles, so that the result depends on the boxes alone. Ratios, as many as the default has,
+    Sizes are the centres of a one-dimensional k-means clustering of logarithms, with the smallest on the finest level.
+    The clustering starts at quantiles, so the result depends only on the boxes. Ratios, as many as the default has,
     are fitted likewise. Of the four combinations of fitted and default sizes and ratios, the one with the highest mean
     best IoU is returned, so the result is never worse than the default by that measure.
 
     Args:
-        boxes: (n, 4) x1, y1, x2, y2, in px of the input; those without area are ignored.
+        boxes: (n, 4) x1, y1, x2, y2, in px of the input; boxes without area are ignored.
         levels: number of pyramid levels.
-        default: returned if nothing is better.
+        default: the anchors that are returned if fitted ones are not better.
         per_level: number of sizes per level.
-        strides: px between the anchors of each level, fine to coarse; optional. They keep each size at two strides of
-            its level or more: anchors further apart would miss small objects, which the IoU of shapes does not measure.
+        strides: px between the anchors of each level, fine to coarse; optional. If given, each size is at least two
+            strides of its level: smaller anchors would miss objects between them, which the IoU of shapes does not
+            measure.
 
     Returns:
-        The anchors, and a line with the mean best IoU and the share of boxes with an IoU of 0.5 or more, for them and
-        for the default.
+        The anchors; and a line with the mean best IoU and the share of boxes with an IoU of 0.5 or more, for these
+        anchors and for the default.
 
     Raises:
         ValueError: the default or the strides have another number of levels.
@@ -88,7 +89,7 @@ def fit_anchors(
     ratios = _centres(height / width, len(default.ratios))
     by_level = tuple(tuple(sizes[level * per_level : (level + 1) * per_level]) for level in range(levels))
     choices = [Anchors(a, b) for a in (default.sizes, by_level) for b in (default.ratios, ratios)]
-    fitted = max(choices, key=lambda anchors: best_overlap(boxes, anchors).mean())  # the first of equals
+    fitted = max(choices, key=lambda anchors: best_overlap(boxes, anchors).mean())  # the first one if several are equal
     scores = {
         name: f"{overlap.mean():.2f}, {100 * (overlap >= 0.5).mean():.0f} % of boxes at 0.5 or more"
         for name, overlap in (("fitted", best_overlap(boxes, fitted)), ("default", best_overlap(boxes, default)))
@@ -102,12 +103,12 @@ def fit_anchors(
 
 
 def _centres(values: NDArray[np.float64], count: int, minima: NDArray[np.float64] | None = None) -> tuple[float, ...]:
-    """The centres of positive values by k-means of their logarithms, in rising order, rounded to three digits.
+    """The centres of positive values by k-means of their logarithms, in ascending order, rounded to three digits.
 
     Args:
-        values: (n,).
+        values: (n,) positive values.
         count: number of centres.
-        minima: lower bound of each centre, rising.
+        minima: lower bound of each centre, in ascending order.
     """
     logs = np.sort(np.log(values))
     low = np.full(count, -np.inf)

@@ -21,7 +21,7 @@ class DetectionDataset(EntryDataset):
     """One on-disk format of images with annotated objects.
 
     Targets are :class:`~fishnet.data.detection.objects.Objects`, clipped to the image; objects without area are left
-    out. A format fills in ``entries``, one record of its own type per image, and implements how to read them.
+    out. A format sets ``entries``, one record of its own type per image, and implements how to read one of them.
 
     Attributes:
         classes: read from the data, with their original ids.
@@ -42,13 +42,15 @@ class DetectionDataset(EntryDataset):
 
     @abstractmethod
     def location(self, index: int, number: int) -> str:
-        """Where the ``number``-th object of an image is annotated, or with -1 the image itself, for messages: the file,
-        and the line where known."""
+        """The location of the ``number``-th object's annotation, for messages: the file, and the line if known.
 
-    def stated(self, index: int) -> Objects | None:
+        With -1, or if there is no such object, the location of the image's annotation.
+        """
+
+    def annotated_boxes(self, index: int) -> Objects | None:
         """The image's objects without segmentations, read from annotations and image headers alone.
 
-        None where these are not enough, such as where a mask holds the objects.
+        None if these are not enough, such as for formats whose masks define the objects.
 
         Raises:
             InputError: see :meth:`objects`.

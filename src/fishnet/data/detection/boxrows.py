@@ -25,7 +25,7 @@ _CORNERS = (
 _PATHS = (*PATH, "imageid", "image_id", "image_name", "imagename")
 _LABELS = (*LABEL, "labelname", "name")
 _CROWDS = ("isgroupof", "is_group_of", "iscrowd", "is_crowd")
-_HEAD = 1 << 16  # bytes: longest first line
+_HEAD = 1 << 16  # bytes of the longest first line that is recognized
 _REQUIRED = 6  # columns of a table: path, x1, y1, x2, y2, class
 
 
@@ -35,10 +35,10 @@ class Columns(NamedTuple):
     Attributes:
         path, label: the image, and the class of the object.
         corners: x1, y1, x2, y2.
-        split, width, height, crowd: None if there is no such column.
+        split, width, height, crowd: optional columns; None if there is no such column.
         values: number of values in each row.
         header: whether the first line has the column names.
-        shares: whether boxes are shares of the image's sides, as in Open Images.
+        shares: whether coordinates are shares of the image's width and height, as in Open Images.
     """
 
     path: int
@@ -99,10 +99,10 @@ class BoxRows:
         labels: class names, in the table's order.
         sizes: height and width of each image; (0, 0) if the table has none.
         splits: split of each image; ``all`` without such a column.
-        lines: first line of each image.
+        lines: line on which each image first occurs.
         image, label, line: (boxes,) indices into ``images`` and ``labels``, and line numbers.
         box: (boxes * 4,) x1, y1, x2, y2.
-        crowd: (boxes,) whether the box is around a group.
+        crowd: (boxes,) whether the box contains a group of objects.
     """
 
     def __init__(self, path: Path, columns: Columns) -> None:
@@ -160,12 +160,12 @@ class BoxRows:
             raise InputError(f"{', '.join(corners)}: Open Images' boxes are shares, from 0 to 1")
         self._shares_seen = self._shares_seen and max(box) <= 1
         self.image.append(image)
-        self.label.append(self._number_of(label))
+        self.label.append(self._label_index(label))
         self.line.append(number)
         self.box.extend(box)
         self.crowd.append(columns.crowd is not None and values[columns.crowd].strip().lower() in ("1", "true"))
 
-    def _number_of(self, label: str) -> int:
+    def _label_index(self, label: str) -> int:
         if label not in self._labels:
             self._labels[label] = len(self.labels)
             self.labels.append(label)

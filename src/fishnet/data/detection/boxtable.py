@@ -12,7 +12,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.boxrows import SUFFIXES, BoxRows, Columns, columns_in
 from fishnet.data.detection.files import FileDetection, listed, one_per_split, split_in, unknown_class
-from fishnet.data.detection.image_places import ImagePlaces
+from fishnet.data.detection.image_finder import ImageFinder
 from fishnet.data.detection.objects import Objects
 from fishnet.data.files import find_split_folders, images_by_stem, numbered_lines, subfolder, upright_size
 from fishnet.data.splits import in_order
@@ -223,7 +223,7 @@ def _paths(table: BoxTable, rows: BoxRows) -> list[Path | None]:
     if table.columns.shares:
         return list(_by_id(table, rows))
     bases = [table.path.parent, *_image_folders(table), table.root]
-    finder = ImagePlaces(table.root)
+    finder = ImageFinder(table.root)
     paths: list[Path | None] = []
     for name, line in zip(rows.images, rows.lines, strict=True):
         try:

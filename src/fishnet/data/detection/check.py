@@ -1,4 +1,4 @@
-"""What the check of a dataset says of objects."""
+"""The check of a dataset's objects."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +10,9 @@ from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.data.findings import Finding
 
-SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's, by area: below so many px
-_TOLERANCE = 1.0  # px that a box may reach over an edge: formats differ in what the last pixel is
-_BOX_FAULTS = {  # of the image's height and width
+SIZES = {"small": 32**2, "medium": 96**2, "large": float("inf")}  # COCO's: upper limits of the area, px
+_TOLERANCE = 1.0  # px that a box may extend beyond an edge: formats differ in whether the last pixel is included
+_BOX_FAULTS = {  # formatted with the image's height and width
     "box-empty": "empty box",
     "box-outside": "box outside of its image of {1}x{0} px",
     "box-beyond-edge": "box reaches out of its image of {1}x{0} px",
@@ -25,10 +25,10 @@ class DetectionStatistics(SplitStatistics):
 
     Attributes:
         objects: number of objects, without crowds.
-        crowds: groups whose members are not told apart.
+        crowds: groups of objects that are annotated as one.
         by_size: objects that are small, medium and large by COCO's areas (below 32 x 32 px, below 96 x 96, larger).
-        objects_per_class, images_per_class: objects of each class, and images with any.
-        without_objects: images that are negatives.
+        objects_per_class, images_per_class: objects of each class, and images with such objects.
+        without_objects: images without objects, which are negatives.
     """
 
     objects: int
@@ -42,7 +42,7 @@ class DetectionStatistics(SplitStatistics):
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Objects."""
+        """Objects of each class."""
         return self.objects_per_class
 
     def class_cell(self, name: str) -> str:
@@ -50,7 +50,7 @@ class DetectionStatistics(SplitStatistics):
         return f"{self.objects_per_class[name]:,} in {self.images_per_class[name]:,}"
 
     def annotation_columns(self) -> dict[str, str]:
-        """Objects in all and by size, crowds, and images without objects."""
+        """All objects, objects by size, crowds, and images without objects."""
         counts = {"objects": self.objects, **self.by_size, "crowds": self.crowds}
         counts["images without objects"] = self.without_objects
         return {title: f"{count:,}" for title, count in counts.items()}
@@ -118,7 +118,7 @@ class DetectionCheck(SplitCheck[DetectionDataset, DetectionStatistics]):
     def compare(
         cls, datasets: Mapping[str, DetectionDataset], statistics: Mapping[str, DetectionStatistics]
     ) -> Iterable[Finding]:
-        """Classes that are in other splits than train alone."""
+        """Classes that are in some split but not in train."""
         return find_untrained({split: counted.images_per_class for split, counted in statistics.items()})
 
 
@@ -127,7 +127,7 @@ def _size_of(area: float) -> str:
 
 
 def _bad_boxes(objects: Objects, size: tuple[int, int]) -> Iterator[tuple[int, str]]:
-    """Number and code of each box that is empty, outside of an image of that height and width, or reaches out of it."""
+    """Index and code of each box that is empty, outside of an image of this height and width, or beyond its edges."""
     height, width = size
     x1, y1, x2, y2 = objects.boxes.T
     empty = (x2 <= x1) | (y2 <= y1)

@@ -110,7 +110,7 @@ class CocoDetection(FileDetection):
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.table.objects(self.entries[index].row, self.labels)
 
-    def stated(self, index: int) -> Objects:
+    def annotated_boxes(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         return self.table.objects(self.entries[index].row, self.labels, masks=False)
 

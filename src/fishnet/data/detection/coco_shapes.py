@@ -1,4 +1,4 @@
-"""The segmentations of a COCO file, exact and in about half the memory of their text. Torch-free."""
+"""Stores the segmentations of a COCO file exactly, in about half the memory of their text. Torch-free."""
 
 from array import array
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from fishnet.images.rle import box_of, runs_of
 
 Box = tuple[float, float, float, float]
 _NONE, _HUNDREDTHS, _FLOATS, _RUNS, _TEXT = range(5)
-_MAX_COORDINATE = 1e6  # px: rasterizing polygons beyond it would take forever
-MAX_PIXELS = 1 << 31  # of a mask
+_MAX_COORDINATE = 1e6  # px: larger polygons would take forever to rasterize
+MAX_PIXELS = 1 << 31  # masks must have fewer pixels
 
 
 class Shape(NamedTuple):
-    """One segmentation, checked.
+    """One valid segmentation.
 
     Attributes:
         kind: the encoding of ``content``.
@@ -43,7 +43,7 @@ def packed(value: Any) -> Shape:
     """Checks and packs a segmentation.
 
     Args:
-        value: polygons, or a run-length encoding of either form.
+        value: polygons, or a run-length encoding with a list of counts or with COCO's compressed text.
 
     Raises:
         InputError: neither of these, a polygon of fewer than three points, or runs that do not fill the mask.
@@ -60,7 +60,7 @@ def _polygons(rings: list[Any]) -> Shape:
         if not isinstance(ring, list):
             raise InputError("segmentation must be a list of polygons, each a list [x, y, x, y, ...]")
         if len(ring) % 2:
-            raise InputError(f"a polygon of {len(ring)} numbers: they must be x and y in turn")
+            raise InputError(f"a polygon of {len(ring)} numbers: there must be an even number, x and y in turn")
         if len(ring) < 6:
             raise InputError(f"a polygon of {len(ring) // 2} points: it must have three or more")
     values = [value for ring in rings for value in ring]

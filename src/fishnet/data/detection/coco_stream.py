@@ -1,4 +1,4 @@
-"""Reads COCO's JSON files one list entry at a time, in little memory whatever their size. Torch-free."""
+"""Reads COCO's JSON files one list entry at a time, in little memory for files of any size. Torch-free."""
 
 import codecs
 import json
@@ -14,7 +14,7 @@ CHUNK = 1 << 22  # bytes read at a time
 MAX_ENTRY = 1 << 24  # characters of one entry
 _BLANK = re.compile(r"[ \t\r\n]*")
 _IN_TEXT, _IN_VALUE = re.compile(r'\\.|"', re.DOTALL), re.compile(r'["{}\[\],]')
-_NEAR = 16  # characters before the end of the window, where errors may come from a cut-off word or escape
+_NEAR = 16  # errors in so many last characters of the window may come from a cut-off word or escape
 _CUT_OFF = "the file ends too early: it was cut off"
 
 
@@ -22,11 +22,11 @@ class Entry(NamedTuple):
     """One entry of a list.
 
     Attributes:
-        key: of the list.
-        number: index in the list, from 0.
+        key: the key of the list.
+        number: the entry's index in the list, from 0.
         line: where the entry begins, from 1.
         value: a JSON object.
-        name: of the entry, if the list is an object of named entries; else empty.
+        name: the entry's name if the list is an object of named entries; empty otherwise.
     """
 
     key: str
@@ -43,8 +43,8 @@ def read_entries(path: Path, keys: Collection[str], chunk: int = CHUNK) -> Itera
     unparsed. Memory: about three chunks, or a few times the longest entry.
 
     Args:
-        path: of the file, in UTF-8.
-        keys: of the lists.
+        path: the file, in UTF-8.
+        keys: the keys of the lists.
         chunk: bytes read at a time.
 
     Raises:
@@ -64,7 +64,7 @@ class _Window:
     Attributes:
         text: the part of the file that is in memory.
         at: index in ``text`` of the next character.
-        line: of this character.
+        line: the line of this character, from 1.
     """
 
     def __init__(self, path: Path, file: BinaryIO, chunk: int) -> None:
@@ -130,7 +130,7 @@ class _Window:
                 self._more()
             except RecursionError:
                 raise self._wrong("nested too deeply") from None
-            except ValueError:  # Python's limit
+            except ValueError:  # Python limits the number of digits
                 raise self._wrong("holds a number of thousands of digits") from None
             else:
                 self._move(end)
@@ -188,7 +188,7 @@ class _Window:
         self.at = to
 
     def _more(self) -> None:
-        """Drops what was parsed and reads on, at least as much as remains, so that long entries take linear time."""
+        """Drops the parsed text and reads more, at least as much as is left, so that long entries take linear time."""
         rest = self.text[self.at :]
         content = self.file.read(max(self.chunk, len(rest)))
         self.ended = not content

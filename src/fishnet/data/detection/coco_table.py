@@ -250,8 +250,8 @@ class CocoTable:
         valid &= images >= 0
         for row in self._misfits(images):
             height, width = self._sides[2 * row], self._sides[2 * row + 1]
-            stated = self.images[images[row]].size
-            self._report(row, f"a mask of {width}x{height} px in an image of {stated[1]}x{stated[0]}")
+            size = self.images[images[row]].size
+            self._report(row, f"a mask of {width}x{height} px in an image of {size[1]}x{size[0]}")
             valid[row] = False
         return valid
 
@@ -286,10 +286,10 @@ class CocoTable:
         """
         sides = np.asarray(self._sides).reshape(-1, 2)
         for row in np.flatnonzero(sides.any(1) & (image[: len(sides)] >= 0)).tolist():
-            stated, size = self.images[image[row]], (int(sides[row, 0]), int(sides[row, 1]))
-            if stated.size == (0, 0):
-                self.images[image[row]] = stated._replace(size=size)
-            elif stated.size != size:
+            entry, size = self.images[image[row]], (int(sides[row, 0]), int(sides[row, 1]))
+            if entry.size == (0, 0):
+                self.images[image[row]] = entry._replace(size=size)
+            elif entry.size != size:
                 yield row
 
     def _distinct(self, used: set[int]) -> list[int]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fishnet.data.detection.objects import Segmentation
 from fishnet.errors import InputError
 
-MAX_OBJECTS = 20_000  # in an image
+MAX_OBJECTS = 20_000  # per image
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class MaskDetection(FileDetection):
             segmentations=objects.segmentations if self.with_masks else None,
         )
 
-    def stated(self, index: int) -> None:
+    def annotated_boxes(self, index: int) -> None:
         """None: the objects are in the masks."""
 
     def location(self, index: int, number: int) -> str:

@@ -11,9 +11,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.collector import first_problem, report
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.files import first_entries, json_head
-from fishnet.data.detection.image_places import ImagePlaces
+from fishnet.data.detection.image_finder import ImageFinder
 from fishnet.data.detection.outlines import Bits, Outline, circle, points, rectangle
-from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, drop_duplicates, stated_size
+from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, drop_duplicates, size_in_file
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular
@@ -22,7 +22,7 @@ from fishnet.images.decoding import EXTENSIONS, decode_image, size_of
 
 LAYOUTS = "labelme (a .json beside each image)"
 IGNORED = "__ignore__"
-"""labelme's label of what is neither trained on nor evaluated."""
+"""labelme's label for shapes that are neither trained on nor evaluated."""
 
 _WITHOUT_AREA = {"point": "points", "points": "points", "line": "lines", "linestrip": "lines"}
 _POLYGONS = {"polygon", "rotation", "oriented_rectangle", "", None}
@@ -56,12 +56,12 @@ class LabelmeSplit(NamedTuple):
 class LabelmeDetection(ShapeDetection):
     """Images annotated with labelme: rectangles, polygons, circles and bitmaps.
 
-    Shapes of one group and one label are one object. Points and lines, which have no area, and shapes labelled
+    Shapes with the same group and label are one object. Points and lines, which have no area, and shapes labelled
     ``__ignore__`` are counted as ignored. By default the classes are those of the files, in alphabetical order.
 
     Args:
         source, channels, classes, masks: see :class:`~fishnet.data.detection.files.FileDetection`.
-        with_ignored: keep ``__ignore__`` as a class.
+        with_ignored: whether to keep ``__ignore__`` as a class.
 
     Raises:
         InputError: not a labelme file, a shape that cannot be read, a missing image, or no objects; see also
@@ -77,8 +77,8 @@ class LabelmeDetection(ShapeDetection):
         masks: bool = False,
         with_ignored: bool = False,
     ) -> None:
-        places, ignored = ImagePlaces(source.root), Counter[str]()
-        contents = [content for file in source.files if (content := _read(file, places)) is not None]
+        finder, ignored = ImageFinder(source.root), Counter[str]()
+        contents = [content for file in source.files if (content := _read(file, finder)) is not None]
         entries = drop_duplicates(content.entry for content in contents)
         for content in contents:
             ignored += content.ignored
@@ -108,20 +108,20 @@ class LabelmeDetection(ShapeDetection):
         return size_of(decode_image(self.encoded(index), self.channels, self.source(index)))
 
 
-def _read(file: Path, places: ImagePlaces) -> LabelmeFile | None:
+def _read(file: Path, images: ImageFinder) -> LabelmeFile | None:
     try:
-        return read_labelme(file, places)
+        return read_labelme(file, images)
     except InputError as error:
         report(str(error), file=str(file))
         return None
 
 
-def read_labelme(file: Path, places: ImagePlaces) -> LabelmeFile:
+def read_labelme(file: Path, images: ImageFinder) -> LabelmeFile:
     """Reads an annotation file.
 
     Args:
-        file: to read.
-        places: finds the dataset's images.
+        file: the annotation file.
+        images: finds the dataset's images.
 
     Raises:
         InputError: not a labelme file, or no image.
@@ -145,8 +145,8 @@ def read_labelme(file: Path, places: ImagePlaces) -> LabelmeFile:
         key = (name, group) if group is not None else number
         first = objects.get(key)
         objects[key] = first._replace(outline=first.outline.joined(outline)) if first else Shape(name, outline, where)
-    path, embedded = _image(file, content, places)
-    size = stated_size(content.get("imageHeight"), content.get("imageWidth"))
+    path, embedded = _image(file, content, images)
+    size = size_in_file(content.get("imageHeight"), content.get("imageWidth"))
     return LabelmeFile(ShapeEntry(path, file, size, tuple(objects.values()), embedded), ignored)
 
 
@@ -179,18 +179,18 @@ def _outline(kind: Any, shape: dict[str, Any], bitmaps: BitmapReader) -> Outline
     )
 
 
-def _image(file: Path, content: dict[str, Any], places: ImagePlaces) -> tuple[Path, bool]:
+def _image(file: Path, content: dict[str, Any], images: ImageFinder) -> tuple[Path, bool]:
     """The path of the image, and whether it is inside the annotation file."""
     named = content.get("imagePath")
     name = named if isinstance(named, str) else ""
     names = (name, *(f"{file.stem}{suffix}" for suffix in EXTENSIONS))
-    path = next((path for name in names if name and (path := places.at(name, file.parent))), None)
+    path = next((path for name in names if name and (path := images.at(name, file.parent))), None)
     if path is not None:
         return path, False
     if content.get("imageData"):
         return file.with_suffix(".png"), True
     try:
-        return places.find(name or file.with_suffix("").name, file.parent), False
+        return images.find(name or file.with_suffix("").name, file.parent), False
     except InputError as error:
         raise InputError(f"{file}: imagePath: {error}, and the file has no imageData") from None
 
@@ -216,16 +216,16 @@ def find_labelme(data: Path) -> dict[str, LabelmeSplit]:
     """Finds labelme files by split; ``all`` if there are no splits, empty if there are no such files.
 
     Args:
-        data: a folder of images and JSON files, or with such folders inside: one per split, one per session, or one of
-            images and one of files.
+        data: a folder of images and JSON files, or a folder with such folders inside: one per split, one per session,
+            or one of images and one of JSON files.
 
     Raises:
-        InputError: some files are in a folder of a split, others in none.
+        InputError: some files are in a train, val or test folder and others are not.
     """
     if not data.is_dir() or not _holds_labelme(data):
         return {}
     files = [path for path in walk(data) if path.suffix.lower() == ".json"]
-    files = [path for path in files if not is_regular(path) or _is_labelme(path)]  # others fail when they are read
+    files = [path for path in files if not is_regular(path) or _is_labelme(path)]  # reading the others raises an error
     return {split: LabelmeSplit(data, tuple(paths)) for split, paths in by_split(files, data, "labelme files").items()}
 
 

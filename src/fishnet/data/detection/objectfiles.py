@@ -76,7 +76,7 @@ class ObjectFileDetection(FileDetection):
             segmentations=[outline.segmentation(size) for outline in outlines] if self.with_masks else None,
         )
 
-    def stated(self, index: int) -> Objects | None:
+    def annotated_boxes(self, index: int) -> Objects | None:
         """None: the objects are in the masks."""
         return None
 

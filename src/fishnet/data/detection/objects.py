@@ -1,4 +1,4 @@
-"""The annotated objects of an image, the same for all formats. Torch-free."""
+"""The annotated objects of an image, in one form for all formats. Torch-free."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ class Objects:
         boxes: (n, 4) float32, x1, y1, x2, y2.
         labels: (n,) int64, class indices from 0.
         size: the image's height and width according to the annotation; (0, 0) if unknown.
-        crowd: (n,) bool: a group of objects under one box; neither trained on nor counted as missed.
-        areas: (n,) float64, px: what COCO's small, medium and large refer to.
+        crowd: (n,) bool, whether a group of objects has one box; neither trained on nor counted as missed.
+        areas: (n,) float64, px; they decide what is small, medium and large for COCO.
         segmentations: one per box; None if the format or the task has no masks.
     """
 
@@ -87,20 +87,20 @@ class Objects:
         """(n, height, width) of 0 and 1, rasterized by COCO's own rules.
 
         Raises:
-            ValueError: no segmentations, no size, or an encoding of another size.
+            ValueError: no segmentations, no size, or a run-length encoding of another size.
         """
         from faster_coco_eval.core import mask as coco
 
         height, width = self.size
         if self.segmentations is None or not height:
-            raise ValueError("no masks to fill in")
+            raise ValueError("the objects have no segmentations or no size")
         filled = np.zeros((len(self), height, width), np.uint8)
         for i, shape in enumerate(self.segmentations):
             filled[i] = coco.decode(compressed_rle(shape, self.size))
         return filled
 
     def bits(self, index: int) -> tuple[NDArray[np.uint8], int, int]:
-        """A mask cropped to its extent: (height, width) of 0 and 1, and its left and top, px; (0, 0) if it is empty.
+        """A mask cropped to its extent: (height, width) of 0 and 1, and its left and top, px; (0, 0) for an empty mask.
 
         Only these columns are rasterized, which is cheap for many small objects in a large image.
         """
@@ -121,7 +121,7 @@ def compressed_rle(shape: Segmentation, size: tuple[int, int]) -> dict[str, Any]
         size: height and width of the image.
 
     Raises:
-        ValueError: an encoding of another size.
+        ValueError: a run-length encoding of another size.
     """
     from faster_coco_eval.core import mask as coco
 

@@ -1,4 +1,4 @@
-"""Reports orphans: images without an annotation, annotations without an image."""
+"""Reports orphans: images without an annotation, and annotations without an image."""
 
 from collections.abc import Sequence
 
@@ -20,16 +20,16 @@ def report_orphans(
     notes: list[Finding],
     split: str = "",
 ) -> None:
-    """Reports files that have no counterpart, in one finding, however many were collected before.
+    """Reports files that have no counterpart, in one finding and only once.
 
     Args:
         orphans: the files without a counterpart.
         total: number of all files of their kind.
         what: the fault, such as ``label files have no image``.
         action: what to do.
-        code: of the rule.
-        notes: of the dataset; they get the finding if problems are not collected.
-        split: of the finding.
+        code: the code of the rule.
+        notes: the dataset's notes, to which the finding is added if problems are not collected.
+        split: the split of the finding.
 
     Raises:
         InputError: more than 1 % are orphans, and problems are not collected (:mod:`fishnet.data.collector`).

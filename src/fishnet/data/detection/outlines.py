@@ -20,11 +20,11 @@ _MAX_DEVIATION = 0.25  # px between a circle and its polygon
 
 
 class Bits(NamedTuple):
-    """A bitmap within an image, compressed: a large blank one takes no memory.
+    """A bitmap within an image, compressed: blank areas take hardly any memory.
 
     Attributes:
         packed: its rows, eight px per byte, compressed.
-        height, width: of the bitmap, trimmed to the set px.
+        height, width: size of the bitmap, trimmed to the px that are set.
         left, top: its position, px.
         pixels: number of set px.
     """
@@ -82,7 +82,7 @@ class Outline:
         )
 
     def box(self) -> tuple[float, float, float, float]:
-        """x1, y1, x2, y2 around everything, px; zeros around an empty bitmap."""
+        """The bounding box x1, y1, x2, y2 of all rings and bitmaps, px; zeros if there are only empty bitmaps."""
         boxes = [(*ring.min(0), *ring.max(0)) for ring in self.rings]
         boxes += [(b.left, b.top, b.left + b.width, b.top + b.height) for b in self.bits if b.pixels]
         if not boxes:
@@ -140,7 +140,7 @@ def points(value: Any, minimum: int, maximum: int | None = None) -> Ring:
     """Checks a list of corners ``[[x, y], ...]``.
 
     Args:
-        value: as read from a file.
+        value: the content of a file at this position.
         minimum, maximum: number of corners allowed.
 
     Raises:
@@ -152,8 +152,10 @@ def points(value: Any, minimum: int, maximum: int | None = None) -> Ring:
     if len(value) < minimum or (maximum is not None and len(value) > maximum):
         allowed = "or more" if maximum is None else f"to {maximum}"
         needed = minimum if maximum == minimum else f"{minimum} {allowed}"
-        raise InputError(f"{len(value)} points, where {needed} are needed")
-    if not all(abs(number) < MAX_COORDINATE for point in value for number in point):  # NumPy takes no huge integers
+        raise InputError(f"{len(value)} points, but {needed} are needed")
+    if not all(
+        abs(number) < MAX_COORDINATE for point in value for number in point
+    ):  # NumPy does not support huge integers
         raise InputError(f"a point lies farther than {MAX_COORDINATE:,.0f} px away")
     return np.asarray(value, np.float64).reshape(-1, 2)
 

@@ -16,10 +16,10 @@ from fishnet.errors import InputError
 
 
 class SelectedDetection(DetectionDataset):
-    """A detection dataset without the objects of some classes. All images stay, also those left without objects.
+    """A detection dataset without the objects of some classes. All images stay, even those left without objects.
 
     Args:
-        dataset: with all classes.
+        dataset: the dataset with all classes.
         classes: the classes that labels refer to.
         labels: index in ``classes`` for each label of ``dataset``; -1 for classes that are left out.
     """
@@ -68,14 +68,14 @@ class SelectedDetection(DetectionDataset):
 def choose(
     data: str, splits: Mapping[str, DetectionDataset], only: Sequence[str], classes: Classes | None
 ) -> dict[str, DetectionDataset]:
-    """Keeps some of the classes; objects of others are left out, with a note.
+    """Keeps some of the classes. Objects of others are left out, with a note.
 
     Args:
         data: the data's name, for messages.
         splits: datasets by split, with the classes of the data.
         only: names of the selected classes.
-        classes: the classes of a model, which then all stay; by default those of the data, of which only the selected
-            ones stay.
+        classes: the classes of a model, all of which are kept; None if there is no model: only the selected classes of
+            the data are kept.
 
     Raises:
         InputError: a name that is not a class, or no selected class in the data.
@@ -83,15 +83,15 @@ def choose(
     selection = ClassSelection.of(splits, only, classes)
     if not set(selection.selected.names) & set(selection.own.names):
         raise InputError(f"{data}: has none of the classes {selection.shown()}, only {selection.shown(selection.own)}")
-    result: dict[str, DetectionDataset] = {}
+    selected: dict[str, DetectionDataset] = {}
     for split, dataset in splits.items():
         labels, names = selection.labels(dataset.classes), dataset.classes.names
-        result[split] = SelectedDetection(dataset, selection.known, np.array(labels, np.int64))
+        selected[split] = SelectedDetection(dataset, selection.known, np.array(labels, np.int64))
         dropped = [name for name, label in zip(names, labels, strict=True) if label < 0]
         if dropped:
             message = (
                 f"{split}: objects of {len(dropped):,} of {len(names):,} classes are left out ({listed(dropped)}); "
                 "their images stay"
             )
-            note_left_out(result[split], dataset.notes, message, split, len(dropped))
-    return result
+            note_left_out(selected[split], dataset.notes, message, split, len(dropped))
+    return selected

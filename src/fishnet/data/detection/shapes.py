@@ -1,4 +1,4 @@
-"""What the formats share that have one file of drawn shapes per image."""
+"""What the formats with one file of drawn shapes per image share."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,9 +20,9 @@ class Shape(NamedTuple):
     """One object.
 
     Attributes:
-        name: of its class.
-        outline: its extent.
-        where: its place in the file, such as ``shapes[3]``.
+        name: the name of the object's class.
+        outline: the object's extent.
+        where: the object's position in the file, such as ``shapes[3]``.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ShapeEntry:
     """An image and its objects.
 
     Attributes:
-        path: of the image.
+        path: the image file.
         file: the annotation file.
         size: height and width according to the file; (0, 0) if unknown.
         shapes: the objects.
@@ -53,14 +53,14 @@ class ShapeDetection(FileDetection):
     """Images with one annotation file each.
 
     Args:
-        folder: that keys are relative to.
+        folder: the folder that keys are relative to.
         entries: one per image.
         channels, classes: see :class:`~fishnet.data.detection.files.FileDetection`.
-        masks: whether objects have segmentations; rectangles are then filled, but not all may be rectangles.
-        ignored: the number of shapes that were left out, by kind in words.
+        masks: whether objects have segmentations. Rectangles are then filled, but not all shapes may be rectangles.
+        ignored: the number of shapes that were left out, by kind, such as ``points``.
 
     Raises:
-        InputError: an object of a class that ``classes`` lacks, or no masks but rectangles.
+        InputError: an object of a class that ``classes`` lacks, or, with ``masks``, only rectangles.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class ShapeDetection(FileDetection):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`. With masks, reads the image's header."""
-        objects = self.stated(index)
+        objects = self.annotated_boxes(index)
         if not self.with_masks:
             return objects
-        size = self.size(index)  # of the image, as the file may give any number
+        size = self.size(index)  # the size in the annotation file may be wrong
         if objects.size not in ((0, 0), size):
             raise InputError(
                 f"{self.source(index)}: is {size[1]}x{size[0]} px, but annotated as {objects.size[1]}x"
@@ -99,7 +99,7 @@ class ShapeDetection(FileDetection):
         segmentations = tuple(shape.outline.segmentation(size) for shape in self.entries[index].shapes)
         return replace(objects, size=size, segmentations=segmentations)
 
-    def stated(self, index: int) -> Objects:
+    def annotated_boxes(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         entry: ShapeEntry = self.entries[index]
         outlines = [shape.outline for shape in entry.shapes]
@@ -111,7 +111,7 @@ class ShapeDetection(FileDetection):
         )
 
     def location(self, index: int, number: int) -> str:
-        """The annotation file, and the object's place in the file."""
+        """The annotation file, and the object's position in the file."""
         entry: ShapeEntry = self.entries[index]
         return f"{entry.file}: {entry.shapes[number].where}" if 0 <= number < len(entry.shapes) else str(entry.file)
 
@@ -125,29 +125,29 @@ class ShapeDetection(FileDetection):
 
 
 def drop_duplicates(entries: Iterable[ShapeEntry]) -> list[ShapeEntry]:
-    """The entries without those whose image belongs to an earlier one, which are reported."""
+    """The entries without those whose image belongs to an earlier entry, which are reported."""
     by_image: dict[Path, ShapeEntry] = {}
     for entry in entries:
         first = by_image.setdefault(entry.path, entry)
         if first is not entry:
-            message = f"{entry.file}: its image {entry.path} is that of {first.file} already: remove one"
+            message = f"{entry.file}: its image {entry.path} belongs to {first.file} too: remove one of them"
             report(message, file=str(entry.file))
     return list(by_image.values())
 
 
-def stated_size(height: Any, width: Any) -> tuple[int, int]:
+def size_in_file(height: Any, width: Any) -> tuple[int, int]:
     """An image's height and width as given in a file; (0, 0) if either is not a valid size."""
     valid = all(type(side) is int and 0 < side < 1 << 24 for side in (height, width))
     return (height, width) if valid else (0, 0)
 
 
 def by_split(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Path]]:
-    """Groups files by the split that a folder of their path is named after; ``all`` if there is none.
+    """Groups files by the split that a folder in their path is named after; ``all`` if there is none.
 
     Args:
-        files: below the root.
+        files: files below the root.
         root: the dataset's folder.
-        what: a plural for the files, for messages.
+        what: a plural that names the files in messages.
 
     Raises:
         InputError: some files are in such a folder and others are not.
@@ -160,7 +160,7 @@ def by_split(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Pat
     if len(splits) > 1 and "all" in splits:
         rest = splits["all"]
         raise InputError(
-            f"{rest[0]}: is in no train, val or test folder, where other {what} are "
+            f"{rest[0]}: is in no train, val or test folder, but other {what} are "
             f"({len(rest):,} like it): move or remove it"
         )
     return {split: splits[split] for split in in_order(splits)}

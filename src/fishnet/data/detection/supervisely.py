@@ -9,7 +9,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.collector import report
 from fishnet.data.detection.bitmaps import BitmapReader
 from fishnet.data.detection.outlines import Bits, Outline, points, rectangle
-from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, stated_size
+from fishnet.data.detection.shapes import Shape, ShapeDetection, ShapeEntry, by_split, size_in_file
 from fishnet.errors import InputError
 from fishnet.files.documents import read_json
 from fishnet.files.reading import is_regular
@@ -36,8 +36,8 @@ class SuperviselySplit(NamedTuple):
 class SuperviselyDetection(ShapeDetection):
     """Images annotated in Supervisely: rectangles, polygons with holes, and bitmaps.
 
-    Points, lines, keypoints and cuboids, which have no area, are counted as ignored. Coordinates are the numbers of the
-    file. By default the classes are those of ``meta.json``, in its order.
+    Points, lines, keypoints and cuboids, which have no area, are counted as ignored. Coordinates are used as they are
+    in the file. By default the classes are those of ``meta.json``, in its order.
 
     Raises:
         InputError: not a Supervisely file, or an object that cannot be read; see also
@@ -64,10 +64,10 @@ class SuperviselyDetection(ShapeDetection):
 
 
 def read_meta(path: Path) -> Classes:
-    """The classes of a project, with its ids where it has them.
+    """The classes of a project, with their ids if it has them.
 
     Raises:
-        InputError: not a Supervisely file, no classes, or two of one name.
+        InputError: not a Supervisely file, no classes, or two with the same name.
     """
     content = read_json(path)
     entries = content.get("classes") if isinstance(content, dict) else None
@@ -91,7 +91,7 @@ def _entry(file: Path, images: Path, ignored: Counter[str]) -> ShapeEntry:
     if not isinstance(objects, list):
         raise InputError(f"{file}: not a Supervisely file: it has no list of objects")
     sides = content.get("size")
-    size = stated_size(sides.get("height"), sides.get("width")) if isinstance(sides, dict) else (0, 0)
+    size = size_in_file(sides.get("height"), sides.get("width")) if isinstance(sides, dict) else (0, 0)
     if size == (0, 0):
         raise InputError(f"{file}: size must give height and width")
     shapes, bitmaps = [], BitmapReader()

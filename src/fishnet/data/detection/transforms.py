@@ -24,21 +24,22 @@ class DetectionTrainTransform(WholeImageTransform):
 
     The image, or a crop of it, is resized as by :meth:`~fishnet.images.preprocess.Preprocess.place`, times a factor
     drawn from ``jitter``. The factor is uniform in its logarithm, so that half the size is as frequent as double.
-    Aspect ratios are kept. Pixels are cropped and resized once, and only those that end up in the result. For objects
-    that are cut see :meth:`~fishnet.data.detection.views.DetectionView.target`.
+    Aspect ratios are kept. Only pixels that end up in the result are resized, and only once. For objects that are cut
+    off see :meth:`~fishnet.data.detection.views.DetectionView.target`.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
-        canvas: whether all results have one size: a square of the longer side of ``preprocess.size`` (so that images of
-            either orientation fit), rounded up to a multiple of 32. Larger images are cropped at random, smaller ones
-            padded on the right and below with the mean colour. With a wide ``jitter``, 0.1 to 2, this is large-scale
-            jitter (arXiv 2012.07177). Otherwise each result is complete and padded to multiples of 32.
+        canvas: whether all results are squares of the same size: the longer side of ``preprocess.size``, so that images
+            of either orientation fit, rounded up to a multiple of 32. Larger images are cropped at random, smaller ones
+            are padded on the right and below with the mean colour. With a wide ``jitter``, 0.1 to 2, this is
+            large-scale jitter (arXiv 2012.07177). Otherwise each result is complete and padded to multiples of 32.
         flip, flip_vertical: probabilities of mirroring left to right and upside down, 0..1.
         jitter: smallest and largest scale factor; (1, 1) keeps the scale.
-        crop: probability of a random crop, each side 0.3 to 1 of the image's, that contains at least one whole object.
+        crop: probability of a random crop that contains at least one complete object; its sides are 0.3 to 1 of the
+            image's.
         photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
         mosaic: probability of a mosaic (arXiv 2004.10934): four images, each at half its jittered scale, around a
-            random centre of the canvas, whose size is that given above even without ``canvas``. See :meth:`partners`.
+            random centre of a canvas, which has the size given above even without ``canvas``. See :meth:`partners`.
         with_masks: whether targets have masks.
 
     Raises:
@@ -64,7 +65,7 @@ class DetectionTrainTransform(WholeImageTransform):
         self.canvas = (padded(max(preprocess.size)),) * 2
 
     def partners(self, length: int) -> list[int]:
-        """The indices of three other images for a mosaic, of a dataset of ``length``; empty if none is drawn."""
+        """The indices of three other images for a mosaic, in a dataset of this length; empty if no mosaic is drawn."""
         return torch.randint(length, (3,)).tolist() if random_bool(self.mosaic) else []
 
     def __call__(
@@ -74,9 +75,8 @@ class DetectionTrainTransform(WholeImageTransform):
 
         Args:
             image: an image, or a tensor of shape (channels, height, width).
-            objects: of a known size, clipped to the image; see
-                :meth:`~fishnet.data.detection.objects.Objects.clean`.
-            *others: none, or three more.
+            objects: its objects, clipped to the image by :meth:`~fishnet.data.detection.objects.Objects.clean`.
+            *others: no other images, or three with their objects.
 
         Returns:
             (channels, height, width), of the image's dtype, channels last in memory; and the objects in its px, with
@@ -141,15 +141,15 @@ class DetectionEvalTransform:
             masks of its size, the ``truth`` as given and the ``placement``.
         """
         height, width = size_of(image)
-        place = self.preprocess.place(height, width)
-        view = DetectionView((0, 0, width, height), place.inner, (0, 0), place.outer)
+        placement = self.preprocess.place(height, width)
+        view = DetectionView((0, 0, width, height), placement.inner, (0, 0), placement.outer)
         target = DetectionTarget(
-            torch.from_numpy(place.to_input(objects.boxes)),
+            torch.from_numpy(placement.to_input(objects.boxes)),
             torch.from_numpy(objects.labels),
             torch.from_numpy(objects.crowd),
             torch.from_numpy(view.masks(objects)) if self.with_masks else None,
             objects,
-            place,
+            placement,
         )
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
@@ -175,7 +175,7 @@ def _concatenated(targets: Sequence[DetectionTarget]) -> DetectionTarget:
 
 
 def _random_box(objects: Objects) -> Window | None:
-    """The box of a random object that is no crowd, rounded outwards to whole px; None if there is none."""
+    """The box of a random object that is not a crowd, rounded outwards to integers; None if there is none."""
     boxes = objects.boxes[~objects.crowd]
     if not len(boxes):
         return None
@@ -184,7 +184,7 @@ def _random_box(objects: Objects) -> Window | None:
 
 
 def _crop(window: Window, kept: Window | None) -> Window:
-    """A random part of a window, of random aspect ratio, that contains ``kept``."""
+    """A random crop of a window, with random aspect ratio, that contains ``kept``."""
     width, height = (
         max(
             math.ceil((window[axis + 2] - window[axis]) * uniform(MIN_CROP, 1)),

@@ -11,8 +11,8 @@ from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.objects import Objects
 from fishnet.data.views import View
 
-VISIBLE = 0.3  # smallest share of an object inside the window for the object to be kept
-SMALLEST = 1.0  # px of the input: shortest side of an object that is trained on
+VISIBLE = 0.3  # an object is kept if at least this share of it is inside the window
+SMALLEST = 1.0  # px of the input; objects with a shorter side are dropped
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class DetectionView(View):
     def target(self, objects: Objects, with_masks: bool) -> DetectionTarget:
         """The objects inside the window, clipped to it, in px of the canvas.
 
-        Objects are dropped if less than 30 % of them is in the window (crowds: if nothing is), if a side is below 1 px
-        of the canvas, or, with masks, if the mask has no px there. With masks, the box of a clipped object is the
-        tightest one around the rest of its mask, and its share is measured on the mask; without, both go by the box.
+        An object is dropped if less than 30 % of it is in the window (a crowd: if none of it is), if a side is below
+        1 px of the canvas, or, with masks, if its mask has no px there. With masks, the share is measured on the mask,
+        and the box of a clipped object is the tightest one around the rest of its mask. Without masks, both are
+        computed from the box.
         """
         boxes, share = _clip(objects, self.window)
         if with_masks:
@@ -77,8 +78,8 @@ def _clip(objects: Objects, window: tuple[int, int, int, int]) -> tuple[NDArray[
     """Boxes clipped to a window, and the share of each that remains."""
     boxes = objects.boxes.astype(np.float64)
     clipped = boxes.clip(np.array(window[:2] * 2, np.float64), np.array(window[2:] * 2, np.float64))
-    left, total = ((corners[:, 2:] - corners[:, :2]).prod(1) for corners in (clipped, boxes))
-    return clipped, np.divide(left, total, out=np.zeros(len(boxes)), where=total > 0)
+    remaining, total = ((corners[:, 2:] - corners[:, :2]).prod(1) for corners in (clipped, boxes))
+    return clipped, np.divide(remaining, total, out=np.zeros(len(boxes)), where=total > 0)
 
 
 def _clip_mask(

@@ -1,4 +1,4 @@
-"""Pascal VOC: an XML file per image, in VOC's own folders or in those of the images."""
+"""Pascal VOC: one XML file per image, in VOC's own folders or beside the images."""
 
 import os
 from collections import Counter
@@ -29,7 +29,7 @@ _BACKGROUND = (0, 255)  # of SegmentationObject: the background, and the outline
 
 
 class VocEntry(NamedTuple):
-    """An image, its annotation file and its content, and the dataset's folder."""
+    """An image, its annotation file, the file's content, and the dataset's folder."""
 
     path: Path
     xml: Path
@@ -40,14 +40,14 @@ class VocEntry(NamedTuple):
 class VocDetection(FileDetection):
     """Images annotated in Pascal VOC's XML.
 
-    Boxes are the numbers of the file: x1 = xmin ... y2 = ymax. (VOC itself counts pixels from 1 and includes the last
-    one; most tools that write its format do neither.) ``difficult`` objects are neither trained on nor counted, as in
-    VOC's own evaluation; ``truncated`` objects are like any other. With masks, the objects are those of
+    Boxes are used as they are in the file: x1 = xmin ... y2 = ymax. (VOC itself counts pixels from 1 and includes the
+    last one; most tools that write its format do neither.) ``difficult`` objects are neither trained on nor counted, as
+    in VOC's own evaluation; ``truncated`` objects are like any other. With masks, the objects are those of
     ``SegmentationObject/<name>.png``, each of the class of the box that it overlaps best. By default the classes are
     those of the files, in alphabetical order.
 
     Args:
-        sources: where the split is; one per year.
+        sources: the locations of the split, one per year.
         channels, classes, masks: see :class:`~fishnet.data.detection.files.FileDetection`.
         difficult: ``use`` treats difficult objects like any other.
 
@@ -84,10 +84,10 @@ class VocDetection(FileDetection):
 
     def objects(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`. With masks, reads the mask file."""
-        boxes = self.stated(index)
+        boxes = self.annotated_boxes(index)
         return self._masked(index, boxes) if self.with_masks else boxes
 
-    def stated(self, index: int) -> Objects:
+    def annotated_boxes(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`."""
         annotation = self.entries[index].annotation
         known = [i for i, name in enumerate(annotation.names) if name in self.index]
@@ -98,8 +98,8 @@ class VocDetection(FileDetection):
     def location(self, index: int, number: int) -> str:
         """The XML file, and the object's line."""
         entry = self.entries[index]
-        found = zip(entry.annotation.lines, entry.annotation.names, strict=True)
-        lines = [line for line, name in found if name in self.index]
+        objects = zip(entry.annotation.lines, entry.annotation.names, strict=True)
+        lines = [line for line, name in objects if name in self.index]
         return f"{entry.xml} line {lines[number]}" if 0 <= number < len(lines) else str(entry.xml)
 
     def _read(self, source: VocSplit) -> list[VocEntry]:
@@ -168,12 +168,12 @@ class VocDetection(FileDetection):
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         if boxes.size not in ((0, 0), ids.shape):
-            size, stated = ids.shape[::-1], boxes.size[::-1]
-            raise InputError(f"{path}: is {size[0]}x{size[1]} px, but {entry.xml} says {stated[0]}x{stated[1]}")
+            size, annotated = ids.shape[::-1], boxes.size[::-1]
+            raise InputError(f"{path}: is {size[0]}x{size[1]} px, but {entry.xml} has {annotated[0]}x{annotated[1]}")
         matches = _match(masks.boxes, boxes.boxes)
         if (matches < 0).any():
             raise InputError(f"{path}: object {masks.ids[matches < 0][0]} is in none of the boxes of {entry.xml}")
-        order = np.argsort(matches)  # that of the boxes, which `location` relies on
+        order = np.argsort(matches)  # the order of the boxes, which `location` relies on
         if len(order) < len(boxes):
             missing = next(i for i in range(len(boxes)) if i not in matches)
             raise InputError(f"{self.location(index, missing)}: this object has no mask in {path}")
@@ -188,7 +188,7 @@ class VocDetection(FileDetection):
 
 
 def _match(masks: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Assigns the box of each mask to the annotated box that it overlaps best, greedily and each once; -1 for none."""
+    """Assigns each mask's box to the annotated box that it overlaps best, greedily and one to one; -1 for none."""
     sides = np.minimum(masks[:, None, 2:], boxes[None, :, 2:]) - np.maximum(masks[:, None, :2], boxes[None, :, :2])
     intersection = sides.clip(min=0).prod(-1)
     areas = [(corners[:, 2:] - corners[:, :2]).clip(min=0).prod(1) for corners in (masks, boxes)]

@@ -15,18 +15,18 @@ from fishnet.images.decoding import EXTENSIONS
 from fishnet.images.scanning import Scan, scan
 
 LAYOUTS = "Pascal VOC (Annotations/*.xml, .xml beside the images, or VOCdevkit/VOC2007)"
-_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # of the images with one class
+_CLASS_LIST = re.compile(r".+_(train|val|trainval|test)", re.IGNORECASE)  # lists of the images with one class
 _YEAR = re.compile(r"voc\d{4}", re.IGNORECASE)
 
 
 class VocSplit(NamedTuple):
-    """Where a split is.
+    """The location of a split.
 
     Attributes:
         folder: the dataset's folder.
         xmls, images: the folders of annotations and of images.
         stems: the names in the split's list, with file and line; None without a list.
-        left_out: other lists, whose names mention no split.
+        left_out: other lists, whose names contain no split.
     """
 
     folder: Path
@@ -37,7 +37,7 @@ class VocSplit(NamedTuple):
 
 
 class Images:
-    """The images of a split, by their paths below the folder and by their names, without suffixes."""
+    """The images of a split, by path below the folder and by name, both without extension."""
 
     def __init__(self, source: VocSplit) -> None:
         self.folder = source.images
@@ -57,16 +57,16 @@ class Images:
     def of(self, xml: Path, folder: Path, filename: str) -> Path:
         """The image of an annotation file; if there is none, the path where it should be.
 
-        The image has the same path below its folder or, if that is unique, the same name. Of several suffixes the one
-        that the annotation gives is taken.
+        The image has the same path below its folder or, if that is unique, the same name. If there are several with
+        different extensions, the one that the annotation names is used.
         """
         key = normalize("NFC", xml.relative_to(folder).with_suffix("").as_posix())
         stem = key.rpartition("/")[2]
         if key not in self.paths and len(self._stems.get(stem, ())) == 1:
             key = self._stems[stem][0]
-        stated = Path(filename.replace("\\", "/")).name or f"{stem}.jpg"
+        name = Path(filename.replace("\\", "/")).name or f"{stem}.jpg"
         candidates = self.paths.get(key, [])
-        return next((path for path in candidates if path.name == stated), next(iter(candidates), self.folder / stated))
+        return next((path for path in candidates if path.name == name), next(iter(candidates), self.folder / name))
 
 
 def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocSplit, ...]]:
@@ -76,7 +76,7 @@ def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocSplit, ...]]
         data: a folder with ``Annotations/`` and ``JPEGImages/`` (or ``images/``, or the images), with or without lists
             in ``ImageSets/Main``; a folder of images and XML files; a folder with train, valid and test folders of
             either kind; or a folder with ``VOC2007``, ``VOC2012`` ... (or these in ``VOCdevkit``), which are read
-            together.
+            as one dataset.
         masks: whether the lists of ``ImageSets/Segmentation`` take precedence.
 
     Raises:
@@ -91,7 +91,7 @@ def find_voc(data: Path, masks: bool = False) -> dict[str, tuple[VocSplit, ...]]
 
 
 def annotations_of(source: VocSplit) -> Iterator[tuple[Path, str]]:
-    """The annotation files of a split, and where each is listed. A listed one need not exist."""
+    """The annotation files of a split, with the file and line that lists each. Listed files need not exist."""
     nested = source.xmls != source.folder
     xmls = [path for path in walk(source.xmls) if _is_xml(path)] if nested else _xmls_in(source.xmls)
     if source.stems is None:
@@ -118,7 +118,7 @@ def _is_xml(path: Path) -> bool:
 
 
 def _unsplit(folder: Path) -> VocSplit | None:
-    """Everything in a folder as one split; None if it has no annotations."""
+    """All annotations of a folder as one split; None if it has none."""
     if not folder.is_dir():
         return None
     xmls = subfolder(folder, "annotations")
@@ -128,7 +128,7 @@ def _unsplit(folder: Path) -> VocSplit | None:
 
 
 def _years(data: Path, masks: bool) -> dict[str, tuple[VocSplit, ...]]:
-    """The years of a VOCdevkit, read together."""
+    """The splits of all years of a VOCdevkit."""
     kit = subfolder(data, "vocdevkit") or data
     folders = [path for path in sorted(kit.iterdir()) if _YEAR.fullmatch(path.name)] if kit.is_dir() else []
     years = {folder: _by_list(source, masks) for folder in folders if (source := _unsplit(folder)) is not None}
@@ -140,7 +140,7 @@ def _years(data: Path, masks: bool) -> dict[str, tuple[VocSplit, ...]]:
 
 
 def _by_list(source: VocSplit, masks: bool) -> dict[str, VocSplit]:
-    """The splits of a folder by its lists. Without a list for train, trainval is used, less the images of val."""
+    """The splits of a folder by its lists. Without a list for train, trainval is used, without the images of val."""
     image_sets = subfolder(source.folder, "imagesets")
     kinds = ("segmentation", "main") if masks else ("main",)
     folder = next((path for kind in kinds if image_sets and (path := subfolder(image_sets, kind))), None)

@@ -24,11 +24,11 @@ class VocAnnotation:
     """The content of an annotation file.
 
     Attributes:
-        filename: of the image; empty if it is not given.
+        filename: the image's file name; empty if it is not given.
         size: height and width; (0, 0) if they are not given.
         names: (n,) class names.
         boxes: (n, 4) float32 xmin, ymin, xmax, ymax, as in the file.
-        lines: (n,) where the objects begin.
+        lines: (n,) line numbers where the objects begin.
         difficult: (n,) whether the objects are marked difficult.
     """
 
@@ -41,10 +41,10 @@ class VocAnnotation:
 
 
 def read_xml(path: Path) -> VocAnnotation:
-    """Reads an annotation file. The objects' parts, poses and all else are ignored.
+    """Reads an annotation file. The objects' parts, poses and other elements are ignored.
 
     Args:
-        path: of the file.
+        path: the annotation file.
 
     Raises:
         InputError: the file cannot be read, is not XML or not an annotation, declares entities (which are never needed
@@ -73,7 +73,7 @@ def read_xml(path: Path) -> VocAnnotation:
 
 @dataclass
 class _ObjectElement:
-    """The XML element of an object while it is read: its texts by their paths."""
+    """The XML element of an object while it is read: the texts inside it, by path."""
 
     line: int
     values: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class _ObjectElement:
     repeated: str = ""
 
     def begin(self, tags: str) -> None:
-        """Registers an element inside the object. The texts of two of one kind would be concatenated."""
+        """Registers an element inside the object, to notice repeated ones, whose texts would be concatenated."""
         if tags in _READ and tags in self.seen:
             self.repeated = tags
         self.seen.add(tags)
@@ -118,11 +118,11 @@ class _ObjectElement:
 
 
 class _Reader:
-    """Collects the parser's texts: by path those directly below the annotation, and those of each object."""
+    """Collects texts from the parser: those of the annotation itself, by path, and those of each object."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tags: list[str] = []  # of the open elements
+        self.tags: list[str] = []  # the tags of the open elements
         self.values: dict[str, str] = {}
         self.objects: list[_ObjectElement] = []
 

@@ -115,7 +115,7 @@ class YoloDetection(FileDetection):
         entry = self.entries[index]
         return self._scaled(entry, upright_size(entry.path, self.channels, self.reading), self.with_masks)
 
-    def stated(self, index: int) -> Objects:
+    def annotated_boxes(self, index: int) -> Objects:
         """See :class:`~fishnet.data.detection.base.DetectionDataset`. Reads each image's header once."""
         entry = self.entries[index]
         if entry.path not in self._sizes:

@@ -1,4 +1,4 @@
-"""Reads the lines of YOLO's label files; the number of values in all lines of a split tells their form. Torch-free."""
+"""Reads YOLO's label files. The numbers of values in all lines of a split determine their form. Torch-free."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from fishnet.errors import InputError
 from fishnet.files.reading import MIB, read_text
 
 MAX_BYTES = 16 * MIB  # bytes of a label file
-_TOLERANCE = 1e-3  # of values outside 0..1
+_TOLERANCE = 1e-3  # how far values may be outside 0..1
 _BOX = 4
 _CORNERS = 8  # values of a rotated box: four corners
 _MIN_LINES = 10  # fewer may agree with keypoints by chance
@@ -36,8 +36,8 @@ class Form(NamedTuple):
     """The form of the lines of a split.
 
     Attributes:
-        lengths: the numbers of values allowed after the class; empty for boxes and outlines.
-        dropped: the values after the box, which are dropped, in words; empty if there are none.
+        lengths: how many values may follow the class; empty for boxes and outlines.
+        dropped: a description of the values after the box, which are dropped; empty if there are none.
         corners: whether every line has four corners.
     """
 
@@ -54,7 +54,7 @@ class Form(NamedTuple):
         count = len(values)
         if self.lengths and count not in self.lengths:
             raise InputError(
-                f"{count} numbers after the class, where {' or '.join(map(str, self.lengths))} are expected "
+                f"{count} numbers after the class, but {' or '.join(map(str, self.lengths))} are expected "
                 f"(a box, and {self.dropped})"
             )
         if not self.lengths and count != _BOX and (count < 6 or count % 2):
@@ -72,7 +72,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
     """Reads the lines of a label file that are not blank.
 
     Returns:
-        The rows, and the number and a message for each line with anything but numbers.
+        The rows; and the line number and a message for each line that does not consist of numbers.
 
     Raises:
         InputError: the file cannot be read, is too large or is not UTF-8.
@@ -92,13 +92,13 @@ def read_rows(path: Path) -> tuple[list[Row], list[tuple[int, str]]]:
 
 
 def form_of(values: Sequence[NDArray[np.float32]], keypoints: tuple[int, int] | None = None) -> Form:
-    """Determines the form of the lines of a split from the number of values in all of them.
+    """Determines the form of a split's lines from the number of values in each of them.
 
     Boxes have 4 values after the class, outlines an even number from 6 on. Boxes may be followed by a score (5 values),
     by a score and a track number (6), or by keypoints.
 
     Args:
-        values: of each line, without the class.
+        values: the values of each line, without the class.
         keypoints: number of keypoints and of values per keypoint, if the YAML file gives them.
 
     Raises:

@@ -23,7 +23,7 @@ class Pairs:
         texts: the label file of each image; its usual path if there is none.
         missing: images without a label file.
         by_tail: images whose name differs from that of their label file by a hash prefix.
-        alone: label files in these folders without an image.
+        alone: label files without an image, in the folders of label files.
         labels: number of all label files in these folders.
     """
 
@@ -35,11 +35,11 @@ class Pairs:
 
 
 def usual_label(image: Path) -> Path:
-    """The usual path of a label file: the image's, with ``labels`` for the last folder ``images``."""
+    """The usual path of a label file: the image's, with ``labels`` in place of the last folder called ``images``."""
     parts = list(image.with_suffix(".txt").parts)
-    places = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
-    if places:
-        parts[places[-1]] = _IMAGES.get(parts[places[-1]], "labels")
+    indices = [i for i, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    if indices:
+        parts[indices[-1]] = _IMAGES.get(parts[indices[-1]], "labels")
     return Path(*parts)
 
 
@@ -120,7 +120,7 @@ def _pair_by_tail(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
 def _find_unused(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
     """Finds the label files without an image."""
     image_folders = {usual_label(image).parent: image.parent for image in pairs.texts}
-    for labels, images in list(image_folders.items()):  # all labels in one folder, images in subfolders of theirs
+    for labels, images in list(image_folders.items()):  # all labels in one folder, images in subfolders
         steps = next((i for i, parent in enumerate((labels, *labels.parents)) if parent.is_dir()), 0)
         if steps and "labels" in (name.lower() for name in (labels, *labels.parents)[steps].parts):
             image_folders.setdefault(labels.parents[steps - 1], images.parents[steps - 1])
@@ -132,7 +132,7 @@ def _find_unused(pairs: Pairs, folders: _Folders, used: set[Path]) -> None:
             if text in used or not (stem.lower() in _NO_LABELS or _LISTS.fullmatch(stem))
         }
         if folder == images and used.isdisjoint(texts.values()):
-            continue  # texts among the images that are not labels
+            continue  # text files among the images that are not label files
         pairs.labels += len(texts)
         present = folders.images(images)
         pairs.alone += [text for stem, text in texts.items() if text not in used and stem not in present]

@@ -1,4 +1,4 @@
-"""ADE20K in the form of its scene parsing challenge: images and annotations, in which 0 is no class."""
+"""ADE20K in the layout of its scene parsing challenge: images/ and annotations/, in which 0 stands for no class."""
 
 import re
 from dataclasses import replace
@@ -21,11 +21,11 @@ _ROW = re.compile(r"(?P<id>\d+)\s+[\d.]+\s+\d+\s+\d+(\s+\d+)?\s+(?P<names>\D.*)"
 def find_ade(data: Path) -> MaskLayout | None:
     """Finds the splits of ADE20K; None for any other folder.
 
-    Ids are 1 to 150. 0 is ignored, unless a classes file names it. Names are the first ones in ``objectInfo150.txt``,
-    or those of a classes file, or the ids.
+    Ids are 1 to 150; 0 is ignored unless a classes file names it. A class is called by its first name in
+    ``objectInfo150.txt``, or by its name in a classes file, or by its id.
 
     Args:
-        data: a folder with ``images/training``, ``images/validation`` and the same in ``annotations/``, and either
+        data: a folder with ``training`` and ``validation`` in ``images/`` and in ``annotations/``, and with either
             ``objectInfo150.txt`` or images called ``ADE_...``; or the folder that contains it as
             ``ADEChallengeData2016``.
 
@@ -38,10 +38,10 @@ def find_ade(data: Path) -> MaskLayout | None:
     if images is None or masks is None:
         return None
     folders, info = split_folders(images, masks), data / _INFO
-    if not folders or not (info.is_file() or any(_has_ade_name(both.images) for both in folders.values())):
+    if not folders or not (info.is_file() or any(_has_ade_name(pair.images) for pair in folders.values())):
         return None
     legend = _read_info(info) if info.is_file() else _find_legend(data)
-    return MaskLayout({split: match_files(both) for split, both in folders.items()}, legend, data, definite=True)
+    return MaskLayout({split: match_files(pair) for split, pair in folders.items()}, legend, data, definite=True)
 
 
 def _has_ade_name(folder: Path) -> bool:
@@ -64,15 +64,15 @@ def _read_info(info: Path) -> Legend:
     # Some classes have the same first name: their ids are appended.
     repeated = {name for name in names if names.count(name) > 1}
     unique = [f"{name} {id_}" if name in repeated else name for name, id_ in zip(names, ids, strict=True)]
-    return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,), given=False)
+    return Legend(str(info), Classes(tuple(unique), tuple(ids)), tuple(ids), ignored=(0,), from_file=False)
 
 
 def _find_legend(data: Path) -> Legend:
-    """The classes of a classes file, in which 150 names without ids are those of 1 to 150; or the ids as names."""
+    """The classes of a classes file (150 names without ids get the ids 1 to 150); without one, the ids as names."""
     legend = find_legend(data)
     ids = tuple(range(1, NUM_CLASSES + 1))
     if legend is None:
-        return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,), given=False)
-    if not legend.stated and len(legend.classes) == NUM_CLASSES:
+        return Legend(str(data / "classes.txt"), Classes(tuple(map(str, ids)), ids), ids, ignored=(0,), from_file=False)
+    if not legend.has_ids and len(legend.classes) == NUM_CLASSES:
         return Legend(legend.location, Classes(legend.classes.names, ids), ids, ignored=(0,))
     return replace(legend, ignored=(*legend.ignored, 0))

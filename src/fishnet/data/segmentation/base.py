@@ -23,12 +23,12 @@ LabelMap = NDArray[np.uint8]
 class SegmentationDataset(EntryDataset):
     """Images whose targets are label maps, in one on-disk format.
 
-    A format sets ``entries``, one record of its own type per image, and implements how one of them is read.
+    A format sets ``entries``, one record of its own type per image, and implements how to read one of them.
 
     Attributes:
-        classes: of the data, at most 255, with their original ids.
-        channels: that images are read with.
-        conclusions: lines for the user about what was concluded from the masks.
+        classes: the classes of the data, at most 255, with their original ids.
+        channels: the number of channels that images are read with.
+        conclusions: what was concluded from the masks, one line each, for the user.
     """
 
     conclusions: tuple[str, ...] = ()
@@ -52,13 +52,13 @@ class SegmentationDataset(EntryDataset):
         return labels
 
     def describe_mismatch(self, index: int, size: tuple[int, int], mask: tuple[int, ...]) -> str:
-        """The message for an image and a mask of different sizes, height and width each."""
+        """The message for an image and a mask of different sizes (height, width)."""
         sizes = f"is {size[1]}x{size[0]} px, but its mask {mask[1]}x{mask[0]}"
         return f"{self.source(index)}: {sizes} ({self.location(index)}): {self._mismatch_advice(index, mask)}"
 
     def _mismatch_advice(self, index: int, mask: tuple[int, ...]) -> str:
-        """What to do about a mask of that height and width, which are not the image's."""
-        return "they must have one size; correct or remove one of them"
+        """What to do about a mask of this size (height, width), which differs from the image's."""
+        return "they must have the same size; correct or remove one of them"
 
     def __getitem__(self, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         image, labels = self.read_tensor(index)
@@ -68,7 +68,7 @@ class SegmentationDataset(EntryDataset):
         """Counts the pixels of each class. Reads all readable masks, but no image.
 
         Returns:
-            (classes,) pixels of each class, and (classes,) labelled pixels of all images that have the class.
+            (classes,) pixels of each class; and (classes,) labelled pixels of all images that have the class.
         """
         counts, totals = np.zeros((2, len(self.classes)), np.int64)
         for index in range(len(self)):
@@ -95,9 +95,9 @@ class SegmentationTarget(TensorTarget):
     """One image's label map in a batch.
 
     Attributes:
-        labels: (height, width) uint8 class indices in px of the input, 255 if ignored or padding.
-        truth: in validation the label map in px of the image itself; None in training.
-        placement: in validation the image's place in the input.
+        labels: (height, width) uint8 class indices in px of the input; 255 for ignored pixels and padding.
+        truth: the label map in px of the original image; None in training.
+        placement: where the image lies in the input; None in training.
     """
 
     labels: Tensor

@@ -1,4 +1,4 @@
-"""What the check of a dataset says of label maps."""
+"""The check of a dataset's label maps."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ class SegmentationStatistics(SplitStatistics):
     """One split of a dataset for semantic segmentation.
 
     Attributes:
-        pixels: of the masks that could be read.
-        ignored: of these, the pixels that are neither learnt nor measured.
-        pixels_per_class, images_per_class: pixels of each class, and images with any.
+        pixels: number of pixels of the masks that could be read.
+        ignored: how many of these are neither learnt nor measured.
+        pixels_per_class, images_per_class: pixels of each class, and images with such pixels.
         all_ignored: images of which every pixel is ignored.
     """
 
@@ -37,16 +37,16 @@ class SegmentationStatistics(SplitStatistics):
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Pixels."""
+        """Pixels of each class."""
         return self.pixels_per_class
 
     def class_cell(self, name: str) -> str:
-        """Share of the pixels, and the images that have any."""
+        """The class's share of the pixels, and the number of images with such pixels."""
         share = self.pixels_per_class[name] / max(1, sum(self.pixels_per_class.values()))
         return f"{percent(share, 2)} in {self.images_per_class[name]:,}"
 
     def annotation_columns(self) -> dict[str, str]:
-        """Pixels, ignored pixels, classes with any, and images without a labelled pixel."""
+        """Pixels, share of ignored ones, classes with pixels, and images without a labelled pixel."""
         return {
             "pixels": f"{self.pixels:,}",
             "ignored": percent(self.ignored / max(1, self.pixels), 2),
@@ -93,7 +93,9 @@ class SegmentationCheck(SplitCheck[SegmentationDataset, SegmentationStatistics])
         """Adds an image's mask."""
         source, location = self.dataset.source(index), self.dataset.location(index)
         if isinstance(mask, str):
-            if isinstance(facts, ImageFacts) or not mask.startswith(source):  # otherwise the image's finding has it
+            if isinstance(facts, ImageFacts) or not mask.startswith(
+                source
+            ):  # otherwise the image's finding has the message
                 self.find("mask-unreadable", mask, location)
             return
         self.pixel_counts += mask.labels
@@ -127,10 +129,10 @@ class SegmentationCheck(SplitCheck[SegmentationDataset, SegmentationStatistics])
     def compare(
         cls, datasets: Mapping[str, SegmentationDataset], statistics: Mapping[str, SegmentationStatistics]
     ) -> Iterator[Finding]:
-        """Classes that are in other splits than train alone, and classes of objects that no label map has."""
+        """Classes that are in some split but not in train, and classes of objects that are in no label map."""
         yield from find_untrained({split: counted.images_per_class for split, counted in statistics.items()})
         first = next(iter(datasets.values()))
-        if isinstance(first, MaskSegmentation):  # plausibility.py finds those of masks
+        if isinstance(first, MaskSegmentation):  # plausibility.py finds absent classes of masks
             return
         for name in first.classes.names:
             if not any(counted.pixels_per_class[name] for counted in statistics.values()):

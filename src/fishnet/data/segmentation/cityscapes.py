@@ -31,8 +31,8 @@ def find_cityscapes(data: Path) -> MaskLayout | None:
     """Finds the splits of Cityscapes; None for any other folder.
 
     Masks are ``*_gtFine_labelTrainIds.png`` if every image of the train split has one, else ``*_gtFine_labelIds.png``.
-    Outputs have the dataset's own ids in both cases. A classes file names other classes than the 19, by these ids. A
-    test split with blank masks, as it is distributed, is left out.
+    Outputs have the dataset's own ids in both cases. A classes file may define other classes than the 19, by their own
+    ids. A test split with blank masks, as Cityscapes distributes it, is left out.
 
     Args:
         data: a folder with ``leftImg8bit/SPLIT/CITY/`` and ``gtFine/SPLIT/CITY/``.
@@ -56,15 +56,15 @@ def find_cityscapes(data: Path) -> MaskLayout | None:
 
 
 def _find_legend(data: Path, train: Path, masks: Path) -> tuple[Legend, str]:
-    """The classes, and which masks hold them: TrainIds or Ids."""
+    """The classes, and which masks to read: TrainIds or Ids."""
     legend = find_legend(data)
     if legend is not None:
         return replace(legend, ignored=(*legend.ignored, *_OTHER_IDS)), "Ids"
     location = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
     if all(_mask(path, train, masks, "TrainIds").is_file() for path in _images(train)):
         values = tuple(range(len(CLASSES)))
-        return Legend(location, CLASSES, values, ignored=(IGNORE,), given=False), "TrainIds"
-    return Legend(location, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, given=False), "Ids"
+        return Legend(location, CLASSES, values, ignored=(IGNORE,), from_file=False), "TrainIds"
+    return Legend(location, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, from_file=False), "Ids"
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -16,10 +16,10 @@ class CocoSegmentation(ObjectSegmentation):
     """One COCO annotation file, its objects drawn into label maps. Classes are in the order of the categories' ids.
 
     Args:
-        file: the JSON file, and where its images may be.
-        channels: that images are read with.
+        file: the annotation file, and the folders of its images.
+        channels: the number of channels that images are read with.
         classes: the classes of a model, matched by name; by default those of the file.
-        choices: ids and names of classes whose pixels are ignored; the background may be one of them.
+        choices: which ids and classes are ignored; the background may be one of them.
 
     Raises:
         InputError: see :class:`~fishnet.data.detection.coco.CocoDetection`, with masks, and
@@ -39,9 +39,9 @@ class CocoSegmentation(ObjectSegmentation):
         self.entries = detection.entries
 
     def label_map(self, index: int) -> LabelMap:
-        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`. The size is that of the image itself."""
+        """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`. Has the size of the image file."""
         objects = self.detection.objects(self.entries[index].row)
-        size = self.size(index)  # the stated size may be any number
+        size = self.size(index)  # the annotated size may be any number
         if min(objects.size) and objects.size != size:
             raise InputError(self.describe_mismatch(index, size, objects.size))
         return self.paint(replace(objects, size=size))

@@ -1,4 +1,4 @@
-"""What the numbers in masks mean if no format states it: which are classes, and whether 255 is one."""
+"""Decides what the numbers in masks mean where no format defines it: which are classes, and whether 255 is one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +25,9 @@ class Choices:
 
     Attributes:
         ignore: ids that are neither learnt nor measured.
-        decided: whether only these and the format's own ids are ignored. Nothing is concluded about 255 then.
+        decided: whether only ``ignore`` and the format's own ids are ignored. If so, nothing is concluded about 255.
         void: names of classes that are neither learnt nor measured.
-        only: names of the classes that are learnt, all others are ignored; empty for all.
+        only: names of the classes that are learnt; all others are ignored. Empty: all are learnt.
         threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
 
@@ -41,7 +41,7 @@ class Choices:
     def of(
         cls, ignore: Sequence[int | str] = (), void: Sequence[str] = (), only: Sequence[str] = (), threshold: int = 0
     ) -> "Choices":
-        """From the values of ``ignore``, ``void``, ``classes`` and ``threshold_masks``, as the user gives them."""
+        """From the values of ``ignore``, ``void``, ``classes`` and ``threshold_masks`` that the user gives."""
         ids = tuple(id_ for id_ in ignore if isinstance(id_, int))
         return cls(ids, len(ids) < len(ignore), tuple(void), tuple(only), threshold)
 
@@ -51,8 +51,8 @@ class Masks(NamedTuple):
 
     Attributes:
         splits: the mask files of each split that has any, train first.
-        legend: from the format or a classes file; None if neither states the classes.
-        folder: of the dataset, for messages.
+        legend: the legend of the format or of a classes file; None if neither names the classes.
+        folder: the dataset's folder, for messages.
     """
 
     splits: Sequence[Sequence[Path]]
@@ -64,9 +64,9 @@ class Decision(NamedTuple):
     """What the numbers in masks mean.
 
     Attributes:
-        legend: the classes, and all that is ignored.
-        reader: how masks are opened, with the facts of those that were read.
-        notes: lines for the user about what was concluded.
+        legend: the classes, and the numbers and colours that are ignored.
+        reader: opens masks, and has the facts of those that were read.
+        notes: what was concluded, one line each, for the user.
     """
 
     legend: Legend
@@ -75,18 +75,18 @@ class Decision(NamedTuple):
 
 
 def decide(masks: Masks, choices: Choices, model_classes: Classes | None) -> Decision:
-    """Decides what the numbers in masks mean. For a training all masks of the train split are read.
+    """Decides what the numbers in masks mean. Before training, all masks of the train split are read.
 
-    - 255 is ignored if the format or the user says so. It is also ignored if it borders two or more of the other ids,
-      and these are at least two and no evenly spread grey levels.
-    - Masks of 0 and 255 alone are background and foreground, or the two classes that a file numbers 0 and 1.
+    - 255 is ignored if the format or the user says so. It is also ignored if it borders at least two other ids, and
+      the ids are not evenly spread grey levels.
+    - Masks with only 0 and 255 are background and foreground, or the two classes that a file numbers 0 and 1.
     - Evenly spread grey levels, such as 0, 85, 170 and 255, are classes if no file names any.
-    - Any other 255 is reported: the user must say what it means.
+    - Any other 255 is reported: the user must decide what it means.
 
     Args:
-        masks: of the dataset.
-        choices: what is decided already.
-        model_classes: the classes of a model, whose training has decided; None for a training.
+        masks: the dataset's masks.
+        choices: what is already decided.
+        model_classes: the classes of a model, whose training has decided; None before a training.
 
     Raises:
         InputError: masks with two possible meanings; anti-aliased masks; no mask that can be read.
@@ -98,23 +98,23 @@ def decide(masks: Masks, choices: Choices, model_classes: Classes | None) -> Dec
         decider.repeat_training(model_classes)
     elif masks.legend is None:
         decider.name_numbers()
-    elif masks.legend.given:
+    elif masks.legend.from_file:
         decider.check_named_numbers()
     return Decision(decider.legend, decider.reader, tuple(decider.notes))
 
 
 class _Decider:
-    """The state of :func:`decide`: each method sets the legend, the reader and the notes."""
+    """The state of :func:`decide`. Its methods set the legend, the reader and the notes."""
 
     def __init__(self, masks: Masks, choices: Choices, model_classes: Classes | None) -> None:
         self.masks, self.choices = masks, choices
         self.legend = masks.legend or _legend_by_id(masks, model_classes, choices)
         colours = bool(self.legend.colours) and not choices.threshold
-        self.reader = MaskReader(colours, colours and not self.legend.stated, choices.threshold)
+        self.reader = MaskReader(colours, colours and not self.legend.has_ids, choices.threshold)
         self.notes: list[str] = []
 
     def repeat_training(self, model_classes: Classes) -> None:
-        """Treats 255 as the model's training did. Masks of 0 and 255 alone may still be of its two classes."""
+        """Treats 255 as the model's training did, except that masks with only 0 and 255 may show its two classes."""
         legend = self.legend
         if IGNORE in (*legend.values, *legend.ignored):
             return
@@ -124,12 +124,12 @@ class _Decider:
                 if IGNORE in self.choices.ignore:
                     first, second = legend.classes.names
                     raise InputError(
-                        f"{self.masks.folder}: masks hold 0 and 255 alone, and the model's training ignored 255: only "
+                        f"{self.masks.folder}: masks hold only 0 and 255, and the model's training ignored 255: only "
                         f"{first!r} would be measured: set ignore to none if 255 is {second!r} here"
                     )
                 self._take_255_as_second()
                 return
-        if not self.choices.decided:  # old bundles, which ignore 255 without looking at the masks
+        if not self.choices.decided:  # old bundles ignore 255 whatever the masks hold
             self.legend = replace(legend, ignored=(*legend.ignored, IGNORE))
 
     def name_numbers(self) -> None:
@@ -138,7 +138,7 @@ class _Decider:
         numbers = {number for number in total.numbers if number >= 0 and number not in self.choices.ignore}
         if self._is_binary(numbers):
             self.legend = Legend(
-                self.legend.location, Classes(("background", "foreground"), BINARY), BINARY, given=False
+                self.legend.location, Classes(("background", "foreground"), BINARY), BINARY, from_file=False
             )
             self._note_binary()
             return
@@ -153,7 +153,7 @@ class _Decider:
                 ignored = (IGNORE,)
         ids = tuple(sorted(numbers - set(ignored)))
         self.legend = Legend(
-            self.legend.location, Classes(tuple(map(str, ids)), ids), ids, ignored=ignored, given=False
+            self.legend.location, Classes(tuple(map(str, ids)), ids), ids, ignored=ignored, from_file=False
         )
 
     def check_named_numbers(self) -> None:
@@ -179,11 +179,11 @@ class _Decider:
         return self.legend.values == (0, 1) and not self.legend.colours
 
     def _is_binary(self, numbers: set[int]) -> bool:
-        """Whether masks hold 0 and 255 alone. If the train split has one number only, all splits count."""
+        """Whether masks hold only 0 and 255. If those of the train split hold one number only, all splits are read."""
         return (self._numbers_if_binary() if len(numbers) == 1 else numbers) == set(BINARY)
 
     def _numbers_if_binary(self) -> set[int]:
-        """The numbers of the train split, or of all splits if it has one only. Stops at the first but 0 and 255."""
+        """The numbers of the train split, or of all splits if it has only one. Stops early unless 0 and 255."""
         numbers = survey(self._train_masks(), self.reader, BINARY).numbers
         if len(numbers) == 1:
             numbers = survey(list(chain(*self.masks.splits)), self.reader, BINARY).numbers
@@ -195,10 +195,10 @@ class _Decider:
 
     def _note_binary(self) -> None:
         first, second = self.legend.classes.names
-        self.notes.append(f"masks hold 0 and 255 alone: 0 is {first!r}, 255 is {second!r}")
+        self.notes.append(f"masks hold only 0 and 255: 0 is {first!r}, 255 is {second!r}")
 
     def _report_grey_levels(self, levels: set[int]) -> None:
-        """Reports that nothing states which grey level is which class."""
+        """Reports that the classes file does not say which grey level is which class."""
         legend = self.legend
         rows = [f"{level},{name}" for level, name in zip(sorted(levels), legend.classes.names, strict=True)]
         report(
@@ -214,27 +214,27 @@ class _Decider:
             self.notes.append(f"255 is ignored: it has no name, and borders {len(total.beside_255):,} of the other ids")
             return
         file = self.masks.folder / CLASSES_FILE
-        name_it = "name it in the classes file" if self.masks.legend else f"name all ids in {file}"
+        naming = "name it in the classes file" if self.masks.legend else f"name all ids in {file}"
         mask = total.first_mask[IGNORE]
         report(
             f"{mask}: 255 may be a class or stand for ignored pixels ({100 * total.share(IGNORE):.2f} % of all): "
-            f"{reason}: set ignore to 255, or to none if it is a class, or {name_it}",
+            f"{reason}: set ignore to 255, or to none if it is a class, or {naming}",
             "mask-255-unclear", file=str(mask),
         )  # fmt: skip
 
     def _resolve_anti_aliasing(self, total: Survey, numbers: set[int]) -> bool:
-        """Reports anti-aliased masks. If this does not raise, the masks of two classes are read with a threshold.
+        """Reports anti-aliased masks. If problems are collected, masks of two classes are then read with a threshold.
 
         Returns:
-            Whether they are read so.
+            Whether masks are now read with a threshold.
         """
         soft = anti_aliased_numbers(total, numbers)
         if not soft:
             return False
         mask = total.first_mask[soft[len(soft) // 2]]
         report(
-            f"{mask}: looks like an anti-aliased mask: {len(soft)} numbers such as {_listed(soft[:3])} occur on edges "
-            f"only ({100 * total.share(*soft):.2f} % of all pixels): save masks without smoothing, or read masks of "
+            f"{mask}: looks like an anti-aliased mask: {len(soft)} numbers such as {_listed(soft[:3])} occur only on "
+            f"edges ({100 * total.share(*soft):.2f} % of all pixels): save masks without smoothing, or read masks of "
             f"two classes with threshold_masks {DEFAULT_THRESHOLD}",
             "mask-anti-aliased", file=str(mask),
         )  # fmt: skip
@@ -250,21 +250,21 @@ def _listed(numbers: Sequence[int] | set[int]) -> str:
 
 
 def _legend_by_id(masks: Masks, model_classes: Classes | None, choices: Choices) -> Legend:
-    """The classes of a model by their ids; none yet for a training."""
-    location = f"{masks.folder / CLASSES_FILE} (which is to name all classes)"
+    """The classes of a model by their ids; no classes before a training."""
+    location = f"{masks.folder / CLASSES_FILE} (create it to name all classes)"
     classes = model_classes or Classes((), ())
     # A void class without a name is called by its id.
     return Legend(location, classes, classes.ids, ignored=tuple(int(name) for name in choices.void if name.isdecimal()))
 
 
 def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
-    """The classes of masks that a threshold makes black and white. Raises InputError if a file names another number."""
+    """The two classes of masks that are read with a threshold. Raises InputError if a file does not name two."""
     legend = masks.legend
     if legend is None:
         names = ("background", "foreground")
         if model_classes is not None and len(model_classes) == 2:
             names = (model_classes.names[0], model_classes.names[1])
-        return Legend(str(masks.folder / CLASSES_FILE), Classes(names, BINARY), BINARY, given=False)
+        return Legend(str(masks.folder / CLASSES_FILE), Classes(names, BINARY), BINARY, from_file=False)
     if len(legend.classes) != 2:
         raise InputError(
             f"{legend.location}: names {len(legend.classes)} classes, but threshold_masks makes two: name only the "
@@ -274,6 +274,6 @@ def _two_classes(masks: Masks, model_classes: Classes | None) -> Legend:
 
 
 def _second_is_255(legend: Legend) -> Legend:
-    """Two classes that are 0 and 255 in masks. Ids that were stated stay those of the output."""
-    classes = legend.classes if legend.stated else Classes(legend.classes.names, BINARY)
-    return Legend(legend.location, classes, BINARY, stated=legend.stated, given=legend.given)
+    """Two classes that are 0 and 255 in masks. Outputs keep the ids of a legend that has ids."""
+    classes = legend.classes if legend.has_ids else Classes(legend.classes.names, BINARY)
+    return Legend(legend.location, classes, BINARY, has_ids=legend.has_ids, from_file=legend.from_file)

@@ -1,4 +1,4 @@
-"""Annotated objects of labelme, Supervisely and folders of one mask per object, drawn into label maps."""
+"""Label maps drawn from the objects of labelme, Supervisely and folders with one mask per object."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,8 +29,8 @@ class DrawnData(NamedTuple):
     """Data of a format with outlined objects.
 
     Attributes:
-        folder: of the data.
-        open: opens its splits for detection; takes ``channels`` and ``masks``.
+        folder: the data's folder.
+        open: opens the splits for detection; takes ``channels`` and ``masks``.
     """
 
     folder: Path
@@ -38,13 +38,13 @@ class DrawnData(NamedTuple):
 
 
 class DrawnSegmentation(ObjectSegmentation):
-    """Outlined objects drawn into label maps; labelme's ``__ignore__`` is ignored.
+    """Label maps drawn from outlined objects; labelme's ``__ignore__`` is ignored.
 
     Args:
-        detection: the same data with masks, and with its own classes.
+        detection: the same data for detection, with masks and with its own classes.
         source: the data's name, for messages.
         classes: the classes of a model, matched by name; by default those of the data.
-        choices: ids and names of classes whose pixels are ignored; the background may be one of them.
+        choices: which ids and classes are ignored; the background may be one of them.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.names.assign_labels`.
@@ -82,7 +82,7 @@ class DrawnSegmentation(ObjectSegmentation):
 
 
 def _used_classes(detection: FileDetection) -> Classes:
-    """The classes that objects have; all if the format does not know."""
+    """The classes that have objects; all classes if the format does not know."""
     classes = detection.classes
     used = getattr(detection, "used", frozenset(classes.names))
     kept = [(name, id_) for name, id_ in zip(classes.names, classes.ids, strict=True) if name in used]
@@ -90,7 +90,7 @@ def _used_classes(detection: FileDetection) -> Classes:
 
 
 def find_drawn(data: Path) -> DrawnData | None:
-    """Finds data of labelme or Supervisely, or folders of one mask per object; None for any other data.
+    """Finds data of labelme or Supervisely, or folders with one mask per object; None for any other data.
 
     Raises:
         InputError: an ambiguous layout.

@@ -1,4 +1,4 @@
-"""What formats of image files with label maps have in common."""
+"""The base class of segmentation datasets of image files."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from fishnet.images.opening import open_image, orientation
 
 
 class FileSegmentation(FileDataset, SegmentationDataset):
-    """Image files with label maps."""
+    """A segmentation dataset of image files: each entry has a ``path``."""
 
     def _mismatch_advice(self, index: int, mask: tuple[int, ...]) -> str:
         """See :class:`~fishnet.data.segmentation.base.SegmentationDataset`. Reads the image's header."""
@@ -24,6 +24,6 @@ class FileSegmentation(FileDataset, SegmentationDataset):
         if turn == 1 or stored_size != tuple(mask):
             return super()._mismatch_advice(index, mask)
         return (
-            f"the mask fits the image as it is stored, which its EXIF orientation ({turn}) turns upright: turn the "
-            "mask as well, or if the stored image is upright remove the orientation (exiftool -Orientation= FILE)"
+            f"the mask fits the image as stored, but the image's EXIF orientation ({turn}) turns it upright: turn the "
+            "mask as well, or, if the stored image is upright, remove the orientation (exiftool -Orientation= FILE)"
         )

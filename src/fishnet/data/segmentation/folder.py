@@ -22,10 +22,10 @@ def find_folder(data: Path) -> MaskLayout | None:
     """Finds the splits of a folder of images and masks; None for any other folder.
 
     Args:
-        data: a folder with one folder of images and one of masks by their usual names, both with or without train, val
-            and test folders, or with lists of these names; or with train, val and test folders that hold both; or with
-            folders such as ``train`` and ``train_labels``; or with masks in the same folder as their images, ``x.png``
-            and ``x_mask.png``, with or without train, val and test folders.
+        data: a folder in one of these layouts: a folder of images and one of masks by their usual names, both with or
+            without train, val and test folders, or with lists of these names; train, val and test folders that each
+            hold both; folders such as ``train`` and ``train_labels``; or masks in the folders of their images
+            (``x.png`` and ``x_mask.png``), with or without train, val and test folders.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.matching.match_files`,
@@ -40,13 +40,13 @@ def find_folder(data: Path) -> MaskLayout | None:
 
 
 def _find_folders(data: Path) -> tuple[dict[str, Folders], bool]:
-    """The folders of each split, and whether they are arranged as only CamVid's are.
+    """The folders of each split, and whether the layout is CamVid's, which no other data has.
 
-    All splits follow one arrangement. If a split lacks one of its folders, reading it reports that.
+    All splits have the same layout. If a split lacks one of its folders, reading it reports that.
     """
-    both = _inside(data)
-    if _exist(both):
-        return split_folders(*both) or {"all": both}, False
+    folders = _inside(data)
+    if _exist(folders):
+        return split_folders(*folders) or {"all": folders}, False
     splits = find_split_folders(data)
     inside = {split: _inside(folder) for split, folder in splits.items()}
     if any(map(_exist, inside.values())):
@@ -79,7 +79,7 @@ def _exist(folders: Folders) -> bool:
 
 
 def _is_mixed(folder: Path) -> bool:
-    """Whether a folder itself, not those below it, holds masks and their images."""
+    """Whether a folder itself (not its subfolders) holds masks and their images."""
     if not folder.is_dir():
         return False
     stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS}
@@ -89,9 +89,9 @@ def _is_mixed(folder: Path) -> bool:
 def _match_splits(data: Path, folders: dict[str, Folders]) -> dict[str, Pairs]:
     lists = read_lists(data) if "all" in folders else {}
     if not lists:
-        return {split: match_files(both) for split, both in folders.items()}
+        return {split: match_files(pair) for split, pair in folders.items()}
     splits = {split: match_files(folders["all"], rows) for split, rows in lists.items()}
-    if "train" not in lists and "val" in lists:  # the images of no list are for training
+    if "train" not in lists and "val" in lists:  # images that are in no list are for training
         listed = {entry.path for pairs in splits.values() for entry in pairs.entries}
         pairs = match_files(folders["all"])
         rest = [entry for entry in pairs.entries if entry.path not in listed]

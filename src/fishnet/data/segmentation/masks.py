@@ -1,4 +1,4 @@
-"""From the values in mask files to labels."""
+"""Converts the values in mask files to labels."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,19 +19,19 @@ class MaskDecoder:
     """Opens masks and replaces the values in them by labels.
 
     Args:
-        legend: what the values mean.
-        labels: the label of each class of the legend; 255 if it is ignored.
-        ignore: further ids to ignore; used if the legend's values are its ids.
+        legend: the meaning of the values.
+        labels: the label of each class of the legend; 255 if the class is ignored.
+        ignore: further ids to ignore; only used if the legend's values are its ids.
         threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
 
     def __init__(
         self, legend: Legend, labels: Sequence[int], ignore: Iterable[int] = (), *, threshold: int = 0
     ) -> None:
-        self.palette = bool(legend.colours) and not legend.stated
+        self.palette = bool(legend.colours) and not legend.has_ids
         self.threshold = threshold
-        more = ignore if legend.values == legend.classes.ids else ()
-        ignored = dict.fromkeys((*legend.ignored, *more), IGNORE)
+        ids = ignore if legend.values == legend.classes.ids else ()
+        ignored = dict.fromkeys((*legend.ignored, *ids), IGNORE)
         self._numbers = _Table(ignored | dict(zip(legend.values, labels, strict=True)))
         self._colours: _Table | None = None
         if legend.colours and not threshold:
@@ -46,7 +46,7 @@ class MaskDecoder:
         """The labels of an open mask.
 
         Returns:
-            (height, width) labels, 255 where a value has no name; and the number of pixels of each such value.
+            (height, width) labels, 255 for values without a name; and the number of pixels of each such value.
 
         Raises:
             InputError: see :func:`~fishnet.data.maskfiles.open_mask`; too many different values without a name.
@@ -87,7 +87,7 @@ class _Table:
 
     def __init__(self, labels: Mapping[int, int]) -> None:
         size = min(max(IGNORE, *labels), MAX_ID) + 2  # the last entry is for all larger numbers
-        # Memory of zeros is allocated when it is written. Each entry is label + 1, so that 0 stands for 255.
+        # np.zeros takes no memory until it is written. Each entry is label + 1, so that 0 stands for 255.
         self.successors, self.named = np.zeros(size, np.uint8), np.zeros(size, np.bool_)
         for value, label in labels.items():
             if 0 <= value <= MAX_ID:

@@ -13,9 +13,9 @@ from fishnet.images.decoding import EXTENSIONS
 MASK_ENDS = (
     "", "_mask", "_masks", "_label", "_labels", "_L", "_P", "_gt", "_seg", "_segmentation", "_annotation", "-mask",
 )  # fmt: skip
-"""What the stem of a mask may end in, unlike that of its image."""
+"""Suffixes that the stem of a mask may have in addition to its image's name."""
 IMAGE_ENDS = ("", "_image", "_img", "_sat", "_rgb")
-"""What the stem of an image may end in, unlike that of its mask."""
+"""Suffixes that the stem of an image may have in addition to its mask's name."""
 
 
 class Folders(NamedTuple):
@@ -29,8 +29,8 @@ class Pairs(NamedTuple):
     """The images of a split with their masks.
 
     Attributes:
-        folder: of the images.
-        entries: one for each image.
+        folder: the folder of the images.
+        entries: one entry per image with a mask.
         left_out: a line for each image without a mask, and each mask without an image.
     """
 
@@ -40,33 +40,33 @@ class Pairs(NamedTuple):
 
 
 def split_folders(images: Path, masks: Path) -> dict[str, Folders]:
-    """The folders of each split in a folder of images and one of masks; empty if no split is in both.
+    """The folders of each split in a folder of images and in one of masks; empty if no split is in both.
 
-    If a split is in one only, its other folder is one that does not exist: reading the split reports that.
+    If a split is in only one of them, its other folder does not exist: reading the split reports that.
 
     Raises:
-        InputError: two folders for one split.
+        InputError: two folders for the same split.
     """
-    of_images, of_masks = find_split_folders(images), find_split_folders(masks)
-    if not of_images.keys() & of_masks.keys():
+    image_folders, mask_folders = find_split_folders(images), find_split_folders(masks)
+    if not image_folders.keys() & mask_folders.keys():
         return {}
-    names = {split: folder.name for split, folder in (of_masks | of_images).items()}
+    names = {split: folder.name for split, folder in (mask_folders | image_folders).items()}
     return {
-        split: Folders(of_images.get(split, images / names[split]), of_masks.get(split, masks / names[split]))
+        split: Folders(image_folders.get(split, images / names[split]), mask_folders.get(split, masks / names[split]))
         for split in in_order(names)
     }
 
 
 def match_files(folders: Folders, listed: Mapping[str, str] | None = None) -> Pairs:
-    """Matches the images in and below a folder with the masks of their names in another folder, or in the same one.
+    """Matches the images in and below a folder with the masks of the same names in another folder, or in the same one.
 
     Args:
-        folders: of the images and of the masks.
-        listed: the rows of a split's list with their locations, see :func:`read_lists`; None takes all images.
+        folders: the folders of the images and of the masks.
+        listed: the rows of a split's list with their locations, see :func:`read_lists`; None for all images.
 
     Raises:
-        InputError: two files of one name; a listed name without an image, or without a mask if others have one; not a
-            single pair.
+        InputError: two files with the same name; a listed name without an image, or without a mask although others have
+            one; no pair at all.
     """
     images, masks = images_by_name(folders.images), images_by_name(folders.masks)
     matches = _match_names(images, masks)
@@ -98,7 +98,7 @@ def _match_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[
 def _match_listed(
     folders: Folders, listed: Mapping[str, str], images: Mapping[str, Path], masks: Mapping[str, Path]
 ) -> Pairs:
-    """The pairs of the images in a list; images and masks are by the image's name."""
+    """The pairs of the images in a list; the keys of images and masks are the images' names."""
     locations = _locations_by_image(listed, images, folders.images)
     entries = [MaskEntry(images[name], masks[name], location) for name, location in locations.items() if name in masks]
     unmatched = [
@@ -114,10 +114,10 @@ def _match_listed(
 
 
 def _locations_by_image(listed: Mapping[str, str], images: Mapping[str, Path], folder: Path) -> dict[str, str]:
-    """Where each listed image stands in its list. Reports rows that name no image."""
+    """The file and line of each listed image in its list. Reports rows that name no image."""
     locations: dict[str, str] = {}
     for row, location in listed.items():
-        name = next((name for name in _readings(row) if name in images), None)
+        name = next((name for name in _image_names(row) if name in images), None)
         if name is None:
             report(f"{location}: no such image in {folder}: {row}")
         else:
@@ -125,18 +125,18 @@ def _locations_by_image(listed: Mapping[str, str], images: Mapping[str, Path], f
     return locations
 
 
-def _readings(row: str) -> Iterator[str]:
-    """The names that a list's row may mean: the row or its first word, without its ending, with or without folders."""
+def _image_names(row: str) -> Iterator[str]:
+    """The names that a list's row may mean: the row or its first word, without extension, with or without folders."""
     for path in dict.fromkeys((row, row.split(maxsplit=1)[0])):
         name = path[: -len(Path(path).suffix)] if Path(path).suffix.lower() in EXTENSIONS else path
         yield from (name, Path(name).name)
 
 
 def read_lists(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of each split's list in a folder, with their locations. ``trainval`` stands in for a missing train.
+    """The rows of each split's list in a folder, with file and line. ``trainval`` stands in for a missing train.
 
     Raises:
-        InputError: a list that cannot be read, or two lists of one split.
+        InputError: a list that cannot be read, or two lists for the same split.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.txt")) if folder.is_dir() else ():

@@ -20,7 +20,7 @@ FILES = (
     "class_names.txt", "label_names.txt", "labels.txt", "codes.txt",
 )  # fmt: skip
 """Names of classes files, as tools and datasets use them. If a folder has several, the first in this order counts."""
-MAX_ID = 0xFFFFFF  # as many ids as colours
+MAX_ID = 0xFFFFFF  # the largest colour
 MAX_BYTES = MIB
 MAX_LINE = 300  # characters
 IGNORED = "__ignore__"  # labelme's name for pixels without a class
@@ -46,15 +46,15 @@ class Legend:
     """What the values in masks mean.
 
     Attributes:
-        location: where the classes are named, for messages.
-        classes: their names and original ids.
+        location: the file that names the classes, for messages.
+        classes: the classes' names and original ids.
         values: the number of each class in masks; usually its id.
         colours: the colour of each class, 0xRRGGBB; empty if masks hold numbers only.
-        ignored: further numbers that masks may hold, which mean no class.
-        ignored_colours: further colours, likewise.
-        stated: whether the ids are stated rather than counted. Of masks with a palette the numbers count then, not the
-            colours.
-        given: whether a classes file names the classes. Each of them is then expected in the training masks.
+        ignored: further numbers that masks may hold, of pixels without a class.
+        ignored_colours: further colours of such pixels.
+        has_ids: whether the ids come from the format or file; otherwise they were counted. With ids, masks with a
+            palette are read by their numbers, not by their colours.
+        from_file: whether a classes file names the classes. Each of them is then expected in the training masks.
     """
 
     location: str
@@ -63,12 +63,12 @@ class Legend:
     colours: tuple[int, ...] = ()
     ignored: tuple[int, ...] = ()
     ignored_colours: tuple[int, ...] = ()
-    stated: bool = True
-    given: bool = True
+    has_ids: bool = True
+    from_file: bool = True
 
 
 class _Entry(NamedTuple):
-    """One class in a file, and where it stands there."""
+    """One class in a file, and its location there."""
 
     location: str
     name: str
@@ -77,7 +77,7 @@ class _Entry(NamedTuple):
 
 
 _Cells = dict[str, str]
-"""The text of one class by column."""
+"""The texts in the row of one class, by column."""
 
 
 def find_legend(*folders: Path) -> Legend | None:
@@ -99,8 +99,8 @@ def read_legend(path: Path) -> Legend:
 
     A table is a text whose first line names its columns: ``name`` and ``id``, or ``name``, ``r``, ``g`` and ``b``, or
     all five, in any order, with commas, semicolons or tabs between them. A text of names alone, one a line, needs no
-    such line; neither does CamVid's ``label_colors.txt``. Lines that start with ``#`` are ignored, except for a first
-    line that names columns (CVAT's ``labelmap.txt``). Classes without ids are counted from 0, or from -1 if the first
+    such line; neither does CamVid's ``label_colors.txt``. Lines that start with ``#`` are ignored, unless they name
+    columns (CVAT's ``labelmap.txt``). Classes without ids are counted from 0, or from -1 if the first
     one is ``__ignore__``. JSON is an object of names by id.
 
     Raises:
@@ -110,15 +110,15 @@ def read_legend(path: Path) -> Legend:
     rows = _json_rows(path) if path.suffix.lower() == ".json" else _table_rows(path)
     if not rows:
         raise InputError(f"{path}: names no class: write one name a line")
-    stated = "id" in rows[0][1]
+    has_ids = "id" in rows[0][1]
     first = -1 if rows[0][1].get("name") == IGNORED else 0
     entries = [_entry(location, {"id": str(i), **cells}) for i, (location, cells) in enumerate(rows, first)]
     for field in ("name", "id", "colour"):
         _check_unique(field, entries)
-    return _legend(str(path), entries, stated)
+    return _legend(str(path), entries, has_ids)
 
 
-def _legend(location: str, entries: Sequence[_Entry], stated: bool) -> Legend:
+def _legend(location: str, entries: Sequence[_Entry], has_ids: bool) -> Legend:
     ignored = [entry for entry in entries if entry.name == IGNORED or entry.id == -1]
     named = [entry for entry in entries if entry not in ignored]
     ids = tuple(entry.id for entry in named)
@@ -128,11 +128,11 @@ def _legend(location: str, entries: Sequence[_Entry], stated: bool) -> Legend:
     return Legend(
         location,
         Classes(tuple(entry.name for entry in named), ids),
-        greys if all_grey and not stated else ids,
+        greys if all_grey and not has_ids else ids,
         colours,
         tuple(entry.id for entry in ignored),
         tuple(entry.colour for entry in ignored if entry.colour is not None),
-        stated,
+        has_ids,
     )
 
 
@@ -190,7 +190,7 @@ def _table_rows(path: Path) -> list[tuple[str, _Cells]]:
 
 
 def _header(line: str) -> tuple[list[str], str] | None:
-    """The columns that a line names, "" for an unknown one, and the mark between them; None if it is no header."""
+    """The columns that a line names ("" for unknown ones) and the separator; None if the line is not a header."""
     mark = next((mark for mark in ",;\t:" if mark in line), "")
     words = [word.strip(' "').lower() for word in line.lstrip("# ").split(mark)] if mark else []
     columns = [next((column for column, names in _COLUMNS.items() if word in names), "") for word in words]
@@ -248,14 +248,14 @@ def assign_labels(
 
     Args:
         data_classes: the classes of the data.
-        location: where they are named, for messages.
+        location: the file that names them, for messages.
         ignore: ids of classes that are not learnt.
-        void: names of such classes.
+        void: names of classes that are not learnt.
         only: names of the classes that are learnt; empty for all.
-        classes: the classes of a model, matched by name; by default all that are learnt.
+        classes: the classes of a model, matched by name; by default all classes that are learnt.
 
     Returns:
-        (the learnt classes, for each class of the data its index among them, or 255).
+        (the model's or the learnt classes, for each class of the data its index among them, or 255).
 
     Raises:
         InputError: fewer than two classes or more than 255; a class of ``void`` or ``only`` that the data lacks, unless

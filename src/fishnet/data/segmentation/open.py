@@ -36,7 +36,7 @@ def open_segmentation(
     """Opens data for semantic segmentation.
 
     Args:
-        data: a folder of images and masks, Pascal VOC, Cityscapes, ADE20K, COCO or others; see docs/data.md.
+        data: a folder of images and masks, Pascal VOC, Cityscapes, ADE20K, COCO or another format; see docs/data.md.
         channels: 3 (RGB), 1 (grey), or as many as the files hold.
         val_fraction: share of the training images that is held out for validation if the data has no val split.
         seed: decides which images are held out.
@@ -46,7 +46,7 @@ def open_segmentation(
             own are ignored. By default the masks of the train split decide about 255, see
             :func:`~fishnet.data.segmentation.deciding.decide`; for a model 255 is then ignored unless it has a name.
         void: names of classes that are neither learnt nor measured.
-        only: names of the classes that are learnt and measured, all others are ignored; empty for all.
+        only: names of the classes that are learnt and measured; all others are ignored. Empty: all are learnt.
         threshold: if above 0, masks are read as black and white: numbers of at least ``threshold`` become 255; see
             :func:`~fishnet.data.maskfiles.open_mask`.
 
@@ -65,21 +65,21 @@ def open_segmentation(
 
 
 def looks_like_segmentation(data: str) -> bool:
-    """Whether a name stands for data with label maps that can hardly be anything else.
+    """Whether the data can hardly be anything but images with label maps.
 
-    Folders of images and masks need a classes file for that: without one, their masks may be of objects. COCO is for
-    detection by default.
+    Folders of images and masks are only recognized with a classes file: without one, the masks may be of objects. COCO
+    data is for detection by default.
 
     Raises:
         InputError: an ambiguous layout.
     """
-    with collecting():  # only the layout counts, not faulty files
+    with collecting():  # faulty files do not matter here
         opened = _find_format(Path(data)) if data else None
     return opened is not None and isinstance(opened[1], MaskLayout) and opened[1].definite
 
 
 def _find_format(path: Path) -> tuple[Opener, object] | None:
-    """The opener of the data's format, and what it opens; None for an unknown layout."""
+    """The opener of the data's format, and its argument; None for an unknown layout."""
     if is_foreign(path):
         return None
     finders: tuple[tuple[Finder, Opener], ...] = (

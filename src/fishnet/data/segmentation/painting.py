@@ -1,4 +1,4 @@
-"""Annotated objects drawn into label maps: pixels without an object are the background."""
+"""Draws annotated objects into label maps. Pixels without an object are the background."""
 
 import numpy as np
 
@@ -16,16 +16,16 @@ _BACKGROUND = ("background", "_background_")  # the second is labelme's
 class ObjectSegmentation(FileSegmentation):
     """Images with outlined objects, as label maps. Each entry has a ``row``, its index in the detection dataset.
 
-    Objects of fewer px lie on those of more. Crowds are ignored where no object covers them. The first class is the
-    background: the objects' own class ``background`` or ``_background_``, or else an additional class ``background``,
-    whose id is 0, or the smallest that no other class has. The other classes keep their order and their ids.
+    Smaller objects are drawn over larger ones. Crowds are ignored where no object covers them. The first class is the
+    background: the data's own class ``background`` or ``_background_``, or else an additional class ``background``
+    with the smallest id, from 0, that no other class has. The other classes keep their order and their ids.
 
     Args:
-        detection: the same data with masks, and with its own classes.
-        used: the classes that objects have.
-        source: of the data, for messages.
+        detection: the same data for detection, with masks and with its own classes.
+        used: the classes that have objects.
+        source: the data's name, for messages.
         classes: the classes of a model, matched by name; by default those of the data.
-        choices: ids and names of classes whose pixels are ignored; the background may be one of them.
+        choices: which ids and classes are ignored; the background may be one of them.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.names.assign_labels`.
@@ -44,11 +44,11 @@ class ObjectSegmentation(FileSegmentation):
         self.labels = [label_of.get(name, IGNORE) for name in detection.classes.names]
 
     def paint(self, objects: Objects) -> LabelMap:
-        """Draws the objects of an image, which need segmentations and a size."""
-        pieces = [objects.bits(i) for i in range(len(objects))]
+        """Draws the objects of an image, which must have segmentations and a size."""
+        masks = [objects.bits(i) for i in range(len(objects))]
         label_map = np.full(objects.size, self.background, np.uint8)
-        for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(pieces[i][0].sum()))):
-            bits, x, y = pieces[i]
+        for i in sorted(range(len(objects)), key=lambda i: (not objects.crowd[i], -int(masks[i][0].sum()))):
+            bits, x, y = masks[i]
             label = IGNORE if objects.crowd[i] else self.labels[objects.labels[i]]
             label_map[y : y + bits.shape[0], x : x + bits.shape[1]][bits == 1] = label
         return label_map
@@ -66,8 +66,8 @@ def _with_background(used: Classes, data_classes: Classes) -> Classes:
     """The used classes, preceded by the background.
 
     Args:
-        used: classes of objects.
-        data_classes: all classes of the data, whose ids are taken.
+        used: the classes that have objects.
+        data_classes: all classes of the data, whose ids an additional background must not have.
     """
     own = next((i for i, name in enumerate(data_classes.names) if name.lower() in _BACKGROUND), None)
     free_id = next(id_ for id_ in range(len(data_classes) + 1) if id_ not in data_classes.ids)

@@ -1,4 +1,4 @@
-"""Datasets of image files with mask files, made of what a format finds."""
+"""Datasets of image files with mask files, opened from the layout that a format finds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,17 +16,17 @@ from fishnet.data.segmentation.names import Legend, assign_labels, colour_text
 from fishnet.errors import InputError
 
 _SHOWN = 5  # ids in a message
-_MANY = 12  # ids without a name in one mask that are hardly forgotten classes
+_MANY = 12  # a mask with more ids without a name is probably anti-aliased
 
 
 class MaskLayout(NamedTuple):
     """What a format finds in a folder.
 
     Attributes:
-        splits: train first; ``all`` if the data has no splits.
-        legend: what the masks hold; None if nothing states that.
-        folder: where a classes file would be looked for.
-        definite: whether this can hardly be anything but data with label maps.
+        splits: the pairs of each split, train first; ``all`` if the data has no splits.
+        legend: the meaning of the masks' values; None if neither the format nor a file defines it.
+        folder: the folder where a classes file may be.
+        definite: whether the data can hardly be anything but images with label maps.
     """
 
     splits: dict[str, Pairs]
@@ -39,11 +39,11 @@ class MaskSegmentation(FileSegmentation):
     """Image files with mask files.
 
     Args:
-        pairs: of one split.
-        channels: that images are read with.
-        classes: those that are learnt.
+        pairs: the images and masks of one split.
+        channels: the number of channels that images are read with.
+        classes: the classes that are learnt.
         decoder: reads the masks.
-        decision: what the masks hold, and what was concluded from them.
+        decision: the meaning of the masks' values, and what was concluded from them.
     """
 
     def __init__(self, pairs: Pairs, channels: int, classes: Classes, decoder: MaskDecoder, decision: Decision) -> None:
@@ -65,13 +65,13 @@ class MaskSegmentation(FileSegmentation):
         return str(self.entries[index].mask)
 
     def named_in(self, index: int) -> str:
-        """The line of the list."""
+        """The file and line of the list that names the image."""
         location: str = self.entries[index].location
         return location
 
 
 def _describe_unnamed(unnamed: Mapping[int, int], colours: bool, location: str) -> str:
-    """What is wrong with a mask that has so many pixels of these values, and what to do."""
+    """The message about values without a name in a mask, with their numbers of pixels."""
     values = sorted(unnamed, key=lambda value: -unnamed[value])
     shown = [f"{colour_text(value) if colours else value} ({unnamed[value]:,} px)" for value in values[:_SHOWN]]
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
@@ -99,14 +99,14 @@ def open_pairs(
     A test split without any mask is left out, unless problems are collected.
 
     Args:
-        layout: found by the format.
+        layout: the layout that the format found.
         channels, classes: see :func:`~fishnet.data.segmentation.open.open_segmentation`.
         choices: what is ignored, and how masks are read.
 
     Raises:
         InputError: see :func:`~fishnet.data.segmentation.names.assign_labels` and
-            :func:`~fishnet.data.segmentation.deciding.decide`; a split without an image with a mask; no classes file
-            and no mask that can be read.
+            :func:`~fishnet.data.segmentation.deciding.decide`; a split without any pair of image and mask; no
+            classes file and no mask that can be read.
     """
     kept = {name: pairs for name, pairs in layout.splits.items() if pairs.entries or name != "test" or not is_strict()}
     if is_strict():

@@ -6,7 +6,7 @@ RULES = (
     Rule(
         "mask-255-unclear",
         "error",
-        "Masks hold 255, which may be a class or mark pixels to ignore.",
+        "Masks hold 255, which may be a class or stand for pixels to ignore.",
         "Set `--ignore 255` or `--ignore none`, or name all ids in a classes file.",
     ),
     Rule(

@@ -1,4 +1,4 @@
-"""The values in the masks of a split, counted. Each mask is read once; its counts are kept for the rest of the run."""
+"""Counts the values in the masks of a split. Each mask is read once; its counts are kept for the rest of the run."""
 
 import logging
 import time
@@ -15,9 +15,9 @@ from fishnet.data.segmentation.base import IGNORE
 from fishnet.errors import InputError
 
 MAX_NUMBERS = 65_536  # different numbers in all masks together
-SLOW = 2.0  # seconds of reading after which a line says so
-MANY = 100  # masks to read from which it may
-_MIN_SMOOTHED = 3  # different values in a strip from which it may be of an anti-aliased mask
+SLOW = 2.0  # seconds of reading after which a line is logged
+MANY = 100  # no line is logged for fewer masks
+_MIN_SMOOTHED = 3  # a strip with fewer different values cannot show anti-aliasing
 _LOG = logging.getLogger(__name__)
 
 
@@ -26,11 +26,11 @@ class MaskFacts:
     """The values in one mask.
 
     Attributes:
-        values: (n,) each number or colour once, in ascending order.
+        values: (n,) the distinct numbers or colours, in ascending order.
         counts: (n,) pixels of each value.
         inner: (n,) how many of the ``examined`` pixels have a right and a lower neighbour of the same value.
-        examined: (n,) pixels of each value in strips with three values or more; others are not examined.
-        beside_255: the values that adjoin a pixel of 255.
+        examined: (n,) pixels of each value in strips with at least three values; other strips are not examined.
+        beside_255: the values that are next to a pixel of 255.
         colours: whether the values are colours, 0xRRGGBB.
     """
 
@@ -48,7 +48,7 @@ class MaskReader:
 
     Attributes:
         colours, palette, threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
-        facts: by mask: its facts, or the error message if it cannot be read.
+        facts: the facts of each mask, or the error message if it cannot be read.
     """
 
     colours: bool = False
@@ -69,12 +69,12 @@ class MaskReader:
 
 @dataclass
 class Survey:
-    """The numbers in the masks of a split, added up. The colours of masks that hold colours are left out.
+    """The numbers in the masks of a split, added up. Masks that hold colours are left out.
 
     Attributes:
         counts: pixels of each number.
         inner, examined: see :class:`MaskFacts`.
-        beside_255: the numbers that adjoin a pixel of 255.
+        beside_255: the numbers that are next to a pixel of 255.
         first_mask: the first mask with each number.
         unreadable: the error message of each mask that cannot be read.
     """
@@ -110,13 +110,13 @@ class Survey:
 def survey(
     masks: Sequence[Path], reader: MaskReader, within: Collection[int] | None = None, *, strict: bool = True
 ) -> Survey:
-    """Counts the values in masks. If that takes long, a line on standard error says so.
+    """Counts the values in masks. Logs a line if that takes long.
 
     Args:
         masks: the files.
-        reader: reads them, unless it already has.
-        within: stop at the first mask that holds any other number.
-        strict: whether to raise at all.
+        reader: reads the masks that it has not read yet.
+        within: if given, stop at the first mask that holds any other number.
+        strict: whether to raise the errors below.
 
     Raises:
         InputError: none of the masks can be read, or they hold more than 65,536 different numbers.
@@ -139,19 +139,19 @@ def survey(
 
 
 def _announced(masks: Sequence[Path], reader: MaskReader) -> Iterator[Path]:
-    """The masks; logs once that they are being read if that takes long."""
-    begin = time.monotonic()
+    """The masks. Logs once that they are being read if that takes long."""
+    start = time.monotonic()
     unread = sum(path not in reader.facts for path in masks)
     silent = unread < MANY
     for path in masks:
         yield path
-        if not silent and time.monotonic() - begin > SLOW:
+        if not silent and time.monotonic() - start > SLOW:
             silent = True
             _LOG.warning("reading %s masks ...", f"{unread:,}")
 
 
 def facts_of(mask: Mask) -> MaskFacts:
-    """Counts the values in a mask. Raises InputError if it holds more different ones than any set of classes."""
+    """Counts the values in a mask. Raises InputError if there are more than any set of classes has."""
     counts, inner, examined = Counter[int](), Counter[int](), Counter[int]()
     beside_255: set[int] = set()
     for _, rows in mask.strips():
@@ -188,7 +188,7 @@ def _inner_pixels(rows: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def _values_beside_255(rows: NDArray[np.integer]) -> set[int]:
-    """The other values that adjoin a pixel of 255."""
+    """The other values that are next to a pixel of 255."""
     is_255 = rows == IGNORE
     neighbours = (
         rows[1:][is_255[:-1]], rows[:-1][is_255[1:]], rows[:, 1:][is_255[:, :-1]], rows[:, :-1][is_255[:, 1:]],

@@ -14,16 +14,16 @@ from fishnet.data.views import View
 from fishnet.images.decoding import ImageLike
 from fishnet.images.preprocess import Preprocess, padded
 
-TRIES = 10  # crops that are drawn at most until one is not mostly of one class
+TRIES = 10  # at most so many crops are drawn until one is not mostly of one class
 
 
 class SegmentationTrainTransform(WholeImageTransform):
     """Scale jitter, a crop of a fixed size, mirroring and photometric distortion of an image and its label map.
 
-    An image is scaled as :meth:`~fishnet.images.preprocess.Preprocess.place` does, times a factor drawn from
-    ``jitter``, evenly in its logarithm. A larger result is cropped at random; a smaller one is padded on the right and
-    below, with the mean colour and ignored labels. The visible part of the image is resized once; labels are those of
-    the nearest px.
+    An image is scaled as by :meth:`~fishnet.images.preprocess.Preprocess.place`, times a factor drawn from ``jitter``,
+    uniform in its logarithm. A larger result is cropped at random; a smaller one is padded on the right and
+    below, with the mean colour and ignored labels. The visible part of the image is resized once; labels are those
+    of the nearest px.
 
     Args:
         preprocess: size, interpolation and mean of the input; its ``fit`` must not be ``crop``.
@@ -35,8 +35,8 @@ class SegmentationTrainTransform(WholeImageTransform):
         photometric: probability of each step of :func:`~fishnet.data.photometric.distort`, 0..1.
 
     Raises:
-        InputError: preprocessing that crops; factors that are no range above 0; photometric distortion, unless images
-            have 1 or 3 channels.
+        InputError: preprocessing that crops; factors that are not a range above 0; photometric distortion of images
+            with other than 1 or 3 channels.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SegmentationTrainTransform(WholeImageTransform):
 
 
 class SegmentationEvalTransform:
-    """Applies the model's own deterministic preprocessing to an image and its label map.
+    """The deterministic preprocessing that is stored with the model, applied to an image and its label map.
 
     Args:
         preprocess: its ``fit`` must not be ``crop``.
@@ -94,22 +94,22 @@ class SegmentationEvalTransform:
         self.preprocess = preprocess
 
     def __call__(self, image: ImageLike, labels: LabelMap) -> tuple[Tensor, SegmentationTarget]:
-        """The input that prediction makes of the image, and the label map in px of that input.
+        """Makes the same input of an image as prediction does, and maps the label map to the input.
 
         Returns:
-            A tensor of shape (channels, height, width), uint8 or, for arrays of floats, float32; and the target, with
-            the given labels as ``truth`` and the ``placement``.
+            A tensor of shape (channels, height, width), uint8, or float32 for float arrays; and the target, with the
+            given labels as ``truth`` and the ``placement``.
         """
         height, width = labels.shape
-        place = self.preprocess.place(height, width)
-        view = View((0, 0, width, height), place.inner, (0, 0), place.outer)
-        target = SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, place)
+        placement = self.preprocess.place(height, width)
+        view = View((0, 0, width, height), placement.inner, (0, 0), placement.outer)
+        target = SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, placement)
         return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
 def _largest_share(labels: LabelMap, window: Window) -> float:
     """The largest share of a window's labels that is of one class; 1 if all are ignored."""
     left, top, right, bottom = window
-    step = max(1, int(math.sqrt((right - left) * (bottom - top)) / 256))  # a sample of a large window will do
+    step = max(1, int(math.sqrt((right - left) * (bottom - top)) / 256))  # of a large window, a sample is enough
     counts = np.bincount(labels[top:bottom:step, left:right:step].ravel(), minlength=IGNORE + 1)[:IGNORE]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0

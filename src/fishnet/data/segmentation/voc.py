@@ -1,4 +1,4 @@
-"""Pascal VOC: images, SegmentationClass, and a list of names for each split."""
+"""Pascal VOC: images, masks in SegmentationClass, and a list of names for each split."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,8 @@ NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-"""Of the ids 0 to 20 (Everingham et al., The Pascal Visual Object Classes Challenge, 2010)."""
-_OUTLINE = 255  # of an object, or an object of unclear class
+"""The classes of the ids 0 to 20 (Everingham et al., The Pascal Visual Object Classes Challenge, 2010)."""
+_OUTLINE = 255  # outlines of objects, and objects of unclear class
 
 
 def voc_colour(id_: int) -> int:
@@ -33,7 +33,7 @@ def voc_colour(id_: int) -> int:
 
 
 def find_voc(data: Path) -> MaskLayout | None:
-    """Finds the splits of a VOC folder; ``all`` if it has no lists, None if it is no such folder.
+    """Finds the splits of a VOC folder; ``all`` if it has no lists, None for any other folder.
 
     Args:
         data: a folder with ``SegmentationClass/`` and ``JPEGImages/`` (or ``images/``, ``PNGImages/``), with or without
@@ -74,5 +74,5 @@ def _legend(masks: Path) -> Legend:
         classes.ids,
         tuple(map(voc_colour, classes.ids)),
         ignored_colours=(voc_colour(_OUTLINE),),
-        given=False,
+        from_file=False,
     )

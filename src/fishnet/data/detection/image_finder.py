@@ -10,11 +10,11 @@ from fishnet.files.walking import walk
 from fishnet.images.decoding import EXTENSIONS
 
 
-class ImagePlaces:
+class ImageFinder:
     """Finds the images of a dataset by the names that annotations give them.
 
     Args:
-        root: the dataset's folder; no file outside it is ever accessed.
+        root: the dataset's folder; files outside it are never accessed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -23,10 +23,10 @@ class ImagePlaces:
         self._tails: TailIndex | None = None
 
     def at(self, name: str, *bases: Path) -> Path | None:
-        """The image file exactly where a name says; None if there is none.
+        """The image file at exactly the path that a name gives; None if there is none.
 
         Args:
-            name: as the annotation spells it, with any separators.
+            name: the image's name, as the annotation spells it.
             bases: folders that the name may be relative to.
         """
         for base in bases:
@@ -37,7 +37,7 @@ class ImagePlaces:
         return None
 
     def find(self, name: str, *bases: Path) -> Path:
-        """The image file where a name says, or else the one whose path ends like the name.
+        """The image file at the path that a name gives, or else the one whose path shares the longest tail with it.
 
         Raises:
             InputError: no such image inside the root, or several that match equally well.
