@@ -222,7 +222,7 @@ def refuses(data: object, *words: str) -> None:
 @pytest.mark.parametrize("place", ["https://host/a-{000..010}.tar", "s3://bucket/a.tar", "pipe:cat a.tar"])
 def test_remote_shards_are_refused(place: str, tmp_path: Path, run: Run) -> None:
     result = run("train", "classify", f"wds/{place}", "--out", tmp_path / "run", *fast())
-    says(result, 2, "from disk only", "resumed", "download")
+    says(result, 2, "only shards on disk", "resumed", "download")
 
 
 @pytest.mark.parametrize(
