@@ -55,7 +55,7 @@ def test_settings_are_checked() -> None:
         fishnet.train("clasify", "nowhere")
     with pytest.raises(InputError, match="skip_findings box-tinny: no finding has this code: did you mean box-tiny"):
         fishnet.train("detect", "nowhere", skip_findings="box-tinny")
-    with pytest.raises(InputError, match="--size: --resume goes on in"):
+    with pytest.raises(InputError, match="size: resume continues the training in"):
         fishnet.train("classify", "nowhere", resume="somewhere", size=64)
 
 

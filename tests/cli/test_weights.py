@@ -113,7 +113,7 @@ def test_inspect_a_damaged_one(nano: FishNet, tmp_path: Path, run: Run) -> None:
 def test_inspect_without_a_classifier(tmp_path: Path, run: Run) -> None:
     path = saved(FishNet(SPECS["fishnet_nano"], num_classes=0, end="body").state_dict(), tmp_path / "trunk.pth")
     text = run("weights", "inspect", path)[1]
-    assert "none: no classifier inside" in text
+    assert "none: it has no classifier" in text
     assert "fishnet_nano" in text
 
 
@@ -177,10 +177,10 @@ def _under_a_task(state: State) -> State:
     ("make", "words"),
     [
         (_lose_one, ("does not fit", "1 missing (score.fc.bias)")),
-        (_lose_one_inside, ("not whole", "fishnet_nano but for 1 missing (stem.1.norm.bias)")),
-        (lambda s: s | {"more": torch.zeros(1)}, ("not whole", "1 unexpected (more)")),
+        (_lose_one_inside, ("incomplete", "fishnet_nano but for 1 missing (stem.1.norm.bias)")),
+        (lambda s: s | {"more": torch.zeros(1)}, ("incomplete", "1 unexpected (more)")),
         (lambda _: net(MICRO).state_dict(), ("no registered network", "no registered variant")),
-        (_under_a_task, ("task head beside its trunk", "train --weights")),
+        (_under_a_task, ("holds a model with a task head", "as weights")),
         (lambda _: nn.Linear(2, 2).state_dict(), ("no FishNet of a known layout", "--backbone NAME --bundle DIR")),
     ],
 )

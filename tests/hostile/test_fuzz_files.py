@@ -27,7 +27,7 @@ from fishnet.images.decoding import decode_image
 from fishnet.images.opening import FORMATS
 from fishnet.images.reading import Reading
 from fishnet.runtime.engines import read_exported
-from tests.hostile.test_fuzz_regions import EDITS, EXAMPLES, Edit, changed
+from tests.hostile.test_fuzz_detection import EDITS, EXAMPLES, Edit, changed
 from tests.hostile.tiny import tiny
 
 FUZZ = settings(

@@ -70,21 +70,21 @@ CASES = [
     Case("optimizer-unknown", _with("--optimizer", "adamwww"), 2, ("adamwww",)),
     Case("mixup-nan", _with("--mixup", "nan"), 2, ("mixup",)),
     Case("weights-missing", _with("--weights", "nowhere.pth"), 2, ("nowhere.pth",)),
-    Case("weights-empty-name", _with("--weights", ""), 2, ("--weights", "empty")),
+    Case("weights-empty-name", _with("--weights", ""), 2, ("weights", "empty")),
     Case("weights-a-folder", _with("--weights", "data"), 2, ("data: not a bundle",)),
     Case("weights-text", _with("--weights", "w.pth", before=lambda f: (f / "w.pth").write_text("no")), 2, ("w.pth",)),
     Case("weights-cut", _with(
         "--weights", "w.safetensors", before=lambda f: (f / "w.safetensors").write_bytes(b"\xff" * 40)
     ), 2, ("w.safetensors",)),
     Case("weights-half-a-bundle", _with("--weights", "b", before=_bundle_without_weights), 2, ("b",)),
-    Case("out-a-file", _with("--out", "f", before=lambda f: (f / "f").touch()), 2, ("f: is a file: --out must be",)),
-    Case("out-below-a-file", _with("--out", "f/x", before=lambda f: (f / "f").touch()), 2, ("--out must be a folder",)),
-    Case("out-within-the-data", _with("--out", "data/run"), 2, ("data/run", "choose an --out elsewhere")),
-    Case("out-taken", _with("--out", "old", before=_half_a_training), 2, ("old: holds a training already",)),
+    Case("out-a-file", _with("--out", "f", before=lambda f: (f / "f").touch()), 2, ("f: is a file: out must be",)),
+    Case("out-below-a-file", _with("--out", "f/x", before=lambda f: (f / "f").touch()), 2, ("out must be a folder",)),
+    Case("out-within-the-data", _with("--out", "data/run"), 2, ("data/run", "choose a folder elsewhere")),
+    Case("out-taken", _with("--out", "old", before=_half_a_training), 2, ("old: already holds a training",)),
     Case("resume-nothing", lambda folder: [*_with()(folder)[:3], "--resume", "nowhere"], 2, ("nothing to resume",)),
     Case("resume-other-settings", lambda folder: [
         *_with(before=_half_a_training)(folder)[:3], "--resume", "old", "--lr", "0.1"
-    ], 2, ("--lr", "its own settings")),
+    ], 2, ("lr: resume continues", "its own settings")),
     Case("resume-half-a-checkpoint", lambda folder: [
         *_with(before=_half_a_training)(folder)[:3], "--resume", "old"
     ], 2, ("last.ckpt",)),

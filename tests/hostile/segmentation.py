@@ -233,7 +233,7 @@ CASES = [
     _case("mask-lossy-webp", ["WebP (lossy) changes pixels"], _lossy("WEBP", quality=80), **NO_NAMES),
     _case("mask-lossy-with-threshold", ["background", "foreground"], _lossy("JPEG"), **NO_NAMES,
           flags=["--threshold-masks", "128"], code=0),
-    _case("mask-not-turned", ["EXIF orientation (6) turns upright"], _turned),
+    _case("mask-not-turned", ["EXIF orientation (6) turns it upright"], _turned),
     _case("mask-unpaired", ["files-unpaired", "1.png: has no image in"], lambda d: (d / "images" / "1.png").unlink()),
     # what masks hold
     _case("anti-aliased", ["looks like an anti-aliased mask"], change=_smooth, **NO_NAMES),
