@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/train.done
 	$(BIN)/fishnet quickstart
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test: $(VENV)/dev.done
 	$(PYTEST) -m "not slow"
