@@ -111,14 +111,12 @@ def val(
             overlap=overlap, tta=tta, threshold=threshold, max_detections=max_detections, difficult=difficult,
             ignore=ignore, threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
-    unrecognised = split is None and result.split == "all" and bool(predictor.bundle.data)
-    _print_warnings(result, unrecognised)
+    _print_warnings(result, unrecognised=split is None and result.split == "all" and bool(predictor.bundle.data))
     if not as_json:
         _print_metrics(result, bundle)
     files = _write(result, out or _folder(Path(bundle), f"val-{result.split}"))
     if as_json:
-        names = [str(file) for file in files]
-        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": names}, allow_nan=False))
+        print(json.dumps({"bundle": bundle, **result.to_dict(), "files": list(map(str, files))}, allow_nan=False))
     elif files:
         print(f"\nsaved in {files[0].parent}: {', '.join(file.name for file in files)}")
     return 1 if result.broken or not files else 0
