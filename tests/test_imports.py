@@ -200,3 +200,24 @@ def test_no_circles() -> None:
 
 def test_nothing_lies_loose() -> None:
     assert {path.name for path in SOURCE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
+
+
+def body_lines(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    is_docstring = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    docstring = (first.end_lineno or first.lineno) - first.lineno + 1 if is_docstring else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - docstring
+
+
+def test_files_and_functions_are_short() -> None:
+    """At most 400 lines a file, and 50 a function."""
+    too_long = {}
+    for file in SOURCE.rglob("*.py"):
+        text, name = file.read_text(encoding="utf-8"), str(file.relative_to(SOURCE))
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        too_long |= {f"{name}: {each.name}": body_lines(each) for each in functions if body_lines(each) > 50}
+        too_long |= {name: text.count("\n")} if text.count("\n") > 400 else {}
+    assert too_long == {}
