@@ -63,7 +63,7 @@ def test_everything_told_agrees_with_the_predictions(bundle: Path, mislabelled: 
     assert {row["source"] for row in worst} == set(wrong)
     for row in worst:
         assert row["true"] == "red"
-        assert row["said"] == wrong[row["source"]][0]["name"]
+        assert row["predicted"] == wrong[row["source"]][0]["name"]
         assert float(row["score"]) == pytest.approx(wrong[row["source"]][0]["score"], abs=1e-4)
     assert [float(row["loss"]) for row in worst] == sorted((float(row["loss"]) for row in worst), reverse=True)
     assert sum(int(row["images"]) for row in read_csv(out / "confusion.csv")) == 14

@@ -39,8 +39,8 @@ def write_confusion(path: Path, confusion: Confusion) -> Path:
     """Writes the cells of a confusion matrix as a CSV file and returns its path."""
     names, unit = confusion.names, confusion.unit
     cells = zip(confusion.true.tolist(), confusion.predicted.tolist(), confusion.counts.tolist(), strict=True)
-    rows = ({"true": names[true], "said": names[predicted], unit: count} for true, predicted, count in cells)
-    return write_csv(path, ["true", "said", unit], rows)
+    rows = ({"true": names[true], "predicted": names[predicted], unit: count} for true, predicted, count in cells)
+    return write_csv(path, ["true", "predicted", unit], rows)
 
 
 def draw_confusion(path: Path, confusion: Confusion) -> Path:

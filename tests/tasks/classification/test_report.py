@@ -121,7 +121,10 @@ def test_by_hand(tmp_path: Path) -> None:
     # |0.6 - 0| + |0.7 - 1| + |0.8 - 1| + |0.9 - 0|, a quarter each
     assert report.metrics()["ECE"] == pytest.approx((0.6 + 0.3 + 0.2 + 0.9) / 4, abs=1e-6)
     worst = report.worst(Painted())
-    assert [(row["source"], row["said"], row["true"]) for row in worst] == [("p3", "dog", "cat"), ("p1", "cat", "dog")]
+    assert [(row["source"], row["predicted"], row["true"]) for row in worst] == [
+        ("p3", "dog", "cat"),
+        ("p1", "cat", "dog"),
+    ]
     assert worst[0]["score"] == pytest.approx(0.9)
     assert worst[0]["true_score"] == pytest.approx(0.05)
     assert worst[0]["loss"] == pytest.approx(-np.log(0.05), abs=1e-4)
@@ -134,7 +137,7 @@ def test_by_hand(tmp_path: Path) -> None:
         ["none", "2", "0", "", "", "", "0"],
     ]
     pairs = [["cat", "cat"], ["cat", "dog"], ["dog", "cat"], ["dog", "dog"]]
-    assert rows_of(tmp_path / "confusion.csv") == [["true", "said", "images"], *([*pair, "1"] for pair in pairs)]
+    assert rows_of(tmp_path / "confusion.csv") == [["true", "predicted", "images"], *([*pair, "1"] for pair in pairs)]
     assert [row[0] for row in rows_of(tmp_path / "most_wrong.csv")] == ["source", "p3", "p1"]
 
 

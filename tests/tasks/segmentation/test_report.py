@@ -83,13 +83,13 @@ def test_by_hand(tmp_path: Path) -> None:
     assert soil == {
         "class": "soil", "id": 5, "IoU": round(100 * 100 / 240, 4), "Dice": round(100 * 200 / 340, 4),
         "accuracy": 50, "precision": round(100 * 100 / 140, 4), "boundary_F1": 0, "pixels": 200,
-        "share": round(100 * 200 / 300, 4), "said": 140,
+        "share": round(100 * 200 / 300, 4), "predicted": 140,
     }  # fmt: skip
     assert corn | {"class": "corn", "id": 2, "IoU": 60, "Dice": 75, "accuracy": 60, "precision": 100} == corn
-    assert (corn["boundary_F1"], corn["pixels"], corn["share"], corn["said"]) == (0, 100, round(100 / 3, 4), 60)
+    assert (corn["boundary_F1"], corn["pixels"], corn["share"], corn["predicted"]) == (0, 100, round(100 / 3, 4), 60)
     assert weed == {
         "class": "weed", "id": 11, "IoU": 0, "Dice": 0, "accuracy": None, "precision": 0, "boundary_F1": 0, "pixels": 0,
-        "share": 0, "said": 100,
+        "share": 0, "predicted": 100,
     }  # fmt: skip
     assert [rock[name] for name in ("IoU", "Dice", "accuracy", "precision", "boundary_F1")] == [None] * 5
     assert report.metrics() == pytest.approx(
@@ -112,7 +112,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert head == list(soil)
     assert rows[3] == ["rock", "0", "", "", "", "", "", "0", "0.0", "0"]
     assert rows_of(tmp_path / "confusion.csv") == [
-        ["true", "said", "pixels"], ["soil", "soil", "100"], ["soil", "weed", "100"], ["corn", "soil", "40"],
+        ["true", "predicted", "pixels"], ["soil", "soil", "100"], ["soil", "weed", "100"], ["corn", "soil", "40"],
         ["corn", "corn", "60"],
     ]  # fmt: skip
     assert rows_of(tmp_path / "errors.csv") == [
@@ -209,7 +209,7 @@ def test_images_without_a_label(tmp_path: Path) -> None:
     assert len(report.lines()) == 3
     files = report.write(tmp_path, Painted(pairs))
     assert {file.name for file in files} == {"per_class.csv", "confusion.csv", "errors.csv", "confusion.png"}
-    assert rows_of(tmp_path / "confusion.csv") == [["true", "said", "pixels"]]
+    assert rows_of(tmp_path / "confusion.csv") == [["true", "predicted", "pixels"]]
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, (40, 30)), (21, (30, 700)), (60, (900, 700)), (255, (90, 90))])

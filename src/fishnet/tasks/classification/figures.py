@@ -82,7 +82,7 @@ def error_cards(image: Image.Image, _target: Any, _name: str, row: Mapping[str, 
         row: a row of :meth:`~fishnet.tasks.classification.report.ClassificationReport.worst`.
     """
     captions = [
-        (f"predicted {row['said']}", f"{100 * row['score']:.1f} %", WRONG),
+        (f"predicted {row['predicted']}", f"{100 * row['score']:.1f} %", WRONG),
         (f"true {row['true']}", f"{100 * row['true_score']:.1f} %", RIGHT),
     ]
     return [card(image, captions)]

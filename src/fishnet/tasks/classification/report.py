@@ -130,7 +130,7 @@ class ClassificationReport(Report):
 
     def worst(self, images: ImageDataset, count: int = WORST) -> list[dict[str, Any]]:
         """The wrongly classified images with the highest loss, worst first: ``index``, ``source``, the predicted class
-        (``said``) and its ``score``, the ``true`` class and its ``true_score``, ``loss``.
+        (``predicted``) and its ``score``, the ``true`` class and its ``true_score``, ``loss``.
         """
         rows = self._rows()
         wrong = rows[rows["true"] != rows["predicted"]]
@@ -138,7 +138,7 @@ class ClassificationReport(Report):
             {
                 "index": int(row["index"]),
                 "source": images.source(int(row["index"])),
-                "said": self.classes.names[row["predicted"]],
+                "predicted": self.classes.names[row["predicted"]],
                 "score": round(float(row["score"]), 6),
                 "true": self.classes.names[row["true"]],
                 "true_score": round(float(np.exp(-row["loss"])), 6),

@@ -113,7 +113,7 @@ class SegmentationReport(Report):
     def rows(self) -> list[dict[str, Any]]:
         """One row per class, in the model's order: ``IoU``, ``Dice``, ``accuracy``, ``precision`` and ``boundary_F1``;
         the number of its ``pixels``, their ``share`` of all labelled pixels, and the number of pixels predicted as the
-        class (``said``). Scores and shares are in percent, None where undefined.
+        class (``predicted``). Scores and shares are in percent, None where undefined.
         """
         scores = {**class_scores(self.confusion), "boundary_F1": self.boundaries()}
         true, predicted, total = self.confusion.sum(1), self.confusion.sum(0), self.confusion.sum()
@@ -124,7 +124,7 @@ class SegmentationReport(Report):
                 **{key: None if np.isnan(values[k]) else percent(values[k], 1) for key, values in scores.items()},
                 "pixels": int(true[k]),
                 "share": percent(true[k], total),
-                "said": int(predicted[k]),
+                "predicted": int(predicted[k]),
             }
             for k, name in enumerate(self.classes.names)
         ]
