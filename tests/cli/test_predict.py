@@ -36,12 +36,12 @@ def table(path: Path) -> tuple[list[str], np.ndarray]:
     return read["source"].to_pylist(), np.array(read["embedding"].to_pylist(), np.float32)
 
 
-@pytest.mark.parametrize("ending", ["npy", "parquet"])
-def test_embeddings(ending: str, bundle: Path, work: Path, tmp_path: Path, run: Run) -> None:
-    if ending == "parquet":
+@pytest.mark.parametrize("extension", ["npy", "parquet"])
+def test_embeddings(extension: str, bundle: Path, work: Path, tmp_path: Path, run: Run) -> None:
+    if extension == "parquet":
         pytest.importorskip("pyarrow")
     (work / "3b.png").write_text("no image")
-    file = tmp_path / "new" / f"vectors.{ending}"
+    file = tmp_path / "new" / f"vectors.{extension}"
     code, out, err = run(
         "predict", bundle, work, "--embed", file, "--batch-size", 4, "--as", "jsonl", "--device", "cpu"
     )
@@ -59,7 +59,7 @@ def test_embeddings(ending: str, bundle: Path, work: Path, tmp_path: Path, run: 
     np.testing.assert_allclose(vectors, expected, atol=1e-4)
     assert {path.name for path in file.parent.iterdir()} == {
         file.name,
-        *([f"{file.name}.txt"] if ending == "npy" else []),
+        *([f"{file.name}.txt"] if extension == "npy" else []),
     }
 
 

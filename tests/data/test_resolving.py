@@ -57,7 +57,7 @@ def test_names_lead_to_files(name: str, path: str, by_tail: int, root: Path) -> 
         ("/elsewhere/7.jpg", "may be any of 2 files"),
         ("train/9.jpg", "no such file"),  # a file of val is none of train
         ("images/9.jpg", "no such file"),  # there is a folder images, without it
-        ("a.jpg", "no such file"),  # another ending is another file
+        ("a.jpg", "no such file"),  # another extension is another file
         ("nowhere.png", "no such file"),
         ("", "empty file name"),
         ("x\0.png", "no such file"),

@@ -47,11 +47,11 @@ def _rows(text: str | bytes, *arguments: str) -> Write:
     return _folder(change, *(arguments or _TABLE))
 
 
-def _named(root: str = "", ending: str = ".png", head: str = "path,label", **more: str) -> str:
+def _named(root: str = "", extension: str = ".png", head: str = "path,label", **more: str) -> str:
     """Rows for images 0 and 1 of each class."""
     extra = "".join(f",{value}" for value in more.values())
     head = ",".join([head, *more])
-    return "\n".join([head, *(f"{root}{name}/{i}{ending},{name}{extra}" for name in CLASSES for i in (0, 1))])
+    return "\n".join([head, *(f"{root}{name}/{i}{extension},{name}{extra}" for name in CLASSES for i in (0, 1))])
 
 
 def _heic(data: Path) -> None:
@@ -226,9 +226,9 @@ def _many_files(count: int) -> Callable[[dict[str, bytes]], object]:
     return lambda files: files.update({f"more{i}.heic": b"" for i in range(count)})
 
 
-def _with(key: str, ending: str, label: bytes) -> Callable[[dict[str, bytes]], object]:
+def _with(key: str, extension: str, label: bytes) -> Callable[[dict[str, bytes]], object]:
     """An empty image more, and its label."""
-    return lambda files: files.update({f"{key}.png": b"", f"{key}{ending}": label})
+    return lambda files: files.update({f"{key}.png": b"", f"{key}{extension}": label})
 
 
 def _nothing(data: object) -> None:
@@ -268,7 +268,7 @@ CASES = [
     # folders
     Case("half-a-class-in-another-format", _folder(_heic), 0, ("skipped 3 files: 3 .heic", "file-skipped")),
     Case("thumbnails-of-systems", _folder(_thumbnails), 0, ("data: 12 ",)),
-    Case("images-without-ending", _folder(_no_ending), 0, ("data: 12 ",)),
+    Case("images-without-extension", _folder(_no_ending), 0, ("data: 12 ",)),
     Case("one-class-in-two-forms-of-unicode", _folder(_two_forms), 0, ("2 classes", "größe")),
     Case("classes-that-differ-in-case", _folder(_alike), 0, ("class-alike", "'RED', 'red'")),
     Case("escape-sequences-in-a-class", _folder(_escape), 0, (r"\x1b[31mred",)),
@@ -330,9 +330,9 @@ CASES = [
         ("fold 7 has none of the training rows: the folds are 3",),
     ),
     Case("table-of-another-machine", _rows(_named("C:\\me\\")), 0, ("name-by-tail", "6 of 6 images")),
-    Case("table-of-ids", _rows(_named(ending="", head="id,label")), 0, ("name-by-tail",)),
+    Case("table-of-ids", _rows(_named(extension="", head="id,label")), 0, ("name-by-tail",)),
     Case("table-in-two-forms-of-unicode", _rows(_TWO_FORMS), 0, ("2 classes",)),
-    Case("table-without-its-images", _rows(_named(ending=".webp")), 2, ("none of its 6 images found",)),
+    Case("table-without-its-images", _rows(_named(extension=".webp")), 2, ("none of its 6 images found",)),
     Case(
         "table-out-of-the-folder",
         _rows(_OUTSIDE),

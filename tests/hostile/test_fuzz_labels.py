@@ -76,8 +76,8 @@ def shard(folder: Path) -> tuple[Path, str]:
     (folder / "shards").mkdir()
     with tarfile.open(folder / "shards" / "0.tar", "w") as tar:
         for i, name in enumerate(CLASSES):
-            for ending, content in ((".png", encoded(name)), (".json", b'{"label": "%s"}' % name.encode())):
-                entry = tarfile.TarInfo(f"{'x' * 120 * (i % 2)}{i}{ending}")  # some with a long name
+            for extension, content in ((".png", encoded(name)), (".json", b'{"label": "%s"}' % name.encode())):
+                entry = tarfile.TarInfo(f"{'x' * 120 * (i % 2)}{i}{extension}")  # some with a long name
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
     return folder / "shards" / "0.tar", f"wds/{folder / 'shards'}"

@@ -35,10 +35,10 @@ def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
         (root / "red" / name).write_text("text")
     dataset = ImageFolder(root)
     assert len(dataset) == 15
-    assert dataset.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no ending": 1}
+    assert dataset.skipped == {".heic": 2, ".txt": 1, ".gz": 1, "no extension": 1}
     skipped: dict[str, int] = {}
     assert len(find_images(root)) == 15
-    line = "skipped 5 files: 2 .heic, 1 .txt, 1 no ending, 1 .gz"
+    line = "skipped 5 files: 2 .heic, 1 .txt, 1 no extension, 1 .gz"
     splits = {"all": dataset}
     assert sorted(skipped_line(dataset.skipped)) == sorted(line)
     assert [one.code for one in plausibility(splits)] == ["file-skipped-share"]
@@ -79,7 +79,7 @@ def test_images_without_ending_are_known_by_their_bytes(kind: str, tmp_path: Pat
     image("red", 0).save(tmp_path / "4711", kind)
     (tmp_path / "README").write_text("BM is how bitmaps begin")
     result = scan(tmp_path)
-    assert ([path.name for path in result.images], result.skipped) == (["4711"], {"no ending": 1})
+    assert ([path.name for path in result.images], result.skipped) == (["4711"], {"no extension": 1})
 
 
 def test_an_empty_class_says_what_is_in_its_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fishnet.tasks.base import Splits, Task
 
 app = App(name="data", help="Check data, show what a network sees of it, and convert it.")
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 _Many = Parameter(negative_iterable=(), consume_multiple=True, show_default=False)
 
 
@@ -84,8 +84,8 @@ def check(
     """
     if channels < 1 or workers < 0:
         raise InputError("--channels must be 1 or more, --workers 0 or more")
-    if sheet is not None and sheet.suffix.lower() not in ENDINGS:
-        raise InputError(f"--sheet {sheet}: must end in {', '.join(ENDINGS)}")
+    if sheet is not None and sheet.suffix.lower() not in EXTENSIONS:
+        raise InputError(f"--sheet {sheet}: must end in {', '.join(EXTENSIONS)}")
     info = task_info(task or _task_of(data))
     settings = _mask_settings(info.name, ignore, void, threshold_masks)
     if sheet is not None and info.output == "scores":
@@ -168,8 +168,8 @@ def show(
     """
     if count < 1:
         raise InputError(f"--count {count}: must be 1 or more")
-    if out.suffix.lower() not in ENDINGS:
-        raise InputError(f"--out {out}: must end in {', '.join(ENDINGS)}")
+    if out.suffix.lower() not in EXTENSIONS:
+        raise InputError(f"--out {out}: must end in {', '.join(EXTENSIONS)}")
     task = task or _task_of(data)
     settings = load_recipe(task, recipe, given_of(flags))
     from fishnet.prediction.drawing import sheet

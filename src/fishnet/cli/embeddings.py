@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fishnet.errors import InputError, WorkError
 from fishnet.files.writing import atomic_path, write_errors, write_text
 
-ENDINGS = (".npy", ".parquet")
+EXTENSIONS = (".npy", ".parquet")
 
 
 class EmbeddingFile:
@@ -28,8 +28,8 @@ class EmbeddingFile:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.suffix not in ENDINGS:
-            raise InputError(f"--embed {path}: must end in {' or '.join(ENDINGS)}")
+        if path.suffix not in EXTENSIONS:
+            raise InputError(f"--embed {path}: must end in {' or '.join(EXTENSIONS)}")
         if path.is_dir():
             raise InputError(f"--embed {path}: is a folder: name a file")
         if path.suffix == ".parquet":

@@ -79,12 +79,12 @@ class FreeNames:
     def __init__(self, folder: Path, sources: Sequence[str]) -> None:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
 
-    def take(self, source: str, ending: str = ".png") -> Path:
+    def take(self, source: str, extension: str = ".png") -> Path:
         """Returns ``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
-        number, path = 1, self.folder / f"{Path(source).stem}{ending}"
+        number, path = 1, self.folder / f"{Path(source).stem}{extension}"
         while path.resolve() in self.taken:
             number += 1
-            path = self.folder / f"{Path(source).stem}-{number}{ending}"
+            path = self.folder / f"{Path(source).stem}-{number}{extension}"
         self.taken.add(path.resolve())
         return path
 

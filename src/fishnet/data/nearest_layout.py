@@ -19,7 +19,7 @@ CONVERT = "fishnet data convert SRC DST --from"
 NEAREST = "nearest: "
 _MAX_FILES = 20_000
 _HEAD = 1 << 14  # bytes read of a file
-_MAX_ENDINGS = 4  # in a message
+_MAX_EXTENSIONS = 4  # in a message
 _MAX_LAYOUTS = 2  # in a message
 
 
@@ -28,20 +28,20 @@ class Survey:
     """What a folder contains.
 
     Attributes:
-        endings: the number of files by extension, in lower case.
+        extensions: the number of files by extension, in lower case.
         folders: names of the folders, in lower case.
         heads: the beginning of the first file of each extension.
         images: the number of image files.
     """
 
-    endings: Counter[str] = field(default_factory=Counter)
+    extensions: Counter[str] = field(default_factory=Counter)
     folders: set[str] = field(default_factory=set)
     heads: dict[str, str] = field(default_factory=dict)
     images: int = 0
 
-    def head(self, ending: str) -> str:
+    def head(self, extension: str) -> str:
         """The beginning of the first file with an extension; empty if there is none."""
-        return self.heads.get(ending, "")
+        return self.heads.get(extension, "")
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Layout:
     advice: str
 
 
-def _holds(ending: str, pattern: str) -> Callable[[Survey], bool]:
+def _holds(extension: str, pattern: str) -> Callable[[Survey], bool]:
     compiled = re.compile(pattern)
-    return lambda survey: compiled.search(survey.head(ending)) is not None
+    return lambda survey: compiled.search(survey.head(extension)) is not None
 
 
 _ROW = r"^\s*\d+(\s+-?[\d.]+){4,}\s*$"
@@ -80,7 +80,7 @@ LAYOUTS = (
     ),
     Layout(_holds(".xml", r"<annotations>|<image\s[^>]*\bname="), f"CVAT: {CONVERT} cvat makes it COCO"),
     Layout(
-        lambda survey: survey.endings[".xml"] > 0,
+        lambda survey: survey.extensions[".xml"] > 0,
         "Pascal VOC: Annotations/*.xml with the images in JPEGImages/, or each .xml beside its image",
     ),
     Layout(
@@ -92,15 +92,15 @@ LAYOUTS = (
         "YOLO: add data.yaml, or a classes.txt of class names beside images/ and labels/",
     ),
     Layout(
-        lambda survey: survey.endings[".csv"] + survey.endings[".tsv"] > 0,
+        lambda survey: survey.extensions[".csv"] + survey.extensions[".tsv"] > 0,
         "a table: columns image_path, xmin, ymin, xmax, ymax, label are boxes; path, label are classes of whole images",
     ),
     Layout(
         lambda survey: survey.images > 0 and bool({"masks", "mask", "labels", "annotations", "gt"} & survey.folders),
         "images/ and masks/ paired by name: both folders are needed, with equal names in them",
     ),
-    Layout(lambda survey: survey.endings[".tar"] > 0, "WebDataset shards: give wds/FOLDER"),
-    Layout(lambda survey: survey.endings[".zip"] > 0, "an archive: unpack it first"),
+    Layout(lambda survey: survey.extensions[".tar"] > 0, "WebDataset shards: give wds/FOLDER"),
+    Layout(lambda survey: survey.extensions[".zip"] > 0, "an archive: unpack it first"),
 )
 
 
@@ -126,13 +126,13 @@ def survey(data: Path) -> Survey:
     """Counts what a folder contains, or reads the beginning of a file."""
     result = Survey()
     for path in [data] if data.is_file() else islice(walk(data), _MAX_FILES):
-        ending = path.suffix.lower()
-        result.endings[ending or "no ending"] += 1
-        result.images += ending in EXTENSIONS
+        extension = path.suffix.lower()
+        result.extensions[extension or "no extension"] += 1
+        result.images += extension in EXTENSIONS
         if path != data:
             result.folders |= {folder.lower() for folder in path.relative_to(data).parts[:-1]}
-        if ending in (".json", ".xml", ".txt", ".csv") and ending not in result.heads and not _is_note(path):
-            result.heads[ending] = _head(path)
+        if extension in (".json", ".xml", ".txt", ".csv") and extension not in result.heads and not _is_note(path):
+            result.heads[extension] = _head(path)
     return result
 
 
@@ -147,11 +147,11 @@ def nearest_layout(data: Path) -> str:
         contents = survey(data)
     except (InputError, OSError):
         return ""
-    if not contents.endings:
+    if not contents.extensions:
         return "it is empty"
-    common = [(ending, count) for ending, count in contents.endings.most_common() if count]
-    listed = ", ".join(f"{count:,} {ending}" for ending, count in common[:_MAX_ENDINGS])
-    held = f"it holds {listed}{', ...' if len(common) > _MAX_ENDINGS else ''}"
+    common = [(extension, count) for extension, count in contents.extensions.most_common() if count]
+    listed = ", ".join(f"{count:,} {extension}" for extension, count in common[:_MAX_EXTENSIONS])
+    held = f"it holds {listed}{', ...' if len(common) > _MAX_EXTENSIONS else ''}"
     near = [layout.advice for layout in LAYOUTS if layout.fits(contents)][:_MAX_LAYOUTS]
     if near:
         return f"{held}; {NEAREST}{'; or '.join(near)}"

@@ -16,8 +16,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside a file, which is renamed to the file at the end, and removed after any failure.
 
-    The temporary name keeps the file's ending, because writers choose the format by it. A missing folder is created. An
-    older file stays until the new one is complete.
+    The temporary name keeps the file's extension, because writers choose the format by it. A missing folder is
+    created. An older file stays until the new one is complete.
 
     Raises:
         WorkError: a full disk, or a path that cannot be written to.

@@ -11,12 +11,12 @@ from fishnet.files.reading import is_regular, open_regular
 from fishnet.files.walking import inside, is_system, walk
 from fishnet.images.decoding import EXTENSIONS
 
-SHOWN = 5  # endings named in a message
+SHOWN = 5  # extensions named in a message
 BESIDE = (
     ".txt", ".xml", ".json", ".csv", ".yaml", ".yml", ".names", ".data", ".cache", ".md", ".mat", ".html",
     ".tfw", ".pgw", ".jgw", ".prj", ".ovr", ".zip", ".tar", ".gz",
 )  # fmt: skip
-"""Endings of files that usually lie beside annotated images."""
+"""Extensions of files that usually lie beside annotated images."""
 _HEAD = 16  # bytes that identify an image file
 _MAGIC = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x93NUMPY",
@@ -30,7 +30,7 @@ class Scan:
 
     Attributes:
         images: the image files, sorted.
-        skipped: numbers of other files by their ending in lower case, such as ``.txt``. Hidden and system files are not
+        skipped: numbers of other files by extension in lower case, such as ``.txt``. Hidden and system files are not
             counted.
         links: linked folders that were not followed because they lead outside the dataset.
     """
@@ -41,7 +41,7 @@ class Scan:
 
 
 def scan(folder: Path, within: Path | None = None) -> Scan:
-    """Finds images by the endings of the files; files without an ending are recognized by their first bytes.
+    """Finds images by the extensions of the files; files without an extension are recognized by their first bytes.
 
     Args:
         folder: the folder.
@@ -77,7 +77,7 @@ def find_images(folder: Path, skipped: Counter[str] | None = None) -> list[Path]
 
     Args:
         folder: the folder.
-        skipped: if given, counts the other files by their endings.
+        skipped: if given, counts the other files by their extensions.
 
     Raises:
         InputError: see :func:`scan`.
@@ -98,21 +98,26 @@ def beside(images: Iterable[Path]) -> Counter[str]:
     for folder in sorted({path.parent for path in images}):
         try:
             with os.scandir(folder) as entries:
-                endings = [os.path.splitext(entry.name)[1].lower() for entry in entries if not is_system(entry.name)]  # noqa: PTH122
+                names = [entry.name for entry in entries if not is_system(entry.name)]
+                extensions = [os.path.splitext(name)[1].lower() for name in names]  # noqa: PTH122
         except OSError:
             continue
-        skipped.update(ending for ending in endings if ending and ending not in EXTENSIONS and ending not in BESIDE)
+        skipped.update(
+            extension
+            for extension in extensions
+            if extension and extension not in EXTENSIONS and extension not in BESIDE
+        )
     return skipped
 
 
 def _kind(path: Path) -> str | None:
     """The kind that a skipped file is counted as; None for images."""
-    ending = path.suffix.lower()
-    if ending and ending not in EXTENSIONS:
-        return ending
+    extension = path.suffix.lower()
+    if extension and extension not in EXTENSIONS:
+        return extension
     if not is_regular(path):
         return "broken link" if path.is_symlink() and not os.path.exists(path) else "special file"  # noqa: PTH110 (of loops)
-    return None if ending or _begins_as_image(path) else "no ending"
+    return None if extension or _begins_as_image(path) else "no extension"
 
 
 def _begins_as_image(path: Path) -> bool:
@@ -141,6 +146,6 @@ def skipped_line(skipped: Counter[str]) -> str:
     if not skipped:
         return ""
     total = sum(skipped.values())
-    kinds = [f"{count:,} {ending}" for ending, count in skipped.most_common(SHOWN)]
+    kinds = [f"{count:,} {extension}" for extension, count in skipped.most_common(SHOWN)]
     rest = total - sum(count for _, count in skipped.most_common(SHOWN))
     return f"skipped {total:,} file{'s' * (total != 1)}: {', '.join([*kinds, *([f'{rest:,} others'] if rest else [])])}"

@@ -17,7 +17,7 @@ _FRAME = re.compile(rf"(.+(?:{'|'.join(map(re.escape, VIDEOS))}))#(\d+)", re.IGN
 
 
 def is_video(source: str | Path) -> bool:
-    """Whether a file's ending is a video's."""
+    """Whether a file's extension is a video's."""
     return Path(source).suffix.lower() in VIDEOS
 
 

@@ -43,7 +43,7 @@ def find_sources(sources: Sequence[str]) -> list[str]:
 
     Args:
         sources: files; folders, with everything below them; glob patterns; ``-`` for a list on standard input; or
-            addresses of images on the web. A file that is named is taken whatever its ending, so that an error about it
+            addresses of images on the web. A file named here is read whatever its extension, so that an error about it
             is reported.
 
     Raises:

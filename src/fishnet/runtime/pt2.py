@@ -71,8 +71,8 @@ def read_pt2(path: str | Path) -> Exported:
     check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            endings = (f"/extra/{KEY}", f"extra_files/{KEY}")
-            members = [member for member in archive.infolist() if member.filename.endswith(endings)]
+            suffixes = (f"/extra/{KEY}", f"extra_files/{KEY}")
+            members = [member for member in archive.infolist() if member.filename.endswith(suffixes)]
             if members and members[0].file_size > _MAX_DESCRIPTION:
                 raise InputError(f"{path}: refused: its description is {members[0].file_size:,} bytes long")
             text = archive.read(members[0]).decode("utf-8") if members else None

@@ -31,9 +31,9 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
         if is_exported(path):
             return _exported(path, device, trust)
         if path.is_file():
-            endings = ", ".join(SUFFIXES.values())
+            suffixes = ", ".join(SUFFIXES.values())
             raise InputError(
-                f"{path}: is a file, not a bundle: give the folder that training wrote, or an exported file ({endings})"
+                f"{path}: is a file, not a bundle: give the folder that training wrote or an exported file ({suffixes})"
             )
     bundle, weights = read_with_weights(path)  # before torch is imported, which takes seconds
     from fishnet.tasks.engine import TorchEngine, pick_device

@@ -271,7 +271,7 @@ def test_lossless_masks_of_other_formats(suffix: str, tmp_path: Path) -> None:
         image = Image.open(path)
         image.load()
         path.unlink()
-        if suffix == ".jpg":  # an ending that is wrong
+        if suffix == ".jpg":  # an extension that is wrong
             image.save(path.with_suffix(suffix), format="PNG")
         else:
             image.save(path.with_suffix(suffix), **({"lossless": True} if suffix == ".webp" else {}))

@@ -21,9 +21,9 @@ PALETTE = np.asarray(COLOURS, np.uint8)
 
 
 @pytest.mark.parametrize("form", ["index", "palette", "deep", "array"])
-@pytest.mark.parametrize("ending", ["png", "tif", "tiff"])
-def test_numbers(form: str, ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"x.{'npy' if form == 'array' else ending}"
+@pytest.mark.parametrize("extension", ["png", "tif", "tiff"])
+def test_numbers(form: str, extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{'npy' if form == 'array' else extension}"
     save_mask(path, IDS, form)
     assert np.array_equal(open_mask(path).read(), IDS)
 
