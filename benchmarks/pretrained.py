@@ -1,4 +1,4 @@
-"""Whether a trunk that has learnt to classify single objects helps a detector of scenes with them.
+"""Whether a trunk that has learned to classify single objects helps a detector of scenes with them.
 
     python benchmarks/pretrained.py                     # three seeds, twelve epochs each; minutes on a processor
     python benchmarks/pretrained.py --seeds 10 --epochs 20

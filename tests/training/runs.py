@@ -33,7 +33,7 @@ def last(out: Path, name: str = "last") -> dict[str, Any]:
 
 
 def same_training(one: Path, other: Path) -> None:
-    """Weights, averages, optimiser state, history and bundle agree bit for bit: one thread, float32 on the CPU."""
+    """Weights, averages, optimizer state, history and bundle agree bit for bit: one thread, float32 on the CPU."""
     a, b = last(one), last(other)
     assert a["global_step"] == b["global_step"]
     assert a["position"] == b["position"]
@@ -55,7 +55,7 @@ def same_training(one: Path, other: Path) -> None:
 
 
 def falls(out: Path) -> None:
-    """The loss on the training part is lower in the last fifth of the steps than in the first: it has learnt something.
+    """The training loss is lower in the last fifth of the steps than in the first: the model has learned something.
 
     How well a short training does depends on the processor and the libraries, by the order in which they add up.
     """

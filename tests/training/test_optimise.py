@@ -145,7 +145,7 @@ def test_freezing_the_trunk_leaves_the_last_layer(backbone: str) -> None:
     trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert trained == {id(parameter) for parameter in model.trunk.backbone.get_classifier().parameters()}  # type: ignore[operator]
     groups = by_name(model, optimizer_of(model, Recipe()))
-    assert len(groups) == len(trained), "the optimiser has nothing else"
+    assert len(groups) == len(trained), "the optimizer has nothing else"
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "deit_tiny_distilled_patch16_224"])

@@ -48,7 +48,7 @@ def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Prepr
 
 
 class Prepare(nn.Module):
-    """Prepares a batch on the model's device: normalisation, and in training PCA lighting and the task's mixing.
+    """Prepares a batch on the model's device: normalization, and in training PCA lighting and the task's mixing.
 
     Uses torch's global random generators.
     """

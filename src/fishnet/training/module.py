@@ -51,7 +51,7 @@ class TrainingModule(pl.LightningModule):
         criterion: maps raw outputs and targets to named losses; see :meth:`~fishnet.tasks.base.Task.criterion`.
         prepare: turns pixels (uint8) into the model's input.
         recipe: the settings.
-        updates_per_epoch: optimiser steps per epoch.
+        updates_per_epoch: optimizer steps per epoch.
         frozen: modules of the model that stay in evaluation mode.
     """
 
@@ -249,7 +249,7 @@ class TrainingModule(pl.LightningModule):
             self.broken = set().union(*gathered)
 
     def configure_optimizers(self) -> Any:
-        """Returns timm's optimiser and per-update schedule."""
+        """Returns timm's optimizer and per-update schedule."""
         optimizer = optimizer_of(self.model, self.recipe)
         schedule = schedule_of(optimizer, self.recipe, self.updates_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

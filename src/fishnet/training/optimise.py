@@ -1,4 +1,4 @@
-"""Trainable parameters, optimiser and learning-rate schedule of a recipe, built with timm."""
+"""Trainable parameters, optimizer and learning-rate schedule of a recipe, built with timm."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _SCHEDULES = {"cosine": "cosine", "step": "step", "milestones": "multistep", "co
 
 
 def check_optimizer(name: str) -> None:
-    """Raises InputError if timm has no optimiser of this name."""
+    """Raises InputError if timm has no optimizer of this name."""
     known = [str(entry) for entry in list_optimizers()]
     if name not in known:
         raise InputError(f"unknown optimizer {name!r}: {nearest(name, known)}")
@@ -72,10 +72,10 @@ def freeze_norms(model: Model) -> list[nn.Module]:
 
 
 def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
-    """Returns timm's optimiser for the trainable parameters.
+    """Returns timm's optimizer for the trainable parameters.
 
     Raises:
-        InputError: the optimiser does not accept these settings.
+        InputError: the optimizer does not accept these settings.
     """
     try:
         optimizer = create_optimizer_v2(
@@ -85,7 +85,7 @@ def optimizer_of(model: Model, recipe: Recipe) -> Optimizer:
             weight_decay=recipe.weight_decay,
             momentum=recipe.momentum,
         )
-    except (ValueError, TypeError, AssertionError) as error:  # AssertionError: from timm's optimisers that need a GPU
+    except (ValueError, TypeError, AssertionError) as error:  # AssertionError: from timm's optimizers that need a GPU
         raise InputError(f"optimizer {recipe.optimizer} does not accept these settings: {error}") from error
     if getattr(optimizer, "is_second_order", False):
         raise InputError(f"optimizer {recipe.optimizer}: needs second derivatives, which are not supported")

@@ -71,7 +71,7 @@ def _number(name: str, default: int) -> int:
 
 
 def strategy_of(recipe: Recipe, processes: Processes) -> str | Strategy:
-    """Returns Lightning's strategy: one process, DDP, or sharded parameters, gradients and optimiser states.
+    """Returns Lightning's strategy: one process, DDP, or sharded parameters, gradients and optimizer states.
 
     The sharded strategy saves complete checkpoints, gathered by the first process.
     """

@@ -1,4 +1,4 @@
-"""Classes files in every form, their faults, and which classes are learnt."""
+"""Classes files in every form, their faults, and which classes are learned."""
 
 from pathlib import Path
 from typing import Any

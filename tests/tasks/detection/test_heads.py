@@ -187,7 +187,7 @@ def test_any_backbone(task: str, head: str, backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", ["fishnet_nano", "resnet18"])
 def test_labels_count_from_zero_in_every_head(backbone: str) -> None:
-    """A head that has learnt one class predicts that class: torchvision's +1 of labels stays inside the head."""
+    """A head that has learned one class predicts that class: torchvision's +1 of labels stays inside the head."""
     for task, head in HEADS:
         model = build(task, head, backbone).train()
         images, _ = batch()

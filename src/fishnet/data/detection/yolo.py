@@ -179,7 +179,7 @@ class YoloDetection(FileDetection):
         if form.dropped and longer:
             self._note("label-values-dropped", f"lines have {form.dropped} after the box: dropped", longer)
         if form.corners:
-            what = "lines (all of them) have four corners: read as outlines, whose upright boxes are learnt"
+            what = "lines (all of them) have four corners: read as outlines, whose upright boxes are learned"
             self._note("label-four-corners", what, len(values))
         return form
 

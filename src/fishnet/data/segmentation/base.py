@@ -14,7 +14,7 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Placement
 
 IGNORE = 255
-"""The label of pixels that are neither learnt nor measured."""
+"""The label of pixels that are neither learned nor measured."""
 
 LabelMap = NDArray[np.uint8]
 """(height, width) class indices, or :data:`IGNORE`."""

@@ -22,7 +22,7 @@ class SegmentationStatistics(SplitStatistics):
 
     Attributes:
         pixels: number of pixels of the masks that could be read.
-        ignored: how many of these are neither learnt nor measured.
+        ignored: how many of these are neither learned nor measured.
         pixels_per_class, images_per_class: pixels of each class, and images with such pixels.
         all_ignored: images of which every pixel is ignored.
     """

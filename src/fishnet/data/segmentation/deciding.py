@@ -24,10 +24,10 @@ class Choices:
     """What the user, or the training of a model, has decided about masks.
 
     Attributes:
-        ignore: ids that are neither learnt nor measured.
+        ignore: ids that are neither learned nor measured.
         decided: whether only ``ignore`` and the format's own ids are ignored. If so, nothing is concluded about 255.
-        void: names of classes that are neither learnt nor measured.
-        only: names of the classes that are learnt; all others are ignored. Empty: all are learnt.
+        void: names of classes that are neither learned nor measured.
+        only: names of the classes that are learned; all others are ignored. Empty: all are learned.
         threshold: see :func:`~fishnet.data.maskfiles.open_mask`.
     """
 

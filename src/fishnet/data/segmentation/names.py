@@ -242,20 +242,20 @@ def assign_labels(
     only: Sequence[str] = (),
     classes: Classes | None = None,
 ) -> tuple[Classes, tuple[int, ...]]:
-    """Decides which classes are learnt, and the label of each class of the data.
+    """Decides which classes are learned, and the label of each class of the data.
 
     Classes that a model lacks are reported, and their label is 255.
 
     Args:
         data_classes: the classes of the data.
         location: the file that names them, for messages.
-        ignore: ids of classes that are not learnt.
-        void: names of classes that are not learnt.
-        only: names of the classes that are learnt; empty for all.
-        classes: the classes of a model, matched by name; by default all classes that are learnt.
+        ignore: ids of classes that are not learned.
+        void: names of classes that are not learned.
+        only: names of the classes that are learned; empty for all.
+        classes: the classes of a model, matched by name; by default all classes that are learned.
 
     Returns:
-        (the model's or the learnt classes, for each class of the data its index among them, or 255).
+        (the model's or the learned classes, for each class of the data its index among them, or 255).
 
     Raises:
         InputError: fewer than two classes or more than 255; a class of ``void`` or ``only`` that the data lacks, unless
@@ -269,16 +269,16 @@ def assign_labels(
         for i, (name, id_) in enumerate(zip(data_classes.names, data_classes.ids, strict=True))
         if id_ not in ignore and name not in void and (not only or name in only)
     ]
-    learnt = Classes(tuple(data_classes.names[i] for i in kept), tuple(data_classes.ids[i] for i in kept))
+    learned = Classes(tuple(data_classes.names[i] for i in kept), tuple(data_classes.ids[i] for i in kept))
     if classes is None:
-        _check_count(learnt, location)
-        classes = learnt
+        _check_count(learned, location)
+        classes = learned
     try:
-        learnt.indices_in(classes)
+        learned.indices_in(classes)
     except InputError as error:
         report(f"{location}: {error}")
     index = {name: i for i, name in enumerate(classes.names)}
-    labels = {name: index.get(name, IGNORE) for name in learnt.names}
+    labels = {name: index.get(name, IGNORE) for name in learned.names}
     return classes, tuple(labels.get(name, IGNORE) for name in data_classes.names)
 
 
@@ -288,9 +288,9 @@ def _check_named(option: str, names: Sequence[str], data_classes: Classes, locat
             raise InputError(f"{option} {name!r}: {location} names no such class: {nearest(name, data_classes.names)}")
 
 
-def _check_count(learnt: Classes, location: str) -> None:
-    if len(learnt) < 2:
-        number = f"one class only ({learnt.names[0]})" if len(learnt) else "no class"
+def _check_count(learned: Classes, location: str) -> None:
+    if len(learned) < 2:
+        number = f"one class only ({learned.names[0]})" if len(learned) else "no class"
         raise InputError(f"{location}: has {number}: segmentation needs two or more, with the background")
-    if len(learnt) > IGNORE:
-        raise InputError(f"{location}: has {len(learnt)} classes: segmentation can learn at most {IGNORE}")
+    if len(learned) > IGNORE:
+        raise InputError(f"{location}: has {len(learned)} classes: segmentation can learn at most {IGNORE}")

@@ -42,11 +42,11 @@ def open_segmentation(
         seed: decides which images are held out.
         classes: the classes of a model, matched by name; the data may have fewer.
         whole: whether to hold nothing out.
-        ignore: ids in masks that are neither learnt nor measured. If it contains ``none``, only these and the format's
+        ignore: ids in masks that are neither learned nor measured. If it contains ``none``, only these and the format's
             own are ignored. By default the masks of the train split decide about 255, see
             :func:`~fishnet.data.segmentation.deciding.decide`; for a model 255 is then ignored unless it has a name.
-        void: names of classes that are neither learnt nor measured.
-        only: names of the classes that are learnt and measured; all others are ignored. Empty: all are learnt.
+        void: names of classes that are neither learned nor measured.
+        only: names of the classes that are learned and measured; all others are ignored. Empty: all are learned.
         threshold: if above 0, masks are read as black and white: numbers of at least ``threshold`` become 255; see
             :func:`~fishnet.data.maskfiles.open_mask`.
 

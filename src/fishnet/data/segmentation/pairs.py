@@ -41,7 +41,7 @@ class MaskSegmentation(FileSegmentation):
     Args:
         pairs: the images and masks of one split.
         channels: the number of channels that images are read with.
-        classes: the classes that are learnt.
+        classes: the classes that are learned.
         decoder: reads the masks.
         decision: the meaning of the masks' values, and what was concluded from them.
     """
@@ -114,11 +114,11 @@ def open_pairs(
     masks = [[entry.mask for entry in pairs.entries] for pairs in layout.splits.values() if pairs.entries]
     decision = decide(Masks(masks, layout.legend, layout.folder), choices, classes)
     legend = decision.legend
-    learnt, labels = assign_labels(
+    learned, labels = assign_labels(
         legend.classes, legend.location, ignore=choices.ignore, void=choices.void, only=choices.only, classes=classes
     )
     decoder = MaskDecoder(legend, labels, choices.ignore, threshold=decision.reader.threshold)
-    splits = {name: MaskSegmentation(pairs, channels, learnt, decoder, decision) for name, pairs in kept.items()}
+    splits = {name: MaskSegmentation(pairs, channels, learned, decoder, decision) for name, pairs in kept.items()}
     for name in layout.splits.keys() - kept.keys():
         if left_out := layout.splits[name].left_out:
             count = len(left_out)
