@@ -5,12 +5,11 @@
 
 One image of 640 x 640 px a step, float32, the published head for both (FPN of 256 channels, 1,000 proposals, 512 of
 them learned from, 91 outputs, no norms in FPN and heads; every layer of the trunk is trained, with ordinary batch
-norms, as torchvision builds it without weights). Random weights: what is computed does not depend on them, but for how many
-boxes are found, so both are asked for their 100 best whatever their scores. A training step has 8 objects with masks,
-forward, backward and SGD.
-Each model and mode lives in a process of its own, the processes take turns, and peak memory is the process's largest
-resident set. MACs are counted (torch.utils.flop_counter) in one forward pass in evaluation.
-"""
+norms, as torchvision builds it without weights). Random weights: what is computed does not depend on them, but for
+how many boxes are found, so both are asked for their 100 best whatever their scores. A training step has 8 objects
+with masks, forward, backward and SGD. Each model and mode lives in a process of its own, the processes take turns,
+and peak memory is the process's largest resident set. MACs are counted (torch.utils.flop_counter) in one forward pass
+in evaluation. """
 
 import argparse
 import os
