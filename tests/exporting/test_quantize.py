@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fishnet.errors import InputError
 from fishnet.exporting.graphs import write_onnx, write_openvino
 from fishnet.exporting.layers import Operation, last_layers
-from fishnet.exporting.quantize import halve_onnx, halve_openvino, quantize_onnx, quantize_openvino
+from fishnet.exporting.quantize import quantize_onnx, quantize_openvino, store_fp16_onnx, store_fp16_openvino
 from fishnet.tasks import get_task
 from tests.exporting.models import made
 
@@ -168,7 +168,7 @@ def test_openvino_says_nearly_the_same(small: Files, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["small.bin", "small.xml"]
 
 
-@pytest.mark.parametrize("write", [lambda a, b: quantize_onnx(a, b, images()), halve_onnx])
+@pytest.mark.parametrize("write", [lambda a, b: quantize_onnx(a, b, images()), store_fp16_onnx])
 def test_metadata_stays(write: Any, small: Files, tmp_path: Path) -> None:
     write(small.onnx, tmp_path / "small.onnx")
     before, after = (onnx.load(str(file)) for file in (small.onnx, tmp_path / "small.onnx"))
@@ -184,7 +184,7 @@ def test_metadata_stays(write: Any, small: Files, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_backbone_shrinks_and_agrees(nano: Files, tmp_path: Path) -> None:
     quantize_onnx(nano.onnx, tmp_path / "int8.onnx", images(6))
-    halve_onnx(nano.onnx, tmp_path / "half.onnx")
+    store_fp16_onnx(nano.onnx, tmp_path / "half.onnx")
     inner, last = eight_bits(tmp_path / "int8.onnx")
     assert len(last) == 1
     assert len(inner) > 50
@@ -358,8 +358,8 @@ def test_operations_without_names_are_told_apart(tmp_path: Path) -> None:
 WRITERS = {
     "quantize_onnx": lambda it, folder: quantize_onnx(it.onnx, folder / "m.onnx", images()),
     "quantize_openvino": lambda it, folder: quantize_openvino(it.xml, folder / "m.xml", images()),
-    "halve_onnx": lambda it, folder: halve_onnx(it.onnx, folder / "m.onnx"),
-    "halve_openvino": lambda it, folder: halve_openvino(it.xml, folder / "m.xml"),
+    "store_fp16_onnx": lambda it, folder: store_fp16_onnx(it.onnx, folder / "m.onnx"),
+    "store_fp16_openvino": lambda it, folder: store_fp16_openvino(it.xml, folder / "m.xml"),
 }
 
 
@@ -387,8 +387,8 @@ def test_a_folder_that_is_not_there(name: str, small: Files, tmp_path: Path) -> 
 def test_a_file_can_take_its_source_s_place(small: Files, tmp_path: Path) -> None:
     for suffix in (".onnx", ".xml", ".bin"):
         (tmp_path / f"m{suffix}").write_bytes(small.onnx.with_suffix(suffix).read_bytes())
-    halve_onnx(tmp_path / "m.onnx", tmp_path / "m.onnx")
-    halve_openvino(tmp_path / "m.xml", tmp_path / "m.xml")
+    store_fp16_onnx(tmp_path / "m.onnx", tmp_path / "m.onnx")
+    store_fp16_openvino(tmp_path / "m.xml", tmp_path / "m.xml")
     batch = images()[0]
     for path, full in ((tmp_path / "m.onnx", small.onnx), (tmp_path / "m.xml", small.xml)):
         close(path, full, batch, 1e-3)
@@ -404,7 +404,7 @@ def rounded(model: Any) -> Any:
 
 
 def test_halved_weights_are_rounded_weights_exactly(small: Files, tmp_path: Path) -> None:
-    halve_onnx(small.onnx, tmp_path / "half.onnx")
+    store_fp16_onnx(small.onnx, tmp_path / "half.onnx")
     onnx.save(rounded(onnx.load(str(small.onnx))), str(tmp_path / "rounded.onnx"))
     batch = images()[0]
     np.testing.assert_array_equal(run(tmp_path / "half.onnx", batch)[0], run(tmp_path / "rounded.onnx", batch)[0])
@@ -416,7 +416,7 @@ def test_halved_weights_are_rounded_weights_exactly(small: Files, tmp_path: Path
 def test_halved_openvino_is_half_and_keeps_what_it_says(small: Files, tmp_path: Path) -> None:
     import openvino as ov
 
-    halve_openvino(small.xml, tmp_path / "half.xml")
+    store_fp16_openvino(small.xml, tmp_path / "half.xml")
     model = ov.Core().read_model(str(tmp_path / "half.xml"))
     assert model.get_rt_info(["fishnet"]).astype(str) == '{"classes": ["ä", "b"]}'
     assert (tmp_path / "half.bin").stat().st_size < 0.6 * small.xml.with_suffix(".bin").stat().st_size
@@ -445,7 +445,7 @@ def test_what_float16_cannot_hold_stays(tmp_path: Path) -> None:
         opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
     )  # fmt: skip
     onnx.save(model, str(tmp_path / "m.onnx"))
-    halve_onnx(tmp_path / "m.onnx", tmp_path / "half.onnx")
+    store_fp16_onnx(tmp_path / "m.onnx", tmp_path / "half.onnx")
     kept = {it.name for it in onnx.load(str(tmp_path / "half.onnx")).graph.initializer if it.data_type == 1}
     assert kept == {"large", "tiny_row", "nan", "short"}
     zero = np.zeros(1, np.float32)
@@ -469,7 +469,7 @@ def test_branches_see_the_halved_weights(tmp_path: Path) -> None:
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, str(tmp_path / "m.onnx"))
-    halve_onnx(tmp_path / "m.onnx", tmp_path / "half.onnx")
+    store_fp16_onnx(tmp_path / "m.onnx", tmp_path / "half.onnx")
     half = [values.astype(np.float16).astype(np.float32) for values in (outer, inner)]
     for answer, wanted in ((True, half[0] + half[1]), (False, half[0])):
         np.testing.assert_array_equal(run(tmp_path / "half.onnx", np.array(answer))[0], wanted)

@@ -259,11 +259,11 @@ def _write(
     if to == "openvino":
         exported = write_openvino(onnx, work, exported)
     if precision == "fp16":
-        from fishnet.exporting.quantize import halve_onnx, halve_openvino
+        from fishnet.exporting.quantize import store_fp16_onnx, store_fp16_openvino
 
-        halve = halve_onnx if to == "onnx" else halve_openvino
+        store = store_fp16_onnx if to == "onnx" else store_fp16_openvino
         halved = work.with_name(f".half-{work.name}")
-        halve(work, halved)
+        store(work, halved)
         exported = _replace(work, halved, replace(exported, precision="fp16"))
     return exported
 

@@ -241,7 +241,7 @@ def _value(output: Any) -> str:
     return f"{output.get_node().get_friendly_name()}:{output.get_index()}"
 
 
-def halve_onnx(source: Path, target: Path) -> None:
+def store_fp16_onnx(source: Path, target: Path) -> None:
     """Writes an ONNX file with its weights rounded to 16 bits. It computes in float32 wherever the source does.
 
     Each tensor of 256 values or more is stored as float16, and a Cast turns it into float32 when the file is opened. A
@@ -292,7 +292,7 @@ def _fits_float16(values: NDArray[Any]) -> bool:
     return bool(((largest == 0) | ((largest >= _NORMAL[0]) & (largest <= _NORMAL[1]))).all())
 
 
-def halve_openvino(source: Path, target: Path) -> None:
+def store_fp16_openvino(source: Path, target: Path) -> None:
     """Writes an OpenVINO model (.xml and .bin) with its weights rounded to 16 bits; its runtime info is the source's.
 
     Weights beyond float16's range stay in float32: https://docs.openvino.ai, "Compressing a Model to FP16".

@@ -30,7 +30,7 @@ _DAMAGED = "damaged: nothing to resume from"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def last_of(out: Path) -> Path:
+def last_checkpoint_path(out: Path) -> Path:
     """Returns the path of the checkpoint that a training in ``out`` resumes from."""
     return out / CHECKPOINTS / "last.ckpt"
 
@@ -143,7 +143,7 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, out: Path, steps: int, writer: BundleWriter) -> None:
-        self.path, self.steps, self.writer = last_of(out), steps, writer
+        self.path, self.steps, self.writer = last_checkpoint_path(out), steps, writer
         self.saved = -1  # the step of the last checkpoint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

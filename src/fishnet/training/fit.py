@@ -25,7 +25,7 @@ from fishnet.training.checkpoints import (
     BundleWriter,
     Checkpoints,
     Patience,
-    last_of,
+    last_checkpoint_path,
     read_data,
     read_position,
     write_atomically,
@@ -121,7 +121,7 @@ def fit(
             claim.enter_context(claimed(out, log))
         if not processes.rank:
             _check_out(out, resume)
-        position = read_position(last_of(out)) if resume else Position()
+        position = read_position(last_checkpoint_path(out)) if resume else Position()
         comment = "# " if dry_run else ""  # a dry run's output is a recipe file
         plan = make_plan(
             task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
@@ -191,7 +191,7 @@ def _trainer(plan: Plan, out: Path, callbacks: list[pl.Callback], log_steps: int
 
 def _fit(trainer: pl.Trainer, plan: Plan, data: str, out: Path, resume: bool, checkpoints: Checkpoints) -> None:
     """Runs Lightning's loop. Turns errors and interrupts in it into errors that tell the user how to continue."""
-    last = last_of(out)
+    last = last_checkpoint_path(out)
     again = f"continue with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
     try:
         with writing(out), watched_workers():
@@ -243,7 +243,7 @@ def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position
     """
     if position.epoch > recipe.epochs:
         raise InputError(f"epochs={recipe.epochs}: {out} has already trained for {position.epoch} epochs")
-    classes, fingerprint = read_data(last_of(out)) or (bundle.classes, bundle.data)
+    classes, fingerprint = read_data(last_checkpoint_path(out)) or (bundle.classes, bundle.data)
     if classes != bundle.classes:
         raise InputError(f"{data}: its classes are not those of {out} ({', '.join(classes.names[:5])})")
     if fingerprint.get("images") != bundle.data.get("images"):
@@ -262,7 +262,7 @@ def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position
 
 def _check_out(out: Path, resume: bool) -> None:
     """Raises InputError for a folder that has nothing to resume, or cannot take a new training."""
-    last = last_of(out)
+    last = last_checkpoint_path(out)
     if resume and not last.is_file():
         raise InputError(f"{out}: nothing to resume: {last} is missing")
     if not resume and (is_bundle(out) or last.is_file()):
