@@ -9,7 +9,7 @@ norms, as torchvision builds it without weights). Random weights: what is comput
 how many boxes are found, so both are asked for their 100 best whatever their scores. A training step has 8 objects
 with masks, forward, backward and SGD. Each model and mode lives in a process of its own, the processes take turns,
 and peak memory is the process's largest resident set. MACs are counted (torch.utils.flop_counter) in one forward pass
-in evaluation. """
+in evaluation."""
 
 import argparse
 import os
