@@ -45,7 +45,7 @@ def test_clean_data(data: Path) -> None:
     assert found.findings == ()
     train, val = found.splits["train"], found.splits["val"]
     assert (train.images, train.per_class) == (12, {"blue": 4, "green": 4, "red": 4})
-    assert (train.imbalance, train.repeated, train.corrupt) == (1, 0, 0)
+    assert (train.imbalance, train.duplicates, train.corrupt) == (1, 0, 0)
     assert train.kinds == {"PNG RGB": 9, "JPEG RGB": 3}
     assert (val.smallest, val.median, val.largest) == ((60, 20),) * 3
     assert found.to_dict()["splits"]["val"]["largest"] == (60, 20)
@@ -79,7 +79,7 @@ def test_the_same_image_in_two_parts(workers: int, data: Path) -> None:
     assert lines(found, "image-in-two-classes") == [
         f"{val / 'blue' / 'and-wrong.png'} (val, blue) = {val / 'red' / 'again.bmp'} (val, red)"
     ]
-    assert found.splits["val"].repeated == 1
+    assert found.splits["val"].duplicates == 1
 
 
 def test_the_same_image_in_three_parts(data: Path) -> None:
@@ -101,14 +101,14 @@ def test_the_same_image_under_two_classes_and_repeated(data: Path) -> None:
     (data / "train" / "green" / "copy.png").write_bytes(whole)
     found = checked(data)
     assert found.ok, "a repeated image is noted, not wrong"
-    assert found.splits["train"].repeated == 1
+    assert found.splits["train"].duplicates == 1
     assert [(one.severity, one.file) for one in found.findings] == [
         ("note", str(data / "train" / "green" / "copy.png"))
     ]
     (data / "train" / "red" / "copy.png").write_bytes(whole)
     found = checked(data)
     assert not found.ok
-    assert found.splits["train"].repeated == 2
+    assert found.splits["train"].duplicates == 2
     assert ["(train, green) = " in line and line.endswith("(train, red)") for line in lines(found, _DOUBLED)] == [True]
     assert found.of(_LEAKED) == []
 
@@ -116,7 +116,7 @@ def test_the_same_image_under_two_classes_and_repeated(data: Path) -> None:
 def test_the_same_pixels_of_another_shape_are_another_image(data: Path) -> None:
     for name, size in (("a", (4, 9)), ("b", (9, 4)), ("c", (6, 6))):
         Image.new("RGB", size, (5, 6, 7)).save(data / "val" / "red" / f"{name}.png")
-    assert checked(data).splits["val"].repeated == 0
+    assert checked(data).splits["val"].duplicates == 0
 
 
 def test_corrupt_files_are_named_and_the_rest_is_read(data: Path) -> None:
@@ -145,7 +145,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
 def test_grey_data_in_grey(data: Path) -> None:
     Image.new("RGB", (8, 8), (100, 100, 100)).save(data / "val" / "red" / "a.png")
     Image.new("L", (8, 8), 100).save(data / "val" / "red" / "b.png")
-    assert checked(data, channels=1).splits["val"].repeated == 1
+    assert checked(data, channels=1).splits["val"].duplicates == 1
 
 
 def test_many_channels(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_many_channels(tmp_path: Path) -> None:
     np.save(tmp_path / "data" / "b" / "again.npy", np.load(tmp_path / "data" / "a" / "0.npy"))
     found = checked(tmp_path / "data", channels=5)
     split = found.splits["all"]
-    assert (split.largest, split.corrupt, split.repeated, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
+    assert (split.largest, split.corrupt, split.duplicates, len(found.of(_DOUBLED))) == ((10, 12), 0, 1, 1)
 
 
 def test_a_table(data: Path, tmp_path: Path) -> None:
@@ -192,6 +192,6 @@ def test_fashion_mnist_against_numpy() -> None:
     pixels = {name: dataset.pixels.reshape(len(dataset), -1) for name, dataset in datasets.items()}  # type: ignore[attr-defined]
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}
     for name, split in found.splits.items():
-        assert split.repeated == len(pixels[name]) - len(rows[name])
+        assert split.duplicates == len(pixels[name]) - len(rows[name])
     assert len(found.of(_LEAKED)) == sum(row.tobytes() in rows["train"] for row in pixels["test"])
     assert found.splits["train"].per_class["Coat"] == 6000

@@ -260,6 +260,6 @@ def test_int8_that_costs_too_much(
     source = shutil.copytree(bundle, tmp_path / "run")
     code, _, err = run("export", source, "--precision", "int8", "--data", folder, "--max-drop", 2)
     assert code == 1
-    assert "costs 2.50 points of acc@1 (limit 2)" in err.splitlines()[-1]
+    assert "lowers acc@1 by 2.50 points, more than max_drop=2" in err.splitlines()[-1]
     assert not (source / "model-int8.onnx").exists()
     assert left_over(source) == []

@@ -44,7 +44,7 @@ def test_inputs_of_several_sizes_are_computed_together() -> None:
         predictor.postprocess(given, output) for given, output in zip(inputs, predictor.compute(inputs), strict=True)
     ]
     assert [result.size for result in results] == [(64, 128), (96, 192), (64, 128)]
-    with pytest.raises(InputError, match="tile and tta take several passes"):
+    with pytest.raises(InputError, match="tile and tta need several passes: call predict"):
         predictor.postprocess(inputs[0], predictor.compute(inputs[:1])[0], tile=64)
 
 

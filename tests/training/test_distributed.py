@@ -11,6 +11,7 @@ from torch import nn
 
 import fishnet
 from fishnet.bundle.bundle import read_bundle
+from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
 from fishnet.training.history import read_history
 from fishnet.training.processes import Processes, find_processes
@@ -196,12 +197,14 @@ def _elastic(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_torchrun_says_counts() -> None:
     found = find_processes(Recipe(devices=2))
     assert (found, found.devices) == (Processes(rank=2, world=4, nodes=2), 2)
+    with pytest.raises(InputError, match="nodes=3: torchrun started processes on 2 machines: remove nodes"):
+        find_processes(Recipe(nodes=3))
 
 
 @pytest.mark.usefixtures("_elastic")
 def test_what_torchrun_says_is_not_contradicted(folder: Path, tmp_path: Path, run: Run) -> None:
     result = run("train", "classify", folder, "--out", tmp_path / "run", *fast("--devices", 3))
-    says(result, 2, "devices=3", "torchrun has started 2", "leave it out")
+    says(result, 2, "devices=3", "torchrun started 2 processes per machine", "remove devices")
 
 
 def test_what_slurm_says_counts(monkeypatch: pytest.MonkeyPatch) -> None:

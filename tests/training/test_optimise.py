@@ -170,7 +170,7 @@ def test_freezing_parts() -> None:
     [
         ("tale", "no module 'tale': did you mean tail"),
         ("stem,", "no module ''"),
-        ("stem,tail,bridge,body,head,score", "nothing to train"),
+        ("stem,tail,bridge,body,head,score", "no trainable parameters remain"),
     ],
 )
 def test_what_cannot_be_frozen(what: str, words: str) -> None:

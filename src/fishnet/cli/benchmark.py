@@ -27,10 +27,10 @@ def benchmark(
 ) -> None:
     """Measure how fast models run on this machine's CPU, by engine.
 
-    Each model and engine runs in its own process, and the processes take turns, so that whatever slows down the machine
-    slows down all of them. Besides times, the table shows peak memory, multiply-accumulates (MACs), and the fraction of
-    the speed that this CPU reaches in float32 matrix products. Engines that are not installed or cannot run a model are
-    named and left out.
+    Each model and engine runs in its own process, and the processes take turns, so that background load affects all of
+    them equally. Besides times, the table shows peak memory, multiply-accumulates (MACs), and the fraction of the speed
+    that this CPU reaches in float32 matrix products. Engines that are not installed or cannot run a model are named and
+    left out.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ def _image_columns(statistics: "SplitStatistics") -> dict[str, str]:
     return {
         "images": f"{statistics.images:,}",
         "unreadable": f"{statistics.corrupt:,}",
-        "repeated": f"{statistics.repeated:,}",
+        "duplicates": f"{statistics.duplicates:,}",
         **statistics.image_columns(),
         **{title: "-" if size is None else f"{size[0]}x{size[1]}" for title, size in sizes.items()},
         "formats": ", ".join(f"{kind} {count:,}" for kind, count in statistics.kinds.items()) or "-",

@@ -1,4 +1,4 @@
-"""``fishnet data check|show DATA`` and ``fishnet data convert SRC DST``."""
+"""``fishnet data check|show DATA`` and ``fishnet data convert SOURCE TARGET``."""
 
 import json
 import sys
@@ -43,8 +43,8 @@ def check(
     """Read every image and every annotation, count them and list what is wrong.
 
     Prints counts, sizes, file formats and classes of each split, and then the findings: errors, warnings and notes,
-    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. An image is repeated
-    if another one has the same decoded pixels.
+    each with its code, the file and the line, and what to do. docs/findings.md lists the codes. The column
+    duplicates counts images with the same decoded pixels as an earlier one of their split.
 
     The exit code is 2 if there is an error, or with --strict if there is an error or a warning.
 
@@ -65,8 +65,8 @@ def check(
     classes
         Names of the classes to check, as for training. Default: all.
     threshold_masks
-        For segment: read masks as black and white, as for training; values from this one up are foreground. 0: masks
-        hold ids.
+        For segment: binarize masks, as for training: pixels with a value of at least this threshold are foreground,
+        all others background; 0: masks contain class ids.
     sheet
         Draw some images with their boxes or labels into this file (not for classify).
     only
@@ -162,7 +162,7 @@ def show(
     split
         train is drawn as in training, val and test as in validation.
     count
-        Number of images. Another --seed draws others.
+        Number of images. --seed selects which images are drawn.
     out
         File to draw the sheet into.
     """

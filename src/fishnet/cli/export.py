@@ -50,7 +50,7 @@ def export(
     data
         Labelled data, as for training. int8 is calibrated on its training split and evaluated on its validation split.
     split
-        Split to evaluate int8 on. Default: val if there is one, else test.
+        Split to evaluate int8 on. Default: val if there is one, else as in fishnet val.
     max_drop
         Largest drop of acc@1, AP, mask AP or mIoU that int8 may cause, in percentage points.
     calibration

@@ -51,7 +51,7 @@ def predict(
     bundle
         A bundle (the folder that training wrote), or an exported file: .onnx, .xml or .pt2.
     sources
-        What to predict on.
+        Files, folders, glob patterns, URLs, or -.
     out
         Folder for predictions.jsonl or predictions.csv, and overlays. Detectors also write coco_results.json (COCO's
         results format) and coco_images.json (its image and category ids); segmenters write masks/NAME.png with class

@@ -102,8 +102,9 @@ def detect(
     Parameters
     ----------
     data
-        COCO (a .json file, or a folder in one of its layouts), Pascal VOC, YOLO (data.yaml), or a folder with images/
-        and masks/. See docs/data.md.
+        COCO (a .json file, or a folder in one of its layouts), Pascal VOC, YOLO (with or without data.yaml), labelme,
+        Supervisely, a table of boxes (.csv, .tsv), Open Images, a folder with images/ and masks/, or one folder per
+        image. See docs/data.md.
     """
     _train("detect", data, options, given_of(flags))
 
@@ -144,7 +145,8 @@ def segment(
     Parameters
     ----------
     data
-        A folder with images/ and masks/, Pascal VOC, Cityscapes, ADE20K, or COCO. See docs/data.md.
+        A folder with images/ and masks/, Pascal VOC, Cityscapes, ADE20K, COCO, labelme, Supervisely, or one folder per
+        image. See docs/data.md.
     """
     _train("segment", data, options, given_of(flags))
 

@@ -87,8 +87,8 @@ def val(
     ignore
         Segmenters: mask ids to ignore; none: ignore only the format's own. Default: as in training.
     threshold_masks
-        Segmenters: read masks as black and white; values from this one up are foreground. 0: masks hold ids. Default:
-        as in training.
+        Segmenters: binarize masks: pixels with a value of at least this threshold are foreground, all others
+        background; 0: masks contain class ids. Default: as in training.
     device
         Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
     trust
@@ -141,8 +141,8 @@ def _print_warnings(result: "Evaluation", unrecognised: bool) -> None:
     """
     if unrecognised:
         print(
-            f"fishnet: {result.data} was not recognised as this bundle's training data: all of it is evaluated (if "
-            "images were trained on, the metrics are too good)",
+            f"fishnet: {result.data} was not recognised as this bundle's training data: all images are evaluated. "
+            "If any of them were used for training, the metrics are too high.",
             file=sys.stderr,
         )
     for line in result.warnings:

@@ -33,7 +33,7 @@ class SplitStatistics(ABC):
         images: number of images, readable or not.
         smallest, median, largest: width and height of these images by area, px; None if no image is readable.
         kinds: images of each file format and mode, such as ``JPEG RGB``.
-        repeated: images with the same pixels as an earlier image of this split.
+        duplicates: images with the same pixels as an earlier image of this split.
         corrupt: images that could not be read.
     """
 
@@ -42,7 +42,7 @@ class SplitStatistics(ABC):
     median: Size | None
     largest: Size | None
     kinds: dict[str, int]
-    repeated: int
+    duplicates: int
     corrupt: int
 
     class_title: ClassVar[str] = ""
@@ -182,7 +182,7 @@ def check_splits(
                 findings.append(Finding("image-unreadable", facts, split, datasets[split].source(index)))
             else:
                 before = first_images.before(split, index, facts.digest)
-                images.repeated += split in before
+                images.duplicates += split in before
                 findings += first_images.repeats(split, index, before)
             checked.add(index, facts, annotation)
         statistics[split] = checked.statistics(images.fields())
@@ -287,7 +287,7 @@ class _ImageCounts:
         self.sizes: list[Size] = []
         self.kinds: Counter[str] = Counter()
         self.corrupt = 0
-        self.repeated = 0
+        self.duplicates = 0
 
     def add(self, facts: ImageFacts | str) -> None:
         """Adds an image."""
@@ -306,7 +306,7 @@ class _ImageCounts:
             "median": sizes[len(sizes) // 2] if sizes else None,
             "largest": sizes[-1] if sizes else None,
             "kinds": dict(self.kinds.most_common()),
-            "repeated": self.repeated,
+            "duplicates": self.duplicates,
             "corrupt": self.corrupt,
         }
 

@@ -58,7 +58,9 @@ Entries = TypeVar("Entries", bound=EntryDataset)
 
 
 def hold_out_entries(dataset: Entries, fraction: float, seed: int) -> tuple[Entries, Entries]:
-    """Holds out a share of a dataset, at least one image and never all. The keys and the seed decide which ones.
+    """Holds out a share of a dataset: at least one image, but never all, so none of a dataset with one image.
+
+    The keys and the seed decide which ones.
 
     Returns:
         (rest, held out).

@@ -123,9 +123,9 @@ for the kinds that can be found without decoding an image.
 - **warning**: something is probably wrong. The check exits with 2 with `--strict` only.
 - **note**: worth knowing.
 
-`--only CODE,CODE` reports only these codes, `--skip CODE,CODE` all but these. `--json` prints every finding with code,
-severity, message, split, file, line, count and action. With `--skip-findings CODE,CODE`, training continues despite
-these errors.
+`--only CODE,CODE` reports only these codes. `--skip CODE,CODE` ignores these codes. `--json` prints every finding with
+code, severity, message, split, file, line, count and action. With `--skip-findings CODE,CODE`, training continues
+despite these errors.
 
 | code | severity | meaning | what to do | in training |
 |---|---|---|---|---|

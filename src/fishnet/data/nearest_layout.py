@@ -15,7 +15,7 @@ from fishnet.files.reading import open_regular
 from fishnet.files.walking import walk
 from fishnet.images.decoding import EXTENSIONS
 
-CONVERT = "fishnet data convert SRC DST --from"
+CONVERT = "fishnet data convert SOURCE TARGET --from"
 NEAREST = "nearest: "
 _MAX_FILES = 20_000
 _HEAD = 1 << 14  # bytes read of a file

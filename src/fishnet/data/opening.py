@@ -80,6 +80,7 @@ def training_splits(
     if "val" not in splits:
         splits["train"], splits["val"] = hold_out(splits["train"])
         if not len(splits["val"]):
-            few = "one image a class" if isinstance(splits["train"], LabelledDataset) else "one image"
-            raise InputError(f"{data}: {few} leaves none to validate with: add images, or a val split")
+            labelled = isinstance(splits["train"], LabelledDataset)
+            few = "each class has only one image" if labelled else "there is only one image"
+            raise InputError(f"{data}: {few}, so none can be held out for validation: add images, or a val split")
     return {split: splits[split] for split in in_order(splits)}

@@ -30,7 +30,7 @@ _ALL_LEVELS = (
     Rule(
         "image-in-val-and-test",
         "warning",
-        "One image is in val and in test, so test measures images that the best epoch was chosen by.",
+        "An image is in val and in test: the test metrics include images that were used to choose the best epoch.",
         "Remove it from one of the two, or do not treat test as independent.",
     ),
     Rule(

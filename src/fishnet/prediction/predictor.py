@@ -108,7 +108,7 @@ class Predictor:
         """
         opened = load_image(image, self.bundle.preprocess, self.max_pixels)
         if default_tiling(self.bundle, size_of(opened)):
-            raise InputError("this image takes several passes through the network: use predict")
+            raise InputError("this image must be predicted in several passes: call predict")
         return prepare_input(self.bundle.preprocess, opened)
 
     def compute(self, inputs: Sequence[Input]) -> list[Any]:
@@ -135,7 +135,7 @@ class Predictor:
         """
         parsed = PredictOptions.of(self.bundle, options)
         if parsed.tiling or parsed.tta:
-            raise InputError("tile and tta take several passes through the network: use predict")
+            raise InputError("tile and tta need several passes: call predict")
         return self._result(prepared, output, parsed.result_options)
 
     def embed(self, images: Sequence[Source]) -> NDArray[np.float32]:

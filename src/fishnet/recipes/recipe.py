@@ -35,7 +35,7 @@ class Recipe:
     """All settings of a training. Every field is a key of the YAML and a flag of ``fishnet train``."""
 
     backbone: str = _model("fishnet_small", "Any FishNet (`fishnet list`) or timm model.")
-    head: str = _model("default", "Task head; default: the task's first.")
+    head: str = _model("default", "Task head. Default: the task's first one.")
     pretrained: bool = _model(False, "Start from the backbone's published weights.")
     end: Literal["head", "body"] = _model(
         "head",
@@ -110,8 +110,8 @@ class Recipe:
     void: tuple[str, ...] = _input((), "Names of classes to ignore in training and evaluation.", _SEGMENTATION)
     threshold_masks: int = _input(
         0,
-        "Read masks as black and white: values from this one up are foreground, lower ones background, e.g. 128; "
-        "0: masks hold ids.",
+        "Binarize masks: pixels with a value of at least this threshold are foreground, all others background; "
+        "0: masks contain class ids.",
         _SEGMENTATION,
     )
     difficult: Literal["ignore", "use"] = _input(
@@ -157,7 +157,7 @@ class Recipe:
     canvas: bool = _augment(
         False, "Crop or pad images to one fixed size (large-scale jitter), instead of using them whole.", _DETECTION
     )
-    crop: float = _augment(0.0, "Probability of a random crop that keeps objects.", _DETECTION)
+    crop: float = _augment(0.0, "Probability of a random crop that contains at least one complete object.", _DETECTION)
     photometric: float = _augment(
         0.0, "Probability of changing brightness, contrast, saturation and hue.", (*_DETECTION, *_SEGMENTATION)
     )

@@ -318,9 +318,9 @@ class Task(ABC):
         """An image of a dataset as it is on disk, with its annotation drawn on it.
 
         Raises:
-            InputError: either cannot be read, or annotations of this task are not drawn, which is the default.
+            InputError: either cannot be read, or drawing is not supported for this task, which is the default.
         """
-        raise InputError(f"annotations for {self.name} are not drawn")
+        raise InputError(f"drawing annotations is not supported for {self.name}")
 
     @abstractmethod
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":

@@ -59,7 +59,7 @@ def freeze(model: Model, what: str) -> list[nn.Module]:
     for module in frozen:
         module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(f"freeze={what}: leaves nothing to train")
+        raise InputError(f"freeze={what}: no trainable parameters remain")
     return frozen
 
 

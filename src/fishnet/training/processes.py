@@ -59,10 +59,13 @@ def find_processes(recipe: Recipe) -> Processes:
         lightning = LightningEnvironment()
         return Processes(lightning.node_rank() * devices + lightning.local_rank(), devices * nodes, nodes)
     processes = Processes(environment.global_rank(), environment.world_size(), environment.world_size() // local)
-    for name in ("devices", "nodes"):
-        wanted, started = getattr(recipe, name), getattr(processes, name)
-        if wanted not in (0, started):
-            raise InputError(f"{name}={wanted}: {launcher} has started {started}: leave it out")
+    devices, nodes = processes.devices, processes.nodes
+    if recipe.devices not in (0, devices):
+        raise InputError(
+            f"devices={recipe.devices}: {launcher} started {devices} processes per machine: remove devices"
+        )
+    if recipe.nodes not in (0, nodes):
+        raise InputError(f"nodes={recipe.nodes}: {launcher} started processes on {nodes} machines: remove nodes")
     return processes
 
 

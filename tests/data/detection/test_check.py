@@ -39,7 +39,7 @@ def test_clean_data(name: str, workers: int, tmp_path: Path) -> None:
         assert check.images_per_class == {kind: sum(i in row for row in labels) for i, kind in enumerate(KINDS)}
         assert check.without_objects == sum(not row for row in labels)
         assert sum(check.by_size.values()) == len(flat)
-        assert (check.smallest, check.largest, check.corrupt, check.repeated) == ((96, 80), (96, 80), 0, 0)
+        assert (check.smallest, check.largest, check.corrupt, check.duplicates) == ((96, 80), (96, 80), 0, 0)
     json.dumps(result.to_dict())
 
 
@@ -118,7 +118,7 @@ def test_everything_wrong_at_once(tmp_path: Path) -> None:
         ("image-size-differs", ("train_002.png: is 96x80 px, but annotated as 300x80",)),
     ):
         assert [word in one.message for word, one in zip(words, result.of(code), strict=True)] == [True] * len(words)
-    assert (train.crowds, train.images, train.repeated) == (1, 6, 0)
+    assert (train.crowds, train.images, train.duplicates) == (1, 6, 0)
     assert [one.message for one in result.of("image-in-two-splits")] == [
         f"{images / 'train_000.png'} (train) = {data / 'val2017' / 'val_001.png'} (val)"
     ]

@@ -181,10 +181,14 @@ FAULTS: list[tuple[Callable[[Content], None], bool, str]] = [
     (put("annotations", 1, segmentation=None), True, r"line 10: annotations\[1\]: no segmentation, only a box: use tr"),
     (put("annotations", 1, segmentation=[]), True, r"line 10: annotations\[1\]: no segmentation"),
     (put("annotations", 1, segmentation=[[1, 2, 3, 4]]), True, r"line 10: annotations\[1\]: a polygon of 2 points: it"),
-    (put("annotations", 1, segmentation=[[1, 2, 3, 4, 5]]), True, r"line 10: annotations\[1\]: a polygon of 5 numbers"),
+    (put("annotations", 1, segmentation=[[1, 2, 3, 4, 5]]), True, r"line 10: annotations\[1\]: a polygon has 5 num"),
     (put("annotations", 1, segmentation=[1, 2, 3, 4, 5, 6]), True, r"line 10: annotations\[1\]: segmentation must be"),
     (put("annotations", 1, segmentation=[[1, 2, 3, 4, 5, "6"]]), True, r"line 10: annotations\[1\]: a polygon holds"),
-    (put("annotations", 1, segmentation=[[1, 2, 3, 4, 5, 1e9]]), True, r"line 10: annotations\[1\]: a polygon reaches"),
+    (
+        put("annotations", 1, segmentation=[[1, 2, 3, 4, 5, 1e9]]),
+        True,
+        r"line 10: annotations\[1\]: polygon coordinate 1e",
+    ),
     (put("annotations", 1, segmentation="x"), True, r"line 10: annotations\[1\]: segmentation is neither"),
     (
         put("annotations", 1, segmentation={"counts": [3]}),
@@ -194,7 +198,7 @@ FAULTS: list[tuple[Callable[[Content], None], bool, str]] = [
     (
         put("annotations", 1, segmentation={"size": [80, 96], "counts": [10, 20]}),
         True,
-        r"line 10: annotations\[1\]: a run-length encoding of 30 px in a mask of 96x80 \(7,680\)",
+        r"line 10: annotations\[1\]: the run lengths add up to 30 px, but the mask has 7,680 px \(96x80\)",
     ),
     (
         put("annotations", 1, segmentation={"size": [80, 96], "counts": "zz~"}),

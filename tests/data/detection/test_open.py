@@ -196,7 +196,7 @@ def test_fingerprint(tmp_path: Path) -> None:
         ),
         (lambda root: Path(__file__), "py: is not a file of a known format: it holds 1 .py. Known: COCO"),
         (lambda root: voc_folder(root / "data", test=2), "data: has no train split, only test"),
-        (lambda root: voc_folder(root / "data", layout="flat", train=1), "one image leaves none to validate with"),
+        (lambda root: voc_folder(root / "data", layout="flat", train=1), "only one image, so none can be held out"),
         (lambda root: mask_folder(root / "data", train=0), "data: no image in its split 'train'"),
     ],
 )

@@ -152,7 +152,7 @@ class TestLabelme:
             (tmp_path / "labels" / split / f"{split}.json").write_text(json.dumps(content))
         assert {split: len(dataset) for split, dataset in opened(tmp_path).items()} == {"train": 1, "val": 1}
         labelme(tmp_path / "more", shape("x", SQUARE), name="c")
-        with pytest.raises(InputError, match=r"c\.json: is in no train, val or test folder, but other labelme"):
+        with pytest.raises(InputError, match=r"c\.json: is not in a train, val or test folder, but other labelme"):
             opened(tmp_path)
 
     def test_rectangles_alone_are_no_masks(self, tmp_path: Path) -> None:

@@ -141,13 +141,13 @@ def test_values_a_little_outside(tmp_path: Path) -> None:
         ("train: images/train\n", "names must list the classes"),
         ("names: {a: 1}\ntrain: images/train\n", "names must list the classes"),
         ("names: [a, a]\ntrain: images/train\n", "class names are not unique: a"),
-        (NAMES, "names no split"),
+        (NAMES, "has no split"),
         (NAMES + "train: 3\n", "train must be a folder"),
         (NAMES + "train: images/nowhere\n", "train: no such folder or list: .*images/nowhere"),
         (NAMES + "train: empty\n", "train: no image in .*empty"),
         (NAMES + "train: bare\n", "no image of train has a label file: .*there is no .*bare/0.txt"),
         (NAMES + "\ntrain: [\n", "line 4: not YAML"),
-        ("[1, 2]", "expected the keys names, train and val"),
+        ("[1, 2]", "expected the keys names and at least one of train, val and test"),
     ],
 )
 def test_faults_of_the_file(text: str, words: str, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_clean_data(make: Callable[..., Path], first_row: int, workers: int, tmp
         images = [value for value in check.images_per_class.values() if value]
         assert sorted(counts) == sorted(np.sum(present, 0).tolist())
         assert sorted(images) == sorted((np.stack(present) > 0).sum(0).tolist())
-        assert (check.smallest, check.largest, check.corrupt, check.repeated) == (SIZE, SIZE, 0, 0)
+        assert (check.smallest, check.largest, check.corrupt, check.duplicates) == (SIZE, SIZE, 0, 0)
         assert check.all_ignored == 0
     assert {finding.severity for finding in found.findings} <= {"note"}
     json.dumps(found.to_dict())

@@ -109,7 +109,7 @@ def test_what_does_not_look_like_it(make: Callable[[Path], Path], tmp_path: Path
         (lambda root: Path(__file__), "py: is not a file of a known format: it holds 1 .py. Known: "),
         (lambda root: yolo_folder(root / "data"), "data: holds no masks of a known format: it holds "),
         (lambda root: mask_folder(root / "data", test=2), r"data: has no train \w+, only test"),
-        (lambda root: mask_folder(root / "data", layout="whole", train=1), "one image leaves none to validate with"),
+        (lambda root: mask_folder(root / "data", layout="whole", train=1), "only one image, so none can be held out"),
     ],
 )
 def test_no_data(make: Callable[[Path], Path], words: str, tmp_path: Path) -> None:

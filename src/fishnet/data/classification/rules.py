@@ -23,7 +23,7 @@ RULES = (
         "The largest class has many times the images of the smallest.",
         "Consider --class-weights balanced.",
     ),
-    Rule("class-unvalidated", "note", "A class has no image to validate with.", "Add some to val."),
+    Rule("class-unvalidated", "note", "A class has no image to validate with.", "Add images of this class to val."),
     Rule(
         "class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is intended."
     ),
@@ -59,7 +59,10 @@ RULES = (
         "Copy the folder, or link its files one by one (cp -rs).",
     ),
     Rule(
-        "name-by-tail", "note", "File names were written on another machine.", "Nothing, if the right files were found."
+        "name-by-tail",
+        "note",
+        "Image paths in the table do not exist as written; the files were matched by the end of their paths.",
+        "Nothing, if the right files were found.",
     ),
     Rule("column-unread", "note", "Columns that look like labels or splits are not used.", "Rename the right column."),
     Rule(

@@ -60,7 +60,7 @@ def _polygons(rings: list[Any]) -> Shape:
         if not isinstance(ring, list):
             raise InputError("segmentation must be a list of polygons, each a list [x, y, x, y, ...]")
         if len(ring) % 2:
-            raise InputError(f"a polygon of {len(ring)} numbers: there must be an even number, x and y in turn")
+            raise InputError(f"a polygon has {len(ring)} numbers: it must have an even number (x, y pairs)")
         if len(ring) < 6:
             raise InputError(f"a polygon of {len(ring) // 2} points: it must have three or more")
     values = [value for ring in rings for value in ring]
@@ -69,9 +69,10 @@ def _polygons(rings: list[Any]) -> Shape:
     try:
         flat = np.array(values, np.float64)
     except OverflowError:
-        raise InputError("a polygon holds a number beyond any image") from None
+        raise InputError(f"a polygon coordinate is out of range (must be below {_MAX_COORDINATE:,.0f} px)") from None
     if not np.abs(flat).max() < _MAX_COORDINATE:  # or NaN
-        raise InputError(f"a polygon reaches to {flat[~(np.abs(flat) < _MAX_COORDINATE)][0]:g} px")
+        invalid = flat[~(np.abs(flat) < _MAX_COORDINATE)][0]
+        raise InputError(f"polygon coordinate {invalid:g} is out of range (must be below {_MAX_COORDINATE:,.0f} px)")
     hundredths = np.rint(flat * 100).astype(np.int32)  # exact for most files, in half the memory
     exact = np.array_equal(hundredths / 100, flat)
     head = np.array([len(rings), *map(len, rings)], np.int32).tobytes()
@@ -102,7 +103,7 @@ def _runs(value: dict[str, Any]) -> Shape:
         raise InputError("a run-length encoding needs counts: integers, or COCO's compressed text") from None
     if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
         raise InputError(
-            f"a run-length encoding of {runs.sum():,} px in a mask of {width}x{height} ({height * width:,})"
+            f"the run lengths add up to {runs.sum():,} px, but the mask has {height * width:,} px ({width}x{height})"
         )
     head = np.array(size, np.int32).tobytes()
     return Shape(kind, head + content, (height, width), runs)

@@ -114,7 +114,7 @@ RULES = (
         "label-four-corners",
         "warning",
         "Every line has four corners: the upright boxes around them are trained on, not rotated boxes.",
-        "Expect upright boxes.",
+        "No action is needed if upright boxes are enough.",
     ),
     Rule(
         "label-ambiguous",
@@ -150,7 +150,7 @@ RULES = (
         "object-crowded",
         "warning",
         "Images have more objects of a class than are detected and counted.",
-        "Raise --max-detections in training and --max-detections in validation.",
+        "Raise `--max-detections` for both training and validation.",
     ),
     Rule(
         "box-normalized",

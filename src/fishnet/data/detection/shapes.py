@@ -160,7 +160,7 @@ def by_split(files: Iterable[Path], root: Path, what: str) -> dict[str, list[Pat
     if len(splits) > 1 and "all" in splits:
         rest = splits["all"]
         raise InputError(
-            f"{rest[0]}: is in no train, val or test folder, but other {what} are "
-            f"({len(rest):,} like it): move or remove it"
+            f"{rest[0]}: is not in a train, val or test folder, but other {what} are "
+            f"({len(rest):,} such file{'s' * (len(rest) > 1)}): move or remove {'them' if len(rest) > 1 else 'it'}"
         )
     return {split: splits[split] for split in in_order(splits)}

@@ -63,7 +63,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
     """
     content = read_plain(path, MAX_BYTES)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected the keys names, train and val")
+        raise InputError(f"{path}: expected the keys names and at least one of train, val and test")
     names = _names(path, content.get("names"))
     count = content.get("nc")
     if count is not None and count != len(names):
@@ -72,7 +72,7 @@ def read_yaml(path: Path, trusted: bool = False) -> YoloFile:
         split: _listed(path, key, value) for key, value in content.items() if (split := split_named(str(key))) and value
     }
     if not splits:
-        raise InputError(f"{path}: names no split: train and val must say where the images are")
+        raise InputError(f"{path}: has no split: set at least one of train, val and test to where its images are")
     base = content.get("path")
     if base is not None and not isinstance(base, str):
         raise InputError(f"{path}: path must be a folder")
