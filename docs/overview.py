@@ -22,7 +22,7 @@ SIDE = 192  # px
 KINDS = ("cell", "rod")
 COLOURS = ((196, 84, 120), (92, 96, 176))
 IMAGES = {"train": 72, "val": 12, "test": 4}
-RUNS = {"classify": ("classes", 12), "detect": ("coco", 30), "instances": ("coco", 30), "segment": ("coco", 15)}
+RUNS = {"classify": ("classes", 12), "detect": ("coco", 30), "instances": ("coco", 15), "segment": ("coco", 15)}
 SETTINGS: dict[str, Any] = {"size": SIDE, "workers": 1, "quiet": True}
 
 
