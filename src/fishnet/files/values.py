@@ -58,7 +58,7 @@ def plain(value: Any, name: str, maximum: float = HUGE, max_items: int = _MAX_IT
             raise InputError(f"{name}: nested more than {_MAX_DEPTH} levels deep")
         if isinstance(item, dict):
             for key, inner in mapping(item, place).items():
-                check(inner, f"{place}.{key}"[:200], depth + 1)
+                check(inner, f"{place}.{_escaped(key)}"[:200], depth + 1)
         elif isinstance(item, list | tuple):
             for inner in item:
                 check(inner, place, depth + 1)
@@ -68,6 +68,11 @@ def plain(value: Any, name: str, maximum: float = HUGE, max_items: int = _MAX_IT
             real(item, place, -maximum, maximum)
 
     check(value, name, 0)
+
+
+def _escaped(key: Any) -> str:
+    """A key for a message of one line."""
+    return repr(str(key))[1:-1]
 
 
 def shown(value: Any) -> str:

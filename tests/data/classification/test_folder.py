@@ -140,7 +140,7 @@ def test_a_part_with_a_class_that_training_lacks(tmp_path: Path) -> None:
 
 
 def test_nothing_left_to_validate_with(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data: one image a class .* add images"):
+    with pytest.raises(InputError, match=r"data: each class has only one image, .* add images"):
         opened(image_folder(tmp_path / "data", 1))
 
 

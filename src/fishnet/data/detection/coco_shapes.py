@@ -101,7 +101,9 @@ def _runs(value: dict[str, Any]) -> Shape:
             raise ValueError
     except (ValueError, OverflowError):
         raise InputError("a run-length encoding needs counts: integers, or COCO's compressed text") from None
-    if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
+    if (outside := runs[(runs < 0) | (runs > height * width)]).size:
+        raise InputError(f"a run length of {outside[0]:,} is out of range (0 to {height * width:,} px)")
+    if runs.sum() != height * width:
         raise InputError(
             f"the run lengths add up to {runs.sum():,} px, but the mask has {height * width:,} px ({width}x{height})"
         )
