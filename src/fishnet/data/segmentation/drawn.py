@@ -40,14 +40,8 @@ class DrawnData(NamedTuple):
 class DrawnSegmentation(ObjectSegmentation):
     """Label maps drawn from outlined objects; labelme's ``__ignore__`` is ignored.
 
-    Args:
-        detection: the same data for detection, with masks and with its own classes.
-        source: the data's name, for messages.
-        classes: the classes of a model, matched by name; by default those of the data.
-        choices: which ids and classes are ignored; the background may be one of them.
-
-    Raises:
-        InputError: see :func:`~fishnet.data.segmentation.names.assign_labels`.
+    Arguments and errors are those of :class:`~fishnet.data.segmentation.painting.ObjectSegmentation`; ``used`` is read
+    from the data.
     """
 
     def __init__(
