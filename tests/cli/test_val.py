@@ -58,7 +58,7 @@ def test_everything_told_agrees_with_the_predictions(bundle: Path, mislabelled: 
     assert table["red"]["images"] == 6
     assert table["red"]["recall"] == pytest.approx(100 * 4 / 6, abs=1e-3)
     assert table["green"]["precision"] == pytest.approx(100 * 4 / 5)
-    assert table["red"]["taken"] == 1
+    assert table["red"]["mistaken"] == 1
     worst = read_csv(out / "most_wrong.csv")
     assert {row["source"] for row in worst} == set(wrong)
     for row in worst:

@@ -17,7 +17,7 @@ _LEAKED, _DOUBLED = "image-in-two-splits", "image-in-two-classes"
 
 
 def opened(data: Path, channels: int = 3) -> dict[str, LabelledDataset]:
-    return open_classification(str(data), channels, val_fraction=0.1, seed=0, whole=True)
+    return open_classification(str(data), channels, val_fraction=0.1, seed=0, keep_splits=True)
 
 
 def checked(data: Path, **options: int) -> CheckReport[ClassificationStatistics]:
@@ -187,7 +187,7 @@ def test_progress(data: Path) -> None:
 
 @pytest.mark.slow
 def test_fashion_mnist_against_numpy() -> None:
-    datasets = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, whole=True)
+    datasets = open_classification(FASHION_MNIST, 1, val_fraction=0.1, seed=0, keep_splits=True)
     found = check_splits(datasets, ClassificationCheck)
     pixels = {name: dataset.pixels.reshape(len(dataset), -1) for name, dataset in datasets.items()}  # type: ignore[attr-defined]
     rows = {name: {row.tobytes() for row in array} for name, array in pixels.items()}

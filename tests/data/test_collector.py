@@ -85,7 +85,7 @@ def test_the_look_at_a_layout_reports_to_nobody(tmp_path: Path) -> None:
     image = data / "train" / "images" / "000.png"
     image.with_suffix(".bmp").write_bytes(image.read_bytes())  # two images of one name
     with pytest.raises(InputError, match="same name"):
-        open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True)
+        open_segmentation(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True)
     looks_like_segmentation(str(data))
     with collecting() as collector:
         looks_like_segmentation(str(data))
@@ -97,7 +97,7 @@ def test_nothing_is_reported_after_opening(tmp_path: Path, workers: int) -> None
     """What is read later, also by other processes, raises; all that is collected was found when opening."""
     data = coco_folder(tmp_path / "data")
     with collecting() as collector:
-        train = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True)["train"]
+        train = open_detection(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True)["train"]
         (Path(train.source(0))).write_bytes(b"broken")
         with pytest.raises(InputError, match=r"cannot be read|not an image"):
             list(DataLoader(train, batch_size=None, num_workers=workers))

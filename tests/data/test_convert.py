@@ -111,7 +111,7 @@ def test_the_same_objects(name: str, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "coco", name)
     assert (done.images.total(), done.objects.total()) == (4, sum(len(one.labels) for one in shown))
     assert dict(done.ignored) == {"cvat": {"points": 4}, "wider-face": {"label": 4}}.get(name, {})
-    (dataset,) = open_detection(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, whole=True).values()
+    (dataset,) = open_detection(str(tmp_path / "coco"), 3, val_fraction=0, seed=0, keep_splits=True).values()
     for i, one in enumerate(shown):
         objects = dataset.objects(i)
         assert np.allclose(sorted(objects.boxes.tolist()), sorted(one.boxes.tolist()), atol=0.6)

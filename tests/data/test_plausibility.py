@@ -38,7 +38,7 @@ class Named(ImageFolder):
         (Named([0, 1] * 10), Named([0, 1] * 5), ["image-same-name"]),
         (Named([0] * 5 + [1] * 2), Named([0, 1], start=100), ["class-small"]),
         (Named([0] * 100 + [1] * 5), Named([0, 1], start=200), ["class-imbalance"]),
-        (Named([0, 1] * 10), Named([0], start=100), ["class-unvalidated"]),
+        (Named([0, 1] * 10), Named([0], start=100), ["class-without-val-images"]),
         (Named([0, 1] * 10, ("a b", "A  B")), Named([0, 1], ("a b", "A  B"), start=100), ["class-alike"]),
     ],
 )
@@ -54,9 +54,11 @@ def test_nothing_is_wrong_with_the_usual(tmp_path: Path) -> None:
 # some of the classes
 
 
-def opened(data: Path, *only: str, classes: Classes | None = None, whole: bool = True) -> dict[str, ImageFolder]:
+def opened(data: Path, *only: str, classes: Classes | None = None, keep_splits: bool = True) -> dict[str, ImageFolder]:
     return dict(  # type: ignore[arg-type]
-        open_classification(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only)
+        open_classification(
+            str(data), 3, val_fraction=0.25, seed=0, classes=classes, keep_splits=keep_splits, only=only
+        )
     )
 
 
@@ -74,7 +76,7 @@ def test_some_of_the_classes(only: tuple[str, ...], tmp_path: Path) -> None:
 
 def test_what_is_held_out_stays_so_with_fewer_classes(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "data", 8)
-    every, some = opened(data, whole=False)["val"], opened(data, "red", "green", whole=False)["val"]
+    every, some = opened(data, keep_splits=False)["val"], opened(data, "red", "green", keep_splits=False)["val"]
     assert {some.key(i) for i in range(len(some))} < {every.key(i) for i in range(len(every))}
 
 

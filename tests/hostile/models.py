@@ -138,8 +138,8 @@ def described(task: str = "classify", classes: int = 3, channels: int = 3, **cha
         "preprocess": {"size": [32, 32], "mean": [0.5] * channels, "std": [0.5] * channels},
     }
     values = {
-        "schema": 1, "to": "onnx", "precision": "fp32", "outputs": ["logits"], "many": True, "size": None, "least": 32,
-        "metrics": None, "bundle": config,
+        "schema": 2, "format": "onnx", "precision": "fp32", "outputs": ["logits"], "dynamic_batch": True, "size": None,
+        "min_side": 32, "metrics": None, "bundle": config,
     }  # fmt: skip
     return json.dumps({**values, **changes})
 

@@ -47,7 +47,7 @@ def read(data: Path, masks: bool) -> None:
     for context in (contextlib.nullcontext, collecting):
         with contextlib.suppress(InputError):
             with context():
-                splits = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+                splits = open_detection(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True, masks=masks)
             plausibility(splits)
             repaired(splits)
             for samples in splits.values():

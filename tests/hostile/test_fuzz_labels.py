@@ -37,7 +37,7 @@ def read(data: str) -> None:
     """All that a check and a training read of a dataset."""
     for fold in (-1, 1):
         with contextlib.suppress(InputError):
-            splits = open_classification(data, 3, val_fraction=0.3, seed=0, whole=fold < 0, fold=fold)
+            splits = open_classification(data, 3, val_fraction=0.3, seed=0, keep_splits=fold < 0, fold=fold)
             plausibility(splits)
             for samples in splits.values():
                 for index in range(min(len(samples), 4)):

@@ -57,7 +57,7 @@ def label_maps(data: Path) -> None:
     for context in (contextlib.nullcontext, collecting):
         with contextlib.suppress(InputError):
             with context():
-                splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True)
+                splits = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True)
             for samples in splits.values():
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):

@@ -135,7 +135,9 @@ def test_a_config_of_anything_is_a_bundle_or_one_line(
 @example({"outputs": [[1]]})
 @example({"size": [1]})
 @example({"size": "ab"})
-@example({"many": 1})
+@example({"dynamic_batch": 1})
+@example({"schema": 1, "many": 1})
+@example({"many": True})
 @example({"metrics": {"fp32": 3}})
 @example({"schema": 10**400})
 def test_an_export_says_anything(changes: dict[str, object]) -> None:

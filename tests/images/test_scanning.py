@@ -21,7 +21,7 @@ NFC, NFD = (unicodedata.normalize(form, "größe") for form in ("NFC", "NFD"))  
 
 
 def opened(data: Path) -> dict[str, object]:
-    return dict(open_classification(str(data), 3, val_fraction=0.25, seed=0, whole=True))
+    return dict(open_classification(str(data), 3, val_fraction=0.25, seed=0, keep_splits=True))
 
 
 def test_what_is_no_image_is_counted_by_ending(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_files_beside_annotated_images(tmp_path: Path) -> None:
     images = data / "JPEGImages"
     for name in ("a.heic", "b.HEIC", "notes.txt", "Thumbs.db"):
         (images / name).touch()
-    splits = open_detection(str(data), 3, val_fraction=0.25, seed=0, whole=True)
+    splits = open_detection(str(data), 3, val_fraction=0.25, seed=0, keep_splits=True)
     assert skipped_in(splits) == {".heic": 2}
     assert "file-skipped-share" in [finding.code for finding in quick_findings(splits)]
 

@@ -1,7 +1,9 @@
-"""Descriptions inside exported files: the keys in files stay, whatever the fields are called."""
+"""Descriptions inside exported files, of every schema."""
 
 import json
 from dataclasses import replace
+
+import pytest
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
@@ -11,14 +13,19 @@ from fishnet.runtime.exported import Exported
 BUNDLE = Bundle.single(
     "segment", "fishnet_nano", Classes.of(("a", "b")), Preprocess((64, 64), fit="whole"), head="body"
 )
-TEXT = {
+CURRENT = {
+    "schema": 2, "format": "openvino", "precision": "fp16", "outputs": ["logits"], "dynamic_batch": False,
+    "size": [64, 96], "min_side": 32, "metrics": None, "bundle": BUNDLE.to_dict(),
+}  # fmt: skip
+SCHEMA_1 = {
     "schema": 1, "to": "openvino", "precision": "fp16", "outputs": ["logits"], "many": False, "size": [64, 96],
     "least": 32, "metrics": None, "bundle": BUNDLE.to_dict(),
 }  # fmt: skip
 
 
-def test_keys_in_files_have_not_changed() -> None:
-    exported = Exported.from_text(json.dumps(TEXT))
+@pytest.mark.parametrize("text", [CURRENT, SCHEMA_1], ids=["current", "schema 1"])
+def test_a_description_is_read_and_written(text: dict[str, object]) -> None:
+    exported = Exported.from_text(json.dumps(text))
     assert exported == Exported(BUNDLE, "openvino", precision="fp16", dynamic_batch=False, size=(64, 96), min_side=32)
-    assert json.loads(exported.to_text()) == json.loads(json.dumps(TEXT))
+    assert json.loads(exported.to_text()) == json.loads(json.dumps(CURRENT))
     assert Exported.from_text(replace(exported, size=None).to_text()).size is None

@@ -79,7 +79,7 @@ def _exported(path: Path) -> dict[str, Any]:
         "bytes": weights.stat().st_size,
         "takes": f"{batch}, {size}",
         "size": None if exported.size is None else list(exported.size),
-        "many": exported.dynamic_batch,
+        "dynamic_batch": exported.dynamic_batch,
         "outputs": list(exported.outputs),
         **({} if exported.metrics is None else {"measured": exported.metrics}),
         **_config(exported.bundle),

@@ -110,7 +110,11 @@ def catalogue() -> str:
     return _HEAD + rows
 
 
-_OLD_CODES = {"box-normalised": "box-normalized"}
+_OLD_CODES = {
+    "box-normalised": "box-normalized",
+    "class-unvalidated": "class-without-val-images",
+    "class-not-validated": "class-without-val-pixels",
+}
 _DEFAULT = {"error": "Stops before the first step.", "warning": "Logs it once.", "note": "Logs nothing."}
 _HEAD = """# Findings
 

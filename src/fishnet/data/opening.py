@@ -40,7 +40,7 @@ def find_format(data: str, find: Callable[[Path], FormatT | None], contents: str
 
 
 def finish_splits(
-    data: str, splits: dict[str, Entries], *, val_fraction: float, seed: int, whole: bool, allow_empty: bool
+    data: str, splits: dict[str, Entries], *, val_fraction: float, seed: int, keep_splits: bool, allow_empty: bool
 ) -> dict[str, Entries]:
     """The splits of annotated data, unchanged or as training needs them.
 
@@ -49,7 +49,7 @@ def finish_splits(
         splits: the datasets that the data has, by split.
         val_fraction: share of train that is held out if there is no val split.
         seed: decides which images are held out.
-        whole: return the splits unchanged; hold nothing out.
+        keep_splits: return the splits that the data has; hold nothing out.
         allow_empty: whether a split may have no images.
 
     Raises:
@@ -58,7 +58,9 @@ def finish_splits(
     without_images = next((split for split, dataset in splits.items() if not len(dataset)), None)
     if without_images is not None and not allow_empty:
         raise InputError(f"{data}: no image in its split {without_images!r}")
-    return splits if whole else training_splits(data, splits, lambda train: hold_out_entries(train, val_fraction, seed))
+    if keep_splits:
+        return splits
+    return training_splits(data, splits, lambda train: hold_out_entries(train, val_fraction, seed))
 
 
 def training_splits(

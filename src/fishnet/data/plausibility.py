@@ -97,7 +97,7 @@ def _class_counts(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:
         lacking = [names[i] for i in sorted(counts) if i not in seen]
         if lacking:
             message = f"{len(lacking):,} of {len(names):,} classes have no image in val: {_listed(lacking)}"
-            yield Finding("class-unvalidated", message, "val", count=len(lacking))
+            yield Finding("class-without-val-images", message, "val", count=len(lacking))
 
 
 def _same_names(splits: Mapping[str, LabelledDataset]) -> Iterator[Finding]:

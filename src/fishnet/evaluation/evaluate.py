@@ -240,7 +240,7 @@ def open_splits(
     """
     task, channels = get_task(bundle.task), bundle.preprocess.channels
     recipe = _recipe(bundle).replace(reading or {}, where="val")
-    splits = task.open_data(data, channels, recipe, bundle.classes, whole=True)
+    splits = task.open_data(data, channels, recipe, bundle.classes, keep_splits=True)
     if split != "all" and "val" not in splits and set(fingerprint(data, splits).items()) & set(bundle.data.items()):
         splits = task.open_data(data, channels, recipe, bundle.classes)
     for images in splits.values():

@@ -40,20 +40,20 @@ class Limits:
         box: px of the image.
         score: 0..1. A detection this close to the score threshold, or to the last one kept, may be missing in one file.
         mask: fraction of the px of the object's box.
-        lone: maximum fraction of detections that only one engine has.
+        unmatched: maximum fraction of detections that only one engine has.
     """
 
     outputs: float = 1e-4
     box: float = 0.1
     score: float = 1e-4
     mask: float = 0.005
-    lone: float = 0.0
+    unmatched: float = 0.0
 
 
 # fp16 keeps 11 bits of each weight, an error of up to 2.4e-4, which accumulates over a hundred layers.
 LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(),
-    "fp16": Limits(outputs=2e-2, box=2.0, score=2e-2, mask=0.05, lone=0.02),
+    "fp16": Limits(outputs=2e-2, box=2.0, score=2e-2, mask=0.05, unmatched=0.02),
 }
 
 
@@ -66,7 +66,7 @@ class Check:
         images: number of images.
         inputs: height and width of each input, px.
         objects: number of detections compared; None for tasks without detections.
-        lone: number of detections that only one engine has.
+        unmatched: number of detections that only one engine has.
         outputs, box, score, mask: the largest differences, as in :class:`Limits`; None if the task has no such output.
         low, high: the range of the outputs.
         not_finite: number of inputs for which an engine's outputs are not all finite.
@@ -76,7 +76,7 @@ class Check:
     images: int = 0
     inputs: list[tuple[int, int]] = field(default_factory=list)
     objects: int | None = None
-    lone: int = 0
+    unmatched: int = 0
     outputs: float | None = None
     box: float | None = None
     score: float | None = None
@@ -102,8 +102,8 @@ class Check:
             for name, word in words.items()
             if (value := getattr(self, name)) is not None and value > getattr(self.limits, name)
         ]
-        if self.objects is not None and self.lone > self.limits.lone * (self.objects + self.lone):
-            faults.append(f"{self.lone} of {self.objects + self.lone} objects were found by one engine only")
+        if self.objects is not None and self.unmatched > self.limits.unmatched * (self.objects + self.unmatched):
+            faults.append(f"{self.unmatched} of {self.objects + self.unmatched} objects were found by one engine only")
         return faults
 
     def lines(self) -> list[str]:
@@ -117,12 +117,12 @@ class Check:
         differences = [f"boxes {self.box or 0:.2g} px", f"scores {self.score or 0:.2g}"]
         if self.mask is not None:
             differences.append(f"masks {100 * self.mask:.2g} % of a box's px")
-        alone = f", {self.lone} found by one engine only" if self.lone else ""
+        alone = f", {self.unmatched} found by one engine only" if self.unmatched else ""
         return [f"{head}: {self.objects} objects, largest differences: {', '.join(differences)}{alone}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
-        names = ("images", "objects", "lone", "outputs", "box", "score", "mask", "not_finite")
+        names = ("images", "objects", "unmatched", "outputs", "box", "score", "mask", "not_finite")
         values = {name: getattr(self, name) for name in names}
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
@@ -203,7 +203,7 @@ def _compare_objects(
     for result, paired in ((first, {i for i, _ in pairs}), (second, {j for _, j in pairs})):
         last = float(result.scores.min()) if len(result) == spec.max_detections else 0.0  # lower scores were cut off
         threshold = max(MIN_SCORE, spec.score_threshold, last) + check.limits.score
-        check.lone += sum(float(result.scores[i]) > threshold for i in range(len(result)) if i not in paired)
+        check.unmatched += sum(float(result.scores[i]) > threshold for i in range(len(result)) if i not in paired)
 
 
 def _pairs(first: Detections, second: Detections) -> Iterator[tuple[int, int]]:

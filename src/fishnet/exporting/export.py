@@ -89,7 +89,7 @@ class ExportResult:
             "precision": exported.precision,
             "task": exported.bundle.task,
             "outputs": list(exported.outputs),
-            "many": exported.dynamic_batch,
+            "dynamic_batch": exported.dynamic_batch,
             "size": None if exported.size is None else list(exported.size),
             "check": None if self.check is None else self.check.to_dict(),
             "metrics": exported.metrics,
@@ -235,7 +235,7 @@ def _write_agreeing(
         except Exception as error:  # each engine has its own exceptions
             failures.append(f"it does not run ({first_line(error)})")
             continue
-        if check.objects == 0 and not check.lone:
+        if check.objects == 0 and not check.unmatched:
             raise InputError(
                 "nothing to compare: the model detects nothing with a score above 0.05 in these images: give images "
                 "that show objects"

@@ -21,7 +21,7 @@ Format = Literal["onnx", "openvino", "pt2"]
 Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 KEY = "fishnet"  # key of the description in a file
-SCHEMA = 1
+SCHEMA = 2  # 1: the same under other keys, see _FIELDS
 MIN_SIDE = 64  # px, of an input; less for classifiers of smaller images
 
 RAW = {  # raw outputs of one-stage detectors by head; see fishnet.runtime.decode
@@ -30,7 +30,7 @@ RAW = {  # raw outputs of one-stage detectors by head; see fishnet.runtime.decod
 }
 LOGITS = ("logits",)
 BOXES, MASKS = ("boxes", "scores", "labels"), ("boxes", "scores", "labels", "masks")
-_FIELDS = {"to": "format", "many": "dynamic_batch", "least": "min_side"}  # key in files -> field
+_FIELDS = {"to": "format", "many": "dynamic_batch", "least": "min_side"}  # key of schema 1 -> field
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Exported:
         """JSON, for the file."""
         values: dict[str, Any] = {
             "schema": SCHEMA,
-            "to": self.format,
+            "format": self.format,
             "precision": self.precision,
             "outputs": list(self.outputs),
-            "many": self.dynamic_batch,
+            "dynamic_batch": self.dynamic_batch,
             "size": None if self.size is None else list(self.size),
-            "least": self.min_side,
+            "min_side": self.min_side,
             "metrics": self.metrics,
             "bundle": self.bundle.to_dict(),
         }
@@ -107,10 +107,10 @@ class Exported:
     def _check(self) -> None:
         """Raises InputError for a value that no export writes, and for outputs that are not those of the task."""
         if self.format not in get_args(Format) or self.precision not in get_args(Precision):
-            raise InputError(f"to={shown(self.format)}, precision={shown(self.precision)}: no export writes these")
+            raise InputError(f"format={shown(self.format)}, precision={shown(self.precision)}: no export writes these")
         if not isinstance(self.dynamic_batch, bool):
-            raise InputError(f"many={shown(self.dynamic_batch)}: must be true or false")
-        integer(self.min_side, "least", 1, SIDE)
+            raise InputError(f"dynamic_batch={shown(self.dynamic_batch)}: must be true or false")
+        integer(self.min_side, "min_side", 1, SIDE)
         for side in self.size or ():
             integer(side, "size", 1, SIDE)
         for when, values in mapping({} if self.metrics is None else self.metrics, "metrics").items():

@@ -194,7 +194,7 @@ class Task(ABC):
         return head
 
     def open_data(
-        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, whole: bool = False
+        self, data: str, channels: int, recipe: "Recipe", classes: Classes | None = None, *, keep_splits: bool = False
     ) -> Splits:
         """Opens ``train``, ``val`` and perhaps ``test``.
 
@@ -206,11 +206,12 @@ class Task(ABC):
             channels: number of channels of the images.
             recipe: the settings.
             classes: a model's classes; by default those of the data.
-            whole: hold out no validation images.
+            keep_splits: return the splits that the data has; hold nothing out.
         """
         splits = self.open_splits(
             data, channels, recipe,
-            val_fraction=recipe.val_fraction, seed=recipe.seed, only=recipe.classes, classes=classes, whole=whole,
+            val_fraction=recipe.val_fraction, seed=recipe.seed, only=recipe.classes, classes=classes,
+            keep_splits=keep_splits,
         )  # fmt: skip
         span = None
         if recipe.sixteen_bit == "stretch" and classes is None and channels in (1, 3):

@@ -22,8 +22,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledDataset]:
-    return open_classification(f"hfds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+def opened(data: object, classes: Classes | None = None, *, keep_splits: bool = True) -> dict[str, LabelledDataset]:
+    return open_classification(f"hfds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, keep_splits=keep_splits)
 
 
 def parquet(
@@ -57,7 +57,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     decoded, label = train.read(5)
     assert decoded.tobytes() == image("green", 101).tobytes()  # type: ignore[union-attr]
     assert label == 1
-    assert list(opened(data, whole=False)) == ["train", "val", "test"]
+    assert list(opened(data, keep_splits=False)) == ["train", "val", "test"]
 
 
 @pytest.mark.parametrize("names", [CLASSES, None])
@@ -99,7 +99,7 @@ def test_as_timm_reads_them(tmp_path: Path) -> None:
 
 def test_holding_out_and_finding_it_again(tmp_path: Path) -> None:
     data = image_folder(tmp_path / "colours", 4)
-    splits = opened(data, whole=False)
+    splits = opened(data, keep_splits=False)
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 9, "val": 3}
     assert fingerprint(f"hfds/{data}", splits) == fingerprint(f"hfds/{data}/", opened(data))
 

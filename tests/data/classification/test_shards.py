@@ -54,8 +54,8 @@ def samples(begin: int, count: int, kind: str = "png") -> dict[str, bytes]:
     return files
 
 
-def opened(data: object, classes: Classes | None = None, *, whole: bool = True) -> dict[str, LabelledDataset]:
-    return open_classification(f"wds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+def opened(data: object, classes: Classes | None = None, *, keep_splits: bool = True) -> dict[str, LabelledDataset]:
+    return open_classification(f"wds/{data}", 3, val_fraction=0.25, seed=0, classes=classes, keep_splits=keep_splits)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_splits_by_name(shards: Path) -> None:
         decoded, label = train.read(i)
         assert decoded.tobytes() == image(CLASSES[i % 3], i).tobytes()  # type: ignore[union-attr]
         assert label == i % 3
-    assert list(opened(shards, whole=False)) == ["train", "val"]
+    assert list(opened(shards, keep_splits=False)) == ["train", "val"]
 
 
 def test_as_webdataset_writes_them(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_arrays_in_shards(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (5, 6, 7), np.uint8)
     np.save(stream, array)
     place = shard(tmp_path / "0.tar", {"a.npy": stream.getvalue(), "a.cls": b"1", "b.npy": b"", "b.cls": b"0"})
-    dataset = open_classification(f"wds/{place}", 7, val_fraction=0.1, seed=0, whole=True)["all"]
+    dataset = open_classification(f"wds/{place}", 7, val_fraction=0.1, seed=0, keep_splits=True)["all"]
     np.testing.assert_array_equal(dataset.read(0)[0], array)
 
 
@@ -177,7 +177,7 @@ def test_known_classes(shards: Path) -> None:
 
 def test_hold_out_and_shuffling_are_exact(shards: Path) -> None:
     (shards / "colours-validation-0000.tar").unlink()
-    first, second = opened(shards, whole=False), opened(shards, whole=False)
+    first, second = opened(shards, keep_splits=False), opened(shards, keep_splits=False)
     assert [first["val"].key(i) for i in range(3)] == [second["val"].key(i) for i in range(3)]
     assert (
         fingerprint(f"wds/{shards}", first)

@@ -23,9 +23,9 @@ ROWS = "path,label\nred/0.png,red\ngreen/1.png,green\nred/2.jpg,red\nblue/3.png,
 
 
 def opened(
-    data: Path | str, classes: Classes | None = None, channels: int = 3, *, whole: bool = True
+    data: Path | str, classes: Classes | None = None, channels: int = 3, *, keep_splits: bool = True
 ) -> dict[str, LabelledDataset]:
-    return open_classification(str(data), channels, val_fraction=0.25, seed=0, classes=classes, whole=whole)
+    return open_classification(str(data), channels, val_fraction=0.25, seed=0, classes=classes, keep_splits=keep_splits)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_names_of_columns(path: str, label: str, images: Path) -> None:
 )
 def test_splits(column: str, spelled: tuple[str, str, str], images: Path) -> None:
     lines = [f"red/{i}.png,red,{spelled[i % 3]}\nblue/{i}.png,blue,{spelled[i % 3]}\n" for i in range(6)]
-    splits = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), whole=False)
+    splits = opened(written(images, f"path,label,{column}\n" + "".join(reversed(lines))), keep_splits=False)
     assert list(splits) == ["train", "val", "test"], "train is first, whatever is first in the table"
     assert [len(dataset) for dataset in splits.values()] == [4, 4, 4]
     assert splits["val"].classes == splits["train"].classes
@@ -100,8 +100,8 @@ def test_absolute_paths_and_names_that_are_not_ascii(images: Path) -> None:
 
 def test_holding_out_finds_the_same_images_whatever_the_order(images: Path) -> None:
     head, *rows = [f"{name}/{i}.png,{name}" for i in (0, 1, 3, 4, 6, 7) for name in ("red", "blue")]
-    one = opened(written(images, "\n".join(["path,label", head, *rows])), whole=False)
-    two = opened(written(images, "\n".join(["path,label", *reversed(rows), head]), "b.csv"), whole=False)
+    one = opened(written(images, "\n".join(["path,label", head, *rows])), keep_splits=False)
+    two = opened(written(images, "\n".join(["path,label", *reversed(rows), head]), "b.csv"), keep_splits=False)
     assert sorted(map(one["val"].key, range(4))) == sorted(map(two["val"].key, range(4)))
     kept, again = fingerprint(str(images / "data.csv"), one), fingerprint(str(images / "b.csv"), two)
     assert kept["images"] == again["images"]
@@ -240,7 +240,7 @@ def test_a_missing_or_broken_image_is_named_when_it_is_read(images: Path) -> Non
 def test_without_a_train_part(images: Path) -> None:
     text = "path,label,split\nred/0.png,red,test\nblue/0.png,blue,test\n"
     with pytest.raises(InputError, match="has no train split, only test"):
-        opened(written(images, text), whole=False)
+        opened(written(images, text), keep_splits=False)
 
 
 # Parquet

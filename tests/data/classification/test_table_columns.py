@@ -17,9 +17,11 @@ LABELS = ("red", "blue")
 
 
 def opened(
-    data: Path, *, whole: bool = True, fold: int = -1, classes: Classes | None = None
+    data: Path, *, keep_splits: bool = True, fold: int = -1, classes: Classes | None = None
 ) -> dict[str, LabelledDataset]:
-    return open_classification(str(data), 3, val_fraction=0.25, seed=0, whole=whole, fold=fold, classes=classes)
+    return open_classification(
+        str(data), 3, val_fraction=0.25, seed=0, keep_splits=keep_splits, fold=fold, classes=classes
+    )
 
 
 @pytest.fixture
@@ -65,11 +67,11 @@ def test_a_split_wins_over_is_valid_and_this_is_said(images: Path) -> None:
 @pytest.mark.parametrize("fold", ["0 0 1 1 2 2", "0.0 0.0 1.0 1.0 2.0 2.0"])
 def test_a_fold_is_held_out(fold: str, images: Path) -> None:
     data = table(images, "path,label,fold", fold)
-    splits = opened(data, whole=False, fold=1)
+    splits = opened(data, keep_splits=False, fold=1)
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 8, "val": 4}
     assert [splits["val"].key(i) for i in range(4)] == ["red/1.png", "blue/1.png", "red/4.png", "blue/4.png"]
     assert codes(splits) == []
-    assert codes(opened(data, whole=False)) == ["column-fold"], "a fold that is not used is said"
+    assert codes(opened(data, keep_splits=False)) == ["column-fold"], "a fold that is not used is said"
     assert list(opened(data, fold=1)) == ["all"], "whole data holds nothing out"
 
 
@@ -84,12 +86,12 @@ def test_a_fold_is_held_out(fold: str, images: Path) -> None:
 )
 def test_folds_that_cannot_be_held_out(head: str, columns: tuple[str, ...], words: str, images: Path) -> None:
     with pytest.raises(InputError, match=words):
-        opened(table(images, head, *columns), whole=False, fold=7)
+        opened(table(images, head, *columns), keep_splits=False, fold=7)
 
 
 def test_folds_are_for_tables(images: Path) -> None:
     with pytest.raises(InputError, match="--fold 0 is for tables"):
-        opened(images, whole=False, fold=0)
+        opened(images, keep_splits=False, fold=0)
 
 
 def test_other_columns_that_look_like_labels_are_said(images: Path) -> None:

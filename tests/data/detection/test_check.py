@@ -18,7 +18,7 @@ from tests.detection_makers import KINDS, coco_folder, mask_folder, scene, scene
 
 def checked(data: Path, masks: bool = False, **options: Any) -> CheckReport[DetectionStatistics]:
     with collecting() as collector:
-        datasets = open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+        datasets = open_detection(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True, masks=masks)
     return check_splits(datasets, DetectionCheck, collector.findings, **options)
 
 

@@ -67,14 +67,14 @@ def test_splits(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", test=2, val=3, train=6)
     assert looks_like_detection(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3), ("test", 2)]
-    assert counts(data, whole=True) == counts(data)
+    assert counts(data, keep_splits=True) == counts(data)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_val_is_held_out_if_there_is_none(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=8, test=2)
     assert list(counts(data).items()) == [("train", 6), ("val", 2), ("test", 2)]
-    assert counts(data, whole=True) == {"train": 8, "test": 2}
+    assert counts(data, keep_splits=True) == {"train": 8, "test": 2}
 
 
 @pytest.mark.parametrize("masks", [False, True])
@@ -108,7 +108,7 @@ def drop(values: dict[str, Any], key: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", WHOLE)
 def test_data_without_splits(name: str, tmp_path: Path) -> None:
     data = WHOLE[name](tmp_path / "data")
-    assert counts(data, whole=True) == {"all": 8}
+    assert counts(data, keep_splits=True) == {"all": 8}
     first, again, other = (opened(data, seed=seed)["val"] for seed in (0, 0, 1))
     keys = [[dataset.key(i) for i in range(len(dataset))] for dataset in (first, again, other)]
     assert len(first) == 2
@@ -123,7 +123,7 @@ def test_tensors(name: str, masks: bool, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="boxes only"):
             opened(data, masks=True)
         return
-    train = opened(data, masks=masks, whole=True)["train"]
+    train = opened(data, masks=masks, keep_splits=True)["train"]
     image, target = train[0]
     count = len(train.objects(0))
     assert (image.shape, target["boxes"].shape) == ((3, 80, 96), (count, 4))

@@ -98,7 +98,7 @@ def test_images_without_a_label_file_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_held_out_part_repeats_no_finding(tmp_path: Path) -> None:
-    splits = sets_of(yolo_folder(tmp_path / "data", train=5), whole=False)
+    splits = sets_of(yolo_folder(tmp_path / "data", train=5), keep_splits=False)
     assert list(splits) == ["train", "val"]
     assert codes(plausibility(splits)).count("image-without-label") == 1
 

@@ -169,7 +169,7 @@ class TestLabelme:
             shape("wheel", inner),
             shape("__ignore__", [[20, 20], [30, 20], [30, 25], [20, 25]]),
         )
-        dataset = open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"]
+        dataset = open_segmentation(str(data), 3, val_fraction=0, seed=0, keep_splits=True)["all"]
         labels = dataset.label_map(0)
         assert dataset.classes.names == ("background", "car", "wheel")
         assert (labels[0, 0], labels[4, 3], labels[7, 6], labels[22, 25]) == (0, 1, 2, 255)
@@ -208,7 +208,7 @@ class TestLabelme:
             with pytest.raises(InputError, match="is 40x30 px, but annotated as 4000000x3000000"):
                 opened(data, masks=masks)["all"].read(0)
         with pytest.raises(InputError, match="annotated as 4000000x3000000"):
-            open_segmentation(str(data), 3, val_fraction=0, seed=0, whole=True)["all"].label_map(0)
+            open_segmentation(str(data), 3, val_fraction=0, seed=0, keep_splits=True)["all"].label_map(0)
 
     def test_classes_of_others_are_not_labelme(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text("{}")

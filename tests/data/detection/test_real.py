@@ -31,7 +31,7 @@ def package(name: str) -> Path:
 
 
 def opened(data: Path, masks: bool = False) -> dict[str, DetectionDataset]:
-    return open_detection(str(data), 3, val_fraction=0.1, seed=0, whole=True, masks=masks)
+    return open_detection(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True, masks=masks)
 
 
 @pytest.mark.skipif(not BCCD.is_dir(), reason=f"no {BCCD}")

@@ -15,9 +15,11 @@ CHOSEN = (KINDS[0], KINDS[2])
 
 
 def opened(
-    data: Path, *only: str, classes: Classes | None = None, whole: bool = True, masks: bool = False
+    data: Path, *only: str, classes: Classes | None = None, keep_splits: bool = True, masks: bool = False
 ) -> dict[str, DetectionDataset]:
-    return open_detection(str(data), 3, val_fraction=0.25, seed=0, classes=classes, whole=whole, only=only, masks=masks)
+    return open_detection(
+        str(data), 3, val_fraction=0.25, seed=0, classes=classes, keep_splits=keep_splits, only=only, masks=masks
+    )
 
 
 @pytest.mark.parametrize("maker", [coco_folder, voc_folder, yolo_folder])
@@ -43,8 +45,8 @@ def test_objects_of_other_classes_are_left_out_and_images_stay(maker, tmp_path: 
 
 def test_original_ids_and_masks_stay(tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "data", train=6)
-    full = opened(data, masks=True, whole=False)
-    selected = opened(data, "stone,berry", masks=True, whole=False)
+    full = opened(data, masks=True, keep_splits=False)
+    selected = opened(data, "stone,berry", masks=True, keep_splits=False)
     index = [full["train"].classes.names.index(name) for name in CHOSEN]
     assert selected["train"].classes.ids == tuple(full["train"].classes.ids[i] for i in index)
     assert [len(dataset) for dataset in selected.values()] == [len(dataset) for dataset in full.values()], (

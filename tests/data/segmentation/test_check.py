@@ -23,7 +23,7 @@ def checked(
     data: Path, *, ignore: tuple[int, ...] = (), void: tuple[str, ...] = (), **options: Any
 ) -> CheckReport[SegmentationStatistics]:
     with collecting() as collector:
-        datasets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, whole=True, ignore=ignore, void=void)
+        datasets = open_segmentation(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True, ignore=ignore, void=void)
     return check_splits(datasets, SegmentationCheck, collector.findings, **options)
 
 

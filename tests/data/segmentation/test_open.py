@@ -39,14 +39,14 @@ def test_splits(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", val=3, train=6)
     assert looks_like_segmentation(str(data))
     assert list(counts(data).items()) == [("train", 6), ("val", 3)]
-    assert counts(data, whole=True) == counts(data)
+    assert counts(data, keep_splits=True) == counts(data)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_val_split_is_held_out_where_there_is_none(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data", train=8)
     assert list(counts(data).items()) == [("train", 6), ("val", 2)]
-    assert counts(data, whole=True) == {"train": 8}
+    assert counts(data, keep_splits=True) == {"train": 8}
     first, again, other = ({p.key(i) for i in range(2)} for p in (opened(data, seed=s)["val"] for s in (0, 0, 1)))
     assert first == again != other
 
@@ -61,7 +61,7 @@ def test_tensors(name: str, tmp_path: Path) -> None:
 
 def test_data_without_splits(tmp_path: Path) -> None:
     data = mask_folder(tmp_path / "data", layout="whole", train=8)
-    assert counts(data, whole=True) == {"all": 8}
+    assert counts(data, keep_splits=True) == {"all": 8}
     assert counts(data) == {"train": 6, "val": 2}
 
 

@@ -52,7 +52,7 @@ def test_val_lacks_a_class(tmp_path: Path) -> None:
     for path in (data / "val" / "masks").iterdir():
         save_mask(path, np.zeros(SIZE[::-1]), "index")
     findings = found(data)
-    assert [one.message for one in findings["class-not-validated"]] == [
+    assert [one.message for one in findings["class-without-val-pixels"]] == [
         "val: no mask has a pixel of berry, leaf: their scores are not measured"
     ]
     assert findings["class-dominates"][0].message == "val: 100.000 % of the labelled pixels are 'ground'"

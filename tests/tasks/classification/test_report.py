@@ -90,8 +90,8 @@ def test_numbers_agree_with_torchmetrics(classes: int, images: int) -> None:
         else:
             assert row["precision"] is None
         wrong = np.where(np.arange(classes) == i, 0, matrix[i])
-        assert row["taken"] == wrong.max()
-        assert row["taken_for"] is None if not wrong.max() else wrong[int(row["taken_for"][1:])] == wrong.max()
+        assert row["mistaken"] == wrong.max()
+        assert row["mistaken_for"] is None if not wrong.max() else wrong[int(row["mistaken_for"][1:])] == wrong.max()
 
 
 def test_the_diagrams_bins_give_the_error_that_is_told() -> None:
@@ -108,9 +108,9 @@ def test_by_hand(tmp_path: Path) -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.05, 0.9, 0.05]], np.float32))
     report = filled(["cat", "dog", "none"], logits, np.array([0, 1, 1, 0]), batch=2)
     assert report.rows() == [
-        {"class": "cat", "id": 0, "images": 2, "recall": 50, "precision": 50, "taken_for": "dog", "taken": 1},
-        {"class": "dog", "id": 1, "images": 2, "recall": 50, "precision": 50, "taken_for": "cat", "taken": 1},
-        {"class": "none", "id": 2, "images": 0, "recall": None, "precision": None, "taken_for": None, "taken": 0},
+        {"class": "cat", "id": 0, "images": 2, "recall": 50, "precision": 50, "mistaken_for": "dog", "mistaken": 1},
+        {"class": "dog", "id": 1, "images": 2, "recall": 50, "precision": 50, "mistaken_for": "cat", "mistaken": 1},
+        {"class": "none", "id": 2, "images": 0, "recall": None, "precision": None, "mistaken_for": None, "mistaken": 0},
     ]
     assert [line.split() for line in report.lines()] == [
         ["class", "images", "recall", "precision", "most", "often", "mistaken", "for"],

@@ -30,7 +30,7 @@ def open_classification(
     val_fraction: float,
     seed: int,
     classes: Classes | None = None,
-    whole: bool = False,
+    keep_splits: bool = False,
     only: Sequence[str] = (),
     fold: int = -1,
 ) -> dict[str, LabelledDataset]:
@@ -44,12 +44,12 @@ def open_classification(
         val_fraction: share of the training images held out for validation if the data has no val split.
         seed: decides which images are held out.
         classes: the classes of a model; the data may then have fewer.
-        whole: hold nothing out.
+        keep_splits: return the splits that the data has; hold nothing out.
         only: names of the classes to keep; images of others are left out. Empty: all.
-        fold: for tables with a column of folds, the fold to validate with; -1 for none. Ignored with ``whole``.
+        fold: for tables with a column of folds, the fold to validate with; -1 for none. Ignored with ``keep_splits``.
 
     Returns:
-        ``train`` and ``val``, and ``test`` if the data has it. With ``whole``, the splits that the data has, or
+        ``train`` and ``val``, and ``test`` if the data has it. With ``keep_splits``, the splits that the data has, or
         ``all`` if it has none.
 
     Raises:
@@ -59,12 +59,12 @@ def open_classification(
         ModuleNotFoundError: a format needs a package of the extra ``data``.
     """
     try:
-        splits = _open_splits(data, channels, None if only else classes, -1 if whole else fold)
+        splits = _open_splits(data, channels, None if only else classes, -1 if keep_splits else fold)
     except InputError as error:
         raise _explained(data, error) if classes is None else error from None
     if only:
         splits = _choose(data, splits, only, classes)
-    return splits if whole else training_splits(data, splits, lambda train: hold_out(train, val_fraction, seed))
+    return splits if keep_splits else training_splits(data, splits, lambda train: hold_out(train, val_fraction, seed))
 
 
 def _explained(data: str, error: InputError) -> InputError:

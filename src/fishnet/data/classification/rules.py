@@ -23,7 +23,9 @@ RULES = (
         "The largest class has many times the images of the smallest.",
         "Consider --class-weights balanced.",
     ),
-    Rule("class-unvalidated", "note", "A class has no image to validate with.", "Add images of this class to val."),
+    Rule(
+        "class-without-val-images", "note", "A class has no image to validate with.", "Add images of this class to val."
+    ),
     Rule(
         "class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is intended."
     ),

@@ -25,7 +25,7 @@ def open_detection(
     val_fraction: float,
     seed: int,
     classes: Classes | None = None,
-    whole: bool = False,
+    keep_splits: bool = False,
     masks: bool = False,
     only: Sequence[str] = (),
     difficult: voc.Difficult = "ignore",
@@ -38,15 +38,15 @@ def open_detection(
         val_fraction: share of the training images held out for validation if the data has no val split.
         seed: decides which images are held out.
         classes: the classes of a model, matched by name. The data may have fewer.
-        whole: hold nothing out.
+        keep_splits: return the splits that the data has; hold nothing out.
         masks: whether to read segmentations; all objects must then have one.
         only: names of the classes to keep; objects of others are left out. Empty keeps all.
         difficult: how to treat objects that Pascal VOC marks difficult, see
             :class:`~fishnet.data.detection.voc.VocDetection`.
 
     Returns:
-        ``train`` and ``val``, and ``test`` if the data has it. With ``whole``, the splits of the data, or ``all`` if it
-        has none.
+        ``train`` and ``val``, and ``test`` if the data has it. With ``keep_splits``, the splits of the data, or ``all``
+        if it has none.
 
     Raises:
         InputError: the data cannot be read, see the formats, or has none of the known layouts; there is no train split;
@@ -57,7 +57,9 @@ def open_detection(
     splits = dict(opener(source, channels, classes=known, masks=masks))
     if only:
         splits = choose(data, splits, only, classes)
-    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, allow_empty=not is_strict())
+    return finish_splits(
+        data, splits, val_fraction=val_fraction, seed=seed, keep_splits=keep_splits, allow_empty=not is_strict()
+    )
 
 
 def looks_like_detection(data: str) -> bool:

@@ -27,7 +27,7 @@ def open_segmentation(
     val_fraction: float,
     seed: int,
     classes: Classes | None = None,
-    whole: bool = False,
+    keep_splits: bool = False,
     ignore: Sequence[int | str] = (),
     void: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -41,7 +41,7 @@ def open_segmentation(
         val_fraction: share of the training images that is held out for validation if the data has no val split.
         seed: decides which images are held out.
         classes: the classes of a model, matched by name; the data may have fewer.
-        whole: whether to hold nothing out.
+        keep_splits: return the splits that the data has; hold nothing out.
         ignore: ids in masks that are neither learned nor measured. If it contains ``none``, only these and the format's
             own are ignored. By default the masks of the train split decide about 255, see
             :func:`~fishnet.data.segmentation.deciding.decide`; for a model 255 is then ignored unless it has a name.
@@ -51,8 +51,8 @@ def open_segmentation(
             :func:`~fishnet.data.maskfiles.open_mask`.
 
     Returns:
-        ``train`` and ``val``, and ``test`` if the data has it. With ``whole``, the splits that the data has, or ``all``
-        if it has none. All have the classes of the first split.
+        ``train`` and ``val``, and ``test`` if the data has it. With ``keep_splits``, the splits that the data has, or
+        ``all`` if it has none. All have the classes of the first split.
 
     Raises:
         InputError: data that cannot be read, see the formats; an unknown layout; no train split; fewer than two
@@ -61,7 +61,9 @@ def open_segmentation(
     opener, layout = find_format(data, _find_format, "masks", LAYOUTS)
     choices = Choices.of(ignore, void, only, threshold)
     splits = dict(opener(layout, channels, classes=classes, choices=choices))
-    return finish_splits(data, splits, val_fraction=val_fraction, seed=seed, whole=whole, allow_empty=not is_strict())
+    return finish_splits(
+        data, splits, val_fraction=val_fraction, seed=seed, keep_splits=keep_splits, allow_empty=not is_strict()
+    )
 
 
 def looks_like_segmentation(data: str) -> bool:

@@ -159,7 +159,7 @@ def _unvalidated(dataset: MaskSegmentation, trained: SplitCounts, val: SplitCoun
     if missing:
         more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
         message = f"val: no mask has a pixel of {', '.join(missing[:_SHOWN])}{more}: their scores are not measured"
-        yield Finding("class-not-validated", message, "val", count=len(missing))
+        yield Finding("class-without-val-pixels", message, "val", count=len(missing))
 
 
 def _turned(split: str, dataset: MaskSegmentation) -> Iterator[Finding]:

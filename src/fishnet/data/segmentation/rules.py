@@ -88,7 +88,7 @@ RULES = (
         "Compare the ids of the masks with the classes; if they are right, set `--class-weights`.",
     ),
     Rule(
-        "class-not-validated",
+        "class-without-val-pixels",
         "warning",
         "The val split has no pixel of a class that is trained on.",
         "Move images with this class to the val split.",

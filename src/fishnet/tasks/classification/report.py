@@ -81,7 +81,7 @@ class ClassificationReport(Report):
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per class, in the model's order: its ``images``, ``recall`` and ``precision`` in percent (None where
-        undefined), the class it is most often mistaken for (``taken_for``), and how many times (``taken``).
+        undefined), the class it is most often mistaken for (``mistaken_for``), and how many times (``mistaken``).
         """
         confusion, total = self.confusion(), len(self.classes)
         images = np.bincount(confusion.true, confusion.counts, total).astype(np.int64)
@@ -100,8 +100,8 @@ class ClassificationReport(Report):
                 "images": int(images[i]),
                 "recall": percent(correct[i], images[i]),
                 "precision": percent(correct[i], predicted[i]),
-                "taken_for": self.classes.names[mistakes[i][0]] if i in mistakes else None,
-                "taken": mistakes[i][1] if i in mistakes else 0,
+                "mistaken_for": self.classes.names[mistakes[i][0]] if i in mistakes else None,
+                "mistaken": mistakes[i][1] if i in mistakes else 0,
             }
             for i, name in enumerate(self.classes.names)
         ]
@@ -110,7 +110,8 @@ class ClassificationReport(Report):
         """See :func:`~fishnet.tasks.report_files.table`."""
         words = "most often mistaken for"
         rows = [
-            {**row, words: f"{row['taken_for']} ({row['taken']:,})" if row["taken"] else "-"} for row in self.rows()
+            {**row, words: f"{row['mistaken_for']} ({row['mistaken']:,})" if row["mistaken"] else "-"}
+            for row in self.rows()
         ]
         return table(rows, "images", "recall", ["images", "recall", "precision"], words)
 
