@@ -2,13 +2,14 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from zlib import crc32
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
@@ -17,6 +18,15 @@ from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.data.findings import Finding
 from fishnet.images.decoding import ImageLike, decode_image
 from fishnet.images.reading import DEFAULT, Reading
+
+Order = Callable[[int, Generator], list[int]]
+"""(length, generator) -> the indices of the images in one epoch of training, as many as ``length``."""
+
+
+def shuffled(length: int, generator: Generator) -> list[int]:
+    """All indices below ``length`` in a random order."""
+    order: list[int] = torch.randperm(length, generator=generator).tolist()
+    return order
 
 
 class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
@@ -57,6 +67,18 @@ class ImageDataset(Dataset[tuple[tv_tensors.Image, Any]], ABC):
     def source(self, index: int) -> str:
         """The image's origin, for messages: a path, or a name and number."""
 
+    def target(self, index: int, size: tuple[int, int]) -> Any:
+        """The target of an image of this height and width, without decoding the image where possible.
+
+        Raises:
+            InputError: it cannot be read, or does not fit the size.
+        """
+        return self.read(index)[1]
+
+    def epoch_order(self, length: int, generator: Generator) -> list[int]:
+        """The indices of the images in one epoch of training; indices beyond the dataset begin it anew."""
+        return shuffled(length, generator)
+
     def key(self, index: int) -> str:
         """The image's name within its dataset. It depends neither on the dataset's location nor on images added later.
 
@@ -81,6 +103,10 @@ class LabelledDataset(ImageDataset):
     """A dataset whose targets are class indices, known without reading the images."""
 
     labels: Sequence[int]
+
+    def target(self, index: int, size: tuple[int, int]) -> Any:
+        """See :class:`ImageDataset`: the class index."""
+        return self.labels[index]
 
 
 class EncodedDataset(LabelledDataset):

@@ -29,6 +29,10 @@ class EntryDataset(ImageDataset):
     def encoded(self, index: int) -> bytes:
         """The image file's content. Raises InputError if it cannot be read."""
 
+    def target(self, index: int, size: tuple[int, int]) -> Any:
+        """See :class:`~fishnet.data.base.ImageDataset`: reads the annotation alone."""
+        return self._target(index, size)
+
     @abstractmethod
     def _target(self, index: int, size: tuple[int, int]) -> Any:
         """The target of an image of this height and width. Raises InputError if it is invalid or of another size."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, reduce
 from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fishnet.data.base import ImageDataset, derive_seed
+from fishnet.data.base import ImageDataset, Order, derive_seed, shuffled
 from fishnet.data.workers import prepare_worker
 from fishnet.errors import InputError
 
@@ -39,15 +39,17 @@ class Batch:
 
     Attributes:
         images: (batch, channels, height, width) uint8; see :func:`collate` for images of unequal size.
-        targets: (batch,) int64 class indices, or a list of targets of any other kind.
+        targets: see :func:`collate_targets`.
         indices: indices of the images in their dataset.
         broken: one message for each image that is missing because it could not be read.
+        sizes: height and width of each image before it was padded to the largest of the batch, px.
     """
 
     images: Tensor
     targets: Any
     indices: list[int]
     broken: list[str]
+    sizes: list[tuple[int, int]] = field(default_factory=list)
 
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory. The loader calls this on machines with a GPU."""
@@ -149,6 +151,7 @@ class EpochSampler(Sampler[Key]):
     Args:
         length: images in the dataset.
         shuffle: whether to shuffle.
+        order: (length, generator) -> the indices that a shuffled epoch visits, as many.
         seed: the training's seed.
         rank, world_size: the number of this process, and how many there are.
         begin: an epoch, and how many of this process's images of that epoch are already done.
@@ -159,12 +162,14 @@ class EpochSampler(Sampler[Key]):
         length: int,
         *,
         shuffle: bool,
+        order: Order = shuffled,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         begin: tuple[int, int] = (0, 0),
     ) -> None:
-        self.length, self.shuffle, self.seed, self.rank, self.world_size = length, shuffle, seed, rank, world_size
+        self.length, self.shuffle, self.order = length, shuffle, order
+        self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch, self.begin = begin[0], begin  # worker processes read ahead before the first set_epoch
 
     def set_epoch(self, epoch: int) -> None:
@@ -177,8 +182,7 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
-            order = torch.randperm(self.length, generator=generator).tolist()
-            order = order[: len(self) * self.world_size]
+            order = self.order(self.length, generator)[: len(self) * self.world_size]
         else:
             order = list(range(self.length))
             order += [NO_IMAGE] * (len(self) * self.world_size - self.length)
@@ -203,21 +207,25 @@ def _stack(images: Sequence[Tensor], fill: Sequence[float]) -> Tensor:
 def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
     """Stacks samples, channels last in memory; images that could not be read become messages in ``broken``.
 
-    Images of unequal size are padded on the right and at the bottom to the largest height and width. Class indices
-    become a tensor; targets of any other kind become a list and are not padded.
+    Images of unequal size are padded on the right and at the bottom to the largest height and width.
 
     Args:
         samples: samples of a :class:`SeededDataset`.
         fill: the padding's colour, one value a channel or one for all, 0..255.
     """
     good = [sample for sample in samples if isinstance(sample, tuple)]
-    targets = [target for _, target, _ in good]
     return Batch(
         images=_stack([image for image, _, _ in good], fill) if good else torch.empty(0),
-        targets=torch.tensor(targets) if all(isinstance(target, Integral) for target in targets) else targets,
+        targets=collate_targets([target for _, target, _ in good]),
         indices=[index for _, _, index in good],
         broken=[sample for sample in samples if isinstance(sample, str)],
+        sizes=[(image.shape[1], image.shape[2]) for image, _, _ in good],
     )
+
+
+def collate_targets(targets: Sequence[Any]) -> Any:
+    """The targets of a batch: (batch,) int64 for class indices; a list, without padding, for any other kind."""
+    return torch.tensor(targets) if all(isinstance(target, Integral) for target in targets) else list(targets)
 
 
 def batches(
@@ -251,6 +259,7 @@ def batches(
     sampler = EpochSampler(
         len(images) * repeats,
         shuffle=shuffle,
+        order=images.epoch_order,
         seed=seed,
         rank=rank,
         world_size=world_size,
