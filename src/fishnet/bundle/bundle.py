@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fishnet.bundle.checks import check_backbone, check_head, check_values, read_classes
 from fishnet.bundle.classes import Classes
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT, PanopticConfig
 from fishnet.bundle.renamed import DATA_KEYS, with_current_keys
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
@@ -17,7 +18,8 @@ from fishnet.files.values import mapping, real, shown, text
 from fishnet.images.preprocess import Preprocess
 
 # 1: classifiers. 2: whole images (preprocess.fit) and images stretched from 16 bits (sixteen_bit).
-# 3: images in their own size (fit "native"), for label maps. 4: heads by name, in the config and in the weights' names.
+# 3: images in their own size (fit "native"), for label maps. 4: heads by name, in the config and in the weights' names;
+# and ``panoptic``, written only where it is not None: an earlier reader of schema 4 refuses this key.
 SCHEMA = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _HEAD_KEYS = ("task", "head", "head_args", "classes", "thresholds")  # of the only head, up to schema 3
@@ -91,6 +93,7 @@ class Bundle:
         data: identifies the training's data; see :func:`fishnet.data.identity.fingerprint`.
         versions: versions of the packages that wrote the bundle.
         sha256: SHA-256 of the weights file, checked when the file is read.
+        panoptic: how the heads ``instances`` and ``segment`` are merged; None for models that are not panoptic.
     """
 
     backbone: str
@@ -102,6 +105,7 @@ class Bundle:
     data: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     sha256: str = ""
+    panoptic: PanopticConfig | None = None
 
     @classmethod
     def single(
@@ -158,7 +162,8 @@ class Bundle:
         values = {key: getattr(self, key) for key in self.__dataclass_fields__}
         values["heads"] = {name: head.to_dict() for name, head in self.heads.items()}
         values["preprocess"] = self.preprocess.to_dict()
-        return {"schema": SCHEMA, **values}
+        panoptic = values.pop("panoptic")
+        return {"schema": SCHEMA, **values, **({} if panoptic is None else {"panoptic": panoptic.to_dict()})}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Bundle":
@@ -189,11 +194,23 @@ class Bundle:
             check_backbone(values["backbone"], values.get("backbone_args", {}))
             values["heads"] = {name: HeadConfig.from_dict(head, name) for name, head in values["heads"].items()}
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
+            if values.get("panoptic") is not None:
+                values["panoptic"] = _read_panoptic(values["panoptic"], values["heads"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InputError):
                 raise InputError(f"not a valid bundle config ({error})") from None
             raise InputError(f"not a valid bundle config ({type(error).__name__}: {error})") from error
+
+
+def _read_panoptic(values: Any, heads: Mapping[str, HeadConfig]) -> PanopticConfig:
+    """Reads the panoptic config. Raises InputError for an invalid one, or one that does not fit the heads."""
+    config = PanopticConfig.from_dict(values)
+    for name in (INSTANCES, SEGMENT):
+        if name not in heads:
+            raise InputError(f"panoptic: the model has no head {name!r}")
+    config.check(heads[INSTANCES].classes, heads[SEGMENT].classes)
+    return config
 
 
 def is_bundle(path: str | Path) -> bool:
