@@ -2,17 +2,16 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.collector import is_strict, report
-from fishnet.data.detection.coco_files import Listing, Located, locate
+from fishnet.data.collector import report
+from fishnet.data.detection.coco_files import Listing, locate, report_located
 from fishnet.data.detection.coco_table import CocoTable
 from fishnet.data.detection.files import FileDetection, json_head, one_per_split, open_splits, split_in
 from fishnet.data.detection.objects import Objects
-from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.files import find_split_folders, subfolder
 from fishnet.data.findings import Finding
 from fishnet.data.splits import split_named
@@ -68,29 +67,13 @@ class CocoDetection(FileDetection):
         self.classes = classes or self.table.classes
         self.labels = self._labels()
         names = [image.file_name for image in self.table.images]
-        located = locate(names, file.folders, [_around(file.path)])
-        self._report(names, file.folders, located)
+        located = locate(names, file.folders, [around(file.path)])
+        report_located(file.path, names, file.folders, located, self._image_place, self.notes)
         for path in file.left_out:
             message = f"{path}: its name contains neither train, val nor test: left out"
             self.notes.append(Finding("split-unnamed", message, file=str(path)))
         self.folder = located.folder
         self.entries = [CocoEntry(str(path), row) for row, path in enumerate(located.paths)]
-
-    def _report(self, names: list[str], folders: Sequence[Path], located: Located) -> None:
-        """Reports images that are missing, ambiguous, or not where the file says."""
-        for row, message in located.doubtful:
-            report(f"{self._image_place(row)}: {message}", "image-missing", file=str(self.path))
-        if names and len(located.missing) == len(names):
-            searched = ", ".join(map(str, folders))
-            report(f"{self.path}: none of its images found: {names[0]} is not in {searched}")
-        elif is_strict():  # when problems are collected, each image is read and reported later
-            missing = [f"{names[row]} ({self._image_place(row)})" for row in located.missing]
-            what = f"images of {self.path} are neither in {located.folder} nor in the folders around it"
-            report_orphans(missing, len(names), what, "add them, or remove their entries", "image-missing", self.notes)
-        if located.by_tail:
-            row, count = located.by_tail[0], len(located.by_tail)
-            what = f"{count:,} of {len(names):,} images are elsewhere, such as {names[row]}: {located.paths[row]}"
-            self.notes.append(Finding("image-found-by-tail", f"{self.path}: {what}", file=str(self.path), count=count))
 
     def _labels(self) -> dict[int, int]:
         """Class index of each category id."""
@@ -131,7 +114,7 @@ def find_coco(data: Path) -> dict[str, CocoFile]:
         InputError: two files for one split, or several files without a split in any name.
     """
     if data.suffix.lower() == ".json" and data.is_file():
-        return {"all": CocoFile(data, tuple(_image_folders(data.parent, data)))}
+        return {"all": CocoFile(data, tuple(image_folders(data.parent, data)))}
     if not data.is_dir():
         return {}
     roboflow = {split: folder / ROBOFLOW for split, folder in find_split_folders(data).items()}
@@ -140,7 +123,7 @@ def find_coco(data: Path) -> dict[str, CocoFile]:
     if not files:
         own = [data / ROBOFLOW] if (data / ROBOFLOW).is_file() else _inside(subfolder(data, "annotations"))
         files, left_out = _by_split(own or [path for path in _inside(data) if _is_coco(path)])
-    by_split = {split: CocoFile(path, tuple(_image_folders(data, path, split))) for split, path in files.items()}
+    by_split = {split: CocoFile(path, tuple(image_folders(data, path, split))) for split, path in files.items()}
     if left_out:
         first = next(iter(by_split))  # notes the files that are left out
         by_split[first] = by_split[first]._replace(left_out=left_out)
@@ -165,7 +148,7 @@ def _note_unannotated(splits: dict[str, CocoDetection]) -> None:
             dataset.notes.append(Finding("image-not-annotated", message, file=str(folder), count=len(others)))
 
 
-def _around(path: Path) -> Path:
+def around(path: Path) -> Path:
     """The folder that is searched for the images of an annotation file."""
     return path.parent.parent if path.absolute().parent.name.lower() in _ANNOTATION_FOLDERS else path.parent
 
@@ -194,7 +177,7 @@ def _by_split(files: list[Path]) -> tuple[dict[str, Path], tuple[Path, ...]]:
     return splits, tuple(path for path in files if split_in(path.stem) is None and _is_coco(path))
 
 
-def _image_folders(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
+def image_folders(data: Path, path: Path, split: str = "all") -> Iterator[Path]:
     """The folders that a file's image names may be relative to, the likeliest first."""
     word = next((word for word in path.stem.lower().split("_") if split_named(re.sub(r"\d+$", "", word))), "")
     seen: set[Path] = set()

@@ -1,10 +1,13 @@
-"""Finds the images of a COCO file. Torch-free."""
+"""Finds the images of a COCO file.."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fishnet.data.collector import is_strict, report
+from fishnet.data.detection.orphans import report_orphans
+from fishnet.data.findings import Finding
 from fishnet.data.resolving import TailIndex, spellings
 from fishnet.errors import InputError
 from fishnet.files.reading import is_regular
@@ -53,6 +56,41 @@ def locate(names: Sequence[str], folders: Sequence[Path], roots: Iterable[Path])
     if located.missing:
         _find_by_tail(names, located, TailIndex(_below(roots)))
     return located
+
+
+def report_located(
+    path: Path,
+    names: Sequence[str],
+    folders: Sequence[Path],
+    located: Located,
+    place: Callable[[int], str],
+    notes: list[Finding],
+) -> None:
+    """Reports images that are missing, ambiguous, or not where the annotation file says.
+
+    Args:
+        path: the annotation file.
+        names, folders: the arguments of :func:`locate`.
+        located: its result.
+        place: returns the file, line and entry of an image, by its index.
+        notes: the dataset's notes, to which findings are added.
+
+    Raises:
+        InputError: no image found, ambiguous ones, or more than 1 % missing, unless problems are collected.
+    """
+    for row, message in located.doubtful:
+        report(f"{place(row)}: {message}", "image-missing", file=str(path))
+    if names and len(located.missing) == len(names):
+        searched = ", ".join(map(str, folders))
+        report(f"{path}: none of its images found: {names[0]} is not in {searched}")
+    elif is_strict():  # when problems are collected, each image is read and reported later
+        missing = [f"{names[row]} ({place(row)})" for row in located.missing]
+        what = f"images of {path} are neither in {located.folder} nor in the folders around it"
+        report_orphans(missing, len(names), what, "add them, or remove their entries", "image-missing", notes)
+    if located.by_tail:
+        row, count = located.by_tail[0], len(located.by_tail)
+        what = f"{count:,} of {len(names):,} images are elsewhere, such as {names[row]}: {located.paths[row]}"
+        notes.append(Finding("image-found-by-tail", f"{path}: {what}", file=str(path), count=count))
 
 
 class Listing:

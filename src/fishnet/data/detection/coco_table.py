@@ -141,19 +141,19 @@ class CocoTable:
         return f"{self.path} line {self._line[row]}: annotations[{self._number[row]}]"
 
     def _add_image(self, entry: Entry) -> None:
-        id_, name = _id_of(entry.value, "id"), entry.value.get("file_name")
+        id_, name = id_of(entry.value, "id"), entry.value.get("file_name")
         if not isinstance(name, str) or not name:
             raise InputError("no file_name")
         if id_ in self._image_of:
             owner = self.images[self._image_of[id_]]
             raise InputError(f"id {id_} belongs to images[{owner.number}] (line {owner.line}) already")
-        height, width = (_side(entry.value, key) for key in ("height", "width"))
+        height, width = (side_of(entry.value, key) for key in ("height", "width"))
         self._image_of[id_] = len(self.images)
         size = (height, width) if height and width else (0, 0)
         self.images.append(CocoImage(name, size, entry.line, entry.number))
 
     def _add_category(self, entry: Entry) -> None:
-        id_, name = self._category_id(_id_of(entry.value, "id")), entry.value.get("name")
+        id_, name = self._category_id(id_of(entry.value, "id")), entry.value.get("name")
         if type(name) is int or (type(name) is float and name.is_integer()):
             name = str(int(name))
         if not isinstance(name, str) or not name:
@@ -172,13 +172,13 @@ class CocoTable:
 
     def _add_annotation(self, entry: Entry) -> None:
         value = entry.value
-        image, category = _id_of(value, "image_id"), self._category_id(_id_of(value, "category_id"))
-        id_ = _NONE - len(self._id) if value.get("id") is None else self._annotation_id(_id_of(value, "id"))
+        image, category = id_of(value, "image_id"), self._category_id(id_of(value, "category_id"))
+        id_ = _NONE - len(self._id) if value.get("id") is None else self._annotation_id(id_of(value, "id"))
         shape = self._shape(value)
         box = _box(value["bbox"]) if value.get("bbox") else shape.box() if shape else None
         if box is None:
             raise InputError("no bbox: add bbox [x, y, width, height], or remove the annotation")
-        crowd, area = _crowd(value.get("iscrowd")), value.get("area")
+        crowd, area = crowd_of(value.get("iscrowd")), value.get("area")
         if not isinstance(area, int | float) or not abs(area) < _MAX_COORDINATE**2:  # or NaN
             area = max(0, box[2] - box[0]) * max(0, box[3] - box[1])
         self._id.append(id_)
@@ -318,7 +318,7 @@ def _spelled(id_: int, texts: dict[str, int]) -> int | str:
     return next((text for text, number in texts.items() if number == id_), id_)
 
 
-def _id_of(value: dict[str, Any], key: str) -> int | str:
+def id_of(value: dict[str, Any], key: str) -> int | str:
     """An id: an integer, also if written as 1.0 or "1", or another text."""
     id_ = value.get(key)
     if type(id_) is float and id_.is_integer() and abs(id_) < 1 << 53:
@@ -332,7 +332,7 @@ def _id_of(value: dict[str, Any], key: str) -> int | str:
     raise InputError(f"no {key}" if id_ is None else f"{key} {str(id_)[:40]} is neither an integer nor a text")
 
 
-def _side(value: dict[str, Any], key: str) -> int:
+def side_of(value: dict[str, Any], key: str) -> int:
     """An image's height or width, px; 0 if unknown."""
     side = value.get(key)
     if not isinstance(side, int | float) or not side > 0:
@@ -351,7 +351,7 @@ def _differ(box: Sequence[float], other: Sequence[float]) -> bool:
     return not near and intersection < (areas - intersection) / 2
 
 
-def _crowd(value: Any) -> bool:
+def crowd_of(value: Any) -> bool:
     """Whether an object is marked as a crowd. Raises InputError if ``iscrowd`` is neither 0 nor 1."""
     if isinstance(value, list | dict) or value not in (None, 0, 1, "", "0", "1"):
         raise InputError(f"iscrowd is {str(value)[:20]!r}: it must be 0 or 1")
