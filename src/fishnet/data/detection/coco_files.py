@@ -1,4 +1,4 @@
-"""Finds the images of a COCO file.."""
+"""Finds the images of a COCO file."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
