@@ -35,7 +35,7 @@ def build(name: str, size: int) -> Any:
             box_score_thresh=0.0, rpn_pre_nms_top_n_test=1000,
         )  # fmt: skip
     from fishnet.bundle.classes import Classes
-    from fishnet.tasks.detection.heads import DetectorSpec
+    from fishnet.tasks.detection.spec import DetectorSpec
     from fishnet.tasks.model import Model, ModelSpec
 
     classes = Classes.of(map(str, range(CLASSES)))

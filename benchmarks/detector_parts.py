@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import padded
 from fishnet.recipes.recipe import Recipe, load_recipe
-from fishnet.tasks.detection.heads import DetectorSpec
+from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.model import Model, ModelSpec
 
 CLASSES = 80  # COCO's

@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import batched_nms
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig
 from fishnet.bundle.classes import Classes
 from fishnet.data.detection.anchors import Anchors
 from fishnet.errors import InputError
-from fishnet.exporting.graphs import Raw
+from fishnet.exporting.outputs import Outputs
 from fishnet.images.preprocess import Preprocess
 from fishnet.runtime.decode import NUMBERS, RATIOS, RAW, SIZES, STRIDES, decode, is_raw, suppress
-from fishnet.tasks.detection.heads import FCOS, DetectorSpec, OneStage, RetinaNet, default_anchors
+from fishnet.tasks.detection.heads import FCOS, OneStage, RetinaNet, default_anchors
+from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.engine import to_numpy
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import build_from
@@ -52,11 +53,11 @@ def detector(head: str, classes: int = 5, **numbers: Any) -> tuple[Bundle, Model
 def both(bundle: Bundle, model: Model, size: tuple[int, int]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What torch finds in an image, and what numpy makes of the same raw outputs."""
     image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(size[0]))
-    raw = Raw(model)
-    names = raw.names()
+    names = RAW[bundle.head]
     assert is_raw(names)
+    raw = Outputs(model, {"detect": names})
     given = {name: values[0] for name, values in zip(names, to_numpy(raw(image)), strict=True)}
-    return to_numpy(model(image)["detect"])[0], decode(given, bundle, size)
+    return to_numpy(model(image)["detect"])[0], decode(given, bundle.only_head, size)
 
 
 def same(ours: dict[str, NDArray[Any]], theirs: dict[str, NDArray[Any]]) -> None:
@@ -122,13 +123,13 @@ def test_refusals() -> None:
     bundle, _ = detector("fcos")
     raw = {name: np.zeros((10, values), np.float32) for name, values in zip(RAW["fcos"], (5, 4, 1), strict=True)}
     with pytest.raises(InputError, match="cls_logits: 10 values for the 86 anchors of an input of 64 x 64"):
-        decode(raw, bundle, (64, 64))
+        decode(raw, bundle.only_head, (64, 64))
     with pytest.raises(InputError, match="faster-rcnn: raw outputs are only decoded for"):
-        decode(raw, Bundle.single("detect", "x", bundle.classes, bundle.preprocess, "faster-rcnn"), (64, 64))
+        decode(raw, HeadConfig("detect", bundle.classes, "faster-rcnn"), (64, 64))
     whole = {name: np.zeros((86, values), np.float32) for name, values in zip(RAW["fcos"], (5, 4, 1), strict=True)}
     del whole["bbox_ctrness"]
     with pytest.raises(InputError, match="bbox_ctrness: no values"):
-        decode(whole, bundle, (64, 64))
+        decode(whole, bundle.only_head, (64, 64))
 
 
 def crowd(count: int, seed: int = 0) -> tuple[Any, Any, Any]:

@@ -50,7 +50,7 @@ def per_class(model: Model, classes: Classes) -> dict[str, dict[str, Tensor]]:
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in model.state_dict().items():
         names = ["", *classes.names]
-        if "cls_score." in key or "mask_fcn_logits." in key:
+        if "cls_score." in key or "mask_fcn_logits." in key or ".semantic.predictor." in key:
             found[key] = {name: value[i] for i, name in enumerate(names)}
         elif "box_predictor.bbox_pred." in key and len(value) == 4 * len(names):
             found[key] = {name: value[4 * i : 4 * i + 4] for i, name in enumerate(names)}

@@ -18,8 +18,9 @@ _BACKBONE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LOADING_ARGUMENTS = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scriptable", "no_jit")
 _MAX_INTEGERS = {
     "width": 4096, "mask_width": 4096, "box_width": 16384, "box_convs": 16, "proposals": 100_000,
-    "roi_samples": 100_000, "max_detections": 100_000,
+    "roi_samples": 100_000, "max_detections": 100_000, "semantic_classes": 255,
 }  # fmt: skip  # whole numbers of heads and the largest value of each
+_MAY_BE_ZERO = ("box_convs", "semantic_classes")
 _SHARES = ("nms_iou", "score_threshold", "drop_rate")
 _ANCHOR_LEVELS, _MAX_ANCHORS = 5, 32
 
@@ -57,7 +58,7 @@ def check_head(args: dict[str, Any]) -> None:
     plain(args, "head_args", _LARGEST_ARGUMENT, _MAX_ARGUMENTS)
     for name, largest in _MAX_INTEGERS.items():
         if name in args:
-            integer(args[name], f"head_args: {name}", 0 if name == "box_convs" else 1, largest)
+            integer(args[name], f"head_args: {name}", 0 if name in _MAY_BE_ZERO else 1, largest)
     for name in _SHARES:
         if name in args:
             real(args[name], f"head_args: {name}", 0, 1)

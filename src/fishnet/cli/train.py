@@ -119,7 +119,7 @@ def instances(
 ) -> None:
     """Train an instance segmenter: boxes and masks.
 
-    Recipes: small-data, coco-1x, coco-modern. Heads: mask-rcnn, cascade-mask-rcnn.
+    Recipes: small-data, coco-1x, coco-modern. Heads: mask-rcnn, cascade-mask-rcnn, htc.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
 from fishnet.images.preprocess import LONGEST
+from fishnet.recipes.ranges import check_ranges
 from fishnet.recipes.values import convert
 from fishnet.tasks.info import task_info, task_names
 
@@ -67,6 +68,15 @@ class Recipe:
         0, "Two-stage heads: 3x3 convolutions in the box head; 0: only fully connected layers.", _DETECTION
     )
     mask_width: int = _model(256, "Channels of the mask head.", _DETECTION)
+    htc_interleaved: bool = _model(
+        True, "Head htc: train each stage's mask head on the boxes that the stage has refined.", _DETECTION
+    )
+    htc_mask_flow: bool = _model(True, "Head htc: pass the features of each mask head to the next one.", _DETECTION)
+    htc_semantic: bool = _model(
+        True,
+        "Head htc: classify every pixel, too, and add that branch's features to those of boxes and masks.",
+        _DETECTION,
+    )
     anchors: Literal["default", "auto"] = _model(
         "default",
         "Anchor sizes: default, as published (32 to 512 px); or auto, fitted to the boxes of the training split.",
@@ -238,10 +248,7 @@ class Recipe:
     sync_bn: bool = _run(False, "Synchronize batch norms across processes; GPUs only.")
 
     def __post_init__(self) -> None:
-        for name, low, high in _RANGES:
-            value = getattr(self, name)
-            if not low <= value <= high or value == _INFINITY:
-                raise InputError(f"{name}={value}: must be {_bounds(low, high)}")
+        check_ranges(self)
         for name in ("val_size", "crop_size"):
             if 0 < getattr(self, name) < 32:
                 raise InputError(f"{name}={getattr(self, name)}: must be 0, or 32 or more")
@@ -317,28 +324,6 @@ class Recipe:
         return dataclasses.replace(self, **values)
 
 
-_INFINITY = float("inf")
-_RANGES = (
-    ("drop_rate", 0, 0.99), ("drop_path_rate", 0, 0.99), ("size", 32, 8192), ("crop_pct", 0.05, 1), ("flip", 0, 1),
-    ("val_size", 0, 8192), ("color_jitter", 0, 1), ("rand_augment_ops", 0, 20), ("rand_augment_magnitude", 0, 30),
-    ("erase", 0, 1), ("lighting", 0, 10), ("mixup", 0, _INFINITY), ("cutmix", 0, _INFINITY), ("channels", 1, 1024),
-    ("val_fraction", 0.001, 0.9), ("epochs", 1, _INFINITY), ("repeats", 1, _INFINITY),
-    ("batch_size", 1, _INFINITY), ("lr", 0, _INFINITY),
-    ("accumulate", 1, _INFINITY), ("layer_decay", 0.01, 1), ("ema", 0, 0.999999), ("patience", 0, _INFINITY),
-    ("checkpoint_steps", 0, _INFINITY), ("log_steps", 0, _INFINITY), ("devices", 0, 1024), ("nodes", 0, 65536),
-    ("fold", -1, 1_000_000),
-    ("weight_decay", 0, _INFINITY), ("warmup_epochs", 0, _INFINITY), ("step_epochs", 1, _INFINITY),
-    ("label_smoothing", 0, 1), ("clip_grad", 0, _INFINITY), ("workers", 0, 1024), ("threads", 0, 1024),
-    ("momentum", 0, 1), ("seed", 0, 2**32 - 1), ("fpn_channels", 8, 4096), ("box_width", 8, 16384),
-    ("box_convs", 0, 16), ("mask_width", 8, 4096), ("proposals", 1, 100_000), ("roi_samples", 1, 100_000),
-    ("max_detections", 1, 100_000), ("nms_iou", 0, 1), ("score_threshold", 0, 1),
-    ("threshold", 0, 1), ("max_size", 0, 16384),
-    ("flip_vertical", 0, 1), ("crop", 0, 1), ("photometric", 0, 1), ("mosaic", 0, 1),
-    ("decoder_channels", 8, 4096), ("crop_size", 0, 8192), ("single_class", 0, 1), ("boundary", 0, 1000),
-    ("auxiliary", 0, 1000), ("threshold_masks", 0, 65_535),
-)  # fmt: skip
-
-
 def keys_of(task: str) -> list[str]:
     """Returns the recipe keys of a task."""
     return [name for name, field in Recipe.__dataclass_fields__.items() if task in task_names(field.metadata["levels"])]
@@ -350,10 +335,6 @@ def _check_keys(task: str, values: Mapping[str, Any], where: str) -> None:
         field = Recipe.__dataclass_fields__.get(str(name))
         if field is not None and task not in (known := task_names(field.metadata["levels"])):
             raise InputError(f"{where}: {name}: is for {' and '.join(known)}, not for {task}")
-
-
-def _bounds(low: float, high: float) -> str:
-    return f"{low} or more, and finite" if high == _INFINITY else f"from {low} to {high}"
 
 
 def recipe_names(task: str) -> list[str]:

@@ -23,7 +23,8 @@ RESUMABLE = (
 )  # fmt: skip
 _HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
-    "max_detections", "nms_iou", "score_threshold", "decoder_channels", "edges", "auxiliary",
+    "max_detections", "nms_iou", "score_threshold", "htc_interleaved", "htc_mask_flow", "htc_semantic",
+    "decoder_channels", "edges", "auxiliary",
 )  # fmt: skip
 
 

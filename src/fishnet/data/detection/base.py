@@ -117,6 +117,8 @@ class DetectionTarget(TensorTarget):
         masks: (n, height, width) uint8, of the input's size; None if the task has no masks.
         truth: the objects in px of the original image; None in training.
         placement: where the image lies in the input; None in training.
+        labels_map: (height, width) uint8, the class of each pixel of the input, 255 where ignored, for heads that learn
+            from label maps as well as objects; None if the image has none.
     """
 
     boxes: Tensor
@@ -125,6 +127,7 @@ class DetectionTarget(TensorTarget):
     masks: Tensor | None = None
     truth: Objects | None = None
     placement: Placement | None = None
+    labels_map: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_inference, maskrcnn_loss
+from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_inference, maskrcnn_loss
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from fishnet.tasks.base import ClassRows
-from fishnet.tasks.detection.heads import DetectorSpec, FasterRCNN, roi_heads
+from fishnet.tasks.detection.heads import FasterRCNN, Targets, roi_heads
+from fishnet.tasks.detection.spec import DetectorSpec
 
 STAGES = (
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),
@@ -24,6 +25,9 @@ STAGES = (
 """For each stage: the IoU from which a proposal is a positive sample, the regression weights, and the loss weight."""
 
 Size = tuple[int, int]
+Maps = dict[str, Tensor]
+Samples = tuple[list[Tensor], list[Tensor], list[Tensor]]
+"""For each image: boxes, the index of the object that each box matches, and its label, 0 for the background."""
 
 
 class ClassAgnosticPredictor(nn.Module):
@@ -62,11 +66,7 @@ class CascadeHeads(nn.Module):
         )
 
     def forward(
-        self,
-        maps: dict[str, Tensor],
-        proposals: list[Tensor],
-        sizes: list[Size],
-        targets: list[dict[str, Tensor]] | None = None,
+        self, maps: Maps, proposals: list[Tensor], sizes: list[Size], targets: Targets | None = None
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         """Returns detections and losses: in training mode only losses, else only detections. Labels count from 1."""
         if self.training:
@@ -74,29 +74,26 @@ class CascadeHeads(nn.Module):
             return [], self._losses(maps, proposals, sizes, targets)
         return self._detections(maps, proposals, sizes), {}
 
-    def _losses(
-        self, maps: dict[str, Tensor], proposals: list[Tensor], sizes: list[Size], targets: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def _losses(self, maps: Maps, proposals: list[Tensor], sizes: list[Size], targets: Targets) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         for number, (module, (_, _, weight)) in enumerate(zip(self.stages, STAGES, strict=True), 1):
             stage: Any = module
             proposals, matched, labels, regression_targets = stage.select_training_samples(proposals, targets)
-            logits, deltas = _predict_boxes(stage, maps, proposals, sizes)
+            logits, deltas = self._predict_boxes(stage, maps, proposals, sizes)
             score_loss, box_loss = fastrcnn_loss(logits, deltas, labels, regression_targets)
             losses |= {f"stage{number}_score": weight * score_loss, f"stage{number}_box": weight * box_loss}
+            refined = _refine_proposals(stage, deltas, proposals, sizes)
             if stage.has_mask():
-                mask_loss = _mask_loss(stage, maps, proposals, sizes, matched, labels, targets)
-                losses[f"stage{number}_mask"] = weight * mask_loss
-            proposals = _refine_proposals(stage, deltas, proposals, sizes)
+                samples = self._mask_samples(stage, (proposals, matched, labels), refined, targets)
+                losses[f"stage{number}_mask"] = weight * self._mask_loss(number, maps, sizes, samples, targets)
+            proposals = refined
         return losses
 
-    def _detections(
-        self, maps: dict[str, Tensor], proposals: list[Tensor], sizes: list[Size]
-    ) -> list[dict[str, Tensor]]:
+    def _detections(self, maps: Maps, proposals: list[Tensor], sizes: list[Size]) -> list[dict[str, Tensor]]:
         probabilities = []
         for module in self.stages:
             stage: Any = module
-            logits, deltas = _predict_boxes(stage, maps, proposals, sizes)
+            logits, deltas = self._predict_boxes(stage, maps, proposals, sizes)
             probabilities.append(logits.softmax(-1))
             last_proposals, proposals = proposals, _refine_proposals(stage, deltas, proposals, sizes, drop=False)
         log_mean = torch.stack(probabilities).mean(0).clamp_min(1e-12).log()
@@ -111,44 +108,52 @@ class CascadeHeads(nn.Module):
                 image["masks"] = masks
         return detections
 
-    def _masks(
-        self, maps: dict[str, Tensor], boxes: list[Tensor], labels: list[Tensor], sizes: list[Size]
-    ) -> list[Tensor]:
+    def _masks(self, maps: Maps, boxes: list[Tensor], labels: list[Tensor], sizes: list[Size]) -> list[Tensor]:
         """The mean of the stages' masks, (n, 1, m, m) for each image."""
-        by_stage = [maskrcnn_inference(_mask_logits(stage, maps, boxes, sizes), labels) for stage in self.stages]
+        by_stage = [maskrcnn_inference(logits, labels) for logits in self._all_mask_logits(maps, boxes, sizes)]
         return [torch.stack(masks).mean(0) for masks in zip(*by_stage, strict=True)]
 
+    def _mask_loss(self, number: int, maps: Maps, sizes: list[Size], samples: Samples, targets: Targets) -> Tensor:
+        """The mask loss of the positive samples, in the stage of this number, from 1."""
+        proposals, matched, labels = samples
+        positive = [torch.where(image_labels > 0)[0] for image_labels in labels]
+        boxes = [image_proposals[indices] for image_proposals, indices in zip(proposals, positive, strict=True)]
+        matched = [image_matched[indices] for image_matched, indices in zip(matched, positive, strict=True)]
+        logits = self._mask_logits(number, maps, boxes, sizes)
+        gt_masks, gt_labels = ([target[key] for target in targets] for key in ("masks", "labels"))
+        loss: Tensor = maskrcnn_loss(logits, boxes, gt_masks, gt_labels, matched)
+        return loss
 
-def _predict_boxes(
-    stage: Any, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[Size]
-) -> tuple[Tensor, Tensor]:
-    """The logits and box deltas of a stage's predictor."""
-    logits, deltas = stage.box_predictor(stage.box_head(stage.box_roi_pool(maps, boxes, sizes)))
-    return logits, deltas
+    def _predict_boxes(self, stage: Any, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> tuple[Tensor, Tensor]:
+        """The logits and box deltas of a stage's predictor."""
+        logits, deltas = stage.box_predictor(stage.box_head(self._box_features(stage, maps, boxes, sizes)))
+        return logits, deltas
 
+    # Hybrid Task Cascade overrides the following methods.
 
-def _mask_logits(stage: Any, maps: dict[str, Tensor], boxes: list[Tensor], sizes: list[Size]) -> Tensor:
-    logits: Tensor = stage.mask_predictor(stage.mask_head(stage.mask_roi_pool(maps, boxes, sizes)))
-    return logits
+    def _box_features(self, stage: Any, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> Tensor:
+        """(n, width, 7, 7), the input of a stage's box head."""
+        features: Tensor = stage.box_roi_pool(maps, boxes, sizes)
+        return features
 
+    def _mask_features(self, stage: Any, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> Tensor:
+        """(n, width, 14, 14), the input of a stage's mask head."""
+        features: Tensor = stage.mask_roi_pool(maps, boxes, sizes)
+        return features
 
-def _mask_loss(
-    stage: RoIHeads,
-    maps: dict[str, Tensor],
-    proposals: list[Tensor],
-    sizes: list[Size],
-    matched: list[Tensor],
-    labels: list[Tensor],
-    targets: list[dict[str, Tensor]],
-) -> Tensor:
-    """The mask loss of the positive proposals."""
-    positive = [torch.where(image_labels > 0)[0] for image_labels in labels]
-    boxes = [image_proposals[indices] for image_proposals, indices in zip(proposals, positive, strict=True)]
-    matched = [image_matched[indices] for image_matched, indices in zip(matched, positive, strict=True)]
-    logits = _mask_logits(stage, maps, boxes, sizes)
-    gt_masks, gt_labels = ([target[key] for target in targets] for key in ("masks", "labels"))
-    loss: Tensor = maskrcnn_loss(logits, boxes, gt_masks, gt_labels, matched)
-    return loss
+    def _mask_samples(self, stage: Any, samples: Samples, refined: list[Tensor], targets: Targets) -> Samples:
+        """The samples of a stage's mask head: those of its box head."""
+        return samples
+
+    def _mask_logits(self, number: int, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> Tensor:
+        """(n, classes, m, m), from the mask head of the stage of this number, from 1."""
+        stage: Any = self.stages[number - 1]
+        logits: Tensor = stage.mask_predictor(stage.mask_head(self._mask_features(stage, maps, boxes, sizes)))
+        return logits
+
+    def _all_mask_logits(self, maps: Maps, boxes: list[Tensor], sizes: list[Size]) -> list[Tensor]:
+        """:meth:`_mask_logits` of each stage, for the same boxes."""
+        return [self._mask_logits(number, maps, boxes, sizes) for number in range(1, len(self.stages) + 1)]
 
 
 def _refine_proposals(

@@ -8,7 +8,6 @@ module needs to know this.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,65 +27,13 @@ from fishnet.data.detection.anchors import Anchors
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.errors import InputError
 from fishnet.tasks.base import ClassRows, Head
-from fishnet.tasks.norms import Norm, norm_layer
+from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.trunk import Features, Trunk, Wants
 
 RawDetections = list[dict[str, Tensor]]
 Targets = list[dict[str, Tensor]]
 LEVELS = 5  # of the FPN, including the extra levels after the trunk's
 IGNORED_IOU = 0.4  # RetinaNet ignores anchors with an IoU between this and 0.5
-
-
-@dataclass(frozen=True)
-class DetectorSpec:
-    """All numbers that define a detector's head.
-
-    Attributes:
-        width: channels of the FPN and of the heads' convolutions.
-        box_width: width of the box head's fully connected layers.
-        box_convs: number of 3x3 convolutions before these layers. With convolutions there is one fully connected
-            layer, without them there are two.
-        mask_width: channels of the mask head.
-        norm: ``group``, ``batch`` or ``none``, in FPN and heads.
-        anchors: sizes in px and aspect ratios (height / width); None for the published ones.
-        proposals: number of proposals per image for the second stage.
-        roi_samples: number of these per image that the second stage is trained on.
-        max_detections: largest number of detections per image.
-        nms_iou: IoU threshold of non-maximum suppression within a class, 0..1.
-        score_threshold: detections below this score are dropped, 0..1.
-    """
-
-    width: int = 256
-    box_width: int = 1024
-    box_convs: int = 0
-    mask_width: int = 256
-    norm: Norm = "group"
-    anchors: Anchors | None = None
-    proposals: int = 1000
-    roi_samples: int = 512
-    max_detections: int = 100
-    nms_iou: float = 0.5
-    score_threshold: float = 0.05
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DetectorSpec":
-        """The inverse of :meth:`to_dict`. Raises InputError for an unknown key."""
-        values = dict(values)
-        try:
-            if (anchors := values.get("anchors")) is not None:
-                values["anchors"] = Anchors(tuple(map(tuple, anchors["sizes"])), tuple(anchors["ratios"]))
-            return cls(**values)
-        except (TypeError, KeyError) as error:
-            raise InputError(f"head_args: {error}") from None
-
-    @property
-    def norm_layer(self) -> Callable[[int], nn.Module] | None:
-        """Builds a norm from its number of channels; None for no norm."""
-        return norm_layer(self.norm)
 
 
 def default_anchors(per_level: int) -> Anchors:
@@ -176,8 +123,14 @@ class Detector(Head):
         if targets is None:
             return self.detect(images, maps)
         detections = [] if self.training else self.detect(images, maps)
-        losses = self.losses(images, maps, [_without_crowds(target) for target in targets])
+        losses = self.losses(images, maps, [self.training_target(target) for target in targets])
         return {"detections": detections, "losses": losses}
+
+    def training_target(self, target: DetectionTarget) -> dict[str, Tensor]:
+        """What :meth:`losses` needs of an image's target: its objects. Crowds are left out: they have no boxes."""
+        single = ~target.crowd
+        objects = {"boxes": target.boxes[single], "labels": target.labels[single]}
+        return objects if target.masks is None else {**objects, "masks": target.masks[single]}
 
     def pyramid(self, features: Features) -> dict[str, Tensor]:
         """Features -> the FPN's maps by name, from fine to coarse."""
@@ -192,13 +145,6 @@ class Detector(Head):
     def losses(self, images: ImageList, maps: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The FPN's maps and the targets, with labels from 0 -> named losses."""
         raise NotImplementedError
-
-
-def _without_crowds(target: DetectionTarget) -> dict[str, Tensor]:
-    """The objects to train on. A crowd has no box of its own."""
-    single = ~target.crowd
-    objects = {"boxes": target.boxes[single], "labels": target.labels[single]}
-    return objects if target.masks is None else {**objects, "masks": target.masks[single]}
 
 
 class FasterRCNN(Detector):

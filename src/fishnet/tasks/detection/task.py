@@ -10,10 +10,12 @@ from fishnet.data.base import ImageDataset
 from fishnet.data.detection.anchors import fit_anchors
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.check import DetectionCheck
+from fishnet.data.detection.objects import Objects
 from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import CAP, beyond_cap, object_counts
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
-from fishnet.data.loading import Transform
+from fishnet.data.detection.views import DetectionView
+from fishnet.data.loading import EvalTransform, Transform
 from fishnet.errors import InputError
 from fishnet.images.decoding import as_view, decode_image
 from fishnet.images.preprocess import Preprocess
@@ -25,13 +27,14 @@ from fishnet.tasks.detection.heads import (
     FCOS,
     LEVELS,
     Detector,
-    DetectorSpec,
     FasterRCNN,
     MaskRCNN,
     RetinaNet,
     default_anchors,
 )
+from fishnet.tasks.detection.htc import HybridTaskCascade
 from fishnet.tasks.detection.losses import DetectionLoss
+from fishnet.tasks.detection.spec import DetectorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +70,13 @@ class _DetectionTask(Task):
             with_masks=self.with_masks,
         )
 
-    def eval_transform(self, preprocess: Preprocess) -> Transform:
+    def eval_transform(self, preprocess: Preprocess) -> EvalTransform:
         """See :class:`~fishnet.data.detection.transforms.DetectionEvalTransform`."""
         return DetectionEvalTransform(preprocess, with_masks=self.with_masks)
+
+    def view_target(self, view: DetectionView, target: Objects) -> DetectionTarget:
+        """The objects inside the view, in px of its canvas."""
+        return view.target(target, self.with_masks)
 
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"
@@ -77,6 +84,7 @@ class _DetectionTask(Task):
         """The head's arguments. With ``anchors: auto``, anchors are fitted to the boxes of the training split."""
         assert isinstance(images, DetectionDataset)
         head = self.head_classes[self.resolve_head(recipe.head)]
+        _refuse_htc_keys(recipe, head)
         anchors, per_level = None, head.anchors_per_level
         if recipe.anchors == "auto" and per_level:
             boxes = images.boxes_in(preprocess)
@@ -96,6 +104,9 @@ class _DetectionTask(Task):
             max_detections=recipe.max_detections,
             nms_iou=recipe.nms_iou,
             score_threshold=recipe.score_threshold,
+            htc_interleaved=recipe.htc_interleaved,
+            htc_mask_flow=recipe.htc_mask_flow,
+            htc_semantic=recipe.htc_semantic,
         ).to_dict()
 
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
@@ -149,6 +160,17 @@ class _DetectionTask(Task):
         return DetectionReport(classes, self.with_masks, threshold, max_detections or MAX_DETECTIONS)
 
 
+def _refuse_htc_keys(recipe: "Recipe", head: type[Detector]) -> None:
+    """Raises InputError if a part of Hybrid Task Cascade is switched off for another head."""
+    if issubclass(head, HybridTaskCascade):
+        return
+    for name in ("htc_interleaved", "htc_mask_flow", "htc_semantic"):
+        if not getattr(recipe, name):
+            raise InputError(
+                f"{name}=False: applies to the head htc of instances only: set head to htc, or leave it out"
+            )
+
+
 class Detect(_DetectionTask):
     """Detection: boxes."""
 
@@ -168,7 +190,11 @@ class Instances(_DetectionTask):
     """Instance segmentation: boxes and masks."""
 
     name = "instances"
-    head_classes: ClassVar = {"mask-rcnn": MaskRCNN, "cascade-mask-rcnn": CascadeMaskRCNN}
+    head_classes: ClassVar = {
+        "mask-rcnn": MaskRCNN,
+        "cascade-mask-rcnn": CascadeMaskRCNN,
+        "htc": HybridTaskCascade,
+    }
     monitor = "mask_AP"
     logged_metrics = ("AP", "AP50", "mask_AP", "mask_AP50", "mask_AP75")
     with_masks = True
