@@ -15,7 +15,7 @@ from fishnet.data.findings import Finding
 from tests.detection_makers import coco_folder, mask_folder, voc_folder, write_json, yolo_folder
 
 Content = dict[str, Any]
-SETTINGS: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "whole": True}
+SETTINGS: dict[str, Any] = {"val_fraction": 0.1, "seed": 0, "keep_splits": True}
 
 
 def sets_of(data: Path, **options: Any) -> Any:

@@ -34,7 +34,7 @@ SIZE = (40, 30)
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_detection(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_detection(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "keep_splits": True, **options}))
 
 
 def image(path: Path, size: tuple[int, int] = SIZE) -> Path:

@@ -16,7 +16,7 @@ ROWS = [(i, f"thing {i}, thing") for i in range(1, 151)]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "keep_splits": True, **options}))
 
 
 @pytest.mark.parametrize("above", [False, True])

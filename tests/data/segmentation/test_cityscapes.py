@@ -14,7 +14,7 @@ from tests.segmentation_makers import CITYSCAPES_IDS, cityscapes_folder, outline
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "keep_splits": True, **options}))
 
 
 @pytest.mark.parametrize("train_ids", [False, True])

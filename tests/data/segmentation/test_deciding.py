@@ -20,7 +20,7 @@ Labels = NDArray[np.uint8]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "keep_splits": True, **options}))
 
 
 def written(

@@ -20,7 +20,7 @@ PX = SIZE[0] * SIZE[1]
 
 
 def opened(data: Path, **options: Any) -> dict[str, Any]:
-    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "whole": True, **options}))
+    return dict(open_segmentation(str(data), 3, **{"val_fraction": 0.25, "seed": 0, "keep_splits": True, **options}))
 
 
 def found(data: Path, **options: Any) -> dict[str, list[Finding]]:

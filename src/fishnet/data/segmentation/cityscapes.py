@@ -24,7 +24,7 @@ CLASSES = Classes(
 )  # fmt: skip
 """The 19 measured classes in the order of their training ids, 0 to 18 (Cordts et al., The Cityscapes Dataset, 2016)."""
 _OTHER_IDS = tuple(id_ for id_ in range(34) if id_ not in CLASSES.ids)
-_IMAGE, _MASK = "_leftImg8bit", "_gtFine_label"
+_IMAGE, _MASK = "_leftImg8bit", "_gtFine_"
 
 
 def find_cityscapes(data: Path) -> MaskLayout | None:
@@ -47,24 +47,24 @@ def find_cityscapes(data: Path) -> MaskLayout | None:
     if not folders:
         raise InputError(f"{images}: has no train, val or test folder")
     legend, kind = _find_legend(data, next(iter(folders.values())), masks)
-    splits = {split: _match_files(folder, masks, kind) for split, folder in folders.items()}
+    splits = {split: match_files(folder, masks, kind) for split, folder in folders.items()}
     if "test" in splits and not _has_labels(splits["test"], legend.values):
         del splits["test"]
     if not any(pairs.entries for pairs in splits.values()):
-        raise InputError(f"{masks}: has no SPLIT/CITY/*{_MASK}Ids.png for the images in {images}")
+        raise InputError(f"{masks}: has no SPLIT/CITY/*{_MASK}labelIds.png for the images in {images}")
     return MaskLayout(splits, legend, data, definite=True)
 
 
 def _find_legend(data: Path, train: Path, masks: Path) -> tuple[Legend, str]:
-    """The classes, and which masks to read: TrainIds or Ids."""
+    """The classes, and which masks to read: labelTrainIds or labelIds."""
     legend = find_legend(data)
     if legend is not None:
-        return replace(legend, ignored=(*legend.ignored, *_OTHER_IDS)), "Ids"
+        return replace(legend, ignored=(*legend.ignored, *_OTHER_IDS)), "labelIds"
     location = f"{data / 'classes.txt'} (the classes are Cityscapes' 19 without it)"
-    if all(_mask(path, train, masks, "TrainIds").is_file() for path in _images(train)):
+    if all(_mask(path, train, masks, "labelTrainIds").is_file() for path in _images(train)):
         values = tuple(range(len(CLASSES)))
-        return Legend(location, CLASSES, values, ignored=(IGNORE,), from_file=False), "TrainIds"
-    return Legend(location, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, from_file=False), "Ids"
+        return Legend(location, CLASSES, values, ignored=(IGNORE,), from_file=False), "labelTrainIds"
+    return Legend(location, CLASSES, CLASSES.ids, ignored=_OTHER_IDS, from_file=False), "labelIds"
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -76,8 +76,14 @@ def _mask(image: Path, folder: Path, masks: Path, kind: str) -> Path:
     return city / f"{image.stem.removesuffix(_IMAGE)}{_MASK}{kind}.png"
 
 
-def _match_files(folder: Path, masks: Path, kind: str) -> Pairs:
-    """The images in a split's folder with their masks."""
+def match_files(folder: Path, masks: Path, kind: str) -> Pairs:
+    """The images in a split's folder with their masks.
+
+    Args:
+        folder: the folder of the split's images.
+        masks: the folder gtFine.
+        kind: what the masks hold, as their names say: ``labelIds``, ``labelTrainIds`` or ``instanceIds``.
+    """
     entries = [MaskEntry(path, _mask(path, folder, masks, kind)) for path in _images(folder)]
     left_out = [f"{entry.path}: has no mask {entry.mask}" for entry in entries if not entry.mask.is_file()]
     matched = {entry.mask for entry in entries}
