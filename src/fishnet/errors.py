@@ -13,10 +13,17 @@ class WorkError(RuntimeError):
 
 
 class NotFiniteError(WorkError):
-    """The network's outputs for an image are NaN or infinite."""
+    """The network's outputs for an image are NaN or infinite.
 
-    def __init__(self) -> None:
-        super().__init__("the network's outputs are not finite numbers: broken weights, or an image of extreme values")
+    Args:
+        heads: names of the heads with such outputs, if the network has several heads.
+    """
+
+    def __init__(self, *heads: str) -> None:
+        of = f" of {' and '.join(heads)}" if heads else ""
+        super().__init__(
+            f"the network's outputs{of} are not finite numbers: broken weights, or an image of extreme values"
+        )
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -11,12 +11,12 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.images.decoding import ImageLike, size_of
 from fishnet.prediction.batching import BatchRunner, Engine, unwrap
+from fishnet.prediction.heads import by_head, check_heads, combine, make_result
 from fishnet.prediction.inputs import KINDS, Input, is_single, load_image, prepare_input
-from fishnet.prediction.options import PredictOptions
+from fishnet.prediction.options import PredictOptions, option_names
 from fishnet.prediction.passes import MultiPass, default_tiling
 from fishnet.prediction.results import Result
 from fishnet.prediction.sources import Failure, Source, iter_images
-from fishnet.tasks.info import task_info
 
 Embedding = Callable[[str, NDArray[np.float32]], None]
 """Receives a source and its image's (dims,) embedding."""
@@ -25,22 +25,31 @@ Embedding = Callable[[str, NDArray[np.float32]], None]
 class Predictor:
     """A trained model that predicts on images. Thread-safe.
 
+    The result of a model with one head is that head's. With several heads, which share one pass through the network, it
+    is a :class:`~fishnet.prediction.results.Scene` of their results by head.
+
     :meth:`predict` does everything at once. A server that gathers the images of several requests into one batch calls
     the steps instead: :meth:`preprocess`, :meth:`compute`, :meth:`postprocess`.
 
     Args:
         bundle: the model's config.
         engine: computes the task's raw outputs, a sequence with one item per image, from (batch, channels, height,
-            width) normalized float32. Only one thread at a time calls it, unless its attribute ``thread_safe`` is true.
+            width) normalized float32; for several heads a dict of these by head, see
+            :data:`~fishnet.prediction.batching.Engine`. Only one thread at a time calls it, unless its attribute
+            ``thread_safe`` is true.
 
     Attributes:
         max_pixels: maximum number of pixels of an image, see :class:`~fishnet.images.reading.Reading`.
         runner: runs the engine in batches.
+
+    Raises:
+        InputError: a head that predicts in px of the image, and preprocessing that crops images.
     """
 
     max_pixels: int | None = None
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        check_heads(bundle)
         self.bundle = bundle
         self.runner = BatchRunner(bundle, engine)
 
@@ -60,8 +69,8 @@ class Predictor:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of the options that :meth:`predict` takes for this task."""
-        return task_info(self.bundle.task).options
+        """The names of the options that :meth:`predict` takes: those of the task, or of the tasks of all heads."""
+        return option_names(self.bundle)
 
     @overload
     def predict(self, images: Source, **options: Any) -> Result: ...
@@ -82,7 +91,10 @@ class Predictor:
                 the number of classes to return (5). detect and instances: ``threshold``, the lowest score, 0 to 1 (the
                 bundle's), and ``max_detections`` (all). detect, instances and segment: ``tile``, to predict in square
                 tiles of this side, px of the image, and merge the results (no tiles), and ``overlap`` of the tiles, 0
-                to 0.9 (0.2). segment: ``tta``, to average over three scales and mirrored images (False).
+                to 0.9 (0.2). segment: ``tta``, to average over three scales and mirrored images (False). With several
+                heads an option applies to all heads that have it; classifiers always see the whole image. Panoptic
+                models: ``panoptic_score``, ``panoptic_overlap`` and ``stuff_area``, the thresholds of merging (the
+                bundle's, see :class:`~fishnet.bundle.panoptic.PanopticConfig`).
 
         Returns:
             A result, or for a sequence a list of results in the same order.
@@ -136,7 +148,7 @@ class Predictor:
         parsed = PredictOptions.of(self.bundle, options)
         if parsed.tiling or parsed.tta:
             raise InputError("tile and tta need several passes: call predict")
-        return self._result(prepared, output, parsed.result_options)
+        return self._result(prepared, output, parsed)
 
     def embed(self, images: Sequence[Source]) -> NDArray[np.float32]:
         """Computes the images' embeddings, the features before the model's last layer, for search and clustering.
@@ -198,7 +210,7 @@ class Predictor:
             self._prepare(load_image(image, self.bundle.preprocess, self.max_pixels), options, None) for image in images
         ]
         inputs = [item for item in items if isinstance(item, Input)]
-        results = iter(self._run(inputs, options.result_options, None))
+        results = iter(self._run(inputs, options, None))
         return [unwrap(next(results)) if isinstance(item, Input) else item for item in items]
 
     def _stream(
@@ -224,7 +236,7 @@ class Predictor:
         names = [name for name, item in waiting if isinstance(item, Input)]
         inputs = [item for _, item in waiting if isinstance(item, Input)]
         vectors: dict[int, NDArray[np.float32]] | None = {} if embedding is not None and inputs else None
-        results = iter(self._run(inputs, options.result_options, batch_size, vectors))
+        results = iter(self._run(inputs, options, batch_size, vectors))
         if embedding is not None:
             for i in sorted(vectors or ()):
                 embedding(names[i], vectors[i])  # type: ignore[index]
@@ -247,17 +259,15 @@ class Predictor:
     def _prepare(self, image: ImageLike, options: PredictOptions, batch_size: int | None) -> Input | Result:
         """Turns an image into an input for a batch. If it needs several passes, computes its result instead."""
         tiling = options.tiling or (None if options.single_pass else default_tiling(self.bundle, size_of(image)))
-        passes = MultiPass(self.bundle, self.runner)
-        if (tiling or options.tta) and task_info(self.bundle.task).output == "label map":
-            return passes.segment(image, tiling, options.tta, batch_size)
-        if tiling:
-            return passes.detect(image, tiling, options.result_options, batch_size)
-        return prepare_input(self.bundle.preprocess, image)
+        if not tiling and not options.tta:
+            return prepare_input(self.bundle.preprocess, image)
+        results = MultiPass(self.bundle, self.runner).predict(image, options, tiling, batch_size)
+        return combine(results, options)
 
     def _run(
         self,
         inputs: Sequence[Input],
-        options: dict[str, Any],
+        options: PredictOptions,
         batch_size: int | None,
         vectors: dict[int, NDArray[np.float32]] | None = None,
     ) -> list[Result | NotFiniteError]:
@@ -274,10 +284,12 @@ class Predictor:
             del output  # before the next batch is computed
         return [results[i] for i in range(len(inputs))]
 
-    def _result(self, prepared: Input, output: Any, options: dict[str, Any]) -> Result:
-        info = task_info(self.bundle.task)
-        result: Result = info.make_result(output, self.bundle.classes, placement=prepared.placement, **options)
-        return result
+    def _result(self, prepared: Input, output: Any, options: PredictOptions) -> Result:
+        results = {
+            name: make_result(self.bundle, name, raw, prepared.placement, options.result_options[name])
+            for name, raw in by_head(self.bundle, output).items()
+        }
+        return combine(results, options)
 
 
 def _pixels(inputs: Iterable[Input]) -> list[NDArray[Any]]:

@@ -1,60 +1,84 @@
 """The torch engine of a Predictor."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
+from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
+from fishnet.tasks.trunk import Features
 
 
 class TorchEngine:
-    """Runs a model with one head: normalized float32 in, the head's raw outputs as numpy out.
+    """Runs a model: normalized float32 in, its heads' raw outputs as numpy out.
 
-    Raises:
-        InputError: a model with several heads.
+    The raw outputs of a model with several heads are a dict by head.
     """
 
     def __init__(self, bundle: Bundle, model: Model, device: str) -> None:
         self.bundle, self.device = bundle, torch.device(device)
-        self.head, _ = model.only_head
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
-    def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """(batch, channels, height, width), normalized -> the task's raw outputs, one item per image.
+    def __call__(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> Any:
+        """(batch, channels, height, width), normalized -> the raw outputs, one item per image.
+
+        Args:
+            batch: the images.
+            only: the heads to compute, if the model has several; by default all. The trunk runs in any case.
 
         Raises:
             NotFiniteError: a detector's maps or scores are not finite.
         """
-        with _checked_values(self.model):
-            return to_numpy(self.model(self._images(batch))[self.head])
+        return self._decode(self.model.features(self._images(batch)), only)
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-        """Returns the task's raw outputs and (batch, dims) embeddings, from one pass through the trunk.
+        """Returns the raw outputs and (batch, dims) embeddings, from one pass through the trunk.
 
         Raises:
-            InputError: the model has no embeddings.
+            InputError: the model has no embeddings, or several classifiers.
+            NotFiniteError: see :meth:`__call__`.
         """
         features = self.model.features(self._images(batch))
-        _, head = self.model.only_head
-        return to_numpy(head.decode(features)), to_numpy(head.embed(features))
+        return self._decode(features), to_numpy(self._embedding_head().embed(features))
+
+    def _decode(self, features: Features, only: Sequence[str] | None = None) -> Any:
+        heads = self.model.heads
+        outputs = {}
+        for name in heads if only is None else only:
+            try:
+                with _checked_values(heads[name]):
+                    outputs[name] = to_numpy(heads[name](features))
+            except NotFiniteError:
+                raise NotFiniteError(*([name] if len(heads) > 1 else [])) from None
+        return outputs if len(heads) > 1 else next(iter(outputs.values()))
+
+    def _embedding_head(self) -> Any:
+        """The only head, or the only classifier among several heads. Raises InputError if there is none."""
+        if len(self.model.heads) == 1:
+            return self.model.only_head[1]
+        names = [name for name, head in self.bundle.heads.items() if task_info(head.task).output == "scores"]
+        if len(names) != 1:
+            several = f"several classifiers ({', '.join(names)}): choose one with only" if names else "no classifier"
+            raise InputError(f"embeddings are a classifier's, and this model has {several}")
+        return self.model.heads[names[0]]
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
-def _checked_values(model: Model) -> Iterator[None]:
+def _checked_values(head: nn.Module) -> Iterator[None]:
     """Checks a detector's inner values while it runs: torchvision silently drops boxes whose scores are NaN."""
-    modules = [module for name, module in model.heads.named_modules() if name.endswith(_CHECKED_MODULES)]
+    modules = [module for name, module in head.named_modules(prefix="head") if name.endswith(_CHECKED_MODULES)]
     hooks = [module.register_forward_hook(_check_finite) for module in modules]
     try:
         yield

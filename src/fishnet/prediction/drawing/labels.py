@@ -22,6 +22,9 @@ def draw_labels(
     labels: NDArray[np.uint8],
     names: Sequence[str],
     shares: NDArray[np.float64] | Sequence[float] | None = None,
+    *,
+    title: str = "",
+    first_colour: int = 0,
 ) -> Image.Image:
     """Tints the image, in grey, by each pixel's class and draws outlines, above a legend of the classes present.
 
@@ -34,6 +37,8 @@ def draw_labels(
         labels: (height, width) class indices, 255 where there is no class.
         names: the names of all classes.
         shares: the shares of all classes, 0..1, for the legend; by default those of the labels other than 255.
+        title: written before the legend.
+        first_colour: number of the first class's colour.
 
     Raises:
         InputError: labels and image differ in size.
@@ -48,7 +53,7 @@ def draw_labels(
         shares = counts / max(1, counts.sum())
     tinted = np.array([name.strip("_").casefold() not in _BACKGROUND for name in names], bool)
     entries: list[Entry] = [
-        (f"{names[i]}  {percent(float(shares[i]))}", label_colour(i) if tinted[i] else None)
+        (f"{names[i]}  {percent(float(shares[i]))}", label_colour(first_colour + i) if tinted[i] else None)
         for i in np.argsort(-counts, kind="stable").tolist()
         if counts[i]
     ]
@@ -56,11 +61,32 @@ def draw_labels(
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
         labels = labels.repeat(factor, 0).repeat(factor, 1)
-    page = legend_page(image.size, entries or [("no classes", None)])
+    before: list[Entry] = [(f"{title}:", None)] if title else []
+    page = legend_page(image.size, [*before, *(entries or [("no classes", None)])])
     cover = np.zeros(_IGNORED + 1, np.float32)
     cover[: len(names)] = _OPACITY * tinted
     colours = np.zeros((_IGNORED + 1, 3), np.float32)
-    colours[: len(names)] = [label_colour(i) for i in range(len(names))]
+    colours[: len(names)] = [label_colour(first_colour + i) for i in range(len(names))]
+    tint(image, labels, colours, cover, page)
+    return page
+
+
+def tint(
+    image: Image.Image,
+    labels: NDArray[np.integer],
+    colours: NDArray[np.float32],
+    cover: NDArray[np.float32],
+    page: Image.Image,
+) -> None:
+    """Tints an image, in grey, by its pixels' labels, draws outlines, and pastes it at the top left of a page.
+
+    Args:
+        image: as large as the labels.
+        labels: (height, width).
+        colours: (labels, 3) the colour of each label, 0..255.
+        cover: (labels,) the opacity of each colour, 0..1. Pixels with 0 keep their colour and have no outline.
+        page: the page.
+    """
     line = max(1, round(max(image.size) / 900))
     for top, bottom in _blocks(labels):
         block, outline = labels[top:bottom], _outlines(labels, top, bottom, line)
@@ -71,7 +97,6 @@ def draw_labels(
         mixed = grey * (1 - share)[..., None] + colours[block] * share[..., None]
         page.paste(pixels, (0, top))
         page.paste(Image.fromarray(mixed.round().astype(np.uint8)), (0, top), Image.fromarray(share > 0))
-    return page
 
 
 def count_labels(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -82,14 +107,14 @@ def count_labels(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _blocks(labels: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+def _blocks(labels: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
     """The first row of each block of rows, and the row after its last."""
     height, width = labels.shape
     step = max(1, _BLOCK // max(1, width))
     return ((top, min(top + step, height)) for top in range(0, height, step))
 
 
-def _outlines(labels: NDArray[np.uint8], top: int, bottom: int, line: int) -> NDArray[np.bool_]:
+def _outlines(labels: NDArray[np.integer], top: int, bottom: int, line: int) -> NDArray[np.bool_]:
     """(rows, width) bool, for some rows: a pixel ``line`` px beside, above or below has another label."""
     block = labels[top:bottom]
     rows = np.arange(top, bottom)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 
-_MAX_LABELLED = 25  # with more objects, none is labelled
+MAX_LABELLED = 25  # with more objects, none is labelled
 _OPACITY = 0.4  # of masks
 
 
@@ -48,7 +48,31 @@ def draw_objects(
     if factor > 1:
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     corners = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
-    colours = [colour_of(number) for number in (_spread(corners) if colours_by is None else colours_by)]
+    colours = [colour_of(number) for number in (spread_colours(corners) if colours_by is None else colours_by)]
+    image = paint_objects(image, boxes, names, colours, scores, cropped_masks, factor)
+    page = legend_page(image.size, counted_names(names, colours) or [("no objects", None)])
+    page.paste(image)
+    return page
+
+
+def paint_objects(
+    image: Image.Image,
+    boxes: NDArray[Any],
+    names: Sequence[str],
+    colours: Sequence[Colour],
+    scores: Sequence[float] | NDArray[Any] | None = None,
+    cropped_masks: Sequence["CroppedMask"] | None = None,
+    factor: int = 1,
+) -> Image.Image:
+    """Draws objects on an image without a legend; see :func:`draw_objects`.
+
+    Args:
+        image: the image of the objects, enlarged by ``factor``; it may change.
+        boxes, names, scores, cropped_masks: see :func:`draw_objects`; in px of the image before it was enlarged.
+        colours: (n,) the objects' colours.
+        factor: a whole number.
+    """
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4) * factor
     sides = np.sqrt((corners[:, 2:] - corners[:, :2]).clip(min=0).prod(1))
     thin = max(1, round(max(image.size) / 400))
     line = max(1, min(thin, round(float(np.median(sides)) / 10))) if len(sides) else thin
@@ -59,15 +83,13 @@ def draw_objects(
             _frame(pen, corners[i], colours[i], line)
     else:
         image = _tinted(image, [(cropped_masks[i], colours[i]) for i in order], factor, line)
-    if len(names) <= _MAX_LABELLED:
+    if len(names) <= MAX_LABELLED:
         texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
-        _label(image, corners, texts, colours)
-    page = legend_page(image.size, _counted(names, colours) or [("no objects", None)])
-    page.paste(image)
-    return page
+        write_labels(image, corners, texts, colours)
+    return image
 
 
-def _counted(names: Sequence[str], colours: Sequence[Colour]) -> list[Entry]:
+def counted_names(names: Sequence[str], colours: Sequence[Colour]) -> list[Entry]:
     """Legend entries of the objects' names with their counts, the most frequent first."""
     by_name: dict[str, set[Colour]] = {}
     for name, colour in zip(names, colours, strict=True):
@@ -78,7 +100,7 @@ def _counted(names: Sequence[str], colours: Sequence[Colour]) -> list[Entry]:
     ]
 
 
-def _spread(boxes: NDArray[np.float64]) -> list[int]:
+def spread_colours(boxes: NDArray[Any]) -> list[int]:
     """Numbers of colours: objects near each other differ, as far as seven colours allow."""
     reach = 0.15 * (boxes[:, 2:] - boxes[:, :2])
     low, high = boxes[:, :2] - reach, boxes[:, 2:] + reach
@@ -116,7 +138,7 @@ def _tinted(image: Image.Image, masks: Sequence[tuple["CroppedMask", Colour]], f
     return Image.fromarray(pixels)
 
 
-def _label(
+def write_labels(
     image: Image.Image, boxes: NDArray[np.float64], texts: Sequence[str], colours: Sequence[Colour]
 ) -> NDArray[np.float64]:
     """Writes a label at each box if it covers no other label and not much of another object.

@@ -1,6 +1,6 @@
 """What all results have in common."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from PIL import Image, ImageOps
 
@@ -8,13 +8,12 @@ from fishnet.errors import InputError
 
 
 class Result(Protocol):
-    """The interface of every task's result.
+    """The interface of every task's result, and of a scene."""
 
-    Attributes:
-        columns: the keys of its rows, even if there are no rows.
-    """
-
-    columns: ClassVar[tuple[str, ...]]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys of its rows, even if there are no rows."""
+        ...
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
