@@ -22,7 +22,7 @@ from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import save_weights
 from tests import detection_makers, makers, segmentation_makers
-from tests.exporting.models import made
+from tests.exporting.models import made, made_set
 
 CLASSES = {
     "classify": Classes.of(makers.CLASSES),
@@ -62,7 +62,9 @@ class Files:
         path = self.folder / f"model.{form}"
         if not path.exists():
             if form == "onnx":
-                quick = self.bundle.head in ("default", "body")  # the last exporter is faster, and works too
+                quick = all(
+                    head.head in ("default", "body") for head in self.bundle.heads.values()
+                )  # the last exporter is faster, and works too
                 write_onnx(self.model, self.bundle, path, exporters(self.model)[-1 if quick else 0])
             elif form == "xml":
                 onnx = self.path("onnx")
@@ -89,6 +91,18 @@ def store(root: Path) -> Store:
     return files
 
 
+def set_store(root: Path) -> Callable[[str], Files]:
+    """What makes the files of a set of heads (:data:`~tests.exporting.models.SETS`) below a folder, once."""
+
+    @cache
+    def files(name: str) -> Files:
+        bundle, model = made_set(name)
+        _spread(model, bundle)
+        return Files(root / name, write_bundle(root / name, bundle, lambda path: save_weights(model, path)), model)
+
+    return files
+
+
 @torch.no_grad()
 def _spread(model: Model, bundle: Bundle) -> None:
     """Has a random model doubt: each class wins somewhere, and no score is so high that others are equal to it."""
@@ -99,7 +113,7 @@ def _spread(model: Model, bundle: Bundle) -> None:
     ]
     seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in layers}
     hooks = [layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out)) for layer in layers]
-    for image in images(bundle.task):
+    for image in images(next(iter(bundle.heads.values())).task if len(bundle.heads) == 1 else "detect"):
         given = prepare_input(bundle.preprocess, image)
         model(torch.from_numpy(bundle.preprocess.normalize(given.pixels[None])))
     for hook in hooks:

@@ -37,7 +37,7 @@ def bundle_for(task: str) -> Bundle:
 
 def compared(photo: Path, task: str, one: Any, other: Any, **of_file: Any) -> Check:
     bundle = bundle_for(task)
-    return compare(Exported(bundle, "onnx", **of_file), lambda _: [one], lambda _: [other], [photo], FP32)
+    return compare(Exported(bundle, "onnx", **of_file), lambda _: [one], lambda _: [other], [photo], FP32)[task]
 
 
 def objects(**changes: Any) -> dict[str, Any]:
@@ -128,5 +128,5 @@ def test_one_size_where_the_file_takes_one(photo: Path) -> None:
 def test_small_images_are_compared_at_larger_sizes(photo: Path) -> None:
     bundle = Bundle.single("classify", "fishnet_nano", CLASSES, Preprocess((32, 32)))
     engine: Any = lambda _: [np.arange(3.0)]  # noqa: E731
-    found = compare(Exported(bundle, "onnx", min_side=32), engine, engine, [photo], FP32)
+    found = compare(Exported(bundle, "onnx", min_side=32), engine, engine, [photo], FP32)["classify"]
     assert found.inputs == [(32, 32), (40, 40), (48, 48)]

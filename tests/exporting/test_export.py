@@ -43,7 +43,7 @@ def left_over(folder: Path) -> list[str]:
 
 def cases() -> list[Any]:
     """Every head to ONNX; to the others one of each kind (all files by all engines: tests/runtime)."""
-    kinds = ("default", "fcos", "faster-rcnn", "mask-rcnn", "body")
+    kinds = ("default", "fcos", "faster-rcnn", "mask-rcnn", "htc", "body")
     return [
         pytest.param(to, *head, id=f"{name}-{to}")
         for head, name in zip(HEADS, NAMES, strict=True)

@@ -16,13 +16,15 @@ from PIL import Image
 import fishnet
 from fishnet.errors import InputError
 from fishnet.evaluation.evaluate import evaluate
-from fishnet.exporting.graphs import Raw, describe_onnx, rewrite_description
+from fishnet.exporting.graphs import describe_onnx, rewrite_description
+from fishnet.exporting.outputs import Outputs
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Segmentation
 from fishnet.runtime.decode import RAW
 from fishnet.runtime.engines import RuntimeEngine, open_engine, read_exported
 from fishnet.runtime.exported import Exported
 from fishnet.tasks.detection.heads import OneStage
+from fishnet.tasks.model import Model
 from tests import detection_makers, makers, segmentation_makers
 from tests.conftest import Run
 from tests.exporting.files import Store, assert_alike, images, store
@@ -86,10 +88,10 @@ def test_raw_outputs(files: Store, task: str, form: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * float(np.ptp(theirs)))
 
 
-def raw_onnx(model: OneStage, exported: Exported, path: Path) -> Path:
+def raw_onnx(model: Model, exported: Exported, path: Path) -> Path:
     """A detector's raw outputs as an ONNX file, such as other exporters would leave them."""
-    raw = Raw(model)
-    names = raw.names()
+    names = RAW[exported.bundle.head]
+    raw = Outputs(model, {"detect": names})
     torch.onnx.export(
         raw, (torch.randn(1, 3, 288, 256),), str(path), input_names=["image"], output_names=list(names), dynamo=False,
         opset_version=17, dynamic_axes={"image": {2: "height", 3: "width"}, **{name: {1: "all"} for name in names}},

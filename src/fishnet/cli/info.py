@@ -57,7 +57,6 @@ def _config(bundle: "Bundle") -> dict[str, Any]:
 
 def _exported(path: Path) -> dict[str, Any]:
     from fishnet.runtime.exported import format_of
-    from fishnet.tasks.info import task_info
 
     file_format = format_of(path)
     if file_format == "pt2":
@@ -67,7 +66,7 @@ def _exported(path: Path) -> dict[str, Any]:
     exported = read(path)
     batch = "any number of images" if exported.dynamic_batch else "one image at a time"
     weights = path.with_suffix(".bin") if file_format == "openvino" else path
-    step = ", in multiples of 32" if task_info(exported.bundle.task).any_size else ""
+    step = ", in multiples of 32" if exported.any_size else ""
     size = f"any size from {exported.min_side} px{step}"
     if exported.size is not None:
         size = f"{exported.size[0]} x {exported.size[1]} px"

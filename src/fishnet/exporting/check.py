@@ -1,4 +1,4 @@
-"""Compares an exported file with its bundle, on real images, at three sizes.
+"""Compares an exported file with its bundle, on real images, at three sizes, head by head.
 
 Both engines start from the bytes of the files: each image is decoded, resized and normalized anew for each of them. The
 comparison is on what the user gets: the logits of classifiers and segmenters, and the detections of detectors in px of
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig
 from fishnet.errors import NotFiniteError
 from fishnet.files.numbers import is_finite
+from fishnet.images.preprocess import DIVISOR, Placement
 from fishnet.prediction.inputs import Input, load_image, prepare_input
 from fishnet.prediction.results import CroppedMask, Detections
 from fishnet.prediction.sources import Source
 from fishnet.runtime.exported import Exported, Precision
-from fishnet.tasks.detection.heads import DetectorSpec
+from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.info import task_info
 
-Engine = Callable[[NDArray[np.float32]], Any]
+Engine = Callable[..., Any]
 
 SCALES = (1.0, 0.75, 1.25)  # of the input's own size
 _LARGER = (1.0, 1.25, 1.5)  # used if a smaller input would be too small
@@ -59,7 +60,7 @@ LIMITS: dict[Precision, Limits] = {
 
 @dataclass
 class Check:
-    """The result of a comparison.
+    """The result of comparing one head.
 
     Attributes:
         limits: the accepted differences.
@@ -127,7 +128,9 @@ class Check:
         return {**values, "inputs": [list(size) for size in self.inputs], "faults": self.faults}
 
 
-def compare(exported: Exported, reference: Engine, engine: Engine, images: Sequence[Source], limits: Limits) -> Check:
+def compare(
+    exported: Exported, reference: Engine, engine: Engine, images: Sequence[Source], limits: Limits
+) -> dict[str, Check]:
     """Compares the engine of an exported file with that of its bundle.
 
     Args:
@@ -138,42 +141,66 @@ def compare(exported: Exported, reference: Engine, engine: Engine, images: Seque
             for each engine.
         limits: the accepted differences.
 
+    Returns:
+        The comparison of each head, by its name. Both engines run all heads together.
+
     Raises:
         InputError: an image cannot be read.
     """
-    check, bundle = Check(limits, images=len(images)), exported.bundle
+    bundle = exported.bundle
+    checks = {head: Check(limits, images=len(images)) for head in bundle.heads}
     smaller = bundle.preprocess.fit != "crop" or SCALES[1] * min(bundle.preprocess.size) >= exported.min_side
     scales = SCALES if smaller else _LARGER
     for image in images:
         for scale in scales if exported.size is None else scales[:1]:
-            first, second = (_input(bundle, image, scale, exported.min_side) for _ in range(2))
-            check.inputs.append((first.pixels.shape[1], first.pixels.shape[2]))
-            try:
-                expected = reference(bundle.preprocess.normalize(first.pixels[None]))[0]
-                actual = engine(bundle.preprocess.normalize(second.pixels[None]))[0]
-            except NotFiniteError:
-                check.not_finite += 1
-                continue
-            if not (is_finite(expected) and is_finite(actual)):
-                check.not_finite += 1
-            elif isinstance(expected, dict):
-                _compare_objects(check, bundle, first, expected, actual)
-            else:
-                _compare_outputs(check, expected, actual)
-    if check.outputs is not None:
-        check.outputs /= (check.high - check.low) or 1.0
-    return check
+            first, second = (_input(exported, image, scale) for _ in range(2))
+            expected = _outputs(reference, bundle, first)
+            actual = _outputs(engine, bundle, second)
+            for head, check in checks.items():
+                check.inputs.append((first.pixels.shape[1], first.pixels.shape[2]))
+                if expected[head] is None or actual[head] is None:
+                    check.not_finite += 1
+                elif isinstance(expected[head], dict):
+                    _compare_objects(check, bundle.heads[head], first, expected[head], actual[head])
+                else:
+                    _compare_outputs(check, expected[head], actual[head])
+    for check in checks.values():
+        if check.outputs is not None:
+            check.outputs /= (check.high - check.low) or 1.0
+    return checks
+
+
+def _outputs(engine: Engine, bundle: Bundle, image: Input) -> dict[str, Any]:
+    """An image's raw outputs by head; None where they are not finite."""
+    batch, single = bundle.preprocess.normalize(image.pixels[None]), len(bundle.heads) == 1
+    try:
+        outputs = engine(batch)
+        by_head = dict.fromkeys(bundle.heads, outputs) if single else outputs
+    except NotFiniteError:
+        by_head = {head: None if single else _of_head(engine, batch, head) for head in bundle.heads}
+    return {
+        head: values[0] if values is not None and is_finite(values[0]) else None for head, values in by_head.items()
+    }
+
+
+def _of_head(engine: Engine, batch: NDArray[np.float32], head: str) -> Any:
+    """The outputs of one of several heads; None if they are not finite."""
+    try:
+        return engine(batch, [head])[head]
+    except NotFiniteError:
+        return None
 
 
 def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _input(bundle: Bundle, image: Source, scale: float, min_side: int) -> Input:
+def _input(exported: Exported, image: Source, scale: float) -> Input:
     """Turns an image into an input. Scales the size of the crop, or the image if it is not cropped."""
-    preprocess = bundle.preprocess
-    if preprocess.fit == "crop":
-        height, width = (max(min_side, round(scale * side)) for side in preprocess.size)
+    preprocess = exported.bundle.preprocess
+    if preprocess.fit == "crop" and exported.size is None:
+        step = DIVISOR if exported.any_size else 1
+        height, width = (max(exported.min_side, step * round(scale * side / step)) for side in preprocess.size)
         preprocess, scale = replace(preprocess, size=(height, width)), 1.0
     return prepare_input(preprocess, load_image(image, preprocess), scale)
 
@@ -185,13 +212,15 @@ def _compare_outputs(check: Check, expected: NDArray[Any], actual: NDArray[Any])
 
 
 def _compare_objects(
-    check: Check, bundle: Bundle, image: Input, expected: dict[str, Any], actual: dict[str, Any]
+    check: Check, head: HeadConfig, image: Input, expected: dict[str, Any], actual: dict[str, Any]
 ) -> None:
-    make = task_info(bundle.task).make_result
-    first, second = (make(raw, bundle.classes, placement=image.placement) for raw in (expected, actual))
+    make = task_info(head.task).make_result
+    size = image.pixels.shape[1], image.pixels.shape[2]
+    placement = image.placement or Placement(size, size, size)  # of a crop: px of the input
+    first, second = (make(raw, head.classes, placement=placement) for raw in (expected, actual))
     assert isinstance(first, Detections)
     assert isinstance(second, Detections)
-    spec = DetectorSpec.from_dict(bundle.head_args)
+    spec = DetectorSpec.from_dict(head.head_args)
     first, second = (result.take(np.flatnonzero(result.scores > MIN_SCORE)) for result in (first, second))
     pairs = list(_pairs(first, second))
     check.objects = (check.objects or 0) + len(pairs)

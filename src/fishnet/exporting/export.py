@@ -24,7 +24,7 @@ from fishnet.exporting.graphs import (
 )
 from fishnet.exporting.samples import CalibrationImages, images_to_compare
 from fishnet.prediction.sources import Source
-from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision
+from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision, label
 from fishnet.tasks.base import Splits
 from fishnet.tasks.model import Model
 
@@ -70,30 +70,37 @@ class ExportResult:
     Attributes:
         path: the file. OpenVINO's weights lie beside it, with the suffix ``.bin``.
         exported: the description inside the file.
-        check: the comparison with the bundle; None for int8, which is evaluated instead.
+        checks: the comparison of each head with the bundle, by the head's name; none for int8, which is evaluated
+            instead.
         size: bytes.
     """
 
     path: Path
     exported: Exported
-    check: Check | None
+    checks: dict[str, Check]
     size: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values for JSON."""
-        exported = self.exported
+        """Returns plain values for JSON. ``task`` and ``check`` of a model with several heads are by head."""
+        exported, heads = self.exported, self.exported.bundle.heads
+        checks = {name: check.to_dict() for name, check in self.checks.items()}
         return {
             "file": str(self.path),
             "bytes": self.size,
             "to": exported.format,
             "precision": exported.precision,
-            "task": exported.bundle.task,
+            "task": _by_head({name: head.task for name, head in heads.items()}),
             "outputs": list(exported.outputs),
             "dynamic_batch": exported.dynamic_batch,
             "size": None if exported.size is None else list(exported.size),
-            "check": None if self.check is None else self.check.to_dict(),
+            "check": _by_head(checks) if checks else None,
             "metrics": exported.metrics,
         }
+
+
+def _by_head(values: dict[str, Any]) -> Any:
+    """The values by head, or the value of the only head."""
+    return values if len(values) > 1 else next(iter(values.values()))
 
 
 def export(
@@ -138,6 +145,7 @@ def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> Ex
     bundle, model = load_model(folder)
     if config.to == "pt2":
         refuse_pt2(model, bundle)
+    _refuse_data(bundle, config)
     path = _path_of(source, folder, config)
     splits = None if config.data is None else _open_splits(bundle, config.data, config.split)
     images = images_to_compare(bundle, config.images, config.data, splits, log)
@@ -146,15 +154,14 @@ def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> Ex
         calibration = CalibrationImages.of(bundle, splits, config.calibration)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         work = Path(temporary) / path.name
-        exported, agreeing = _write_agreeing(bundle, model, config, work, images, log)
-        check: Check | None = agreeing
+        exported, checks = _write_agreeing(bundle, model, config, work, images, log)
         if calibration is not None and splits:
             split = config.split or ("val" if "val" in splits else None)
-            exported, check = _quantize(bundle, exported, config, work, calibration, split, log), None
+            exported, checks = _quantize(bundle, exported, config, work, calibration, split, log), {}
         size = sum(file.stat().st_size for file in _files(work))
         for file in reversed(_files(work)):  # the .bin first: an .xml needs its weights beside it
             file.replace(path.parent / file.name)
-    return ExportResult(path, exported, check, size)
+    return ExportResult(path, exported, checks, size)
 
 
 def _check_config(config: ExportConfig) -> None:
@@ -177,6 +184,19 @@ def _check_config(config: ExportConfig) -> None:
     for package in needed:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def _refuse_data(bundle: Bundle, config: ExportConfig) -> None:
+    """Raises InputError for labelled data together with several heads, which no metric measures all."""
+    if len(bundle.heads) == 1:
+        return
+    if config.precision == "int8":
+        raise InputError(
+            f"precision=int8: this model has several heads ({', '.join(bundle.heads)}), and int8 is only evaluated for "
+            "models with one: choose fp32 or fp16"
+        )
+    if config.data is not None:
+        raise InputError(f"data={config.data}: a model with several heads is compared on images: give images")
 
 
 def _path_of(source: str, folder: Path, config: ExportConfig) -> Path:
@@ -215,7 +235,7 @@ def _write_agreeing(
     work: Path,
     images: Sequence[Source],
     log: Callable[[str], None],
-) -> tuple[Exported, Check]:
+) -> tuple[Exported, dict[str, Check]]:
     """Writes the file with the first exporter whose result agrees with the bundle."""
     from fishnet.tasks.engine import TorchEngine
 
@@ -229,22 +249,25 @@ def _write_agreeing(
             failures.append(str(error))
             continue
         try:
-            check = compare(exported, reference, _engine(work), images, LIMITS[precision])
+            checks = compare(exported, reference, _engine(work), images, LIMITS[precision])
         except (OSError, MemoryError):
             raise
         except Exception as error:  # each engine has its own exceptions
             failures.append(f"it does not run ({first_line(error)})")
             continue
-        if check.objects == 0 and not check.unmatched:
-            raise InputError(
-                "nothing to compare: the model detects nothing with a score above 0.05 in these images: give images "
-                "that show objects"
-            )
-        if not check.faults:
-            for line in check.lines():
+        for head, check in checks.items():
+            if check.objects == 0 and not check.unmatched:
+                raise InputError(
+                    f"{label(bundle, head)}nothing to compare: the model detects nothing with a score above 0.05 in "
+                    "these images: give images that show objects"
+                )
+        lines = [f"{label(bundle, head)}{line}" for head, check in checks.items() for line in check.lines()]
+        faults = [f"{label(bundle, head)}{fault}" for head, check in checks.items() for fault in check.faults]
+        if not faults:
+            for line in lines:
                 log(line)
-            return exported, check
-        failures.append("; ".join([*check.lines(), *check.faults]))
+            return exported, checks
+        failures.append("; ".join([*lines, *faults]))
     raise WorkError(f"the {config.to} file does not agree with the bundle and was not kept: {' / '.join(failures)}")
 
 

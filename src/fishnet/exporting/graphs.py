@@ -6,7 +6,6 @@ classifiers and segmenters for any size and batch size. It does not support torc
 on the number of detections. The older one traces one image and exports detectors for one image of any size.
 """
 
-import copy
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,104 +15,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.exporting.folding import folded
+from fishnet.exporting.outputs import EXAMPLE, graph_of, only_logits, outputs_of
 from fishnet.exporting.pooling import replace_pools
 from fishnet.exporting.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
-from fishnet.runtime.exported import BOXES, KEY, LOGITS, MASKS, MIN_SIDE, Exported
+from fishnet.runtime.exported import KEY, LOGITS, MIN_SIDE, RAW, Exported, label, with_heads
 from fishnet.tasks.detection.heads import Detector, OneStage
 from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
 
 OPSET = 18  # Resize as torch's exporters write it; onnxruntime 1.25 and OpenVINO 2025 read it
 _TRACING_OPSET = 17  # the highest in which the older exporter writes NMS and RoIAlign
-_EXAMPLE = 2, 96, 128  # batch, height and width of the example input; none of them 1, all different
 _RAW_EXAMPLE = 288, 256  # height and width whose coarsest map, at stride 128, is more than one px
-
-
-class Raw(nn.Module):
-    """A one-stage detector up to its head's raw outputs, each (1, anchors of all levels, values)."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Maps a normalized image (1, channels, height, width) to the head's outputs."""
-        _, head = self.model.only_head
-        maps = head.pyramid(self.model.features(image))
-        outputs: dict[str, Tensor] = head.net.head(list(maps.values()))
-        return tuple(outputs[name] for name in self.names())
-
-    def names(self) -> tuple[str, ...]:
-        """Returns the names of the outputs."""
-        _, head = self.model.only_head
-        with torch.no_grad():
-            parameters = next(head.parameters())
-            maps = [parameters.new_zeros(1, head.spec.width, 1, 1) for _ in head.strides]
-            return tuple(head.net.head(maps))
-
-
-class Objects(nn.Module):
-    """A detector for one image: boxes, scores, labels and, if it has them, masks."""
-
-    def __init__(self, model: Model, names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Maps a normalized image (1, channels, height, width) to the outputs; see ``Exported.outputs``."""
-        head, _ = self.model.only_head
-        (detections,) = self.model(image)[head]
-        return tuple(detections[name] for name in self.names)
-
-
-class Logits(nn.Module):
-    """A classifier's or a segmenter's logits."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Maps normalized images (batch, channels, height, width) to the logits of the only head."""
-        name, _ = self.model.only_head
-        logits: Tensor = self.model(image)[name]
-        return logits
-
-
-def outputs_of(model: Model) -> tuple[str, ...]:
-    """Returns the names of an exported model's outputs."""
-    _, head = model.only_head
-    if not isinstance(head, Detector):
-        return LOGITS
-    return MASKS if getattr(head, "with_masks", False) else BOXES
-
-
-def _graph(model: Model, exported: Exported) -> nn.Module:
-    """Returns a copy of the model with the outputs of the file."""
-    copied = folded_copy(model, exported)
-    return Logits(copied) if exported.outputs == LOGITS else Objects(copied, exported.outputs)
 
 
 def describe(model: Model, bundle: Bundle) -> Exported:
     """Returns the description of a model's ONNX file."""
-    outputs, size = outputs_of(model), fixed_size(model, bundle)
-    smallest = MIN_SIDE if task_info(bundle.task).any_size else min(size or bundle.preprocess.size)
-    return Exported(
-        bundle, "onnx", outputs=outputs, dynamic_batch=outputs == LOGITS, size=size, min_side=min(MIN_SIDE, smallest)
+    size = fixed_size(model, bundle)
+    exported = Exported(
+        bundle, "onnx", outputs=with_heads(outputs_of(model)), dynamic_batch=only_logits(model), size=size
     )
+    smallest = MIN_SIDE if exported.any_size else min(size or bundle.preprocess.size)
+    return replace(exported, min_side=min(MIN_SIDE, smallest))
 
 
 def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
-    """Returns the only height and width that a classifier's network takes; None if it takes any."""
-    if task_info(bundle.task).any_size:
-        return None
+    """Returns the only height and width that a file takes; None if it takes any.
+
+    This is the size of the crop if the network of a classifier takes no other, or if a head that needs multiples of 32
+    px has a crop of another size: the trunk then pads it within the graph.
+    """
     height, width = bundle.preprocess.size
+    if any(task_info(head.task).any_size for head in bundle.heads.values()):
+        fits = all(side % DIVISOR == 0 and side >= MIN_SIDE for side in (height, width))
+        return None if fits or bundle.preprocess.fit != "crop" else (height, width)
     channels = bundle.preprocess.channels
     try:
         with torch.no_grad():
@@ -124,19 +63,12 @@ def fixed_size(model: Model, bundle: Bundle) -> tuple[int, int] | None:
     return None
 
 
-def folded_copy(model: Model, exported: Exported) -> Model:
-    """Returns a copy of the model with its batch norms folded; its outputs are the same to rounding."""
-    copied = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # others make exporters specialize shapes
-    _, height, width = _EXAMPLE
-    return folded(copied, torch.randn(1, exported.bundle.preprocess.channels, *(exported.size or (height, width))))
-
-
 Exporter = Callable[[nn.Module, Exported, Path], None]
 
 
 def exporters(model: Model) -> tuple[Exporter, ...]:
     """Returns the ONNX exporters to try with a model, the better one first."""
-    return (_export_dynamo, _export_traced) if outputs_of(model) == LOGITS else (_export_traced,)
+    return (_export_dynamo, _export_traced) if only_logits(model) else (_export_traced,)
 
 
 def write_onnx(
@@ -155,7 +87,7 @@ def write_onnx(
         WorkError: torch's exporter failed.
     """
     exported = describe(model, bundle)
-    graph = replace_pools(_graph(model, exported))
+    graph = replace_pools(graph_of(model, exported))
     try:
         with _quiet(), torch.no_grad():
             (exporter or exporters(model)[0])(graph.eval(), exported, path)
@@ -171,7 +103,7 @@ def _export_dynamo(graph: nn.Module, exported: Exported, path: Path) -> None:
     """Exports with the newer exporter, which analyses the program."""
     from torch.export import Dim
 
-    batch, height, width = _EXAMPLE
+    batch, height, width = EXAMPLE
     shapes: dict[int, Any] = {0: Dim("batch", min=1)}
     if exported.size is not None:
         height, width = exported.size
@@ -189,25 +121,25 @@ def _export_dynamo(graph: nn.Module, exported: Exported, path: Path) -> None:
 def _side(name: str, exported: Exported) -> Any:
     from torch.export import Dim
 
-    if not task_info(
-        exported.bundle.task
-    ).any_size:  # MIN_SIDE for smaller ones too: a map of one px would look like a constant
+    if not exported.any_size:  # MIN_SIDE for smaller ones too: a map of one px would look like a constant
         return Dim(name, min=MIN_SIDE)
     return DIVISOR * Dim(name, min=MIN_SIDE // DIVISOR)
 
 
 def _export_traced(graph: nn.Module, exported: Exported, path: Path) -> None:
     """Exports with the older exporter, which traces an image."""
-    batch, height, width = _EXAMPLE
+    batch, height, width = EXAMPLE
     height, width = exported.size or (height, width)
-    axes: dict[str, dict[int, str]] = {"image": {} if exported.size else {2: "height", 3: "width"}}
+    axes = {"image": {} if exported.size else {2: "height", 3: "width"}}
+    for head, names in exported.heads.items():
+        is_map = task_info(exported.bundle.heads[head].task).output == "label map"
+        for output, name in zip(exported.graph_names(head), names, strict=True):
+            axes[output] = {0: "objects"}
+            if name in LOGITS:
+                axes[output] = {2: "height", 3: "width"} if is_map and not exported.size else {}
     if exported.dynamic_batch:
-        axes["image"][0] = "batch"
-        axes["logits"] = (
-            {0: "batch", 2: "height", 3: "width"} if task_info(exported.bundle.task).any_size else {0: "batch"}
-        )
-    else:
-        axes |= {name: {0: "objects"} for name in exported.outputs}
+        for sides in axes.values():
+            sides[0] = "batch"
     image = torch.randn(batch if exported.dynamic_batch else 1, exported.bundle.preprocess.channels, height, width)
     torch.onnx.export(
         graph, (image,), str(path), input_names=["image"], output_names=list(exported.outputs), dynamo=False,
@@ -301,22 +233,21 @@ def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
     exported = replace(describe(model, bundle), format="pt2")
     if exported.min_side < MIN_SIDE:  # a program whose coarsest map is one px only takes the size of its example
         exported = replace(exported, size=bundle.preprocess.size)
-    batch, height, width = _EXAMPLE
+    batch, height, width = EXAMPLE
     shapes: dict[int, Any] = {} if exported.size else {2: _side("height", exported), 3: _side("width", exported)}
-    graph: nn.Module
-    if isinstance(model.only_head[1], OneStage):
-        graph = Raw(folded_copy(model, exported))
-        exported = replace(exported, outputs=graph.names())
+    if raw := not exported.dynamic_batch:
+        kinds = {name: RAW.get(config.head, LOGITS) for name, config in bundle.heads.items()}
+        exported = replace(exported, outputs=with_heads(kinds))
         batch, (height, width) = 1, _RAW_EXAMPLE
     else:
         from torch.export import Dim
 
-        graph = _graph(model, exported)
         shapes[0] = Dim("batch", min=1)
-        height, width = exported.size or (height, width)
+    height, width = exported.size or (height, width)
+    graph = graph_of(model, exported)
     image = torch.randn(batch, bundle.preprocess.channels, height, width)
     try:
-        with _quiet(), _generic_size_one(isinstance(graph, Raw)), torch.no_grad():
+        with _quiet(), _generic_size_one(raw), torch.no_grad():
             program = torch.export.export(graph.eval(), (image,), dynamic_shapes=(shapes,))
     except Exception as error:
         raise WorkError(f"torch.export could not export this model ({first_line(error)})") from error
@@ -327,12 +258,12 @@ def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
 
 def refuse_pt2(model: Model, bundle: Bundle) -> None:
     """Raises InputError for a model that torch.export does not support."""
-    _, head = model.only_head
-    if isinstance(head, Detector) and not isinstance(head, OneStage):
-        raise InputError(
-            f"{bundle.head} cannot be exported to pt2: torch.export does not support a second stage, whose shapes "
-            "depend on the first stage's proposals: export to onnx or openvino"
-        )
+    for name, head in model.heads.items():
+        if isinstance(head, Detector) and not isinstance(head, OneStage):
+            raise InputError(
+                f"{label(bundle, name)}{bundle.heads[name].head} cannot be exported to pt2: torch.export does not "
+                "support a second stage, whose shapes depend on the first stage's proposals: export to onnx or openvino"
+            )
 
 
 @contextmanager

@@ -4,10 +4,11 @@ Anybody can write a description into a file. So the shapes of the file's real in
 far as they are known when the file is opened, and again at each run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from fishnet.bundle.bundle import HeadConfig
 from fishnet.errors import InputError
-from fishnet.runtime.exported import Exported
+from fishnet.runtime.exported import Exported, label
 from fishnet.tasks.info import task_info
 
 Dims = Sequence[int | None]
@@ -38,38 +39,45 @@ def check_input(path: str, exported: Exported, shapes: Sequence[Dims]) -> None:
         )
 
 
-def check_outputs(path: str, exported: Exported, shapes: Mapping[str, Dims | None]) -> None:
-    """Compares a file's outputs with its description.
+def check_outputs(
+    path: str, exported: Exported, shapes: Mapping[str, Dims | None], heads: Collection[str] | None = None
+) -> None:
+    """Compares a file's outputs with its description, head by head.
 
     Args:
         path: the file, for messages.
         exported: the description.
-        shapes: the shapes of the real outputs by name; None for an unknown shape.
+        shapes: the shapes of the real outputs by their names in the graph; None for an unknown shape.
+        heads: the names of the heads whose outputs these are; None for all.
 
     Raises:
         InputError: an output that is missing, or of another shape than the task and the number of classes require.
     """
-    for name, described in _outputs(exported).items():
-        if name not in shapes:
-            raise InputError(f"{path}: its description has an output {name}, but the file does not: altered or damaged")
-        shape = shapes[name]
-        if shape is not None and not _agree(described, shape):
-            raise InputError(
-                f"{path}: is described as {exported.bundle.task} with {len(exported.bundle.classes)} classes, so "
-                f"{name} must be {_words(described)}, but is {_words(shape)}: {_ADVICE}"
-            )
+    for head, names in exported.heads.items():
+        if heads is not None and head not in heads:
+            continue
+        config = exported.bundle.heads[head]
+        for output, name in zip(exported.graph_names(head), names, strict=True):
+            if output not in shapes:
+                raise InputError(
+                    f"{path}: its description has an output {output}, but the file does not: altered or damaged"
+                )
+            described, shape = _dims(config, name), shapes[output]
+            if shape is not None and not _agree(described, shape):
+                raise InputError(
+                    f"{path}: {label(exported.bundle, head)}is described as {config.task} with {len(config.classes)} "
+                    f"classes, so {output} must be {_words(described)}, but is {_words(shape)}: {_ADVICE}"
+                )
 
 
 _ADVICE = "altered, or not written by fishnet export; export the bundle again"
 
 
-def _outputs(exported: Exported) -> dict[str, Dims]:
-    """The shapes that each output must have."""
-    classes = len(exported.bundle.classes)
+def _dims(config: HeadConfig, name: str) -> Dims:
+    """The shape that an output of a head must have."""
+    classes = len(config.classes)
     shapes: dict[str, Dims] = {
-        "logits": (None, classes)
-        if task_info(exported.bundle.task).output == "scores"
-        else (None, classes, None, None),
+        "logits": (None, classes) if task_info(config.task).output == "scores" else (None, classes, None, None),
         "boxes": (None, 4),
         "scores": (None,),
         "labels": (None,),
@@ -78,7 +86,7 @@ def _outputs(exported: Exported) -> dict[str, Dims]:
         "bbox_regression": (None, None, 4),
         "bbox_ctrness": (None, None, 1),
     }
-    return {name: shapes[name] for name in exported.outputs}
+    return shapes[name]
 
 
 def _agree(first: Dims, second: Dims) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import HeadConfig
 from fishnet.errors import InputError
 from fishnet.runtime.exported import RAW
 
@@ -35,12 +35,12 @@ def is_raw(outputs: tuple[str, ...]) -> bool:
     return outputs in RAW.values()
 
 
-def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+def decode(raw: Mapping[str, NDArray[Any]], config: HeadConfig, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Decodes the detections of one image, best first.
 
     Args:
         raw: outputs by name, (anchors, values) each.
-        bundle: has the head and its ``head_args``: ``anchors``, ``score_threshold``, ``nms_iou`` and
+        config: of the head, whose ``head_args`` have ``anchors``, ``score_threshold``, ``nms_iou`` and
             ``max_detections``.
         size: height and width of the input, px, multiples of 32.
 
@@ -51,10 +51,10 @@ def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int
     Raises:
         InputError: outputs of another head, or another number of values than anchors.
     """
-    numbers = {**NUMBERS, **{name: bundle.head_args[name] for name in NUMBERS if name in bundle.head_args}}
-    levels = _levels(bundle, size)
+    numbers = {**NUMBERS, **{name: config.head_args[name] for name in NUMBERS if name in config.head_args}}
+    levels = _levels(config, size)
     count = sum(map(len, levels))
-    for name in RAW[bundle.head]:
+    for name in RAW[config.head]:
         if name not in raw or raw[name].shape[0] != count:
             values = raw[name].shape[0] if name in raw else "no"
             raise InputError(f"{name}: {values} values for the {count} anchors of an input of {size[0]} x {size[1]}")
@@ -62,7 +62,7 @@ def decode(raw: Mapping[str, NDArray[Any]], bundle: Bundle, size: tuple[int, int
     start = 0
     for anchors in levels:
         rows = slice(start, start + len(anchors))
-        level = {name: raw[name][rows] for name in RAW[bundle.head]}
+        level = {name: raw[name][rows] for name in RAW[config.head]}
         detections.append(_decode_level(level, anchors, float(numbers["score_threshold"])))
         start = rows.stop
     boxes, scores, labels = map(np.concatenate, zip(*detections, strict=True))
@@ -118,14 +118,14 @@ def _boxes_by_edges(deltas: Floats, anchors: Floats) -> Floats:
     return np.concatenate([middle - deltas[:, :2] * sides, middle + deltas[:, 2:] * sides], 1)
 
 
-def _levels(bundle: Bundle, size: tuple[int, int]) -> list[Floats]:
+def _levels(config: HeadConfig, size: tuple[int, int]) -> list[Floats]:
     """The anchors of each level, (n, 4) x1, y1, x2, y2 in px of the input."""
-    if bundle.head not in RAW:
-        raise InputError(f"{bundle.head}: raw outputs are only decoded for {', '.join(RAW)}")
-    if bundle.head == "fcos":
+    if config.head not in RAW:
+        raise InputError(f"{config.head}: raw outputs are only decoded for {', '.join(RAW)}")
+    if config.head == "fcos":
         shapes: Any = [((stride,), (1.0,)) for stride in STRIDES]
     else:
-        anchors = bundle.head_args.get("anchors") or {"sizes": SIZES, "ratios": RATIOS}
+        anchors = config.head_args.get("anchors") or {"sizes": SIZES, "ratios": RATIOS}
         shapes = [(sizes, anchors["ratios"]) for sizes in anchors["sizes"]]
     return [_anchors(sizes, ratios, stride, size) for (sizes, ratios), stride in zip(shapes, STRIDES, strict=True)]
 

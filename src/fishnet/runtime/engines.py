@@ -5,93 +5,146 @@ returns.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishnet.errors import InputError, NotFiniteError, WorkError, first_line
+from fishnet.errors import InputError, NotFiniteError, WorkError, first_line, nearest
 from fishnet.files.numbers import is_finite
 from fishnet.files.reading import GIB, open_regular, read_bytes
 from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.contract import check_input, check_outputs
 from fishnet.runtime.decode import decode, is_raw
-from fishnet.runtime.exported import KEY, LOGITS, Exported, format_of
-from fishnet.tasks.info import task_info
+from fishnet.runtime.exported import KEY, Exported, format_of, label
+from fishnet.runtime.reducing import reduced
 
 _MAX_ONNX = 2 * GIB  # the largest file that the format allows
 _NOWHERE = "/nowhere"
+_MAX_PREPARED = 4  # sets of heads, beside all, that an engine keeps ready to run
 _ENVIRONMENT = RLock()  # held while environment variables are changed
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
-"""From (batch, channels, height, width) to the graph's outputs, in the order of the description."""
+"""From (batch, channels, height, width) to the values of some outputs of the graph, in their order."""
+
+Prepare = Callable[[tuple[str, ...]], Run]
+"""From names of outputs to what computes these."""
 
 
 class RuntimeEngine:
     """Runs an exported file: normalized float32 in, raw outputs as numpy out.
 
-    Attributes:
+    Args:
         exported: the file's description.
-        bundle: the config of the exported bundle.
+        prepare: makes a function that computes some of the graph's outputs and, where the library can, no others.
         name: the file's name, for messages.
         thread_safe: whether several threads may call the engine at once.
+
+    Attributes:
+        exported, name, thread_safe: as given.
+        bundle: the config of the exported bundle.
     """
 
-    def __init__(self, exported: Exported, run: Run, name: str = "this file", *, thread_safe: bool = False) -> None:
-        self.exported, self.bundle, self._run, self.name = exported, exported.bundle, run, name
-        self.thread_safe = thread_safe
+    def __init__(
+        self, exported: Exported, prepare: Prepare, name: str = "this file", *, thread_safe: bool = False
+    ) -> None:
+        self.exported, self.bundle, self.name, self.thread_safe = exported, exported.bundle, name, thread_safe
+        self._prepare, self._lock = prepare, Lock()
+        self._runs: dict[tuple[str, ...], Run] = {tuple(exported.heads): prepare(self._names(exported.heads))}
 
-    def __call__(self, batch: NDArray[np.float32]) -> Any:
+    def __call__(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> Any:
         """(batch, channels, height, width), normalized -> the task's raw outputs, one item per image.
 
         Classifiers return (batch, classes) and segmenters (batch, classes, height, width) float32 logits; detectors
-        return a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A file that takes one image
-        runs once per image.
+        return a list of dicts, see :meth:`fishnet.prediction.results.Detections.from_raw`. A model with several heads
+        returns a dict with the outputs of each by the head's name. A file that takes one image runs once per image.
+
+        Args:
+            batch: the images.
+            only: the names of the heads to compute, for a model with several; None for all. The first call for a set of
+                heads takes longer, as the library prepares the part of the graph that they need.
 
         Raises:
-            InputError: a size that the file does not take, or outputs that do not agree with the description.
+            InputError: a size that the file does not take, a head that it does not have, or outputs that do not agree
+                with the description.
             NotFiniteError: a detector's raw outputs are not finite.
         """
         check_size(self.exported, batch.shape)
+        heads = self._chosen(only)
         batches = [batch] if self.exported.dynamic_batch else [batch[i : i + 1] for i in range(len(batch))]
-        if self.exported.outputs == LOGITS:
-            logits = [self._outputs(images)["logits"] for images in batches]
-            return logits[0] if len(logits) == 1 else np.concatenate(logits)
-        return [self._detections(image) for image in batches]
+        parts = [self._run_heads(images, heads) for images in batches]
+        outputs = {head: _joined([part[head] for part in parts]) for head in heads}
+        return outputs if len(self.bundle.heads) > 1 else outputs[heads[0]]
 
-    def _outputs(self, batch: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """The graph's outputs by name. Their shapes are checked."""
-        values = self._run(batch)
-        if len(values) != len(self.exported.outputs):
-            raise InputError(f"{self.name}: returns {len(values)} outputs, not {', '.join(self.exported.outputs)}")
-        outputs = dict(zip(self.exported.outputs, map(_to_float32, values), strict=True))
-        check_outputs(self.name, self.exported, {name: value.shape for name, value in outputs.items()})
-        if (logits := outputs.get("logits")) is not None and (
-            len(logits) != len(batch) or logits.shape[2:] not in ((), batch.shape[2:])
-        ):
-            raise InputError(f"{self.name}: returns logits of {logits.shape} for an input of {batch.shape}")
-        return outputs
+    def _chosen(self, only: Sequence[str] | None) -> tuple[str, ...]:
+        """The names of the heads to compute, in the file's order."""
+        for head in only or ():
+            if head not in self.bundle.heads:
+                raise InputError(f"{self.name}: has no head {head!r}: {nearest(head, self.bundle.heads)}")
+        return tuple(head for head in self.exported.heads if only is None or head in only)
 
-    def _detections(self, image: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        outputs = self._outputs(image)
-        height, width = image.shape[2:]
-        if is_raw(self.exported.outputs):
-            if not is_finite(outputs):
-                raise NotFiniteError
-            return decode({name: values[0] for name, values in outputs.items()}, self.bundle, (height, width))
-        labels = outputs["labels"]
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(self.bundle.classes):
+    def _names(self, heads: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for head in heads for name in self.exported.graph_names(head))
+
+    def _run_heads(self, batch: NDArray[np.float32], heads: tuple[str, ...]) -> dict[str, Any]:
+        """The raw outputs of some heads by name. Their shapes are checked."""
+        with self._lock:
+            if heads not in self._runs:
+                if len(self._runs) > _MAX_PREPARED:
+                    del self._runs[next(key for key in self._runs if key != tuple(self.exported.heads))]
+                self._runs[heads] = self._prepare(self._names(heads))
+            run = self._runs[heads]
+        values, names = run(batch), self._names(heads)
+        if len(values) != len(names):
+            raise InputError(f"{self.name}: returns {len(values)} outputs, not {', '.join(names)}")
+        outputs = dict(zip(names, map(_to_float32, values), strict=True))
+        check_outputs(self.name, self.exported, {name: value.shape for name, value in outputs.items()}, heads)
+        by_head = {
+            head: {
+                name: outputs[output]
+                for output, name in zip(self.exported.graph_names(head), self.exported.heads[head], strict=True)
+            }
+            for head in heads
+        }
+        return {
+            head: self._logits(head, named["logits"], batch) if "logits" in named else self._objects(head, named, batch)
+            for head, named in by_head.items()
+        }
+
+    def _logits(self, head: str, logits: NDArray[Any], batch: NDArray[np.float32]) -> NDArray[Any]:
+        if len(logits) != len(batch) or logits.shape[2:] not in ((), batch.shape[2:]):
             raise InputError(
-                f"{self.name}: returns labels from {labels.min()} to {labels.max()}, but its description has "
-                f"{len(self.bundle.classes)} classes: altered, or not written by fishnet export"
+                f"{self.name}: {label(self.bundle, head)}returns logits of {logits.shape} for an input of {batch.shape}"
+            )
+        return logits
+
+    def _objects(self, head: str, outputs: dict[str, NDArray[Any]], image: NDArray[np.float32]) -> list[Any]:
+        height, width = image.shape[2:]
+        config = self.bundle.heads[head]
+        if is_raw(tuple(outputs)):
+            if not is_finite(outputs):
+                raise NotFiniteError(*([head] if len(self.bundle.heads) > 1 else []))
+            return [decode({name: values[0] for name, values in outputs.items()}, config, (height, width))]
+        labels, where = outputs["labels"], f"{self.name}: {label(self.bundle, head)}"
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(config.classes):
+            raise InputError(
+                f"{where}returns labels from {labels.min()} to {labels.max()}, but its description has "
+                f"{len(config.classes)} classes: altered, or not written by fishnet export"
             )
         if len({len(values) for values in outputs.values()}) > 1:
-            raise InputError(f"{self.name}: returns different numbers of {', '.join(outputs)}")
-        return outputs
+            raise InputError(f"{where}returns different numbers of {', '.join(outputs)}")
+        return [outputs]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The outputs of several batches as those of one."""
+    if isinstance(parts[0], list):
+        return [item for part in parts for item in part]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _to_float32(values: NDArray[Any]) -> NDArray[Any]:
@@ -111,7 +164,7 @@ def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
         return
     if min(size) < exported.min_side:
         raise InputError(f"{given}: this file takes sides of at least {exported.min_side} px")
-    if task_info(exported.bundle.task).any_size and (size[0] % DIVISOR or size[1] % DIVISOR):
+    if exported.any_size and (size[0] % DIVISOR or size[1] % DIVISOR):
         raise InputError(f"{given}: this file takes sides that are multiples of {DIVISOR} px")
 
 
@@ -196,16 +249,25 @@ def _open_onnx(path: Path, threads: int | None, device: str) -> RuntimeEngine:
     check_outputs(str(path), exported, {output.name: _onnx_dims(output.shape) for output in session.get_outputs()})
     if inputs[0].type != "tensor(float)":
         raise InputError(f"{path}: takes {inputs[0].type}, not float32: not written by fishnet export")
-    image, names = inputs[0].name, list(exported.outputs)
+    image = inputs[0].name
 
-    def run(batch: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
-        try:
-            outputs: Sequence[NDArray[Any]] = session.run(names, {image: batch})
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
-        return outputs
+    def prepare(names: tuple[str, ...]) -> Run:
+        used = session
+        if set(names) < set(exported.outputs):  # onnxruntime computes all outputs of a file, whichever are asked for
+            used = ort.InferenceSession(
+                reduced(read_bytes(path, _MAX_ONNX, "exported file"), names), options, providers
+            )
 
-    return RuntimeEngine(exported, run, str(path), thread_safe=True)  # as onnxruntime documents
+        def run(batch: NDArray[np.float32]) -> Sequence[NDArray[Any]]:
+            try:
+                outputs: Sequence[NDArray[Any]] = used.run(list(names), {image: batch})
+            except Exception as error:  # onnxruntime's exceptions have no common base
+                raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
+            return outputs
+
+        return run
+
+    return RuntimeEngine(exported, prepare, str(path), thread_safe=True)  # as onnxruntime documents
 
 
 def _onnx_dims(shape: Sequence[Any]) -> list[int | None]:
@@ -246,17 +308,25 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
     check_input(str(path), exported, [_openvino_dims(port) or () for port in compiled.inputs])
     shapes = {name: _openvino_dims(output) for output in compiled.outputs for name in output.names}
     check_outputs(str(path), exported, shapes)
-    outputs = [compiled.output(name) for name in exported.outputs]
-    request = compiled.create_infer_request()
 
-    def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        try:
-            results = request.infer([batch], share_inputs=True, share_outputs=False)
-        except Exception as error:
-            raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
-        return [results[output] for output in outputs]
+    def prepare(names: tuple[str, ...]) -> Run:
+        used = compiled
+        if set(names) < set(exported.outputs):
+            part = ov.Model([model.output(name) for name in names], model.get_parameters())
+            with full_instruction_set():
+                used = core.compile_model(part, "CPU", config)
+        outputs, request = [used.output(name) for name in names], used.create_infer_request()
 
-    return RuntimeEngine(exported, run, str(path))
+        def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+            try:
+                results = request.infer([batch], share_inputs=True, share_outputs=False)
+            except Exception as error:
+                raise WorkError(f"{path}: could not be run ({_reason(error)})") from error
+            return [results[output] for output in outputs]
+
+        return run
+
+    return RuntimeEngine(exported, prepare, str(path))
 
 
 @contextmanager

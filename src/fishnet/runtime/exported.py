@@ -5,11 +5,12 @@ The description is metadata of an ONNX model, runtime info of an OpenVINO model,
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig
 from fishnet.errors import InputError
 from fishnet.files.documents import parse_json
 from fishnet.files.reading import open_regular
@@ -22,6 +23,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 KEY = "fishnet"  # key of the description in a file
 SCHEMA = 2  # 1: the same under other keys, see _FIELDS
+SEPARATOR = "/"  # between a head and its output
 MIN_SIDE = 64  # px, of an input; less for classifiers of smaller images
 
 RAW = {  # raw outputs of one-stage detectors by head; see fishnet.runtime.decode
@@ -38,16 +40,17 @@ class Exported:
     """Description of an exported model, without its weights.
 
     The graph has one input, ``image``: (batch, channels, height, width) float32, normalized as in the bundle's
-    preprocessing. Height and width are at least ``min_side``; except for classifiers they are multiples of 32.
+    preprocessing. Height and width are at least ``min_side``; unless all heads are classifiers they are multiples of
+    32. A model with several heads has the outputs of each, named ``HEAD/NAME``: a head's name has no slash.
 
     Attributes:
         bundle: the config of the exported bundle; its ``sha256`` is that of the bundle's weights.
         format: the file's format.
         precision: the precision of the weights, and for ``int8`` of the arithmetic.
-        outputs: names, in order. ``logits``: (batch, classes) or (batch, classes, height, width). ``boxes`` (n, 4),
-            ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m) of the batch's only image, as
-            :class:`~fishnet.prediction.results.Detections` takes them. Other names are raw outputs of a one-stage
-            detector, see :mod:`fishnet.runtime.decode`.
+        outputs: names in the graph, in order; see :attr:`heads` for those of each head. ``logits``: (batch, classes) or
+            (batch, classes, height, width). ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m)
+            of the batch's only image, as :class:`~fishnet.prediction.results.Detections` takes them. Other names are
+            raw outputs of a one-stage detector, see :mod:`fishnet.runtime.decode`.
         dynamic_batch: whether the graph takes any number of images at once, or only one.
         size: the only height and width that the graph takes; None if it takes any.
         min_side: the smallest height and width that the graph takes, px.
@@ -62,6 +65,27 @@ class Exported:
     size: tuple[int, int] | None = None
     min_side: int = MIN_SIDE
     metrics: dict[str, dict[str, float]] | None = None
+
+    @property
+    def heads(self) -> dict[str, tuple[str, ...]]:
+        """The outputs of each head by the head's name, without this name."""
+        if len(self.bundle.heads) == 1:
+            return dict.fromkeys(self.bundle.heads, self.outputs)
+        heads: dict[str, list[str]] = {}
+        for output in self.outputs:
+            head, _, name = output.rpartition(SEPARATOR)
+            heads.setdefault(head, []).append(name)
+        return {head: tuple(names) for head, names in heads.items()}
+
+    def graph_names(self, head: str) -> tuple[str, ...]:
+        """The outputs of a head by their names in the graph."""
+        prefix = f"{head}{SEPARATOR}" if len(self.bundle.heads) > 1 else ""
+        return tuple(f"{prefix}{name}" for name in self.heads[head])
+
+    @property
+    def any_size(self) -> bool:
+        """Whether images keep their proportions for one of the heads, so that inputs are multiples of 32 px."""
+        return any(task_info(head.task).any_size for head in self.bundle.heads.values())
 
     def to_text(self) -> str:
         """JSON, for the file."""
@@ -116,25 +140,55 @@ class Exported:
         for when, values in mapping({} if self.metrics is None else self.metrics, "metrics").items():
             for name, value in mapping(values, f"metrics: {when}").items():
                 real(value, f"metrics: {when}: {name}")
-        if self.outputs not in outputs_of(self.bundle):
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
+        """Raises InputError if the outputs are not those of the bundle's heads."""
+        if not all(isinstance(output, str) for output in self.outputs):
+            raise InputError(f"the file's description has outputs without a name: {shown(self.outputs)}")
+        described = self.heads
+        for name, config in self.bundle.heads.items():
+            outputs = described.pop(name, ())
+            if outputs not in outputs_of(config):
+                raise InputError(
+                    f"the file's description names the outputs {shown(outputs)}, which {label(self.bundle, name)}"
+                    f"{config.task} ({config.head}) does not have"
+                )
+        if described:
             raise InputError(
-                f"the file's description names the outputs {shown(self.outputs)}, which {self.bundle.task} "
-                f"({self.bundle.head}) does not have"
+                f"the file's description has outputs of the heads {shown(tuple(described))}, but its bundle has "
+                f"{', '.join(self.bundle.heads)}"
             )
 
 
-def outputs_of(bundle: Bundle) -> tuple[tuple[str, ...], ...]:
-    """The names of outputs that a file may have, by the bundle's task and head.
+def with_heads(heads: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of outputs in a graph: as they are for a single head, else with the head's name before them.
+
+    Args:
+        heads: the names of each head's outputs by the head's name.
+    """
+    if len(heads) == 1:
+        return next(iter(heads.values()))
+    return tuple(f"{head}{SEPARATOR}{name}" for head, names in heads.items() for name in names)
+
+
+def label(bundle: Bundle, head: str) -> str:
+    """The start of a message on one head: its name, or nothing for a model's only head."""
+    return f"{head}: " if len(bundle.heads) > 1 else ""
+
+
+def outputs_of(config: HeadConfig) -> tuple[tuple[str, ...], ...]:
+    """The names of outputs that a file may have for a head, by its task and kind.
 
     Raises:
         InputError: an unknown task.
     """
-    info = task_info(bundle.task)
+    info = task_info(config.task)
     if info.output != "objects":
         return (LOGITS,)
     if info.masks:
         return (MASKS,)
-    return (BOXES, RAW[bundle.head]) if bundle.head in RAW else (BOXES,)
+    return (BOXES, RAW[config.head]) if config.head in RAW else (BOXES,)
 
 
 def is_exported(path: str | Path) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fishnet.errors import InputError, first_line
 from fishnet.files.reading import MIB
-from fishnet.runtime.engines import RuntimeEngine, check_file, parse_description
+from fishnet.runtime.engines import Run, RuntimeEngine, check_file, parse_description
 from fishnet.runtime.exported import KEY, Exported, refuse_untrusted
 
 _MAX_DESCRIPTION = 64 * MIB
@@ -53,12 +53,19 @@ def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> 
         raise InputError(f"{path}: is not a program of torch.export, or is damaged ({first_line(error)})") from error
     exported = parse_description(path, _text(texts[KEY]))
 
-    @torch.inference_mode()
-    def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
-        outputs = module(torch.from_numpy(batch))
-        return [values.numpy() for values in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
+    def prepare(names: tuple[str, ...]) -> Run:
+        @torch.inference_mode()
+        def run(batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+            outputs = module(torch.from_numpy(batch))
+            values = outputs if isinstance(outputs, tuple | list) else (outputs,)
+            if len(values) != len(exported.outputs):
+                return [value.numpy() for value in values]  # the engine refuses them
+            by_name = dict(zip(exported.outputs, values, strict=True))
+            return [by_name[name].numpy() for name in names]
 
-    return RuntimeEngine(exported, run, str(path))
+        return run
+
+    return RuntimeEngine(exported, prepare, str(path))
 
 
 def read_pt2(path: str | Path) -> Exported:
