@@ -2,6 +2,7 @@
 
 from fishnet.data.classification.rules import RULES as CLASSIFICATION
 from fishnet.data.detection.rules import RULES as DETECTION
+from fishnet.data.panoptic.rules import RULES as PANOPTIC
 from fishnet.data.rule import Rule
 from fishnet.data.segmentation.rules import RULES as SEGMENTATION
 
@@ -86,5 +87,5 @@ _IMAGE_DEPTH = (
     ),
 )
 RULES: dict[str, Rule] = {
-    rule.code: rule for rule in (*_ALL_LEVELS, *_IMAGE_DEPTH, *CLASSIFICATION, *DETECTION, *SEGMENTATION)
+    rule.code: rule for rule in (*_ALL_LEVELS, *_IMAGE_DEPTH, *CLASSIFICATION, *DETECTION, *SEGMENTATION, *PANOPTIC)
 }

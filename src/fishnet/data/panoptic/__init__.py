@@ -1,0 +1,1 @@
+"""Panoptic data: every pixel belongs to a segment, which is one thing or the stuff of one class."""
