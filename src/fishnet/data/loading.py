@@ -82,6 +82,13 @@ class Transform(Protocol):
         """The image as a tensor of shape (channels, height, width), and the target."""
 
 
+class EvalTransform(Transform, Protocol):
+    """A transform of validation images, whose targets can be had without the image."""
+
+    def target(self, size: tuple[int, int], target: Any, /) -> Any:
+        """The target of an image of this height and width, as the call returns it."""
+
+
 @runtime_checkable
 class MixingTransform(Transform, Protocol):
     """A transform that may combine an image with other images of the dataset."""
@@ -224,8 +231,13 @@ def collate(samples: Sequence[Sample], fill: Sequence[float] = (0,)) -> Batch:
 
 
 def collate_targets(targets: Sequence[Any]) -> Any:
-    """The targets of a batch: (batch,) int64 for class indices; a list, without padding, for any other kind."""
-    return torch.tensor(targets) if all(isinstance(target, Integral) for target in targets) else list(targets)
+    """The targets of a batch: (batch,) int64 for class indices, and (batch, ...) for tensors of equal shape.
+
+    Targets of any other kind become a list, without padding.
+    """
+    if all(isinstance(target, Integral) for target in targets):
+        return torch.tensor(targets)
+    return torch.stack(list(targets)) if all(isinstance(target, Tensor) for target in targets) else list(targets)
 
 
 def batches(

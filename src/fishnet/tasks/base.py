@@ -16,7 +16,8 @@ from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset
 from fishnet.data.check import SplitCheck
-from fishnet.data.loading import Transform
+from fishnet.data.detection.views import DetectionView
+from fishnet.data.loading import EvalTransform, Transform
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
@@ -161,8 +162,23 @@ class Report(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Source:
+    """The data of one head.
+
+    Attributes:
+        task: the head's task.
+        data: the name that the user gave.
+        splits: the datasets by split.
+    """
+
+    task: "Task"
+    data: str
+    splits: Splits
+
+
 class Task(ABC):
-    """One task. Stateless: everything that differs between trainings is an argument.
+    """What is trained. The tasks themselves are stateless: everything that differs between trainings is an argument.
 
     Attributes:
         name: on the command line and in bundles.
@@ -173,12 +189,20 @@ class Task(ABC):
         any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
     """
 
-    name: ClassVar[str]
+    name: str
     head_classes: ClassVar[Mapping[str, type[Head]]]
     split_check: ClassVar[type[SplitCheck[Any, Any]]]
-    monitor: ClassVar[str]
-    logged_metrics: ClassVar[tuple[str, ...]] = ()
-    any_size: ClassVar[bool] = False
+    monitor: str
+    logged_metrics: tuple[str, ...] = ()
+    any_size: bool = False
+
+    def for_recipe(self, recipe: "Recipe") -> "Task":
+        """The task as a recipe's keys vary it; by default itself."""
+        return self
+
+    def for_head(self, config: HeadConfig) -> "Task":
+        """The task as a trained head's configuration varies it; by default itself."""
+        return self
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -253,13 +277,41 @@ class Task(ABC):
             sixteen_bit=recipe.sixteen_bit,
         )
 
+    def sources(self, data: str, splits: Splits) -> dict[str, Source]:
+        """The data of each head by its name, as :meth:`open_data` opened them."""
+        return {self.name: Source(self, data, splits)}
+
     @abstractmethod
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
         """The transform of each training image."""
 
     @abstractmethod
-    def eval_transform(self, preprocess: Preprocess) -> Transform:
+    def eval_transform(self, preprocess: Preprocess) -> EvalTransform:
         """The transform of each validation image."""
+
+    def view_target(self, view: DetectionView, target: Any) -> Any:
+        """The target of a training image as a view of the image shows it; by default as it is."""
+        return target
+
+    def head_configs(
+        self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: Callable[[str], None]
+    ) -> dict[str, HeadConfig]:
+        """The configurations of the model's heads by name: by default one head, which has the task's name.
+
+        Args:
+            recipe, images, preprocess, log: see :meth:`head_args`.
+        """
+        args = self.head_args(recipe, images, preprocess, log)
+        config = HeadConfig(self.name, images.classes, self.resolve_head(recipe.head), args, self.thresholds(recipe))
+        return {self.name: config}
+
+    def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
+        """The outputs that the criterion and the metrics take, of normalized images and their targets."""
+        return model(images, {self.name: targets})[self.name]
+
+    def recipe_dict(self, recipe: "Recipe") -> dict[str, Any]:
+        """The settings as plain values, for the bundle and ``recipe.yaml``."""
+        return recipe.to_dict(self.name)
 
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: Callable[[str], None]
@@ -326,6 +378,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
         """New metrics, 0 to 1, fed with ``update(outputs, targets)``; for ``max_detections`` see :meth:`report`."""
+
+    def fitted_thresholds(self, metrics: "MetricCollection") -> dict[str, dict[str, float]]:
+        """By head, thresholds for the bundle that suit the images of the metrics' last computation best, if any."""
+        return {}
 
     def warnings(self, images: ImageDataset) -> list[str]:
         """What the metrics of these annotated images do not show, one line each."""

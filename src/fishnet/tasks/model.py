@@ -1,6 +1,6 @@
 """A model: one trunk and the heads of one or several tasks, by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.tasks import get_task
 from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
+
+Rows = Mapping[str, Sequence[int]]
+"""For each head by name, indices of images in a batch."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +104,38 @@ class Model(nn.Module):
         return {name: _head(head).class_rows(f"heads.{name}.", self.trunk) for name, head in self.heads.items()}
 
     def features(self, images: Tensor) -> Features:
-        """(batch, channels, height, width), normalized -> the features that the heads want.
-
-        Raises:
-            InputError: in training, a batch that is too small for one of the heads.
-        """
-        if self.training:
-            for head in self.heads.values():
-                _head(head).check_batch(len(images))
+        """(batch, channels, height, width), normalized -> the features that the heads want."""
         features: Features = self.trunk(images)
         return features
 
-    def decode(self, features: Features, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Features -> the raw outputs of every head by name. For targets by name see :meth:`Head.decode`."""
-        return {name: head(features, (targets or {}).get(name)) for name, head in self.heads.items()}
+    def decode(
+        self, features: Features, targets: Mapping[str, Any] | None = None, rows: Rows | None = None
+    ) -> dict[str, Any]:
+        """Features -> the raw outputs of the heads by name; see :meth:`forward`."""
+        if rows is None:
+            return {name: head(features, (targets or {}).get(name)) for name, head in self.heads.items()}
+        return {
+            name: self.heads[name](features.take(indices), (targets or {}).get(name)) for name, indices in rows.items()
+        }
 
-    def forward(self, images: Tensor, targets: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """(batch, channels, height, width), normalized -> the raw outputs of every head by name."""
-        return self.decode(self.features(images), targets)
+    def forward(
+        self, images: Tensor, targets: Mapping[str, Any] | None = None, rows: Rows | None = None
+    ) -> dict[str, Any]:
+        """Normalized images -> the raw outputs of the heads by name. The trunk runs once.
+
+        Args:
+            images: (batch, channels, height, width).
+            targets: the heads' targets by name, see :meth:`Head.decode`.
+            rows: the heads to run, each with the indices of the images that it decodes; by default all heads decode all
+                images.
+
+        Raises:
+            InputError: in training, too few images for one of the heads.
+        """
+        if self.training:
+            for name, head in self.heads.items() if rows is None else ((name, self.heads[name]) for name in rows):
+                _head(head).check_batch(len(images) if rows is None else len(rows[name]))
+        return self.decode(self.features(images), targets, rows)
 
 
 def _head(head: nn.Module) -> Head:

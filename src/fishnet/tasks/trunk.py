@@ -92,6 +92,11 @@ class Features:
     last: Tensor | None = None
     score: Callable[..., Tensor] | None = None
 
+    def take(self, indices: Sequence[int]) -> "Features":
+        """The features of some of the batch's images."""
+        maps = {name: value[indices] for name, value in self.maps.items()}
+        return replace(self, maps=maps, last=None if self.last is None else self.last[indices])
+
     def logits(self) -> Tensor:
         """(batch, scores) logits of the backbone's own score layer."""
         assert self.last is not None

@@ -106,3 +106,7 @@ class EvalTransform:
     def __call__(self, image: ImageLike, target: Any) -> tuple[Tensor, Any]:
         """A tensor of shape (channels, *size), uint8 or, for arrays of floats, float32; and the target."""
         return torch.from_numpy(self.preprocess.pixels(image)), target
+
+    def target(self, size: tuple[int, int], target: Any) -> Any:
+        """The target of an image of this height and width, as it is."""
+        return target

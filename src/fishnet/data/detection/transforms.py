@@ -140,10 +140,14 @@ class DetectionEvalTransform:
             (channels, height, width), uint8, or float32 for float arrays; and the objects in px of the input, with
             masks of its size, the ``truth`` as given and the ``placement``.
         """
-        height, width = size_of(image)
+        return torch.from_numpy(self.preprocess.pixels(image)), self.target(size_of(image), objects)
+
+    def target(self, size: tuple[int, int], objects: Objects) -> DetectionTarget:
+        """The objects of an image of this height and width, as :meth:`__call__` gives them."""
+        height, width = size
         placement = self.preprocess.place(height, width)
         view = DetectionView((0, 0, width, height), placement.inner, (0, 0), placement.outer)
-        target = DetectionTarget(
+        return DetectionTarget(
             torch.from_numpy(placement.to_input(objects.boxes)),
             torch.from_numpy(objects.labels),
             torch.from_numpy(objects.crowd),
@@ -151,7 +155,6 @@ class DetectionEvalTransform:
             objects,
             placement,
         )
-        return torch.from_numpy(self.preprocess.pixels(image)), target
 
 
 def _size(window: Window) -> tuple[int, int]:

@@ -101,10 +101,14 @@ class SegmentationEvalTransform:
             given labels as ``truth`` and the ``placement``.
         """
         height, width = labels.shape
+        return torch.from_numpy(self.preprocess.pixels(image)), self.target((height, width), labels)
+
+    def target(self, size: tuple[int, int], labels: LabelMap) -> SegmentationTarget:
+        """The label map of an image of this height and width, as :meth:`__call__` gives it."""
+        height, width = size
         placement = self.preprocess.place(height, width)
         view = View((0, 0, width, height), placement.inner, (0, 0), placement.outer)
-        target = SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, placement)
-        return torch.from_numpy(self.preprocess.pixels(image)), target
+        return SegmentationTarget(torch.from_numpy(view.labels(labels, IGNORE)), labels, placement)
 
 
 def _largest_share(labels: LabelMap, window: Window) -> float:

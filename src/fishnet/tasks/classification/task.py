@@ -1,25 +1,31 @@
-"""Classification: one label per image."""
+"""Classification: one label per image, or any number of labels."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from fishnet.bundle.bundle import LABEL, HeadConfig
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset, LabelledDataset
-from fishnet.data.classification.check import ClassificationCheck
+from fishnet.data.check import SplitCheck
+from fishnet.data.classification import transforms
+from fishnet.data.classification.check import ClassificationCheck, MultiLabelCheck
+from fishnet.data.classification.multilabel import MultiLabelDataset, shown_labels
+from fishnet.data.classification.multilabel_open import open_multi_label
 from fishnet.data.classification.open import open_classification
-from fishnet.data.classification.transforms import EvalTransform, TrainTransform
-from fishnet.data.loading import Transform
+from fishnet.data.loading import EvalTransform, Transform
+from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK
-from fishnet.tasks.base import Report, Task
+from fishnet.tasks.base import Report, Splits, Task
 from fishnet.tasks.classification.heads import Classifier
-from fishnet.tasks.classification.losses import ClassificationLoss
+from fishnet.tasks.classification.losses import ClassificationLoss, MultiLabelLoss
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
@@ -31,14 +37,22 @@ if TYPE_CHECKING:
 
 
 class Classify(Task):
-    """Classification."""
+    """Classification: one label per image."""
 
     name = "classify"
     head_classes: ClassVar[dict[str, type[Classifier]]] = {"default": Classifier}
-    split_check = ClassificationCheck
+    split_check: ClassVar[type[SplitCheck[Any, Any]]] = ClassificationCheck
     monitor = "acc@1"
 
-    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, LabelledDataset]:
+    def for_recipe(self, recipe: "Recipe") -> Task:
+        """See :class:`~fishnet.tasks.base.Task`: ``multi_label`` chooses :class:`MultiLabelClassify`."""
+        return MultiLabelClassify() if recipe.multi_label else Classify()
+
+    def for_head(self, config: HeadConfig) -> Task:
+        """See :class:`~fishnet.tasks.base.Task`: ``multi_label`` chooses :class:`MultiLabelClassify`."""
+        return MultiLabelClassify(config.label_thresholds) if config.multi_label else Classify()
+
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
         """See :func:`~fishnet.data.classification.open.open_classification`."""
         return open_classification(data, channels, fold=recipe.fold, **options)
 
@@ -50,7 +64,7 @@ class Classify(Task):
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:
         """See :class:`~fishnet.data.classification.transforms.TrainTransform`."""
-        return TrainTransform(
+        return transforms.TrainTransform(
             dataclasses.replace(preprocess, size=(recipe.size, recipe.size)),
             crop_scale=recipe.crop_scale,
             crop_ratio=recipe.crop_ratio,
@@ -61,11 +75,11 @@ class Classify(Task):
             erase=recipe.erase,
         )
 
-    def eval_transform(self, preprocess: Preprocess) -> Transform:
+    def eval_transform(self, preprocess: Preprocess) -> EvalTransform:
         """See :class:`~fishnet.data.classification.transforms.EvalTransform`."""
-        return EvalTransform(preprocess)
+        return transforms.EvalTransform(preprocess)
 
-    def criterion(self, recipe: "Recipe", images: ImageDataset) -> ClassificationLoss:
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> nn.Module:
         """Cross-entropy with the recipe's label smoothing and class weights."""
         assert isinstance(images, LabelledDataset)
         weights = None
@@ -105,6 +119,90 @@ class Classify(Task):
         from fishnet.tasks.classification.report import ClassificationReport
 
         return ClassificationReport(classes)
+
+
+class MultiLabelClassify(Classify):
+    """Classification with any number of labels per image: logits of the same shape, one sigmoid per class.
+
+    Args:
+        thresholds: the lowest score of each label in reports, 0..1; one half by default.
+    """
+
+    split_check = MultiLabelCheck
+    monitor = "mAP"
+
+    def __init__(self, thresholds: Sequence[float] | None = None) -> None:
+        self._thresholds = thresholds
+
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
+        """See :func:`~fishnet.data.classification.multilabel_open.open_multi_label`."""
+        return open_multi_label(data, channels, fold=recipe.fold, **options)
+
+    def check(self, splits: Splits, preprocess: Preprocess) -> None:
+        """Raises InputError if no image of train or val has a label."""
+        for split in ("train", "val"):
+            if not splits[split].positives.any():
+                raise InputError(f"no image of {split} has a label: there is nothing to learn or to measure")
+
+    def head_args(self, *_: Any) -> dict[str, Any]:
+        """See :class:`~fishnet.tasks.base.Task`: by this prediction knows that scores are sigmoids."""
+        return {"multi_label": True}
+
+    def criterion(self, recipe: "Recipe", images: ImageDataset) -> nn.Module:
+        """Binary cross-entropy; with balanced class weights each label's images with and without it count alike."""
+        weights = None
+        if recipe.class_weights == "balanced":
+            assert isinstance(images, MultiLabelDataset)
+            positives = torch.from_numpy(images.positives)
+            negatives = len(images) - torch.from_numpy(images.unknown) - positives
+            weights = torch.where((positives > 0) & (negatives > 0), negatives / positives.clamp(min=1), 1.0).float()
+        return MultiLabelLoss(recipe.label_smoothing, weights)
+
+    def empty_targets(self) -> Tensor:
+        """One image for which every label is unknown."""
+        return torch.full((1, 1), -1, dtype=torch.int8)
+
+    def mixing(self, recipe: "Recipe", classes: Classes) -> None:
+        """None: recipes refuse mixup and cutmix with several labels, some of which may be unknown."""
+
+    def visualize(self, image: Image.Image, target: Any, classes: Classes) -> Image.Image:
+        """The image above its labels; those that are unknown have a question mark."""
+        return card(image, [(shown_labels(torch.as_tensor(target).tolist(), classes), "", DARK)])
+
+    def metrics(self, classes: Classes, max_detections: int | None = None) -> "MetricCollection":
+        """``mAP`` and ``F1``, see :class:`~fishnet.tasks.classification.metrics.MultiLabelMetric`."""
+        from fishnet.tasks.classification.metrics import make_multi_label_metrics
+
+        return make_multi_label_metrics(classes)
+
+    def fitted_thresholds(self, metrics: "MetricCollection") -> dict[str, dict[str, float]]:
+        """See :class:`~fishnet.tasks.base.Task`: the thresholds with the best F1 of each class."""
+        from fishnet.tasks.classification.metrics import LABELS, MultiLabelMetric
+
+        metric = metrics[LABELS]
+        assert isinstance(metric, MultiLabelMetric)
+        return {self.name: {f"{LABEL}{name}": value for name, value in metric.thresholds.items()}}
+
+    def warnings(self, images: ImageDataset) -> list[str]:
+        """See :class:`~fishnet.tasks.base.Task`: the classes that do not count."""
+        assert isinstance(images, MultiLabelDataset)
+        lacking = int((images.positives == 0).sum())
+        return (
+            [f"val: no image has the label of {lacking} classes, which do not count in mAP and F1"] if lacking else []
+        )
+
+    def report(self, classes: Classes, threshold: float | None = None, max_detections: int | None = None) -> Report:
+        """See :class:`~fishnet.tasks.classification.multilabel_report.MultiLabelReport`.
+
+        Args:
+            classes: the classes of the model's outputs.
+            threshold: replaces the thresholds of all labels.
+            max_detections: ignored.
+        """
+        from fishnet.tasks.classification.multilabel_report import MultiLabelReport
+
+        fallback = [0.5 if threshold is None else threshold] * len(classes)
+        return MultiLabelReport(classes, self._thresholds if threshold is None and self._thresholds else fallback)
 
 
 def _caption(target: Any, classes: Classes) -> str:

@@ -7,13 +7,14 @@ from PIL import Image
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset
-from fishnet.data.loading import Transform
-from fishnet.data.segmentation.base import IGNORE, SegmentationDataset, SegmentationTarget
+from fishnet.data.loading import EvalTransform, Transform
+from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationDataset, SegmentationTarget
 from fishnet.data.segmentation.check import SegmentationCheck
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.data.segmentation.pairs import MaskSegmentation
 from fishnet.data.segmentation.plausibility import split_counts
 from fishnet.data.segmentation.transforms import SegmentationEvalTransform, SegmentationTrainTransform
+from fishnet.data.views import View
 from fishnet.errors import InputError
 from fishnet.images.decoding import as_view
 from fishnet.images.preprocess import LARGEST, Preprocess
@@ -88,9 +89,13 @@ class Segment(Task):
             photometric=recipe.photometric,
         )
 
-    def eval_transform(self, preprocess: Preprocess) -> Transform:
+    def eval_transform(self, preprocess: Preprocess) -> EvalTransform:
         """See :class:`~fishnet.data.segmentation.transforms.SegmentationEvalTransform`."""
         return SegmentationEvalTransform(preprocess)
+
+    def view_target(self, view: View, target: LabelMap) -> SegmentationTarget:
+        """The label map on the view's canvas."""
+        return SegmentationTarget(torch.from_numpy(view.labels(target, IGNORE)))
 
     def head_args(
         self, recipe: "Recipe", images: ImageDataset, preprocess: Preprocess, log: "Callable[[str], None]"

@@ -1,0 +1,307 @@
+"""Recipes of joint trainings: settings that all heads share, and a section for each head. Torch-free."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from fishnet.errors import InputError, nearest
+from fishnet.files.documents import parse_yaml
+from fishnet.files.reading import MIB, read_text
+from fishnet.files.values import mapping, real, text
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.tasks.info import task_info, task_names
+
+LossWeighting = Literal["fixed", "uncertainty"]
+MEAN: Final = "mean"
+_SAMPLINGS = ("size", "sqrt")
+_HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SECTION = ("task", "data", "loss_weight", "recipe")  # of a head, besides its recipe keys
+_JOINT = ("heads", "sampling", "loss_weighting", "monitor", "keep_heads")  # besides the shared recipe keys
+_DATA_KEYS = ("classes", "fold", "ignore", "void", "threshold_masks", "difficult", "val_fraction", "multi_label")
+_TRUNK_KEYS = ("end", "trunk_norm")  # keys of some levels' models that belong to the trunk
+_UNSUPPORTED = ("crop", "crop_size", "cutmix", "mixup", "mosaic", "native", "single_class")
+_CROPPED = (  # keys of images that are cropped to a square, as classifiers alone take them
+    "color_jitter", "crop_pct", "crop_ratio", "crop_scale", "end", "erase", "rand_augment_magnitude", "rand_augment_ops",
+    "val_size",
+)  # fmt: skip
+
+
+def head_keys() -> list[str]:
+    """The recipe keys that each head sets for itself; all others are shared."""
+    return [name for name, field in Recipe.__dataclass_fields__.items() if _is_head_key(name, field.metadata)]
+
+
+def _is_head_key(name: str, metadata: Mapping[str, Any]) -> bool:
+    if name in ("head", *_DATA_KEYS):
+        return True
+    return bool(metadata["levels"]) and metadata["group"] in ("Model", "Training") and name not in _TRUNK_KEYS
+
+
+def joint_keys() -> list[str]:
+    """The recipe keys that joint trainings know, shared or for the heads."""
+    return [name for name in Recipe.__dataclass_fields__ if name not in _UNSUPPORTED]
+
+
+@dataclass(frozen=True)
+class JointHead:
+    """One head of a joint training.
+
+    Attributes:
+        name: the head's name, in the bundle too.
+        task: ``classify`` ...
+        data: its data, as for a training of the task alone.
+        recipe: the shared settings with the head's own keys.
+        loss_weight: factor of the head's losses, above 0.
+    """
+
+    name: str
+    task: str
+    data: str
+    recipe: Recipe
+    loss_weight: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The head's section of a recipe."""
+        keys = [key for key in head_keys() if key in keys_of(self.task)]
+        values = self.recipe.to_dict(self.task)
+        return {
+            "task": self.task,
+            "data": self.data,
+            "loss_weight": self.loss_weight,
+            **{key: values[key] for key in keys},
+        }
+
+
+@dataclass(frozen=True)
+class JointRecipe:
+    """All settings of a joint training.
+
+    Attributes:
+        shared: the settings that all heads share.
+        heads: in order.
+        sampling: how an epoch draws from the heads' data: ``size``, each sample once; ``sqrt``, each head's data with
+            a share in proportion to the square root of its size; or a weight for each head by name.
+        loss_weighting: ``fixed``, the heads' own ``loss_weight``; or ``uncertainty``, times a factor that is learned
+            (Kendall et al. 2018, arXiv 1705.07115).
+        monitor: the metric that decides which epoch is best: ``mean`` of the heads' own monitors, or one such as
+            ``detect/AP``.
+        keep_heads: keep the heads of the bundle that training starts from; see :mod:`fishnet.tasks.joint`.
+    """
+
+    shared: Recipe
+    heads: tuple[JointHead, ...]
+    sampling: Literal["size", "sqrt"] | Mapping[str, float] = "size"
+    loss_weighting: LossWeighting = "fixed"
+    monitor: str = MEAN
+    keep_heads: bool = False
+
+    def __post_init__(self) -> None:
+        names = [head.name for head in self.heads]
+        if isinstance(self.sampling, Mapping):
+            _check_weights(self.sampling, names)
+        if self.loss_weighting not in get_args(LossWeighting):
+            raise InputError(
+                f"loss_weighting={self.loss_weighting}: {nearest(self.loss_weighting, get_args(LossWeighting))}"
+            )
+        if self.monitor != MEAN and self.monitor.partition("/")[0] not in names:
+            raise InputError(
+                f"monitor={self.monitor}: must be {MEAN}, or HEAD/METRIC with one of the heads {', '.join(names)}"
+            )
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Each head's data by its name."""
+        return {head.name: head.data for head in self.heads}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON, which :func:`load_joint_recipe` reads."""
+        skipped = {*head_keys(), *_UNSUPPORTED}
+        if not _cropped(head.task for head in self.heads):
+            skipped |= set(_CROPPED)
+        values = {name: getattr(self.shared, name) for name in Recipe.__dataclass_fields__ if name not in skipped}
+        return {
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+            "sampling": dict(self.sampling) if isinstance(self.sampling, Mapping) else self.sampling,
+            "loss_weighting": self.loss_weighting,
+            "monitor": self.monitor,
+            "keep_heads": self.keep_heads,
+            "heads": {head.name: head.to_dict() for head in self.heads},
+        }
+
+    def replace_shared(self, **changes: Any) -> "JointRecipe":
+        """A copy with other shared settings, which reach every head's recipe."""
+        heads = tuple(replace(head, recipe=head.recipe.replace(changes)) for head in self.heads)
+        return replace(self, shared=self.shared.replace(changes), heads=heads)
+
+
+def load_joint_recipe(
+    name: str | None = None,
+    data: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    from_weights: Mapping[str, Any] | None = None,
+) -> JointRecipe:
+    """Loads the recipe of a joint training.
+
+    Args:
+        name: a YAML file with a section for each head, or the name of a recipe of the package, which has none; by
+            default ``small-data``.
+        data: each head's data by the head's name. Heads that the file has no section for are named after their task.
+        overrides: keys to change. A key that heads set for themselves changes in all heads that have it.
+        from_weights: keys that the weights to start from need. The keys of a file and of ``overrides`` take precedence.
+
+    Raises:
+        InputError: no such file or recipe, a section or key that is missing, unknown or invalid; see :class:`Recipe`.
+    """
+    values, where = _read(name or "small-data")
+    overrides = dict(overrides or {})
+    sections = _sections(values.pop("heads", None) or {}, data or {}, where)
+    tasks = [section["task"] for section in sections.values()]
+    joint = {
+        key: (overrides if key in overrides else values).pop(key) for key in _JOINT if key in {**values, **overrides}
+    }
+    for key in _JOINT:
+        values.pop(key, None)
+    _check_shared(values, tasks, where)
+    _check_shared({key: value for key, value in overrides.items() if key not in head_keys()}, tasks, "settings")
+    own = {key: overrides.pop(key) for key in head_keys() if key in overrides}
+    _check_own(own, tasks)
+    if where in recipe_names("joint"):  # a file's own keys come before those of the weights
+        values = {**values, **(from_weights or {})}
+    shared = Recipe().replace({**_defaults(), **(from_weights or {}), **values}, where).replace(overrides, "settings")
+    heads = tuple(_head(head, section, shared, own, where) for head, section in sections.items())
+    return JointRecipe(shared, heads, **_joint_values(joint, where))
+
+
+def _read(name: str) -> tuple[dict[str, Any], str]:
+    """The values of a recipe and what messages call it."""
+    if name in recipe_names("joint"):
+        content = (files("fishnet") / "recipes" / "joint" / f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).suffix in (".yaml", ".yml"):
+        content = read_text(name, MIB, "recipe")
+    else:
+        raise InputError(
+            f"unknown recipe {name!r} for joint: {nearest(name, recipe_names('joint'))} (or give a .yaml file)"
+        )
+    values = parse_yaml(content, name) or {}
+    if not isinstance(values, dict):
+        raise InputError(f"{name}: a recipe consists of KEY: VALUE lines")
+    return dict(values), name
+
+
+def _defaults() -> dict[str, Any]:
+    """The shared settings of the package's recipe for small data."""
+    values, _ = _read("small-data")
+    return {key: value for key, value in values.items() if key not in _JOINT}
+
+
+def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict[str, Any]]:
+    """The section of each head by name, each with its task and data."""
+    sections = {
+        name: dict(mapping(section, f"{where}: heads: {name}"))
+        for name, section in mapping(heads, f"{where}: heads").items()
+    }
+    for name in data:
+        if name not in sections and name not in task_names():
+            known = {*sections, *task_names()}
+            raise InputError(
+                f"{name}={data[name]}: there is no head {name!r} and no task of this name: {nearest(name, known)}"
+            )
+        sections.setdefault(name, {})["data"] = data[name]
+    if not sections:
+        raise InputError(
+            f"{where}: joint training needs heads: give a file with a heads section, or --TASK DATA for each task"
+        )
+    for name, section in sections.items():
+        if not _HEAD_NAME.fullmatch(name):
+            raise InputError(
+                f"{where}: heads: {name!r} is not a valid name: use lower-case letters, digits, - and _, a letter first"
+            )
+        section.setdefault("task", name)
+        if section["task"] not in task_names():
+            raise InputError(
+                f"{where}: heads: {name}: task={section['task']!r}: {nearest(str(section['task']), task_names())}"
+            )
+        if not section.get("data"):
+            raise InputError(f"{where}: heads: {name}: data is missing: add data: PATH, or give {name}=PATH")
+        section["data"] = text(section["data"], f"{where}: heads: {name}: data")
+    return sections
+
+
+def _head(name: str, section: dict[str, Any], shared: Recipe, own: Mapping[str, Any], where: str) -> JointHead:
+    place, task = f"{where}: heads: {name}", section["task"]
+    known = [key for key in head_keys() if key in keys_of(task)]
+    given = {key: value for key, value in section.items() if key not in _SECTION}
+    for key in given:
+        if key in Recipe.__dataclass_fields__ and key not in head_keys():
+            raise InputError(f"{place}: {key} is shared by all heads: move it out of the heads")
+        if key not in known:
+            raise InputError(f"{place}: unknown key {key!r}: {nearest(str(key), (*known, *_SECTION))}")
+    base = load_recipe(task, section.get("recipe", "small-data"))
+    values = {key: getattr(base, key) for key in known}
+    recipe = (
+        shared.replace(values).replace(given, place).replace({k: v for k, v in own.items() if k in known}, "settings")
+    )
+    weight = real(section.get("loss_weight", 1.0), f"{place}: loss_weight", 1e-6, 1e6)
+    return JointHead(name, task, section["data"], recipe, weight)
+
+
+def _joint_values(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """The settings of joint trainings alone, checked."""
+    sampling = values.get("sampling", "size")
+    if isinstance(sampling, Mapping):
+        values["sampling"] = {
+            str(name): real(weight, f"{where}: sampling: {name}", 0) for name, weight in sampling.items()
+        }
+    elif sampling not in _SAMPLINGS:
+        raise InputError(
+            f"{where}: sampling={sampling!r}: choose from {', '.join(_SAMPLINGS)}, or give a weight for each head"
+        )
+    for key in ("loss_weighting", "monitor"):
+        if key in values:
+            text(values[key], f"{where}: {key}", 1000)
+    if not isinstance(values.get("keep_heads", False), bool):
+        raise InputError(f"{where}: keep_heads={values['keep_heads']!r}: must be true or false")
+    return values
+
+
+def _check_weights(weights: Mapping[str, float], names: list[str]) -> None:
+    for name in (*weights, *names):
+        if name not in names:
+            raise InputError(f"sampling: {name}: no such head: {nearest(name, names)}")
+        if name not in weights:
+            raise InputError(f"sampling: {name} is missing: give a weight for each head")
+    if not sum(weights.values()) > 0:
+        raise InputError("sampling: all weights are 0: at least one must be above 0")
+
+
+def _check_shared(values: Mapping[str, Any], tasks: list[str], where: str) -> None:
+    """Raises InputError for keys that joint trainings do not have, or that belong to the heads."""
+    cropped = _cropped(tasks)
+    for key in values:
+        if key in _UNSUPPORTED:
+            raise InputError(f"{where}: {key} is not supported in joint training: leave it out")
+        if key in _CROPPED and not cropped:
+            raise InputError(f"{where}: {key} is for joint trainings of classifiers alone: leave it out")
+        if key in head_keys():
+            raise InputError(f"{where}: {key} is a key of the heads: move it into their sections")
+        if key not in Recipe.__dataclass_fields__:
+            shared = set(joint_keys()) - set(head_keys())
+            raise InputError(f"{where}: unknown key {key!r}: {nearest(str(key), (*shared, *_JOINT))}")
+
+
+def _check_own(values: Mapping[str, Any], tasks: list[str]) -> None:
+    """Raises InputError for settings of heads that no head has, or that are ambiguous."""
+    for key in values:
+        having = [task for task in tasks if key in keys_of(task)]
+        if not having:
+            raise InputError(f"settings: {key}: none of the heads ({', '.join(tasks)}) has this key")
+        if key == "head" and len(tasks) > 1:
+            raise InputError("settings: head: which head is meant? Give it in a recipe file, in the head's section")
+
+
+def _cropped(tasks: Iterable[str]) -> bool:
+    """Whether all heads take images that are cropped to a square."""
+    return not any(task_info(task).any_size for task in tasks)
