@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from fishnet.prediction.results import Result
     from fishnet.prediction.sources import Failure
 
-_FLAGS = {"k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap", "tta": "--tta"}
+_FLAGS = {
+    "k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap", "tta": "--tta",
+    "panoptic_score": "--panoptic-score", "panoptic_overlap": "--panoptic-overlap", "stuff_area": "--stuff-area",
+}  # fmt: skip
 
 
 def predict(
@@ -28,11 +31,15 @@ def predict(
     as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     embed: Path | None = None,
+    only: str | None = None,
     top: int | None = None,
     threshold: float | None = None,
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
+    panoptic_score: float | None = None,
+    panoptic_overlap: float | None = None,
+    stuff_area: int | None = None,
     ids: Path | None = None,
     max_pixels: int | None = None,
     batch_size: int | None = None,
@@ -45,6 +52,9 @@ def predict(
 
     Files that cannot be read are reported at the end, and the exit code is then 1. The frames of a video are separate
     sources: clip.mp4#0, clip.mp4#1 and so on.
+
+    A model with several heads runs once per image for all of them: the output has a key per head, each head writes its
+    files into a folder of its own name, and one overlay shows everything. An option applies to all heads that have it.
 
     Parameters
     ----------
@@ -65,6 +75,8 @@ def predict(
     embed
         File for the embeddings of the images (the features before the last layer): .npy, float32 of shape
         (images, dims), with the sources in FILE.npy.txt; or .parquet with the columns source and embedding.
+    only
+        Names of the heads to compute, separated by commas. Default: all heads of the model.
     top
         Classifiers: number of classes to print per image. Default: 5.
     threshold
@@ -76,6 +88,13 @@ def predict(
         Overlap of neighbouring tiles as a fraction of the tile, 0 to 0.9. Default: 0.2.
     tta
         Segmenters: test-time augmentation over three scales, each also flipped: six passes instead of one.
+    panoptic_score
+        Panoptic models: instances with a lower score become no segment, 0 to 1. Default: the bundle's.
+    panoptic_overlap
+        Panoptic models: instances of which better ones cover more than this fraction become no segment, 0 to 1.
+        Default: the bundle's.
+    stuff_area
+        Panoptic models: stuff with fewer pixels in the image becomes void. Default: the bundle's.
     ids
         COCO file, such as the annotations, with the image ids for coco_results.json.
     max_pixels
@@ -91,7 +110,7 @@ def predict(
         Print only errors; use with --out.
     """
     from fishnet.cli.embeddings import EmbeddingFile
-    from fishnet.cli.writers import Writer
+    from fishnet.cli.writers import Overlays, Writer
     from fishnet.prediction.sources import find_sources
     from fishnet.tasks.loading import load
 
@@ -100,9 +119,12 @@ def predict(
         raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
     output_format, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
     files = find_sources(sources)
-    predictor = load(bundle, device, trust=trust)
+    predictor = load(bundle, device, trust=trust, only=_heads(only))
     predictor.max_pixels = max_pixels
-    options = _options(predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None)
+    options = _options(
+        predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None,
+        panoptic_score=panoptic_score, panoptic_overlap=panoptic_overlap, stuff_area=stuff_area,
+    )  # fmt: skip
     image_ids = _read_ids(ids, predictor, folder, files)
     with ExitStack() as stack:
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
@@ -110,7 +132,10 @@ def predict(
         results = predictor.stream(files, batch_size, embedding=add_embedding, **options)
         writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
-            writers += _task_writers(stack, folder, files, predictor, image_ids, overlay)
+            writers += _head_writers(stack, folder, files, predictor, image_ids)
+        if folder is not None and overlay:
+            place = folder, files, predictor.bundle.preprocess, max_pixels
+            writers.append(stack.enter_context(Overlays(*place)))
         failures = _write(results, writers)
         for failure in failures:
             print(f"fishnet: {failure.reason}", file=sys.stderr)
@@ -156,34 +181,38 @@ def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[
     return failures
 
 
-def _task_writers(
-    stack: ExitStack,
-    folder: Path,
-    sources: Sequence[str],
-    predictor: "Predictor",
-    ids: "ImageIds | None",
-    overlay: bool,
+def _heads(only: str | None) -> list[str] | None:
+    """Reads names that are separated by commas."""
+    return None if only is None else [name.strip() for name in only.split(",") if name.strip()]
+
+
+def _head_writers(
+    stack: ExitStack, folder: Path, sources: Sequence[str], predictor: "Predictor", ids: "ImageIds | None"
 ) -> list[Any]:
-    """Returns the writers of the task's own files and of overlays."""
-    from fishnet.cli.writers import CocoFiles, Masks, Overlays
+    """Returns the writers of the heads' own files. With several heads, each has a folder of its name."""
+    from fishnet.cli.writers import CocoFiles, Masks, OfHead
     from fishnet.tasks.info import task_info
 
     bundle = predictor.bundle
+    several = len(bundle.heads) > 1
     writers: list[Any] = []
-    output = task_info(bundle.task).output
-    if output == "objects":
-        writers.append(stack.enter_context(CocoFiles(folder, bundle.classes, ids)))
-    if output == "label map":
-        writers.append(Masks(folder, sources, bundle.classes))
-    if overlay:
-        writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess, predictor.max_pixels)))
+    for name, head in bundle.heads.items():
+        place, output = folder / name if several else folder, task_info(head.task).output
+        writer: Any = None
+        if output == "objects":
+            writer = stack.enter_context(CocoFiles(place, head.classes, ids))
+        elif output == "label map":
+            writer = Masks(place, sources, head.classes)
+        if writer is not None:
+            writers.append(OfHead(writer, name) if several else writer)
     return writers
 
 
 def _options(predictor: "Predictor", **given: Any) -> dict[str, Any]:
-    """Returns the options that were given. Raises InputError for an option of another task."""
+    """Returns the options that were given. Raises InputError for an option that no head has."""
     for name, value in given.items():
         if value is not None and name not in predictor.options:
             valid = ", ".join(flag for option, flag in _FLAGS.items() if option in predictor.options)
-            raise InputError(f"{_FLAGS[name]}: not for a {predictor.bundle.task} model, which has {valid}")
+            tasks = ", ".join(dict.fromkeys(head.task for head in predictor.bundle.heads.values()))
+            raise InputError(f"{_FLAGS[name]}: not for a {tasks} model, which has {valid}")
     return {name: value for name, value in given.items() if value is not None}

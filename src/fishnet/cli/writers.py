@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +24,7 @@ from fishnet.images.reading import Reading
 from fishnet.images.remote import is_address
 from fishnet.images.tiff import Directory
 from fishnet.images.video import VideoWriter, frame_of, frames, is_video, rate_of
-from fishnet.prediction.results import Detections, Result, Segmentation
+from fishnet.prediction.results import Detections, Result, Scene, Segmentation
 from fishnet.prediction.results.segmentation import index_mode
 
 
@@ -45,7 +46,7 @@ class Writer:
         if self.output_format == "csv":
             rows = [
                 {name: cell(value) if isinstance(value, str) else value for name, value in row.items()}
-                for row in ({"source": source, "rank": i + 1, **row} for i, row in enumerate(result.rows()))
+                for row in _ranked(source, result)
             ]
             for stream in self._streams():
                 table = csv.DictWriter(stream, ["source", "rank", *result.columns], lineterminator="\n")
@@ -71,6 +72,32 @@ class Writer:
         """Ends the file."""
         if self.file is not None:
             self.file.__exit__(*failure)
+
+
+def _ranked(source: str, result: Result) -> Iterator[dict[str, Any]]:
+    """Rows for a table, numbered from 1; those of a scene are numbered head by head."""
+    ranks = Counter[Any]()
+    for row in result.rows():
+        head = row.get("head") if isinstance(result, Scene) else None
+        ranks[head] += 1
+        yield {"source": source, "rank": ranks[head], **row}
+
+
+class OfHead:
+    """Passes one part of each scene to a writer of results.
+
+    Args:
+        writer: of the results of one head, or of panoptic segments.
+        head: the head's name; None for the panoptic segments.
+    """
+
+    def __init__(self, writer: Any, head: str | None) -> None:
+        self.writer, self.head = writer, head
+
+    def add(self, source: str, result: Result) -> None:
+        """Adds the scene of one image."""
+        assert isinstance(result, Scene)
+        self.writer.add(source, result.panoptic if self.head is None else result[self.head])
 
 
 class FreeNames:
@@ -250,7 +277,7 @@ class CocoFiles:
     results so far stay in ``coco_results.json.partial``.
 
     Args:
-        folder: where the files go; it must exist.
+        folder: where the files go; created if missing.
         classes: the model's classes.
         ids: the ids of the images; by default they are numbered 1, 2, ... in order.
     """

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
@@ -37,6 +38,38 @@ def select_heads(bundle: Bundle, only: Sequence[str] | None) -> Bundle:
             raise InputError(f"only={name!r}: not a head of this model: {nearest(name, bundle.heads)}")
     heads = {name: head for name, head in bundle.heads.items() if name in names}
     return replace(bundle, heads=heads, panoptic=bundle.panoptic if {INSTANCES, SEGMENT} <= heads.keys() else None)
+
+
+class ChosenHeads:
+    """Some heads of an engine of several heads, as an engine of its own.
+
+    Args:
+        engine: see :data:`~fishnet.prediction.batching.Engine`.
+        heads: names of the heads to compute. If there is only one, its raw outputs are returned without its name.
+    """
+
+    def __init__(self, engine: Any, heads: tuple[str, ...]) -> None:
+        self.engine, self.heads = engine, heads
+        self.thread_safe: bool = getattr(engine, "thread_safe", False)
+
+    def __call__(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> Any:
+        """The raw outputs of the chosen heads, or of some of them."""
+        return self._unwrapped(self.engine(batch, self.heads if only is None else tuple(only)))
+
+    def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+        """Raw outputs and embeddings, from one pass; see :meth:`fishnet.tasks.engine.TorchEngine.embed`.
+
+        Raises:
+            InputError: the engine computes no embeddings, or none of these heads has them.
+        """
+        embed = getattr(self.engine, "embed", None)
+        if embed is None:
+            raise InputError("this engine computes no embeddings: use the bundle that training wrote")
+        outputs, vectors = embed(batch, self.heads)
+        return self._unwrapped(outputs), vectors
+
+    def _unwrapped(self, outputs: Mapping[str, Any]) -> Any:
+        return outputs if len(self.heads) > 1 else outputs[self.heads[0]]
 
 
 def check_heads(bundle: Bundle) -> None:

@@ -40,15 +40,20 @@ class TorchEngine:
         return self._decode(self.model.features(self._images(batch)), only)
 
     @torch.inference_mode()
-    def embed(self, batch: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
+    def embed(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> tuple[Any, NDArray[np.float32]]:
         """Returns the raw outputs and (batch, dims) embeddings, from one pass through the trunk.
 
+        Args:
+            batch: the images.
+            only: the heads to compute, as in a call. The embeddings are those of the only classifier among them.
+
         Raises:
-            InputError: the model has no embeddings, or several classifiers.
-            NotFiniteError: see :meth:`__call__`.
+            InputError: the heads have no embeddings, or several of them are classifiers.
+            NotFiniteError: as in a call.
         """
+        head = self.model.heads[self._embedding_head(tuple(self.model.heads) if only is None else only)]
         features = self.model.features(self._images(batch))
-        return self._decode(features), to_numpy(self._embedding_head().embed(features))
+        return self._decode(features, only), to_numpy(head.embed(features))  # type: ignore[operator]
 
     def _decode(self, features: Features, only: Sequence[str] | None = None) -> Any:
         heads = self.model.heads
@@ -61,15 +66,19 @@ class TorchEngine:
                 raise NotFiniteError(*([name] if len(heads) > 1 else [])) from None
         return outputs if len(heads) > 1 else next(iter(outputs.values()))
 
-    def _embedding_head(self) -> Any:
-        """The only head, or the only classifier among several heads. Raises InputError if there is none."""
-        if len(self.model.heads) == 1:
-            return self.model.only_head[1]
-        names = [name for name, head in self.bundle.heads.items() if task_info(head.task).output == "scores"]
-        if len(names) != 1:
-            several = f"several classifiers ({', '.join(names)}): choose one with only" if names else "no classifier"
-            raise InputError(f"embeddings are a classifier's, and this model has {several}")
-        return self.model.heads[names[0]]
+    def _embedding_head(self, names: Sequence[str]) -> str:
+        """The name of the only head, or of the only classifier among several heads.
+
+        Raises:
+            InputError: there is no classifier, or several.
+        """
+        if len(names) == 1:
+            return names[0]
+        classifiers = [name for name in names if task_info(self.bundle.heads[name].task).output == "scores"]
+        if len(classifiers) == 1:
+            return classifiers[0]
+        kept = f"several classifiers ({', '.join(classifiers)}): load only one of them" if classifiers else "none"
+        raise InputError(f"embeddings are those of a classifier, and this model has {kept}")
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)

@@ -1,16 +1,21 @@
 """Loads a trained model from its folder or file. Importing this imports no torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fishnet.bundle.bundle import is_bundle, read_with_weights
+from fishnet.bundle.bundle import Bundle, is_bundle, read_with_weights
 from fishnet.bundle.hub import local_path
 from fishnet.errors import InputError
+from fishnet.prediction.batching import Engine
+from fishnet.prediction.heads import ChosenHeads, check_heads, select_heads
 from fishnet.prediction.predictor import Predictor
 from fishnet.runtime.exported import SUFFIXES, format_of, is_exported, refuse_untrusted
 
 
-def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Predictor:
+def load(
+    source: str | Path, device: str = "auto", *, trust: bool = False, only: Sequence[str] | None = None
+) -> Predictor:
     """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
@@ -20,29 +25,34 @@ def load(source: str | Path, device: str = "auto", *, trust: bool = False) -> Pr
             on ``cuda`` too.
         trust: whether a ``.pt2`` may be opened. Opening one can run any code that its author put into it. No other kind
             of model needs this.
+        only: names of the heads to compute; by default all. A model of which one head is wanted predicts that head's
+            result.
 
     Raises:
         InputError: no such model; a missing, damaged or altered file; a ``.pt2`` without trust; a device that is not
-            available; or a library that runs the file is not installed.
+            available; a head that the model does not have; or a library that runs the file is not installed.
         WorkError: the hub cannot be reached.
     """
     path = local_path(source)
     if not is_bundle(path) and not path.is_dir():
         if is_exported(path):
-            return _exported(path, device, trust)
+            return _exported(path, device, trust, only)
         if path.is_file():
             suffixes = ", ".join(SUFFIXES.values())
             raise InputError(
                 f"{path}: is a file, not a bundle: give the folder that training wrote or an exported file ({suffixes})"
             )
     bundle, weights = read_with_weights(path)  # before torch is imported, which takes seconds
+    wanted = select_heads(bundle, only)
+    check_heads(wanted)
     from fishnet.tasks.engine import TorchEngine, pick_device
     from fishnet.tasks.store import model_of
 
-    return Predictor(bundle, TorchEngine(bundle, model_of(bundle, weights), pick_device(device)))
+    engine = TorchEngine(bundle, model_of(bundle, weights), pick_device(device))
+    return _predictor(bundle, wanted, engine)
 
 
-def _exported(path: Path, device: str, trust: bool) -> Predictor:
+def _exported(path: Path, device: str, trust: bool, only: Sequence[str] | None) -> Predictor:
     engine: Any
     if format_of(path) == "pt2":
         if not trust:
@@ -54,4 +64,10 @@ def _exported(path: Path, device: str, trust: bool) -> Predictor:
         from fishnet.runtime.engines import open_engine
 
         engine = open_engine(path, device=device)
-    return Predictor(engine.bundle, engine)
+    return _predictor(engine.bundle, select_heads(engine.bundle, only), engine)
+
+
+def _predictor(bundle: Bundle, wanted: Bundle, engine: Engine) -> Predictor:
+    """A predictor of the wanted heads of a model."""
+    is_part = wanted.heads.keys() != bundle.heads.keys()
+    return Predictor(wanted, ChosenHeads(engine, tuple(wanted.heads)) if is_part else engine)
