@@ -20,7 +20,7 @@ from fishnet.prediction.drawing import (
     sheet,
 )
 from fishnet.prediction.drawing.labels import count_labels
-from fishnet.prediction.drawing.objects import _label
+from fishnet.prediction.drawing.objects import write_labels
 from fishnet.prediction.drawing.panels import _BAR
 from fishnet.prediction.drawing.text import fitted, in_rows
 from fishnet.prediction.results import CroppedMask
@@ -210,7 +210,7 @@ def test_labels_do_not_cover_each_other() -> None:
         corner = rng.uniform(0, 300, (25, 2)) * (1.8, 1)
         boxes, taken = np.hstack([corner, corner + rng.uniform(10, 120, (25, 2))]), np.zeros((400, 600), int)
         page = Image.new("RGB", (600, 400))
-        for place in _label(page, boxes, ["some name 0.99"] * 25, [(255, 255, 255)] * 25):
+        for place in write_labels(page, boxes, ["some name 0.99"] * 25, [(255, 255, 255)] * 25):
             assert min(place) >= 0
             assert place[2] <= 600
             assert place[3] <= 400

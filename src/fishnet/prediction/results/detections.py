@@ -34,13 +34,16 @@ class CroppedMask:
     bits: NDArray[np.bool_]
 
     @classmethod
-    def pasted(cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int]) -> "CroppedMask":
+    def pasted(
+        cls, mask: NDArray[np.float32], box: NDArray[np.float32], size: tuple[int, int], threshold: float = 0.5
+    ) -> "CroppedMask":
         """Pastes a mask that a model predicted over a box into the image.
 
         Args:
             mask: (m, m) probabilities; outside the box they count as 0.
             box: x1, y1, x2, y2 in px of the image, at least partly within it.
             size: height and width of the image.
+            threshold: the lowest probability of the mask's pixels, 0..1.
         """
         x1, y1, x2, y2 = box.astype(np.float64).tolist()
         left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
@@ -51,7 +54,7 @@ class CroppedMask:
         cells = Image.fromarray(np.pad(mask.astype(np.float32), edge))
         within = x, y, x + width * across, y + height * down
         resized = cells.resize((width, height), Image.Resampling.BILINEAR, within)
-        return cls(left, top, np.asarray(resized) >= 0.5)
+        return cls(left, top, np.asarray(resized) >= threshold)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Detections:
         *,
         threshold: float = 0.0,
         max_detections: int | None = None,
+        mask_threshold: float = 0.5,
     ) -> "Detections":
         """Converts a detector's raw outputs to px of the image.
 
@@ -95,6 +99,7 @@ class Detections:
             placement: where the image lies in the input. Objects outside the image are left out.
             threshold: the lowest score.
             max_detections: the maximum number of objects; None for all.
+            mask_threshold: the lowest probability of a mask's pixels, 0..1.
         """
         boxes = placement.to_image(np.asarray(raw["boxes"]))
         scores = np.asarray(raw["scores"], np.float32)
@@ -105,7 +110,8 @@ class Detections:
         if "masks" in raw:
             uncut = placement.to_image(np.asarray(raw["boxes"])[kept], cut=False)
             masks = np.asarray(raw["masks"])[kept]
-            cropped_masks = tuple(CroppedMask.pasted(*pair, placement.size) for pair in zip(masks, uncut, strict=True))
+            pairs = zip(masks, uncut, strict=True)
+            cropped_masks = tuple(CroppedMask.pasted(*pair, placement.size, mask_threshold) for pair in pairs)
         labels = np.asarray(raw["labels"], np.int64)[kept]
         return cls(boxes[kept], labels, scores[kept], classes, placement.size, cropped_masks)
 
