@@ -9,6 +9,8 @@ from fishnet.data.base import ImageDataset, LabelledDataset
 from fishnet.data.detection import plausibility as detection
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.findings import Finding
+from fishnet.data.panoptic import plausibility as panoptic
+from fishnet.data.panoptic.base import PanopticSegmentation
 from fishnet.data.segmentation import plausibility as segmentation
 from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.files import FileSegmentation
@@ -32,6 +34,8 @@ def quick_findings(splits: Mapping[str, Any], repairs: bool = False) -> list[Fin
     first = next(iter(splits.values()), None)
     if isinstance(first, DetectionDataset):
         of_level = detection.plausibility(splits, repairs)
+    elif isinstance(first, PanopticSegmentation):
+        of_level = panoptic.plausibility(splits)
     else:
         of_level = (segmentation if isinstance(first, SegmentationDataset) else classification).plausibility(splits)
     findings = (
