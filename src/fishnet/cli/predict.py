@@ -157,10 +157,11 @@ def _read_ids(
 ) -> "ImageIds | None":
     """Reads the file of image ids. Raises InputError if no output uses ids, or if an image has no id."""
     from fishnet.cli.writers import ImageIds, check_ids
+    from fishnet.prediction.heads import heads_of
 
     if path is None:
         return None
-    if folder is None or "threshold" not in predictor.options:
+    if folder is None or not heads_of(predictor.bundle, "objects"):
         raise InputError(f"--ids {path}: is for coco_results.json, which detectors write with --out")
     image_ids = ImageIds(path)
     check_ids(image_ids, sources)
@@ -190,6 +191,7 @@ def _head_writers(
     stack: ExitStack, folder: Path, sources: Sequence[str], predictor: "Predictor", ids: "ImageIds | None"
 ) -> list[Any]:
     """Returns the writers of the heads' own files. With several heads, each has a folder of its name."""
+    from fishnet.cli.panoptic_files import PanopticFiles
     from fishnet.cli.writers import CocoFiles, Masks, OfHead
     from fishnet.tasks.info import task_info
 
@@ -205,6 +207,8 @@ def _head_writers(
             writer = Masks(place, sources, head.classes)
         if writer is not None:
             writers.append(OfHead(writer, name) if several else writer)
+    if bundle.panoptic is not None:
+        writers.append(OfHead(stack.enter_context(PanopticFiles(folder, sources, bundle.panoptic, ids)), None))
     return writers
 
 
