@@ -65,7 +65,8 @@ def predict(
     out
         Folder for predictions.jsonl or predictions.csv, and overlays. Detectors also write coco_results.json (COCO's
         results format) and coco_images.json (its image and category ids); segmenters write masks/NAME.png with class
-        ids as pixel values (for a GeoTIFF, NAME.tif with its georeference). Default: print only.
+        ids as pixel values (for a GeoTIFF, NAME.tif with its georeference); panoptic models write panoptic.json and
+        panoptic/NAME.png (COCO's panoptic format). Default: print only.
     overlay
         Save each image or video with its result drawn on it, in --out or else in predictions/.
     as_

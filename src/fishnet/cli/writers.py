@@ -107,11 +107,13 @@ class FreeNames:
         self.folder, self.taken = folder, {Path(source).resolve() for source in sources}
 
     def take(self, source: str, extension: str = ".png") -> Path:
-        """Returns ``photo.png`` for ``photo.jpg``, or ``photo-2.png``, ``photo-3.png`` ..."""
-        number, path = 1, self.folder / f"{Path(source).stem}{extension}"
+        """Returns ``photo.png`` for ``photo.jpg``, or ``photo-2.png`` ...; for a frame ``clip-12.png``."""
+        frame = frame_of(source)
+        stem = Path(source).stem if frame is None else f"{Path(frame[0]).stem}-{frame[1]}"
+        number, path = 1, self.folder / f"{stem}{extension}"
         while path.resolve() in self.taken:
             number += 1
-            path = self.folder / f"{Path(source).stem}-{number}{extension}"
+            path = self.folder / f"{stem}-{number}{extension}"
         self.taken.add(path.resolve())
         return path
 
@@ -203,10 +205,8 @@ class Masks:
     def add(self, source: str, result: Result) -> None:
         """Adds the label map of one image; its values are the original ids of the classes."""
         assert isinstance(result, Segmentation)
-        frame = frame_of(source)
-        name = source if frame is None else f"{Path(frame[0]).stem}-{frame[1]}.png"
-        tags = None if frame is not None or is_address(source) else self._georeference(source)
-        with atomic_path(self.names.take(name, ".png" if tags is None else ".tif")) as partial:
+        tags = None if frame_of(source) is not None or is_address(source) else self._georeference(source)
+        with atomic_path(self.names.take(source, ".png" if tags is None else ".tif")) as partial:
             if tags is None:
                 result.index_image().save(partial)
             else:

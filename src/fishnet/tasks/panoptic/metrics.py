@@ -84,7 +84,7 @@ class PanopticQuality:
             empty = sorted(predicted.labels)[int(np.flatnonzero(pred_areas[1:] == 0)[0])]
             raise InputError(f"the predicted segment {empty} has no pixels: leave it out")
         void = np.bincount(pred[true == 0], pixels[true == 0], shape[1])
-        crowd = np.isin(np.array([0, *sorted(truth.labels)]), list(truth.crowds))
+        crowd = np.array([False, *(id_ in truth.crowds for id_ in sorted(truth.labels))])
         alike = (true > 0) & (pred > 0) & (rows[true] == columns[pred]) & ~crowd[true]
         union = pred_areas[pred] + true_areas[true] - pixels - void[pred]
         iou = np.divide(pixels, union, out=np.zeros(len(pixels)), where=alike)
