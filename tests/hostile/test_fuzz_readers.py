@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from fishnet.data.collector import collecting
+from fishnet.data.panoptic.open import looks_like_panoptic, open_panoptic
+from fishnet.data.quick import quick_findings
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
 from tests.detection_makers import (
@@ -22,6 +24,7 @@ from tests.detection_makers import (
     supervisely_folder,
 )  # fmt: skip
 from tests.hostile.test_fuzz_detection import fuzz, read
+from tests.panoptic_makers import cityscapes_panoptic, coco_panoptic, object_pairs
 
 FILES: dict[str, tuple[Callable[..., Path], dict[str, Any], str, bool]] = {
     "labelme": (labelme_folder, {}, "train/000.json", False),
@@ -62,3 +65,37 @@ def label_maps(data: Path) -> None:
                 for index in range(len(samples)):
                     with contextlib.suppress(InputError):
                         samples.read(index)
+
+
+PANOPTIC: dict[str, tuple[Callable[..., Path], str]] = {
+    "json": (coco_panoptic, "annotations/panoptic_train2017.json"),
+    "png": (coco_panoptic, "annotations/panoptic_train2017/train_000.png"),
+    "cityscapes": (cityscapes_panoptic, "gtFine/train/ulm/ulm_train000000_000019_gtFine_instanceIds.png"),
+    "objects": (object_pairs, "annotations/instances_train.json"),
+    "maps": (object_pairs, "masks/train/train_000.png"),
+}
+
+
+@pytest.mark.parametrize("name", PANOPTIC)
+def test_panoptic_files(name: str, tmp_path: Path) -> None:
+    make, place = PANOPTIC[name]
+    data = make(tmp_path / "data", train=2)
+    fuzz(data / place, lambda: segments(data), 12)
+
+
+def segments(data: Path) -> None:
+    """All that a check and a training read of panoptic data."""
+    for context in (contextlib.nullcontext, collecting):
+        with contextlib.suppress(InputError):
+            with context():
+                looks_like_panoptic(str(data))
+                splits = open_panoptic(str(data), 3, val_fraction=0.1, seed=0, keep_splits=True)
+            quick_findings({split: samples.segment for split, samples in splits.items()})
+            for samples in splits.values():
+                for index in range(len(samples)):
+                    for view in (samples.instances, samples.segment):
+                        with contextlib.suppress(InputError):
+                            view.read(index)
+                    with contextlib.suppress(InputError):
+                        samples.truth(index)
+                        samples.instances.location(index, 0)

@@ -83,5 +83,5 @@ def test_without_instance_ids(tmp_path: Path) -> None:
     for path in data.rglob("*_instanceIds.png"):
         path.unlink()
     assert not looks_like_panoptic(str(data))
-    with pytest.raises(InputError, match="gtFine/ with .*_gtFine_instanceIds"):
+    with pytest.raises(InputError, match=r"gtFine/ with .*_gtFine_instanceIds"):
         opened(data)

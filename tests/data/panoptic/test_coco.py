@@ -11,9 +11,11 @@ from PIL import Image
 
 from fishnet.data.collector import collecting
 from fishnet.data.detection.coco import find_coco
+from fishnet.data.detection.open import open_detection
 from fishnet.data.panoptic.base import PanopticSplit
 from fishnet.data.panoptic.coco import read_png
 from fishnet.data.panoptic.open import looks_like_panoptic, open_panoptic
+from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
 from tests.panoptic_makers import coco_panoptic, id_of, id_png, object_pairs
 
@@ -213,3 +215,12 @@ def test_two_files_of_one_split(tmp_path: Path) -> None:
     path.with_name("panoptic_train.json").write_bytes(path.read_bytes())
     with pytest.raises(InputError, match="two files for the train split"):
         opened(data)
+
+
+@pytest.mark.parametrize("open_other", [open_detection, open_segmentation])
+def test_other_tasks_name_the_one_for_it(open_other: Callable[..., Any], tmp_path: Path) -> None:
+    data = coco_panoptic(tmp_path / "data")
+    with pytest.raises(
+        InputError, match=r"annotations\[0\]: has segments_info, as COCO panoptic .*: use train panoptic"
+    ):
+        open_other(str(data), 3, val_fraction=0.25, seed=0)

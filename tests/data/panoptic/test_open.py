@@ -156,7 +156,7 @@ def test_only_and_void(tmp_path: Path) -> None:
             assert len(split.truth(i).segments) == len(np.unique(split.truth(i).ids)) - 1
         [note] = [note for note in split.segment.notes if note.code == "class-left-out"]
         assert "1 of 3 classes are void (leaf)" in note.message
-    with pytest.raises(InputError, match="no class 'leave'.*leaf"):
+    with pytest.raises(InputError, match=r"no class 'leave'.*leaf"):
         opened(data, void=["leave"])
     with pytest.raises(InputError, match="no class of things: use train segment"):
         opened(data, void=["berry"])

@@ -93,7 +93,9 @@ def test_splits_of_one_of_the_two(objects_split: bool, tmp_path: Path) -> None:
     if objects_split:
         flatten(data)
     else:
-        contents = [json.loads((data / f"annotations/instances_{split}.json").read_text()) for split in ("train", "val")]
+        contents = [
+            json.loads((data / f"annotations/instances_{split}.json").read_text()) for split in ("train", "val")
+        ]
         for entry in contents[1]["images"]:
             entry["id"] += 10
         for entry in contents[1]["annotations"]:
@@ -135,7 +137,9 @@ def test_sizes_that_differ(tmp_path: Path) -> None:
     data = object_pairs(tmp_path / "data")
     save_mask(data / "masks/train/train_000.png", np.zeros((40, 40)), "index")
     split = opened(data)["train"]
-    with pytest.raises(InputError, match=r"masks/train/train_000.png: is 40x40 px, but the objects are annotated in 96x"):
+    with pytest.raises(
+        InputError, match=r"masks/train/train_000.png: is 40x40 px, but the objects are annotated in 96x"
+    ):
         split.truth(0)
 
 
@@ -152,3 +156,9 @@ def test_different_splits(tmp_path: Path) -> None:
     (data / "val.txt").write_text("test_000\n")
     with pytest.raises(InputError, match="have different splits: train, test, and train, val"):
         opened(data)
+
+
+def test_a_folder_called_stuff(tmp_path: Path) -> None:
+    data = object_pairs(tmp_path / "data")
+    (data / "masks").rename(data / "stuff")
+    assert opened(data)["train"].segment.location(0).endswith("stuff/train/train_000.png")

@@ -172,6 +172,8 @@ class CocoTable:
 
     def _add_annotation(self, entry: Entry) -> None:
         value = entry.value
+        if "segments_info" in value:
+            raise InputError("has segments_info, as COCO panoptic files have: use train panoptic")
         image, category = id_of(value, "image_id"), self._category_id(id_of(value, "category_id"))
         id_ = _NONE - len(self._id) if value.get("id") is None else self._annotation_id(id_of(value, "id"))
         shape = self._shape(value)

@@ -13,7 +13,7 @@ LAYOUTS = "images/ and masks/ paired by name (in train/ and val/, or with these 
 _IMAGES = ("images", "image", "imgs", "img", "pictures", "photos")
 _MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot", "segmentation",
-    "segmentations", "gt", "ground_truth", "groundtruth",
+    "segmentations", "gt", "ground_truth", "groundtruth", "stuff",
 )  # fmt: skip
 _CAMVID_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train, train_labels
 
