@@ -116,7 +116,7 @@ def pytorchcv_model(subject: Subject) -> Any:
         InputError: pytorchcv has no such network, or the subject is not a classifier given by name.
         ModuleNotFoundError: pytorchcv is not installed.
     """
-    if task_info(subject.task).output != "scores" or not subject.named:
+    if not subject.named or task_info(subject.task).output != "scores":
         raise InputError("pytorchcv only has classifiers, which are given by name")
     import torch
     from pytorchcv import model_provider

@@ -13,7 +13,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.bundle.hub import is_remote, local_path
 from fishnet.errors import InputError, nearest
 from fishnet.images.preprocess import DIVISOR, Preprocess
-from fishnet.tasks.info import task_info
+from fishnet.tasks.info import TaskInfo, task_info
 
 if TYPE_CHECKING:
     from fishnet.tasks.model import Model
@@ -91,8 +91,8 @@ class Subject:
 
     Attributes:
         model: a network's name, or a bundle's folder.
-        task: its task.
-        head: its task head.
+        task: its task; those of a bundle's heads, comma-separated, all of which one pass computes.
+        head: its task head, or the bundle's in the same way.
         height, width: sides of the input, px.
         channels: number of input channels.
         batch: batch size.
@@ -170,7 +170,7 @@ def make_subject(model: str, plan: Plan) -> Subject:
     task = get_task(plan.task or "classify")
     side = plan.size or task_info(task.name).benchmark_size
     subject = Subject(model, task.name, task.resolve_head(plan.head), side, side, 3, plan.batch)
-    _check_size(subject)
+    _check_size(subject, task_info(task.name))
     with torch.device("meta"):
         build_from(subject._config())
     return subject
@@ -181,20 +181,22 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
 
     path = local_path(model)
     bundle = read_bundle(path)
-    if plan.task not in (None, bundle.task):
-        raise InputError(f"{model}: is a bundle of {bundle.task}, not of {plan.task}: leave out task")
-    if plan.head not in ("default", bundle.head):
-        raise InputError(f"{model}: is a bundle with the head {bundle.head}: leave out head")
-    info = task_info(bundle.task)
-    default_size = (info.benchmark_size,) * 2 if info.any_size else bundle.preprocess.size
-    height, width = (plan.size, plan.size) if plan.size else default_size
-    subject = Subject(str(path), bundle.task, bundle.head, height, width, bundle.preprocess.channels, plan.batch)
-    _check_size(subject)
+    tasks, heads = (", ".join(getattr(head, key) for head in bundle.heads.values()) for key in ("task", "head"))
+    if plan.task not in (None, tasks):
+        raise InputError(f"{model}: is a bundle of {tasks}, not of {plan.task}: leave out task")
+    if plan.head not in ("default", heads):
+        several = "s" if len(bundle.heads) > 1 else ""
+        raise InputError(f"{model}: is a bundle with the head{several} {heads}: leave out head")
+    infos = [task_info(head.task) for head in bundle.heads.values()]
+    sides = [info.benchmark_size for info in infos if info.any_size]
+    height, width = (plan.size or max(sides),) * 2 if plan.size or sides else bundle.preprocess.size
+    subject = Subject(str(path), tasks, heads, height, width, bundle.preprocess.channels, plan.batch)
+    _check_size(subject, *infos)
     return subject
 
 
-def _check_size(subject: Subject) -> None:
-    if task_info(subject.task).any_size and (subject.height % DIVISOR or subject.width % DIVISOR):
+def _check_size(subject: Subject, *infos: TaskInfo) -> None:
+    if any(info.any_size for info in infos) and (subject.height % DIVISOR or subject.width % DIVISOR):
         raise InputError(f"size={subject.height}: {subject.task} needs a multiple of {DIVISOR}")
 
 
