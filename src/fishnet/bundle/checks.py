@@ -13,6 +13,7 @@ _MAX_ARGUMENTS = 1_000  # maximum count of such numbers
 _TEXT_KEYS = ("backbone", "sha256")
 _OBJECT_KEYS = ("preprocess", "backbone_args", "metrics", "recipe", "data", "versions")
 _MAX_HEADS = 64  # of one model
+RESERVED_NAMES = ("source", "panoptic")  # keys of predictions beside the names of the heads
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _BACKBONE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LOADING_ARGUMENTS = ("checkpoint_path", "cache_dir", "features_only", "exportable", "scriptable", "no_jit")
@@ -36,6 +37,8 @@ def check_values(values: dict[str, Any]) -> None:
     if not 1 <= len(heads) <= _MAX_HEADS:
         raise InputError(f"heads: {len(heads):,} heads: must be from 1 to {_MAX_HEADS}")
     for name in heads:
+        if name in RESERVED_NAMES:
+            raise InputError(f"heads: {name!r} is a key of predictions beside those of the heads: rename the head")
         if not _HEAD_NAME.fullmatch(name):
             raise InputError(
                 f"heads: {shown(name)} is not a valid name: use lower-case letters, digits, - and _, a letter first"
@@ -62,6 +65,8 @@ def check_head(args: dict[str, Any]) -> None:
     for name in _SHARES:
         if name in args:
             real(args[name], f"head_args: {name}", 0, 1)
+    if not isinstance(args.get("multi_label", False), bool):
+        raise InputError(f"head_args: multi_label: must be true or false, not {shown(args['multi_label'])}")
     if args.get("anchors") is not None:
         _check_anchors(mapping(args["anchors"], "head_args: anchors"))
 

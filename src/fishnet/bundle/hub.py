@@ -1,6 +1,6 @@
 """Bundles on Hugging Face's hub: ``hf-hub:user/name`` instead of a folder, and ``fishnet push``. Torch-free."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from fishnet.tasks.info import task_info
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CARD, CURVES = "README.md", "curves.png"
+_PANOPTIC_TAG = "image-segmentation"  # the hub has no tag for panoptic segmentation alone
 
 
 @dataclass(frozen=True)
@@ -147,25 +148,29 @@ def push(upload: Upload, *, private: bool = False, message: str = "") -> str:
 
 
 def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bool = False) -> str:
-    """Writes a model card: YAML for the hub, then a description of the model, its metrics and its use."""
+    """Writes a model card: YAML for the hub, then a description of the model, its metrics and its use.
+
+    The hub knows one task per model, by which it offers a demo: that of the panoptic segments, which are made of all
+    heads, or of the first head, which the recipe or the command line named first.
+    """
     _check_installed(repo)
     from huggingface_hub import ModelCardData
 
-    info = task_info(bundle.task)
+    infos = [task_info(head.task) for head in bundle.heads.values()]
+    tasks = [info.name for info in infos] + ([] if bundle.panoptic is None else ["panoptic"])
+    metrics = list(dict.fromkeys(name for info in infos for name in info.hub_metrics)) if bundle.metrics else []
     data = ModelCardData(
         license=license_id,
         library_name="fishnet-vision",
-        pipeline_tag=info.hub_tag,
-        tags=["fishnet", "pytorch", bundle.task, bundle.backbone],
-        metrics=list(info.hub_metrics) if info.hub_metrics and bundle.metrics else None,
+        pipeline_tag=infos[0].hub_tag if bundle.panoptic is None else _PANOPTIC_TAG,
+        tags=list(dict.fromkeys(["fishnet", "pytorch", *tasks, bundle.backbone])),
+        metrics=metrics or None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{_body(bundle, repo, curves)}"
 
 
 def _body(bundle: Bundle, repo: str, curves: bool) -> str:
-    preprocess, names = bundle.preprocess, bundle.classes.names
-    more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
-    classes = ", ".join(f"`{name}`" for name in names[:20]) + more
+    preprocess = bundle.preprocess
     metrics = "\n".join(f"| {name} | {value:g} |" for name, value in bundle.metrics.items())
     measured_on = (
         "the images that training held out or was given for validation" if bundle.data else "its author's data"
@@ -173,12 +178,12 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
     recipe = yaml.safe_dump(bundle.recipe, sort_keys=False, default_flow_style=None, allow_unicode=True)
     sections = [
         f"# {repo.rpartition('/')[2]}",
-        f"A {bundle.backbone} ({bundle.task}), {len(names):,} classes, made with fishnet-vision.",
+        _introduction(bundle),
         "## Use\n\n```bash\npip install 'fishnet-vision[torch,hub]'\n```\n\n"
         f'```python\nimport fishnet\n\nmodel = fishnet.load("hf-hub:{repo}")\n'
         'print(model.predict("photo.jpg").to_dict())\n```\n\n'
         f"Or from the command line: `fishnet predict hf-hub:{repo} photo.jpg`.",
-        f"## Classes\n\n{classes}. All of them, with their ids, are in {CONFIG}.",
+        _classes(bundle),
         f"## Preprocessing\n\n{_fitting(preprocess)}, {preprocess.channels} channels; values from 0 to 1, minus "
         f"{_numbers(preprocess.mean)}, divided by {_numbers(preprocess.std)}.",
         f"## Metrics\n\nMeasured on {measured_on}; in percent.\n\n| metric | value |\n|---|---|\n{metrics}"
@@ -193,6 +198,36 @@ def _body(bundle: Bundle, repo: str, curves: bool) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _introduction(bundle: Bundle) -> str:
+    """A sentence that says what the model is."""
+    if len(bundle.heads) == 1:
+        return f"A {bundle.backbone} ({bundle.task}), {len(bundle.classes):,} classes, made with fishnet-vision."
+    heads = ", ".join(f"`{name}` ({head.task})" for name, head in bundle.heads.items())
+    merged = "" if bundle.panoptic is None else " Instances and label maps are merged into panoptic segments."
+    return (
+        f"A {bundle.backbone} with {len(bundle.heads)} heads that share one pass: {heads}. Made with "
+        f"fishnet-vision.{merged}"
+    )
+
+
+def _classes(bundle: Bundle) -> str:
+    """The section with the classes of each head."""
+    everything = f"All of them, with their ids, are in {CONFIG}."
+    if len(bundle.heads) == 1:
+        return f"## Classes\n\n{_names(bundle.classes.names)}. {everything}"
+    rows = "\n".join(
+        f"- `{name}`, {len(head.classes):,} classes: {_names(head.classes.names)}"
+        for name, head in bundle.heads.items()
+    )
+    return f"## Classes\n\n{rows}\n\n{everything}"
+
+
+def _names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
+    return ", ".join(f"`{name}`" for name in names[:20]) + more
+
+
 def _fitting(preprocess: Preprocess) -> str:
     height, width = preprocess.size
     if preprocess.fit == "whole":
@@ -200,6 +235,8 @@ def _fitting(preprocess: Preprocess) -> str:
             f"The whole image, resized so that its shorter side has {height} px and its longer side at most {width} px "
             f"({preprocess.interpolation})"
         )
+    if preprocess.fit == "native":
+        return "The whole image in its own size"
     side = round(min(preprocess.size) / preprocess.crop_pct)
     return f"Shorter side resized to {side} px ({preprocess.interpolation}), centre crop of {height} x {width} px"
 

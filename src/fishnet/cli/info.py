@@ -1,6 +1,7 @@
 """``fishnet info NAME|BUNDLE|FILE``."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,9 +34,10 @@ def info(what: str, /, *, as_json: Annotated[bool, Parameter(name="--json", nega
     if as_json:
         print(json.dumps(facts, allow_nan=False))
         return
-    width = max(map(len, facts)) + 2
-    for key, value in facts.items():
-        print(f"{key:<{width}}{_text(value)}")
+    lines = dict(_lines(facts))
+    width = max(map(len, lines)) + 2
+    for key, text in lines.items():
+        print(f"{key:<{width}}{text}")
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -112,6 +114,32 @@ def _network(name: str) -> dict[str, Any]:
     if isinstance(model, FishNet):
         facts["spec"] = {key: getattr(model.spec, key) for key in model.spec.__dataclass_fields__}
     return facts
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields a name and a text for each fact, and for each head of several."""
+    for key, value in facts.items():
+        if key == "heads":
+            yield from ((f"head {name}", _head(head)) for name, head in value.items())
+        elif key == "panoptic":
+            yield key, _panoptic(value)
+        else:
+            yield key, _text(value)
+
+
+def _head(head: dict[str, Any]) -> str:
+    kind = f"{head['task']}, head {head['head']}" + (f" ({_text(head['head_args'])})" if head["head_args"] else "")
+    thresholds = f"; thresholds: {_text(head['thresholds'])}" if head["thresholds"] else ""
+    return f"{kind}; {len(head['classes']):,} classes: {_text(head['classes'])}{thresholds}"
+
+
+def _panoptic(config: dict[str, Any]) -> str:
+    names = {kind: [row["name"] for row in config["segments"] if row["is_thing"] == kind] for kind in (True, False)}
+    thresholds = {key: value for key, value in config.items() if key != "segments"}
+    return (
+        f"{len(names[True]):,} things: {_text(names[True])}; {len(names[False]):,} stuff: {_text(names[False])}; "
+        f"{_text(thresholds)}"
+    )
 
 
 def _text(value: Any) -> str:
