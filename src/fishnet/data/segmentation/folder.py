@@ -12,8 +12,8 @@ from fishnet.images.scanning import find_images
 LAYOUTS = "images/ and masks/ paired by name (in train/ and val/, or with these inside, or with train.txt and val.txt)"
 _IMAGES = ("images", "image", "imgs", "img", "pictures", "photos")
 _MASKS = (
-    "masks", "mask", "labels", "label", "annotations", "annotation", "annots", "annot", "segmentation",
-    "segmentations", "gt", "ground_truth", "groundtruth", "stuff",
+    "masks", "mask", "stuff", "labels", "label", "annotations", "annotation", "annots", "annot", "segmentation",
+    "segmentations", "gt", "ground_truth", "groundtruth",
 )  # fmt: skip
 _CAMVID_ENDS = ("_labels", "_label", "_masks", "_mask", "annot", "_annot", "_annotations", "_gt")  # train, train_labels
 
