@@ -2,11 +2,12 @@
 
 import dataclasses
 import typing
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from fishnet.recipes.recipe import Recipe, keys_of
+from fishnet.recipes.recipe import Recipe
 
 Codes = Annotated[tuple[str, ...], Parameter(negative_iterable=(), consume_multiple=True, show_default=False)]
 """Codes of findings, separated by commas or spaces: :func:`~fishnet.data.findings.parse_codes` reads them."""
@@ -14,12 +15,12 @@ _ORDER = ("Model", "Input", "Augmentation", "Training", "Machine")
 _GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER)}
 
 
-def flags_of(task: str | None = None) -> Any:
-    """Returns a dataclass of a task's recipe keys, by default of all tasks'. Keys that are not given are None."""
+def flags_of(keys: Collection[str] | None = None) -> Any:
+    """Returns a dataclass of some recipe keys, by default of all. Keys that are not given are None."""
     hints = typing.get_type_hints(Recipe)
     known = Recipe.__dataclass_fields__
     fields = []
-    for name in known if task is None else keys_of(task):
+    for name in known if keys is None else keys:
         metadata = known[name].metadata
         many = ... in typing.get_args(hints[name])  # a list of any length
         parameter = Parameter(

@@ -2,14 +2,17 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
+from fishnet.errors import InputError
+from fishnet.recipes.joint_recipe import joint_keys
+from fishnet.recipes.recipe import keys_of
 
 app = App(name="train", help="Train a model on your data and save it as a bundle.")
 
@@ -61,8 +64,9 @@ class Options:
 
 _Options = Annotated[Options, Parameter(name="*")]
 _ClassifyFlags, _DetectFlags, _InstancesFlags, _SegmentFlags = (
-    flags_of(task) for task in ("classify", "detect", "instances", "segment")
+    flags_of(keys_of(task)) for task in ("classify", "detect", "instances", "segment")
 )
+_JointFlags = flags_of(joint_keys())
 
 
 @app.command
@@ -151,7 +155,75 @@ def segment(
     _train("segment", data, options, given_of(flags))
 
 
-def _train(task: str, data: str, options: Options, given: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class JointOptions:
+    """The options of joint trainings alone."""
+
+    classify: Annotated[str | None, Parameter(help="Data of a head named classify.")] = None
+    detect: Annotated[str | None, Parameter(help="Data of a head named detect.")] = None
+    instances: Annotated[str | None, Parameter(help="Data of a head named instances.")] = None
+    segment: Annotated[str | None, Parameter(help="Data of a head named segment.")] = None
+    sampling: Annotated[
+        Literal["size", "sqrt"] | None,
+        Parameter(
+            help="How an epoch draws from the heads' data. size: each image once; sqrt: in proportion to the square "
+            "root of the number of images. A recipe file can give a weight for each head."
+        ),
+    ] = None
+    loss_weighting: Annotated[
+        Literal["fixed", "uncertainty"] | None,
+        Parameter(help="Weights of the heads' losses: fixed, from the recipe; or uncertainty, learned as well."),
+    ] = None
+    monitor: Annotated[
+        str | None,
+        Parameter(
+            help="The metric that decides which epoch is best: mean, of the heads' own; or one such as detect/AP."
+        ),
+    ] = None
+    keep_heads: Annotated[
+        bool | None,
+        Parameter(
+            negative=(),
+            help="Keep the heads of the bundle given as --weights as they are. Needs --freeze trunk.",
+        ),
+    ] = None
+
+
+@app.command
+def joint(
+    *tasks: str,
+    heads: Annotated[JointOptions, Parameter(name="*")] = JointOptions(),
+    options: _Options = Options(),
+    flags: Annotated[_JointFlags, Parameter(name="*")] = _JointFlags(),  # type: ignore[valid-type]  # noqa: B008
+) -> None:
+    """Train several heads on one trunk, which then predict in one pass.
+
+    Images that several datasets annotate are one sample. An image without a target for a head is not annotated for it,
+    which never means that it shows nothing.
+
+    Parameters
+    ----------
+    tasks
+        A recipe file with a section for each head, and HEAD=DATA for heads whose data it does not name. See
+        docs/joint.md. Not needed with --classify, --detect, --instances and --segment.
+    """
+    recipe, data = options.recipe, {}
+    for word in tasks:
+        name, equals, path = word.partition("=")
+        if Path(word).suffix in (".yaml", ".yml") and not equals:
+            if recipe is not None:
+                raise InputError(f"{word}: only one recipe can be given, and {recipe} is one")
+            recipe = word
+        elif equals and path:
+            data[name] = path
+        else:
+            raise InputError(f"{word}: give a recipe file (.yaml), or HEAD=DATA")
+    given = {name: value for name, value in vars(heads).items() if value is not None}
+    data |= {name: given.pop(name) for name in ("classify", "detect", "instances", "segment") if name in given}
+    _train("joint", data, replace(options, recipe=recipe), {**given, **given_of(flags)})
+
+
+def _train(task: str, data: str | dict[str, str], options: Options, given: dict[str, Any]) -> None:
     from fishnet.training.train import train
 
     def log(line: str) -> None:

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from fishnet.bundle.checks import RESERVED_NAMES
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
@@ -19,13 +20,13 @@ MEAN: Final = "mean"
 _SAMPLINGS = ("size", "sqrt")
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SECTION = ("task", "data", "loss_weight", "recipe")  # of a head, besides its recipe keys
-_JOINT = ("heads", "sampling", "loss_weighting", "monitor", "keep_heads")  # besides the shared recipe keys
-_DATA_KEYS = ("classes", "fold", "ignore", "void", "threshold_masks", "difficult", "val_fraction", "multi_label")
+_JOINT = ("heads", "sampling", "loss_weighting", "monitor", "keep_heads", "kept")  # besides the shared recipe keys
+_DATA_KEYS = ("classes", "fold", "ignore", "void", "threshold_masks", "difficult", "multi_label")
 _TRUNK_KEYS = ("end", "trunk_norm")  # keys of some levels' models that belong to the trunk
 _UNSUPPORTED = ("crop", "crop_size", "cutmix", "mixup", "mosaic", "native", "single_class")
 _CROPPED = (  # keys of images that are cropped to a square, as classifiers alone take them
-    "color_jitter", "crop_pct", "crop_ratio", "crop_scale", "end", "erase", "rand_augment_magnitude", "rand_augment_ops",
-    "val_size",
+    "color_jitter", "crop_pct", "crop_ratio", "crop_scale", "end", "erase", "rand_augment_magnitude",
+    "rand_augment_ops", "val_size",
 )  # fmt: skip
 
 
@@ -88,7 +89,8 @@ class JointRecipe:
             (Kendall et al. 2018, arXiv 1705.07115).
         monitor: the metric that decides which epoch is best: ``mean`` of the heads' own monitors, or one such as
             ``detect/AP``.
-        keep_heads: keep the heads of the bundle that training starts from; see :mod:`fishnet.tasks.joint`.
+        keep_heads: keep the heads of the bundle that training starts from, as they are, on a frozen trunk.
+        kept: these heads by name, as in the bundle's config.
     """
 
     shared: Recipe
@@ -97,6 +99,7 @@ class JointRecipe:
     loss_weighting: LossWeighting = "fixed"
     monitor: str = MEAN
     keep_heads: bool = False
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [head.name for head in self.heads]
@@ -128,13 +131,13 @@ class JointRecipe:
             "loss_weighting": self.loss_weighting,
             "monitor": self.monitor,
             "keep_heads": self.keep_heads,
+            **({"kept": dict(self.kept)} if self.kept else {}),
             "heads": {head.name: head.to_dict() for head in self.heads},
         }
 
-    def replace_shared(self, **changes: Any) -> "JointRecipe":
-        """A copy with other shared settings, which reach every head's recipe."""
-        heads = tuple(replace(head, recipe=head.recipe.replace(changes)) for head in self.heads)
-        return replace(self, shared=self.shared.replace(changes), heads=heads)
+    def keeping(self, heads: Mapping[str, Any]) -> "JointRecipe":
+        """A copy that keeps these heads of a bundle, given as in its config."""
+        return replace(self, kept=dict(heads))
 
 
 def load_joint_recipe(
@@ -215,6 +218,8 @@ def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict
             f"{where}: joint training needs heads: give a file with a heads section, or --TASK DATA for each task"
         )
     for name, section in sections.items():
+        if name in RESERVED_NAMES:
+            raise InputError(f"{where}: heads: {name!r} is a key of predictions beside those of the heads: rename it")
         if not _HEAD_NAME.fullmatch(name):
             raise InputError(
                 f"{where}: heads: {name!r} is not a valid name: use lower-case letters, digits, - and _, a letter first"
@@ -264,6 +269,7 @@ def _joint_values(values: dict[str, Any], where: str) -> dict[str, Any]:
             text(values[key], f"{where}: {key}", 1000)
     if not isinstance(values.get("keep_heads", False), bool):
         raise InputError(f"{where}: keep_heads={values['keep_heads']!r}: must be true or false")
+    mapping(values.get("kept", {}), f"{where}: kept")
     return values
 
 

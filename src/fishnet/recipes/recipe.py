@@ -106,6 +106,12 @@ class Recipe:
     crop_size: int = _input(
         0, "Side of the square training crops, px of the input; 0: the same as size.", _SEGMENTATION
     )
+    multi_label: bool = _input(
+        False,
+        "Images may have several labels, or none: tables with a column labels or with columns of 0 and 1, or the "
+        "classes of annotated objects.",
+        _CLASSIFICATION,
+    )
     classes: tuple[str, ...] = _input(
         (),
         "Names of the classes to use if the data has more: images, objects and pixels of other classes are left out.",
@@ -223,7 +229,8 @@ class Recipe:
     class_weights: Literal["none", "balanced", "median"] = key(
         "none",
         "Weights of the classes in the cross-entropy: balanced, each class counts alike, however many images or "
-        "pixels it has; median, the median class frequency divided by the class's own.",
+        "pixels it has (with multi_label: its images with and without the label count alike); median, the median class "
+        "frequency divided by the class's own.",
         (*_CLASSIFICATION, *_SEGMENTATION),
     )
     clip_grad: float = key(0.0, "Maximum gradient norm; 0: no clipping.")
@@ -285,6 +292,11 @@ class Recipe:
         """Raises InputError for keys that have no effect beside others."""
         if self.native and self.max_size:
             raise InputError(f"max_size={self.max_size}: has no effect with native, where images keep their own size")
+        for name in ("mixup", "cutmix") if self.multi_label else ():
+            if value := getattr(self, name):
+                raise InputError(f"{name}={value}: not supported with multi_label: set it to 0")
+        if self.multi_label and self.class_weights == "median":
+            raise InputError("class_weights=median: compares classes of one label: with multi_label, use balanced")
         if "cross-entropy" in self.loss or self.boundary or self.auxiliary:
             return
         for name in ("class_weights", "label_smoothing"):

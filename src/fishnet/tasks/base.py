@@ -305,6 +305,10 @@ class Task(ABC):
         config = HeadConfig(self.name, images.classes, self.resolve_head(recipe.head), args, self.thresholds(recipe))
         return {self.name: config}
 
+    def freeze(self, model: nn.Module) -> list[nn.Module]:
+        """Freezes what training must not change besides what the recipe freezes. Returns the frozen modules."""
+        return []
+
     def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
         """The outputs that the criterion and the metrics take, of normalized images and their targets."""
         return model(images, {self.name: targets})[self.name]

@@ -5,8 +5,9 @@ import io
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,15 @@ def read_position(path: Path) -> Position:
         raise InputError(f"{path}: {_DAMAGED} ({error})") from error
 
 
-def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
+def read_data(path: Path, heads: Sequence[str]) -> tuple[dict[str, Classes], dict[str, str]] | None:
     """Reads the classes of a checkpoint's training and the fingerprint of its data; None if it does not hold them.
+
+    Args:
+        path: the checkpoint.
+        heads: names of the model's heads. Older checkpoints have only one head and do not name it.
+
+    Returns:
+        The classes of each head by its name, and the fingerprint.
 
     Raises:
         InputError: the file is damaged, or not a checkpoint of this project.
@@ -63,8 +71,11 @@ def read_data(path: Path) -> tuple[Classes, dict[str, str]] | None:
     if data is None:
         return None
     try:
-        return Classes.from_list(data["classes"]), with_current_keys(data["marks"], "data", DATA_KEYS)
-    except (KeyError, TypeError, ValueError) as error:
+        stored = data["classes"]
+        by_head = stored if isinstance(stored, dict) else {heads[0]: stored}
+        classes = {name: Classes.from_list(rows) for name, rows in by_head.items()}
+        return classes, with_current_keys(data["marks"], "data", DATA_KEYS)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({type(error).__name__}: {error})") from error
 
 
@@ -90,7 +101,8 @@ class BundleWriter(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keeps the best value for a resumed training, and what :func:`read_data` reads."""
-        data = {"classes": self.bundle.classes.to_list(), "marks": self.bundle.data}
+        classes = {name: head.classes.to_list() for name, head in self.bundle.heads.items()}
+        data = {"classes": classes, "marks": self.bundle.data}
         return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics, "data": data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -112,7 +124,11 @@ class BundleWriter(Callback):
         }
         state = pl_module.full_state()
         if trainer.is_global_zero:
-            bundle = Bundle(**{**self.bundle.__dict__, "metrics": self.metrics})
+            heads = {
+                name: replace(head, thresholds=head.thresholds | pl_module.thresholds.get(name, {}))
+                for name, head in self.bundle.heads.items()
+            }
+            bundle = replace(self.bundle, metrics=self.metrics, heads=heads)
             with saving(self.folder):
                 write_bundle(self.folder, bundle, lambda path: save_state(state, path))
 

@@ -19,6 +19,8 @@ from fishnet.data.identity import class_folders
 from fishnet.data.workers import WorkerDiedError, watched_workers
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.recipes.recipe import Recipe
+from fishnet.tasks import get_task
+from fishnet.tasks.base import Task
 from fishnet.tasks.engine import pick_device
 from fishnet.training.checkpoints import (
     AtomicCheckpoints,
@@ -77,7 +79,7 @@ class Trained:
 
 
 def fit(
-    task_name: str,
+    task: str | Task,
     data: str,
     recipe: Recipe,
     out: Path,
@@ -92,7 +94,7 @@ def fit(
     """Trains a task's model and writes a bundle.
 
     Args:
-        task_name: ``classify`` ...
+        task: ``classify`` ..., or a task itself.
         data: see :func:`~fishnet.data.classification.open.open_classification`.
         recipe: the settings.
         out: the bundle's folder; checkpoints and logs go inside it.
@@ -116,6 +118,7 @@ def fit(
     writes = not processes.rank and not dry_run
     # Claiming creates the folder. Within the data it could be taken for a class, so it is claimed after _check_apart.
     late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
+    task = get_task(task).for_recipe(recipe) if isinstance(task, str) else task
     with ExitStack() as claim:
         if writes and not late:
             claim.enter_context(claimed(out, log))
@@ -124,7 +127,7 @@ def fit(
         position = read_position(last_checkpoint_path(out)) if resume else Position()
         comment = "# " if dry_run else ""  # a dry run's output is a recipe file
         plan = make_plan(
-            task_name, data, recipe, processes, position, weights, None if resume else skip_findings,
+            task, data, recipe, processes, position, weights, None if resume else skip_findings,
             lambda line: log(f"{comment}{line}"),
         )  # fmt: skip
         if dry_run:
@@ -133,7 +136,8 @@ def fit(
         if resume:
             log(_check_resume(data, plan.bundle, recipe, out, position, log))
         else:
-            _check_apart(data, plan.splits, out)
+            for source in task.sources(data, plan.splits).values():
+                _check_apart(source.data, source.splits, out)
         if writes and late:
             claim.enter_context(claimed(out, log))
             _check_out(out, resume)
@@ -144,7 +148,7 @@ def _run(plan: Plan, data: str, out: Path, resume: bool, quiet: bool, log: Log) 
     """Trains, and draws the curves at the end."""
     recipe, first = plan.recipe, not plan.processes.rank
     if first:
-        write_atomically(out / RECIPE, yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False))
+        write_atomically(out / RECIPE, yaml.safe_dump(plan.task.recipe_dict(recipe), sort_keys=False))
     writer = BundleWriter(out, plan.bundle, plan.task.monitor)
     checkpoints = Checkpoints(out, recipe.checkpoint_steps, writer)
     log_steps = recipe.log_steps or max(1, min(50, len(plan.train) // recipe.accumulate // 10))
@@ -192,7 +196,8 @@ def _trainer(plan: Plan, out: Path, callbacks: list[pl.Callback], log_steps: int
 def _fit(trainer: pl.Trainer, plan: Plan, data: str, out: Path, resume: bool, checkpoints: Checkpoints) -> None:
     """Runs Lightning's loop. Turns errors and interrupts in it into errors that tell the user how to continue."""
     last = last_checkpoint_path(out)
-    again = f"continue with: fishnet train {plan.task.name} {shlex.quote(data)} --resume {shlex.quote(str(out))}"
+    words = ["fishnet", "train", plan.task.name, *([data] if data else []), "--resume", str(out)]
+    again = f"continue with: {shlex.join(words)}"
     try:
         with writing(out), watched_workers():
             trainer.fit(plan.module, plan.train, plan.val, ckpt_path=last if resume else None, weights_only=True)
@@ -216,7 +221,7 @@ def _log_estimate(plan: Plan, log: Log) -> None:
     updates = plan.module.updates_per_epoch * recipe.epochs
     images = min(len(plan.train) * recipe.batch_size, len(plan.splits["train"]) * recipe.repeats)
     seconds = timing.seconds(recipe, images, len(plan.splits["val"]), plan.processes.world)
-    log(yaml.safe_dump(recipe.to_dict(plan.task.name), sort_keys=False).rstrip())
+    log(yaml.safe_dump(plan.task.recipe_dict(recipe), sort_keys=False).rstrip())
     for line in (
         f"steps: {len(plan.train):,} per epoch, {updates:,} updates in total",
         f"timed on {plan.module.device} with {timing.images} images per step: {1e3 * timing.train:.1f} ms per image "
@@ -243,13 +248,15 @@ def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position
     """
     if position.epoch > recipe.epochs:
         raise InputError(f"epochs={recipe.epochs}: {out} has already trained for {position.epoch} epochs")
-    classes, fingerprint = read_data(last_checkpoint_path(out)) or (bundle.classes, bundle.data)
-    if classes != bundle.classes:
-        raise InputError(f"{data}: its classes are not those of {out} ({', '.join(classes.names[:5])})")
-    if fingerprint.get("images") != bundle.data.get("images"):
+    current = {name: head.classes for name, head in bundle.heads.items()}
+    classes, fingerprint = read_data(last_checkpoint_path(out), tuple(current)) or (current, bundle.data)
+    for name, stored in classes.items():
+        if stored != current.get(name):
+            raise InputError(f"{data or name}: its classes are not those of {out} ({', '.join(stored.names[:5])})")
+    if any(value != fingerprint.get(key) for key, value in bundle.data.items() if key.rpartition("/")[2] == "images"):
         log(
-            f"{data}: these are not the images that {out} was started with: their order differs, and validation may "
-            "include images that were trained on"
+            f"{data or 'data'}: these are not the images that {out} was started with: their order differs, and "
+            "validation may include images that were trained on"
         )
     if position.epoch == recipe.epochs:
         return f"{out}: all {position.epoch} epochs are done; set epochs higher to train longer"

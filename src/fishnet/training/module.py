@@ -1,6 +1,7 @@
 """The Lightning module of a training. It uses the interface of Task and no particular task."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torchmetrics import MeanMetric
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import derive_seed
+from fishnet.data.entries import TensorTarget
 from fishnet.data.loading import Batch
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import atomic_path
@@ -72,6 +74,7 @@ class TrainingModule(pl.LightningModule):
         self.ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True).requires_grad_(False) if recipe.ema else None
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
+        self.thresholds: dict[str, dict[str, float]] = {}  # by head, fitted to the last validation's images
         self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, and "disable" the weights
         self.position = Position()
         self.broken: set[str] = set()
@@ -83,8 +86,8 @@ class TrainingModule(pl.LightningModule):
         return self.model if self.ema is None else self.ema.module
 
     def outputs(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
-        """Returns the raw outputs of a model's head for the task."""
-        return model(images, {self.task.name: targets})[self.task.name]
+        """Returns the outputs of a model that the criterion and the metrics take."""
+        return self.task.run(model, images, targets)
 
     def configure_model(self) -> None:
         """Shards the parameters over the processes, if the strategy does."""
@@ -238,6 +241,7 @@ class TrainingModule(pl.LightningModule):
             )
         self.log("val/loss", loss)
         self.log_dict({f"val/{name}": value for name, value in values.items()})
+        self.thresholds = self.task.fitted_thresholds(self.metrics)
         self.metrics.reset()
         self.val_loss.reset()
 
@@ -251,6 +255,9 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Returns timm's optimizer and per-update schedule."""
         optimizer = optimizer_of(self.model, self.recipe)
+        loss_weights = list(self.criterion.parameters())
+        if loss_weights:
+            optimizer.add_param_group({"params": loss_weights, "lr": self.recipe.lr, "weight_decay": 0.0})
         schedule = schedule_of(optimizer, self.recipe, self.updates_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -269,7 +276,7 @@ def _current_names(state: dict[str, Any], head: str) -> dict[str, Any]:
     return kept
 
 
-def total(losses: dict[str, Tensor]) -> Tensor:
+def total(losses: Mapping[str, Tensor]) -> Tensor:
     """Returns the sum of named losses, which training minimises."""
     return torch.stack(list(losses.values())).sum()
 
@@ -277,10 +284,18 @@ def total(losses: dict[str, Tensor]) -> Tensor:
 def plain(targets: Any) -> Any:
     """Returns a batch's targets as tensors in lists and dicts, which ``torch.load`` reads without running code."""
     if isinstance(targets, list):
-        return [{name: value for name, value in vars(target).items() if torch.is_tensor(value)} for target in targets]
+        return [plain(target) for target in targets]
+    if isinstance(targets, dict):
+        return {name: plain(target) for name, target in targets.items()}
+    if isinstance(targets, TensorTarget):
+        return {name: value for name, value in vars(targets).items() if torch.is_tensor(value)}
     return targets
 
 
 def moved(targets: Any, device: torch.device | str) -> Any:
     """Returns a batch's targets on another device."""
-    return [target.to(device) for target in targets] if isinstance(targets, list) else targets.to(device)
+    if isinstance(targets, list):
+        return [moved(target, device) for target in targets]
+    if isinstance(targets, dict):
+        return {name: moved(target, device) for name, target in targets.items()}
+    return targets.to(device) if hasattr(targets, "to") else targets

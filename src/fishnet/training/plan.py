@@ -1,6 +1,6 @@
 """Prepares a training up to its first step: data, model, optimisation and batches."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
-from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
+from fishnet.bundle.bundle import Bundle, is_bundle, read_bundle
 from fishnet.bundle.checks import check_backbone
 from fishnet.bundle.hub import local_path
 from fishnet.data.base import ImageDataset
@@ -21,8 +21,7 @@ from fishnet.data.plausibility import note_lines
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe
-from fishnet.tasks import get_task
-from fishnet.tasks.base import Task
+from fishnet.tasks.base import Source, Task
 from fishnet.tasks.engine import pick_device
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import start_from, versions
@@ -68,7 +67,7 @@ class Plan:
 
 
 def make_plan(
-    task_name: str,
+    task: Task,
     data: str,
     recipe: Recipe,
     processes: Processes,
@@ -80,7 +79,7 @@ def make_plan(
     """Opens the data and builds the model, its Lightning module and the loaders.
 
     Args:
-        task_name, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
+        task, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
         processes: the processes that take part.
         position: where the training starts.
         skip_findings: see :func:`~fishnet.training.fit.fit`. If it is None, no finding stops the training.
@@ -90,14 +89,14 @@ def make_plan(
         InputError: see :func:`~fishnet.training.fit.fit`.
     """
     _prepare_torch(recipe)
-    task = get_task(task_name)
     recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
     start = read_bundle(local_path(weights)).preprocess if weights and is_bundle(local_path(weights)) else None
     preprocess = preprocess_of(task, recipe, splits["train"], start)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)
-    _log_model(task, recipe, model_cost, splits, log)
+    frozen += task.freeze(model)
+    _log_model(task, recipe, model_cost, splits, task.sources(data, splits).values(), log)
     train, val = build_loaders(task, recipe, splits, preprocess, processes, position)
     classes = splits["train"].classes
     module = TrainingModule(
@@ -109,8 +108,8 @@ def make_plan(
         dict(spec.heads),
         preprocess,
         backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _TRAINING_ARGS},
-        recipe=recipe.to_dict(task_name),
-        data=fingerprint(data, splits),
+        recipe=task.recipe_dict(recipe),
+        data=_fingerprints(task.sources(data, splits)),
         versions=versions(),
     )
     return Plan(task, recipe, processes, position, splits, model, model_cost, module, train, val, bundle)
@@ -142,20 +141,26 @@ def open_data(
         InputError: bad data, or findings that stop the training.
     """
     splits = task.open_data(data, recipe.channels, recipe)
-    if not processes.rank:
+    for source in task.sources(data, splits).values() if not processes.rank else ():
         report_findings(
-            task.name, data, splits, log, skip=skip_findings or (), stop=skip_findings is not None,
-            skip_broken=recipe.on_error == "skip",
+            source.task.name, source.data, source.splits, log, skip=skip_findings or (),
+            stop=skip_findings is not None, skip_broken=recipe.on_error == "skip",
         )  # fmt: skip
     return task.complete_recipe(recipe, splits, log), splits
 
 
+def _fingerprints(sources: Mapping[str, Source]) -> dict[str, str]:
+    """Identifies the data of each head; the keys of several heads begin with the head's name."""
+    prints = {name: fingerprint(source.data, source.splits) for name, source in sources.items()}
+    if len(prints) == 1:
+        return next(iter(prints.values()))
+    return {f"{name}/{key}": value for name, values in prints.items() for key, value in values.items()}
+
+
 def _spec_of(task: Task, recipe: Recipe, images: ImageDataset, preprocess: Preprocess, log: Log) -> ModelSpec:
     """Returns the spec of a recipe's model."""
-    args, head = _bundle_args(task, recipe), task.resolve_head(recipe.head)
-    head_args = task.head_args(recipe, images, preprocess, log)
-    heads = {task.name: HeadConfig(task.name, images.classes, head, head_args, task.thresholds(recipe))}
-    backbone_args = {**_training_args(recipe), **args}
+    heads = task.head_configs(recipe, images, preprocess, log)
+    backbone_args = {**_training_args(recipe), **_bundle_args(task, recipe)}
     return ModelSpec(recipe.backbone, heads, recipe.channels, backbone_args, pretrained=recipe.pretrained)
 
 
@@ -177,14 +182,22 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
     return model, model_cost, frozen
 
 
-def _log_model(task: Task, recipe: Recipe, model_cost: Cost, splits: dict[str, ImageDataset], log: Log) -> None:
+def _log_model(
+    task: Task,
+    recipe: Recipe,
+    model_cost: Cost,
+    splits: dict[str, ImageDataset],
+    sources: Iterable[Source],
+    log: Log,
+) -> None:
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
     log(
         f"{task.name}: {recipe.backbone}, {model_cost.parameters / 1e6:.2f} M parameters, {model_cost.macs / 1e6:,.1f} "
         f"MMACs at {recipe.size} px; {len(splits['train'].classes)} classes; images: {counts}"
     )
-    for line in note_lines(splits):
-        log(line)
+    for source in sources:
+        for line in note_lines(source.splits):
+            log(line)
 
 
 def build_loaders(

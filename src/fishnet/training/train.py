@@ -1,18 +1,15 @@
 """``fishnet.train``: trains on a task's data and writes a bundle. Importing this imports no torch."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fishnet.bundle.bundle import is_bundle, read_bundle
-from fishnet.bundle.hub import local_path
 from fishnet.data.findings import parse_codes
 from fishnet.data.rerun import refuse_rerun
 from fishnet.errors import InputError
-from fishnet.recipes.recipe import keys_of, load_recipe
-from fishnet.tasks.info import task_info
+from fishnet.training.jobs import JOINT, joint_job, single_job
 
 if TYPE_CHECKING:
     from fishnet.training.fit import Trained
@@ -21,16 +18,11 @@ RESUMABLE = (
     "epochs", "device", "devices", "nodes", "workers", "threads", "precision", "on_error", "patience",
     "checkpoint_steps", "log_steps",
 )  # fmt: skip
-_HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
-    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
-    "max_detections", "nms_iou", "score_threshold", "htc_interleaved", "htc_mask_flow", "htc_semantic",
-    "decoder_channels", "edges", "auxiliary",
-)  # fmt: skip
 
 
 def train(
     task: str,
-    data: str | Path,
+    data: str | Path | Mapping[str, str | Path] | None = None,
     *,
     recipe: str | Path | None = None,
     weights: str | Path | None = None,
@@ -45,9 +37,11 @@ def train(
     """Trains a model and writes a bundle, as ``fishnet train`` does.
 
     Args:
-        task: ``classify``, ``detect``, ``instances`` or ``segment``.
-        data: a folder, a file or a name, see docs/data.md.
-        recipe: the name of a recipe of the package, or a YAML file; by default ``small-data``.
+        task: ``classify``, ``detect``, ``instances`` or ``segment``; or ``joint``, several heads on one trunk.
+        data: a folder, a file or a name, see docs/data.md. For ``joint`` the data of each head by the head's name;
+            heads without a section in the recipe are named after their task: ``{"classify": "a", "segment": "b"}``.
+        recipe: the name of a recipe of the package, or a YAML file; by default ``small-data``. For ``joint`` see
+            docs/joint.md.
         weights: a checkpoint file or a bundle to start from. Settings that are not given are taken from a bundle: its
             backbone and channels, and for the same task its head and sizes.
         out: the bundle's folder; by default runs/TASK, runs/TASK-2 ...
@@ -66,9 +60,7 @@ def train(
         WorkError: the loss is not finite, a file cannot be saved, or a data-loading process died.
     """
     refuse_rerun()
-    task_info(task)
     skip_findings = parse_codes((skip_findings,) if isinstance(skip_findings, str) else skip_findings, "skip_findings")
-    from_weights = dict[str, Any]()
     out, resume = (None if folder is None else Path(folder) for folder in (out, resume))
     recipe, weights = (None if name is None else str(name) for name in (recipe, weights))
     if resume is not None:
@@ -76,48 +68,21 @@ def train(
         if not (resume / "recipe.yaml").is_file():
             raise InputError(f"{resume}: nothing to resume: no training was started there")
         out, recipe = resume, str(resume / "recipe.yaml")
-    elif weights is not None:
-        if not weights:
-            raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
-        from_weights = _keys_from_weights(local_path(weights), task)
-        if "size" in settings or settings.get("native"):  # the bundle's max_size belongs to the bundle's size
-            from_weights.pop("max_size", None)
-    loaded = load_recipe(task, recipe or "small-data", settings, from_weights)
+    elif weights is not None and not weights:
+        raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
+    make_job = joint_job if task == JOINT else single_job
+    job = make_job(task, data, recipe, weights, settings)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
 
-    processes = find_processes(loaded)
+    processes = find_processes(job.recipe)
     if processes.world > 1 and out is None and not dry_run:
         raise InputError(f"out is missing: {processes.world} processes must agree on a folder")
     with nullcontext(out or _free_folder(task)) if out or dry_run else _new_folder(task) as folder:
         return fit(
-            task, str(data), loaded, folder, weights=weights, resume=resume is not None, dry_run=dry_run, quiet=quiet,
-            skip_findings=skip_findings, log=log,
+            job.make_task(), job.data, job.recipe, folder, weights=weights, resume=resume is not None,
+            dry_run=dry_run, quiet=quiet, skip_findings=skip_findings, log=log,
         )  # fmt: skip
-
-
-def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
-    """Returns the recipe keys that a bundle's weights need, with sizes for its own task only; none for a checkpoint."""
-    if not is_bundle(weights):
-        return {}
-    bundle = read_bundle(weights)
-    values: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
-    if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
-        values["trunk_norm"] = "group"
-    if bundle.task != task:
-        return values
-    values["head"] = bundle.head
-    values |= {key: bundle.recipe[key] for key in _HEAD_KEYS if key in bundle.recipe and key in keys_of(task)}
-    if "end" in bundle.backbone_args:
-        values["end"] = bundle.backbone_args["end"]
-    if bundle.preprocess.fit == "native":
-        values["native"] = True
-    elif bundle.preprocess.fit == "whole":
-        values["max_size"] = bundle.preprocess.size[1]
-    sixteen_bit = bundle.preprocess.sixteen_bit
-    if sixteen_bit == "stretch" and bundle.preprocess.value_range is None:  # older versions: each image's own range
-        sixteen_bit = "stretch-each"
-    return {**values, "size": bundle.preprocess.size[0], "sixteen_bit": sixteen_bit}
 
 
 def _check_resume(folder: Path, given: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
-"""The head of classification: the backbone's own score layer."""
+"""The heads of classification: the backbone's own score layer, and a classifier with layers of its own."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fishnet.backbone.weights import classifiers
 from fishnet.bundle.bundle import HeadConfig
@@ -34,3 +35,42 @@ class Classifier(Head):
     def embed(self, features: Features) -> Tensor:
         """(batch, dims): the score layer's input, pooled over the image."""
         return features.pooled()
+
+
+class LinearClassifier(Head):
+    """Norm, ReLU, average pooling and a linear layer on the trunk's map at stride 32: (batch, classes) logits.
+
+    All of its weights are its own, so a trunk can have several of these heads, and one can be added to a frozen trunk.
+
+    Args:
+        channels: number of channels of the map.
+        classes: number of classes.
+    """
+
+    stride: ClassVar[int] = 32
+    class_row_layers: ClassVar = {"fc": ClassRows()}
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(channels, classes)
+
+    @classmethod
+    def wants(cls, config: HeadConfig) -> Wants:
+        """See :class:`~fishnet.tasks.base.Head`: the map at stride 32."""
+        return Wants(maps=(cls.stride,))
+
+    @classmethod
+    def build(cls, trunk: Trunk, config: HeadConfig) -> "LinearClassifier":
+        """See :class:`~fishnet.tasks.base.Head`."""
+        return cls(trunk.levels[cls.stride].channels, len(config.classes))
+
+    def decode(self, features: Features, targets: Any = None) -> Tensor:
+        """See :class:`~fishnet.tasks.base.Head`: logits, with or without targets."""
+        logits: Tensor = self.fc(self.embed(features))
+        return logits
+
+    def embed(self, features: Features) -> Tensor:
+        """(batch, channels): the linear layer's input, pooled over the image."""
+        pooled: Tensor = F.relu(self.norm(features.maps[self.stride])).mean((2, 3))
+        return pooled

@@ -23,8 +23,8 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK
-from fishnet.tasks.base import Report, Splits, Task
-from fishnet.tasks.classification.heads import Classifier
+from fishnet.tasks.base import Head, Report, Splits, Task
+from fishnet.tasks.classification.heads import Classifier, LinearClassifier
 from fishnet.tasks.classification.losses import ClassificationLoss, MultiLabelLoss
 from fishnet.tasks.weighting import class_weights
 
@@ -40,7 +40,7 @@ class Classify(Task):
     """Classification: one label per image."""
 
     name = "classify"
-    head_classes: ClassVar[dict[str, type[Classifier]]] = {"default": Classifier}
+    head_classes: ClassVar[dict[str, type[Head]]] = {"default": Classifier, "linear": LinearClassifier}
     split_check: ClassVar[type[SplitCheck[Any, Any]]] = ClassificationCheck
     monitor = "acc@1"
 

@@ -1,0 +1,134 @@
+"""What a call of ``fishnet.train`` asks for: the settings, the data and the task. Importing this imports no torch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
+from fishnet.bundle.hub import local_path
+from fishnet.errors import InputError
+from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
+from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
+from fishnet.tasks.info import task_info
+
+if TYPE_CHECKING:
+    from fishnet.tasks.base import Task
+
+JOINT = "joint"
+Data = str | Path | Mapping[str, str | Path] | None
+_HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
+    "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
+    "max_detections", "nms_iou", "score_threshold", "htc_interleaved", "htc_mask_flow", "htc_semantic",
+    "decoder_channels", "edges", "auxiliary",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to run.
+
+    Attributes:
+        data: the data's name; empty for a joint training, whose heads have their own.
+        recipe: the settings; of a joint training those that its heads share.
+        make_task: makes the task. This imports torch.
+    """
+
+    data: str
+    recipe: Recipe
+    make_task: Callable[[], "Task"]
+
+
+def single_job(task: str, data: Data, recipe: str | None, weights: str | None, settings: Mapping[str, Any]) -> Job:
+    """The training of one task's model; for the arguments see :func:`fishnet.training.train.train`.
+
+    Raises:
+        InputError: an unknown task or recipe, no data, or invalid settings.
+    """
+    task_info(task)
+    if data is None or isinstance(data, Mapping):
+        raise InputError(f"data: {task} takes one dataset: give a folder, a file or a name")
+    from_weights = {} if weights is None else _keys_from_weights(local_path(weights), task)
+    if "size" in settings or settings.get("native"):  # the bundle's max_size belongs to the bundle's size
+        from_weights.pop("max_size", None)
+    loaded = load_recipe(task, recipe or "small-data", settings, from_weights)
+
+    def make_task() -> "Task":
+        from fishnet.tasks import get_task
+
+        return get_task(task).for_recipe(loaded)
+
+    return Job(str(data), loaded, make_task)
+
+
+def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, settings: Mapping[str, Any]) -> Job:
+    """The training of several heads on one trunk; for the arguments see :func:`fishnet.training.train.train`.
+
+    Raises:
+        InputError: an unknown recipe, a head without data, or invalid settings.
+    """
+    if data is not None and not isinstance(data, Mapping):
+        raise InputError(f"data={data}: {task} takes the data of each head: give a mapping, HEAD: DATA")
+    paths = {name: str(path) for name, path in (data or {}).items()}
+    bundle = _bundle_of(weights)
+    loaded = load_joint_recipe(recipe, paths, settings, {} if bundle is None else _shared_keys(bundle, settings))
+    if loaded.keep_heads and not loaded.kept:
+        if bundle is None:
+            raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
+        loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()})
+    return _joint(loaded)
+
+
+def _joint(recipe: JointRecipe) -> Job:
+    def make_task() -> "Task":
+        from fishnet.tasks.joint import Joint
+
+        return Joint(recipe, {name: HeadConfig.from_dict(head, name) for name, head in recipe.kept.items()})
+
+    return Job("", recipe.shared, make_task)
+
+
+def _bundle_of(weights: str | None) -> Bundle | None:
+    """The bundle that training starts from; None for a checkpoint file or none."""
+    path = None if weights is None else local_path(weights)
+    return None if path is None or not is_bundle(path) else read_bundle(path)
+
+
+def _shared_keys(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The shared recipe keys that a bundle's weights need, and its sizes if it takes whole images."""
+    values: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
+    if bundle.backbone_args.get("norm_layer") == "groupnorm":
+        values["trunk_norm"] = "group"
+    if bundle.preprocess.fit == "whole" and "size" not in settings:
+        values |= {"size": bundle.preprocess.size[0], "max_size": bundle.preprocess.size[1]}
+    return {**values, "sixteen_bit": _sixteen_bit(bundle)}
+
+
+def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
+    """Returns the recipe keys that a bundle's weights need, with sizes for its own task only; none for a checkpoint."""
+    if not is_bundle(weights):
+        return {}
+    bundle = read_bundle(weights)
+    values: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
+    if bundle.backbone_args.get("norm_layer") == "groupnorm" and "trunk_norm" in keys_of(task):
+        values["trunk_norm"] = "group"
+    name = next((name for name, head in bundle.heads.items() if head.task == task), None)
+    if name is None:
+        return values
+    head = bundle.heads[name]
+    recipe = bundle.recipe if len(bundle.heads) == 1 else bundle.recipe.get("heads", {}).get(name, {})
+    values["head"] = head.head
+    values |= {key: recipe[key] for key in _HEAD_KEYS if key in recipe and key in keys_of(task)}
+    if "end" in bundle.backbone_args:
+        values["end"] = bundle.backbone_args["end"]
+    if bundle.preprocess.fit == "native":
+        values["native"] = True
+    elif bundle.preprocess.fit == "whole" and "max_size" in keys_of(task):
+        values["max_size"] = bundle.preprocess.size[1]
+    return {**values, "size": bundle.preprocess.size[0], "sixteen_bit": _sixteen_bit(bundle)}
+
+
+def _sixteen_bit(bundle: Bundle) -> str:
+    if bundle.preprocess.sixteen_bit == "stretch" and bundle.preprocess.value_range is None:
+        return "stretch-each"  # older versions: each image's own range
+    return bundle.preprocess.sixteen_bit
