@@ -69,7 +69,9 @@ def read_png(path: str | Path, max_pixels: int | None = None) -> NDArray[np.int3
                 raise InputError(
                     f"a PNG of mode {image.mode}: COCO's panoptic format encodes segment ids as colours, 8-bit RGB"
                 )
-            return rgb_to_ids(np.asarray(image))
+            pixels = image.convert("RGB").tobytes("raw", "RGBX")  # 4 bytes each, as Pillow holds them: faster than 3
+            ids = np.frombuffer(pixels, "<i4").reshape(image.height, image.width) & MAX_ID
+            return ids.astype(np.int32, copy=False)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:

@@ -195,7 +195,7 @@ def slow_sums(predicted: Segments, truth: Segments) -> Any:
                 sums[label, 1] += 1
     for true, label in truth.labels.items():
         sums[label, 3] += true not in matched_true and true not in truth.crowds
-    crowd = defaultdict(lambda: np.zeros_like(void))
+    crowd: defaultdict[int, Any] = defaultdict(lambda: np.zeros_like(void))
     for true in truth.crowds:
         crowd[truth.labels[true]] = truth.ids == true
     for one, label in predicted.labels.items():

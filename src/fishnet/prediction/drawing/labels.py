@@ -77,6 +77,7 @@ def tint(
     colours: NDArray[np.float32],
     cover: NDArray[np.float32],
     page: Image.Image,
+    outlined: NDArray[np.bool_] | None = None,
 ) -> None:
     """Tints an image, in grey, by its pixels' labels, draws outlines, and pastes it at the top left of a page.
 
@@ -86,12 +87,14 @@ def tint(
         colours: (labels, 3) the colour of each label, 0..255.
         cover: (labels,) the opacity of each colour, 0..1. Pixels with 0 keep their colour and have no outline.
         page: the page.
+        outlined: (labels,) the labels that have outlines; by default all that are tinted.
     """
     line = max(1, round(max(image.size) / 900))
+    outlined = cover > 0 if outlined is None else outlined
     for top, bottom in _blocks(labels):
         block, outline = labels[top:bottom], _outlines(labels, top, bottom, line)
         share = cover[block]
-        share[outline & (share > 0)] = 1
+        share[outline & outlined[block]] = 1
         pixels = image.crop((0, top, image.width, bottom))
         grey = np.asarray(pixels.convert("L"))[..., None]  # below the tint, so that only classes have a hue
         mixed = grey * (1 - share)[..., None] + colours[block] * share[..., None]

@@ -22,11 +22,11 @@ _THINGS, _STUFF = 0.55, 0.35  # opacity of the colours
 
 
 def draw_segments(image: Image.Image, ids: NDArray[np.integer], segments: Sequence["Segment"]) -> Image.Image:
-    """Tints the image, in grey, by its segments and draws their outlines, above a legend.
+    """Tints the image, in grey, by its segments, above a legend.
 
-    Each thing has another colour than its neighbours, and up to 25 things are labelled where there is room. Stuff has
-    the colour of its class, which no thing has. Void keeps the image's colour. The legend counts the things by name and
-    shows the shares of the stuff and of void. Small images are enlarged by repeating pixels.
+    Each thing has an outline and another colour than its neighbours, and up to 25 things are labelled where there is
+    room. Stuff has the colour of its class, which no thing has. Void keeps the image's colour. The legend counts the
+    things by name and shows the shares of the stuff and of void. Small images are enlarged by repeating pixels.
 
     Args:
         image: as large as the map.
@@ -57,9 +57,10 @@ def draw_segments(image: Image.Image, ids: NDArray[np.integer], segments: Sequen
     for i, colour in zip(things, thing_colours, strict=True):
         colours[i + 1], cover[i + 1] = colour, _THINGS
     names = [segments[i].name for i in things]
-    legend = [*counted_names(names, thing_colours), *_stuff_entries(segments, ids.size)]
+    counts: list[Entry] = [(text, None) for text, _ in counted_names(names, thing_colours)]  # colours are not of names
+    legend = [*counts, *_stuff_entries(segments, ids.size)]
     page = legend_page(image.size, legend or [("no segments", None)])
-    tint(image, numbers, colours, cover, page)
+    tint(image, numbers, colours, cover, page, np.array([False, *(segment.is_thing for segment in segments)]))
     if len(things) <= MAX_LABELLED:
         drawn = page.crop((0, 0, *image.size))
         write_labels(drawn, boxes, [_text(segments[i]) for i in things], thing_colours)
