@@ -1,6 +1,7 @@
 """Objects beside label maps: which images belong together, and what lies above what."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fishnet.data.detection.open import open_detection
 from fishnet.data.panoptic.base import PanopticSplit
 from fishnet.data.panoptic.open import open_panoptic
 from fishnet.errors import InputError
+from tests.detection_makers import labelme_folder, voc_folder, yolo_folder
 from tests.panoptic_makers import object_pairs, run_lengths
 from tests.segmentation_makers import save_mask
 
@@ -162,3 +165,36 @@ def test_a_folder_called_stuff(tmp_path: Path) -> None:
     data = object_pairs(tmp_path / "data")
     (data / "masks").rename(data / "stuff")
     assert opened(data)["train"].segment.location(0).endswith("stuff/train/train_000.png")
+
+
+MASK_FOLDERS: dict[str, tuple[Callable[..., Path], dict[str, bool], str]] = {
+    "voc": (voc_folder, {"masks": True}, "SegmentationClass"),
+    "yolo": (yolo_folder, {"polygons": True}, "masks/{split}"),
+    "labelme": (labelme_folder, {}, "{folder}_masks"),
+}
+
+
+@pytest.mark.parametrize("name", MASK_FOLDERS)
+def test_other_formats_of_objects(name: str, tmp_path: Path) -> None:
+    make, options, folder = MASK_FOLDERS[name]
+    data = make(tmp_path / "data", train=3, val=2, **options)
+    objects = open_detection(str(data), 3, val_fraction=0.25, seed=0, keep_splits=True, masks=True)
+    for split, dataset in objects.items():
+        for i in range(len(dataset)):
+            image, (height, width) = Path(dataset.source(i)), dataset.size(i)
+            labels = np.repeat(50 + (np.arange(height) >= height // 2)[:, None], width, 1)
+            save_mask(
+                data / folder.format(split=split, folder=image.parent.name) / f"{image.stem}.png", labels, "index"
+            )
+    (data / "classes.csv").write_text("id,name\n50,sky\n51,soil\n")
+    splits = opened(data)
+    assert {split: len(each) for split, each in splits.items()} == {"train": 3, "val": 2}
+    for split, each in splits.items():
+        assert [(stuff.name, stuff.id) for stuff in each.segments if not stuff.is_thing] == [("sky", 50), ("soil", 51)]
+        assert each.instances.classes == objects[split].classes
+        for i in range(len(each)):
+            labels, masks = each.segment.label_map(i), each.instances.read(i)[1].masks()
+            assert np.array_equal(labels == 0, masks.any(0))
+            top = np.arange(len(labels)) < len(labels) // 2
+            assert (labels[top] != 2).all()
+            assert (labels[~top] != 1).all()
