@@ -11,9 +11,9 @@ from fishnet.data.check import CheckReport, check_splits
 from fishnet.data.collector import collecting
 from fishnet.data.panoptic import plausibility
 from fishnet.data.panoptic.check import PanopticCheck, PanopticStatistics
-from fishnet.data.panoptic.coco import read_png
 from fishnet.data.panoptic.open import open_panoptic
 from fishnet.data.quick import training_findings
+from fishnet.images.segment_ids import read_png
 from tests.panoptic_makers import BERRY, coco_panoptic, id_png, object_pairs, parts
 from tests.segmentation_makers import scenes
 

@@ -13,10 +13,10 @@ from fishnet.data.collector import collecting
 from fishnet.data.detection.coco import find_coco
 from fishnet.data.detection.open import open_detection
 from fishnet.data.panoptic.base import PanopticSplit
-from fishnet.data.panoptic.coco import read_png
 from fishnet.data.panoptic.open import looks_like_panoptic, open_panoptic
 from fishnet.data.segmentation.open import open_segmentation
 from fishnet.errors import InputError
+from fishnet.images.segment_ids import read_png
 from tests.panoptic_makers import coco_panoptic, id_of, id_png, object_pairs
 
 JSON = "annotations/panoptic_train2017.json"
@@ -68,15 +68,13 @@ def test_boxes_and_areas_come_from_the_pixels(tmp_path: Path) -> None:
         assert area == mask.sum()
 
 
-def test_ids_of_three_bytes(tmp_path: Path) -> None:
-    ids = np.array([[0, 255, 256], [65_535, 65_536, 0xFFFFFF]], np.int64)
-    id_png(tmp_path / "a.png", ids)
-    assert np.array_equal(read_png(tmp_path / "a.png"), ids)
-    Image.open(tmp_path / "a.png").quantize(6).save(tmp_path / "b.png")  # as optimizers write files of few colours
-    assert Image.open(tmp_path / "b.png").mode == "P"
-    assert np.array_equal(read_png(tmp_path / "b.png"), ids)
-    Image.fromarray(np.array([[0, 7]], np.uint8)).save(tmp_path / "c.png")
-    assert read_png(tmp_path / "c.png").tolist() == [[0, 7]]
+def test_pngs_without_colours(tmp_path: Path) -> None:
+    data = coco_panoptic(tmp_path / "data")
+    png = data / "annotations/panoptic_train2017/train_000.png"
+    Image.open(png).convert("L").save(png)
+    split = opened(data)["train"]
+    with pytest.raises(InputError, match=r"train_000.png: a PNG of mode L: .* encodes segment ids as colours"):
+        split.truth(0)
 
 
 def test_ids_that_no_segment_has(tmp_path: Path) -> None:
@@ -201,7 +199,7 @@ def test_masks_that_do_not_fit(break_it: str, tmp_path: Path) -> None:
         "png": r"train_000.png: is 5x4 px, but annotated as 96x80 \(.*annotations\[0\]\): correct one of them",
         "json": r"train_000.png: is 96x80 px, but annotated as 96x33",
         "image": r"train_000.png: is 50x40 px, but ",
-    }.get(break_it, r"panoptic_train2017/train_000\.png: not an? (mask|image) that can be read")
+    }.get(break_it, r"panoptic_train2017/train_000\.png: (broken PNG|not an image)")
     split = opened(data)["train"]
     for view in (split.instances, split.segment):
         with pytest.raises(InputError, match=message):

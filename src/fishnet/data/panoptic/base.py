@@ -19,9 +19,8 @@ from fishnet.data.panoptic.idruns import IdRuns, LastRead
 from fishnet.data.segmentation.base import IGNORE, LabelMap
 from fishnet.data.segmentation.files import FileSegmentation
 from fishnet.errors import InputError
+from fishnet.images.segment_ids import VOID
 
-VOID = 0
-"""The id of pixels without a segment."""
 _SHOWN = 3  # ids in a message
 
 

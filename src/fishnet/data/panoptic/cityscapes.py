@@ -6,12 +6,13 @@ from pathlib import Path
 from fishnet.bundle.panoptic import SegmentClass
 from fishnet.data.files import MaskEntry, find_split_folders, subfolder
 from fishnet.data.maskfiles import open_mask
-from fishnet.data.panoptic.base import VOID, Annotated, PanopticMap, PanopticSegmentation
+from fishnet.data.panoptic.base import Annotated, PanopticMap, PanopticSegmentation
 from fishnet.data.panoptic.categories import Categories
 from fishnet.data.panoptic.idruns import IdRuns
 from fishnet.data.segmentation.cityscapes import CLASSES, match_files
 from fishnet.data.segmentation.matching import Pairs
 from fishnet.errors import InputError
+from fishnet.images.segment_ids import VOID
 
 LAYOUTS = "Cityscapes (leftImg8bit/ and gtFine/ with *_gtFine_instanceIds.png)"
 PER_CLASS = 1000

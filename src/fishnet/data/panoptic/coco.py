@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fishnet.bundle.panoptic import SegmentClass
 from fishnet.data.collector import is_strict, report
 from fishnet.data.detection.coco import around, image_folders
@@ -14,7 +11,6 @@ from fishnet.data.detection.coco_files import locate, report_located
 from fishnet.data.detection.files import one_per_split, split_in
 from fishnet.data.detection.orphans import report_orphans
 from fishnet.data.files import find_split_folders, subfolder
-from fishnet.data.maskfiles import open_mask
 from fishnet.data.panoptic.base import PanopticMap, PanopticSegmentation
 from fishnet.data.panoptic.categories import Categories
 from fishnet.data.panoptic.coco_table import PanopticTable
@@ -22,6 +18,7 @@ from fishnet.data.panoptic.idruns import IdRuns
 from fishnet.data.splits import in_order
 from fishnet.errors import InputError
 from fishnet.files.reading import open_regular
+from fishnet.images.segment_ids import read_png
 
 LAYOUTS = "COCO panoptic (annotations/panoptic_train*.json beside the folder panoptic_train*/ of PNGs)"
 _HEAD = 1 << 16  # bytes at each end of a JSON file by which it is recognized
@@ -126,19 +123,6 @@ class CocoPanoptic(PanopticSegmentation):
     def describe_segment(self, index: int, id_: int) -> str:
         """The file, line and entry of the image's annotation, and the segment's id."""
         return self.table.location(self.entries[index].row, id_)
-
-
-def read_png(path: Path) -> NDArray[np.integer]:
-    """The ids in a PNG: (height, width) integers, red + 256 green + 65,536 blue, or a single channel's numbers.
-
-    Raises:
-        InputError: see :func:`~fishnet.data.maskfiles.open_mask`.
-    """
-    mask = open_mask(path, colours=True, palette=True)
-    values = mask.read()
-    if not mask.colours:
-        return values
-    return (values >> 16) | (values & 0xFF00) | ((values & 0xFF) << 16)
 
 
 def find_coco_panoptic(data: Path) -> dict[str, PanopticFile]:

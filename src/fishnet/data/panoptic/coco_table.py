@@ -10,11 +10,10 @@ from fishnet.bundle.panoptic import SegmentClass
 from fishnet.data.collector import report
 from fishnet.data.detection.coco_stream import Entry, read_entries
 from fishnet.data.detection.coco_table import KEYS, CocoImage, crowd_of, id_of, side_of
-from fishnet.data.panoptic.base import VOID, Annotated
+from fishnet.data.panoptic.base import Annotated
 from fishnet.errors import InputError
+from fishnet.images.segment_ids import MAX_ID, VOID
 
-MAX_ID = 0xFFFFFF
-"""The largest id that a PNG's red, green and blue hold."""
 _MAX_CATEGORY = 1 << 62
 _MAX_SEGMENTS = 20_000  # of one image
 

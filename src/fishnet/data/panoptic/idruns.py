@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fishnet.images.segment_ids import run_starts
+
 ValueT = TypeVar("ValueT")
 
 
@@ -31,10 +33,8 @@ class IdRuns:
     @classmethod
     def of(cls, id_map: NDArray[np.integer]) -> "IdRuns":
         """The runs of an id map of shape (height, width), which is not empty."""
-        flat = id_map.reshape(-1)
-        starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-        lengths = np.diff(starts, append=flat.size)
-        ids, numbers = np.unique(flat[starts].astype(np.int64), return_inverse=True)
+        starts, lengths = run_starts(id_map)
+        ids, numbers = np.unique(id_map.reshape(-1)[starts].astype(np.int64), return_inverse=True)
         counts = np.zeros(len(ids), np.int64)
         np.add.at(counts, numbers, lengths)
         return cls((id_map.shape[0], id_map.shape[1]), ids, counts, numbers.reshape(-1), lengths)
