@@ -18,7 +18,8 @@ LIGHT = (
     "fishnet.prediction.predictor", "fishnet.prediction.drawing", "fishnet.prediction.results",
     "fishnet.runtime.exported", "fishnet.runtime.decode", "fishnet.runtime.engines", "fishnet.recipes.recipe",
     "fishnet.tasks", "fishnet.tasks.loading", "fishnet.training", "fishnet.cli", "fishnet.cli.train",
-    "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers",
+    "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers", "fishnet.cli.panoptic_files",
+    "fishnet.prediction.panoptic", "fishnet.tasks.panoptic.metrics",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
