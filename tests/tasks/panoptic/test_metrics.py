@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fishnet.bundle.panoptic import PanopticConfig, SegmentClass
+from fishnet.data.panoptic.base import PanopticTruth
+from fishnet.data.panoptic.base import Segment as TrueSegment
 from fishnet.errors import InputError
 from fishnet.prediction.results import Panoptic
 from fishnet.tasks.panoptic.metrics import PanopticQuality, Segments
@@ -243,6 +245,16 @@ def test_a_prediction_is_taken_as_it_is() -> None:
     assert (dict(predicted.labels), predicted.crowds) == ({5: CAT, 2: SKY}, ())
     values = quality((predicted, segments({1: CAT, 2: SKY}, (1, 7), (2, 3)))).compute()
     assert values["PQ"] == pytest.approx((6 / 7 + 1) / 2)
+
+
+def test_annotations_are_taken_as_they_are() -> None:
+    truth = PanopticTruth(
+        row((9, 4), (0, 1), (4, 5)),
+        (TrueSegment(9, SKY, False, False, 4), TrueSegment(4, CAT, True, True, 5)),
+    )
+    ids, labels, crowds = Segments.of_truth(truth)
+    assert ids is truth.ids
+    assert (dict(labels), list(crowds)) == ({9: SKY, 4: CAT}, [4])
 
 
 @pytest.mark.parametrize(
