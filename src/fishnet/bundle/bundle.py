@@ -22,6 +22,7 @@ from fishnet.images.preprocess import Preprocess
 # and ``panoptic``, written only where it is not None: an earlier reader of schema 4 refuses this key.
 SCHEMA = 4
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+LABEL = "class:"  # before a class's name, in the names of thresholds
 _HEAD_KEYS = ("task", "head", "head_args", "classes", "thresholds")  # of the only head, up to schema 3
 _MAX_CONFIG = 64 * MIB
 
@@ -44,7 +45,8 @@ class HeadConfig:
         classes: names and original ids, in the order of the outputs.
         head: which of the task's heads; ``default`` for its first.
         head_args: the head's keyword arguments.
-        thresholds: scores below which the task's results are dropped, 0..1.
+        thresholds: scores below which the task's results are dropped, 0..1, by name: ``score`` for all classes, or
+            :data:`LABEL` and a class's name for the class alone.
     """
 
     task: str
@@ -52,6 +54,16 @@ class HeadConfig:
     head: str = "default"
     head_args: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the head is a classifier of images with any number of labels: ``multi_label`` in its arguments."""
+        return bool(self.head_args.get("multi_label"))
+
+    @property
+    def label_thresholds(self) -> tuple[float, ...]:
+        """The lowest score of each class at which an image has it as a label, 0..1; one half where none is known."""
+        return tuple(self.thresholds.get(f"{LABEL}{name}", 0.5) for name in self.classes.names)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

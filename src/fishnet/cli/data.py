@@ -31,6 +31,7 @@ def check(
     ignore: Annotated[tuple[int | Literal["none"], ...], _Many] = (),
     void: Annotated[tuple[str, ...], _Many] = (),
     classes: Annotated[tuple[str, ...], _Many] = (),
+    multi_label: Annotated[bool, Parameter(negative=())] = False,
     threshold_masks: int = 0,
     sheet: Path | None = None,
     only: Codes = (),
@@ -64,6 +65,8 @@ def check(
         For segment: names of classes to ignore, as for training.
     classes
         Names of the classes to check, as for training. Default: all.
+    multi_label
+        For classify, which is then the default task: images may have several labels, as for training.
     threshold_masks
         For segment: binarize masks, as for training: pixels with a value of at least this threshold are foreground,
         all others background; 0: masks contain class ids.
@@ -86,8 +89,10 @@ def check(
         raise InputError("--channels must be 1 or more, --workers 0 or more")
     if sheet is not None and sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(EXTENSIONS)}")
-    info = task_info(task or _task_of(data))
+    info = task_info(task or ("classify" if multi_label else _task_of(data)))
     settings = _mask_settings(info.name, ignore, void, threshold_masks)
+    if multi_label and info.level != "classification":
+        raise InputError(f"--multi-label is for --task classify, not {info.name}")
     if sheet is not None and info.output == "scores":
         raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
     from fishnet.cli.check_report import draw_sheet, report_lines
@@ -97,7 +102,7 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    checked_task = get_task(info.name)
+    checked_task = get_task(info.name).for_recipe(Recipe(multi_label=multi_label))
     with collecting() as collector:
         datasets = _open(checked_task, data, channels, classes, settings)
     with bar("reading", show=not (quiet or as_json)) as step:
@@ -129,7 +134,7 @@ def _mask_settings(
 def _open(task: "Task", data: str, channels: int, classes: tuple[str, ...], settings: dict[str, Any]) -> "Splits":
     """The datasets of all splits, with nothing held out."""
     recipe = Recipe().replace(settings)
-    held_out = {"val_fraction": recipe.val_fraction, "seed": recipe.seed, "whole": True}
+    held_out = {"val_fraction": recipe.val_fraction, "seed": recipe.seed, "keep_splits": True}
     return task.open_splits(data, channels, recipe, only=classes, classes=None, **held_out)
 
 
@@ -170,15 +175,16 @@ def show(
         raise InputError(f"--count {count}: must be 1 or more")
     if out.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--out {out}: must end in {', '.join(EXTENSIONS)}")
-    task = task or _task_of(data)
-    settings = load_recipe(task, recipe, given_of(flags))
+    given = given_of(flags)
+    task = task or ("classify" if given.get("multi_label") else _task_of(data))
+    settings = load_recipe(task, recipe, given)
     from fishnet.prediction.drawing import sheet
     from fishnet.training.batches import draw_samples
 
     def log(line: str) -> None:
         print(f"fishnet: left out: {line}", file=sys.stderr)
 
-    images = draw_samples(settings, get_task(task), data, split, count, log)
+    images = draw_samples(settings, get_task(task).for_recipe(settings), data, split, count, log)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(images, columns=6).save(out)
     print(f"{len(images)} images of {data} ({split}): {out}")

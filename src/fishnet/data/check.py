@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from fishnet.data.base import EncodedDataset, ImageDataset, LabelledDataset, Subset
+from fishnet.data.classification.multilabel import MultiLabelDataset
 from fishnet.data.entries import EntryDataset
 from fishnet.data.findings import Finding, count_by_severity, in_order, located
 from fishnet.data.quick import TRAINED, quick_findings, shared_code
@@ -229,7 +230,7 @@ def _facts(dataset: ImageDataset, index: int) -> ImageFacts | str:
         index, dataset = dataset.indices[index], dataset.dataset
     encoded = b""
     try:
-        if isinstance(dataset, EncodedDataset | EntryDataset):
+        if isinstance(dataset, EncodedDataset | EntryDataset | MultiLabelDataset):
             encoded = dataset.encoded(index)
             image = decode_image(encoded, dataset.channels, dataset.source(index), reading=dataset.reading)
         else:
@@ -340,5 +341,7 @@ class _FirstImages:
 
 
 def _label(dataset: ImageDataset, index: int) -> str:
-    """The class of an image, after a comma; empty for other targets."""
+    """The class of an image, or its labels, after a comma; empty for other targets."""
+    if isinstance(dataset, MultiLabelDataset):
+        return f", {dataset.shown(index)}"
     return f", {dataset.classes.names[int(dataset.labels[index])]}" if isinstance(dataset, LabelledDataset) else ""

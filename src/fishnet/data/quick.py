@@ -6,6 +6,7 @@ from typing import Any
 from fishnet.data import plausibility as classification
 from fishnet.data import plausibility_depth
 from fishnet.data.base import ImageDataset, LabelledDataset
+from fishnet.data.classification.multilabel import MultiLabelDataset
 from fishnet.data.detection import plausibility as detection
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.findings import Finding
@@ -82,7 +83,8 @@ def _named_twice(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
             before, first = firsts.setdefault(source, (split, index))
             if before != split:
                 yield Finding(shared_code(before, split), f"{source}: in {before} and in {split}", split, source)
-            elif first == index or isinstance(dataset, DetectionDataset):  # its plausibility finds repeated entries
+            elif first == index or isinstance(dataset, DetectionDataset | MultiLabelDataset):
+                # the former's plausibility finds repeated entries, the latter's rows are joined when it is opened
                 continue
             elif isinstance(dataset, LabelledDataset) and dataset.labels[first] != dataset.labels[index]:
                 names = [dataset.classes.names[int(dataset.labels[i])] for i in (first, index)]

@@ -139,7 +139,7 @@ def evaluate(
     """
     refuse_rerun()
     predictor, data = model if isinstance(model, Predictor) else load(model, device, trust=trust), str(data)
-    bundle, task = predictor.bundle, get_task(predictor.bundle.task)
+    bundle, task = predictor.bundle, get_task(predictor.bundle.task).for_head(predictor.bundle.only_head)
     passes = {"tile": tile, "overlap": overlap, "tta": tta or None}
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
@@ -238,7 +238,7 @@ def open_splits(
     Raises:
         InputError: bad data, or classes that the model does not know.
     """
-    task, channels = get_task(bundle.task), bundle.preprocess.channels
+    task, channels = get_task(bundle.task).for_head(bundle.only_head), bundle.preprocess.channels
     recipe = _recipe(bundle).replace(reading or {}, where="val")
     splits = task.open_data(data, channels, recipe, bundle.classes, keep_splits=True)
     if split != "all" and "val" not in splits and set(fingerprint(data, splits).items()) & set(bundle.data.items()):

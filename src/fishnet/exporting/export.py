@@ -327,7 +327,7 @@ def _quantize(
     (quantize_onnx if config.to == "onnx" else quantize_openvino)(work, quantized, images)
     before, after = (_evaluate(bundle, file, config.data or "", split) for file in (work, quantized))
     exported = replace(exported, precision="int8", metrics={"fp32": before, "int8": after})
-    metric = get_task(bundle.task).monitor
+    metric = get_task(bundle.task).for_head(bundle.only_head).monitor
     if not all(metric in values and math.isfinite(values[metric]) for values in (before, after)):
         raise WorkError(f"int8: {metric} on {config.data} is not a finite number: the file was not kept")
     drop = before[metric] - after[metric]

@@ -5,7 +5,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig
 from fishnet.bundle.panoptic import INSTANCES, PanopticConfig
 from fishnet.errors import InputError
 from fishnet.tasks.info import task_info
@@ -27,8 +27,13 @@ _RANGES: dict[str, tuple[Any, float, float]] = {
 
 def option_names(bundle: Bundle) -> tuple[str, ...]:
     """The names of the options of all heads, and of panoptic merging."""
-    names = [name for head in bundle.heads.values() for name in task_info(head.task).options]
+    names = [name for head in bundle.heads.values() for name in _options_of(head)]
     return tuple(dict.fromkeys([*names, *(_PANOPTIC if bundle.panoptic else ())]))
+
+
+def _options_of(head: HeadConfig) -> tuple[str, ...]:
+    """The names of a head's options: those of its task, and a threshold where images have any number of labels."""
+    return (*task_info(head.task).options, *(("threshold",) if head.multi_label else ()))
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,12 @@ class PredictOptions:
 def _result_options(bundle: Bundle, name: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of a head's result among those given, and the head's default threshold."""
     head = bundle.heads[name]
-    known = [option for option in task_info(head.task).options if option not in _PASSES]
+    known = [option for option in _options_of(head) if option not in _PASSES]
     options = {option: given[option] for option in given if option in known}
     if "threshold" in known and "score" in head.thresholds:
         options.setdefault("threshold", head.thresholds["score"])
+    if head.multi_label:
+        options["thresholds"] = head.label_thresholds
     return options
 
 

@@ -30,6 +30,34 @@ RULES = (
         "class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is intended."
     ),
     Rule(
+        "image-all-negative",
+        "note",
+        "Images have none of the labels, where they may have several.",
+        "Nothing, if none of the classes is in them: they are negatives.",
+        "Logs it once.",
+    ),
+    Rule(
+        "label-unknown",
+        "note",
+        "It is unknown whether images have a label.",
+        "Fill in 0 or 1 where it is known.",
+        "Logs it once; loss and metrics ignore that class in these images.",
+    ),
+    Rule(
+        "label-separator",
+        "note",
+        "Cells of a table hold several labels, which were recognised by a separator.",
+        "Nothing, if the classes are right.",
+        "Logs it once.",
+    ),
+    Rule(
+        "label-rows-joined",
+        "note",
+        "An image is in several rows of a table with several labels per image; their labels are joined.",
+        "Nothing, if each row has some of the image's labels.",
+        "Logs it once.",
+    ),
+    Rule(
         "image-same-name",
         "note",
         "Most images of a split have the names of images in train.",
@@ -66,7 +94,7 @@ RULES = (
         "Image paths in the table do not exist as written; the files were matched by the end of their paths.",
         "Nothing, if the right files were found.",
     ),
-    Rule("column-unread", "note", "Columns that look like labels or splits are not used.", "Rename the right column."),
+    Rule("column-unread", "note", "Columns that may hold labels or splits are not used.", "Rename the right column."),
     Rule(
         "column-fold",
         "warning",

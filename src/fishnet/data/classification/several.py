@@ -1,4 +1,4 @@
-"""Refuses tables with several labels per image, which no task supports yet. Torch-free."""
+"""Refuses tables with several labels per image where one is expected. Torch-free."""
 
 import re
 from collections import Counter
@@ -11,8 +11,8 @@ _STRICT = ("|", ";")  # never part of a class's name
 _LIST = re.compile(r"\s*[\[{(].*[,|;].*[\])}]\s*", re.DOTALL)
 _MAX_NAMES = 2  # labels are lists if there are more than twice as many as words, and of more than two lengths
 REFUSED = (
-    "several labels per image are not supported yet: write one label per image, or remove the separator if it is part "
-    "of a class's name"
+    "for several labels per image give multi_label (--multi-label); otherwise write one label per image, or remove "
+    "the separator if it is part of a class's name"
 )
 
 
@@ -32,12 +32,12 @@ def refuse_several(labels: Iterable[str], where: str) -> None:
     """
     distinct = sorted(set(labels))
     example = next((label for label in distinct if _LIST.fullmatch(label)), None)
-    example = example or next((label for mark in SEPARATORS if (label := _combined(distinct, mark))), None)
+    example = example or next((label for mark in SEPARATORS if (label := combined(distinct, mark))), None)
     if example is not None:
         raise InputError(f"{where}: {example!r} looks like several labels: {REFUSED}")
 
 
-def _combined(distinct: Sequence[str], mark: str) -> str | None:
+def combined(distinct: Sequence[str], mark: str) -> str | None:
     """A label that is a list of other labels, joined by one separator; None if there is none."""
     words = {label: [word.strip() for word in label.split(mark) if word.strip()] for label in distinct}
     lists = {label: pieces for label, pieces in words.items() if len(pieces) > 1}
@@ -73,8 +73,8 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
     if len(indicators) > 1:
         shown = ", ".join(indicators[:5]) + (", ..." if len(indicators) > 5 else "")
         raise InputError(
-            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column per class (one-hot, or "
-            "several labels per image) is not supported yet: write the class's name into one column 'label'"
+            f"{where}: no column for the label, but columns of 0 and 1: {shown}: for several labels per image, give "
+            "multi_label (--multi-label); for one, write the class's name into one column 'label'"
         )
 
 

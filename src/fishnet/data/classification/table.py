@@ -57,42 +57,17 @@ class ImageFiles:
         return path
 
 
-class TableDataset(EncodedDataset):
-    """Some rows of a table: images by path (relative to the table's folder, or absolute) or in the table.
+class TableImages:
+    """The images of some rows of a table: by path (relative to the table's folder, or absolute) or in the table.
 
     Args:
         rows: the table.
-        members: the rows of this dataset.
-        channels: 3 (RGB), 1 (grey), or as many as the files hold.
-        classes: the known classes; by default those of these rows.
-        files: the image files of all rows; by default they are searched for.
-
-    Raises:
-        InputError: see :func:`~fishnet.bundle.classes.index_labels`; or none of the images is found.
+        members: the rows.
+        files: the image files of all rows.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        members: Sequence[int],
-        channels: int,
-        classes: Classes | None = None,
-        files: ImageFiles | None = None,
-    ) -> None:
-        self.rows, self.members, self.channels = rows, list(members), channels
-        self.files = files or ImageFiles(rows)
-        labels = [rows.labels[row] for row in self.members]
-
-        def where(i: int) -> str:
-            return rows.where(self.members[i])
-
-        try:
-            if rows.names is None:
-                self.classes, self.labels = index_labels(labels, where, classes)
-            else:
-                self.classes, self.labels = index_named_labels(rows.names, labels, where, classes)
-        except InputError as error:
-            raise InputError(str(error) if str(rows.file) in str(error) else f"{rows.file}: {error}") from None
+    def __init__(self, rows: Rows, members: Sequence[int], files: ImageFiles) -> None:
+        self.rows, self.members, self.files = rows, list(members), files
 
     def __len__(self) -> int:
         return len(self.members)
@@ -126,6 +101,44 @@ class TableDataset(EncodedDataset):
         return name or str(row)
 
 
+class TableDataset(TableImages, EncodedDataset):
+    """Some rows of a table with one label each, see :class:`TableImages`.
+
+    Args:
+        rows: the table.
+        members: the rows of this dataset.
+        channels: 3 (RGB), 1 (grey), or as many as the files hold.
+        classes: the known classes; by default those of these rows.
+        files: the image files of all rows; by default they are searched for.
+
+    Raises:
+        InputError: see :func:`~fishnet.bundle.classes.index_labels`; or none of the images is found.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        members: Sequence[int],
+        channels: int,
+        classes: Classes | None = None,
+        files: ImageFiles | None = None,
+    ) -> None:
+        super().__init__(rows, members, files or ImageFiles(rows))
+        self.channels = channels
+        labels = [rows.labels[row] for row in self.members]
+
+        def where(i: int) -> str:
+            return rows.where(self.members[i])
+
+        try:
+            if rows.names is None:
+                self.classes, self.labels = index_labels(labels, where, classes)
+            else:
+                self.classes, self.labels = index_named_labels(rows.names, labels, where, classes)
+        except InputError as error:
+            raise InputError(str(error) if str(rows.file) in str(error) else f"{rows.file}: {error}") from None
+
+
 def open_table(file: Path, channels: int, classes: Classes | None = None, fold: int = -1) -> dict[str, TableDataset]:
     """The splits of a table: ``all``, or those that its columns name.
 
@@ -144,25 +157,39 @@ def open_table(file: Path, channels: int, classes: Classes | None = None, fold: 
     rows = read_rows(file)
     if not rows.labels:
         raise InputError(f"{file}: has no rows below its column names")
-    members: dict[str, list[int]] = {}
-    for row in range(len(rows.labels)):
-        if rows.labels[row] == "":
-            raise InputError(f"{rows.where(row)}: empty label: give one, or remove the row")
-        if rows.paths[row] == "" and rows.images is None:
-            raise InputError(f"{rows.where(row)}: empty path: give one, or remove the row")
-        members.setdefault(_split_of(rows, row), []).append(row)
+    members = rows_by_split(rows, fold)
     if rows.names is None:
         refuse_several((label for label in rows.labels if isinstance(label, str)), str(file))
-    if fold >= 0:
-        _hold_out(rows, members, fold)
     files = ImageFiles(rows)
     _refuse_several_rows(rows, files)
     splits: dict[str, TableDataset] = {}
     for split in in_order(members):
         splits[split] = TableDataset(rows, members[split], channels, classes, files)
         classes = splits[split].classes
-    next(iter(splits.values())).notes = list(_notes(rows, files, fold))
+    next(iter(splits.values())).notes = list(table_notes(rows, files, fold))
     return splits
+
+
+def rows_by_split(rows: Rows, fold: int) -> dict[str, list[int]]:
+    """The rows of each split; ``all`` if the table has no splits.
+
+    Args:
+        rows: the table.
+        fold: the cross-validation fold that becomes val; -1 for none.
+
+    Raises:
+        InputError: an empty label or path, an unknown split, or a fold that the table does not have; names the line.
+    """
+    members: dict[str, list[int]] = {}
+    for row in range(len(rows.paths)):
+        if rows.labels and rows.labels[row] == "":
+            raise InputError(f"{rows.where(row)}: empty label: give one, or remove the row")
+        if rows.paths[row] == "" and rows.images is None:
+            raise InputError(f"{rows.where(row)}: empty path: give one, or remove the row")
+        members.setdefault(_split_of(rows, row), []).append(row)
+    if fold >= 0:
+        _hold_out(rows, members, fold)
+    return members
 
 
 def _split_of(rows: Rows, row: int) -> str:
@@ -224,7 +251,7 @@ def _refuse_several_rows(rows: Rows, files: ImageFiles) -> None:
         )
 
 
-def _notes(rows: Rows, files: ImageFiles, fold: int) -> Iterable[Finding]:
+def table_notes(rows: Rows, files: ImageFiles, fold: int) -> Iterable[Finding]:
     """Findings about a table's columns and names."""
     file, resolver = str(rows.file), files.resolver
     if rows.folds and fold < 0:

@@ -27,6 +27,9 @@ LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "cate
 SPLIT = ("split", "set", "subset", "partition")
 VALID = ("is_valid", "is_val")
 FOLD = ("fold", "kfold", "folds", "fold_id")
+LABELS = ("labels", *(name for name in LABEL if name != "labels"))  # of tables with several labels per image
+Cell = str | list[str]
+"""The labels of an image as a table holds them: text, or a list of Parquet."""
 _PEEK = 200  # rows read to see what the columns contain
 _BATCH = 8  # rows of images read at once; in a hostile file each may be large
 _MAX_TEXT = 1 << 16  # bytes of a path or a label
@@ -38,7 +41,8 @@ class Columns:
     """The positions of a table's columns by their meaning; None for columns that it lacks.
 
     Attributes:
-        path, label: the image and its class.
+        path: the image.
+        label: its class, or its labels; None only for tables with several labels per image.
         split: names of the splits.
         valid: true for images to validate with.
         fold: the number of the cross-validation fold.
@@ -46,7 +50,7 @@ class Columns:
     """
 
     path: int
-    label: int
+    label: int | None
     split: int | None
     valid: int | None
     fold: int | None
@@ -62,7 +66,9 @@ class Rows:
         unit: ``line`` (of a text, counted from 1) or ``row`` (of Parquet, counted from 0).
         numbers: the line or number of each row.
         paths: paths, as the table spells them; None for images in the table without a path.
-        labels: names or numbers.
+        labels: names or numbers; empty if the table was read for several labels per image.
+        cells: the labels of each row, if the table was read for several labels per image and has a column of them.
+        others: otherwise all columns without another meaning, by name.
         splits, valid, folds: values as the table spells them; empty if it has no such column.
         images: the images, if they are in the table.
         names: the class names, if the labels are indices into them.
@@ -75,6 +81,8 @@ class Rows:
     numbers: Sequence[int] = ()
     paths: list[str | None] = field(default_factory=list)
     labels: list[Label] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    others: dict[str, list[str]] = field(default_factory=dict)
     splits: list[str] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
@@ -88,8 +96,12 @@ class Rows:
         return f"{self.file} {self.unit} {self.numbers[row]}"
 
 
-def read_rows(file: Path) -> Rows:
+def read_rows(file: Path, *, multi_label: bool = False) -> Rows:
     """Reads a table of any supported format.
+
+    Args:
+        file: the table.
+        multi_label: whether images may have several labels.
 
     Raises:
         InputError: no such table, one that cannot be read, or without columns for path and label; names the line.
@@ -97,16 +109,19 @@ def read_rows(file: Path) -> Rows:
     """
     if not file.exists():
         raise InputError(f"{file}: no such table")
-    return _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_text(file)
+    return (_read_parquet if file.suffix.lower() == ".parquet" else _read_text)(file, multi_label)
 
 
-def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[Sequence[object]]]) -> Columns:
+def find_columns(
+    names: Sequence[str], file: Path, peek: Callable[[], Sequence[Sequence[object]]], multi_label: bool = False
+) -> Columns:
     """Finds the columns of a table by their names.
 
     Args:
         names: the names of the columns.
         file: the table, for messages.
         peek: returns some rows, for a better message about a table without a label column.
+        multi_label: whether the label column may be missing, because other columns are the classes.
 
     Raises:
         InputError: no column for path or label, or two columns with the same name.
@@ -119,8 +134,8 @@ def find_columns(names: Sequence[str], file: Path, peek: Callable[[], Sequence[S
             raise InputError(f"{file}: {count} columns are called {names[index]!r}: rename all but one of them")
         return index
 
-    path, label = position(PATH), position(LABEL)
-    if path is None or label is None:
+    path, label = position(PATH), position(LABELS if multi_label else LABEL)
+    if path is None or (label is None and not multi_label):
         if path is not None:
             refuse_indicators(names, peek(), str(file))
         what, words = ("path", PATH) if path is None else ("label", LABEL)
@@ -143,28 +158,47 @@ def _suggests_label(name: str) -> bool:
 # CSV and TSV
 
 
-def _read_text(file: Path) -> Rows:
+def _read_text(file: Path, multi_label: bool) -> Rows:
     with open_regular(file, "table") as stream:
         lines = csv_rows(stream, file)
         _, names = next(lines, (0, []))
-        columns = find_columns(names, file, lambda: _peek_text(lines, len(names)))
-        return _text_rows(file, lines, names, columns)
+        columns = find_columns(names, file, lambda: _peek_text(lines, len(names)), multi_label)
+        return _text_rows(file, lines, names, columns, multi_label)
 
 
-def _text_rows(file: Path, lines: Iterator[tuple[int, list[str]]], names: Sequence[str], columns: Columns) -> Rows:
+def _text_rows(
+    file: Path, lines: Iterator[tuple[int, list[str]]], names: Sequence[str], columns: Columns, multi_label: bool
+) -> Rows:
     numbers: list[int] = []
     rows = Rows(file, "line", numbers, columns=tuple(names), unread=columns.unread)
-    optional = ((columns.split, rows.splits), (columns.valid, rows.valid), (columns.fold, rows.folds))
+    texts: list[list[str]] = [rows.splits, rows.valid, rows.folds]
+    optional = list(zip((columns.split, columns.valid, columns.fold), texts, strict=True))
+    if multi_label and columns.label is None:
+        others = _others(names, columns, file)
+        rows.others = {names[position]: [] for position in others}
+        optional += [(position, rows.others[names[position]]) for position in others]
+    labels: list[Any] = rows.cells if multi_label else rows.labels
+    optional.append((columns.label, labels))
     for number, values in lines:
         if len(values) != len(names):
             raise InputError(f"{file} line {number}: {len(values)} values, but {len(names)} columns")
         numbers.append(number)
         rows.paths.append(values[columns.path].strip())
-        rows.labels.append(values[columns.label].strip())
         for position, column in optional:
             if position is not None:
                 column.append(values[position].strip())
     return rows
+
+
+def _others(names: Sequence[str], columns: Columns, file: Path) -> list[int]:
+    """The positions of the columns without a meaning of their own. Raises InputError if two have the same name."""
+    read = {columns.path, columns.split, columns.valid, columns.fold}
+    others = [position for position in range(len(names)) if position not in read]
+    plain = [names[position].strip() for position in others]
+    double = next((name for name in plain if plain.count(name) > 1), None)
+    if double is not None:
+        raise InputError(f"{file}: {plain.count(double)} columns are called {double!r}: rename all but one of them")
+    return others
 
 
 def _peek_text(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[str]]:
@@ -175,7 +209,7 @@ def _peek_text(lines: Iterator[tuple[int, list[str]]], width: int) -> list[list[
 # Parquet
 
 
-def _read_parquet(file: Path) -> Rows:
+def _read_parquet(file: Path, multi_label: bool) -> Rows:
     import pyarrow.parquet
 
     with open_regular(file, "table") as stream:
@@ -183,19 +217,25 @@ def _read_parquet(file: Path) -> Rows:
             table = pyarrow.parquet.ParquetFile(stream)
             schema = table.schema_arrow
             names = schema.names
-            columns = find_columns(names, file, lambda: _peek_parquet(table))
+            columns = find_columns(names, file, lambda: _peek_parquet(table), multi_label)
             positions = (columns.path, columns.label, columns.split, columns.valid, columns.fold)
             path, label, split, valid, fold = (None if position is None else names[position] for position in positions)
             assert path is not None
-            assert label is not None
             has_images = _holds_images(schema.field(path).type)
             texts = [name for name in (None if has_images else path, label, split, valid, fold) if name is not None]
-            _check_size(table, file, texts, path if has_images else None)
+            others = [names[i] for i in _others(names, columns, file)] if label is None else []
+            others = [name for name in others if not _is_nested(schema.field(name).type)]
+            texts += others
+            _check_size(table, file, texts, path if has_images else None, label if multi_label else None)
             stream.seek(0)
             values = _columns_of(stream, texts, file)
             rows = Rows(file, "row", range(table.metadata.num_rows), columns=tuple(names), unread=columns.unread)
-            rows.names = _huggingface_names(schema, label)
-            rows.labels = [_label(value) for value in values[label]]
+            rows.names = _huggingface_names(schema, label) if label is not None else None
+            rows.others = {name: [_text(value) for value in values[name]] for name in others}
+            if multi_label and label is not None:
+                rows.cells = [_cell(value) for value in values[label]]
+            elif label is not None:
+                rows.labels = [_label(value) for value in values[label]]
             rows.splits, rows.valid, rows.folds = (
                 [_text(value) for value in values[name]] if name else [] for name in (split, valid, fold)
             )
@@ -233,8 +273,23 @@ def _peek_parquet(table: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
     return [[row.get(name, "") for name in schema.names] for row in rows]
 
 
-def _check_size(table: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequence[str], images: str | None) -> None:
-    """Raises InputError for a file that declares more rows or bytes than it can contain."""
+def _is_nested(kind: "pyarrow.DataType") -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind))
+
+
+def _check_size(
+    table: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequence[str], images: str | None, lists: str | None
+) -> None:
+    """Raises InputError for a file that declares more rows or bytes than it can contain, or lists where none may be.
+
+    Args:
+        table, file: the file.
+        texts: the columns of texts and numbers that are read.
+        images: the column of images, if any.
+        lists: the column of texts that may hold lists of them, if any.
+    """
     size, metadata = file.stat().st_size, table.metadata
     if metadata.num_rows > size:
         raise InputError(f"{file}: declares {metadata.num_rows:,} rows, but has only {size:,} bytes")
@@ -243,7 +298,7 @@ def _check_size(table: "pyarrow.parquet.ParquetFile", file: Path, texts: Sequenc
         for column in range(metadata.row_group(group).num_columns):
             chunk = metadata.row_group(group).column(column)
             root = chunk.path_in_schema.partition(".")[0]
-            if root in texts and not chunk.path_in_schema == root:
+            if root in texts and not chunk.path_in_schema == root and root != lists:
                 raise InputError(f"{file}: the column {root!r} holds lists or structs: {REFUSED}")
             if root in texts or root == images:
                 declared += chunk.total_uncompressed_size
@@ -312,10 +367,20 @@ def _label(value: Any) -> Label:
     return int(value) if isinstance(value, float) and value.is_integer() else _text(value)
 
 
+def _cell(value: Any) -> Cell:
+    """The labels of a row: a list if the column holds lists. Raises InputError for lists of lists and the like."""
+    if not isinstance(value, list | dict):
+        return str(_label(value))
+    if isinstance(value, dict) or any(isinstance(item, list | dict) for item in value):
+        raise InputError(f"labels: {str(value)[:60]} is not a list of names")
+    return [text for item in value if (text := str(_label(item)))]
+
+
 def _huggingface_names(schema: "pyarrow.Schema", label: str) -> tuple[str, ...] | None:
     """The class names that Hugging Face's library writes into a table's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[label]["names"])
-    except (KeyError, TypeError, ValueError, RecursionError):
+        feature = features[label]
+        return tuple(str(name) for name in feature.get("feature", feature)["names"])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None

@@ -19,7 +19,6 @@ from fishnet.prediction.results.segmentation import Segmentation
 
 PANOPTIC = "panoptic"
 """Key of the merged segments beside those of the heads."""
-_CAPTIONS = 3  # classes written below an image by each classifier
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Scene:
         captions = {name: result for name, result in drawn.items() if isinstance(result, Classification)}
         for name, classes in captions.items():
             title = f"{name}: " if len(captions) > 1 else ""
-            page = score_panel(page, [(f"{title}{row['name']}", row["score"]) for row in classes.rows()[:_CAPTIONS]])
+            page = score_panel(page, [(f"{title}{label}", score) for label, score in classes.bars()])
         return page
 
     def _parts(self) -> dict[str, Result]:

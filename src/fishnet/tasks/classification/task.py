@@ -23,9 +23,10 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.drawing import card
 from fishnet.prediction.drawing.text import DARK
-from fishnet.tasks.base import Head, Report, Splits, Task
+from fishnet.tasks.base import Report, Splits, Task
 from fishnet.tasks.classification.heads import Classifier, LinearClassifier
 from fishnet.tasks.classification.losses import ClassificationLoss, MultiLabelLoss
+from fishnet.tasks.head import Head
 from fishnet.tasks.weighting import class_weights
 
 if TYPE_CHECKING:
