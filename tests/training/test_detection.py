@@ -45,6 +45,8 @@ from tests.detection_makers import (
 from tests.training.runs import die_at_step, ended, falls, last, same_training, spied, torchrun
 
 TASKS = ("detect", "instances")
+DRAWING = [("detect", "default"), ("instances", "default"), ("instances", "htc")]
+"""Heads that draw their training samples in different ways."""
 COUNTS = {"train": 8, "val": 5}
 IDS = (3, 7, 11)
 
@@ -287,9 +289,9 @@ def test_a_classifiers_trunk(bundle: Path, coco: Path, run: Run, tmp_path: Path)
 # --- resuming, and several processes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_killed_and_resumed_bit_for_bit(task: str, coco: Path, run: Run, tmp_path: Path) -> None:
-    flags = small("--mosaic", 0.5, "--photometric", 0.5, "--crop", 0.3, "--ema", 0.9, "--epochs", 3)
+@pytest.mark.parametrize(("task", "head"), DRAWING)
+def test_killed_and_resumed_bit_for_bit(task: str, head: str, coco: Path, run: Run, tmp_path: Path) -> None:
+    flags = small("--head", head, "--mosaic", 0.5, "--photometric", 0.5, "--crop", 0.3, "--ema", 0.9, "--epochs", 3)
     whole, part = tmp_path / "whole", tmp_path / "part"
     done = ended(["train", task, coco, "--out", whole, *flags])
     assert done.code == 0, done.text
@@ -301,13 +303,13 @@ def test_killed_and_resumed_bit_for_bit(task: str, coco: Path, run: Run, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("task", "head"), DRAWING)
 @pytest.mark.parametrize("strategy", ["ddp", "sharded"])
-def test_two_processes(task: str, strategy: str, coco: Path, tmp_path: Path) -> None:
+def test_two_processes(task: str, head: str, strategy: str, coco: Path, tmp_path: Path) -> None:
     """Two processes train on and measure every image once. The losses are not those of one process: the second stage
     draws its proposals by process. Five val images are shared out as three and two."""
     out = tmp_path / "run"
-    flags = small("--epochs", 2, "--strategy", strategy, "--threads", 1, "--log-steps", 1)
+    flags = small("--head", head, "--epochs", 2, "--strategy", strategy, "--threads", 1, "--log-steps", 1)
     done = torchrun(-1, tmp_path, "train", task, coco, "--out", out, *flags, module="tests.training.watched")
     assert done.returncode == 0, done.stderr
     counts = [[int(n) for n in (tmp_path / f"{rank}.txt").read_text().split()] for rank in (0, 1)]
@@ -319,12 +321,12 @@ def test_two_processes(task: str, strategy: str, coco: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_a_process_without_a_readable_image_keeps_step(task: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "head"), DRAWING)
+def test_a_process_without_a_readable_image_keeps_step(task: str, head: str, tmp_path: Path) -> None:
     data = coco_folder(tmp_path / "coco", **COUNTS)
     for path in sorted((data / "train2017").iterdir())[:5]:
         path.write_bytes(b"no image")
-    flags = small("--epochs", 2, "--batch-size", 2, "--threads", 1, "--on-error", "skip", "--mosaic", 0)
+    flags = small("--head", head, "--epochs", 2, "--batch-size", 2, "--threads", 1, "--on-error", "skip", "--mosaic", 0)
     done = torchrun("train", task, data, "--out", tmp_path / "run", *flags)
     assert done.returncode == 0, done.stderr
 
