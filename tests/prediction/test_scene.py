@@ -1,5 +1,6 @@
 """Several heads in one pass: what they predict together is what each predicts alone."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.bundle.panoptic import PanopticConfig
 from fishnet.errors import InputError, NotFiniteError
 from fishnet.images.preprocess import Preprocess
+from fishnet.prediction.heads import ChosenHeads, select_heads
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Classification, Detections, Panoptic, Scene, Segmentation
 from fishnet.prediction.sources import Failure
@@ -191,6 +193,43 @@ def test_heads_in_px_of_the_image_need_images_that_are_not_cropped() -> None:
     with pytest.raises(InputError, match=r"ground: predicts in px .* crops its images: leave it out with only=colour"):
         Predictor(bundle, SeveralHeads())
     Predictor(replace(bundle, heads={"colour": heads["colour"]}), SeveralHeads())
+
+
+def test_scores_are_let_go_before_the_next_are_computed() -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    def engine(batch: NDArray[np.float32], only: Any = None) -> dict[str, Any]:
+        assert not [ref for ref in kept if ref() is not None]
+        outputs = SeveralHeads()(batch, only)
+        kept.extend(weakref.ref(outputs[name]) for name in ("colour", "ground") if name in outputs)
+        return outputs
+
+    predictor = several(size=640)
+    predictor.engine = engine
+    assert len(predictor.predict([scene(64, 64)] * 3)) == 3
+    predictor.predict(PHOTO, tile=64, tta=True)
+    assert len(kept) > 6
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_chosen_heads_of_an_engine(safe: bool) -> None:
+    """Such as an exported file, which is asked for these outputs only."""
+    engine: Any = SeveralHeads()
+    engine.thread_safe = safe
+    bundle = several().bundle
+    chosen = ChosenHeads(engine, ("colour", "ground"))
+    assert chosen.thread_safe == safe
+    predictor = Predictor(select_heads(bundle, ["ground", "colour"]), chosen)
+    result = predictor.predict(PHOTO, tile=64)
+    assert isinstance(result, Scene)
+    assert {heads for heads, _ in engine.calls} == {("colour",), ("ground",)}
+    engine.calls.clear()
+    single = Predictor(select_heads(bundle, ["ground"]), ChosenHeads(engine, ("ground",)))
+    assert plain(single.predict(PHOTO, tile=64)) == plain(result["ground"])
+    assert {heads for heads, _ in engine.calls} == {("ground",)}
+    no_embeddings = Predictor(bundle, ChosenHeads(lambda *_: None, tuple(HEADS)))
+    with pytest.raises(InputError, match="this engine computes no embeddings"):
+        no_embeddings.embed([PHOTO])
 
 
 # panoptic models

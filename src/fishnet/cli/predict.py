@@ -111,13 +111,11 @@ def predict(
         Print only errors; use with --out.
     """
     from fishnet.cli.embeddings import EmbeddingFile
-    from fishnet.cli.writers import Overlays, Writer
+    from fishnet.cli.writers import Writer
     from fishnet.prediction.sources import find_sources
     from fishnet.tasks.loading import load
 
-    _check_sources(sources)
-    if any(number is not None and number < 1 for number in (top, batch_size, max_pixels)):
-        raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
+    _check_arguments(sources, top, batch_size, max_pixels)
     output_format, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
     files = find_sources(sources)
     predictor = load(bundle, device, trust=trust, only=_heads(only))
@@ -133,24 +131,21 @@ def predict(
         results = predictor.stream(files, batch_size, embedding=add_embedding, **options)
         writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
-            writers += _head_writers(stack, folder, files, predictor, image_ids)
-        if folder is not None and overlay:
-            place = folder, files, predictor.bundle.preprocess, max_pixels
-            writers.append(stack.enter_context(Overlays(*place)))
+            writers += _file_writers(stack, folder, files, predictor, image_ids, overlay)
         failures = _write(results, writers)
-        for failure in failures:
-            print(f"fishnet: {failure.reason}", file=sys.stderr)
     if not quiet and output_format == "table":
         print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
     return 1 if failures else 0
 
 
-def _check_sources(sources: tuple[str, ...]) -> None:
+def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
     if not sources:
         raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
     for source in sources:  # only "-" itself may begin with a hyphen
         if source.startswith("-") and source != "-":
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
+    if any(count is not None and count < 1 for count in counts):
+        raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
 
 
 def _read_ids(
@@ -170,7 +165,7 @@ def _read_ids(
 
 
 def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[Any]) -> "list[Failure]":
-    """Passes results to the writers as they come. Returns the failures."""
+    """Passes results to the writers as they come. Prints the failures at the end, and returns them."""
     from fishnet.prediction.sources import Failure
 
     failures = []
@@ -180,6 +175,8 @@ def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[
             continue
         for writer in writers:
             writer.add(source, result)
+    for failure in failures:
+        print(f"fishnet: {failure.reason}", file=sys.stderr)
     return failures
 
 
@@ -188,12 +185,17 @@ def _heads(only: str | None) -> list[str] | None:
     return None if only is None else [name.strip() for name in only.split(",") if name.strip()]
 
 
-def _head_writers(
-    stack: ExitStack, folder: Path, sources: Sequence[str], predictor: "Predictor", ids: "ImageIds | None"
+def _file_writers(
+    stack: ExitStack,
+    folder: Path,
+    sources: Sequence[str],
+    predictor: "Predictor",
+    ids: "ImageIds | None",
+    overlay: bool,
 ) -> list[Any]:
-    """Returns the writers of the heads' own files. With several heads, each has a folder of its name."""
+    """Returns the writers of the heads' own files and of overlays. With several heads, each has a folder of its own."""
     from fishnet.cli.panoptic_files import PanopticFiles
-    from fishnet.cli.writers import CocoFiles, Masks, OfHead
+    from fishnet.cli.writers import CocoFiles, Masks, OfHead, Overlays
     from fishnet.tasks.info import task_info
 
     bundle = predictor.bundle
@@ -210,6 +212,8 @@ def _head_writers(
             writers.append(OfHead(writer, name) if several else writer)
     if bundle.panoptic is not None:
         writers.append(OfHead(stack.enter_context(PanopticFiles(folder, sources, bundle.panoptic, ids)), None))
+    if overlay:
+        writers.append(stack.enter_context(Overlays(folder, sources, bundle.preprocess, predictor.max_pixels)))
     return writers
 
 

@@ -81,8 +81,8 @@ class MultiPass:
         size = size_of(image)
         parts = {name: self._part(name, size, options, tiling is not None) for name in self.bundle.heads}
         whole = heads_of(self.bundle, "scores") if tiling is not None else ()
-        for name, output in self._whole_image(image, whole).items():
-            parts[name].add((0, 0, *size), *output)
+        if whole:
+            self._add_whole_image(image, parts, whole)
         remaining = [name for name in self.bundle.heads if name not in whole]
         for batch in self._batches([(0, 0, *size)] if tiling is None else tiles(*size, *tiling), batch_size):
             self._add_batch(image, batch, parts, remaining, options.tta, batch_size)
@@ -96,16 +96,15 @@ class MultiPass:
             return _MergedObjects(self.bundle, name, size, options.result_options[name])
         return _OneResult(self.bundle, name, options.result_options[name])
 
-    def _whole_image(self, image: ImageLike, heads: Sequence[str]) -> dict[str, tuple[Input, Any]]:
-        """The input and raw outputs of some heads for the whole image, reduced if it is too large for one pass."""
-        if not heads:
-            return {}
+    def _add_whole_image(self, image: ImageLike, parts: Mapping[str, "_Part"], heads: Sequence[str]) -> None:
+        """Adds the outputs of some heads for the whole image, which is reduced if it is too large for one pass."""
         height, width = size_of(image)
         native = self.bundle.preprocess.fit == "native"
         scale = min(1.0, math.sqrt(LARGEST / (height * width))) if native else 1.0
         prepared = prepare_input(self.bundle.preprocess, image, scale)
-        ((_, output),) = self.runner.checked_outputs([prepared.pixels], 1, only=heads)
-        return {name: (prepared, raw) for name, raw in by_head(self.bundle, unwrap(output)).items()}
+        for _, output in self.runner.checked_outputs([prepared.pixels], 1, only=heads):
+            for name, raw in by_head(self.bundle, unwrap(output)).items():
+                parts[name].add((0, 0, height, width), prepared, raw)
 
     def _add_batch(
         self,
