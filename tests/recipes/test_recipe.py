@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "backbone": "fishnet99", "head": "other", "pretrained": True, "end": "body", "freeze": "stem,tail",
     "trunk_norm": "group", "grad_checkpointing": True, "drop_rate": 0.2, "drop_path_rate": 0.1, "head_norm": "none",
     "decoder_channels": 64, "edges": True, "fpn_channels": 64, "box_width": 128, "box_convs": 4, "mask_width": 32,
+    "htc_interleaved": False, "htc_mask_flow": False, "htc_semantic": False,
     "anchors": "auto", "proposals": 300, "roi_samples": 64, "max_detections": 300, "nms_iou": 0.6,
     "score_threshold": 0.01, "threshold": 0.3,
     "size": 64, "max_size": 96, "native": True, "crop_size": 96,
