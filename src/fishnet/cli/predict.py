@@ -112,12 +112,10 @@ def predict(
     """
     from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.cli.writers import Writer
-    from fishnet.prediction.sources import find_sources
     from fishnet.tasks.loading import load
 
-    _check_arguments(sources, top, batch_size, max_pixels)
+    files = _find_sources(sources, top, batch_size, max_pixels)
     output_format, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
-    files = find_sources(sources)
     predictor = load(bundle, device, trust=trust, only=_heads(only))
     predictor.max_pixels = max_pixels
     options = _options(
@@ -138,7 +136,10 @@ def predict(
     return 1 if failures else 0
 
 
-def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
+def _find_sources(sources: tuple[str, ...], *counts: int | None) -> list[str]:
+    """Finds images and videos. Raises InputError for arguments that are wrong; ``counts`` must be 1 or more."""
+    from fishnet.prediction.sources import find_sources
+
     if not sources:
         raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
     for source in sources:  # only "-" itself may begin with a hyphen
@@ -146,6 +147,7 @@ def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
     if any(count is not None and count < 1 for count in counts):
         raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
+    return find_sources(sources)
 
 
 def _read_ids(
