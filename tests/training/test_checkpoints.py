@@ -11,7 +11,7 @@ import pytest
 from fishnet.bundle.bundle import WEIGHTS, read_bundle
 from fishnet.cli import main
 from fishnet.tasks.store import load_model
-from fishnet.training.checkpoints import read_position
+from fishnet.training.checkpoints import read_resumed
 from fishnet.training.history import read_history
 from tests.conftest import fast
 from tests.training.runs import (
@@ -61,7 +61,7 @@ def stopped(out: Path, folder: Path) -> None:
     """Kills a training in its third epoch: two are kept."""
     words = ["train", "classify", folder, "--out", out, *SETTINGS]
     assert ended(words, die_at_step, 2 * STEPS + 1).code == -signal.SIGKILL
-    assert read_position(out / "checkpoints" / "last.ckpt").epoch == 2
+    assert read_resumed(out / "checkpoints" / "last.ckpt").position.epoch == 2
 
 
 def test_best_and_last_are_kept(whole: Path) -> None:

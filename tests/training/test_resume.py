@@ -15,7 +15,7 @@ from torch import Tensor
 from fishnet.bundle.bundle import CONFIG, WEIGHTS, read_bundle
 from fishnet.cli import main
 from fishnet.tasks.store import load_model
-from fishnet.training.checkpoints import read_position
+from fishnet.training.checkpoints import read_resumed
 from fishnet.training.history import read_history
 from fishnet.training.module import Position, TrainingModule
 from tests.cli.test_bad_input import says
@@ -184,7 +184,7 @@ def die_in_second_bundle(name: str) -> None:
 
 def goes_on(out: Path, folder: Path, prepare: Callable[..., None] | None, *where: object, workers: int) -> Ended:
     """Resumes, and checks where it says that it goes on; perhaps to be killed again."""
-    there = read_position(out / "checkpoints" / "last.ckpt")
+    there = read_resumed(out / "checkpoints" / "last.ckpt").position
     words: list[object] = ["train", "classify", folder, "--resume", out, "--quiet", "--workers", workers]
     done = ended(words, prepare, *where)
     within = f" and {there.batches} batches" if there.batches else ""
@@ -194,7 +194,7 @@ def goes_on(out: Path, folder: Path, prepare: Callable[..., None] | None, *where
 
 def unkept(out: Path, killed_at: int) -> int:
     """Steps that were done and will be repeated."""
-    position = read_position(out / "checkpoints" / "last.ckpt")
+    position = read_resumed(out / "checkpoints" / "last.ckpt").position
     saved = last(out)
     assert saved["global_step"] == position.step
     return killed_at - position.step
@@ -232,7 +232,7 @@ def test_killed_while_it_validates_and_writes(whole: Path, folder: Path, tmp_pat
     words = ["train", "classify", folder, "--out", out, *settings(), "--checkpoint-steps", 1, "--log-steps", 1]
     done = ended(words, die_in_validation, 0)
     assert done.code == -signal.SIGKILL, done.text
-    assert read_position(out / "checkpoints" / "last.ckpt") == Position(epoch=0, batches=1, step=1)
+    assert read_resumed(out / "checkpoints" / "last.ckpt").position == Position(epoch=0, batches=1, step=1)
     for kill, arguments, step in (
         (die_before_renaming, (WEIGHTS, 1), 1),
         (die_before_renaming, (CONFIG, 1), 1),
@@ -244,7 +244,7 @@ def test_killed_while_it_validates_and_writes(whole: Path, folder: Path, tmp_pat
     ):
         done = goes_on(out, folder, kill, *arguments, workers=0)
         assert done.code == -signal.SIGKILL, done.text
-        assert read_position(out / "checkpoints" / "last.ckpt").step == step, (kill, arguments)
+        assert read_resumed(out / "checkpoints" / "last.ckpt").position.step == step, (kill, arguments)
     done = goes_on(out, folder, None, workers=2)
     assert done.code == 0, done.text
     same_training(whole, out)

@@ -24,7 +24,8 @@ from fishnet.images.value_range import set_range
 from fishnet.prediction.drawing import sheet
 from fishnet.recipes.joint_recipe import JointHead, JointRecipe
 from fishnet.tasks import get_task, task_info
-from fishnet.tasks.base import Head, Report, Source, Splits, Task
+from fishnet.tasks.base import Report, Source, Splits, Task
+from fishnet.tasks.head import Head
 from fishnet.tasks.joint_parts import JointCriterion, JointMetrics, JointOutputs, group_counts
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class Joint(Task):
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
         """See :meth:`open_data`, which replaces this."""
         return self.open_data(data, channels, recipe)
+
+    def data_names(self, data: str) -> list[str]:
+        """The names of the heads' data."""
+        return list(self.recipe.data.values())
 
     def sources(self, data: str, splits: Splits) -> dict[str, Source]:
         """The data of each head by its name."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fishnet.bundle.bundle import HeadConfig, only_item
 from fishnet.bundle.classes import Classes
 from fishnet.tasks import get_task
-from fishnet.tasks.base import ClassRows, Head
+from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
 
 Rows = Mapping[str, Sequence[int]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.tasks.base import ClassRows
+from fishnet.tasks.head import ClassRows
 from fishnet.tasks.model import Model
 
 State = dict[str, Tensor]

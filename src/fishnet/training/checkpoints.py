@@ -5,9 +5,9 @@ import io
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fishnet.bundle.classes import Classes
 from fishnet.bundle.renamed import DATA_KEYS, with_current_keys
 from fishnet.errors import InputError, WorkError
 from fishnet.files.values import integer
+from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.store import save_state
 from fishnet.training.module import Position, TrainingModule
 
@@ -36,45 +37,45 @@ def last_checkpoint_path(out: Path) -> Path:
     return out / CHECKPOINTS / "last.ckpt"
 
 
-def read_position(path: Path) -> Position:
-    """Reads where a training stood when a checkpoint was saved.
+@dataclass(frozen=True)
+class Resumed:
+    """What a training that resumes must know from its checkpoint before it is set up.
+
+    Attributes:
+        position: where the training stood.
+        classes: the classes of each head by name; empty if the checkpoint does not hold them.
+        data: the fingerprint of its data.
+        preprocess: its preprocessing; None if the checkpoint does not hold it.
+    """
+
+    position: Position = field(default_factory=Position)
+    classes: Mapping[str, Classes] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    preprocess: Preprocess | None = None
+
+
+def read_resumed(path: Path) -> Resumed:
+    """Reads a checkpoint's part for :class:`Resumed`.
 
     Raises:
         InputError: the file is damaged, or not a checkpoint of this project.
     """
-    values = _read(path).get("position")
+    content = _read(path)
+    values = content.get("position")
     if not isinstance(values, dict):
         raise InputError(f"{path}: {_DAMAGED} (the position of the training is missing)")
-    try:
-        numbers = {name: integer(value, str(name), 0, 2**62) for name, value in values.items()}
-        return Position(**numbers)
-    except (TypeError, InputError) as error:
-        raise InputError(f"{path}: {_DAMAGED} ({error})") from error
-
-
-def read_data(path: Path, heads: Sequence[str]) -> tuple[dict[str, Classes], dict[str, str]] | None:
-    """Reads the classes of a checkpoint's training and the fingerprint of its data; None if it does not hold them.
-
-    Args:
-        path: the checkpoint.
-        heads: names of the model's heads. Older checkpoints have only one head and do not name it.
-
-    Returns:
-        The classes of each head by its name, and the fingerprint.
-
-    Raises:
-        InputError: the file is damaged, or not a checkpoint of this project.
-    """
-    states = _read(path).get("callbacks")
+    states = content.get("callbacks")
     state = states.get(BundleWriter.__qualname__) if isinstance(states, dict) else None
     data = state.get("data") if isinstance(state, dict) else None
-    if data is None:
-        return None
     try:
+        position = Position(**{name: integer(value, str(name), 0, 2**62) for name, value in values.items()})
+        if data is None:
+            return Resumed(position)
         stored = data["classes"]
-        by_head = stored if isinstance(stored, dict) else {heads[0]: stored}
+        by_head = stored if isinstance(stored, dict) else {"": stored}  # older checkpoints do not name their only head
         classes = {name: Classes.from_list(rows) for name, rows in by_head.items()}
-        return classes, with_current_keys(data["marks"], "data", DATA_KEYS)
+        preprocess = Preprocess.from_dict(data["preprocess"]) if "preprocess" in data else None
+        return Resumed(position, classes, with_current_keys(data["marks"], "data", DATA_KEYS), preprocess)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {_DAMAGED} ({type(error).__name__}: {error})") from error
 
@@ -100,9 +101,9 @@ class BundleWriter(Callback):
         self.metrics: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Keeps the best value for a resumed training, and what :func:`read_data` reads."""
+        """Keeps the best value for a resumed training, and what :func:`read_resumed` reads."""
         classes = {name: head.classes.to_list() for name, head in self.bundle.heads.items()}
-        data = {"classes": classes, "marks": self.bundle.data}
+        data = {"classes": classes, "marks": self.bundle.data, "preprocess": self.bundle.preprocess.to_dict()}
         return {"best": list(self.best or ()), "epoch": self.epoch, "metrics": self.metrics, "data": data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -27,16 +27,15 @@ from fishnet.training.checkpoints import (
     BundleWriter,
     Checkpoints,
     Patience,
+    Resumed,
     last_checkpoint_path,
-    read_data,
-    read_position,
+    read_resumed,
     write_atomically,
     writing,
 )
 from fishnet.training.claim import claimed
 from fishnet.training.estimate import estimate
 from fishnet.training.history import History, draw_curves
-from fishnet.training.module import Position
 from fishnet.training.plan import Plan, make_plan
 from fishnet.training.processes import find_processes, strategy_of
 from fishnet.training.progress_log import ProgressLog
@@ -117,24 +116,25 @@ def fit(
         log = _log_nothing
     writes = not processes.rank and not dry_run
     # Claiming creates the folder. Within the data it could be taken for a class, so it is claimed after _check_apart.
-    late = not out.exists() and out.resolve().is_relative_to(Path(data).resolve())
     task = get_task(task).for_recipe(recipe) if isinstance(task, str) else task
+    inside = any(out.resolve().is_relative_to(Path(name).resolve()) for name in task.data_names(data))
+    late = inside and not out.exists()
     with ExitStack() as claim:
         if writes and not late:
             claim.enter_context(claimed(out, log))
         if not processes.rank:
             _check_out(out, resume)
-        position = read_position(last_checkpoint_path(out)) if resume else Position()
+        resumed = read_resumed(last_checkpoint_path(out)) if resume else Resumed()
         comment = "# " if dry_run else ""  # a dry run's output is a recipe file
         plan = make_plan(
-            task, data, recipe, processes, position, weights, None if resume else skip_findings,
+            task, data, recipe, processes, resumed, weights, None if resume else skip_findings,
             lambda line: log(f"{comment}{line}"),
         )  # fmt: skip
         if dry_run:
             _log_estimate(plan, log)
             return Trained(out, {}, 0, None, tuple(sorted(plan.module.broken)), plan.recipe)
         if resume:
-            log(_check_resume(data, plan.bundle, recipe, out, position, log))
+            log(_check_resume(data, plan.bundle, recipe, out, resumed, log))
         else:
             for source in task.sources(data, plan.splits).values():
                 _check_apart(source.data, source.splits, out)
@@ -240,19 +240,20 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, position: Position, log: Log) -> str:
+def _check_resume(data: str, bundle: Bundle, recipe: Recipe, out: Path, resumed: Resumed, log: Log) -> str:
     """Returns a line on where a resumed training stands.
 
     Raises:
         InputError: the data's classes differ from those of the training, or more epochs are done than the recipe has.
     """
+    position = resumed.position
     if position.epoch > recipe.epochs:
         raise InputError(f"epochs={recipe.epochs}: {out} has already trained for {position.epoch} epochs")
     current = {name: head.classes for name, head in bundle.heads.items()}
-    classes, fingerprint = read_data(last_checkpoint_path(out), tuple(current)) or (current, bundle.data)
-    for name, stored in classes.items():
-        if stored != current.get(name):
+    for name, stored in resumed.classes.items():
+        if stored != current.get(name or next(iter(current))):
             raise InputError(f"{data or name}: its classes are not those of {out} ({', '.join(stored.names[:5])})")
+    fingerprint = resumed.data or bundle.data
     if any(value != fingerprint.get(key) for key, value in bundle.data.items() if key.rpartition("/")[2] == "images"):
         log(
             f"{data or 'data'}: these are not the images that {out} was started with: their order differs, and "

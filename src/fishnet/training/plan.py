@@ -26,6 +26,7 @@ from fishnet.tasks.engine import pick_device
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import start_from, versions
 from fishnet.training.batches import Prepare, loader, preprocess_of
+from fishnet.training.checkpoints import Resumed
 from fishnet.training.findings import report_findings
 from fishnet.training.module import Position, TrainingModule
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
@@ -71,7 +72,7 @@ def make_plan(
     data: str,
     recipe: Recipe,
     processes: Processes,
-    position: Position,
+    resumed: Resumed,
     weights: str | None,
     skip_findings: Collection[str] | None,
     log: Log,
@@ -81,7 +82,7 @@ def make_plan(
     Args:
         task, data, recipe, weights: see :func:`~fishnet.training.fit.fit`.
         processes: the processes that take part.
-        position: where the training starts.
+        resumed: where the training starts.
         skip_findings: see :func:`~fishnet.training.fit.fit`. If it is None, no finding stops the training.
         log: is called with each line for the user.
 
@@ -90,14 +91,16 @@ def make_plan(
     """
     _prepare_torch(recipe)
     recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
-    start = read_bundle(local_path(weights)).preprocess if weights and is_bundle(local_path(weights)) else None
+    start = resumed.preprocess
+    if weights and is_bundle(local_path(weights)):
+        start = read_bundle(local_path(weights)).preprocess
     preprocess = preprocess_of(task, recipe, splits["train"], start)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)
     frozen += task.freeze(model)
     _log_model(task, recipe, model_cost, splits, task.sources(data, splits).values(), log)
-    train, val = build_loaders(task, recipe, splits, preprocess, processes, position)
+    train, val = build_loaders(task, recipe, splits, preprocess, processes, resumed.position)
     classes = splits["train"].classes
     module = TrainingModule(
         task, model, classes, task.criterion(recipe, splits["train"]), Prepare(task, recipe, preprocess, classes),
@@ -112,7 +115,7 @@ def make_plan(
         data=_fingerprints(task.sources(data, splits)),
         versions=versions(),
     )
-    return Plan(task, recipe, processes, position, splits, model, model_cost, module, train, val, bundle)
+    return Plan(task, recipe, processes, resumed.position, splits, model, model_cost, module, train, val, bundle)
 
 
 def _prepare_torch(recipe: Recipe) -> None:

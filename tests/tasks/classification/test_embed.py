@@ -8,8 +8,8 @@ from fishnet.bundle.bundle import Bundle
 from fishnet.bundle.classes import Classes
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
-from fishnet.tasks.base import Head
 from fishnet.tasks.engine import TorchEngine
+from fishnet.tasks.head import Head
 from fishnet.tasks.model import Model, ModelSpec
 
 CLASSES = Classes.of(("blue", "green", "red"))

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from fishnet.backbone.weights import classifiers
 from fishnet.bundle.bundle import HeadConfig
-from fishnet.tasks.base import ClassRows, Head
+from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants
 
 
@@ -16,20 +16,20 @@ class Classifier(Head):
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: one score per class."""
+        """See :class:`~fishnet.tasks.head.Head`: one score per class."""
         return Wants(scores=len(config.classes))
 
     @classmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> "Classifier":
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         return cls()
 
     def decode(self, features: Features, targets: Any = None) -> Tensor:
-        """See :class:`~fishnet.tasks.base.Head`: logits, with or without targets."""
+        """See :class:`~fishnet.tasks.head.Head`: logits, with or without targets."""
         return features.logits()
 
     def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
-        """See :class:`~fishnet.tasks.base.Head`: the backbone's classifier layer or layers."""
+        """See :class:`~fishnet.tasks.head.Head`: the backbone's classifier layer or layers."""
         return {f"trunk.backbone.{name}": ClassRows() for name in classifiers(trunk.backbone)}
 
     def embed(self, features: Features) -> Tensor:
@@ -57,16 +57,16 @@ class LinearClassifier(Head):
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: the map at stride 32."""
+        """See :class:`~fishnet.tasks.head.Head`: the map at stride 32."""
         return Wants(maps=(cls.stride,))
 
     @classmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> "LinearClassifier":
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         return cls(trunk.levels[cls.stride].channels, len(config.classes))
 
     def decode(self, features: Features, targets: Any = None) -> Tensor:
-        """See :class:`~fishnet.tasks.base.Head`: logits, with or without targets."""
+        """See :class:`~fishnet.tasks.head.Head`: logits, with or without targets."""
         logits: Tensor = self.fc(self.embed(features))
         return logits
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import fastrcnn_loss, maskrcnn_inference, maskrcnn_loss
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
-from fishnet.tasks.base import ClassRows
 from fishnet.tasks.detection.heads import FasterRCNN, Targets, roi_heads
 from fishnet.tasks.detection.spec import DetectorSpec
+from fishnet.tasks.head import ClassRows
 
 STAGES = (
     (0.5, (10.0, 10.0, 5.0, 5.0), 1.0),

@@ -26,8 +26,8 @@ from fishnet.bundle.bundle import HeadConfig
 from fishnet.data.detection.anchors import Anchors
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.errors import InputError
-from fishnet.tasks.base import ClassRows, Head
 from fishnet.tasks.detection.spec import DetectorSpec
+from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants
 
 RawDetections = list[dict[str, Tensor]]
@@ -96,12 +96,12 @@ class Detector(Head):
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: the feature pyramid."""
+        """See :class:`~fishnet.tasks.head.Head`: the feature pyramid."""
         return Wants(maps=cls.trunk_strides)
 
     @classmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         channels = [trunk.levels[stride].channels for stride in cls.trunk_strides]
         return cls(channels, len(config.classes), DetectorSpec.from_dict(dict(config.head_args)))
 

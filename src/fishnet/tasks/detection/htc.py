@@ -24,10 +24,10 @@ from torchvision.ops.misc import Conv2dNormActivation
 
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.segmentation.base import IGNORE
-from fishnet.tasks.base import ClassRows
 from fishnet.tasks.detection.cascade import STAGES, CascadeHeads, CascadeMaskRCNN, Maps, Samples, Size
 from fishnet.tasks.detection.heads import Targets
 from fishnet.tasks.detection.spec import DetectorSpec
+from fishnet.tasks.head import ClassRows
 from fishnet.tasks.trunk import Trunk
 
 SEMANTIC_WEIGHT = 0.2  # of the semantic branch's loss
@@ -199,7 +199,7 @@ class HybridTaskCascade(CascadeMaskRCNN):
     class_row_layers: ClassVar = {**CascadeMaskRCNN.class_row_layers, "semantic.predictor": ClassRows(1)}
 
     def class_rows(self, prefix: str, trunk: Trunk) -> dict[str, ClassRows]:
-        """See :class:`~fishnet.tasks.base.Head`. The classes of label maps are not those of the objects."""
+        """See :class:`~fishnet.tasks.head.Head`. The classes of label maps are not those of the objects."""
         rows = super().class_rows(prefix, trunk)
         if self.spec.semantic_classes:
             rows.pop(f"{prefix}roi_heads.semantic.predictor", None)

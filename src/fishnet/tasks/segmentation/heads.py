@@ -24,7 +24,7 @@ from fishnet.backbone.spec import EDGE
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.errors import InputError
 from fishnet.images.preprocess import padded
-from fishnet.tasks.base import ClassRows, Head
+from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.norms import Norm, norm_layer, replace_norms
 from fishnet.tasks.trunk import Features, Level, MapName, Trunk, Wants
 
@@ -91,13 +91,13 @@ class Segmenter(Head):
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`: the decoder's maps, of images padded to multiples of 32 px."""
+        """See :class:`~fishnet.tasks.head.Head`: the decoder's maps, of images padded to multiples of 32 px."""
         spec = SegmenterSpec.from_dict(dict(config.head_args))
         return Wants(maps=cls.map_names(spec), padding=True)
 
     @classmethod
     def build(cls, trunk: Trunk, config: HeadConfig) -> Self:
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         return cls(trunk.levels, len(config.classes), SegmenterSpec.from_dict(dict(config.head_args)))
 
     @classmethod
@@ -116,7 +116,7 @@ class Segmenter(Head):
 
     @property
     def min_batch_size(self) -> int:
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         return 2 if self.pooled and self.spec.norm == "batch" else 1
 
     def check_batch(self, size: int) -> None:
@@ -243,7 +243,7 @@ class _FishNetSegmenter(Segmenter):
 
     @classmethod
     def check_backbone(cls, backbone: nn.Module) -> None:
-        """See :class:`~fishnet.tasks.base.Head`: only FishNets have the stages."""
+        """See :class:`~fishnet.tasks.head.Head`: only FishNets have the stages."""
         if not isinstance(backbone, FishNet):
             raise InputError(
                 f"head={cls.name}: needs a FishNet as backbone (see fishnet list): change the backbone, or use head=fpn"
@@ -362,7 +362,7 @@ class DeepLabV3Plus(_PyramidSegmenter):
 
     @classmethod
     def wants(cls, config: HeadConfig) -> Wants:
-        """See :class:`~fishnet.tasks.base.Head`."""
+        """See :class:`~fishnet.tasks.head.Head`."""
         return replace(super().wants(config), output_stride=16)
 
     def make_decoder(self, spec: SegmenterSpec) -> tuple[nn.Module, int]:
