@@ -81,10 +81,10 @@ def predict(
     top
         Classifiers: number of classes to print per image. Default: 5.
     threshold
-        Detectors: confidence threshold, 0 to 1. Default: the bundle's.
+        Detectors, and classifiers with several labels per image: confidence threshold, 0 to 1. Default: the bundle's.
     tile
         Detectors and segmenters: predict large images in square tiles of this side, px of the image, and merge the
-        results.
+        results. Classifiers beside them see the whole image.
     overlap
         Overlap of neighbouring tiles as a fraction of the tile, 0 to 0.9. Default: 0.2.
     tta
