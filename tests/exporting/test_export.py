@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import fishnet
 from fishnet.bundle.bundle import read_bundle
 from fishnet.exporting import export as module
 from fishnet.exporting import graphs
+from fishnet.runtime.engines import open_engine
 from fishnet.runtime.exported import SUFFIXES
 from tests.conftest import Run
-from tests.exporting.models import HEADS, NAMES, bundle_of
+from tests.exporting.models import HEADS, NAMES, SETS, bundle_of, bundle_of_set, made_set
 from tests.makers import image
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -263,3 +265,167 @@ def test_int8_that_costs_too_much(
     assert "lowers acc@1 by 2.50 points, more than max_drop=2" in err.splitlines()[-1]
     assert not (source / "model-int8.onnx").exists()
     assert left_over(source) == []
+
+
+# --- several heads ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a classifier, a detector and a segmenter on one trunk."""
+    return bundle_of_set(tmp_path_factory.mktemp("scene") / "run", "two-stage")
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        pytest.param(name, to, marks=[] if (name, to) == ("two-stage", "onnx") else [pytest.mark.slow])
+        for name in SETS
+        for to in SUFFIXES
+    ],
+)
+def test_several_heads(name: str, to: str, tmp_path: Path, photos: Path, run: Run) -> None:
+    """One file, compared head by head; what was kept predicts what the bundle does."""
+    bundle = bundle_of_set(tmp_path / "run", name)
+    code, out, err = run("export", bundle, "--to", to, "--images", photos, "--json")
+    two_stage = [head for head, config in SETS[name].items() if config.head in ("faster-rcnn", "mask-rcnn")]
+    if to == "pt2" and two_stage:
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert f"{two_stage[0]}: " in err
+        assert not (bundle / "model.pt2").exists()
+        return
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["task"] == {head: config.task for head, config in SETS[name].items()}
+    assert set(made["check"]) == set(SETS[name])
+    for head, check in made["check"].items():
+        assert check["faults"] == []
+        assert len(check["inputs"]) == 6
+        if SETS[name][head].task in ("detect", "instances"):
+            assert check["objects"] > 20
+        else:
+            assert check["outputs"] <= 1e-4
+    assert {output.partition("/")[0] for output in made["outputs"]} == set(SETS[name])
+    assert made["dynamic_batch"] == (name in ("maps", "two-of-a-kind"))
+    assert left_over(bundle) == []
+    mine, theirs = fishnet.load(bundle, "cpu"), fishnet.load(made["file"], trust=True)
+    assert theirs.bundle == mine.bundle == read_bundle(bundle)
+    one, other = (predictor.predict(photos / "a.png").to_dict() for predictor in (mine, theirs))
+    assert list(one) == list(other)
+
+
+def test_lines_name_the_head(scene: Path, photos: Path, tmp_path: Path, run: Run) -> None:
+    code, _, err = run("export", scene, "--images", photos, "--out", tmp_path / "m.onnx")
+    assert code == 0
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["classify", "detect", "segment"]
+    assert all("compared with the bundle on 2 images, 6 inputs" in line for line in err.splitlines())
+    code, out, _ = run("info", tmp_path / "m.onnx", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["takes"] == "one image at a time, any size from 64 px, in multiples of 32"
+    assert set(facts["heads"]) == {"classify", "detect", "segment"}
+
+
+@pytest.mark.parametrize(
+    ("head", "change", "fault"),
+    [
+        ("classify", lambda logits: logits + 0.1 * np.ptp(logits), "classify: outputs differ by 0."),
+        (
+            "detect",
+            lambda objects: [{**one, "boxes": one["boxes"] + 0.5} for one in objects],
+            "detect: boxes differ by",
+        ),
+        ("segment", lambda logits: logits * np.nan, "segment: outputs for 6 of 6 inputs are not finite"),
+    ],
+)
+def test_a_head_that_differs(
+    scene: Path, photos: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, head: str, change: Any,
+    fault: str,
+) -> None:  # fmt: skip
+    """One head is enough for the file not to be kept, and no other head is blamed."""
+    engine_of = module._engine
+
+    def changed(path: Path) -> Any:
+        engine = engine_of(path)
+        return lambda batch: {name: change(it) if name == head else it for name, it in engine(batch).items()}
+
+    monkeypatch.setattr(module, "_engine", changed)
+    code, _, err = run("export", scene, "--images", photos, "--out", tmp_path / "m.onnx")
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert fault in last
+    faults = [part for part in last.split("; ") if "compared with" not in part]
+    assert {part.partition(":")[0] for part in faults} == {head}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_without_objects_is_named(tmp_path: Path, photos: Path, run: Run) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from fishnet.bundle.bundle import WEIGHTS, write_bundle
+
+    folder = bundle_of_set(tmp_path / "run", "one-stage")
+    state = load_file(folder / WEIGHTS)
+    state["heads.detect.net.head.classification_head.cls_logits.bias"] -= 1000
+    write_bundle(folder, read_bundle(folder), lambda path: save_file(state, path))
+    code, _, err = run("export", folder, "--images", photos)
+    assert code == 2, err
+    assert "detect: nothing to compare" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--precision", "int8", "--data", "cells"], "several heads (classify, detect, segment), and int8 is only"),
+        (["--data", "cells"], "give images"),
+    ],
+)
+def test_labelled_data_of_several_heads(scene: Path, run: Run, words: list[str], said: str) -> None:
+    code, out, err = run("export", scene, *words)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_several_heads_in_16_bits(scene: Path, photos: Path, tmp_path: Path, run: Run, to: str) -> None:
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        out = tmp_path / f"{precision}{SUFFIXES[to]}"  # type: ignore[index]
+        code, said, err = run(
+            "export", scene, "--to", to, "--precision", precision, "--images", photos, "--out", out, "--json"
+        )
+        assert code == 0, err
+        sizes[precision] = json.loads(said)["bytes"]
+    assert sizes["fp16"] < 0.75 * sizes["fp32"]
+
+
+def crop_bundle(folder: Path, size: tuple[int, int]) -> Path:
+    """The set ``maps`` with images that are cropped, as a classifier's are."""
+    from fishnet.bundle.bundle import write_bundle
+    from fishnet.images.preprocess import Preprocess
+    from fishnet.tasks.store import save_weights
+
+    bundle, model = made_set("maps")
+    write_bundle(folder, replace(bundle, preprocess=Preprocess(size)), lambda path: save_weights(model, path))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("size", "inputs", "fixed"),
+    [
+        ((64, 96), [[64, 96], [64, 128], [96, 128]], None),
+        pytest.param((100, 100), [[100, 100]], [100, 100], marks=pytest.mark.slow),
+    ],
+)
+def test_cropped_images(
+    size: tuple[int, int], inputs: list[list[int]], fixed: list[int] | None, tmp_path: Path, photos: Path, run: Run
+) -> None:
+    """Label maps need multiples of 32: another crop is padded within the graph, which then takes only that size."""
+    bundle = crop_bundle(tmp_path / "run", size)
+    code, out, err = run("export", bundle, "--images", photos / "a.png", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert made["size"] == fixed
+    assert made["check"]["segment"]["inputs"] == inputs
+    assert open_engine(made["file"])(np.zeros((1, 3, *size), np.float32))["segment"].shape == (1, 2, *size)

@@ -174,6 +174,60 @@ def onnx(folder: Path, text: str | None = None, **options: Any) -> Path:
     return path
 
 
+HEADS = ("classify", "segment")
+HEAD_OUTPUTS = ["classify/logits", "segment/logits"]
+
+
+def heads_graph(text: str) -> Any:
+    """A small ONNX model of two heads: a classifier of three classes and a segmenter of two."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    sides = ["batch", 3, "height", "width"]
+    weights = [
+        numpy_helper.from_array(np.eye(3, dtype=np.float32), "w"),
+        numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "v"),
+    ]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], [HEAD_OUTPUTS[0]]),
+        helper.make_node("Conv", ["image", "v"], [HEAD_OUTPUTS[1]]),
+    ]
+    shapes = ["batch", 3], ["batch", 2, *sides[2:]]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes, "heads", [helper.make_tensor_value_info("image", TensorProto.FLOAT, sides)],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in zip(HEAD_OUTPUTS, shapes, strict=True)
+            ],
+            weights,
+        ),
+        opset_imports=[helper.make_opsetid("", 18)], ir_version=10,
+    )  # fmt: skip
+    helper.set_model_props(model, {"fishnet": text})
+    return model
+
+
+def heads_described(classes: tuple[int, int] = (3, 2), heads: tuple[str, ...] = HEADS, **changes: Any) -> str:
+    """What :func:`heads_graph` says of itself; each head is named after its task."""
+    rows = {
+        head: {"task": head, "classes": [{"id": i, "name": f"class {i}"} for i in range(count)]}
+        for head, count in zip(heads, classes, strict=False)
+    }
+    config = {
+        "schema": 4, "backbone": "fishnet_nano", "heads": rows, "preprocess": {**PREPROCESS, "fit": "whole"},
+    }  # fmt: skip
+    return described(**{"outputs": HEAD_OUTPUTS, "bundle": config, "min_side": 64, **changes})
+
+
+def heads_say(folder: Path, **changes: Any) -> list[str]:
+    """Predicts with an ONNX file of two heads that says something else of itself than is true."""
+    path = folder / "model.onnx"
+    path.write_bytes(heads_graph(heads_described(**changes)).SerializeToString())
+    return predicts(path)
+
+
 def onnx_says(folder: Path, **changes: Any) -> list[str]:
     """Predicts with an ONNX file that says something else of itself than is true."""
     return predicts(onnx(folder, described(**changes)))
@@ -468,6 +522,22 @@ CASES = [
     Case("onnx-another-task", partial(onnx_says, task="segment"), 2, ("segment", "(any, 3)")),
     Case("onnx-a-detector-without-boxes", partial(onnx_says, task="detect"), 2, ("detect", "logits")),
     Case("onnx-one-size-only-it-says", partial(onnx_says, size=[10**6, 10**6]), 2, ("size",)),
+    Case("onnx-heads-that-are-there", heads_say, 0),
+    Case("onnx-heads-of-other-classes", partial(heads_say, classes=(3, 5)), 2, ("segment: ", "5 classes", "2")),
+    Case("onnx-heads-classes-exchanged", partial(heads_say, classes=(2, 3)), 2, ("classify: ", "2 classes", "3")),
+    Case(
+        "onnx-output-of-another-head", partial(heads_say, outputs=[*HEAD_OUTPUTS, "wings/logits"]), 2,
+        ("wings", "classify, segment"),
+    ),
+    Case("onnx-output-of-no-head", partial(heads_say, outputs=["logits", HEAD_OUTPUTS[1]]), 2, ("classify",)),
+    Case("onnx-head-without-outputs", partial(heads_say, outputs=HEAD_OUTPUTS[:1]), 2, ("segment", "does not have")),
+    Case("onnx-one-head-only-it-says", partial(heads_say, heads=HEADS[:1]), 2, ("classify", "does not have")),
+    Case(
+        "onnx-head-the-graph-lacks",
+        partial(heads_say, classes=(3, 2, 2), heads=("classify", "segment", "detect"),
+                outputs=[*HEAD_OUTPUTS, "detect/boxes", "detect/scores", "detect/labels"]),
+        2, ("detect/boxes", "the file does not"),
+    ),
     Case("onnx-weights-elsewhere", partial(onnx_external, location="other.bin"), 2, ("refused", "other files")),
     Case("onnx-weights-far-away", partial(onnx_external, location="/etc/passwd"), 2, ("refused", "other files")),
     Case("onnx-custom-operation", onnx_custom, 2, ("model.onnx",)),

@@ -37,10 +37,10 @@ def main() -> None:
         start = time.perf_counter()
         for _ in range(passes):
             step()
-        answer(seconds=(time.perf_counter() - start) / passes, peak=_peak())
+        answer(seconds=(time.perf_counter() - start) / passes, peak=peak_memory())
 
 
-def _peak() -> int | None:
+def peak_memory() -> int | None:
     """Returns the process's largest resident set in bytes; None if the system does not report it."""
     status = Path("/proc/self/status")
     if status.is_file():  # Linux, whose getrusage includes the parent's memory before this program started
