@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from fishnet.bundle.bundle import HeadConfig
+from fishnet.bundle.classes import Classes
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.detection.selection import SelectedDetection
+from fishnet.data.segmentation.base import SegmentationTarget
 from fishnet.errors import InputError
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks import get_task
 from fishnet.tasks.detection import htc
 from fishnet.tasks.detection.htc import IGNORED, semantic_labels, semantic_loss
 from fishnet.tasks.detection.spec import DetectorSpec
-from tests.tasks.detection.test_heads import HEIGHT, SMALL, WIDTH, batch, build, known, target
+from fishnet.tasks.model import Model, ModelSpec
+from tests.tasks.detection.test_heads import CLASSES, HEIGHT, SMALL, WIDTH, batch, build, known, target
 from tests.tasks.single import Single
 
 PARTS = ("htc_interleaved", "htc_mask_flow", "htc_semantic")
@@ -224,6 +228,26 @@ class TestSemantic:
         logits = model.head.roi_heads.semantic.predictor(features)[0, :, :4, :4]
         expected = torch.nn.functional.cross_entropy(logits.flatten(1).T, torch.full((16,), 5))
         assert torch.allclose(loss, 0.2 * expected, rtol=1e-4)  # the order of a sum in float32
+
+    def test_beside_a_segmenter_it_learns_from_the_same_label_maps(self) -> None:
+        """As in a panoptic model. The image is smaller than its input, which is padded for the segmenter."""
+        args = replace(SMALL, semantic_classes=2).to_dict()
+        heads = {
+            "instances": HeadConfig("instances", CLASSES, "htc", args),
+            "segment": HeadConfig("segment", Classes.of(["things", "ground"]), "fpn", {"width": 32}),
+        }
+        torch.manual_seed(0)
+        model = Model.build(ModelSpec("fishnet_nano", heads)).train()
+        images, (objects, _) = batch()
+        assert objects.masks is not None
+        height, width = 50, 90
+        segments = SegmentationTarget(1 - objects.masks.amax(0)[:height, :width])
+        objects = replace(objects, masks=objects.masks[:, :height, :width], labels_map=segments.labels)
+        outputs = model(images[:1, :, :height, :width], {"instances": [objects], "segment": [segments]})
+        losses = outputs["instances"]["losses"]
+        assert losses["semantic"] > 0
+        (torch.stack(list(losses.values())).sum() + outputs["segment"]["logits"].square().mean()).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
     def test_classes_of_label_maps_are_not_those_of_the_objects(self) -> None:
         """Only rows of the objects' classes are matched by name when weights are transferred."""
