@@ -24,7 +24,7 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
 
     from fishnet.cli.progress import bar
     from fishnet.data.classification.samples import FASHION_MNIST, FashionMNIST
-    from fishnet.evaluation.evaluate import evaluate
+    from fishnet.evaluation.evaluate import Evaluation, evaluate
     from fishnet.prediction.drawing import sheet
     from fishnet.recipes.recipe import load_recipe
     from fishnet.tasks.loading import load
@@ -41,6 +41,7 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     predictor = load(fitted.bundle)
     with bar("    evaluating", show=not quiet) as step:
         result = evaluate(predictor, FASHION_MNIST, split="test", progress=step)
+    assert isinstance(result, Evaluation)
 
     print("3/3 predicting some test photos ...")
     test = FashionMNIST(train=False)

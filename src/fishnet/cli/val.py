@@ -2,23 +2,23 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from fishnet.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from fishnet.evaluation.evaluate import Evaluation
+    from fishnet.evaluation.joint import JointEvaluation
 
 
 def val(
     bundle: str,
-    data: str,
     /,
-    *,
+    *data: str,
     out: Path | None = None,
     split: Literal["train", "val", "test", "all"] | None = None,
     classes: Annotated[
@@ -32,7 +32,7 @@ def val(
     tile: int | None = None,
     overlap: float | None = None,
     tta: Annotated[bool, Parameter(negative=())] = False,
-    max_pixels: int | None = None,
+    max_pixels: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     ignore: Annotated[
         tuple[int | Literal["none"], ...] | None, Parameter(negative_iterable=(), consume_multiple=True)
     ] = None,
@@ -55,7 +55,8 @@ def val(
         A bundle (the folder that training wrote), or an exported file: .onnx, .xml or .pt2. Reading data needs torch,
         whichever engine runs the model.
     data
-        Labelled data, as for training.
+        Labelled data, as for training. For a bundle with several heads: HEAD=DATA for each head to evaluate. Default:
+        the data that each head was trained with.
     out
         Folder for the files. Default: val-SPLIT in the bundle, or FILE-val-SPLIT beside an exported file.
     split
@@ -101,28 +102,44 @@ def val(
     from fishnet.cli.progress import bar
     from fishnet.tasks.loading import load
 
-    if max_pixels is not None and max_pixels < 1:
-        raise InputError("--max-pixels must be 1 or more")
-    evaluate = _import_evaluate()
-    predictor = load(bundle, device, trust=trust)
+    evaluate, predictor = _import_evaluate(), load(bundle, device, trust=trust)
     with bar("evaluating", show=not (quiet or as_json)) as step:
         result = evaluate(
-            predictor, data, split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
+            predictor, _sources(data, tuple(predictor.bundle.heads)), split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
             overlap=overlap, tta=tta, threshold=threshold, max_detections=max_detections, difficult=difficult,
             ignore=ignore, threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
-    _print_warnings(result, unrecognised=split is None and result.split == "all" and bool(predictor.bundle.data))
-    if not as_json:
-        _print_metrics(result, bundle)
-    files = _write(result, out or _folder(Path(bundle), f"val-{result.split}"))
+    evaluations: Mapping[str, Evaluation] = getattr(result, "heads", {"": result})
+    for name, one in evaluations.items():
+        _print_warnings(one, split is None and one.split == "all" and bool(predictor.bundle.data))
+        if not as_json:
+            _print_metrics(one, f"{bundle}: {name}" if name else bundle)
+    splits = "-".join(dict.fromkeys(evaluation.split for evaluation in evaluations.values()))
+    folder = out or _folder(Path(bundle), f"val-{splits}")
+    files = _write(result, folder)
     if as_json:
         print(json.dumps({"bundle": bundle, **result.to_dict(), "files": list(map(str, files))}, allow_nan=False))
     elif files:
-        print(f"\nsaved in {files[0].parent}: {', '.join(file.name for file in files)}")
+        print(f"\nsaved in {folder}: {', '.join(str(file.relative_to(folder)) for file in files)}")
     return 1 if result.broken or not files else 0
 
 
-def _import_evaluate() -> "Callable[..., Evaluation]":
+def _sources(words: Sequence[str], heads: Sequence[str]) -> str | dict[str, str] | None:
+    """The data to evaluate on, from the arguments: one dataset, or HEAD=DATA for some heads; None for none.
+
+    Raises:
+        InputError: several datasets without the names of their heads.
+    """
+    named = dict(word.split("=", 1) for word in words if word.partition("=")[0] in heads and "=" in word)
+    if len(named) == len(words) and words:
+        return named
+    if len(words) > 1:
+        other = next(word for word in words if word.partition("=")[0] not in named)
+        raise InputError(f"{other}: give one dataset, or HEAD=DATA with one of the heads {', '.join(heads)}")
+    return words[0] if words else None
+
+
+def _import_evaluate() -> "Callable[..., Evaluation | JointEvaluation]":
     try:
         from fishnet.evaluation.evaluate import evaluate
     except ModuleNotFoundError as error:  # names the extra, because the missing package alone is not enough
@@ -159,7 +176,7 @@ def _print_metrics(result: "Evaluation", bundle: str) -> None:
         print("", *result.report.lines(), sep="\n")
 
 
-def _write(result: "Evaluation", folder: Path) -> list[Path]:
+def _write(result: "Evaluation | JointEvaluation", folder: Path) -> list[Path]:
     """Writes the report and returns its files. If it cannot be written, prints the reason and returns no files."""
     try:
         return result.write(folder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.bundle import Bundle, only_item
 from fishnet.data.base import ImageDataset
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.identity import fingerprint
@@ -18,12 +18,15 @@ from fishnet.data.loading import Batch, Transform, batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError, nearest
+from fishnet.evaluation.joint import JointEvaluation, head_data, one_head
 from fishnet.files.writing import write_text
 from fishnet.prediction.passes import default_tiling
 from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.base import Report, Splits
+from fishnet.tasks.info import task_info
+from fishnet.tasks.joint import open_head
 from fishnet.tasks.loading import load
 
 if TYPE_CHECKING:
@@ -90,7 +93,7 @@ class Evaluation:
 @watched_workers()
 def evaluate(
     model: str | Path | Predictor,
-    data: str | Path,
+    data: str | Path | Mapping[str, str | Path] | None = None,
     *,
     split: str | None = None,
     classes: Sequence[str] = (),
@@ -108,14 +111,15 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     device: str = "auto",
     trust: bool = False,
-) -> Evaluation:
+) -> "Evaluation | JointEvaluation":
     """Measures a model on labelled data, as ``fishnet val`` does. :meth:`Evaluation.write` writes the report.
 
     Args:
         model: a bundle's folder, an exported file or a loaded model.
-        data: as for training. If the model was trained on this data and it has no val split, the bundle's seed and
-            fraction determine the images that were held out. Masks are read with the ids and classes that the training
-            ignored.
+        data: as for training; for a model with several heads the data of each head to evaluate, by the head's name, and
+            by default those that it was trained with. If the model was trained on this data and it has no val split,
+            the bundle's seed and fraction determine the images that were held out. Masks are read with the ids and
+            classes that the training ignored.
         split: name of the split; by default the first one present of ``test``, ``val`` (perhaps held out), ``all``
             (data without splits that the training did not use) and ``train``.
         classes: names of the classes to measure; by default all classes of the model.
@@ -132,33 +136,95 @@ def evaluate(
         progress: called with the number of images done and of all images.
         device, trust: as for :func:`~fishnet.tasks.loading.load`; ignored for a loaded model.
 
+    Returns:
+        The evaluation; for a model with several heads those of its heads.
+
     Raises:
         InputError: no such model, bad data, a split that the data does not have, classes that the model does not know,
             or an option that the task does not have or that is out of range.
         WorkError: scores that are not finite, or a reading process that died.
     """
     refuse_rerun()
-    predictor, data = model if isinstance(model, Predictor) else load(model, device, trust=trust), str(data)
-    bundle, task = predictor.bundle, get_task(predictor.bundle.task).for_head(predictor.bundle.only_head)
-    passes = {"tile": tile, "overlap": overlap, "tta": tta or None}
+    predictor = model if isinstance(model, Predictor) else load(model, device, trust=trust)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
-    predictor.check_options(**passes, threshold=threshold, max_detections=max_detections)
-    reading = _reading_keys(
-        bundle.task, ignore=ignore, threshold_masks=threshold_masks, difficult=difficult, classes=classes or None
+    reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
+    options = EvalOptions(
+        split, batch_size, workers, {"tile": tile, "overlap": overlap, "tta": tta or None}, threshold, max_detections,
+        {name: value for name, value in reading.items() if value is not None}, max_pixels,
+    )  # fmt: skip
+    sources = head_data(predictor.bundle, data)
+    if len(predictor.bundle.heads) == 1:
+        return evaluate_head(predictor, only_item(sources)[1], options, progress)
+    options.check(predictor)
+    return JointEvaluation(
+        {
+            name: evaluate_head(one_head(predictor, name), source, options.of_head(predictor.bundle, name), progress)
+            for name, source in sources.items()
+        }
     )
-    loading = {"batch_size": batch_size or predictor.batch_size, "workers": workers}
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """The options of :func:`evaluate` but those of loading.
+
+    Attributes:
+        split, batch_size, workers, threshold, max_detections, max_pixels: see :func:`evaluate`.
+        passes: the given ones of ``tile``, ``overlap`` and ``tta``; None for others.
+        reading: the given recipe keys that decide how data are read.
+    """
+
+    split: str | None
+    batch_size: int | None
+    workers: int
+    passes: Mapping[str, Any]
+    threshold: float | None
+    max_detections: int | None
+    reading: Mapping[str, Any]
+    max_pixels: int | None
+
+    def check(self, predictor: Predictor) -> None:
+        """Raises InputError for an option that no head of the model has."""
+        predictor.check_options(**self.passes, threshold=self.threshold, max_detections=self.max_detections)
+        tasks = [head.task for head in predictor.bundle.heads.values()]
+        for name in self.reading:
+            if not any(name in keys_of(task) for task in tasks):
+                raise InputError(f"{name}: sets how data is read, and is not an option of {', '.join(tasks)}")
+
+    def of_head(self, bundle: Bundle, name: str) -> "EvalOptions":
+        """The options that one of several heads has."""
+        task = bundle.heads[name].task
+        known = task_info(task).options
+        return replace(
+            self,
+            passes={key: value if key in known else None for key, value in self.passes.items()},
+            threshold=self.threshold if "threshold" in known else None,
+            max_detections=self.max_detections if "max_detections" in known else None,
+            reading={key: value for key, value in self.reading.items() if key in keys_of(task)},
+        )
+
+
+def evaluate_head(
+    predictor: Predictor, data: str, options: EvalOptions, progress: Callable[[int, int], None]
+) -> Evaluation:
+    """Measures a model of one head; see :func:`evaluate`."""
+    bundle, task = predictor.bundle, get_task(predictor.bundle.task).for_head(predictor.bundle.only_head)
+    passes, max_detections = dict(options.passes), options.max_detections
+    predictor.check_options(**passes, threshold=options.threshold, max_detections=max_detections)
+    reading = _reading_keys(bundle.task, **options.reading)
+    loading = {"batch_size": options.batch_size or predictor.batch_size, "workers": options.workers}
     recipe = _recipe(bundle).replace(loading, where="val")
-    splits = open_splits(bundle, data, split, reading, max_pixels)
-    split = _check_split(split, splits, data)
+    splits = open_splits(bundle, data, options.split, reading, options.max_pixels)
+    split = _check_split(options.split, splits, data)
     dataset, transform = splits[split], task.eval_transform(bundle.preprocess)
     metrics = task.metrics(bundle.classes, max_detections)
-    report = task.report(bundle.classes, threshold, max_detections)
-    if tile is None and not tta:
+    report = task.report(bundle.classes, options.threshold, max_detections)
+    if not any(passes.values()):
         predicted = _predict_batches(predictor, dataset, transform, recipe)
     else:
         predicted = _predict_singly(predictor, dataset, transform, passes)
-    with _limit_pixels(predictor, max_pixels):
+    with _limit_pixels(predictor, options.max_pixels):
         images, broken = _measure(predicted, metrics, report, lambda done: progress(done, len(dataset)))
     if not images:
         raise InputError(f"{data}: no image of {split} could be read; first: {next(iter(broken), 'none')}")
@@ -239,10 +305,13 @@ def open_splits(
         InputError: bad data, or classes that the model does not know.
     """
     task, channels = get_task(bundle.task).for_head(bundle.only_head), bundle.preprocess.channels
-    recipe = _recipe(bundle).replace(reading or {}, where="val")
+    recipe, name = _recipe(bundle).replace(reading or {}, where="val"), next(iter(bundle.heads))
     splits = task.open_data(data, channels, recipe, bundle.classes, keep_splits=True)
-    if split != "all" and "val" not in splits and set(fingerprint(data, splits).items()) & set(bundle.data.items()):
+    prints = fingerprint(data, splits)
+    if split != "all" and "val" not in splits and set(prints.items()) & set(bundle.data.items()):
         splits = task.open_data(data, channels, recipe, bundle.classes)
+    elif split != "all" and "val" not in splits and any(bundle.data.get(f"{name}/{k}") == v for k, v in prints.items()):
+        splits = open_head(task, data, channels, recipe, bundle.classes)
     for images in splits.values():
         images.reading = replace(bundle.preprocess.reading, max_pixels=max_pixels)
     return splits
@@ -250,7 +319,8 @@ def open_splits(
 
 def _recipe(bundle: Bundle) -> Recipe:
     """A recipe that reads data as the training did."""
-    keys: dict[str, Any] = {key: bundle.recipe[key] for key in _DATA_KEYS if key in bundle.recipe}
+    stored = {**bundle.recipe, **bundle.recipe.get("heads", {}).get(next(iter(bundle.heads)), {})}
+    keys: dict[str, Any] = {key: stored[key] for key in _DATA_KEYS if key in stored}
     return Recipe().replace({**keys, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
 
 
@@ -302,16 +372,16 @@ def _outputs(predictor: Predictor, dataset: ImageDataset, batch: Batch) -> Any:
         return predictor.runner.run(pixels)
     outputs: list[Any] = [None] * len(pixels)
     inputs: dict[int, np.ndarray[Any, Any]] = {}
-    for i, target in enumerate(batch.targets):
-        if default_tiling(predictor.bundle, target.placement.size):
+    for i, (target, (height, width)) in enumerate(zip(batch.targets, batch.sizes, strict=True)):
+        placement = getattr(target, "placement", None)
+        if placement is not None and default_tiling(predictor.bundle, placement.size):
             outputs[i] = predictor.predict(dataset.read(batch.indices[i])[0])
         else:  # without the padding to the largest image of the batch
-            height, width = target.placement.outer
             inputs[i] = pixels[i, :, :height, :width]
     numbers = list(inputs)
     for k, output in predictor.runner.outputs(list(inputs.values())):
         outputs[numbers[k]] = output
-    return outputs
+    return np.stack(outputs) if task_info(predictor.bundle.task).output == "scores" else outputs
 
 
 def _predict_singly(
