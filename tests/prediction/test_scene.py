@@ -359,6 +359,21 @@ def test_heads_that_a_model_does_not_have(only: list[str], words: str, network: 
         fishnet.load(network, "cpu", only=only)
 
 
+def test_embeddings_of_two_classifiers_need_a_choice(tmp_path: Path) -> None:
+    heads = {
+        "species": HeadConfig("classify", Classes.of(["cat", "dog"]), "linear"),
+        "age": HeadConfig("classify", Classes.of(["young", "grown", "old"]), "linear"),
+    }
+    model = Model.build(ModelSpec("fishnet_nano", heads))
+    write_bundle(tmp_path, Bundle("fishnet_nano", heads, Preprocess((32, 32))), lambda path: save_weights(model, path))
+    predictor = fishnet.load(tmp_path, "cpu")
+    result: Any = predictor.predict(PHOTO, k=1)
+    assert [len(result[name].rows()) for name in heads] == [1, 1]
+    with pytest.raises(InputError, match=r"several classifiers \(species, age\): load only one of them"):
+        predictor.embed([PHOTO])
+    assert fishnet.load(tmp_path, "cpu", only=["age"]).embed([PHOTO]).shape[0] == 1
+
+
 def test_not_finite_weights_of_one_head(network: Path) -> None:
     predictor = fishnet.load(network, "cpu")
     heads = predictor.engine.model.heads  # type: ignore[attr-defined]
