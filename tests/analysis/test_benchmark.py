@@ -15,6 +15,7 @@ from fishnet.analysis.benchmark.run import compared
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.errors import InputError, WorkError
 from fishnet.tasks import task_names
+from tests.exporting.models import bundle_of_set
 
 SUBJECT = Subject("fishnet_nano", "classify", "default", 64, 64, 3, 2)
 
@@ -103,6 +104,23 @@ def test_a_bundle_has_its_own_task_and_size(bundle: Path) -> None:
     assert it.build()[0].backbone == "fishnet_nano"
     with pytest.raises(InputError, match="is a bundle of classify, not of detect: leave out task"):
         Plan((str(bundle),), task="detect").subjects()
+
+
+def test_a_bundle_of_several_heads_is_one_subject(tmp_path: Path) -> None:
+    """One pass computes all heads, at the size of the heads that keep an image's proportions."""
+    (it,) = Plan((str(bundle_of_set(tmp_path / "run", "two-stage")),)).subjects()
+    assert (it.task, it.head) == ("classify, detect, segment", "default, faster-rcnn, body")
+    assert (it.height, it.width) == (640, 640)
+    with pytest.raises(InputError, match="is a bundle of classify, detect, segment, not of detect: leave out task"):
+        Plan((it.model,), task="detect").subjects()
+    with pytest.raises(InputError, match="with the heads default, faster-rcnn, body: leave out head"):
+        Plan((it.model,), head="fcos").subjects()
+    with pytest.raises(InputError, match="size=100: classify, detect, segment needs a multiple of 32"):
+        Plan((it.model,), size=100).subjects()
+    (it,) = Plan((it.model,), size=64).subjects()
+    step_of("eager", it, 1, None)()
+    with pytest.raises(InputError, match="pytorchcv only has classifiers"):
+        step_of("pytorchcv", it, 1, None)
 
 
 @pytest.mark.parametrize("task", task_names())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import fishnet
-from tests.exporting.files import images, store
+from tests.exporting.files import images, set_store, store
 
 ROOT = Path(__file__).parents[2]
 KINDS = (("classify", "default"), ("detect", "retinanet"), ("segment", "body"))
@@ -60,6 +60,10 @@ def test_predicting_without_torch(python: Path, tmp_path: Path) -> None:
         for one, expected in zip(ours, fishnet.load(path).predict(given), strict=True):
             agree(one, json.loads(json.dumps(expected.to_dict())))
         assert list(out.rglob("*.png"))
+    path, out = set_store(tmp_path / "sets")("two-stage").path("onnx"), tmp_path / "out-heads"
+    printed = lines(python, "-m", "fishnet", "predict", path, *given, "--out", out, "--overlay", "--json")
+    for line, expected in zip(printed.splitlines(), fishnet.load(path).predict(given), strict=True):
+        agree(json.loads(line), json.loads(json.dumps(expected.to_dict())))
     info = lines(python, "-m", "fishnet", "info", files("classify", "default").path("onnx"))
     assert "any number of images" in info
 
