@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
-from fishnet.recipes.joint_recipe import joint_keys
+from fishnet.recipes.joint_recipe import joint_keys, panoptic_keys
 from fishnet.recipes.recipe import keys_of
 
 app = App(name="train", help="Train a model on your data and save it as a bundle.")
@@ -67,6 +67,7 @@ _ClassifyFlags, _DetectFlags, _InstancesFlags, _SegmentFlags = (
     flags_of(keys_of(task)) for task in ("classify", "detect", "instances", "segment")
 )
 _JointFlags = flags_of(joint_keys())
+_PanopticFlags = flags_of(panoptic_keys())
 
 
 @app.command
@@ -155,6 +156,32 @@ def segment(
     _train("segment", data, options, given_of(flags))
 
 
+@app.command
+def panoptic(
+    data: str | None = None,
+    /,
+    *,
+    options: _Options = Options(),
+    monitor: str | None = None,
+    flags: Annotated[_PanopticFlags, Parameter(name="*")] = _PanopticFlags(),  # type: ignore[valid-type]  # noqa: B008
+) -> None:
+    """Train a panoptic segmenter: countable things and uncountable stuff, with heads instances and segment.
+
+    Recipes: small-data. Heads: mask-rcnn, cascade-mask-rcnn, htc (of the things).
+
+    Parameters
+    ----------
+    data
+        COCO panoptic (a .json file and its PNG files, or a folder), Cityscapes with instance ids, or a folder of
+        objects with masks and label maps of stuff. See docs/data.md. Not needed with --resume.
+    monitor
+        The metric that decides which epoch is best: PQ, SQ or RQ, also of things (PQ_th) and of stuff (PQ_st), or one
+        such as instances/mask_AP. Default: PQ.
+    """
+    given = {} if monitor is None else {"monitor": monitor}
+    _train("panoptic", data, options, {**given, **given_of(flags)})
+
+
 @dataclass(frozen=True)
 class JointOptions:
     """The options of joint trainings alone."""
@@ -223,7 +250,7 @@ def joint(
     _train("joint", data, replace(options, recipe=recipe), {**given, **given_of(flags)})
 
 
-def _train(task: str, data: str | dict[str, str], options: Options, given: dict[str, Any]) -> None:
+def _train(task: str, data: str | dict[str, str] | None, options: Options, given: dict[str, Any]) -> None:
     from fishnet.training.train import train
 
     def log(line: str) -> None:

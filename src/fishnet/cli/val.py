@@ -105,9 +105,10 @@ def val(
     evaluate, predictor = _import_evaluate(), load(bundle, device, trust=trust)
     with bar("evaluating", show=not (quiet or as_json)) as step:
         result = evaluate(
-            predictor, _sources(data, tuple(predictor.bundle.heads)), split=split, classes=classes, batch_size=batch_size, workers=workers, tile=tile,
-            overlap=overlap, tta=tta, threshold=threshold, max_detections=max_detections, difficult=difficult,
-            ignore=ignore, threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
+            predictor, _sources(data, tuple(predictor.bundle.heads)), split=split, classes=classes,
+            batch_size=batch_size, workers=workers, tile=tile, overlap=overlap, tta=tta, threshold=threshold,
+            max_detections=max_detections, difficult=difficult, ignore=ignore,
+            threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     evaluations: Mapping[str, Evaluation] = getattr(result, "heads", {"": result})
     for name, one in evaluations.items():

@@ -15,8 +15,10 @@ from fishnet.files.values import mapping, real, text
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 from fishnet.tasks.info import task_info, task_names
 
+Kind = Literal["joint", "panoptic"]
 LossWeighting = Literal["fixed", "uncertainty"]
 MEAN: Final = "mean"
+_QUALITIES = tuple(f"{name}{part}" for part in ("", "_th", "_st") for name in ("PQ", "SQ", "RQ"))
 _SAMPLINGS = ("size", "sqrt")
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SECTION = ("task", "data", "loss_weight", "recipe")  # of a head, besides its recipe keys
@@ -44,6 +46,12 @@ def _is_head_key(name: str, metadata: Mapping[str, Any]) -> bool:
 def joint_keys() -> list[str]:
     """The recipe keys that joint trainings know, shared or for the heads."""
     return [name for name in Recipe.__dataclass_fields__ if name not in _UNSUPPORTED]
+
+
+def panoptic_keys() -> list[str]:
+    """The recipe keys that panoptic trainings know."""
+    known = {*keys_of("instances"), *keys_of("segment")} - {*_CROPPED, "multi_label", "fold"}
+    return [name for name in joint_keys() if name in known]
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class JointRecipe:
             ``detect/AP``.
         keep_heads: keep the heads of the bundle that training starts from, as they are, on a frozen trunk.
         kept: these heads by name, as in the bundle's config.
+        kind: ``joint``; or ``panoptic``, whose heads ``instances`` and ``segment`` have the same data.
     """
 
     shared: Recipe
@@ -100,6 +109,7 @@ class JointRecipe:
     monitor: str = MEAN
     keep_heads: bool = False
     kept: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = "joint"
 
     def __post_init__(self) -> None:
         names = [head.name for head in self.heads]
@@ -109,7 +119,9 @@ class JointRecipe:
             raise InputError(
                 f"loss_weighting={self.loss_weighting}: {nearest(self.loss_weighting, get_args(LossWeighting))}"
             )
-        if self.monitor != MEAN and self.monitor.partition("/")[0] not in names:
+        if self.kind == "panoptic":
+            _check_monitor(self.monitor)
+        elif self.monitor != MEAN and self.monitor.partition("/")[0] not in names:
             raise InputError(
                 f"monitor={self.monitor}: must be {MEAN}, or HEAD/METRIC with one of the heads {', '.join(names)}"
             )
@@ -145,6 +157,7 @@ def load_joint_recipe(
     data: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     from_weights: Mapping[str, Any] | None = None,
+    kind: Kind = "joint",
 ) -> JointRecipe:
     """Loads the recipe of a joint training.
 
@@ -154,11 +167,12 @@ def load_joint_recipe(
         data: each head's data by the head's name. Heads that the file has no section for are named after their task.
         overrides: keys to change. A key that heads set for themselves changes in all heads that have it.
         from_weights: keys that the weights to start from need. The keys of a file and of ``overrides`` take precedence.
+        kind: what the recipe is for.
 
     Raises:
         InputError: no such file or recipe, a section or key that is missing, unknown or invalid; see :class:`Recipe`.
     """
-    values, where = _read(name or "small-data")
+    values, where = _read(name or "small-data", kind)
     overrides = dict(overrides or {})
     sections = _sections(values.pop("heads", None) or {}, data or {}, where)
     tasks = [section["task"] for section in sections.values()]
@@ -170,23 +184,27 @@ def load_joint_recipe(
     _check_shared(values, tasks, where)
     _check_shared({key: value for key, value in overrides.items() if key not in head_keys()}, tasks, "settings")
     own = {key: overrides.pop(key) for key in head_keys() if key in overrides}
+    if kind == "panoptic" and "head" in own:  # that of the things; the label maps' is given in a file
+        sections["instances"]["head"] = own.pop("head")
     _check_own(own, tasks)
-    if where in recipe_names("joint"):  # a file's own keys come before those of the weights
+    if where in recipe_names(kind):  # a file's own keys come before those of the weights
         values = {**values, **(from_weights or {})}
-    shared = Recipe().replace({**_defaults(), **(from_weights or {}), **values}, where).replace(overrides, "settings")
+    shared = (
+        Recipe().replace({**_defaults(kind), **(from_weights or {}), **values}, where).replace(overrides, "settings")
+    )
     heads = tuple(_head(head, section, shared, own, where) for head, section in sections.items())
-    return JointRecipe(shared, heads, **_joint_values(joint, where))
+    return JointRecipe(shared, heads, kind=kind, **_joint_values(joint, where))
 
 
-def _read(name: str) -> tuple[dict[str, Any], str]:
+def _read(name: str, kind: Kind) -> tuple[dict[str, Any], str]:
     """The values of a recipe and what messages call it."""
-    if name in recipe_names("joint"):
-        content = (files("fishnet") / "recipes" / "joint" / f"{name}.yaml").read_text(encoding="utf-8")
+    if name in recipe_names(kind):
+        content = (files("fishnet") / "recipes" / kind / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml"):
         content = read_text(name, MIB, "recipe")
     else:
         raise InputError(
-            f"unknown recipe {name!r} for joint: {nearest(name, recipe_names('joint'))} (or give a .yaml file)"
+            f"unknown recipe {name!r} for {kind}: {nearest(name, recipe_names('joint'))} (or give a .yaml file)"
         )
     values = parse_yaml(content, name) or {}
     if not isinstance(values, dict):
@@ -194,9 +212,9 @@ def _read(name: str) -> tuple[dict[str, Any], str]:
     return dict(values), name
 
 
-def _defaults() -> dict[str, Any]:
+def _defaults(kind: Kind) -> dict[str, Any]:
     """The shared settings of the package's recipe for small data."""
-    values, _ = _read("small-data")
+    values, _ = _read("small-data", kind)
     return {key: value for key, value in values.items() if key not in _JOINT}
 
 
@@ -281,6 +299,12 @@ def _check_weights(weights: Mapping[str, float], names: list[str]) -> None:
             raise InputError(f"sampling: {name} is missing: give a weight for each head")
     if not sum(weights.values()) > 0:
         raise InputError("sampling: all weights are 0: at least one must be above 0")
+
+
+def _check_monitor(monitor: str) -> None:
+    """Raises InputError for what no panoptic training measures."""
+    if monitor not in _QUALITIES and not monitor.startswith(("instances/", "segment/")):
+        raise InputError(f"monitor={monitor}: {nearest(monitor, _QUALITIES)}, or one such as instances/mask_AP")
 
 
 def _check_shared(values: Mapping[str, Any], tasks: list[str], where: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
+from fishnet.bundle.panoptic import PanopticConfig
 from fishnet.data.base import ImageDataset
 from fishnet.data.check import SplitCheck
 from fishnet.data.detection.views import DetectionView
@@ -225,6 +226,10 @@ class Task(ABC):
     def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
         """The outputs that the criterion and the metrics take, of normalized images and their targets."""
         return model(images, {self.name: targets})[self.name]
+
+    def panoptic_config(self) -> PanopticConfig | None:
+        """How the heads' results are merged to a panoptic segmentation; None if they are not."""
+        return None
 
     def recipe_dict(self, recipe: "Recipe") -> dict[str, Any]:
         """The settings as plain values, for the bundle and ``recipe.yaml``."""

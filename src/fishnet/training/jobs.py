@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
 from fishnet.bundle.hub import local_path
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError
-from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
+from fishnet.recipes.joint_recipe import load_joint_recipe
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
 from fishnet.tasks.info import task_info
 
 if TYPE_CHECKING:
     from fishnet.tasks.base import Task
 
-JOINT = "joint"
 Data = str | Path | Mapping[str, str | Path] | None
 _HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
@@ -76,16 +76,41 @@ def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, se
         if bundle is None:
             raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
         loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()})
-    return _joint(loaded)
 
-
-def _joint(recipe: JointRecipe) -> Job:
     def make_task() -> "Task":
         from fishnet.tasks.joint import Joint
 
-        return Joint(recipe, {name: HeadConfig.from_dict(head, name) for name, head in recipe.kept.items()})
+        return Joint(loaded, {name: HeadConfig.from_dict(head, name) for name, head in loaded.kept.items()})
 
-    return Job("", recipe.shared, make_task)
+    return Job("", loaded.shared, make_task)
+
+
+def panoptic_job(task: str, data: Data, recipe: str | None, weights: str | None, settings: Mapping[str, Any]) -> Job:
+    """The training of a panoptic model; for the arguments see :func:`fishnet.training.train.train`.
+
+    Raises:
+        InputError: an unknown recipe, no data, or invalid settings.
+    """
+    if isinstance(data, Mapping):
+        raise InputError(f"data: {task} takes one dataset: give a folder or a file")
+    paths = {} if data is None else dict.fromkeys((INSTANCES, SEGMENT), str(data))
+    bundle = _bundle_of(weights)
+    from_weights = {} if bundle is None else _shared_keys(bundle, settings)
+    loaded = load_joint_recipe(recipe, paths, settings, from_weights, kind="panoptic")
+
+    def make_task() -> "Task":
+        from fishnet.tasks.panoptic.task import Panoptic
+
+        return Panoptic(loaded)
+
+    return Job(loaded.heads[0].data, loaded.shared, make_task)
+
+
+JOBS: Mapping[str, Callable[[str, Data, str | None, str | None, Mapping[str, Any]], Job]] = {
+    "joint": joint_job,
+    "panoptic": panoptic_job,
+}
+"""Trainings of several heads; all others are those of a task."""
 
 
 def _bundle_of(weights: str | None) -> Bundle | None:

@@ -114,6 +114,7 @@ def make_plan(
         recipe=task.recipe_dict(recipe),
         data=_fingerprints(task.sources(data, splits)),
         versions=versions(),
+        panoptic=task.panoptic_config(),
     )
     return Plan(task, recipe, processes, resumed.position, splits, model, model_cost, module, train, val, bundle)
 

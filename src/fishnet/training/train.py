@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fishnet.data.findings import parse_codes
 from fishnet.data.rerun import refuse_rerun
 from fishnet.errors import InputError
-from fishnet.training.jobs import JOINT, joint_job, single_job
+from fishnet.training.jobs import JOBS, single_job
 
 if TYPE_CHECKING:
     from fishnet.training.fit import Trained
@@ -37,7 +37,8 @@ def train(
     """Trains a model and writes a bundle, as ``fishnet train`` does.
 
     Args:
-        task: ``classify``, ``detect``, ``instances`` or ``segment``; or ``joint``, several heads on one trunk.
+        task: ``classify``, ``detect``, ``instances``, ``segment`` or ``panoptic``; or ``joint``, several heads on one
+            trunk.
         data: a folder, a file or a name, see docs/data.md. For ``joint`` the data of each head by the head's name;
             heads without a section in the recipe are named after their task: ``{"classify": "a", "segment": "b"}``.
         recipe: the name of a recipe of the package, or a YAML file; by default ``small-data``. For ``joint`` see
@@ -70,8 +71,7 @@ def train(
         out, recipe = resume, str(resume / "recipe.yaml")
     elif weights is not None and not weights:
         raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
-    make_job = joint_job if task == JOINT else single_job
-    job = make_job(task, data, recipe, weights, settings)
+    job = JOBS.get(task, single_job)(task, data, recipe, weights, settings)
     from fishnet.training.fit import fit
     from fishnet.training.processes import find_processes
 

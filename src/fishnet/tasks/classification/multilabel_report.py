@@ -56,12 +56,13 @@ class MultiLabelReport(Report):
         return {"F1": macro(self.scores.f1(self.thresholds))}
 
     def warnings(self) -> list[str]:
-        """The classes that the metrics leave out."""
-        lacking = [self.classes.names[i] for i in np.flatnonzero(self.scores.positives == 0).tolist()]
-        if not lacking:
-            return []
+        """What the metrics leave out: classes without a positive image, and unknown labels."""
+        scores = self.scores
+        lacking = [self.classes.names[i] for i in np.flatnonzero(scores.positives == 0).tolist()]
         shown = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
-        return [f"no image has the label of {len(lacking)} of {len(self.classes)} classes, which do not count: {shown}"]
+        lines = [f"{len(lacking):,} of {len(self.classes):,} classes have no image and do not count: {shown}"]
+        unknown = int((scores.labels < 0).sum())
+        return [*(lines if lacking else ()), *([f"{unknown:,} unknown labels do not count"] if unknown else ())]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per class, in the model's order: ``images`` that have the label; ``AP``, and at the ``threshold``

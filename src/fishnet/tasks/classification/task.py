@@ -47,11 +47,11 @@ class Classify(Task):
 
     def for_recipe(self, recipe: "Recipe") -> Task:
         """See :class:`~fishnet.tasks.base.Task`: ``multi_label`` chooses :class:`MultiLabelClassify`."""
-        return MultiLabelClassify() if recipe.multi_label else Classify()
+        return MultiLabelClassify() if recipe.multi_label else self
 
     def for_head(self, config: HeadConfig) -> Task:
         """See :class:`~fishnet.tasks.base.Task`: ``multi_label`` chooses :class:`MultiLabelClassify`."""
-        return MultiLabelClassify(config.label_thresholds) if config.multi_label else Classify()
+        return MultiLabelClassify(config.label_thresholds) if config.multi_label else self
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
         """See :func:`~fishnet.data.classification.open.open_classification`."""
