@@ -30,3 +30,18 @@ def split_folder(root: Path, **counts: int) -> Path:
     for split, count in counts.items():
         image_folder(root / split, count)
     return root
+
+
+def label_table(root: Path, count: int = 24, name: str = "labels.csv") -> Path:
+    """``root/NAME`` with the column ``labels``: noisy images in which any number of channels are bright; also none."""
+    (root / "images").mkdir(parents=True)
+    rows = ["path,labels"]
+    for number in range(count):
+        noise = np.random.default_rng(number).integers(0, 90, (36, 40, 3), dtype=np.uint8)
+        colours = [colour for i, colour in enumerate(("red", "green", "blue")) if (number % 8) >> i & 1]
+        for colour in colours:
+            noise[..., ("red", "green", "blue").index(colour)] += 150
+        Image.fromarray(noise).save(root / "images" / f"{number:02}.png")
+        rows.append(f"images/{number:02}.png,{';'.join(colours)}")
+    (root / name).write_text("\n".join(rows) + "\n")
+    return root / name

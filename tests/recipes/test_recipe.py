@@ -26,7 +26,7 @@ OTHER: dict[str, Any] = {
     "htc_interleaved": False, "htc_mask_flow": False, "htc_semantic": False,
     "anchors": "auto", "proposals": 300, "roi_samples": 64, "max_detections": 300, "nms_iou": 0.6,
     "score_threshold": 0.01, "threshold": 0.3,
-    "size": 64, "max_size": 96, "native": True, "crop_size": 96,
+    "size": 64, "max_size": 96, "native": True, "crop_size": 96, "multi_label": True,
     "classes": ("ground", "tall grass"), "fold": 2, "ignore": (0, 254), "void": ("sky", "ego vehicle"),
     "threshold_masks": 128, "difficult": "use",
     "val_size": 96, "channels": 1, "sixteen_bit": "stretch", "max_pixels": 1000, "crop_pct": 0.5,
@@ -46,8 +46,11 @@ EVERY = [(task, name) for task in task_names() for name in keys_of(task)]
 
 
 def mine(task: str) -> Recipe:
-    """Another value for every key of a task, but for lighting, which needs three channels, and native or max_size."""
-    return Recipe(**{name: OTHER[name] for name in keys_of(task)} | {"lighting": 0.0, "native": False})
+    """Another value for every key of a task, but for lighting, which needs three channels, native or max_size, and
+    multi_label, which does not go with mixup.
+    """
+    usual = {"lighting": 0.0, "native": False, "multi_label": False}
+    return Recipe(**{name: OTHER[name] for name in keys_of(task)} | usual)
 
 
 @pytest.fixture

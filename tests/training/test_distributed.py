@@ -17,7 +17,7 @@ from fishnet.training.history import read_history
 from fishnet.training.processes import Processes, find_processes
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
-from tests.makers import split_folder
+from tests.makers import label_table, split_folder
 from tests.training.runs import ended, last, python, torchrun
 
 VAL = 3 * 5  # odd, so that the two processes cannot share it equally
@@ -124,6 +124,24 @@ def test_the_bundle_of_two_processes_predicts_as_that_of_one(
         assert dict(zip(b.labels, b.scores, strict=True)) == pytest.approx(
             dict(zip(a.labels, a.scores, strict=True)), abs=GROWN
         )
+
+
+@pytest.mark.slow
+def test_several_labels_in_two_processes(tmp_path: Path) -> None:
+    """Metrics and thresholds are those of all images, though no process has all and one has an image more."""
+    data = label_table(tmp_path / "data", count=25)
+    text = data.read_text().splitlines()
+    rows = [f"{row},{'val' if i > 15 else 'train'}" for i, row in enumerate(text[1:])]
+    data.write_text("\n".join([f"{text[0]},split", *rows]) + "\n")
+    flags = ["train", "classify", data, "--multi-label", *FLAGS]
+    one = ended([*flags, "--out", tmp_path / "one"])
+    assert one.code == 0, one.text
+    done = torchrun(*flags, "--out", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+    assert furthest(tmp_path / "one", tmp_path / "two", EARLY)[1] <= 1e-4
+    bundles = [read_bundle(tmp_path / name) for name in ("one", "two")]
+    assert bundles[0].metrics == pytest.approx(bundles[1].metrics, rel=GROWN)
+    assert bundles[0].thresholds == pytest.approx(bundles[1].thresholds, abs=GROWN)
 
 
 @pytest.mark.slow

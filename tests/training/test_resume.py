@@ -20,6 +20,7 @@ from fishnet.training.history import read_history
 from fishnet.training.module import Position, TrainingModule
 from tests.cli.test_bad_input import says
 from tests.conftest import Run, fast
+from tests.makers import label_table
 from tests.training.runs import (
     EPOCHS,
     STEPS,
@@ -134,6 +135,24 @@ def test_resuming_a_finished_training_changes_nothing(whole: Path, folder: Path,
     assert (out / "history.csv").read_text() == before[0]
     assert all(torch.equal(value, before[1][key]) for key, value in last(out)["state_dict"].items())
     assert read_bundle(out) == before[2]
+
+
+def test_a_classifier_of_several_labels_goes_on_with_the_same_thresholds(tmp_path: Path) -> None:
+    """Some labels are unknown; the bundle has the thresholds of its best epoch."""
+    data = label_table(tmp_path / "data", name="labels.csv").with_name("columns.csv")
+    rows = [f"images/{i:02}.png,{i & 1},{i >> 1 & 1},{'' if i % 5 == 0 else i >> 2 & 1}" for i in range(24)]
+    data.write_text("\n".join(["path,red,green,blue", *rows]) + "\n")
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    words = ["train", "classify", data, "--multi-label", *settings()]
+    assert ended([*words, "--out", whole]).code == 0
+    assert ended([*words, "--out", out], die_at_step, 2 * STEPS + 1).code == -signal.SIGKILL
+    done = ended(["train", "classify", data, "--resume", out, "--quiet"])
+    assert done.code == 0, done.text
+    same_training(whole, out)
+    head = read_bundle(out).only_head
+    assert head == read_bundle(whole).only_head
+    assert set(head.thresholds) == {"class:red", "class:green", "class:blue"}
+    assert set(read_bundle(out).metrics) == {"loss", "mAP", "F1"}
 
 
 def test_workers_change_nothing(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:

@@ -78,7 +78,7 @@ def classify(
     options: _Options = Options(),
     flags: Annotated[_ClassifyFlags, Parameter(name="*")] = _ClassifyFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
-    """Train a classifier: one label per image.
+    """Train a classifier: one label per image, or with --multi-label any number of labels.
 
     Recipes: small-data, fine-tune, imagenet-2018, imagenet-cosine, imagenet-modern, quickstart.
 
@@ -87,7 +87,8 @@ def classify(
     data
         A folder with one sub-folder per class, or with train/, val/ (and test/) that hold such sub-folders; a table of
         paths and labels (.csv, .tsv, .parquet); `wds/FOLDER` with WebDataset shards; `hfds/NAME` (Hugging Face); or the
-        sample dataset `fashion-mnist`.
+        sample dataset `fashion-mnist`. With --multi-label: a table with a column labels or with columns of 0 and 1, or
+        annotated objects, such as COCO.
     """
     _train("classify", data, options, given_of(flags))
 

@@ -45,7 +45,8 @@ def val(
     """Evaluate a bundle or an exported file on labelled data: metrics, per-class results, figures, worst mistakes.
 
     Writes metrics.json and per_class.csv for every task. Also writes confusion.csv and .png, reliability.png, and
-    most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier; precision_recall.png,
+    most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier (with several labels per
+    image, the latter two only); precision_recall.png,
     errors.csv and worst.png for a detector; and confusion.csv and .png, errors.csv and worst.png for a segmenter.
     Images that cannot be read are reported and left out, and the exit code is then 1.
 
@@ -70,7 +71,8 @@ def val(
     workers
         Processes that load images. Has no effect with --tile or --tta.
     threshold
-        Detectors: confidence threshold for precision, recall and F1. Default: the one with the best F1.
+        Detectors: confidence threshold for precision, recall and F1. Default: the one with the best F1. Classifiers
+        with several labels per image: the threshold of all labels. Default: the bundle's for each label.
     max_detections
         Detectors: maximum number of detections per class and image that count, highest scores first. Default: 100, as
         for COCO.

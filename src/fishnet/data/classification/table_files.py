@@ -27,7 +27,8 @@ LABEL = ("label", "class", "target", "class_name", "label_name", "labels", "cate
 SPLIT = ("split", "set", "subset", "partition")
 VALID = ("is_valid", "is_val")
 FOLD = ("fold", "kfold", "folds", "fold_id")
-LABELS = ("labels", *(name for name in LABEL if name != "labels"))  # of tables with several labels per image
+# Of tables with several labels per image. There, y may be a column of 0 and 1.
+LABELS = ("labels", *(name for name in LABEL if name not in ("labels", "y")))
 Cell = str | list[str]
 """The labels of an image as a table holds them: text, or a list of Parquet."""
 _PEEK = 200  # rows read to see what the columns contain
@@ -224,11 +225,11 @@ def _read_parquet(file: Path, multi_label: bool) -> Rows:
             has_images = _holds_images(schema.field(path).type)
             texts = [name for name in (None if has_images else path, label, split, valid, fold) if name is not None]
             others = [names[i] for i in _others(names, columns, file)] if label is None else []
-            others = [name for name in others if not _is_nested(schema.field(name).type)]
-            texts += others
-            _check_size(table, file, texts, path if has_images else None, label if multi_label else None)
+            texts += (others := [name for name in others if not _is_nested(schema.field(name).type)])
+            lists = label if multi_label and label is not None and _is_nested(schema.field(label).type) else None
+            _check_size(table, file, texts, path if has_images else None, lists)
             stream.seek(0)
-            values = _columns_of(stream, texts, file)
+            values = _columns_of(stream, texts, file, lists)
             rows = Rows(file, "row", range(table.metadata.num_rows), columns=tuple(names), unread=columns.unread)
             rows.names = _huggingface_names(schema, label) if label is not None else None
             rows.others = {name: [_text(value) for value in values[name]] for name in others}
@@ -276,7 +277,7 @@ def _peek_parquet(table: "pyarrow.parquet.ParquetFile") -> list[list[object]]:
 def _is_nested(kind: "pyarrow.DataType") -> bool:
     import pyarrow
 
-    return bool(pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind))
+    return bool(pyarrow.types.is_nested(kind))
 
 
 def _check_size(
@@ -307,13 +308,14 @@ def _check_size(
         raise InputError(f"{file}: declares {declared:,} bytes in the columns that are read (at most {limit:,})")
 
 
-def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path) -> dict[str, list[Any]]:
+def _columns_of(stream: BinaryIO, names: Sequence[str], file: Path, lists: str | None) -> dict[str, list[Any]]:
     """The values of some columns. Equal texts share one object."""
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
 
-    table = pyarrow.parquet.ParquetFile(stream, read_dictionary=list(names)).read(list(names), use_threads=False)
+    texts = [name for name in names if name != lists]
+    table = pyarrow.parquet.ParquetFile(stream, read_dictionary=texts).read(list(names), use_threads=False)
     values: dict[str, list[Any]] = {}
     for name in names:
         values[name] = []
