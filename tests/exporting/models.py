@@ -87,6 +87,7 @@ SETS: dict[str, dict[str, HeadConfig]] = {
         "instances": HeadConfig("instances", _OBJECTS, "mask-rcnn", _DETECTOR, {"score": 0.3}),
         "segment": replace(_SEGMENTER, classes=_STUFF),
     },
+    "classifiers": {"species": _CLASSIFIER, "age": HeadConfig("classify", Classes.of(["old", "young"]), "linear")},
     "two-of-a-kind": {"soil": _SEGMENTER, "health_2": HeadConfig("segment", CLASSES, "body", {"width": 16})},
 }
 
