@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
+from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
 from fishnet.tasks import get_task, task_info
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 app = App(name="data", help="Check data, show what a network sees of it, and convert it.")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+PANOPTIC = "panoptic"
 _Many = Parameter(negative_iterable=(), consume_multiple=True, show_default=False)
 
 
@@ -56,9 +59,9 @@ def check(
     channels
         Number of channels to read images with: 3 (RGB), 1 (grey), or as many as the files have.
     task
-        What the data is for: classify, detect (boxes), instances (boxes and masks) or segment (a class for every
-        pixel). Default: detect for formats that hold objects, segment for formats that hold only label maps, otherwise
-        classify.
+        What the data is for: classify, detect (boxes), instances (boxes and masks), segment (a class for every pixel),
+        panoptic (things and stuff). Default: panoptic for COCO panoptic, detect for formats that hold objects, segment
+        for formats that hold only label maps, otherwise classify.
     ignore
         For segment: mask ids to ignore, as for training; none: ignore only the format's own.
     void
@@ -89,11 +92,12 @@ def check(
         raise InputError("--channels must be 1 or more, --workers 0 or more")
     if sheet is not None and sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(EXTENSIONS)}")
-    info = task_info(task or ("classify" if multi_label else _task_of(data)))
-    settings = _mask_settings(info.name, ignore, void, threshold_masks)
-    if multi_label and info.level != "classification":
-        raise InputError(f"--multi-label is for --task classify, not {info.name}")
-    if sheet is not None and info.output == "scores":
+    name = task or ("classify" if multi_label else _task_of(data))
+    info = None if name == PANOPTIC else task_info(name)
+    settings = _mask_settings(name, ignore, void, threshold_masks)
+    if multi_label and (info is None or info.level != "classification"):
+        raise InputError(f"--multi-label is for --task classify, not {name}")
+    if sheet is not None and info is not None and info.output == "scores":
         raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
     from fishnet.cli.check_report import draw_sheet, report_lines
     from fishnet.cli.progress import bar
@@ -102,7 +106,7 @@ def check(
     from fishnet.data.findings import parse_codes, selected
 
     only, skip = parse_codes(only, "--only"), parse_codes(skip, "--skip")
-    checked_task = get_task(info.name).for_recipe(Recipe(multi_label=multi_label))
+    checked_task = _task(name, data, Recipe(multi_label=multi_label))
     with collecting() as collector:
         datasets = _open(checked_task, data, channels, classes, settings)
     with bar("reading", show=not (quiet or as_json)) as step:
@@ -124,7 +128,7 @@ def _mask_settings(
     """Returns the recipe keys for masks that were given. Raises InputError for an invalid value or another task."""
     mask_keys = {"ignore": list(ignore), "void": list(void), "threshold_masks": threshold_masks}
     settings = {key: value for key, value in mask_keys.items() if value}
-    if not settings.keys() <= set(keys_of(task)):
+    if not settings.keys() <= ({"void"} if task == PANOPTIC else set(keys_of(task))):
         raise InputError(f"--ignore, --void and --threshold-masks are for --task segment, not {task}")
     if not 0 <= threshold_masks <= 65_535 or any(id_ != "none" and id_ < 0 for id_ in ignore):
         raise InputError("--threshold-masks must be 0 to 65535, ids of --ignore 0 or more")
@@ -160,8 +164,8 @@ def show(
     data
         As for training.
     task
-        Task to train. Default: detect for formats that hold objects, segment for formats that hold only label maps,
-        otherwise classify.
+        Task to train. Default: panoptic for COCO panoptic, detect for formats that hold objects, segment for formats
+        that hold only label maps, otherwise classify.
     recipe
         As for training; the keys below override it.
     split
@@ -177,14 +181,20 @@ def show(
         raise InputError(f"--out {out}: must end in {', '.join(EXTENSIONS)}")
     given = given_of(flags)
     task = task or ("classify" if given.get("multi_label") else _task_of(data))
-    settings = load_recipe(task, recipe, given)
     from fishnet.prediction.drawing import sheet
     from fishnet.training.batches import draw_samples
+
+    if task == PANOPTIC:
+        joint = load_joint_recipe(recipe, dict.fromkeys((INSTANCES, SEGMENT), data), given, kind="panoptic")
+        settings, drawn_task = joint.shared, _task(task, data, joint.shared, joint)
+    else:
+        settings = load_recipe(task, recipe, given)
+        drawn_task = _task(task, data, settings)
 
     def log(line: str) -> None:
         print(f"fishnet: left out: {line}", file=sys.stderr)
 
-    images = draw_samples(settings, get_task(task).for_recipe(settings), data, split, count, log)
+    images = draw_samples(settings, drawn_task, data, split, count, log)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet(images, columns=6).save(out)
     print(f"{len(images)} images of {data} ({split}): {out}")
@@ -229,12 +239,24 @@ def convert(
     print(f"written: {target} (COCO): fishnet data check {target}")
 
 
+def _task(name: str, data: str, recipe: Recipe, joint: JointRecipe | None = None) -> "Task":
+    """The task of a name: one of the registered ones, or panoptic segmentation of this data."""
+    if name != PANOPTIC:
+        return get_task(name).for_recipe(recipe)
+    from fishnet.tasks.panoptic.task import Panoptic
+
+    return Panoptic.of_data(data, joint)
+
+
 def _task_of(data: str) -> str:
     """The default task for data."""
     from fishnet.data.detection.open import looks_like_detection
+    from fishnet.data.panoptic.open import looks_like_panoptic
     from fishnet.data.segmentation.open import looks_like_segmentation
 
     # Images and masks beside a list of classes look like both formats. The list means that masks hold classes.
     if looks_like_segmentation(data):
         return "segment"
+    if looks_like_panoptic(data):
+        return PANOPTIC
     return "detect" if looks_like_detection(data) else "classify"

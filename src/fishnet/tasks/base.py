@@ -97,6 +97,7 @@ class Task(ABC):
         monitor: the metric that decides which epoch is best (higher is better).
         logged_metrics: the metrics that training logs and keeps after each epoch; empty for all.
         any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
+        keeps_preprocess: whether the preprocessing of the bundle that training starts from stays as it is.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Task(ABC):
     monitor: str
     logged_metrics: tuple[str, ...] = ()
     any_size: bool = False
+    keeps_preprocess: bool = False
 
     def for_recipe(self, recipe: "Recipe") -> "Task":
         """The task as a recipe's keys vary it; by default itself."""

@@ -27,6 +27,7 @@ from fishnet.tasks import get_task, task_info
 from fishnet.tasks.base import Report, Source, Splits, Task
 from fishnet.tasks.head import Head
 from fishnet.tasks.joint_parts import JointCriterion, JointMetrics, JointOutputs, group_counts
+from fishnet.tasks.trunk import Wants
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +57,8 @@ class Joint(Task):
     def __init__(self, recipe: JointRecipe, kept: Mapping[str, HeadConfig] | None = None) -> None:
         self.recipe, self.kept = recipe, dict(kept or {})
         self.tasks = {head.name: get_task(head.task).for_recipe(head.recipe) for head in recipe.heads}
-        self.any_size = any(task.any_size for task in self.tasks.values())
+        names = [*(head.task for head in recipe.heads), *(config.task for config in self.kept.values())]
+        self.any_size, self.keeps_preprocess = any(task_info(name).any_size for name in names), bool(self.kept)
         self.monitor = recipe.monitor
         self.classes: dict[str, Classes] = {}
         self.left_out = 0  # samples of train that another head's data holds out
@@ -162,7 +164,9 @@ class Joint(Task):
         return JointEvalTransform(preprocess, {n: task.eval_transform(preprocess) for n, task in self.tasks.items()})
 
     def check(self, splits: Splits, preprocess: Preprocess) -> None:
-        """Raises InputError for images that a head cannot use."""
+        """Raises InputError for images that a head cannot use, or a kept preprocessing that the heads cannot use."""
+        if self.kept:
+            _check_preprocess(self, preprocess)
         for name, task in self.tasks.items():
             task.check(_head_splits(splits, name), preprocess)
 
@@ -183,6 +187,8 @@ class Joint(Task):
                 own = own.replace({"head": _LINEAR})
             single = task.head_configs(own, images.datasets[head.name], preprocess, _prefixed(head.name, log))
             configs[head.name] = only_item(single)[1]
+        if self.kept:
+            _check_output_stride(self.kept, configs)
         return configs
 
     def freeze(self, model: Any) -> list[nn.Module]:
@@ -317,3 +323,27 @@ def _check_kept(joint: Joint) -> None:
             raise InputError(f"keep_heads: the bundle has a head {name}, too: give the new head another name")
     if joint.recipe.shared.freeze != "trunk":
         raise InputError("keep_heads: heads can only be kept as they are on a frozen trunk: set freeze to trunk")
+
+
+def _check_preprocess(joint: Joint, preprocess: Preprocess) -> None:
+    """Raises InputError for a preprocessing of kept heads that the new heads cannot use."""
+    if preprocess.fit == "native" or (preprocess.fit == "crop" and joint.any_size):
+        needed = [name for name, task in joint.tasks.items() if task.any_size] or list(joint.tasks)
+        how = "crops its images" if preprocess.fit == "crop" else "keeps images in their own size"
+        raise InputError(f"keep_heads: the bundle {how}, and {', '.join(needed)} cannot be trained so: train jointly")
+    size = joint.recipe.shared.size
+    if size not in preprocess.size:
+        raise InputError(f"size={size}: the kept heads need the bundle's size {preprocess.size[0]}: leave size out")
+
+
+def _check_output_stride(kept: Mapping[str, HeadConfig], configs: Mapping[str, HeadConfig]) -> None:
+    """Raises InputError if the trunk would get another output stride beside the new heads."""
+    before, after = (
+        Wants.union(get_task(c.task).head_class(c.head).wants(c) for c in group.values()).output_stride
+        for group in (kept, configs)
+    )
+    if before != after:
+        raise InputError(
+            f"keep_heads: the kept heads need a trunk with output stride {before or 'by default'}, and with the new "
+            f"heads it would be {after or 'by default'}: choose other heads, or train jointly"
+        )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
@@ -93,8 +94,9 @@ def model_of(bundle: Bundle, weights: TensorFile) -> Model:
 def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
     """Loads weights from a checkpoint file or a bundle into a model.
 
-    From a bundle the trunk is loaded, and each head whose name, task and kind the model has too: the tensors that agree
-    in name and shape. Rows of classes are matched by the classes' names. From a checkpoint file the trunk is loaded.
+    From a bundle the trunk is loaded, and each head that the model has too, see :func:`_by_model_names`: the tensors
+    that agree in name and shape. Rows of classes are matched by the classes' names. From a checkpoint file the trunk is
+    loaded.
 
     Args:
         model: receives the weights.
@@ -120,6 +122,7 @@ def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
 def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -> list[str]:
     bundle, weights = read_with_weights(path)
     state = current_names(_stored_state(weights), next(iter(bundle.heads)))
+    bundle, state = _by_model_names(bundle, state, spec)
     notes, trunk_notes = list[str](), list[str]()
     for name, config in spec.heads.items():
         if name in bundle.heads and _same_kind(bundle.heads[name], config):
@@ -143,6 +146,26 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
     tasks = ", ".join(head.task for head in bundle.heads.values())
     classes = ", ".join(str(len(head.classes)) for head in bundle.heads.values())
     return [f"weights from {source} ({tasks}, {bundle.backbone}, {classes} classes)", *notes]
+
+
+def _by_model_names(bundle: Bundle, state: dict[str, Tensor], spec: ModelSpec) -> tuple[Bundle, dict[str, Tensor]]:
+    """Renames a bundle's heads to those of the model that they can start.
+
+    A head starts the model's head of its name. A head whose name the model does not have starts the model's only head
+    of the same task and kind.
+    """
+    names: dict[str, str] = {}
+    for name, stored in bundle.heads.items():
+        fitting = [own for own, config in spec.heads.items() if _same_kind(stored, config) and own not in bundle.heads]
+        if name not in spec.heads and len(fitting) == 1 and fitting[0] not in names.values():
+            names[name] = fitting[0]
+    renamed = {}
+    for key, value in state.items():
+        room, _, rest = key.partition(".")
+        head, _, inner = rest.partition(".")
+        renamed[f"heads.{names[head]}.{inner}" if room == "heads" and head in names else key] = value
+    heads = {names.get(name, name): head for name, head in bundle.heads.items()}
+    return replace(bundle, heads=heads), renamed
 
 
 def _anchors(config: HeadConfig) -> str:

@@ -31,8 +31,11 @@ def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Prepr
 
     Mean and standard deviation are those of ``start``, the preprocessing of the bundle that training starts from, if it
     has as many channels as the recipe. Otherwise they are those that published weights were trained with, or else
-    ImageNet's. For channels that are neither RGB nor grey they are measured on the images.
+    ImageNet's. For channels that are neither RGB nor grey they are measured on the images. A task that keeps heads of
+    that bundle keeps its preprocessing altogether.
     """
+    if start is not None and task.keeps_preprocess:
+        return start
     mean: tuple[float, ...]
     std: tuple[float, ...]
     config = get_pretrained_cfg(recipe.backbone) if recipe.pretrained and recipe.channels == 3 else None

@@ -1,7 +1,7 @@
 """Prepares a training up to its first step: data, model, optimisation and batches."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -95,6 +95,9 @@ def make_plan(
     if weights and is_bundle(local_path(weights)):
         start = read_bundle(local_path(weights)).preprocess
     preprocess = preprocess_of(task, recipe, splits["train"], start)
+    if task.keeps_preprocess:
+        for images in splits.values():
+            images.reading = replace(preprocess.reading, max_pixels=recipe.max_pixels or None)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)

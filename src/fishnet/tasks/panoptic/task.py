@@ -20,7 +20,7 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.value_range import set_range
 from fishnet.prediction import results
-from fishnet.recipes.joint_recipe import JointRecipe
+from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
 from fishnet.tasks.base import Source, Splits
 from fishnet.tasks.joint import Joint
 from fishnet.tasks.joint_parts import JointOutputs
@@ -45,6 +45,16 @@ class Panoptic(Joint):
     def __init__(self, recipe: JointRecipe, kept: Mapping[str, HeadConfig] | None = None) -> None:
         super().__init__(recipe, kept)
         self.config: PanopticConfig | None = None
+
+    @classmethod
+    def of_data(cls, data: str, recipe: JointRecipe | None = None) -> "Panoptic":
+        """The task of this data, with the package's recipe unless another is given."""
+        return cls(recipe or load_joint_recipe(None, dict.fromkeys((INSTANCES, SEGMENT), data), kind="panoptic"))
+
+    def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
+        """The label maps' views of the data, from which its check reads the segments of both heads."""
+        opened = open_panoptic(data, channels, **{**options, "void": recipe.void})
+        return {split: views.segment for split, views in opened.items()}
 
     @property
     def data(self) -> str:
