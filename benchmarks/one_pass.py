@@ -282,7 +282,7 @@ def table(args: argparse.Namespace) -> None:
 
 
 def draw(found: dict[tuple[str, ...], Measured], path: Path) -> None:
-    """Bars of ms per image: one pass, each model alone stacked to the sequence, with quartiles of the sums."""
+    """Bars of ms per image: one pass, the heaviest model alone, and the sequence."""
     import numpy as np
     from matplotlib.figure import Figure
 
