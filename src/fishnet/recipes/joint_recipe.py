@@ -1,13 +1,14 @@
 """Recipes of joint trainings: settings that all heads share, and a section for each head. Torch-free."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from fishnet.bundle.checks import RESERVED_NAMES
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
@@ -120,8 +121,12 @@ class JointRecipe:
                 f"loss_weighting={self.loss_weighting}: {nearest(self.loss_weighting, get_args(LossWeighting))}"
             )
         if self.kind == "panoptic":
+            _check_panoptic(self.heads)
             _check_monitor(self.monitor)
-        elif self.monitor != MEAN and self.monitor.partition("/")[0] not in names:
+            return
+        _check_apart(self.heads)
+        head, _, metric = self.monitor.partition("/")
+        if self.monitor != MEAN and not (head in names and metric):
             raise InputError(
                 f"monitor={self.monitor}: must be {MEAN}, or HEAD/METRIC with one of the heads {', '.join(names)}"
             )
@@ -184,8 +189,8 @@ def load_joint_recipe(
     _check_shared(values, tasks, where)
     _check_shared({key: value for key, value in overrides.items() if key not in head_keys()}, tasks, "settings")
     own = {key: overrides.pop(key) for key in head_keys() if key in overrides}
-    if kind == "panoptic" and "head" in own:  # that of the things; the label maps' is given in a file
-        sections["instances"]["head"] = own.pop("head")
+    if kind == "panoptic" and "head" in own and INSTANCES in sections:  # the label maps' is given in a file
+        sections[INSTANCES]["head"] = own.pop("head")
     _check_own(own, tasks)
     if where in recipe_names(kind):  # a file's own keys come before those of the weights
         values = {**values, **(from_weights or {})}
@@ -262,7 +267,7 @@ def _head(name: str, section: dict[str, Any], shared: Recipe, own: Mapping[str, 
             raise InputError(f"{place}: {key} is shared by all heads: move it out of the heads")
         if key not in known:
             raise InputError(f"{place}: unknown key {key!r}: {nearest(str(key), (*known, *_SECTION))}")
-    base = load_recipe(task, section.get("recipe", "small-data"))
+    base = load_recipe(task, text(section.get("recipe", "small-data"), f"{place}: recipe", 1000))
     values = {key: getattr(base, key) for key in known}
     recipe = (
         shared.replace(values).replace(given, place).replace({k: v for k, v in own.items() if k in known}, "settings")
@@ -299,6 +304,30 @@ def _check_weights(weights: Mapping[str, float], names: list[str]) -> None:
             raise InputError(f"sampling: {name} is missing: give a weight for each head")
     if not sum(weights.values()) > 0:
         raise InputError("sampling: all weights are 0: at least one must be above 0")
+
+
+def _check_apart(heads: Iterable[JointHead]) -> None:
+    """Raises InputError for two heads that learn the same classes of the same data."""
+    seen: dict[tuple[Any, ...], str] = {}
+    for head in heads:
+        values = tuple(getattr(head.recipe, key) for key in _DATA_KEYS)
+        other = seen.setdefault((head.task, head.data, *values), head.name)
+        if other != head.name:
+            raise InputError(
+                f"heads: {other} and {head.name} learn the same classes of {head.data}: remove one, or give each its "
+                "own data or classes"
+            )
+
+
+def _check_panoptic(heads: Sequence[JointHead]) -> None:
+    """Raises InputError for other heads than those of panoptic models, or heads with different data."""
+    if {head.name: head.task for head in heads} != {name: name for name in (INSTANCES, SEGMENT)}:
+        names = ", ".join(head.name for head in heads)
+        raise InputError(f"heads: a panoptic model has the heads {INSTANCES} and {SEGMENT}, not {names}")
+    if len({head.data for head in heads}) > 1:
+        raise InputError(
+            f"heads: the heads of a panoptic model have the same data, not {' and '.join(head.data for head in heads)}"
+        )
 
 
 def _check_monitor(monitor: str) -> None:
