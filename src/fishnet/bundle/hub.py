@@ -158,7 +158,8 @@ def card(bundle: Bundle, repo: str, license_id: str | None = None, *, curves: bo
 
     infos = [task_info(head.task) for head in bundle.heads.values()]
     tasks = [info.name for info in infos] + ([] if bundle.panoptic is None else ["panoptic"])
-    metrics = list(dict.fromkeys(name for info in infos for name in info.hub_metrics)) if bundle.metrics else []
+    named = [("f1",) if head.multi_label else task_info(head.task).hub_metrics for head in bundle.heads.values()]
+    metrics = list(dict.fromkeys(name for names in named for name in names)) if bundle.metrics else []
     data = ModelCardData(
         license=license_id,
         library_name="fishnet-vision",
