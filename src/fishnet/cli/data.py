@@ -93,12 +93,8 @@ def check(
     if sheet is not None and sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet {sheet}: must end in {', '.join(EXTENSIONS)}")
     name = task or ("classify" if multi_label else _task_of(data))
-    info = None if name == PANOPTIC else task_info(name)
     settings = _mask_settings(name, ignore, void, threshold_masks)
-    if multi_label and (info is None or info.level != "classification"):
-        raise InputError(f"--multi-label is for --task classify, not {name}")
-    if sheet is not None and info is not None and info.output == "scores":
-        raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
+    _check_level(name, data, multi_label, sheet)
     from fishnet.cli.check_report import draw_sheet, report_lines
     from fishnet.cli.progress import bar
     from fishnet.data.check import check_splits
@@ -120,6 +116,15 @@ def check(
         if sheet is not None:
             print(f"{drawn} images as annotated: {sheet}" if drawn else "no image that could be drawn")
     return 0 if report.ok else 2
+
+
+def _check_level(task: str, data: str, multi_label: bool, sheet: Path | None) -> None:
+    """Raises InputError for options that are not of the task's level."""
+    info = None if task == PANOPTIC else task_info(task)
+    if multi_label and (info is None or info.level != "classification"):
+        raise InputError(f"--multi-label is for --task classify, not {task}")
+    if sheet is not None and info is not None and info.output == "scores":
+        raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
 
 
 def _mask_settings(

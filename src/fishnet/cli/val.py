@@ -13,6 +13,7 @@ from fishnet.errors import InputError, WorkError
 if TYPE_CHECKING:
     from fishnet.evaluation.evaluate import Evaluation
     from fishnet.evaluation.joint import JointEvaluation
+    from fishnet.evaluation.panoptic import PanopticEvaluation
 
 
 def val(
@@ -113,10 +114,10 @@ def val(
             threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     evaluations: Mapping[str, Evaluation] = getattr(result, "heads", {"": result})
-    for name, one in evaluations.items():
+    for one in evaluations.values():
         _print_warnings(one, split is None and one.split == "all" and bool(predictor.bundle.data))
-        if not as_json:
-            _print_metrics(one, f"{bundle}: {name}" if name else bundle)
+    if not as_json:
+        _print_results(result, evaluations, bundle)
     splits = "-".join(dict.fromkeys(evaluation.split for evaluation in evaluations.values()))
     folder = out or _folder(Path(bundle), f"val-{splits}")
     files = _write(result, folder)
@@ -177,6 +178,27 @@ def _print_metrics(result: "Evaluation", bundle: str) -> None:
         print(f"  {name:<14} {value:6.2f} %")
     if result.report is not None:
         print("", *result.report.lines(), sep="\n")
+
+
+def _print_results(
+    result: "Evaluation | JointEvaluation", evaluations: "Mapping[str, Evaluation]", bundle: str
+) -> None:
+    """Prints the metrics of each head, after those of panoptic segments."""
+    _print_panoptic(getattr(result, "panoptic", None), bundle)
+    for name, evaluation in evaluations.items():
+        _print_metrics(evaluation, f"{bundle}: {name}" if name else bundle)
+
+
+def _print_panoptic(result: "PanopticEvaluation | None", bundle: str) -> None:
+    """Prints the quality of a panoptic model's segments."""
+    if result is None:
+        return
+    for line in result.broken:
+        print(f"fishnet: left out: {line}", file=sys.stderr)
+    print(f"{bundle} on {result.images:,} images of {result.data} ({result.split}):")
+    for name, value in result.metrics.items():
+        print(f"  {name:<14} {value:6.2f} %")
+    print("", *result.lines(), sep="\n")
 
 
 def _write(result: "Evaluation | JointEvaluation", folder: Path) -> list[Path]:

@@ -17,8 +17,10 @@ from fishnet.data.identity import fingerprint
 from fishnet.data.loading import Batch, Transform, batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
-from fishnet.errors import InputError, nearest
-from fishnet.evaluation.joint import JointEvaluation, head_data, one_head
+from fishnet.errors import InputError
+from fishnet.evaluation.joint import JointEvaluation, choose_split, head_data, one_head
+from fishnet.evaluation.options import EvalOptions
+from fishnet.evaluation.panoptic import evaluate_panoptic
 from fishnet.files.writing import write_text
 from fishnet.prediction.passes import default_tiling
 from fishnet.prediction.predictor import Predictor
@@ -154,69 +156,43 @@ def evaluate(
         {name: value for name, value in reading.items() if value is not None}, max_pixels,
     )  # fmt: skip
     sources = head_data(predictor.bundle, data)
+    panoptic = None
+    if predictor.bundle.panoptic is not None and len(set(sources.values())) == 1 and len(sources) > 1:
+        panoptic = evaluate_panoptic(predictor, next(iter(sources.values())), split, max_pixels, progress)
     if len(predictor.bundle.heads) == 1:
         return evaluate_head(predictor, only_item(sources)[1], options, progress)
     options.check(predictor)
     return JointEvaluation(
         {
-            name: evaluate_head(one_head(predictor, name), source, options.of_head(predictor.bundle, name), progress)
+            name: evaluate_head(
+                one_head(predictor, name),
+                source,
+                options.of_head(predictor.bundle, name),
+                progress,
+                None if panoptic is None else panoptic.views(name),
+            )
             for name, source in sources.items()
-        }
+        },
+        panoptic,
     )
 
 
-@dataclass(frozen=True)
-class EvalOptions:
-    """The options of :func:`evaluate` but those of loading.
-
-    Attributes:
-        split, batch_size, workers, threshold, max_detections, max_pixels: see :func:`evaluate`.
-        passes: the given ones of ``tile``, ``overlap`` and ``tta``; None for others.
-        reading: the given recipe keys that decide how data are read.
-    """
-
-    split: str | None
-    batch_size: int | None
-    workers: int
-    passes: Mapping[str, Any]
-    threshold: float | None
-    max_detections: int | None
-    reading: Mapping[str, Any]
-    max_pixels: int | None
-
-    def check(self, predictor: Predictor) -> None:
-        """Raises InputError for an option that no head of the model has."""
-        predictor.check_options(**self.passes, threshold=self.threshold, max_detections=self.max_detections)
-        tasks = [head.task for head in predictor.bundle.heads.values()]
-        for name in self.reading:
-            if not any(name in keys_of(task) for task in tasks):
-                raise InputError(f"{name}: sets how data is read, and is not an option of {', '.join(tasks)}")
-
-    def of_head(self, bundle: Bundle, name: str) -> "EvalOptions":
-        """The options that one of several heads has."""
-        task = bundle.heads[name].task
-        known = task_info(task).options
-        return replace(
-            self,
-            passes={key: value if key in known else None for key, value in self.passes.items()},
-            threshold=self.threshold if "threshold" in known else None,
-            max_detections=self.max_detections if "max_detections" in known else None,
-            reading={key: value for key, value in self.reading.items() if key in keys_of(task)},
-        )
-
-
 def evaluate_head(
-    predictor: Predictor, data: str, options: EvalOptions, progress: Callable[[int, int], None]
+    predictor: Predictor,
+    data: str,
+    options: EvalOptions,
+    progress: Callable[[int, int], None],
+    splits: Splits | None = None,
 ) -> Evaluation:
-    """Measures a model of one head; see :func:`evaluate`."""
+    """Measures a model of one head; see :func:`evaluate`. ``splits`` are the data, if they are open already."""
     bundle, task = predictor.bundle, get_task(predictor.bundle.task).for_head(predictor.bundle.only_head)
     passes, max_detections = dict(options.passes), options.max_detections
     predictor.check_options(**passes, threshold=options.threshold, max_detections=max_detections)
     reading = _reading_keys(bundle.task, **options.reading)
     loading = {"batch_size": options.batch_size or predictor.batch_size, "workers": options.workers}
     recipe = _recipe(bundle).replace(loading, where="val")
-    splits = open_splits(bundle, data, options.split, reading, options.max_pixels)
-    split = _check_split(options.split, splits, data)
+    splits = splits or open_splits(bundle, data, options.split, reading, options.max_pixels)
+    split = choose_split(options.split, splits, data)
     dataset, transform = splits[split], task.eval_transform(bundle.preprocess)
     metrics = task.metrics(bundle.classes, max_detections)
     report = task.report(bundle.classes, options.threshold, max_detections)
@@ -241,14 +217,6 @@ def _reading_keys(task: str, **keys: Any) -> dict[str, Any]:
         if name not in keys_of(task):
             raise InputError(f"{name}: sets how data is read, and is not an option of {task}")
     return given
-
-
-def _check_split(split: str | None, splits: Splits, data: str) -> str:
-    """The name of the split to measure. Raises InputError for one that the data does not have."""
-    split = split or next(name for name in ("test", "val", "all", "train") if name in splits)
-    if split not in splits:
-        raise InputError(f"{data}: has no split {split!r}: {nearest(split, splits)}")
-    return split
 
 
 def _measure(

@@ -13,7 +13,9 @@ from fishnet.prediction.heads import ChosenHeads, select_heads
 from fishnet.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
+    from fishnet.data.base import ImageDataset
     from fishnet.evaluation.evaluate import Evaluation
+    from fishnet.evaluation.panoptic import PanopticEvaluation
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,18 @@ class JointEvaluation:
 
     Attributes:
         heads: by the head's name.
+        panoptic: of the segments that a panoptic model's heads are merged to.
     """
 
     heads: Mapping[str, "Evaluation"]
+    panoptic: "PanopticEvaluation | None" = None
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of all heads, ``HEAD/METRIC``, in percent."""
-        return {f"{name}/{key}": value for name, head in self.heads.items() for key, value in head.metrics.items()}
+        """The metrics of all heads, ``HEAD/METRIC``, after those of panoptic segments, in percent."""
+        merged = {} if self.panoptic is None else self.panoptic.metrics
+        heads = {f"{name}/{key}": value for name, head in self.heads.items() for key, value in head.metrics.items()}
+        return {**merged, **heads}
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -43,7 +49,9 @@ class JointEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"metrics": self.metrics, "heads": {name: head.to_dict() for name, head in self.heads.items()}}
+        panoptic = {} if self.panoptic is None else {"panoptic": self.panoptic.to_dict()}
+        heads = {name: head.to_dict() for name, head in self.heads.items()}
+        return {"metrics": self.metrics, **panoptic, "heads": heads}
 
     def write(self, folder: Path) -> list[Path]:
         """Writes ``metrics.json``, and each head's files into a folder of its name.
@@ -53,7 +61,8 @@ class JointEvaluation:
         """
         metrics = folder / "metrics.json"
         write_text(metrics, json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        return [metrics, *(path for name, head in self.heads.items() for path in head.write(folder / name))]
+        merged = [] if self.panoptic is None else self.panoptic.write(folder)
+        return [metrics, *merged, *(path for name, head in self.heads.items() for path in head.write(folder / name))]
 
 
 def head_data(bundle: Bundle, data: str | Path | Mapping[str, str | Path] | None) -> dict[str, str]:
@@ -88,3 +97,15 @@ def one_head(predictor: Predictor, name: str) -> Predictor:
     single = Predictor(select_heads(predictor.bundle, [name]), ChosenHeads(predictor.engine, (name,)))
     single.max_pixels = predictor.max_pixels
     return single
+
+
+def choose_split(split: str | None, splits: "Mapping[str, ImageDataset]", data: str) -> str:
+    """The name of the split to measure, by default the first present of ``test``, ``val``, ``all`` and ``train``.
+
+    Raises:
+        InputError: a split that the data does not have.
+    """
+    split = split or next(name for name in ("test", "val", "all", "train") if name in splits)
+    if split not in splits:
+        raise InputError(f"{data}: has no split {split!r}: {nearest(split, splits)}")
+    return split
