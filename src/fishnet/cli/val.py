@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -114,8 +114,7 @@ def val(
             threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     evaluations: Mapping[str, Evaluation] = getattr(result, "heads", {"": result})
-    for one in evaluations.values():
-        _print_warnings(one, split is None and one.split == "all" and bool(predictor.bundle.data))
+    _print_warnings(evaluations.values(), split is None and bool(predictor.bundle.data))
     if not as_json:
         _print_results(result, evaluations, bundle)
     splits = "-".join(dict.fromkeys(evaluation.split for evaluation in evaluations.values()))
@@ -153,23 +152,24 @@ def _import_evaluate() -> "Callable[..., Evaluation | JointEvaluation]":
     return evaluate
 
 
-def _print_warnings(result: "Evaluation", unrecognised: bool) -> None:
+def _print_warnings(evaluations: "Iterable[Evaluation]", by_default: bool) -> None:
     """Prints warnings and unreadable images to standard error.
 
     Args:
-        result: the evaluation's result.
-        unrecognised: whether all data was evaluated because it is not known to be the bundle's training data.
+        evaluations: the results.
+        by_default: whether the split was chosen by default and the model's training data is known.
     """
-    if unrecognised:
-        print(
-            f"fishnet: {result.data} was not recognised as this bundle's training data: all images are evaluated. "
-            "If any of them were used for training, the metrics are too high.",
-            file=sys.stderr,
-        )
-    for line in result.warnings:
-        print(f"fishnet: {line}", file=sys.stderr)
-    for line in result.broken:
-        print(f"fishnet: left out: {line}", file=sys.stderr)
+    for result in evaluations:
+        if by_default and result.split == "all":
+            print(
+                f"fishnet: {result.data} was not recognised as this bundle's training data: all images are evaluated. "
+                "If any of them were used for training, the metrics are too high.",
+                file=sys.stderr,
+            )
+        for line in result.warnings:
+            print(f"fishnet: {line}", file=sys.stderr)
+        for line in result.broken:
+            print(f"fishnet: left out: {line}", file=sys.stderr)
 
 
 def _print_metrics(result: "Evaluation", bundle: str) -> None:
