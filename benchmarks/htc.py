@@ -17,39 +17,24 @@ a machine with other work, and the table has the medians of that.
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
-import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from runs import CONDITIONS, append, conditions, fishnet, machine, mean_and_spread, rows_of
 from turns import Child, serve
 
 HEADS = {"Mask R-CNN": "mask-rcnn", "Cascade Mask R-CNN": "cascade-mask-rcnn", "Hybrid Task Cascade": "htc"}
 MAX_DETECTIONS = 300  # COCO's 100 would be fewer than the nuclei of many an image
 METRICS = ("mask_AP", "mask_AP50", "mask_AP75", "AP")
-PACKAGES = ("torch", "torchvision", "timm", "numpy")
 SETTINGS = ("planned_minutes", "backbone", "size", "device", "threads")  # the same in all rows of a file
 COLUMNS = (
-    "config", "seed", *METRICS, "ms_per_image", "parameters_M", "GMACs", "epochs", "minutes", *SETTINGS, "fishnet",
-    *PACKAGES, "python", "machine", "load_average", "finished",
+    "config", "seed", *METRICS, "ms_per_image", "parameters_M", "GMACs", "epochs", "minutes", *SETTINGS, *CONDITIONS,
 )  # fmt: skip
 WARM_UP = 3  # images that are predicted before the time is measured
-
-
-def fishnet(*words: object) -> float:
-    """Runs a command of ``fishnet``; its seconds."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "fishnet", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
 
 
 def training(args: argparse.Namespace, head: str, epochs: int, seed: int, out: Path) -> float:
@@ -133,12 +118,7 @@ def run(args: argparse.Namespace, config: str, seed: int) -> dict[str, Any]:
         "epochs": epochs,
         "minutes": f"{seconds / 60:.2f}",
         **settings_of(args),
-        "fishnet": version("fishnet-vision"),
-        **{name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "machine": machine(args.device),
-        "load_average": f"{os.getloadavg()[0]:.1f}",
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        **conditions(args.device),
     }
 
 
@@ -147,37 +127,6 @@ def settings_of(args: argparse.Namespace) -> dict[str, str]:
     values = [args.minutes, args.backbone, args.size, args.device, args.threads]
     texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     return dict(zip(SETTINGS, texts, strict=True))
-
-
-def machine(device: str) -> str:
-    """The processor's kind and the number of its cores, and the GPU if one is used."""
-    import torch
-
-    text = f"{platform.machine()}, {os.cpu_count()} cores"
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return f"{text}, {torch.cuda.get_device_name()}" if on_gpu else text
-
-
-def rows_of(file: Path, settings: dict[str, str]) -> list[dict[str, str]]:
-    """The rows that were written before."""
-    if not file.is_file():
-        return []
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for row in rows:
-        if changed := [f"{name}: {row[name]}" for name, value in settings.items() if row[name] != value]:
-            raise SystemExit(f"{file} has rows with other settings ({', '.join(changed)}): choose another folder")
-    return rows
-
-
-def append(file: Path, row: dict[str, Any]) -> None:
-    """Adds a row, with the names of the columns above the first one."""
-    is_new = not file.is_file()
-    with file.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def table(rows: list[dict[str, str]], cost: dict[str, float]) -> str:
@@ -191,9 +140,7 @@ def table(rows: list[dict[str, str]], cost: dict[str, float]) -> str:
         own = [row for row in rows if row["config"] == config]
         cells = []
         for name in METRICS:
-            values = [float(row[name]) for row in own]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.2f}{spread}")
+            cells.append(mean_and_spread([float(row[name]) for row in own]))
         minutes = statistics.mean(float(row["minutes"]) for row in own)
         first = own[0]
         cells += [str(len(own)), f"{milliseconds_:.1f}", first["parameters_M"], first["GMACs"], first["epochs"]]
@@ -223,7 +170,7 @@ def main() -> None:
         for config in HEADS:
             rows = rows_of(file, settings_of(args))
             if (config, str(seed)) not in {(row["config"], row["seed"]) for row in rows}:
-                append(file, run(args, config, seed))
+                append(file, run(args, config, seed), COLUMNS)
     folders = [args.out / f"{head}-{args.seeds[0]}" for head in HEADS.values()]
     cost = dict(zip(HEADS, milliseconds(args, folders), strict=True))
     print(table(rows_of(file, settings_of(args)), cost))
