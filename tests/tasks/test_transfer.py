@@ -57,7 +57,9 @@ def per_class(model: Model, classes: Classes) -> dict[str, dict[str, Tensor]]:
         elif "cls_logits." in key and "rpn" not in key:
             count = len(classes)
             found[key] = {name: value[i::count] for i, name in enumerate(classes.names)}
-        elif key.startswith(("heads.segment.scores.", "heads.segment.auxiliary.4.", "trunk.backbone.score.fc.")):
+        elif key.startswith(
+            ("heads.segment.scores.", "heads.segment.auxiliary.4.", "trunk.backbone.score.fc.", "heads.classify.fc.")
+        ):
             found[key] = {name: value[i] for i, name in enumerate(classes.names)}
     return found
 

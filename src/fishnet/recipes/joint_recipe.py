@@ -233,7 +233,7 @@ def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict
         if name not in sections and name not in task_names():
             known = {*sections, *task_names()}
             raise InputError(
-                f"{name}={data[name]}: there is no head {name!r} and no task of this name: {nearest(name, known)}"
+                f"{name}={data[name]}: there is no head {name!r} and no task of this name: {nearest(str(name), known)}"
             )
         sections.setdefault(name, {})["data"] = data[name]
     if not sections:

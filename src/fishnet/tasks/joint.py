@@ -27,6 +27,7 @@ from fishnet.tasks import get_task, task_info
 from fishnet.tasks.base import Report, Source, Splits, Task
 from fishnet.tasks.head import Head
 from fishnet.tasks.joint_parts import JointCriterion, JointMetrics, JointOutputs, group_counts
+from fishnet.tasks.model import check_head_names
 from fishnet.tasks.trunk import Wants
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Joint(Task):
                 raise InputError(
                     f"{head.name}: drop_rate: is not supported for classifiers in joint training: set it to 0"
                 )
+        check_head_names(self.tasks)
         _check_kept(self)
 
     def open_data(

@@ -120,10 +120,9 @@ class JointMetrics(nn.Module):
         super().__init__()
         self.metrics, self.logged, self.monitors = nn.ModuleDict(metrics), dict(logged), dict(monitors)
         head, _, metric = monitor.partition("/")
-        if monitor != MEAN and self.logged[head] and metric not in self.logged[head]:
-            raise InputError(
-                f"monitor={monitor}: {head} has no metric {metric!r}: {nearest(metric, self.logged[head])}"
-            )
+        known = () if monitor == MEAN else self.logged[head] or tuple(self._head(head).keys())
+        if known and metric not in known:
+            raise InputError(f"monitor={monitor}: {head} has no metric {metric!r}: {nearest(metric, known)}")
 
     def update(self, outputs: JointOutputs, targets: Any = None) -> None:
         """Adds a batch."""

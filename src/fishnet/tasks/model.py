@@ -1,6 +1,6 @@
 """A model: one trunk and the heads of one or several tasks, by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import HeadConfig, only_item
 from fishnet.bundle.classes import Classes
+from fishnet.errors import InputError
 from fishnet.tasks import get_task
 from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants, build_backbone
@@ -67,9 +68,10 @@ class Model(nn.Module):
         """Builds the trunk for the wants of all heads, and the heads over it.
 
         Raises:
-            InputError: an unknown task, head or backbone, an option that one of them does not support, or a backbone
-                that a head cannot decode.
+            InputError: an unknown task, head or backbone, an option that one of them does not support, a backbone that
+                a head cannot decode, or a head whose name modules use themselves.
         """
+        check_head_names(spec.heads)
         classes = {name: get_task(config.task).head_class(config.head) for name, config in spec.heads.items()}
         wants = Wants.union(classes[name].wants(config) for name, config in spec.heads.items())
         backbone = build_backbone(
@@ -136,6 +138,14 @@ class Model(nn.Module):
             for name, head in self.heads.items() if rows is None else ((name, self.heads[name]) for name in rows):
                 _head(head).check_batch(len(images) if rows is None else len(rows[name]))
         return self.decode(self.features(images), targets, rows)
+
+
+def check_head_names(names: Iterable[str]) -> None:
+    """Raises InputError for names that torch's containers cannot hold, because they have attributes of these names."""
+    containers = nn.ModuleDict(), nn.ParameterDict()
+    for name in names:
+        if any(hasattr(container, name) for container in containers):
+            raise InputError(f"heads: {name!r} is a name that torch's modules use themselves: rename the head")
 
 
 def _head(head: nn.Module) -> Head:

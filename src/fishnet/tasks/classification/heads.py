@@ -72,5 +72,13 @@ class LinearClassifier(Head):
 
     def embed(self, features: Features) -> Tensor:
         """(batch, channels): the linear layer's input, pooled over the image."""
-        pooled: Tensor = F.relu(self.norm(features.maps[self.stride])).mean((2, 3))
+        pooled: Tensor = F.relu(self._normed(features.maps[self.stride])).mean((2, 3))
         return pooled
+
+    def _normed(self, maps: Tensor) -> Tensor:
+        """The normalized maps. One px of a single image has no statistics: it is normalized as in evaluation."""
+        norm = self.norm
+        if not self.training or maps.numel() > maps.shape[1]:
+            normed: Tensor = norm(maps)
+            return normed
+        return F.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -131,6 +131,7 @@ class MultiLabelClassify(Classify):
 
     split_check = MultiLabelCheck
     monitor = "mAP"
+    logged_metrics = ("mAP", "F1")
 
     def __init__(self, thresholds: Sequence[float] | None = None) -> None:
         self._thresholds = thresholds

@@ -122,7 +122,7 @@ class Panoptic(Joint):
         heads = {name: task.metrics(self.classes[name], max_detections) for name, task in self.tasks.items()}
         logged = {name: task.logged_metrics for name, task in self.tasks.items()}
         monitors = {name: task.monitor for name, task in self.tasks.items()}
-        return PanopticMetrics(self.config, self.classes[SEGMENT], heads, logged, monitors)
+        return PanopticMetrics(self.config, self.classes[SEGMENT], heads, logged, monitors, self.monitor)
 
     def draw_sample(self, dataset: Any, index: int) -> "Image.Image":
         """The image with its segments drawn on it."""

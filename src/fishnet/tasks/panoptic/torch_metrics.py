@@ -26,7 +26,8 @@ class PanopticMetrics(JointMetrics):
     Args:
         config: classes and thresholds.
         label_classes: the classes of the label maps.
-        metrics, logged, monitors: see :class:`~fishnet.tasks.joint_parts.JointMetrics`.
+        metrics, logged, monitors, monitor: see :class:`~fishnet.tasks.joint_parts.JointMetrics`; here ``monitor`` may
+            also be a metric of the segments.
     """
 
     def __init__(
@@ -36,8 +37,9 @@ class PanopticMetrics(JointMetrics):
         metrics: Mapping[str, Any],
         logged: Mapping[str, Sequence[str]],
         monitors: Mapping[str, str],
+        monitor: str,
     ) -> None:
-        super().__init__(metrics, logged, monitors, MEAN)
+        super().__init__(metrics, logged, monitors, monitor if "/" in monitor else MEAN)
         self.quality = PanopticMetric(config, label_classes)
 
     def update(self, outputs: JointOutputs, targets: Any = None) -> None:
