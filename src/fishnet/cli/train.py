@@ -235,7 +235,9 @@ def joint(
         A recipe file with a section for each head, and HEAD=DATA for heads whose data it does not name. See
         docs/joint.md. Not needed with --classify, --detect, --instances and --segment.
     """
-    recipe, data = options.recipe, {}
+    given = {name: value for name, value in vars(heads).items() if value is not None}
+    flagged = [(name, given.pop(name)) for name in ("classify", "detect", "instances", "segment") if name in given]
+    recipe, named = options.recipe, list[tuple[str, str]]()
     for word in tasks:
         name, equals, path = word.partition("=")
         if Path(word).suffix in (".yaml", ".yml") and not equals:
@@ -243,11 +245,14 @@ def joint(
                 raise InputError(f"{word}: only one recipe can be given, and {recipe} is one")
             recipe = word
         elif equals and path:
-            data[name] = path
+            named.append((name, path))
         else:
             raise InputError(f"{word}: give a recipe file (.yaml), or HEAD=DATA")
-    given = {name: value for name, value in vars(heads).items() if value is not None}
-    data |= {name: given.pop(name) for name in ("classify", "detect", "instances", "segment") if name in given}
+    data: dict[str, str] = {}
+    for name, path in (*named, *flagged):
+        if name in data:
+            raise InputError(f"{name}: its data is given as {data[name]} and {path}: give only one")
+        data[name] = path
     _train("joint", data, replace(options, recipe=recipe), {**given, **given_of(flags)})
 
 
