@@ -17,6 +17,7 @@ _NODE_INPUT, _NODE_OUTPUT, _ATTRIBUTE = 1, 2, 5  # of a node
 _BRANCHES = 6, 11  # of an attribute: one graph, several graphs
 _TENSOR_NAME, _VALUE_NAME = 8, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # types of fields
+_VARINT_BITS = 70  # a number has at most 10 bytes of 7 bits each
 
 
 def reduced(content: bytes, names: Iterable[str]) -> bytes:
@@ -34,7 +35,7 @@ def reduced(content: bytes, names: Iterable[str]) -> bytes:
             _field(_GRAPH, _reduced_graph(value, set(names))) if number == _GRAPH else bytes(raw)
             for number, value, raw in _fields(memoryview(content))
         )
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, RecursionError) as error:
         raise InputError(f"not an ONNX file, or damaged ({error})") from error
 
 
@@ -113,6 +114,8 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return result, position
         shift += 7
+        if shift >= _VARINT_BITS:  # else a hostile file could keep the loop busy for hours
+            raise ValueError("a number of more than 64 bits")
 
 
 def _field(number: int, value: bytes) -> bytes:
