@@ -60,7 +60,7 @@ class Joint(Task):
         self.tasks = {head.name: get_task(head.task).for_recipe(head.recipe) for head in recipe.heads}
         names = [*(head.task for head in recipe.heads), *(config.task for config in self.kept.values())]
         self.any_size, self.keeps_preprocess = any(task_info(name).any_size for name in names), bool(self.kept)
-        self.monitor = recipe.monitor
+        self.monitor, self.loss_parts = recipe.monitor, tuple(self.tasks)
         self.classes: dict[str, Classes] = {}
         self.left_out = 0  # samples of train that another head's data holds out
         self.skipped: Counter[str] = Counter()  # targets by head in steps with too few images for the head
@@ -177,15 +177,16 @@ class Joint(Task):
     ) -> dict[str, HeadConfig]:
         """Each head's configuration, and those of the kept heads.
 
-        Where a trunk has several classifiers, only the default of a single one can be the backbone's own score layer;
-        otherwise the default is ``linear``.
+        Where a trunk has several classifiers, or a frozen trunk gets one, the default is ``linear`` and not the
+        backbone's score layer.
         """
         assert isinstance(images, JointDataset)
         configs = dict(self.kept)
         levels = [*(config.task for config in self.kept.values()), *(head.task for head in self.recipe.heads)]
         for head in self.recipe.heads:
             task, own = self.tasks[head.name], head.recipe
-            if own.head == "default" and levels.count(head.task) > 1 and _LINEAR in task.heads:
+            own_layers = self.kept or levels.count(head.task) > 1
+            if own.head == "default" and own_layers and _LINEAR in task.heads:
                 own = own.replace({"head": _LINEAR})
             single = task.head_configs(own, images.datasets[head.name], preprocess, _prefixed(head.name, log))
             configs[head.name] = only_item(single)[1]
@@ -223,6 +224,10 @@ class Joint(Task):
         outputs = model(images, stacked, rows)
         counts = {name: len(rows.get(name, ())) for name in self.tasks}
         return JointOutputs.of(outputs, stacked, counts, model)
+
+    def part_counts(self, outputs: JointOutputs, count: int) -> dict[str, int]:
+        """Each head's number of annotated images."""
+        return {name: len(targets) for name, targets in outputs.targets.items()}
 
     def _skip_too_few(self, model: Any, rows: dict[str, list[int]]) -> None:
         """Leaves out the targets of a head that cannot be trained on so few images."""
