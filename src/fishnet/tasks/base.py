@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from fishnet.recipes.recipe import Recipe
 
 
+WHOLE = "_whole"
+"""The only part of a validation loss that is measured in one piece, see :class:`Task`; no head has this name."""
+
 Splits = dict[str, Any]
 """The datasets of the splits by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
 
@@ -96,6 +99,7 @@ class Task(ABC):
         split_check: what ``fishnet data check`` reads from its annotations.
         monitor: the metric that decides which epoch is best (higher is better).
         logged_metrics: the metrics that training logs and keeps after each epoch; empty for all.
+        loss_parts: the parts of the validation loss, each the mean of its own images; see :meth:`part_counts`.
         any_size: whether images keep their proportions, so that the trunk must accept inputs of any size.
         keeps_preprocess: whether the preprocessing of the bundle that training starts from stays as it is.
     """
@@ -105,6 +109,7 @@ class Task(ABC):
     split_check: ClassVar[type[SplitCheck[Any, Any]]]
     monitor: str
     logged_metrics: tuple[str, ...] = ()
+    loss_parts: tuple[str, ...] = (WHOLE,)
     any_size: bool = False
     keeps_preprocess: bool = False
 
@@ -228,6 +233,15 @@ class Task(ABC):
     def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
         """The outputs that the criterion and the metrics take, of normalized images and their targets."""
         return model(images, {self.name: targets})[self.name]
+
+    def part_counts(self, outputs: Any, count: int) -> dict[str, int]:
+        """The parts of the loss that a batch has, each with the number of images that it is the mean of.
+
+        Args:
+            outputs: see :meth:`run`.
+            count: number of images in the batch.
+        """
+        return {WHOLE: count}
 
     def panoptic_config(self) -> PanopticConfig | None:
         """How the heads' results are merged to a panoptic segmentation; None if they are not."""

@@ -114,6 +114,11 @@ class BundleWriter(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the bundle if this epoch is the best so far."""
         assert isinstance(pl_module, TrainingModule)
+        if self.monitor not in trainer.callback_metrics:
+            raise InputError(
+                f"monitor={self.monitor.removeprefix('val/')}: the validation images have nothing to measure it on: "
+                "choose another metric"
+            )
         value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])
         if trainer.sanity_checking or (self.best is not None and value <= self.best):
             return

@@ -21,7 +21,7 @@ from fishnet.data.loading import Batch
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.files.writing import atomic_path
 from fishnet.recipes.recipe import Recipe
-from fishnet.tasks.base import Task
+from fishnet.tasks.base import WHOLE, Task
 from fishnet.tasks.model import Model
 from fishnet.tasks.store import current_names
 from fishnet.training.batches import Prepare
@@ -75,7 +75,7 @@ class TrainingModule(pl.LightningModule):
         self.frozen = tuple(frozen or ())
         self.metrics = task.metrics(classes)
         self.thresholds: dict[str, dict[str, float]] = {}  # by head, fitted to the last validation's images
-        self.val_loss = MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, and "disable" the weights
+        self.val_loss = nn.ModuleDict({part: _mean() for part in task.loss_parts})
         self.position = Position()
         self.broken: set[str] = set()
         self.images_read = 0  # number of images in the current pass over the training or the validation split
@@ -226,14 +226,17 @@ class TrainingModule(pl.LightningModule):
         torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
         outputs = self.outputs(self.eval_model, self.prepare.normalize(batch.images), batch.targets)
         self.metrics.update(outputs, batch.targets)
-        self.val_loss.update(total(self.criterion(outputs, batch.targets)), weight=len(batch.indices))
+        losses = self.criterion(outputs, batch.targets)
+        for part, count in self.task.part_counts(outputs, len(batch.indices)).items():
+            own = losses if part == WHOLE else {k: v for k, v in losses.items() if k.startswith(f"{part}/")}
+            self._mean_of(part).update(total(own), weight=count)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/loss`` and the task's metrics, in percent."""
         self._check_read("val")
         names = self.task.logged_metrics
         values = {name: 100 * value for name, value in self.metrics.compute().items() if not names or name in names}
-        loss = self.val_loss.compute()
+        loss = self._computed_loss()
         if not torch.isfinite(loss):
             raise WorkError(
                 f"the validation loss became {loss.item()} after step {self.global_step} (learning rate "
@@ -243,7 +246,23 @@ class TrainingModule(pl.LightningModule):
         self.log_dict({f"val/{name}": value for name, value in values.items()})
         self.thresholds = self.task.fitted_thresholds(self.metrics)
         self.metrics.reset()
-        self.val_loss.reset()
+        for part in self.val_loss:
+            self._mean_of(part).reset()
+
+    def _computed_loss(self) -> Tensor:
+        """The validation loss: the sum of the means of its parts."""
+        means: dict[str, Tensor] = {part: self._mean_of(part).compute() for part in self.val_loss}
+        for part, mean in means.items():
+            if torch.isnan(mean):
+                raise InputError(
+                    f"no validation image of the head {part} could be read; first: {min(self.broken, default='none')}"
+                )
+        return torch.stack(list(means.values())).sum()
+
+    def _mean_of(self, part: str) -> MeanMetric:
+        mean = self.val_loss[part]
+        assert isinstance(mean, MeanMetric)
+        return mean
 
     def on_train_end(self) -> None:
         """Gathers the images that could not be read from all processes."""
@@ -274,6 +293,10 @@ def _current_names(state: dict[str, Any], head: str) -> dict[str, Any]:
         inner = {key.removeprefix(prefix): kept.pop(key) for key in state if key.startswith(prefix)}
         kept |= {f"{prefix}{key}": value for key, value in current_names(inner, head).items()}
     return kept
+
+
+def _mean() -> MeanMetric:
+    return MeanMetric(nan_strategy=float("inf"))  # "warn" would drop NaNs, and "disable" the weights
 
 
 def total(losses: Mapping[str, Tensor]) -> Tensor:
