@@ -322,6 +322,13 @@ class TestLoss:
         )
         assert torch.allclose(semantic_loss(logits, [labels]), expected)
 
+    def test_images_of_different_sizes_in_one_batch(self) -> None:
+        logits = torch.randn(2, 3, 4, 8, generator=torch.Generator().manual_seed(0))
+        labels = [torch.ones(32, 32, dtype=torch.int64), torch.zeros(16, 64, dtype=torch.int64)]
+        padded = [torch.full((32, 64), IGNORED) for _ in labels]
+        padded[0][:, :32], padded[1][:16] = 1, 0
+        assert torch.equal(semantic_loss(logits, labels), semantic_loss(logits, padded))
+
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize(

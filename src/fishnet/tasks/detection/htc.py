@@ -154,13 +154,13 @@ def semantic_loss(logits: Tensor, labels: Sequence[Tensor]) -> Tensor:
 
     Args:
         logits: (batch, classes, height, width), at stride 8.
-        labels: one (image height, image width) int64 map for each image. Each pixel of the logits is compared with the
-            label at its centre. :data:`IGNORED` and pixels beyond the image do not count.
+        labels: one (image height, image width) int64 map for each image, whose sizes may differ. Each pixel of the
+            logits is compared with the label at its centre. :data:`IGNORED` and pixels beyond the image do not count.
     """
-    stacked, stride = torch.stack(list(labels)), SEMANTIC_STRIDE
-    (height, width), (full_height, full_width) = logits.shape[-2:], stacked.shape[-2:]
-    padded = F.pad(stacked, (0, stride * width - full_width, 0, stride * height - full_height), value=IGNORED)
-    centres = padded[:, stride // 2 :: stride, stride // 2 :: stride]
+    stride = SEMANTIC_STRIDE
+    height, width = (stride * side for side in logits.shape[-2:])
+    padded = [F.pad(each, (0, width - each.shape[1], 0, height - each.shape[0]), value=IGNORED) for each in labels]
+    centres = torch.stack(padded)[:, stride // 2 :: stride, stride // 2 :: stride]
     total = F.cross_entropy(logits.float(), centres, ignore_index=IGNORED, reduction="sum")
     return total / (centres != IGNORED).sum().clamp_min(1)
 
