@@ -115,7 +115,7 @@ def make_plan(
         preprocess,
         backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _TRAINING_ARGS},
         recipe=task.recipe_dict(recipe),
-        data=_fingerprints(task.sources(data, splits)),
+        data=_fingerprints(task.name, task.sources(data, splits)),
         versions=versions(),
         panoptic=task.panoptic_config(),
     )
@@ -156,11 +156,15 @@ def open_data(
     return task.complete_recipe(recipe, splits, log), splits
 
 
-def _fingerprints(sources: Mapping[str, Source]) -> dict[str, str]:
-    """Identifies the data of each head; the keys of several heads begin with the head's name."""
+def _fingerprints(task: str, sources: Mapping[str, Source]) -> dict[str, str]:
+    """Identifies the task's data, or that of each head; keys of heads begin with the head's name.
+
+    By this evaluations know how the images were held out, which joint trainings do in a way of their own, even with a
+    single head.
+    """
     prints = {name: fingerprint(source.data, source.splits) for name, source in sources.items()}
-    if len(prints) == 1:
-        return next(iter(prints.values()))
+    if prints.keys() == {task}:
+        return prints[task]
     return {f"{name}/{key}": value for name, values in prints.items() for key, value in values.items()}
 
 
@@ -183,8 +187,10 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
     model_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
     if recipe.grad_checkpointing:
         _set_grad_checkpointing(model, recipe.backbone)
-    if recipe.sync_bn:
-        convert_sync_batchnorm(model)
+    if (
+        recipe.sync_bn
+    ):  # of several heads, one may have no annotated image in a process, which the others would wait for
+        convert_sync_batchnorm(model.trunk if len(model.heads) > 1 else model)
     frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
     return model, model_cost, frozen
 
