@@ -1,5 +1,6 @@
 """Holds out validation images alike in the datasets of all heads."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,8 +13,10 @@ _RANKS = 2**63  # ranks are below this
 def hold_out_by_name(dataset: ImageDataset, fraction: float, seed: int) -> tuple[Any, Any]:
     """Holds out a share of a dataset; each image's file name and the seed alone decide.
 
-    So datasets that annotate the same files hold out the same ones, and later evaluations of one of them do, too. Of
-    small datasets the share can differ from the fraction. At least one image is held out, but never all.
+    So datasets that annotate the same files hold out the same ones, and later evaluations of one of them do, too. Where
+    images of several folders have the same file name, their keys decide instead: otherwise they would all be held out,
+    or none of them. Of small datasets the share can differ from the fraction. At least one image is held out, but never
+    all.
 
     Args:
         dataset: the dataset.
@@ -23,7 +26,10 @@ def hold_out_by_name(dataset: ImageDataset, fraction: float, seed: int) -> tuple
     Returns:
         (rest, held out).
     """
-    ranks = [key_rank(PurePath(dataset.source(index)).name, seed) for index in range(len(dataset))]
+    names = [PurePath(dataset.source(index)).name for index in range(len(dataset))]
+    counts = Counter(names)
+    keys = [name if counts[name] == 1 else dataset.key(index) for index, name in enumerate(names)]
+    ranks = [key_rank(key, seed) for key in keys]
     order = sorted(range(len(dataset)), key=lambda index: ranks[index])
     count = sum(rank < fraction * _RANKS for rank in ranks)
     count = min(max(1, count), len(dataset) - 1)
