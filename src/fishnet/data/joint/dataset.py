@@ -115,12 +115,12 @@ def merge(datasets: Mapping[str, ImageDataset]) -> list[Row]:
 
 
 def file_identity(source: str) -> tuple[int, int] | str:
-    """Device and inode of a file; the name itself where it is not a file's path."""
+    """Device and inode of a file, or its path on file systems without inodes; the name itself of what is no file."""
     try:
         stat = Path(source).stat()
     except (OSError, ValueError):
         return source
-    return stat.st_dev, stat.st_ino
+    return (stat.st_dev, stat.st_ino) if stat.st_ino else str(Path(source).resolve())
 
 
 def merge_splits(
