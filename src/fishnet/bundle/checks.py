@@ -12,7 +12,7 @@ _LARGEST_ARGUMENT = 100_000  # maximum of the numbers that a network is built wi
 _MAX_ARGUMENTS = 1_000  # maximum count of such numbers
 _TEXT_KEYS = ("backbone", "sha256")
 _OBJECT_KEYS = ("preprocess", "backbone_args", "metrics", "recipe", "data", "versions")
-_MAX_HEADS = 64  # of one model
+MAX_HEADS = 64  # of one model
 RESERVED_NAMES = ("source", "panoptic")  # keys of predictions beside the names of the heads
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _BACKBONE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -34,8 +34,8 @@ def check_values(values: dict[str, Any]) -> None:
         mapping(values.get(name, {}), name)
     plain(values.get("backbone_args", {}), "backbone_args", _LARGEST_ARGUMENT, _MAX_ARGUMENTS)
     heads = mapping(values["heads"], "heads")
-    if not 1 <= len(heads) <= _MAX_HEADS:
-        raise InputError(f"heads: {len(heads):,} heads: must be from 1 to {_MAX_HEADS}")
+    if not 1 <= len(heads) <= MAX_HEADS:
+        raise InputError(f"heads: {len(heads):,} heads: must be from 1 to {MAX_HEADS}")
     for name in heads:
         if name in RESERVED_NAMES:
             raise InputError(f"heads: {name!r} is a key of predictions beside those of the heads: rename the head")

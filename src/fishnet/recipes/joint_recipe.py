@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from fishnet.bundle.checks import RESERVED_NAMES
+from fishnet.bundle.checks import MAX_HEADS, RESERVED_NAMES
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
@@ -114,6 +114,8 @@ class JointRecipe:
 
     def __post_init__(self) -> None:
         names = [head.name for head in self.heads]
+        if len(names) + len(self.kept) > MAX_HEADS:
+            raise InputError(f"heads: {len(names) + len(self.kept)} heads: a model has at most {MAX_HEADS}")
         if isinstance(self.sampling, Mapping):
             _check_weights(self.sampling, names)
         if self.loss_weighting not in get_args(LossWeighting):

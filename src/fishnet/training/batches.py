@@ -33,8 +33,13 @@ def preprocess_of(task: Task, recipe: Recipe, images: ImageDataset, start: Prepr
     has as many channels as the recipe. Otherwise they are those that published weights were trained with, or else
     ImageNet's. For channels that are neither RGB nor grey they are measured on the images. A task that keeps heads of
     that bundle keeps its preprocessing altogether.
+
+    Raises:
+        InputError: heads are kept, but there is no bundle that has them.
     """
-    if start is not None and task.keeps_preprocess:
+    if task.keeps_preprocess:
+        if start is None:
+            raise InputError("keep_heads: the weights of the kept heads are missing: give their bundle as weights")
         return start
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -72,15 +72,15 @@ def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, se
     paths = {name: str(path) for name, path in (data or {}).items()}
     bundle = _bundle_of(weights)
     loaded = load_joint_recipe(recipe, paths, settings, {} if bundle is None else _shared_keys(bundle, settings))
-    if loaded.keep_heads and not loaded.kept:
-        if bundle is None:
-            raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
+    if loaded.keep_heads and bundle is not None:
         loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()})
+    elif loaded.keep_heads and not loaded.kept:
+        raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
 
     def make_task() -> "Task":
         from fishnet.tasks.joint import Joint
 
-        return Joint(loaded, {name: HeadConfig.from_dict(head, name) for name, head in loaded.kept.items()})
+        return Joint(loaded, {name: _kept_head(name, head) for name, head in loaded.kept.items()})
 
     return Job("", loaded.shared, make_task)
 
@@ -111,6 +111,14 @@ JOBS: Mapping[str, Callable[[str, Data, str | None, str | None, Mapping[str, Any
     "panoptic": panoptic_job,
 }
 """Trainings of several heads; all others are those of a task."""
+
+
+def _kept_head(name: str, values: Any) -> HeadConfig:
+    """A kept head's config from a recipe. Raises InputError for one that is incomplete or invalid."""
+    try:
+        return HeadConfig.from_dict(values, name)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"kept: {name}: is not a head's config, or incomplete ({error}): leave kept out") from error
 
 
 def _bundle_of(weights: str | None) -> Bundle | None:
