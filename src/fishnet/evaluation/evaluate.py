@@ -158,7 +158,7 @@ def evaluate(
     sources = head_data(predictor.bundle, data)
     panoptic = None
     if predictor.bundle.panoptic is not None and len(set(sources.values())) == 1 and len(sources) > 1:
-        panoptic = evaluate_panoptic(predictor, next(iter(sources.values())), split, max_pixels, progress)
+        panoptic = evaluate_panoptic(predictor, next(iter(sources.values())), options, progress)
     if len(predictor.bundle.heads) == 1:
         return evaluate_head(predictor, only_item(sources)[1], options, progress)
     options.check(predictor)

@@ -6,9 +6,10 @@ from typing import Any
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError
+from fishnet.prediction.heads import select_heads
+from fishnet.prediction.options import option_names
 from fishnet.prediction.predictor import Predictor
 from fishnet.recipes.recipe import keys_of
-from fishnet.tasks.info import task_info
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,15 @@ class EvalOptions:
             if not any(name in keys_of(task) for task in tasks):
                 raise InputError(f"{name}: sets how data is read, and is not an option of {', '.join(tasks)}")
 
+    def check_panoptic(self) -> None:
+        """Raises InputError for an option that would change the classes or the masks of panoptic data."""
+        for name in self.reading:
+            raise InputError(f"{name}: sets how data is read, and is not an option of panoptic data: leave it out")
+
     def of_head(self, bundle: Bundle, name: str) -> "EvalOptions":
         """The options that one of several heads has."""
         task = bundle.heads[name].task
-        known = task_info(task).options
+        known = option_names(select_heads(bundle, [name]))
         return replace(
             self,
             passes={key: value if key in known else None for key, value in self.passes.items()},

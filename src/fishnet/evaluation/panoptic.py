@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.bundle.panoptic import INSTANCES
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.data.base import ImageDataset
 from fishnet.data.identity import fingerprint
 from fishnet.data.panoptic.base import PanopticSplit
 from fishnet.data.panoptic.open import open_panoptic
 from fishnet.errors import InputError
 from fishnet.evaluation.joint import choose_split
+from fishnet.evaluation.options import EvalOptions
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Scene
 from fishnet.tasks.panoptic.metrics import PanopticQuality, Segments
@@ -75,18 +76,21 @@ class PanopticEvaluation:
 def evaluate_panoptic(
     predictor: Predictor,
     data: str,
-    split: str | None,
-    max_pixels: int | None,
+    options: EvalOptions,
     progress: Callable[[int, int], None],
 ) -> PanopticEvaluation:
     """Measures the segments that a panoptic model predicts; for the arguments see ``fishnet.evaluate``.
 
     Raises:
-        InputError: bad data, classes that the model does not know, or a split that the data does not have.
+        InputError: bad data, classes that the model does not know, a split that the data does not have, or an option
+            of how data is read.
     """
+    options.check_panoptic()
+    predictor.check_options(**options.passes)
+    split, passes = options.split, {name: value for name, value in options.passes.items() if value is not None}
     config = predictor.bundle.panoptic
     assert config is not None
-    splits = _open(predictor.bundle, data, split, max_pixels)
+    splits = _open(predictor.bundle, data, split, options.max_pixels)
     chosen = choose_split(split, {name: views.segment for name, views in splits.items()}, data)
     views, quality, broken = splits[chosen], PanopticQuality(config.segments), list[str]()
     positions = {name: i for i, name in enumerate(config.classes.names)}
@@ -94,7 +98,7 @@ def evaluate_panoptic(
     for index in range(len(views)):
         try:
             truth = Segments.of_truth(views.truth(index))
-            scene = predictor.predict(views.segment.read(index)[0])
+            scene = predictor.predict(views.segment.read(index)[0], **passes)
         except InputError as error:
             broken.append(str(error))
             continue
@@ -112,9 +116,11 @@ def evaluate_panoptic(
 def _open(bundle: Bundle, data: str, split: str | None, max_pixels: int | None) -> dict[str, PanopticSplit]:
     """Opens data with a model's classes, split as in its training."""
     assert bundle.panoptic is not None
+    heads = bundle.recipe.get("heads", {})
     options: dict[str, Any] = {
         "classes": bundle.panoptic.segments,
-        "void": bundle.recipe.get("heads", {}).get("segment", {}).get("void", ()),
+        "only": heads.get(INSTANCES, {}).get("classes", ()),
+        "void": heads.get(SEGMENT, {}).get("void", ()),
         "val_fraction": bundle.recipe.get("val_fraction", 0.1),
         "seed": bundle.recipe.get("seed", 0),
     }
