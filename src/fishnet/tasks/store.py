@@ -187,7 +187,8 @@ def _same_kind(stored: HeadConfig, wanted: HeadConfig) -> bool:
 def _hint(source: str, bundle: Bundle, backbone: nn.Module) -> str:
     """The start of the message for a bundle whose trunk does not fit."""
     heads = {head.head for head in bundle.heads.values()}
-    if {"body"} & {*heads, bundle.backbone_args.get("end")} and len(getattr(backbone, "head", ())):
+    ends_early = heads == {"body"} or bundle.backbone_args.get("end") == "body"
+    if ends_early and len(getattr(backbone, "head", ())):
         return f"{source} ends with the body, without the fish's head: it can start a segmenter with head=body; "
     return f"{source} is a {bundle.backbone}: give backbone={bundle.backbone} and size={bundle.preprocess.size[0]}; "
 
