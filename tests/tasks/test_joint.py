@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.bundle.classes import Classes
+from fishnet.data.loading import Batch
 from fishnet.errors import InputError
 from fishnet.recipes.joint_recipe import load_joint_recipe
 from fishnet.tasks.classification.heads import LinearClassifier
@@ -175,6 +177,15 @@ def test_a_target_of_too_few_images_for_a_head_is_left_out_and_counted(data: dic
     (line,) = [line for line in three.task.warnings(three.splits["val"]) if line.startswith("segment: ")]
     assert "1 targets were not trained on" in line
     assert "raise batch_size" in line
+
+
+def test_targets_by_head_move_to_another_device(three: Prepared) -> None:
+    moved = move_data_to_device(Batch(three.images, three.targets, [0, 1, 2, 3], []), torch.device("meta"))
+    assert moved.images.is_meta
+    for target in moved.targets:
+        assert set(target) == set(HEADS)
+        assert target["detect"].boxes.is_meta
+        assert target["segment"].labels.is_meta
 
 
 # losses

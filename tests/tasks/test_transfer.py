@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fishnet.bundle.bundle import Bundle, write_bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks import get_task
@@ -133,6 +133,26 @@ def test_parts_that_one_side_lacks(tmp_path: Path) -> None:
     assert f"head: {auxiliary} tensors new, not in the bundle (auxiliary {auxiliary})" in start_from(
         model, source, spec
     )
+
+
+@pytest.mark.parametrize("backbone", ["fishnet_nano", "convnext_atto", "resnet18", "swin_tiny_patch4_window7_224"])
+def test_a_trunk_without_a_score_layer_starts_a_classifier(backbone: str, tmp_path: Path) -> None:
+    """A detector's trunk is stored without the layers that only a classifier needs."""
+    sizes = {"img_size": 64} if backbone.startswith("swin") else {}
+    args = {"width": 16, "box_width": 16}
+    specs = [
+        ModelSpec(backbone, {"detect": HeadConfig("detect", OLD, "faster-rcnn", args)}, backbone_args=sizes),
+        ModelSpec(backbone, {"classify": HeadConfig("classify", OLD)}, backbone_args=sizes),
+    ]
+    source, model = (Model.build(spec) for spec in specs)
+    fresh = {key: value.clone() for key, value in model.state_dict().items()}
+    notes = start_from(model, bundle_of(tmp_path / "b", specs[0], source), specs[1])
+    stored, loaded = source.state_dict(), model.state_dict()
+    new = [key for key in loaded if key not in stored]
+    assert new
+    assert all(torch.equal(loaded[key], fresh[key]) for key in new)
+    assert all(torch.equal(loaded[key], stored[key]) for key in loaded if key in stored)
+    assert any("is new" in note for note in notes), notes
 
 
 @pytest.mark.parametrize(("task", "head"), [("instances", "mask-rcnn"), ("detect", "retinanet")])

@@ -79,7 +79,7 @@ def trained(
     data: dict[str, str], out: Path, log: Callable[[str], None] = lambda line: None, **settings: Any
 ) -> Trained:
     """A training in this process. Keys that none of the heads has are left out."""
-    given = {**SMALL, **settings}
+    given = {key: value for key, value in {**SMALL, **settings}.items() if value is not None}
     heads = {"detect": ("fpn_channels", "box_width", "proposals", "roi_samples"), "segment": ("decoder_channels",)}
     for head, keys in heads.items():
         if head not in data and "recipe" not in settings:
@@ -283,6 +283,21 @@ def test_images_that_another_head_holds_out_are_left_out_and_counted(tmp_path: P
     assert task.left_out == len((heads[0] & heads[3]) | (heads[1] & heads[2])) > 0
     (line,) = [line for line in lines if "left out" in line]
     assert line.startswith(f"{task.left_out} training images are left out")
+
+
+def test_a_classifier_of_several_labels_beside_a_detector_of_the_same_objects(
+    data: dict[str, str], tmp_path: Path
+) -> None:
+    """The thresholds of its labels are fitted to the validation images, and its metrics have its name."""
+    both = {"labels": data["detect"], "detect": data["detect"]}
+    file = tmp_path / "tasks.yaml"
+    file.write_text(yaml.safe_dump({"heads": {"labels": {"task": "classify", "multi_label": True}}}))
+    trained(both, tmp_path / "run", recipe=file, epochs=1, decoder_channels=None)
+    bundle = read_bundle(tmp_path / "run")
+    assert set(bundle.heads["labels"].thresholds) == {"class:square", "class:stripe"}
+    assert {"labels/mAP", "labels/F1", "detect/AP", "mean"} <= set(bundle.metrics)
+    again = fishnet.evaluate(tmp_path / "run", workers=0)
+    assert again.metrics["labels/mAP"] == pytest.approx(bundle.metrics["labels/mAP"], abs=1e-3)
 
 
 # bad data

@@ -122,9 +122,8 @@ def _adapt(model_state: Mapping[str, Tensor], state: State, config: Mapping[str,
         state = to_native(trunk)
     if layout_of(model_state) == layout_of(state) == "native":
         notes += _drop_end(model_state, state)
-        notes += _add_score(model_state, state)
     classifiers = _names(config.get("classifier") or "score.fc")
-    notes += _add_pruned(model_state, state, classifiers)
+    notes += _add_score(model_state, state, classifiers)
     for name in classifiers:
         notes += _replace_classifier(model_state, state, name)
     for name in _names(config.get("first_conv") or "stem.0.conv"):
@@ -153,27 +152,15 @@ def _drop_end(model_state: Mapping[str, Tensor], state: State) -> list[str]:
     return [f"{len(keys)} tensors of the fish's head left out: this trunk ends {end}, {score_note}"]
 
 
-def _add_score(model_state: Mapping[str, Tensor], state: State) -> list[str]:
-    """Adds the model's own score layer to a trunk from which it was pruned. Changes ``state``."""
-    score = {key: value for key, value in model_state.items() if key.startswith("score.")}
-    if not score or any(key.startswith("score.") for key in state):
-        return []
-    state |= score
-    return [f"no score layer in the file: this model's, of {len(score)} tensors, is new"]
-
-
-def _add_pruned(model_state: Mapping[str, Tensor], state: State, classifiers: Iterable[str]) -> list[str]:
-    """Adds the model's own layers around the classifier if a state has none of them. Changes ``state``.
-
-    Trunks of detectors and segmenters are stored without these layers.
-    """
+def _add_score(model_state: Mapping[str, Tensor], state: State, classifiers: Iterable[str]) -> list[str]:
+    """Adds the model's own layers around its classifier to a trunk from which they were pruned. Changes ``state``."""
     sections = tuple(f"{name.partition('.')[0]}." for name in classifiers)
     if any(key.startswith(sections) for key in state):
         return []
     layers = {f"{name}.{kind}" for name in classifiers for kind in ("weight", "bias")}
     own = {k: v for k, v in model_state.items() if k.startswith((*sections, "norm.")) and k not in {*layers, *state}}
     state |= own
-    return [f"{len(own)} tensors before the classifier are new: the file's network ends before them"] if own else []
+    return [f"no score layer in the file: this model's, of {len(own)} tensors, is new"] if own else []
 
 
 def _replace_classifier(model_state: Mapping[str, Tensor], state: State, name: str) -> list[str]:
