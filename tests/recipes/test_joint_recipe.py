@@ -243,6 +243,15 @@ def test_panoptic_trainings_have_metrics_of_their_own(monitor: str) -> None:
         load_joint_recipe(data={"instances": "d", "segment": "d"}, overrides={"monitor": monitor}, kind="panoptic")
 
 
+@pytest.mark.parametrize("key", ["sampling", "keep_heads"])
+def test_panoptic_trainings_have_one_dataset_and_keep_no_heads(key: str) -> None:
+    data = {"instances": "d", "segment": "d"}
+    value: Any = {"sampling": "sqrt", "keep_heads": True}[key]
+    with pytest.raises(InputError, match=f"{key}: is only for joint training"):
+        load_joint_recipe(data=data, overrides={key: value}, kind="panoptic")
+    assert key not in load_joint_recipe(data=data, kind="panoptic").to_dict()
+
+
 def test_two_heads_may_learn_different_classes_of_the_same_data(tmp_path: Path) -> None:
     sections = {"age": {**A, "classes": ["old", "young"]}, "species": {**A, "classes": ["cod", "eel"]}}
     assert len(load_joint_recipe(written(tmp_path, heads=sections)).heads) == 2

@@ -99,7 +99,7 @@ class JointRecipe:
         monitor: the metric that decides which epoch is best: ``mean`` of the heads' own monitors, or one such as
             ``detect/AP``.
         keep_heads: keep the heads of the bundle that training starts from, as they are, on a frozen trunk.
-        kept: these heads by name, as in the bundle's config.
+        kept: these heads by name, as in the bundle's config; of a panoptic model also its ``panoptic``.
         kind: ``joint``; or ``panoptic``, whose heads ``instances`` and ``segment`` have the same data.
     """
 
@@ -123,6 +123,8 @@ class JointRecipe:
                 f"loss_weighting={self.loss_weighting}: {nearest(self.loss_weighting, get_args(LossWeighting))}"
             )
         if self.kind == "panoptic":
+            if self.sampling != "size" or self.keep_heads:
+                raise InputError(f"{'keep_heads' if self.keep_heads else 'sampling'}: is only for joint training")
             _check_panoptic(self.heads)
             _check_monitor(self.monitor)
             return
@@ -138,6 +140,10 @@ class JointRecipe:
         """Each head's data by its name."""
         return {head.name: head.data for head in self.heads}
 
+    @property
+    def _plain_sampling(self) -> str | dict[str, float]:
+        return dict(self.sampling) if isinstance(self.sampling, Mapping) else self.sampling
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON, which :func:`load_joint_recipe` reads."""
         skipped = {*head_keys(), *_UNSUPPORTED}
@@ -146,10 +152,9 @@ class JointRecipe:
         values = {name: getattr(self.shared, name) for name in Recipe.__dataclass_fields__ if name not in skipped}
         return {
             **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
-            "sampling": dict(self.sampling) if isinstance(self.sampling, Mapping) else self.sampling,
             "loss_weighting": self.loss_weighting,
             "monitor": self.monitor,
-            "keep_heads": self.keep_heads,
+            **({} if self.kind == "panoptic" else {"sampling": self._plain_sampling, "keep_heads": self.keep_heads}),
             **({"kept": dict(self.kept)} if self.kept else {}),
             "heads": {head.name: head.to_dict() for head in self.heads},
         }
