@@ -158,6 +158,20 @@ class TestOptionsOfEvaluations:
         assert given
         assert all(options["tile"] == 32 for options in given)
 
+    def test_a_panoptic_model_with_another_head_still_merges_segments(self, panoptic: Path, tmp_path: Path) -> None:
+        data = str(class_folders(tmp_path / "data", "{label}-{number:03d}.png"))
+        settings = {**SETTINGS, "size": 64, "keep_heads": True, "freeze": "trunk"}
+        out = tmp_path / "out"
+        fishnet.train(
+            "joint", {"classify": data}, weights=panoptic, out=out, quiet=True, log=lambda _: None, **settings
+        )
+        fishnet.train("joint", resume=out, epochs=2, quiet=True, log=lambda _: None)
+        assert read_bundle(out).panoptic == read_bundle(panoptic).panoptic
+        image = np.zeros((64, 64, 3), np.uint8)
+        before, after = (fishnet.load(folder).predict(image).to_dict() for folder in (panoptic, out))
+        assert {name: after[name] for name in before} == before
+        assert after.keys() == {*before, "classify"}
+
     def test_options_of_reading_are_refused_for_panoptic_data(self, panoptic: Path) -> None:
         with pytest.raises(InputError, match="classes: sets how data is read, and is not an option of panoptic data"):
             fishnet.evaluate(panoptic, classes=["berry"])

@@ -207,7 +207,7 @@ class Bundle:
             values["heads"] = {name: HeadConfig.from_dict(head, name) for name, head in values["heads"].items()}
             values["preprocess"] = Preprocess.from_dict(values["preprocess"])
             if values.get("panoptic") is not None:
-                values["panoptic"] = _read_panoptic(values["panoptic"], values["heads"])
+                values["panoptic"] = read_panoptic(values["panoptic"], values["heads"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             if isinstance(error, InputError):
@@ -215,7 +215,7 @@ class Bundle:
             raise InputError(f"not a valid bundle config ({type(error).__name__}: {error})") from error
 
 
-def _read_panoptic(values: Any, heads: Mapping[str, HeadConfig]) -> PanopticConfig:
+def read_panoptic(values: Any, heads: Mapping[str, HeadConfig]) -> PanopticConfig:
     """Reads the panoptic config. Raises InputError for an invalid one, or one that does not fit the heads."""
     config = PanopticConfig.from_dict(values)
     for name in (INSTANCES, SEGMENT):

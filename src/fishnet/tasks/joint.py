@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import HeadConfig, only_item
 from fishnet.bundle.classes import Classes
+from fishnet.bundle.panoptic import PanopticConfig
 from fishnet.data.base import ImageDataset
 from fishnet.data.joint.dataset import JointDataset, Row, merge_splits
 from fishnet.data.joint.holding import hold_out_by_name
@@ -47,6 +48,7 @@ class Joint(Task):
     Args:
         recipe: the settings.
         kept: heads of the bundle that training starts from. They stay as they are; the trunk must be frozen.
+        merging: how two of the kept heads are merged to a panoptic segmentation; None if they are not.
 
     Raises:
         InputError: settings that exclude one another.
@@ -55,8 +57,10 @@ class Joint(Task):
     name = "joint"
     head_classes: ClassVar[Mapping[str, type[Head]]] = {}
 
-    def __init__(self, recipe: JointRecipe, kept: Mapping[str, HeadConfig] | None = None) -> None:
-        self.recipe, self.kept = recipe, dict(kept or {})
+    def __init__(
+        self, recipe: JointRecipe, kept: Mapping[str, HeadConfig] | None = None, merging: PanopticConfig | None = None
+    ) -> None:
+        self.recipe, self.kept, self.merging = recipe, dict(kept or {}), merging
         self.tasks = {head.name: get_task(head.task).for_recipe(head.recipe) for head in recipe.heads}
         names = [*(head.task for head in recipe.heads), *(config.task for config in self.kept.values())]
         self.any_size, self.keeps_preprocess = any(task_info(name).any_size for name in names), bool(self.kept)
@@ -235,6 +239,10 @@ class Joint(Task):
             if indices and len(indices) < model.heads[name].min_batch_size:
                 self.skipped[name] += len(indices)
                 rows[name] = []
+
+    def panoptic_config(self) -> PanopticConfig | None:
+        """How two of the kept heads are merged."""
+        return self.merging
 
     def recipe_dict(self, recipe: "Recipe") -> dict[str, Any]:
         """See :meth:`~fishnet.recipes.joint_recipe.JointRecipe.to_dict`."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle
+from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle, read_panoptic
 from fishnet.bundle.hub import local_path
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError
@@ -16,6 +16,7 @@ from fishnet.tasks.info import task_info
 if TYPE_CHECKING:
     from fishnet.tasks.base import Task
 
+PANOPTIC = "panoptic"  # among the kept heads of a recipe, how two of them are merged; no head has this name
 Data = str | Path | Mapping[str, str | Path] | None
 _HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
@@ -73,14 +74,17 @@ def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, se
     bundle = _bundle_of(weights)
     loaded = load_joint_recipe(recipe, paths, settings, {} if bundle is None else _shared_keys(bundle, settings))
     if loaded.keep_heads and bundle is not None:
-        loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()})
+        merged = {} if bundle.panoptic is None else {PANOPTIC: bundle.panoptic.to_dict()}
+        loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()} | merged)
     elif loaded.keep_heads and not loaded.kept:
         raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
 
     def make_task() -> "Task":
         from fishnet.tasks.joint import Joint
 
-        return Joint(loaded, {name: _kept_head(name, head) for name, head in loaded.kept.items()})
+        kept = {name: _kept_head(name, head) for name, head in loaded.kept.items() if name != PANOPTIC}
+        merged = loaded.kept.get(PANOPTIC)
+        return Joint(loaded, kept, None if merged is None else read_panoptic(merged, kept))
 
     return Job("", loaded.shared, make_task)
 
