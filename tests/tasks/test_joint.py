@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor
 
@@ -186,6 +188,35 @@ def test_targets_by_head_move_to_another_device(three: Prepared) -> None:
         assert set(target) == set(HEADS)
         assert target["detect"].boxes.is_meta
         assert target["segment"].labels.is_meta
+
+
+def deep_table(root: Path, low: int, high: int) -> str:
+    """A table of 16-bit images with values from ``low`` to ``high``."""
+    root.mkdir()
+    pixels = np.linspace(low, high, 40 * 40).reshape(40, 40).astype(np.uint16)
+    rows = ["image,label"]
+    for i in range(6):
+        Image.fromarray(pixels).save(root / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return str(root / "labels.csv")
+
+
+def test_all_heads_read_deep_images_in_one_range(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.yaml"
+    first, second = deep_table(tmp_path / "a", 100, 1000), deep_table(tmp_path / "b", 500, 9000)
+    file.write_text(f"sixteen_bit: stretch\nchannels: 1\nheads:\n  a: {{task: classify, data: {first}}}\n"
+                    f"  b: {{task: classify, data: {second}}}\n")  # fmt: skip
+    task = Joint(load_joint_recipe(str(file)))
+    splits = task.open_data("", 1, task.recipe.shared)
+    readings = {dataset.reading for split in splits.values() for dataset in split.datasets.values()}
+    assert len(readings) == 1
+    (reading,) = readings
+    assert reading.sixteen_bit == "stretch"
+    assert reading.value_range is not None
+    low, high = reading.value_range
+    assert 100 <= low < 500, "of the darker images"
+    assert 1000 < high <= 9000, "of the brighter ones"
 
 
 # losses
