@@ -77,6 +77,17 @@ class TestKeptHeads:
             fishnet.train("joint", recipe=tmp_path / "recipe.yaml", out=second, quiet=True, log=lambda _: None)
         assert not second.exists()
 
+    def test_they_need_the_channels_of_their_bundle(self, data: str, tmp_path: Path) -> None:
+        heads = {"light": HeadConfig("classify", Classes.of(["a", "b"]), "linear")}
+        bundle = Bundle("fishnet_nano", heads, Preprocess((32, 32)))
+        model = Model.build(ModelSpec("fishnet_nano", heads))
+        write_bundle(tmp_path / "kept", bundle, lambda path: save_weights(model, path))
+        settings = {**SETTINGS, "keep_heads": True, "freeze": "trunk", "channels": 1}
+        with pytest.raises(InputError, match="channels=1: the kept heads need images of 3 channels"):
+            fishnet.train(
+                "joint", {"classify": data}, weights=tmp_path / "kept", out=tmp_path / "out", quiet=True, **settings
+            )
+
     def test_a_kept_head_without_its_classes(self, data: str, tmp_path: Path) -> None:
         text = (
             f"freeze: trunk\nkeep_heads: true\nkept: {{x: {{task: classify}}}}\nheads: {{classify: {{data: {data}}}}}\n"

@@ -346,7 +346,9 @@ def _check_preprocess(joint: Joint, preprocess: Preprocess) -> None:
         needed = [name for name, task in joint.tasks.items() if task.any_size] or list(joint.tasks)
         how = "crops its images" if preprocess.fit == "crop" else "keeps images in their own size"
         raise InputError(f"keep_heads: the bundle {how}, and {', '.join(needed)} cannot be trained so: train jointly")
-    size = joint.recipe.shared.size
+    size, channels = joint.recipe.shared.size, joint.recipe.shared.channels
+    if channels != preprocess.channels:
+        raise InputError(f"channels={channels}: the kept heads need images of {preprocess.channels} channels")
     if size not in preprocess.size:
         raise InputError(f"size={size}: the kept heads need the bundle's size {preprocess.size[0]}: leave size out")
 
