@@ -150,6 +150,18 @@ def test_a_head_decodes_its_annotated_images_alone(name: str, three: Prepared) -
     assert len(outputs.targets[name]) == 2
 
 
+@torch.no_grad()
+def test_features_of_some_images(three: Prepared) -> None:
+    features = three.model.features(three.images)
+    assert features.take(range(4)) is features, "nothing is copied where all images are annotated"
+    some = features.take([2, 0])
+    assert features.last is not None
+    assert some.last is not None
+    assert torch.equal(some.last, features.last[[2, 0]])
+    for name, value in features.maps.items():
+        assert torch.equal(some.maps[name], value[[2, 0]])
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_unannotated_images_change_no_loss_of_a_head(name: str, three: Prepared) -> None:
     """Compared in evaluation mode: in training the trunk's batch norms see all images of the batch."""

@@ -323,6 +323,16 @@ def test_a_broken_image(tmp_path: Path) -> None:
     assert str(broken) in result.skipped[0]
 
 
+def test_a_head_of_whose_validation_images_none_can_be_read(tmp_path: Path) -> None:
+    data = joint_data(tmp_path / "data", IMAGES)
+    partial = only(data, tmp_path / "partial", classify=range(6), detect=range(6, 12))
+    with_splits(Path(partial["classify"]), val=1)
+    (tmp_path / "data" / "images" / "000.png").write_text("no image")
+    both = {name: partial[name] for name in ("classify", "detect")}
+    with pytest.raises(InputError, match=r"no validation image of the head classify could be read; first: .*000\.png"):
+        trained(both, tmp_path / "run", epochs=1, on_error="skip")
+
+
 def test_out_within_a_heads_data(tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "colours", 4)
     data = {"classify": str(folder), "segment": joint_data(tmp_path / "data", 4)["segment"]}

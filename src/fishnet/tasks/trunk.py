@@ -93,7 +93,10 @@ class Features:
     score: Callable[..., Tensor] | None = None
 
     def take(self, indices: Sequence[int]) -> "Features":
-        """The features of some of the batch's images."""
+        """The features of some of the batch's images; without a copy if these are all images in order."""
+        tensors = [*self.maps.values(), *(() if self.last is None else (self.last,))]
+        if tensors and list(indices) == list(range(len(tensors[0]))):
+            return self
         maps = {name: value[indices] for name, value in self.maps.items()}
         return replace(self, maps=maps, last=None if self.last is None else self.last[indices])
 
