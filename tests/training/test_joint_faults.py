@@ -211,3 +211,24 @@ def test_files_are_told_apart_where_the_file_system_has_no_inodes(
     monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_dev=stat(path).st_dev, st_ino=0))
     first, second, link = (file_identity(str(tmp_path / name)) for name in ("a.png", "b.png", "link.png"))
     assert first == link != second
+
+
+def test_a_head_that_is_never_drawn_is_refused(tmp_path: Path) -> None:
+    first, second = (str(class_folders(tmp_path / name, "{label}-{number:03d}.png")) for name in ("a", "b"))
+    recipe = tmp_path / "tasks.yaml"
+    heads = {
+        "age": {"task": "classify", "data": first},
+        "kind": {"task": "classify", "data": second, "classes": ["class0", "class1"]},
+    }
+    sampling = {"age": 1, "kind": 0}
+    recipe.write_text(yaml.safe_dump({**SETTINGS, "val_fraction": 0.25, "heads": heads, "sampling": sampling}))
+    with pytest.raises(InputError, match="sampling: kind: its weight is 0"):
+        fishnet.train("joint", recipe=recipe, out=tmp_path / "out", quiet=True, log=lambda _: None)
+
+
+def test_evaluating_other_data_is_said_in_python_too(tmp_path: Path) -> None:
+    data, other = (str(class_folders(tmp_path / name, f"{name}{{label}}-{{number:03d}}.png")) for name in ("a", "b"))
+    fishnet.train("classify", data, out=tmp_path / "out", quiet=True, log=lambda _: None, **SETTINGS)
+    assert not fishnet.evaluate(tmp_path / "out", data).warnings
+    (line,) = fishnet.evaluate(tmp_path / "out", other).warnings
+    assert "was not recognised as this bundle's training data" in line

@@ -47,9 +47,9 @@ def val(
 
     Writes metrics.json and per_class.csv for every task. Also writes confusion.csv and .png, reliability.png, and
     most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier (with several labels per
-    image, the latter two only); precision_recall.png,
-    errors.csv and worst.png for a detector; and confusion.csv and .png, errors.csv and worst.png for a segmenter.
-    Images that cannot be read are reported and left out, and the exit code is then 1.
+    image, the latter two only); precision_recall.png, errors.csv and worst.png for a detector; confusion.csv and .png,
+    errors.csv and worst.png for a segmenter; and panoptic_per_class.csv for a panoptic model. Each of several heads has
+    a folder of its own. Images that cannot be read are reported and left out, and the exit code is then 1.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def val(
         A bundle (the folder that training wrote), or an exported file: .onnx, .xml or .pt2. Reading data needs torch,
         whichever engine runs the model.
     data
-        Labelled data, as for training. For a bundle with several heads: HEAD=DATA for each head to evaluate. Default:
-        the data that each head was trained with.
+        Labelled data, as for training. For a bundle with several heads: HEAD=DATA for each head to evaluate, or the
+        one dataset of a panoptic model. Default: the data that each head was trained with.
     out
         Folder for the files. Default: val-SPLIT in the bundle, or FILE-val-SPLIT beside an exported file.
     split
@@ -114,7 +114,7 @@ def val(
             threshold_masks=threshold_masks, max_pixels=max_pixels, progress=step,
         )  # fmt: skip
     evaluations: Mapping[str, Evaluation] = getattr(result, "heads", {"": result})
-    _print_warnings(evaluations.values(), split is None and bool(predictor.bundle.data))
+    _print_warnings(evaluations.values())
     if not as_json:
         _print_results(result, evaluations, bundle)
     splits = "-".join(dict.fromkeys(evaluation.split for evaluation in evaluations.values()))
@@ -152,20 +152,9 @@ def _import_evaluate() -> "Callable[..., Evaluation | JointEvaluation]":
     return evaluate
 
 
-def _print_warnings(evaluations: "Iterable[Evaluation]", by_default: bool) -> None:
-    """Prints warnings and unreadable images to standard error.
-
-    Args:
-        evaluations: the results.
-        by_default: whether the split was chosen by default and the model's training data is known.
-    """
+def _print_warnings(evaluations: "Iterable[Evaluation]") -> None:
+    """Prints warnings and unreadable images to standard error."""
     for result in evaluations:
-        if by_default and result.split == "all":
-            print(
-                f"fishnet: {result.data} was not recognised as this bundle's training data: all images are evaluated. "
-                "If any of them were used for training, the metrics are too high.",
-                file=sys.stderr,
-            )
         for line in result.warnings:
             print(f"fishnet: {line}", file=sys.stderr)
         for line in result.broken:

@@ -207,6 +207,12 @@ def evaluate_head(
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     warnings = (*(report.warnings() if report else ()), *_data_warnings(dataset))
+    if options.split is None and split == "all" and bundle.data:
+        warnings = (
+            f"{data} was not recognised as this bundle's training data: all images are evaluated. If any of them were "
+            "used for training, the metrics are too high.",
+            *warnings,
+        )
     return Evaluation(percent, split, images, tuple(broken), data, bundle.sha256, dataset, report, warnings)
 
 

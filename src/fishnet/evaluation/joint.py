@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.bundle import Bundle
+from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.prediction.heads import ChosenHeads, select_heads
@@ -70,7 +71,8 @@ def head_data(bundle: Bundle, data: str | Path | Mapping[str, str | Path] | None
 
     Args:
         bundle: the model's config.
-        data: the data of the only head, or of some heads by name; by default those of a joint training.
+        data: the data of the only head, or of both heads of a panoptic model, or of some heads by name; by default
+            those of a joint training.
 
     Raises:
         InputError: a head that the model does not have, data that cannot be assigned to a head, or none.
@@ -86,9 +88,11 @@ def head_data(bundle: Bundle, data: str | Path | Mapping[str, str | Path] | None
             if name not in bundle.heads:
                 raise InputError(f"data: {name}: the model has no head of this name: {nearest(name, bundle.heads)}")
         return {name: str(path) for name, path in data.items()}
+    if bundle.panoptic is not None:
+        return dict.fromkeys((INSTANCES, SEGMENT), str(data))
     if len(bundle.heads) > 1:
-        names = " ".join(f"{name}=DATA" for name in bundle.heads)
-        raise InputError(f"data={data}: this model has several heads: give the data of each ({names})")
+        names = ", ".join(bundle.heads)
+        raise InputError(f"data={data}: this model has several heads: give HEAD=DATA for one or more of {names}")
     return {next(iter(bundle.heads)): str(data)}
 
 

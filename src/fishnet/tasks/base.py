@@ -230,6 +230,10 @@ class Task(ABC):
         """Freezes what training must not change besides what the recipe freezes. Returns the frozen modules."""
         return []
 
+    def min_batch_size(self, model: Any) -> int:
+        """Smallest number of readable images in a process that a training step can use."""
+        return int(model.min_batch_size)
+
     def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
         """The outputs that the criterion and the metrics take, of normalized images and their targets."""
         return model(images, {self.name: targets})[self.name]

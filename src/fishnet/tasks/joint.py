@@ -110,6 +110,7 @@ class Joint(Task):
             return None
         indices = {head.name: [i for i, row in enumerate(rows) if head.name in row] for head in self.recipe.heads}
         if isinstance(sampling, Mapping):
+            _check_drawn(sampling, rows)
             return Sampling.of(indices, sampling, len(rows))
         return Sampling.of(indices, {name: len(samples) ** 0.5 for name, samples in indices.items()}, len(rows))
 
@@ -233,6 +234,10 @@ class Joint(Task):
         """Each head's number of annotated images."""
         return {name: len(targets) for name, targets in outputs.targets.items()}
 
+    def min_batch_size(self, model: Any) -> int:
+        """1: heads that need more images are skipped one by one."""
+        return 1
+
     def _skip_too_few(self, model: Any, rows: dict[str, list[int]]) -> None:
         """Leaves out the targets of a head that cannot be trained on so few images."""
         for name, indices in rows.items():
@@ -329,6 +334,15 @@ def _check_left(rows: Sequence[Row], heads: Sequence[JointHead]) -> None:
             )
 
 
+def _check_drawn(weights: Mapping[str, float], rows: Sequence[Row]) -> None:
+    """Raises InputError for a head of weight 0 whose images no other head draws."""
+    for name, weight in weights.items():
+        if not weight and not any(name in row and any(weights[other] for other in row) for row in rows):
+            raise InputError(
+                f"sampling: {name}: its weight is 0 and no other head draws its images: it would learn nothing"
+            )
+
+
 def _check_kept(joint: Joint) -> None:
     """Raises InputError for kept heads that training would change, or that have the name of a new one."""
     if not joint.kept:
@@ -351,6 +365,11 @@ def _check_preprocess(joint: Joint, preprocess: Preprocess) -> None:
         raise InputError(f"channels={channels}: the kept heads need images of {preprocess.channels} channels")
     if size not in preprocess.size:
         raise InputError(f"size={size}: the kept heads need the bundle's size {preprocess.size[0]}: leave size out")
+    longest = joint.recipe.shared.longest
+    if preprocess.fit == "whole" and longest != preprocess.size[1]:
+        raise InputError(
+            f"max_size={longest}: the kept heads need the bundle's {preprocess.size[1]}: leave max_size out"
+        )
 
 
 def _check_output_stride(kept: Mapping[str, HeadConfig], configs: Mapping[str, HeadConfig]) -> None:

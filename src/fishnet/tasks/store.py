@@ -126,7 +126,8 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
     notes, trunk_notes = list[str](), list[str]()
     for name, config in spec.heads.items():
         if name in bundle.heads and _same_kind(bundle.heads[name], config):
-            notes += describe_class_changes(bundle.heads[name].classes, config.classes)
+            changes = describe_class_changes(bundle.heads[name].classes, config.classes)
+            notes += [f"{_label(name, spec)}{line}" for line in changes]
             state = match_class_rows(model, name, state, bundle.heads[name].classes, config.classes)
     backbone = model.trunk.backbone
     try:
@@ -139,13 +140,25 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
     notes += trunk_notes
     for name, config in spec.heads.items():
         if name in bundle.heads and _same_kind(bundle.heads[name], config):
-            notes += load_head(model, name, state)
+            notes += [f"{_label(name, spec)}{line}" for line in load_head(model, name, state)]
             if _anchors(bundle.heads[name]) != _anchors(config):
-                notes.append("anchors: not the bundle's, for which its head was trained")
+                notes.append(f"{_label(name, spec)}anchors: not the bundle's, for which its head was trained")
     notes += _left_out(bundle, spec, state)
-    tasks = ", ".join(head.task for head in bundle.heads.values())
-    classes = ", ".join(str(len(head.classes)) for head in bundle.heads.values())
-    return [f"weights from {source} ({tasks}, {bundle.backbone}, {classes} classes)", *notes]
+    if len(bundle.heads) > 1:
+        heads = "; ".join(f"{name}: {head.task}, {len(head.classes)} classes" for name, head in bundle.heads.items())
+        return [f"weights from {source} ({bundle.backbone}; {heads})", *notes]
+    head = next(iter(bundle.heads.values()))
+    return [f"weights from {source} ({head.task}, {bundle.backbone}, {len(head.classes)} classes)", *notes]
+
+
+def _label(name: str, spec: ModelSpec) -> str:
+    """What lines about a head begin with."""
+    return f"{name}: " if len(spec.heads) > 1 else ""
+
+
+def _named(spec: ModelSpec, name: str, notes: list[str]) -> list[str]:
+    """Lines about a head, which say its name if the model has several heads."""
+    return [f"{name}: {note}" for note in notes] if len(spec.heads) > 1 else notes
 
 
 def _by_model_names(bundle: Bundle, state: dict[str, Tensor], spec: ModelSpec) -> tuple[Bundle, dict[str, Tensor]]:

@@ -139,7 +139,7 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Returns the loss. A batch with too few readable images for the model is skipped."""
         self.count_images(batch)
-        if not batch.indices or (batch.broken and len(batch.indices) < self.model.min_batch_size):
+        if not batch.indices or (batch.broken and len(batch.indices) < self.task.min_batch_size(self.model)):
             return None if self.trainer.world_size == 1 else self._log_loss(self._zero_loss(), 0)
         images, targets = self.prepare(batch.images, batch.targets)
         loss = total(self.criterion(self.outputs(self.model, images, targets), targets))

@@ -1,6 +1,6 @@
 """Prepares a training up to its first step: data, model, optimisation and batches."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def make_plan(
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)
     frozen += task.freeze(model)
-    _log_model(task, recipe, model_cost, splits, task.sources(data, splits).values(), log)
+    _log_model(task, recipe, model_cost, splits, task.sources(data, splits), log)
     train, val = build_loaders(task, recipe, splits, preprocess, processes, resumed.position)
     classes = splits["train"].classes
     module = TrainingModule(
@@ -129,6 +129,10 @@ def _prepare_torch(recipe: Recipe) -> None:
     check_optimizer(recipe.optimizer)
     if recipe.sync_bn and device != "cuda":
         raise InputError(f"sync_bn: torch synchronizes batch norms on GPUs only, not on {device}")
+    if recipe.sync_bn and recipe.on_error == "skip":
+        raise InputError(
+            "sync_bn with on_error=skip: a process without a readable image would stop the others: use one"
+        )
     pl.seed_everything(recipe.seed, verbose=False)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -200,17 +204,27 @@ def _log_model(
     recipe: Recipe,
     model_cost: Cost,
     splits: dict[str, ImageDataset],
-    sources: Iterable[Source],
+    sources: Mapping[str, Source],
     log: Log,
 ) -> None:
     counts = ", ".join(f"{len(images):,} {name}" for name, images in splits.items())
+    classes = _count_classes(task, splits["train"], sources)
     log(
         f"{task.name}: {recipe.backbone}, {model_cost.parameters / 1e6:.2f} M parameters, {model_cost.macs / 1e6:,.1f} "
-        f"MMACs at {recipe.size} px; {len(splits['train'].classes)} classes; images: {counts}"
+        f"MMACs at {recipe.size} px; {classes}; images: {counts}"
     )
-    for source in sources:
+    for source in sources.values():
         for line in note_lines(source.splits):
             log(line)
+
+
+def _count_classes(task: Task, images: ImageDataset, sources: Mapping[str, Source]) -> str:
+    """The number of classes, by head where there are several."""
+    if (panoptic := task.panoptic_config()) is not None:
+        return f"{len(panoptic.segments)} classes"
+    if len(sources) == 1:
+        return f"{len(images.classes)} classes"
+    return "classes: " + ", ".join(f"{len(s.splits['train'].classes)} {name}" for name, s in sources.items())
 
 
 def build_loaders(
