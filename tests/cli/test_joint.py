@@ -178,7 +178,7 @@ def test_val_of_one_head(bundle: Path, data: dict[str, str], tmp_path: Path, run
 
 
 def test_val_of_data_without_a_head(bundle: Path, data: dict[str, str], run: Run) -> None:
-    says(run("val", bundle, data["segment"], "--workers", 0), 2, "several heads", "segment=DATA")
+    says(run("val", bundle, data["segment"], "--workers", 0), 2, "several heads", "HEAD=DATA")
     says(run("val", bundle, f"colour={data['segment']}", data["detect"]), 2, "HEAD=DATA", "classify, detect, segment")
 
 
