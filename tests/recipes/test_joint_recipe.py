@@ -270,3 +270,12 @@ def test_two_heads_may_learn_different_classes_of_the_same_data(tmp_path: Path) 
 def test_a_panoptic_recipe_needs_its_two_heads(data: dict[str, str], words: str, settings: dict[str, str]) -> None:
     with pytest.raises(InputError, match=words):
         load_joint_recipe(data=data, overrides=settings, kind="panoptic")
+
+
+def test_a_panoptic_file_has_the_defaults_of_panoptic_training(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("epochs: 2\nheads:\n  instances: {head: htc}\n  segment: {loss_weight: 0.5}\n")
+    data = {"instances": "d", "segment": "d"}
+    loaded = load_joint_recipe(str(recipe), data, kind="panoptic")
+    assert (loaded.monitor, loaded.shared.epochs) == ("PQ", 2)
+    assert [(head.recipe.head, head.loss_weight) for head in loaded.heads] == [("htc", 1), ("body", 0.5)]

@@ -233,7 +233,7 @@ def joint(
     ----------
     tasks
         A recipe file with a section for each head, and HEAD=DATA for heads whose data it does not name. See
-        docs/joint.md. Not needed with --classify, --detect, --instances and --segment.
+        docs/joint.md. Not needed with --classify, --detect, --instances and --segment, or with --resume.
     """
     given = {name: value for name, value in vars(heads).items() if value is not None}
     flagged = [(name, given.pop(name)) for name in ("classify", "detect", "instances", "segment") if name in given]

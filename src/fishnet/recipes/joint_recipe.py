@@ -205,6 +205,8 @@ def load_joint_recipe(
         Recipe().replace({**_defaults(kind), **(from_weights or {}), **values}, where).replace(overrides, "settings")
     )
     heads = tuple(_head(head, section, shared, own, where) for head, section in sections.items())
+    if kind == "panoptic":
+        joint.setdefault("monitor", _QUALITIES[0])
     return JointRecipe(shared, heads, kind=kind, **_joint_values(joint, where))
 
 
@@ -240,7 +242,8 @@ def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict
         if name not in sections and name not in task_names():
             known = {*sections, *task_names()}
             raise InputError(
-                f"{name}={data[name]}: there is no head {name!r} and no task of this name: {nearest(str(name), known)}"
+                f"{name}={data[name]}: there is no head {name!r} and no task of this name: {nearest(str(name), known)} "
+                f"(or give a recipe file with a section for {name!r} under heads)"
             )
         sections.setdefault(name, {})["data"] = data[name]
     if not sections:
