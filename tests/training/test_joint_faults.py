@@ -29,6 +29,7 @@ from fishnet.tasks.joint import open_head
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import save_weights, start_from
 from fishnet.training.plan import build_model
+from tests.joint_makers import joint_data
 from tests.panoptic_makers import coco_panoptic
 
 SETTINGS = {"backbone": "fishnet_nano", "size": 32, "epochs": 1, "batch_size": 4, "workers": 0, "val_fraction": 0.25}
@@ -232,3 +233,15 @@ def test_evaluating_other_data_is_said_in_python_too(tmp_path: Path) -> None:
     assert not fishnet.evaluate(tmp_path / "out", data).warnings
     (line,) = fishnet.evaluate(tmp_path / "out", other).warnings
     assert "was not recognised as this bundle's training data" in line
+
+
+def test_a_heads_keys_are_those_of_the_weights(tmp_path: Path) -> None:
+    data = joint_data(tmp_path / "data", 8)
+    settings = {**SETTINGS, "size": 64, "quiet": True, "log": lambda _: None}
+    fishnet.train("detect", data["detect"], head="retinanet", fpn_channels=16, out=tmp_path / "first", **settings)
+    lines: list[str] = []
+    both = {name: data[name] for name in ("classify", "detect")}
+    fishnet.train("joint", both, weights=tmp_path / "first", out=tmp_path / "out", **{**settings, "log": lines.append})
+    head = read_bundle(tmp_path / "out").heads["detect"]
+    assert (head.head, head.head_args["width"]) == ("retinanet", 16)
+    assert any(line.startswith("detect: head: ") and "left out" not in line for line in lines)

@@ -169,6 +169,7 @@ def load_joint_recipe(
     data: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     from_weights: Mapping[str, Any] | None = None,
+    heads_from_weights: Mapping[str, Mapping[str, Any]] | None = None,
     kind: Kind = "joint",
 ) -> JointRecipe:
     """Loads the recipe of a joint training.
@@ -179,6 +180,7 @@ def load_joint_recipe(
         data: each head's data by the head's name. Heads that the file has no section for are named after their task.
         overrides: keys to change. A key that heads set for themselves changes in all heads that have it.
         from_weights: keys that the weights to start from need. The keys of a file and of ``overrides`` take precedence.
+        heads_from_weights: the same for heads, by the head's name or its task.
         kind: what the recipe is for.
 
     Raises:
@@ -204,7 +206,11 @@ def load_joint_recipe(
     shared = (
         Recipe().replace({**_defaults(kind), **(from_weights or {}), **values}, where).replace(overrides, "settings")
     )
-    heads = tuple(_head(head, section, shared, own, where) for head, section in sections.items())
+    stored = heads_from_weights or {}
+    heads = tuple(
+        _head(head, section, shared, own, stored.get(head, stored.get(section["task"], {})), where)
+        for head, section in sections.items()
+    )
     if kind == "panoptic":
         joint.setdefault("monitor", _QUALITIES[0])
     return JointRecipe(shared, heads, kind=kind, **_joint_values(joint, where))
@@ -268,7 +274,15 @@ def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict
     return sections
 
 
-def _head(name: str, section: dict[str, Any], shared: Recipe, own: Mapping[str, Any], where: str) -> JointHead:
+def _head(
+    name: str,
+    section: dict[str, Any],
+    shared: Recipe,
+    own: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    where: str,
+) -> JointHead:
+    """One head of a recipe, from its section, the settings of heads (``own``) and those of the weights (``stored``)."""
     place, task = f"{where}: heads: {name}", section["task"]
     known = [key for key in head_keys() if key in keys_of(task)]
     given = {key: value for key, value in section.items() if key not in _SECTION}
@@ -278,7 +292,7 @@ def _head(name: str, section: dict[str, Any], shared: Recipe, own: Mapping[str, 
         if key not in known:
             raise InputError(f"{place}: unknown key {key!r}: {nearest(str(key), (*known, *_SECTION))}")
     base = load_recipe(task, text(section.get("recipe", "small-data"), f"{place}: recipe", 1000))
-    values = {key: getattr(base, key) for key in known}
+    values = {**{key: getattr(base, key) for key in known}, **{k: v for k, v in stored.items() if k in known}}
     recipe = (
         shared.replace(values).replace(given, place).replace({k: v for k, v in own.items() if k in known}, "settings")
     )

@@ -72,7 +72,8 @@ def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, se
         raise InputError(f"data={data}: {task} takes the data of each head: give a mapping, HEAD: DATA")
     paths = {name: str(path) for name, path in (data or {}).items()}
     bundle = _bundle_of(weights)
-    loaded = load_joint_recipe(recipe, paths, settings, {} if bundle is None else _shared_keys(bundle, settings))
+    shared, heads = ({}, {}) if bundle is None else (_shared_keys(bundle, settings), _keys_of_heads(bundle))
+    loaded = load_joint_recipe(recipe, paths, settings, shared, heads)
     if loaded.keep_heads and bundle is not None:
         merged = {} if bundle.panoptic is None else {PANOPTIC: bundle.panoptic.to_dict()}
         loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()} | merged)
@@ -99,8 +100,8 @@ def panoptic_job(task: str, data: Data, recipe: str | None, weights: str | None,
         raise InputError(f"data: {task} takes one dataset: give a folder or a file")
     paths = {} if data is None else dict.fromkeys((INSTANCES, SEGMENT), str(data))
     bundle = _bundle_of(weights)
-    from_weights = {} if bundle is None else _shared_keys(bundle, settings)
-    loaded = load_joint_recipe(recipe, paths, settings, from_weights, kind="panoptic")
+    shared, heads = ({}, {}) if bundle is None else (_shared_keys(bundle, settings), _keys_of_heads(bundle))
+    loaded = load_joint_recipe(recipe, paths, settings, shared, heads, kind="panoptic")
 
     def make_task() -> "Task":
         from fishnet.tasks.panoptic.task import Panoptic
@@ -136,7 +137,10 @@ def _shared_keys(bundle: Bundle, settings: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"backbone": bundle.backbone, "channels": bundle.preprocess.channels}
     if bundle.backbone_args.get("norm_layer") == "groupnorm":
         values["trunk_norm"] = "group"
-    if bundle.preprocess.fit == "whole" and "size" not in settings:
+    if (
+        bundle.preprocess.fit == "whole"
+        and settings.get("size", bundle.preprocess.size[0]) == bundle.preprocess.size[0]
+    ):
         values |= {"size": bundle.preprocess.size[0], "max_size": bundle.preprocess.size[1]}
     return {**values, "sixteen_bit": _sixteen_bit(bundle)}
 
@@ -152,10 +156,7 @@ def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
     name = next((name for name, head in bundle.heads.items() if head.task == task), None)
     if name is None:
         return values
-    head = bundle.heads[name]
-    recipe = bundle.recipe if len(bundle.heads) == 1 else bundle.recipe.get("heads", {}).get(name, {})
-    values["head"] = head.head
-    values |= {key: recipe[key] for key in _HEAD_KEYS if key in recipe and key in keys_of(task)}
+    values |= _keys_of_head(bundle, name)
     if "end" in bundle.backbone_args:
         values["end"] = bundle.backbone_args["end"]
     if bundle.preprocess.fit == "native":
@@ -163,6 +164,21 @@ def _keys_from_weights(weights: Path, task: str) -> dict[str, Any]:
     elif bundle.preprocess.fit == "whole" and "max_size" in keys_of(task):
         values["max_size"] = bundle.preprocess.size[1]
     return {**values, "size": bundle.preprocess.size[0], "sixteen_bit": _sixteen_bit(bundle)}
+
+
+def _keys_of_heads(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """The keys of each of a bundle's heads by the head's name, and by its task where no other head is of the task."""
+    tasks = [head.task for head in bundle.heads.values()]
+    keys = {name: _keys_of_head(bundle, name) for name in bundle.heads}
+    by_task = {head.task: keys[name] for name, head in bundle.heads.items() if tasks.count(head.task) == 1}
+    return by_task | keys
+
+
+def _keys_of_head(bundle: Bundle, name: str) -> dict[str, Any]:
+    """The recipe keys that a head's weights need."""
+    head, known = bundle.heads[name], keys_of(bundle.heads[name].task)
+    recipe = {**bundle.recipe, **bundle.recipe.get("heads", {}).get(name, {})}
+    return {"head": head.head, **{key: recipe[key] for key in _HEAD_KEYS if key in recipe and key in known}}
 
 
 def _sixteen_bit(bundle: Bundle) -> str:
