@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from fishnet.errors import InputError
-from fishnet.recipes.joint_recipe import JointRecipe, head_keys, joint_keys, load_joint_recipe, panoptic_keys
+from fishnet.recipes.joint_keys import head_keys, joint_keys, panoptic_keys
+from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
 
 DATA = {"classify": "a.csv", "detect": "b.json", "segment": "c"}

@@ -10,7 +10,6 @@ import torch
 
 import fishnet
 from fishnet.bundle.bundle import read_bundle
-from fishnet.bundle.panoptic import PanopticConfig
 from fishnet.data.panoptic.open import open_panoptic
 from fishnet.errors import InputError
 from fishnet.prediction.results.scene import Scene
@@ -73,14 +72,8 @@ def sure(module: TrainingModule) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_quality_of_training_is_that_of_the_predictions(name: str, tmp_path: Path) -> None:
     data = MAKERS[name](tmp_path / "data")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        spied(TrainingModule, "on_validation_epoch_start", sure),
-    ):
-        patch.setattr(
-            "fishnet.tasks.panoptic.task.PanopticConfig", lambda segments: PanopticConfig(segments, stuff_area=16)
-        )
-        metrics = trained(data, tmp_path / "run", max_detections=1)  # leaves most of the ground
+    with spied(TrainingModule, "on_validation_epoch_start", sure):
+        metrics = trained(data, tmp_path / "run", max_detections=1, stuff_area=16)  # leaves most of the ground
     bundle = read_bundle(tmp_path / "run")
     assert bundle.panoptic is not None
     assert bundle.panoptic.stuff_area == 16

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.data.findings import parse_codes
 from fishnet.errors import InputError
-from fishnet.recipes.joint_recipe import joint_keys, panoptic_keys
+from fishnet.recipes.joint_keys import joint_keys, panoptic_keys
 from fishnet.recipes.recipe import keys_of
 
 app = App(name="train", help="Train a model on your data and save it as a bundle.")
@@ -164,6 +164,9 @@ def panoptic(
     *,
     options: _Options = Options(),
     monitor: str | None = None,
+    panoptic_score: float | None = None,
+    panoptic_overlap: float | None = None,
+    stuff_area: int | None = None,
     flags: Annotated[_PanopticFlags, Parameter(name="*")] = _PanopticFlags(),  # type: ignore[valid-type]  # noqa: B008
 ) -> None:
     """Train a panoptic segmenter: countable things and uncountable stuff, with heads instances and segment.
@@ -178,8 +181,15 @@ def panoptic(
     monitor
         The metric that decides which epoch is best: PQ, SQ or RQ, also of things (PQ_th) and of stuff (PQ_st), or one
         such as instances/mask_AP. Default: PQ.
+    panoptic_score
+        Instances with a lower score become no segment, 0 to 1. Default: 0.5.
+    panoptic_overlap
+        Instances of which better ones cover more than this fraction become no segment, 0 to 1. Default: 0.5.
+    stuff_area
+        Stuff with fewer pixels in an image becomes void. Lower it for small images. Default: 4096.
     """
-    given = {} if monitor is None else {"monitor": monitor}
+    merging = {"panoptic_score": panoptic_score, "panoptic_overlap": panoptic_overlap, "stuff_area": stuff_area}
+    given = {name: value for name, value in {"monitor": monitor, **merging}.items() if value is not None}
     _train("panoptic", data, options, {**given, **given_of(flags)})
 
 

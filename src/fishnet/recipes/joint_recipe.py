@@ -12,47 +12,27 @@ from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
-from fishnet.files.values import mapping, real, text
+from fishnet.files.values import integer, mapping, real, text
+from fishnet.recipes.joint_keys import (
+    CROPPED,
+    DATA_KEYS,
+    JOINT,
+    MERGING,
+    QUALITIES,
+    SECTION,
+    UNSUPPORTED,
+    head_keys,
+    is_cropped,
+    joint_keys,
+)
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
-from fishnet.tasks.info import task_info, task_names
+from fishnet.tasks.info import task_names
 
 Kind = Literal["joint", "panoptic"]
 LossWeighting = Literal["fixed", "uncertainty"]
 MEAN: Final = "mean"
-_QUALITIES = tuple(f"{name}{part}" for part in ("", "_th", "_st") for name in ("PQ", "SQ", "RQ"))
 _SAMPLINGS = ("size", "sqrt")
 _HEAD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_SECTION = ("task", "data", "loss_weight", "recipe")  # of a head, besides its recipe keys
-_JOINT = ("heads", "sampling", "loss_weighting", "monitor", "keep_heads", "kept")  # besides the shared recipe keys
-_DATA_KEYS = ("classes", "fold", "ignore", "void", "threshold_masks", "difficult", "multi_label")
-_TRUNK_KEYS = ("end", "trunk_norm")  # keys of some levels' models that belong to the trunk
-_UNSUPPORTED = ("crop", "crop_size", "cutmix", "mixup", "mosaic", "native", "single_class")
-_CROPPED = (  # keys of images that are cropped to a square, as classifiers alone take them
-    "color_jitter", "crop_pct", "crop_ratio", "crop_scale", "end", "erase", "rand_augment_magnitude",
-    "rand_augment_ops", "val_size",
-)  # fmt: skip
-
-
-def head_keys() -> list[str]:
-    """The recipe keys that each head sets for itself; all others are shared."""
-    return [name for name, field in Recipe.__dataclass_fields__.items() if _is_head_key(name, field.metadata)]
-
-
-def _is_head_key(name: str, metadata: Mapping[str, Any]) -> bool:
-    if name in ("head", *_DATA_KEYS):
-        return True
-    return bool(metadata["levels"]) and metadata["group"] in ("Model", "Training") and name not in _TRUNK_KEYS
-
-
-def joint_keys() -> list[str]:
-    """The recipe keys that joint trainings know, shared or for the heads."""
-    return [name for name in Recipe.__dataclass_fields__ if name not in _UNSUPPORTED]
-
-
-def panoptic_keys() -> list[str]:
-    """The recipe keys that panoptic trainings know."""
-    known = {*keys_of("instances"), *keys_of("segment")} - {*_CROPPED, "multi_label", "fold"}
-    return [name for name in joint_keys() if name in known]
 
 
 @dataclass(frozen=True)
@@ -101,6 +81,8 @@ class JointRecipe:
         keep_heads: keep the heads of the bundle that training starts from, as they are, on a frozen trunk.
         kept: these heads by name, as in the bundle's config; of a panoptic model also its ``panoptic``.
         kind: ``joint``; or ``panoptic``, whose heads ``instances`` and ``segment`` have the same data.
+        merging: thresholds of panoptic segments that are not the defaults: ``panoptic_score``, ``panoptic_overlap`` and
+            ``stuff_area``; see :class:`~fishnet.bundle.panoptic.PanopticConfig`.
     """
 
     shared: Recipe
@@ -111,6 +93,7 @@ class JointRecipe:
     keep_heads: bool = False
     kept: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind = "joint"
+    merging: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [head.name for head in self.heads]
@@ -128,6 +111,8 @@ class JointRecipe:
             _check_panoptic(self.heads)
             _check_monitor(self.monitor)
             return
+        if self.merging:
+            raise InputError(f"{next(iter(self.merging))}: is only for panoptic training")
         _check_apart(self.heads)
         head, _, metric = self.monitor.partition("/")
         if self.monitor != MEAN and not (head in names and metric):
@@ -146,9 +131,9 @@ class JointRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON, which :func:`load_joint_recipe` reads."""
-        skipped = {*head_keys(), *_UNSUPPORTED}
-        if not _cropped(head.task for head in self.heads):
-            skipped |= set(_CROPPED)
+        skipped = {*head_keys(), *UNSUPPORTED}
+        if not is_cropped(head.task for head in self.heads):
+            skipped |= set(CROPPED)
         values = {name: getattr(self.shared, name) for name in Recipe.__dataclass_fields__ if name not in skipped}
         return {
             **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
@@ -156,6 +141,7 @@ class JointRecipe:
             "monitor": self.monitor,
             **({} if self.kind == "panoptic" else {"sampling": self._plain_sampling, "keep_heads": self.keep_heads}),
             **({"kept": dict(self.kept)} if self.kept else {}),
+            **self.merging,
             "heads": {head.name: head.to_dict() for head in self.heads},
         }
 
@@ -191,9 +177,9 @@ def load_joint_recipe(
     sections = _sections(values.pop("heads", None) or {}, data or {}, where)
     tasks = [section["task"] for section in sections.values()]
     joint = {
-        key: (overrides if key in overrides else values).pop(key) for key in _JOINT if key in {**values, **overrides}
+        key: (overrides if key in overrides else values).pop(key) for key in JOINT if key in {**values, **overrides}
     }
-    for key in _JOINT:
+    for key in JOINT:
         values.pop(key, None)
     _check_shared(values, tasks, where)
     _check_shared({key: value for key, value in overrides.items() if key not in head_keys()}, tasks, "settings")
@@ -212,7 +198,7 @@ def load_joint_recipe(
         for head, section in sections.items()
     )
     if kind == "panoptic":
-        joint.setdefault("monitor", _QUALITIES[0])
+        joint.setdefault("monitor", QUALITIES[0])
     return JointRecipe(shared, heads, kind=kind, **_joint_values(joint, where))
 
 
@@ -235,7 +221,7 @@ def _read(name: str, kind: Kind) -> tuple[dict[str, Any], str]:
 def _defaults(kind: Kind) -> dict[str, Any]:
     """The shared settings of the package's recipe for small data."""
     values, _ = _read("small-data", kind)
-    return {key: value for key, value in values.items() if key not in _JOINT}
+    return {key: value for key, value in values.items() if key not in JOINT}
 
 
 def _sections(heads: Any, data: Mapping[str, str], where: str) -> dict[str, dict[str, Any]]:
@@ -285,12 +271,12 @@ def _head(
     """One head of a recipe, from its section, the settings of heads (``own``) and those of the weights (``stored``)."""
     place, task = f"{where}: heads: {name}", section["task"]
     known = [key for key in head_keys() if key in keys_of(task)]
-    given = {key: value for key, value in section.items() if key not in _SECTION}
+    given = {key: value for key, value in section.items() if key not in SECTION}
     for key in given:
         if key in Recipe.__dataclass_fields__ and key not in head_keys():
             raise InputError(f"{place}: {key} is shared by all heads: move it out of the heads")
         if key not in known:
-            raise InputError(f"{place}: unknown key {key!r}: {nearest(str(key), (*known, *_SECTION))}")
+            raise InputError(f"{place}: unknown key {key!r}: {nearest(str(key), (*known, *SECTION))}")
     base = load_recipe(task, text(section.get("recipe", "small-data"), f"{place}: recipe", 1000))
     values = {**{key: getattr(base, key) for key in known}, **{k: v for k, v in stored.items() if k in known}}
     recipe = (
@@ -317,6 +303,12 @@ def _joint_values(values: dict[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(values.get("keep_heads", False), bool):
         raise InputError(f"{where}: keep_heads={values['keep_heads']!r}: must be true or false")
     mapping(values.get("kept", {}), f"{where}: kept")
+    values["merging"] = {key: values.pop(key) for key in MERGING if key in values}
+    for key, value in values["merging"].items():
+        if key == "stuff_area":
+            integer(value, f"{where}: {key}", 0, 2**40)
+        else:
+            real(value, f"{where}: {key}", 0, 1)
     return values
 
 
@@ -334,7 +326,7 @@ def _check_apart(heads: Iterable[JointHead]) -> None:
     """Raises InputError for two heads that learn the same classes of the same data."""
     seen: dict[tuple[Any, ...], str] = {}
     for head in heads:
-        values = tuple(getattr(head.recipe, key) for key in _DATA_KEYS)
+        values = tuple(getattr(head.recipe, key) for key in DATA_KEYS)
         other = seen.setdefault((head.task, head.data, *values), head.name)
         if other != head.name:
             raise InputError(
@@ -356,23 +348,23 @@ def _check_panoptic(heads: Sequence[JointHead]) -> None:
 
 def _check_monitor(monitor: str) -> None:
     """Raises InputError for what no panoptic training measures."""
-    if monitor not in _QUALITIES and not monitor.startswith(("instances/", "segment/")):
-        raise InputError(f"monitor={monitor}: {nearest(monitor, _QUALITIES)}, or one such as instances/mask_AP")
+    if monitor not in QUALITIES and not monitor.startswith(("instances/", "segment/")):
+        raise InputError(f"monitor={monitor}: {nearest(monitor, QUALITIES)}, or one such as instances/mask_AP")
 
 
 def _check_shared(values: Mapping[str, Any], tasks: list[str], where: str) -> None:
     """Raises InputError for keys that joint trainings do not have, or that belong to the heads."""
-    cropped = _cropped(tasks)
+    cropped = is_cropped(tasks)
     for key in values:
-        if key in _UNSUPPORTED:
+        if key in UNSUPPORTED:
             raise InputError(f"{where}: {key} is not supported in joint training: leave it out")
-        if key in _CROPPED and not cropped:
+        if key in CROPPED and not cropped:
             raise InputError(f"{where}: {key} is for joint trainings of classifiers alone: leave it out")
         if key in head_keys():
             raise InputError(f"{where}: {key} is a key of the heads: move it into their sections")
         if key not in Recipe.__dataclass_fields__:
             shared = set(joint_keys()) - set(head_keys())
-            raise InputError(f"{where}: unknown key {key!r}: {nearest(str(key), (*shared, *_JOINT))}")
+            raise InputError(f"{where}: unknown key {key!r}: {nearest(str(key), (*shared, *JOINT))}")
 
 
 def _check_own(values: Mapping[str, Any], tasks: list[str]) -> None:
@@ -383,8 +375,3 @@ def _check_own(values: Mapping[str, Any], tasks: list[str]) -> None:
             raise InputError(f"settings: {key}: none of the heads ({', '.join(tasks)}) has this key")
         if key == "head" and len(tasks) > 1:
             raise InputError("settings: head: which head is meant? Give it in a recipe file, in the head's section")
-
-
-def _cropped(tasks: Iterable[str]) -> bool:
-    """Whether all heads take images that are cropped to a square."""
-    return not any(task_info(task).any_size for task in tasks)

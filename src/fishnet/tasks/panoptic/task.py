@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from fishnet.recipes.recipe import Recipe
 
 
+_MERGING = {"panoptic_score": "score_threshold", "panoptic_overlap": "overlap_threshold", "stuff_area": "stuff_area"}
+
+
 class Panoptic(Joint):
     """Panoptic segmentation as in Panoptic FPN (arXiv 1901.02446): the heads ``instances`` and ``segment``.
 
@@ -81,7 +84,8 @@ class Panoptic(Joint):
         )
         splits = {split: joint_view(views) for split, views in opened.items()}
         first = next(iter(opened.values()))
-        self.config = PanopticConfig(first.segments)
+        merging = {_MERGING[key]: value for key, value in self.recipe.merging.items()}
+        self.config = PanopticConfig(first.segments, **merging)
         self.classes = {INSTANCES: first.instances.classes, SEGMENT: first.segment.classes}
         span = set_range(first.segment) if recipe.sixteen_bit == "stretch" and channels in (1, 3) else None
         for dataset in splits.values():
