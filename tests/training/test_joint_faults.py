@@ -245,3 +245,33 @@ def test_a_heads_keys_are_those_of_the_weights(tmp_path: Path) -> None:
     head = read_bundle(tmp_path / "out").heads["detect"]
     assert (head.head, head.head_args["width"]) == ("retinanet", 16)
     assert any(line.startswith("detect: head: ") and "left out" not in line for line in lines)
+
+
+def test_a_kept_head_is_measured_on_the_images_held_out_from_it(tmp_path: Path) -> None:
+    data = joint_data(tmp_path / "data", 12)
+    settings = {**SETTINGS, "size": 64, "quiet": True, "log": lambda _: None}
+    fishnet.train("segment", data["segment"], out=tmp_path / "first", decoder_channels=16, **settings)
+    before = fishnet.evaluate(tmp_path / "first", data["segment"])
+    new = {"classify": data["classify"]}
+    fishnet.train(
+        "joint", new, weights=tmp_path / "first", out=tmp_path / "out", keep_heads=True, freeze="trunk",
+        **{**settings, "backbone": "fishnet_nano"},
+    )  # fmt: skip
+    after = fishnet.evaluate(tmp_path / "out", {"segment": data["segment"]}).heads["segment"]
+    assert after.split == before.split == "val"
+    assert sources(after.dataset) == sources(before.dataset)
+    assert after.metrics == before.metrics
+
+
+def test_a_segmenter_that_ends_with_the_body_starts_a_joint_training(tmp_path: Path) -> None:
+    data = joint_data(tmp_path / "data", 8)
+    settings = {**SETTINGS, "size": 64, "quiet": True, "log": lambda _: None}
+    fishnet.train("segment", data["segment"], out=tmp_path / "first", decoder_channels=16, **settings)
+    lines: list[str] = []
+    both = {name: data[name] for name in ("detect", "segment")}
+    fishnet.train(
+        "joint", both, weights=tmp_path / "first", out=tmp_path / "out", fpn_channels=16, box_width=32, dry_run=True,
+        **{**settings, "log": lines.append},
+    )  # fmt: skip
+    assert any("ends with the body: the fish's head, of" in line for line in lines)
+    assert any("segment: head: " in line for line in lines)

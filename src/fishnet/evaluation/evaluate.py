@@ -18,7 +18,7 @@ from fishnet.data.loading import Batch, Transform, batches
 from fishnet.data.rerun import refuse_rerun
 from fishnet.data.workers import watched_workers
 from fishnet.errors import InputError
-from fishnet.evaluation.joint import JointEvaluation, choose_split, head_data, one_head
+from fishnet.evaluation.joint import JointEvaluation, choose_split, head_data, one_head, training_recipe
 from fishnet.evaluation.options import EvalOptions
 from fishnet.evaluation.panoptic import evaluate_panoptic
 from fishnet.files.writing import write_text
@@ -293,7 +293,7 @@ def open_splits(
 
 def _recipe(bundle: Bundle) -> Recipe:
     """A recipe that reads data as the training did."""
-    stored = {**bundle.recipe, **bundle.recipe.get("heads", {}).get(next(iter(bundle.heads)), {})}
+    stored = training_recipe(bundle, next(iter(bundle.heads)))
     keys: dict[str, Any] = {key: stored[key] for key in _DATA_KEYS if key in stored}
     return Recipe().replace({**keys, "sixteen_bit": bundle.preprocess.sixteen_bit}, where="bundle")
 

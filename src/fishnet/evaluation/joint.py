@@ -12,6 +12,7 @@ from fishnet.errors import InputError, nearest
 from fishnet.files.writing import write_text
 from fishnet.prediction.heads import ChosenHeads, select_heads
 from fishnet.prediction.predictor import Predictor
+from fishnet.recipes.joint_keys import TRAINING
 
 if TYPE_CHECKING:
     from fishnet.data.base import ImageDataset
@@ -94,6 +95,12 @@ def head_data(bundle: Bundle, data: str | Path | Mapping[str, str | Path] | None
         names = ", ".join(bundle.heads)
         raise InputError(f"data={data}: this model has several heads: give HEAD=DATA for one or more of {names}")
     return {next(iter(bundle.heads)): str(data)}
+
+
+def training_recipe(bundle: Bundle, name: str) -> dict[str, Any]:
+    """The recipe keys that a head was trained with, also if it was kept from another bundle."""
+    kept = bundle.recipe.get("kept", {}).get(name, {}).get(TRAINING, {}).get("recipe", {})
+    return {**bundle.recipe, **bundle.recipe.get("heads", {}).get(name, {}), **kept}
 
 
 def one_head(predictor: Predictor, name: str) -> Predictor:

@@ -12,7 +12,7 @@ from fishnet.data.identity import fingerprint
 from fishnet.data.panoptic.base import PanopticSplit
 from fishnet.data.panoptic.open import open_panoptic
 from fishnet.errors import InputError
-from fishnet.evaluation.joint import choose_split
+from fishnet.evaluation.joint import choose_split, training_recipe
 from fishnet.evaluation.options import EvalOptions
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Scene
@@ -116,13 +116,13 @@ def evaluate_panoptic(
 def _open(bundle: Bundle, data: str, split: str | None, max_pixels: int | None) -> dict[str, PanopticSplit]:
     """Opens data with a model's classes, split as in its training."""
     assert bundle.panoptic is not None
-    heads = bundle.recipe.get("heads", {})
+    things, stuff = (training_recipe(bundle, name) for name in (INSTANCES, SEGMENT))
     options: dict[str, Any] = {
         "classes": bundle.panoptic.segments,
-        "only": heads.get(INSTANCES, {}).get("classes", ()),
-        "void": heads.get(SEGMENT, {}).get("void", ()),
-        "val_fraction": bundle.recipe.get("val_fraction", 0.1),
-        "seed": bundle.recipe.get("seed", 0),
+        "only": things.get("classes", ()),
+        "void": stuff.get("void", ()),
+        "val_fraction": stuff.get("val_fraction", 0.1),
+        "seed": stuff.get("seed", 0),
     }
     channels = bundle.preprocess.channels
     splits = open_panoptic(data, channels, keep_splits=True, **options)

@@ -12,6 +12,7 @@ MERGING = ("panoptic_score", "panoptic_overlap", "stuff_area")  # of panoptic tr
 JOINT = (  # besides the shared recipe keys
     "heads", "sampling", "loss_weighting", "monitor", "keep_heads", "kept", *MERGING,
 )  # fmt: skip
+TRAINING = "training"  # of a kept head: the data and the recipe that it was trained with
 DATA_KEYS = ("classes", "fold", "ignore", "void", "threshold_masks", "difficult", "multi_label")
 UNSUPPORTED = ("crop", "crop_size", "cutmix", "mixup", "mosaic", "native", "single_class")
 CROPPED = (  # keys of images that are cropped to a square, as classifiers alone take them

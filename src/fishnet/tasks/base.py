@@ -247,6 +247,11 @@ class Task(ABC):
         """
         return {WHOLE: count}
 
+    def kept_data(self) -> dict[str, str]:
+        """The fingerprints of data that the model's heads were trained with before; see
+        :class:`~fishnet.bundle.bundle.Bundle`."""
+        return {}
+
     def panoptic_config(self) -> PanopticConfig | None:
         """How the heads' results are merged to a panoptic segmentation; None if they are not."""
         return None

@@ -23,6 +23,7 @@ from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.value_range import set_range
 from fishnet.prediction.drawing import sheet
+from fishnet.recipes.joint_keys import TRAINING
 from fishnet.recipes.joint_recipe import JointHead, JointRecipe
 from fishnet.tasks import get_task, task_info
 from fishnet.tasks.base import Report, Source, Splits, Task
@@ -198,6 +199,11 @@ class Joint(Task):
         if self.kept:
             _check_output_stride(self.kept, configs)
         return configs
+
+    def kept_data(self) -> dict[str, str]:
+        """The fingerprints of the kept heads' data."""
+        stored = [self.recipe.kept[name].get(TRAINING, {}).get("data", {}) for name in self.kept]
+        return {key: value for data in stored for key, value in data.items()}
 
     def freeze(self, model: Any) -> list[nn.Module]:
         """Freezes the kept heads, and the backbone's score layer if one of them uses it."""

@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fishnet.backbone.archives import load_tensors, read_state
+from fishnet.backbone.fishnet import FishNet
 from fishnet.backbone.identify import identify_misfits
 from fishnet.backbone.weights import check_finite, fit, load_weights, trunk_of
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_with_weights
@@ -24,6 +25,7 @@ from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.transfer import by_module, describe_class_changes, load_head, match_class_rows
 
 T = TypeVar("T")
+_BODY = ("stem.", "tail.", "bridge.", "body.")  # the parts of a FishNet up to the body's end
 
 
 def save_weights(model: Model, path: Path) -> None:
@@ -130,10 +132,13 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
             notes += [f"{_label(name, spec)}{line}" for line in changes]
             state = match_class_rows(model, name, state, bundle.heads[name].classes, config.classes)
     backbone = model.trunk.backbone
+    stored = dict(trunk_of(state) or {})
+    if len(spec.heads) > 1:
+        notes += _add_end(backbone, stored)
     try:
         check_finite(state)
         with identify_misfits():
-            trunk, trunk_notes = fit(backbone, trunk_of(state) or {}, adapt=True)
+            trunk, trunk_notes = fit(backbone, stored, adapt=True)
     except InputError as error:
         raise InputError(f"{_hint(source, bundle, backbone)}{weights.path}: {error}") from None
     backbone.load_state_dict(trunk)
@@ -154,6 +159,15 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
 def _label(name: str, spec: ModelSpec) -> str:
     """What lines about a head begin with."""
     return f"{name}: " if len(spec.heads) > 1 else ""
+
+
+def _add_end(backbone: nn.Module, stored: dict[str, Tensor]) -> list[str]:
+    """Adds the model's own fish's head to a trunk that ends with the body; other heads of the model may need it."""
+    if not isinstance(backbone, FishNet) or any(not key.startswith(_BODY) for key in stored) or not stored:
+        return []
+    new = {key: value for key, value in backbone.state_dict().items() if key.startswith("head.")}
+    stored |= new
+    return [f"the bundle's trunk ends with the body: the fish's head, of {len(new)} tensors, is new"] if new else []
 
 
 def _named(spec: ModelSpec, name: str, notes: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a call of ``fishnet.train`` asks for: the settings, the data and the task. Importing this imports no torch."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle, re
 from fishnet.bundle.hub import local_path
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError
+from fishnet.files.values import mapping
+from fishnet.recipes.joint_keys import TRAINING
 from fishnet.recipes.joint_recipe import load_joint_recipe
 from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
 from fishnet.tasks.info import task_info
@@ -76,7 +79,7 @@ def joint_job(task: str, data: Data, recipe: str | None, weights: str | None, se
     loaded = load_joint_recipe(recipe, paths, settings, shared, heads)
     if loaded.keep_heads and bundle is not None:
         merged = {} if bundle.panoptic is None else {PANOPTIC: bundle.panoptic.to_dict()}
-        loaded = loaded.keeping({name: head.to_dict() for name, head in bundle.heads.items()} | merged)
+        loaded = loaded.keeping({name: _kept(bundle, name) for name in bundle.heads} | merged)
     elif loaded.keep_heads and not loaded.kept:
         raise InputError("keep_heads: there are no heads to keep: give a bundle as weights")
 
@@ -118,10 +121,23 @@ JOBS: Mapping[str, Callable[[str, Data, str | None, str | None, Mapping[str, Any
 """Trainings of several heads; all others are those of a task."""
 
 
+def _kept(bundle: Bundle, name: str) -> dict[str, Any]:
+    """A head's config, and the fingerprint and the recipe of its training, with which its held-out images are found."""
+    before = bundle.recipe.get("kept", {}).get(name)
+    if before is not None and TRAINING in before:  # it was kept by that training, too
+        return {**bundle.heads[name].to_dict(), TRAINING: deepcopy(before[TRAINING])}
+    data = {key: value for key, value in bundle.data.items() if "/" not in key or key.startswith(f"{name}/")}
+    recipe = {**bundle.recipe, **bundle.recipe.get("heads", {}).get(name, {})}
+    plain = {key: value for key, value in recipe.items() if key in Recipe.__dataclass_fields__}
+    return {**bundle.heads[name].to_dict(), TRAINING: deepcopy({"data": data, "recipe": plain})}  # YAML without aliases
+
+
 def _kept_head(name: str, values: Any) -> HeadConfig:
     """A kept head's config from a recipe. Raises InputError for one that is incomplete or invalid."""
     try:
-        return HeadConfig.from_dict(values, name)
+        config = {key: value for key, value in mapping(values, f"kept: {name}").items() if key != TRAINING}
+        mapping(mapping(values.get(TRAINING, {}), f"kept: {name}: {TRAINING}").get("data", {}), f"kept: {name}: data")
+        return HeadConfig.from_dict(config, name)
     except (KeyError, TypeError) as error:
         raise InputError(f"kept: {name}: is not a head's config, or incomplete ({error}): leave kept out") from error
 

@@ -115,7 +115,7 @@ def make_plan(
         preprocess,
         backbone_args={name: value for name, value in spec.backbone_args.items() if name not in _TRAINING_ARGS},
         recipe=task.recipe_dict(recipe),
-        data=_fingerprints(task.name, task.sources(data, splits)),
+        data=task.kept_data() | _fingerprints(task.name, task.sources(data, splits)),
         versions=versions(),
         panoptic=task.panoptic_config(),
     )
