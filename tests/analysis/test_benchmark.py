@@ -102,7 +102,7 @@ def test_a_bundle_has_its_own_task_and_size(bundle: Path) -> None:
     (it,) = Plan((str(bundle),)).subjects()
     assert (it.task, it.height, it.width, it.named) == ("classify", 32, 32, False)
     assert it.build()[0].backbone == "fishnet_nano"
-    with pytest.raises(InputError, match="is a bundle of classify, not of detect: leave out task"):
+    with pytest.raises(InputError, match="this bundle is for classify, not detect: leave out task"):
         Plan((str(bundle),), task="detect").subjects()
 
 
@@ -111,7 +111,7 @@ def test_a_bundle_of_several_heads_is_one_subject(tmp_path: Path) -> None:
     (it,) = Plan((str(bundle_of_set(tmp_path / "run", "two-stage")),)).subjects()
     assert (it.task, it.head) == ("classify, detect, segment", "default, faster-rcnn, body")
     assert (it.height, it.width) == (640, 640)
-    with pytest.raises(InputError, match="is a bundle of classify, detect, segment, not of detect: leave out task"):
+    with pytest.raises(InputError, match="this bundle is for classify, detect, segment, not detect: leave out task"):
         Plan((it.model,), task="detect").subjects()
     with pytest.raises(InputError, match="with the heads default, faster-rcnn, body: leave out head"):
         Plan((it.model,), head="fcos").subjects()

@@ -68,7 +68,11 @@ def test_numbers_follow_the_known_ids() -> None:
 
 @pytest.mark.parametrize(
     ("known", "words"),
-    [([], "the id 4 and 2 more ids"), ([4, 9], "the id 6, but no segment has it"), ([6, 9], "the id 4,")],
+    [
+        ([], "the id 4 and 2 more ids have pixels but no segment"),
+        ([4, 9], "the id 6 has pixels but no segment"),
+        ([6, 9], "the id 4 has pixels"),
+    ],
 )
 def test_ids_that_no_segment_has(known: list[int], words: str) -> None:
     with pytest.raises(InputError, match=words):

@@ -268,7 +268,7 @@ def test_segments_of_other_ids() -> None:
         (5, "dog", 3, (1, 0, 3, 2), 0.5),
     ]
     assert (result.categories, result.crowds, result.size) == ({900: 1, 5: 3}, frozenset(), (2, 3))
-    with pytest.raises(InputError, match="id 5, but no segment has it"):
+    with pytest.raises(InputError, match="id 5 has pixels but no segment"):
         Panoptic.from_ids(ids, {900: SEA}, CONFIG)
 
 

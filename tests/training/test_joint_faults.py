@@ -185,7 +185,7 @@ class TestOptionsOfEvaluations:
         assert after.keys() == {*before, "classify"}
 
     def test_options_of_reading_are_refused_for_panoptic_data(self, panoptic: Path) -> None:
-        with pytest.raises(InputError, match="classes: sets how data is read, and is not an option of panoptic data"):
+        with pytest.raises(InputError, match="classes: changes how data is read, and panoptic data cannot use it"):
             fishnet.evaluate(panoptic, classes=["berry"])
 
 

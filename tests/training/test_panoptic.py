@@ -165,7 +165,7 @@ def test_a_monitor_without_anything_to_measure(tmp_path: Path) -> None:
     path = data / "annotations" / "instances_val.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({**content, "annotations": []}))
-    with pytest.raises(InputError, match="monitor=PQ_th: the validation images have nothing to measure it on"):
+    with pytest.raises(InputError, match="monitor=PQ_th: cannot be measured on the validation images"):
         trained(data, tmp_path / "run", monitor="PQ_th")
 
 

@@ -62,7 +62,7 @@ class HeadConfig:
 
     @property
     def label_thresholds(self) -> tuple[float, ...]:
-        """The lowest score of each class at which an image has it as a label, 0..1; one half where none is known."""
+        """The confidence threshold of each class (the lowest score of a label), 0..1; 0.5 where none is stored."""
         return tuple(self.thresholds.get(f"{LABEL}{name}", 0.5) for name in self.classes.names)
 
     def to_dict(self) -> dict[str, Any]:

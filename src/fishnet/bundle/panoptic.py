@@ -73,7 +73,7 @@ class PanopticConfig:
             raise InputError(f"panoptic: segments: several classes have the id {first}: ids must be unique")
         if THINGS in self.stuff.names:
             raise InputError(
-                f"panoptic: segments: a stuff class is called {THINGS!r}, which is the label maps' class of all "
+                f"panoptic: segments: a stuff class is called {THINGS!r}, the name that label maps use for all "
                 "things: rename it"
             )
 

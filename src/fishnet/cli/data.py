@@ -124,7 +124,7 @@ def _check_level(task: str, data: str, multi_label: bool, sheet: Path | None) ->
     if multi_label and (info is None or info.level != "classification"):
         raise InputError(f"--multi-label is for --task classify, not {task}")
     if sheet is not None and info is not None and info.output == "scores":
-        raise InputError(f"--sheet draws boxes or labels, and {data} has none: see fishnet data show")
+        raise InputError(f"--sheet draws boxes or labels, but {data} has neither: use fishnet data show")
 
 
 def _mask_settings(

@@ -16,7 +16,7 @@ _GROUPS = {name: Group(name, sort_key=place) for place, name in enumerate(_ORDER
 
 
 def flags_of(keys: Collection[str] | None = None) -> Any:
-    """Returns a dataclass of some recipe keys, by default of all. Keys that are not given are None."""
+    """Returns a dataclass with some recipe keys (default: all). Keys that are not given are None."""
     hints = typing.get_type_hints(Recipe)
     known = Recipe.__dataclass_fields__
     fields = []

@@ -53,8 +53,9 @@ def predict(
     Files that cannot be read are reported at the end, and the exit code is then 1. The frames of a video are separate
     sources: clip.mp4#0, clip.mp4#1 and so on.
 
-    A model with several heads runs once per image for all of them: the output has a key per head, each head writes its
-    files into a folder of its own name, and one overlay shows everything. An option applies to all heads that have it.
+    A model with several heads runs once per image for all of them. The output has a key for each head, each head writes
+    its files into a folder of its own name, and one overlay shows everything. An option applies to all heads that have
+    it.
 
     Parameters
     ----------

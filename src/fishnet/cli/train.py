@@ -28,9 +28,11 @@ class Options:
     weights: Annotated[
         str | None,
         Parameter(
-            help="A checkpoint file, or a bundle of any task, to start from. A bundle also sets backbone and channels, "
-            "and for its own task the head, sizes and sixteen_bit, unless you give them. Weights that do not fit are "
-            "initialized anew and reported."
+            help="A checkpoint file, or a bundle of any task, to start from. A bundle also sets the backbone, the "
+            "channels, and the kind and widths of heads of the same task, unless you give them. In the same way it "
+            "sets sizes and sixteen_bit: for joint and panoptic, the sizes only if it resizes whole images; for other "
+            "tasks, both only if it has a head of the task. Tensors that do not fit are reported, and those of the "
+            "model are initialized anew."
         ),
     ] = None
     out: Annotated[
@@ -179,8 +181,8 @@ def panoptic(
         COCO panoptic (a .json file and its PNG files, or a folder), Cityscapes with instance ids, or a folder of
         objects with masks and label maps of stuff. See docs/data.md. Not needed with --resume.
     monitor
-        The metric that decides which epoch is best: PQ, SQ or RQ, also of things (PQ_th) and of stuff (PQ_st), or one
-        such as instances/mask_AP. Default: PQ.
+        The metric that decides which epoch is best: PQ, SQ or RQ, one of these for things (PQ_th) or for stuff
+        (PQ_st), or a metric of one head, such as instances/mask_AP. Default: PQ.
     panoptic_score
         Instances with a lower score become no segment, 0 to 1. Default: 0.5.
     panoptic_overlap
@@ -210,12 +212,16 @@ class JointOptions:
     ] = None
     loss_weighting: Annotated[
         Literal["fixed", "uncertainty"] | None,
-        Parameter(help="Weights of the heads' losses: fixed, from the recipe; or uncertainty, learned as well."),
+        Parameter(
+            help="Weights of the heads' losses. fixed: from the recipe; uncertainty: a factor for each head is learned "
+            "as well."
+        ),
     ] = None
     monitor: Annotated[
         str | None,
         Parameter(
-            help="The metric that decides which epoch is best: mean, of the heads' own; or one such as detect/AP."
+            help="The metric that decides which epoch is best: mean, the mean over the heads of one metric each; or "
+            "one metric, such as detect/AP."
         ),
     ] = None
     keep_heads: Annotated[
@@ -236,8 +242,8 @@ def joint(
 ) -> None:
     """Train several heads on one trunk, which then predict in one pass.
 
-    Images that several datasets annotate are one sample. An image without a target for a head is not annotated for it,
-    which never means that it shows nothing.
+    An image that several datasets annotate is one sample. A head ignores images that its data does not list; they are
+    not negatives.
 
     Parameters
     ----------

@@ -46,10 +46,11 @@ def val(
     """Evaluate a bundle or an exported file on labelled data: metrics, per-class results, figures, worst mistakes.
 
     Writes metrics.json and per_class.csv for every task. Also writes confusion.csv and .png, reliability.png, and
-    most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier (with several labels per
-    image, the latter two only); precision_recall.png, errors.csv and worst.png for a detector; confusion.csv and .png,
-    errors.csv and worst.png for a segmenter; and panoptic_per_class.csv for a panoptic model. Each of several heads has
-    a folder of its own. Images that cannot be read are reported and left out, and the exit code is then 1.
+    most_wrong.csv and .png (the twelve mistakes with the highest loss) for a classifier; precision_recall.png,
+    errors.csv and worst.png for a detector; confusion.csv and .png, errors.csv and worst.png for a segmenter; and
+    panoptic_per_class.csv for a panoptic model. For a classifier of several labels per image, only most_wrong.csv and
+    .png are written in addition. Each of several heads has a folder of its own. Images that cannot be read are reported
+    and left out, and the exit code is then 1.
 
     Parameters
     ----------

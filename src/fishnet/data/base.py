@@ -20,7 +20,7 @@ from fishnet.images.decoding import ImageLike, decode_image
 from fishnet.images.reading import DEFAULT, Reading
 
 Order = Callable[[int, Generator], list[int]]
-"""(length, generator) -> the indices of the images in one epoch of training, as many as ``length``."""
+"""(length, generator) -> ``length`` indices of images for one training epoch."""
 
 
 def shuffled(length: int, generator: Generator) -> list[int]:

@@ -125,7 +125,7 @@ def _class_counts(splits: Mapping[str, Classified]) -> Iterator[Finding]:
 
 
 def _without_val_images(splits: Mapping[str, Classified]) -> Iterator[Finding]:
-    """Classes that are trained on and cannot be measured."""
+    """Classes that are trained on but cannot be measured."""
     if not {"train", "val"} <= splits.keys():
         return
     names, seen = splits["train"].classes.names, images_per_class(splits["val"])

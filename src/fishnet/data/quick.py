@@ -84,7 +84,8 @@ def _named_twice(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:
             if before != split:
                 yield Finding(shared_code(before, split), f"{source}: in {before} and in {split}", split, source)
             elif first == index or isinstance(dataset, DetectionDataset | MultiLabelDataset):
-                # the former's plausibility finds repeated entries, the latter's rows are joined when it is opened
+                # repeated detection entries are found by the plausibility check; rows with several labels are joined
+                # on opening
                 continue
             elif isinstance(dataset, LabelledDataset) and dataset.labels[first] != dataset.labels[index]:
                 names = [dataset.classes.names[int(dataset.labels[i])] for i in (first, index)]

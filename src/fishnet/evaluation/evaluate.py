@@ -221,7 +221,7 @@ def _reading_keys(task: str, **keys: Any) -> dict[str, Any]:
     given = {name: value for name, value in keys.items() if value is not None}
     for name in given:
         if name not in keys_of(task):
-            raise InputError(f"{name}: sets how data is read, and is not an option of {task}")
+            raise InputError(f"{name}: changes how data is read, and {task} cannot use it: leave it out")
     return given
 
 

@@ -38,12 +38,14 @@ class EvalOptions:
         tasks = [head.task for head in predictor.bundle.heads.values()]
         for name in self.reading:
             if not any(name in keys_of(task) for task in tasks):
-                raise InputError(f"{name}: sets how data is read, and is not an option of {', '.join(tasks)}")
+                raise InputError(
+                    f"{name}: changes how data is read, and {', '.join(tasks)} cannot use it: leave it out"
+                )
 
     def check_panoptic(self) -> None:
         """Raises InputError for an option that would change the classes or the masks of panoptic data."""
         for name in self.reading:
-            raise InputError(f"{name}: sets how data is read, and is not an option of panoptic data: leave it out")
+            raise InputError(f"{name}: changes how data is read, and panoptic data cannot use it: leave it out")
 
     def of_head(self, bundle: Bundle, name: str) -> "EvalOptions":
         """The options that one of several heads has."""

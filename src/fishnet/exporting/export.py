@@ -187,7 +187,7 @@ def _check_config(config: ExportConfig) -> None:
 
 
 def _refuse_data(bundle: Bundle, config: ExportConfig) -> None:
-    """Raises InputError for labelled data together with several heads, which no metric measures all."""
+    """Raises InputError if labelled data is given for a model with several heads, as no single metric covers them."""
     if len(bundle.heads) == 1:
         return
     if config.precision == "int8":
@@ -196,7 +196,7 @@ def _refuse_data(bundle: Bundle, config: ExportConfig) -> None:
             "models with one: choose fp32 or fp16"
         )
     if config.data is not None:
-        raise InputError(f"data={config.data}: a model with several heads is compared on images: give images")
+        raise InputError(f"data={config.data}: is not supported for a model with several heads: give images instead")
 
 
 def _path_of(source: str, folder: Path, config: ExportConfig) -> Path:

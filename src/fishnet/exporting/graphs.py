@@ -121,7 +121,8 @@ def _export_dynamo(graph: nn.Module, exported: Exported, path: Path) -> None:
 def _side(name: str, exported: Exported) -> Any:
     from torch.export import Dim
 
-    if not exported.any_size:  # MIN_SIDE for smaller ones too: a map of one px would look like a constant
+    # MIN_SIDE even for networks of smaller images, because a map of one px would look like a constant
+    if not exported.any_size:
         return Dim(name, min=MIN_SIDE)
     return DIVISOR * Dim(name, min=MIN_SIDE // DIVISOR)
 

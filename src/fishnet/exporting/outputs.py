@@ -66,7 +66,8 @@ def only_logits(model: Model) -> bool:
 
 def folded_copy(model: Model, exported: Exported) -> Model:
     """Returns a copy of the model with its batch norms folded; its outputs are the same to rounding."""
-    copied = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # others make exporters specialize shapes
+    # with other memory formats, exporters specialize shapes
+    copied = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     _, height, width = EXAMPLE
     return folded(copied, torch.randn(1, exported.bundle.preprocess.channels, *(exported.size or (height, width))))
 

@@ -100,8 +100,8 @@ def dense_ids(ids: NDArray[np.integer], known: Sequence[int]) -> NDArray[np.int3
     numbers[(ascending[places] != ids) | (ids == VOID)] = 0
     if np.count_nonzero(numbers) != np.count_nonzero(ids):
         unknown = np.unique(ids[(numbers == 0) & (ids != VOID)]).tolist()
-        more = f" and {len(unknown) - 1} more ids" if len(unknown) > 1 else ""
-        raise InputError(f"pixels have the id {unknown[0]}{more}, but no segment has it: list every segment")
+        more = f" and {len(unknown) - 1} more ids have" if len(unknown) > 1 else " has"
+        raise InputError(f"the id {unknown[0]}{more} pixels but no segment: list every segment")
     return numbers
 
 

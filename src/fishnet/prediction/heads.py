@@ -1,4 +1,4 @@
-"""A model's heads in prediction: which are wanted, their outputs and their results. Torch-free.
+"""A model's heads in prediction: which are chosen, their outputs and their results. Torch-free.
 
 Everything here goes by head. A model with one head is not a special case until its result leaves: it is returned
 itself, and not as a :class:`~fishnet.prediction.results.Scene` of one.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def select_heads(bundle: Bundle, only: Sequence[str] | None) -> Bundle:
-    """The config of a model of which only some heads are wanted; ``None`` for all.
+    """The config of a model of which only some heads are chosen; ``None`` for all.
 
     Raises:
         InputError: no head, or one that the model does not have.

@@ -1,8 +1,8 @@
 """Predictions that take several passes through the network: tiles of large images, and averages. Torch-free.
 
 All heads that predict in px of the image share the tiles' passes. Classifiers see the image as a whole, in one more
-pass: the class of an image is not the mean of its parts' classes, most of which may show nothing but background.
-Averages over scales and mirrored images are of label maps only, so their further passes compute no other head.
+pass: the class of an image is not the mean of the classes of its parts, most of which may show only background. Only
+label maps are averaged over scales and mirrored images, so these passes compute no other head.
 """
 
 import math

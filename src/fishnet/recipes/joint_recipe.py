@@ -184,7 +184,8 @@ def load_joint_recipe(
     _check_shared(values, tasks, where)
     _check_shared({key: value for key, value in overrides.items() if key not in head_keys()}, tasks, "settings")
     own = {key: overrides.pop(key) for key in head_keys() if key in overrides}
-    if kind == "panoptic" and "head" in own and INSTANCES in sections:  # the label maps' is given in a file
+    # the head of the label maps can only be set in a file
+    if kind == "panoptic" and "head" in own and INSTANCES in sections:
         sections[INSTANCES]["head"] = own.pop("head")
     _check_own(own, tasks)
     if where in recipe_names(kind):  # a file's own keys come before those of the weights

@@ -74,7 +74,7 @@ class Recipe:
     htc_mask_flow: bool = _model(True, "Head htc: pass the features of each mask head to the next one.", _DETECTION)
     htc_semantic: bool = _model(
         True,
-        "Head htc: classify every pixel, too, and add that branch's features to those of boxes and masks.",
+        "Head htc: also classify every pixel, and add the features of this branch to those of boxes and masks.",
         _DETECTION,
     )
     anchors: Literal["default", "auto"] = _model(
@@ -228,9 +228,9 @@ class Recipe:
     )
     class_weights: Literal["none", "balanced", "median"] = key(
         "none",
-        "Weights of the classes in the cross-entropy: balanced, each class counts alike, however many images or "
-        "pixels it has (with multi_label: its images with and without the label count alike); median, the median class "
-        "frequency divided by the class's own.",
+        "Weights of the classes in the cross-entropy. balanced: every class has the same total weight, however many "
+        "images or pixels it has (with multi_label: images with and without the label have the same total weight); "
+        "median: the median class frequency divided by the class's own.",
         (*_CLASSIFICATION, *_SEGMENTATION),
     )
     clip_grad: float = key(0.0, "Maximum gradient norm; 0: no clipping.")

@@ -25,14 +25,14 @@ from fishnet.runtime.reducing import reduced
 
 _MAX_ONNX = 2 * GIB  # the largest file that the format allows
 _NOWHERE = "/nowhere"
-_MAX_PREPARED = 4  # sets of heads, beside all, that an engine keeps ready to run
+_MAX_PREPARED = 4  # subsets of heads that an engine keeps ready, besides the full set
 _ENVIRONMENT = RLock()  # held while environment variables are changed
 
 Run = Callable[[NDArray[np.float32]], Sequence[NDArray[Any]]]
 """From (batch, channels, height, width) to the values of some outputs of the graph, in their order."""
 
 Prepare = Callable[[tuple[str, ...]], Run]
-"""From names of outputs to what computes these."""
+"""From names of outputs to the function that computes them."""
 
 
 class RuntimeEngine:

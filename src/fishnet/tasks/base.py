@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 WHOLE = "_whole"
-"""The only part of a validation loss that is measured in one piece, see :class:`Task`; no head has this name."""
+"""The name of a validation loss that has no parts, see :class:`Task`; no head has this name."""
 
 Splits = dict[str, Any]
 """The datasets of the splits by name, each a :class:`~fishnet.data.base.ImageDataset` of the task's own kind."""
@@ -231,7 +231,7 @@ class Task(ABC):
         return []
 
     def min_batch_size(self, model: Any) -> int:
-        """Smallest number of readable images in a process that a training step can use."""
+        """The smallest number of readable images per process for a training step."""
         return int(model.min_batch_size)
 
     def run(self, model: nn.Module, images: Tensor, targets: Any) -> Any:
@@ -239,7 +239,7 @@ class Task(ABC):
         return model(images, {self.name: targets})[self.name]
 
     def part_counts(self, outputs: Any, count: int) -> dict[str, int]:
-        """The parts of the loss that a batch has, each with the number of images that it is the mean of.
+        """The parts of a batch's loss, each with the number of images that it averages over.
 
         Args:
             outputs: see :meth:`run`.
@@ -253,7 +253,7 @@ class Task(ABC):
         return {}
 
     def panoptic_config(self) -> PanopticConfig | None:
-        """How the heads' results are merged to a panoptic segmentation; None if they are not."""
+        """How the heads' results are merged into a panoptic segmentation; None if they are not."""
         return None
 
     def recipe_dict(self, recipe: "Recipe") -> dict[str, Any]:
@@ -327,7 +327,8 @@ class Task(ABC):
         """New metrics, 0 to 1, fed with ``update(outputs, targets)``; for ``max_detections`` see :meth:`report`."""
 
     def fitted_thresholds(self, metrics: "MetricCollection") -> dict[str, dict[str, float]]:
-        """By head, thresholds for the bundle that suit the images of the metrics' last computation best, if any."""
+        """Thresholds for the bundle, by head, that were fitted to the images of the last computation; empty if there
+        are none."""
         return {}
 
     def warnings(self, images: ImageDataset) -> list[str]:

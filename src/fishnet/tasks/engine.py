@@ -77,8 +77,10 @@ class TorchEngine:
         classifiers = [name for name in names if task_info(self.bundle.heads[name].task).output == "scores"]
         if len(classifiers) == 1:
             return classifiers[0]
-        kept = f"several classifiers ({', '.join(classifiers)}): load only one of them" if classifiers else "none"
-        raise InputError(f"embeddings are those of a classifier, and this model has {kept}")
+        has = (
+            f"several classifiers ({', '.join(classifiers)}): load only one of them" if classifiers else "no classifier"
+        )
+        raise InputError(f"only classifiers have embeddings, and this model has {has}")
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(batch).to(self.device).contiguous(memory_format=torch.channels_last)

@@ -291,8 +291,8 @@ class Joint(Task):
         assert isinstance(images, JointDataset)
         lines = [f"{n}: {line}" for n, task in self.tasks.items() for line in task.warnings(images.datasets[n])]
         return lines + [
-            f"{name}: {count:,} targets were not trained on, in steps with too few annotated images for this head: "
-            "raise batch_size, or the head's sampling weight"
+            f"{name}: {count:,} targets were not trained on, because their steps had too few annotated images for this "
+            "head: raise batch_size, or the head's sampling weight"
             for name, count in self.skipped.items()
         ]
 
@@ -355,7 +355,7 @@ def _check_kept(joint: Joint) -> None:
         return
     for name in joint.tasks:
         if name in joint.kept:
-            raise InputError(f"keep_heads: the bundle has a head {name}, too: give the new head another name")
+            raise InputError(f"keep_heads: the bundle already has a head {name}: give the new head another name")
     if joint.recipe.shared.freeze != "trunk":
         raise InputError("keep_heads: heads can only be kept as they are on a frozen trunk: set freeze to trunk")
 
@@ -365,7 +365,7 @@ def _check_preprocess(joint: Joint, preprocess: Preprocess) -> None:
     if preprocess.fit == "native" or (preprocess.fit == "crop" and joint.any_size):
         needed = [name for name, task in joint.tasks.items() if task.any_size] or list(joint.tasks)
         how = "crops its images" if preprocess.fit == "crop" else "keeps images in their own size"
-        raise InputError(f"keep_heads: the bundle {how}, and {', '.join(needed)} cannot be trained so: train jointly")
+        raise InputError(f"keep_heads: the bundle {how}, which {', '.join(needed)} cannot use: train jointly")
     size, channels = joint.recipe.shared.size, joint.recipe.shared.channels
     if channels != preprocess.channels:
         raise InputError(f"channels={channels}: the kept heads need images of {preprocess.channels} channels")
@@ -374,7 +374,7 @@ def _check_preprocess(joint: Joint, preprocess: Preprocess) -> None:
     longest = joint.recipe.shared.longest
     if preprocess.fit == "whole" and longest != preprocess.size[1]:
         raise InputError(
-            f"max_size={longest}: the kept heads need the bundle's {preprocess.size[1]}: leave max_size out"
+            f"max_size={longest}: the kept heads need the bundle's max_size {preprocess.size[1]}: leave max_size out"
         )
 
 
@@ -386,6 +386,6 @@ def _check_output_stride(kept: Mapping[str, HeadConfig], configs: Mapping[str, H
     )
     if before != after:
         raise InputError(
-            f"keep_heads: the kept heads need a trunk with output stride {before or 'by default'}, and with the new "
-            f"heads it would be {after or 'by default'}: choose other heads, or train jointly"
+            f"keep_heads: the new heads would change the trunk's output stride from {before or 'the default'} to "
+            f"{after or 'the default'}: choose other heads, or train jointly"
         )

@@ -15,7 +15,7 @@ MEAN = "mean"
 
 @dataclass(frozen=True)
 class JointOutputs:
-    """What the heads made of one batch.
+    """The heads' outputs for one batch.
 
     Attributes:
         outputs: of each head that has annotated images in the batch, for these images.

@@ -147,7 +147,7 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
         if name in bundle.heads and _same_kind(bundle.heads[name], config):
             notes += [f"{_label(name, spec)}{line}" for line in load_head(model, name, state)]
             if _anchors(bundle.heads[name]) != _anchors(config):
-                notes.append(f"{_label(name, spec)}anchors: not the bundle's, for which its head was trained")
+                notes.append(f"{_label(name, spec)}anchors: differ from the bundle's, with which its head was trained")
     notes += _left_out(bundle, spec, state)
     if len(bundle.heads) > 1:
         heads = "; ".join(f"{name}: {head.task}, {len(head.classes)} classes" for name, head in bundle.heads.items())
@@ -157,7 +157,7 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
 
 
 def _label(name: str, spec: ModelSpec) -> str:
-    """What lines about a head begin with."""
+    """The prefix of lines about a head."""
     return f"{name}: " if len(spec.heads) > 1 else ""
 
 

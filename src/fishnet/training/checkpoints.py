@@ -116,7 +116,7 @@ class BundleWriter(Callback):
         assert isinstance(pl_module, TrainingModule)
         if self.monitor not in trainer.callback_metrics:
             raise InputError(
-                f"monitor={self.monitor.removeprefix('val/')}: the validation images have nothing to measure it on: "
+                f"monitor={self.monitor.removeprefix('val/')}: cannot be measured on the validation images: "
                 "choose another metric"
             )
         value = float(trainer.callback_metrics[self.monitor]), -float(trainer.callback_metrics["val/loss"])

@@ -297,6 +297,6 @@ def _silence_lightning() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    # The last is of torchmetrics, in a process without an image of a head; all processes' metrics are summed.
+    # The last warning is torchmetrics': a process may have no image of a head, and metrics are summed over processes.
     known = "does not have many workers|LeafSpec|lr_scheduler.step|was called before the ``update`` method"
     warnings.filterwarnings("ignore", message=f".*({known}).*")

@@ -19,7 +19,7 @@ from fishnet.tasks.info import task_info
 if TYPE_CHECKING:
     from fishnet.tasks.base import Task
 
-PANOPTIC = "panoptic"  # among the kept heads of a recipe, how two of them are merged; no head has this name
+PANOPTIC = "panoptic"  # key among a recipe's kept heads that holds how two of them are merged; no head has this name
 Data = str | Path | Mapping[str, str | Path] | None
 _HEAD_KEYS = (  # keys that set the shapes of a head's tensors, and how the head turns its outputs into results
     "fpn_channels", "box_width", "box_convs", "mask_width", "head_norm", "anchors", "proposals", "roi_samples",
@@ -122,7 +122,7 @@ JOBS: Mapping[str, Callable[[str, Data, str | None, str | None, Mapping[str, Any
 
 
 def _kept(bundle: Bundle, name: str) -> dict[str, Any]:
-    """A head's config, and the fingerprint and the recipe of its training, with which its held-out images are found."""
+    """A head's config, with the data fingerprint and recipe of its training, which identify its held-out images."""
     before = bundle.recipe.get("kept", {}).get(name)
     if before is not None and TRAINING in before:  # it was kept by that training, too
         return {**bundle.heads[name].to_dict(), TRAINING: deepcopy(before[TRAINING])}

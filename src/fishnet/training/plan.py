@@ -191,9 +191,8 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
     model_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
     if recipe.grad_checkpointing:
         _set_grad_checkpointing(model, recipe.backbone)
-    if (
-        recipe.sync_bn
-    ):  # of several heads, one may have no annotated image in a process, which the others would wait for
+    # a head may have no annotated image in one process, and synchronized norms would wait for it
+    if recipe.sync_bn:
         convert_sync_batchnorm(model.trunk if len(model.heads) > 1 else model)
     frozen = freeze(model, recipe.freeze) + (freeze_norms(model) if recipe.trunk_norm == "frozen" else [])
     return model, model_cost, frozen

@@ -170,7 +170,7 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     rows = {"image": [image("red", i) for i in range(4)], "label": [["cat"], ["cat", "dog"], ["dog"], ["cat"]]}
     content = datasets.Dataset.from_dict(rows, features=features)
     content.to_parquet(str(data / "data" / "train-00000-of-00001.parquet"))
-    with pytest.raises(InputError, match="several labels per image need multi_label"):
+    with pytest.raises(InputError, match="images with several labels need multi_label"):
         opened(data)
 
 

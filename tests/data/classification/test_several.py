@@ -44,7 +44,7 @@ def test_names(labels: list[str]) -> None:
 
 
 def test_columns_of_0_and_1() -> None:
-    with pytest.raises(InputError, match=r"a\.csv: no column for the label.*cat, dog: .*one-hot"):
+    with pytest.raises(InputError, match=r"a\.csv: no label column, but one-hot columns .*cat, dog"):
         refuse_indicators(["image", "cat", "dog"], [["a", "1.0", "0.0"], ["b", "0", "1"]], "a.csv")
     refuse_indicators(["image", "cat", "width"], [["a", "1", "50"]], "a.csv")
     refuse_indicators(["image", "cat"], [], "a.csv")

@@ -66,8 +66,8 @@ def test_ids_and_segments_that_do_not_match(tmp_path: Path) -> None:
     assert not report.ok
     unknown, [empty] = report.of("panoptic-id-unknown"), report.of("panoptic-segment-empty")
     assert [finding.file for finding in unknown] == [str(data / PNG.format(number)) for number in (1, 2)]
-    assert "panoptic ids that no segment has: 4711 (5 px)" in unknown[0].message
-    assert "no pixel of the segments 99" in empty.message
+    assert "ids without a segment: 4711 (5 px)" in unknown[0].message
+    assert "segments without a pixel: 99" in empty.message
     assert report.splits["train"].unknown == 2
     assert report.splits["train"].empty == 1
     assert report.splits["train"].void == 6 * 96, "unknown ids are not void"

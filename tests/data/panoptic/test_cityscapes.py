@@ -61,7 +61,7 @@ def test_ids_that_no_label_has(id_: int, tmp_path: Path) -> None:
     ids[1, 2:5] = id_
     save_mask(mask, ids, "deep")
     split = opened(data)["train"]
-    with pytest.raises(InputError, match=rf"instanceIds.png: panoptic ids that no segment has: {id_} \(3 px\)"):
+    with pytest.raises(InputError, match=rf"instanceIds.png: ids without a segment: {id_} \(3 px\)"):
         split.truth(split.segment.entries.index(next(e for e in split.segment.entries if e.mask == mask)))
 
 

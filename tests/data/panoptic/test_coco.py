@@ -85,7 +85,7 @@ def test_ids_that_no_segment_has(tmp_path: Path) -> None:
     ids[6, :2] = 4712
     id_png(png, ids)
     split = opened(data)["train"]
-    message = r"train_001\.png: panoptic ids that no segment has: 4711 \(4 px\), 4712 \(2 px\): add their segments"
+    message = r"train_001\.png: ids without a segment: 4711 \(4 px\), 4712 \(2 px\): add their segments"
     for read in (split.truth, split.segment.label_map, split.instances.objects):
         with pytest.raises(InputError, match=message):
             read(1)
@@ -100,7 +100,7 @@ def test_a_segment_without_a_pixel(tmp_path: Path) -> None:
     assert split.segment.segment_map(1).empty == [99]
     assert 99 not in [segment.id for segment in split.truth(1).segments]
     message = split.segment.describe_empty(1, [99])
-    assert "no pixel of the segments 99 (" in message
+    assert "segments without a pixel: 99 (" in message
     assert "annotations[1], segment 99): remove them, or draw them" in message
 
 
@@ -135,7 +135,7 @@ FAULTS: dict[str, tuple[Callable[[Content], object], str]] = {
     "category twice": (lambda c: c["categories"][1].update(id=7), r"categories\[1\]: id 7 belongs to 'ground' already"),
     "category id": (lambda c: c["categories"][1].update(id="x"), r"categories\[1\]: id 'x' is not an integer"),
     "names": (lambda c: c["categories"][1].update(name="leaf"), r"the ids 3 and 9 are both called 'leaf': rename one"),
-    "things": (lambda c: c["categories"][0].update(name="things"), r"a class of stuff is called 'things'"),
+    "things": (lambda c: c["categories"][0].update(name="things"), r"a stuff class is called 'things'"),
     "no stuff": (lambda c: [e.update(isthing=1) for e in c["categories"]], "has no class of stuff: use train instance"),
     "image id twice": (lambda c: c["images"][1].update(id=100), r"images\[1\]: id 100 belongs to images\[0\]"),
     "no categories": (lambda c: c.pop("categories"), r"no entries in categories: not a COCO panoptic file"),

@@ -167,7 +167,7 @@ def test_the_report(tmp_path: Path) -> None:
     assert (cow["images"], cow["AP"], cow["F1"], cow["recall"], cow["unknown"]) == (0, None, None, None, 3)
     assert report.metrics() == {"F1": 0.75}
     assert report.warnings() == [
-        "1 of 3 classes have no image and do not count: cow", "3 unknown labels do not count",
+        "1 of 3 classes have no positive image and do not count: cow", "3 unknown labels do not count",
     ]  # fmt: skip
     worst = report.worst(Images())  # type: ignore[arg-type]
     assert [(row["source"], row["missed"], row["wrong"], row["true"]) for row in worst] == [

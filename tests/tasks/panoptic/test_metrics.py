@@ -261,8 +261,8 @@ def test_annotations_are_taken_as_they_are() -> None:
     ("predicted", "truth", "words"),
     [
         (segments({1: CAT}, (1, 4)), segments({1: CAT}, (1, 5)), "of 4x1 px and annotated ones of 5x1 px"),
-        (segments({1: CAT}, (1, 4), (3, 1)), segments({1: CAT}, (1, 5)), "id 3, but no segment has it"),
-        (segments({1: CAT}, (1, 5)), segments({1: CAT}, (1, 4), (3, 1)), "id 3, but no segment has it"),
+        (segments({1: CAT}, (1, 4), (3, 1)), segments({1: CAT}, (1, 5)), "id 3 has pixels but no segment"),
+        (segments({1: CAT}, (1, 5)), segments({1: CAT}, (1, 4), (3, 1)), "id 3 has pixels but no segment"),
         (segments({1: 4}, (1, 5)), segments({1: CAT}, (1, 5)), "predicted segment 1 has the class index 4"),
         (segments({1: CAT}, (1, 5)), segments({1: -1}, (1, 5)), "annotated segment 1 has the class index -1"),
         (segments({1: CAT, 8: CAT}, (1, 5)), segments({1: CAT}, (1, 5)), "predicted segment 8 has no pixels"),

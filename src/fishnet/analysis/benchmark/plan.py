@@ -183,7 +183,7 @@ def _of_bundle(model: str, plan: Plan) -> Subject:
     bundle = read_bundle(path)
     tasks, heads = (", ".join(getattr(head, key) for head in bundle.heads.values()) for key in ("task", "head"))
     if plan.task not in (None, tasks):
-        raise InputError(f"{model}: is a bundle of {tasks}, not of {plan.task}: leave out task")
+        raise InputError(f"{model}: this bundle is for {tasks}, not {plan.task}: leave out task")
     if plan.head not in ("default", heads):
         several = "s" if len(bundle.heads) > 1 else ""
         raise InputError(f"{model}: is a bundle with the head{several} {heads}: leave out head")

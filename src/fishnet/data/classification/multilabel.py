@@ -186,11 +186,11 @@ def conform(splits: Mapping[str, MultiLabelDataset], classes: Classes) -> dict[s
 def hold_out_multi_label(
     dataset: MultiLabelDataset, fraction: float, seed: int
 ) -> tuple[MultiLabelDataset, MultiLabelDataset]:
-    """Holds out a share of a dataset: at least one image, but never all, so none of a dataset with one image.
+    """Holds out a share of a dataset: at least one image, but never all. A dataset with one image keeps it.
 
     The keys and the seed decide which ones. Then images are exchanged so that each label of two images or more is on
-    both sides, as far as the labels that an image has together allow it: the rarest labels come first, and no exchange
-    takes the last image of another label away.
+    both sides, as far as the labels that occur together allow it. The rarest labels come first, and no exchange moves
+    the last image that another label has on a side.
 
     Returns:
         (rest, held out).
@@ -212,13 +212,13 @@ def hold_out_multi_label(
 def _move_one(
     members: Sequence[int], held: NDArray[np.bool_], positive: NDArray[np.bool_], counts: NDArray[np.int64]
 ) -> None:
-    """Moves the first image to the other side whose labels all stay on its own side; none if there is no such image.
+    """Moves an image to the other side: the first whose labels all keep another image on its side, if there is one.
 
     Args:
         members: indices of the images, all on one side, the first choice first.
         held: (images,) whether each image is held out; changed in place.
         positive: (images, classes) whether each image has each label.
-        counts: (classes,) images of each label. A label of a single image needs to stay on no side.
+        counts: (classes,) images of each label. A label with a single image may leave its side.
     """
     for i in members:
         own_side = positive[held == held[i]].sum(0)

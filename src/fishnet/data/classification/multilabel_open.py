@@ -54,7 +54,7 @@ def open_multi_label(
     if Path(data).suffix.lower() in SUFFIXES and not Path(data).is_dir():
         splits = open_label_table(Path(data), channels, known, -1 if keep_splits else fold)
     elif fold >= 0 and not keep_splits:
-        raise InputError(f"{data}: --fold {fold} is for tables with a column of folds")
+        raise InputError(f"{data}: --fold {fold} needs a table with a column of folds")
     elif looks_like_detection(data):
         held_out = {"val_fraction": val_fraction, "seed": seed, "keep_splits": True}
         objects = open_detection(data, channels, **held_out)  # type: ignore[arg-type]

@@ -71,7 +71,7 @@ def open_label_table(
 def _names_in(rows: Rows, notes: list[Finding]) -> list[list[str]]:
     """The names in each row's cell. Adds a note on how the cells were read, where they hold several names.
 
-    All cells of a table are read alike: as lists, if they are lists of Parquet or text in brackets; else split at the
+    All cells are read in the same way: as lists, if they are lists of Parquet or text in brackets; else split at the
     first of ``;``, ``|`` and ``,`` that occurs in any of them.
 
     Raises:
@@ -171,7 +171,7 @@ def _indicators(rows: Rows) -> tuple[Classes, NDArray[np.int8]]:
 def _join_rows(
     rows: Rows, files: ImageFiles, members: Sequence[int], matrix: NDArray[np.int8], classes: Classes
 ) -> tuple[list[int], NDArray[np.int8]]:
-    """Joins the rows of each image: a label that any of them gives is given; known is known.
+    """Joins the rows of each image. A label is positive if any row says so, and known if any row knows it.
 
     Returns:
         The first row of each image, and its matrix.

@@ -114,7 +114,7 @@ def _open_splits(data: str, channels: int, classes: Classes | None, fold: int) -
     if Path(data).suffix.lower() in table.SUFFIXES and not Path(data).is_dir():
         return dict(table.open_table(Path(data), channels, classes, fold))
     if fold >= 0:
-        raise InputError(f"{data}: --fold {fold} is for tables with a column of folds")
+        raise InputError(f"{data}: --fold {fold} needs a table with a column of folds")
     if data == FASHION_MNIST:
         return {"train": FashionMNIST(True, channels, classes), "test": FashionMNIST(False, channels, classes)}
     prefix, name = split_prefix(data)

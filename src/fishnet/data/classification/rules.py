@@ -27,19 +27,22 @@ RULES = (
         "class-without-val-images", "note", "A class has no image to validate with.", "Add images of this class to val."
     ),
     Rule(
-        "class-left-out", "note", "Classes that --classes does not name are left out.", "Nothing, if that is intended."
+        "class-left-out",
+        "note",
+        "Classes that --classes does not name are left out.",
+        "Do nothing if that is intended.",
     ),
     Rule(
         "image-all-negative",
         "note",
-        "Images have none of the labels, where they may have several.",
-        "Nothing, if none of the classes is in them: they are negatives.",
+        "Images have none of the labels, in data with several labels per image.",
+        "Do nothing if none of the classes is in them: they are negatives.",
         "Logs it once.",
     ),
     Rule(
         "label-unknown",
         "note",
-        "It is unknown whether images have a label.",
+        "For some images and labels, it is unknown whether the image has the label.",
         "Fill in 0 or 1 where it is known.",
         "Logs it once; loss and metrics ignore that class in these images.",
     ),
@@ -47,14 +50,14 @@ RULES = (
         "label-separator",
         "note",
         "Cells of a table hold several labels, which were recognised by a separator.",
-        "Nothing, if the classes are right.",
+        "Do nothing if the classes are right.",
         "Logs it once.",
     ),
     Rule(
         "label-rows-joined",
         "note",
         "An image is in several rows of a table with several labels per image; their labels are joined.",
-        "Nothing, if each row has some of the image's labels.",
+        "Do nothing if each row has some of the image's labels.",
         "Logs it once.",
     ),
     Rule(
@@ -75,7 +78,7 @@ RULES = (
         "Images lie beside the folders of the splits and are in none of them.",
         "Move them into train, val or test, or elsewhere.",
     ),
-    Rule("file-skipped", "note", "Files beside the images were not read.", "Nothing, if they are not images."),
+    Rule("file-skipped", "note", "Files beside the images were not read.", "Do nothing if they are not images."),
     Rule(
         "file-skipped-share",
         "warning",
@@ -92,7 +95,7 @@ RULES = (
         "name-by-tail",
         "note",
         "Image paths in the table do not exist as written; the files were matched by the end of their paths.",
-        "Nothing, if the right files were found.",
+        "Do nothing if the right files were found.",
     ),
     Rule("column-unread", "note", "Columns that may hold labels or splits are not used.", "Rename the right column."),
     Rule(

@@ -11,7 +11,7 @@ _STRICT = ("|", ";")  # never part of a class's name
 _LIST = re.compile(r"\s*[\[{(].*[,|;].*[\])}]\s*", re.DOTALL)
 _MAX_NAMES = 2  # labels are lists if there are more than twice as many as words, and of more than two lengths
 REFUSED = (
-    "several labels per image need multi_label (--multi-label), which reads tables and objects: otherwise write one "
+    "images with several labels need multi_label (--multi-label), which reads tables and objects. Otherwise write one "
     "label per image, or remove the separator if it is part of a class's name"
 )
 
@@ -73,8 +73,8 @@ def refuse_indicators(names: Sequence[str], rows: Iterable[Sequence[object]], wh
     if len(indicators) > 1:
         shown = ", ".join(indicators[:5]) + (", ..." if len(indicators) > 5 else "")
         raise InputError(
-            f"{where}: no column for the label, but columns of 0 and 1: {shown}: one column per class (one-hot) needs "
-            "multi_label (--multi-label): otherwise write the class's name into one column 'label'"
+            f"{where}: no label column, but one-hot columns of 0 and 1 ({shown}): use multi_label (--multi-label), or "
+            "write the class's name into one column 'label'"
         )
 
 

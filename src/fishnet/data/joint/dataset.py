@@ -115,7 +115,7 @@ def merge(datasets: Mapping[str, ImageDataset]) -> list[Row]:
 
 
 def file_identity(source: str) -> tuple[int, int] | str:
-    """Device and inode of a file, or its path on file systems without inodes; the name itself of what is no file."""
+    """Device and inode of a file; its path on file systems without inodes; the name itself if it is not a file."""
     try:
         stat = Path(source).stat()
     except (OSError, ValueError):

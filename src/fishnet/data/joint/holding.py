@@ -1,4 +1,4 @@
-"""Holds out validation images alike in the datasets of all heads."""
+"""Holds out the same validation images in the datasets of all heads."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +11,11 @@ _RANKS = 2**63  # ranks are below this
 
 
 def hold_out_by_name(dataset: ImageDataset, fraction: float, seed: int) -> tuple[Any, Any]:
-    """Holds out a share of a dataset; each image's file name and the seed alone decide.
+    """Holds out a share of a dataset. File name and seed decide.
 
-    So datasets that annotate the same files hold out the same ones, and later evaluations of one of them do, too. Where
-    images of several folders have the same file name, their keys decide instead: otherwise they would all be held out,
-    or none of them. Of small datasets the share can differ from the fraction. At least one image is held out, but never
-    all.
+    So datasets that annotate the same files hold out the same ones, and later evaluations of one of them do, too. If
+    several images have the same file name, their keys decide instead: otherwise they would all be held out, or none of
+    them. Of small datasets the share can differ from the fraction. At least one image is held out, but never all.
 
     Args:
         dataset: the dataset.

@@ -164,14 +164,14 @@ class PanopticSegmentation(FileSegmentation):
         shown = ", ".join(f"{id_} ({count:,} px)" for id_, count in list(unknown.items())[:_SHOWN])
         more = f" and {len(unknown) - _SHOWN:,} more" if len(unknown) > _SHOWN else ""
         action = "add their segments, or set them to 0 (void)"
-        return f"{self.location(index)}: panoptic ids that no segment has: {shown}{more}: {action}"
+        return f"{self.location(index)}: ids without a segment: {shown}{more}: {action}"
 
     def describe_empty(self, index: int, empty: Sequence[int]) -> str:
         """The message for segments of an image without a pixel."""
         shown = ", ".join(map(str, empty[:_SHOWN]))
         more = f" and {len(empty) - _SHOWN:,} more" if len(empty) > _SHOWN else ""
         where = self.describe_segment(index, empty[0])
-        return f"{self.location(index)}: no pixel of the segments {shown}{more} ({where}): remove them, or draw them"
+        return f"{self.location(index)}: segments without a pixel: {shown}{more} ({where}): remove them, or draw them"
 
     def _segments(self, index: int) -> Iterator[Segment]:
         """The segments of an image that have pixels and a class. Raises InputError for ids that no segment has."""

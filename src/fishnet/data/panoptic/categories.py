@@ -122,7 +122,9 @@ def _check_names(source: str, own: Sequence[SegmentClass]) -> None:
             ids = [str(other.id) for other in own if other.name == each.name]
             raise InputError(f"{source}: the ids {' and '.join(ids[:2])} are both called {each.name!r}: rename one")
         if each.name == THINGS and not each.is_thing:
-            raise InputError(f"{source}: a class of stuff is called {THINGS!r}, as all things together are: rename it")
+            raise InputError(
+                f"{source}: a stuff class is called {THINGS!r}, the name for all things together: rename it"
+            )
 
 
 def _check_kinds(source: str, segments: Sequence[SegmentClass]) -> None:

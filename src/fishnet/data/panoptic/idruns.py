@@ -62,7 +62,7 @@ class LastRead(Generic[ValueT]):
         self._kept: tuple[tuple[Hashable, ValueT], ...] = ()
 
     def get(self, key: Hashable, read: Callable[[], ValueT]) -> ValueT:
-        """The value of a key, read unless it is one of the last. Raises what ``read`` raises; then nothing is kept."""
+        """The value of a key, from memory or read anew. If ``read`` raises, nothing is kept."""
         for known, value in self._kept:
             if known == key:
                 return value

@@ -208,7 +208,7 @@ def _segments(source: str, things: Classes, labels: Classes) -> tuple[list[Segme
 def _match(
     data: Path, objects: Mapping[str, DetectionDataset], maps: Mapping[str, SegmentationDataset]
 ) -> tuple[dict[str, tuple[Sources, list[PairEntry]]], tuple[str, ...]]:
-    """For each split both datasets and the images that both have; and a line for each image that only one has."""
+    """Returns, for each split, both datasets and the images in both; and a line for each image in only one."""
     if objects.keys() != maps.keys() and "all" not in (*objects, *maps):
         names = f"{', '.join(objects)}, and {', '.join(maps)}"
         raise InputError(f"{data}: its objects and its label maps have different splits: {names}")

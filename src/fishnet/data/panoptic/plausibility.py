@@ -10,7 +10,7 @@ from fishnet.data.panoptic.counts import count_segments, image_findings
 from fishnet.errors import InputError
 
 SAMPLE = 500
-"""Masks of a split that are read; of more, so many spread over the split."""
+"""Maximum number of masks read per split, spread evenly over it."""
 MOSTLY = 0.5  # share of void pixels; a larger share is reported
 
 

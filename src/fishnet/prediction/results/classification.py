@@ -162,7 +162,7 @@ class MultiLabel(Classification):
         return ", ".join(labels) if labels else best
 
     def bars(self, k: int = _SHOWN) -> list[tuple[str, float]]:
-        """What :meth:`draw` shows below the image: the ``k`` best labels; without any, the best class below a line."""
+        """The bars that :meth:`draw` shows: the ``k`` best labels, or 'no label' and the best class."""
         rows = self.rows()
         labels = [(row["name"], row["score"]) for row in rows if row["present"]]
         return labels[:k] or [("no label", 0.0), (f"best: {rows[0]['name']}", rows[0]["score"])]

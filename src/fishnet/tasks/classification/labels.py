@@ -1,4 +1,4 @@
-"""How well scores tell images with a label from those without: average precision, F1 and the best threshold."""
+"""Measures how well scores separate images with a label from those without: average precision, F1, best threshold."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -29,7 +29,7 @@ class MultiLabelLoss(nn.Module):
     """Binary cross-entropy of logits and labels, over the labels that are known.
 
     Args:
-        smoothing: label smoothing, 0 to 1: targets are moved so far from 0 and 1 towards one half.
+        smoothing: label smoothing, 0 to 1: moves targets from 0 and 1 towards 0.5 by this fraction.
         positive_weights: (classes,) weight of the images that have a label, relative to those that do not; None for 1.
     """
 

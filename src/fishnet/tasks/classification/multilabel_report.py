@@ -60,7 +60,7 @@ class MultiLabelReport(Report):
         scores = self.scores
         lacking = [self.classes.names[i] for i in np.flatnonzero(scores.positives == 0).tolist()]
         shown = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
-        lines = [f"{len(lacking):,} of {len(self.classes):,} classes have no image and do not count: {shown}"]
+        lines = [f"{len(lacking):,} of {len(self.classes):,} classes have no positive image and do not count: {shown}"]
         unknown = int((scores.labels < 0).sum())
         return [*(lines if lacking else ()), *([f"{unknown:,} unknown labels do not count"] if unknown else ())]
 

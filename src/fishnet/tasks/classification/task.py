@@ -147,11 +147,12 @@ class MultiLabelClassify(Classify):
                 raise InputError(f"no image of {split} has a label: there is nothing to learn or to measure")
 
     def head_args(self, *_: Any) -> dict[str, Any]:
-        """See :class:`~fishnet.tasks.base.Task`: by this prediction knows that scores are sigmoids."""
+        """See :class:`~fishnet.tasks.base.Task`: tells prediction that scores are sigmoids."""
         return {"multi_label": True}
 
     def criterion(self, recipe: "Recipe", images: ImageDataset) -> nn.Module:
-        """Binary cross-entropy; with balanced class weights each label's images with and without it count alike."""
+        """Binary cross-entropy. With balanced class weights, images with and without a label have the same total
+        weight."""
         weights = None
         if recipe.class_weights == "balanced":
             assert isinstance(images, MultiLabelDataset)

@@ -21,7 +21,7 @@ from fishnet.tasks.panoptic.metrics import PanopticQuality, Segments
 
 
 class PanopticMetrics(JointMetrics):
-    """The metrics of a panoptic model's heads, and the quality of what they are merged to.
+    """The metrics of a panoptic model's heads, and the quality of the merged segments.
 
     Args:
         config: classes and thresholds.
