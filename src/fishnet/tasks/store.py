@@ -93,7 +93,7 @@ def model_of(bundle: Bundle, weights: TensorFile) -> Model:
     return model.eval()
 
 
-def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
+def start_from(model: Model, source: str, spec: ModelSpec, *, extend: bool = True) -> list[str]:
     """Loads weights from a checkpoint file or a bundle into a model.
 
     From a bundle the trunk is loaded, and each head that the model has too, see :func:`_by_model_names`: the tensors
@@ -104,6 +104,7 @@ def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
         model: receives the weights.
         source: a checkpoint file, a bundle's folder, or a bundle on the hub.
         spec: the model's own.
+        extend: whether a model of several heads may have a part of the trunk that a bundle's trunk does not have.
 
     Returns:
         One line for the source, then one for each group of tensors that was left out or is new.
@@ -114,14 +115,14 @@ def start_from(model: Model, source: str, spec: ModelSpec) -> list[str]:
     """
     path = local_path(source)
     if is_bundle(path):
-        return _start_from_bundle(model, source, path, spec)
+        return _start_from_bundle(model, source, path, spec, extend)
     if path.is_dir():
         raise InputError(f"{source}: not a bundle: give a bundle's folder or a checkpoint file")
     with identify_misfits():
         return [f"weights from {source}", *load_weights(model.trunk.backbone, path, adapt=True)]
 
 
-def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -> list[str]:
+def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec, extend: bool) -> list[str]:
     bundle, weights = read_with_weights(path)
     state = current_names(_stored_state(weights), next(iter(bundle.heads)))
     bundle, state = _by_model_names(bundle, state, spec)
@@ -133,7 +134,7 @@ def _start_from_bundle(model: Model, source: str, path: Path, spec: ModelSpec) -
             state = match_class_rows(model, name, state, bundle.heads[name].classes, config.classes)
     backbone = model.trunk.backbone
     stored = dict(trunk_of(state) or {})
-    if len(spec.heads) > 1:
+    if extend and len(spec.heads) > 1:
         notes += _add_end(backbone, stored)
     try:
         check_finite(state)

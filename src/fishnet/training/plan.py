@@ -186,7 +186,8 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
         InputError: the model cannot be built, the weights are another network's, or a module to freeze is unknown.
     """
     model = Model.build(spec).to(memory_format=torch.channels_last)
-    for note in start_from(model, weights, spec) if weights else []:
+    unfrozen = recipe.freeze == "none"  # new parts of a frozen trunk would stay random
+    for note in start_from(model, weights, spec, extend=unfrozen) if weights else []:
         log(note)
     model_cost = cost(model, (recipe.channels, recipe.size, recipe.size))
     if recipe.grad_checkpointing:
