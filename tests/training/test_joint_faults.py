@@ -250,7 +250,7 @@ def test_a_heads_keys_are_those_of_the_weights(tmp_path: Path) -> None:
 def test_a_kept_head_is_measured_on_the_images_held_out_from_it(tmp_path: Path) -> None:
     data = joint_data(tmp_path / "data", 12)
     settings = {**SETTINGS, "size": 64, "quiet": True, "log": lambda _: None}
-    fishnet.train("segment", data["segment"], out=tmp_path / "first", decoder_channels=16, **settings)
+    fishnet.train("segment", data["segment"], head="fish", out=tmp_path / "first", decoder_channels=16, **settings)
     before = fishnet.evaluate(tmp_path / "first", data["segment"])
     new = {"classify": data["classify"]}
     fishnet.train(
