@@ -141,16 +141,7 @@ class CocoTable:
         return f"{self.path} line {self._line[row]}: annotations[{self._number[row]}]"
 
     def _add_image(self, entry: Entry) -> None:
-        id_, name = id_of(entry.value, "id"), entry.value.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise InputError("no file_name")
-        if id_ in self._image_of:
-            owner = self.images[self._image_of[id_]]
-            raise InputError(f"id {id_} belongs to images[{owner.number}] (line {owner.line}) already")
-        height, width = (side_of(entry.value, key) for key in ("height", "width"))
-        self._image_of[id_] = len(self.images)
-        size = (height, width) if height and width else (0, 0)
-        self.images.append(CocoImage(name, size, entry.line, entry.number))
+        add_image(entry, self.images, self._image_of)
 
     def _add_category(self, entry: Entry) -> None:
         id_, name = self._category_id(id_of(entry.value, "id")), entry.value.get("name")
@@ -342,6 +333,28 @@ def side_of(value: dict[str, Any], key: str) -> int:
     if side > _MAX_SIDE:
         raise InputError(f"{key} {str(side)[:20]} px: images have at most {_MAX_SIDE:,} px a side")
     return int(side)
+
+
+def add_image(entry: Entry, images: list[CocoImage], image_of: dict[int | str, int]) -> None:
+    """Adds an image of a COCO file.
+
+    Args:
+        entry: of the list ``images``.
+        images: the images read so far.
+        image_of: image id -> index in ``images``.
+
+    Raises:
+        InputError: no name or no id, an id of another image, or a side that is too long.
+    """
+    id_, name = id_of(entry.value, "id"), entry.value.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise InputError("no file_name")
+    if id_ in image_of:
+        owner = images[image_of[id_]]
+        raise InputError(f"id {id_} belongs to images[{owner.number}] (line {owner.line}) already")
+    height, width = (side_of(entry.value, key) for key in ("height", "width"))
+    image_of[id_] = len(images)
+    images.append(CocoImage(name, (height, width) if height and width else (0, 0), entry.line, entry.number))
 
 
 def _differ(box: Sequence[float], other: Sequence[float]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from fishnet.bundle.panoptic import SegmentClass
 from fishnet.data.collector import report
 from fishnet.data.detection.coco_stream import Entry, read_entries
-from fishnet.data.detection.coco_table import KEYS, CocoImage, crowd_of, id_of, side_of
+from fishnet.data.detection.coco_table import KEYS, CocoImage, add_image, crowd_of, id_of
 from fishnet.data.panoptic.base import Annotated
 from fishnet.errors import InputError
 from fishnet.images.segment_ids import MAX_ID, VOID
@@ -79,15 +79,7 @@ class PanopticTable:
         return f"{self.path} line {place[0]}: {place[1]}{number}"
 
     def _add_image(self, entry: Entry) -> None:
-        id_, name = id_of(entry.value, "id"), entry.value.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise InputError("no file_name")
-        if id_ in self._image_of:
-            owner = self.images[self._image_of[id_]]
-            raise InputError(f"id {id_} belongs to images[{owner.number}] (line {owner.line}) already")
-        height, width = (side_of(entry.value, key) for key in ("height", "width"))
-        self._image_of[id_] = len(self.images)
-        self.images.append(CocoImage(name, (height, width) if height and width else (0, 0), entry.line, entry.number))
+        add_image(entry, self.images, self._image_of)
 
     def _add_category(self, entry: Entry) -> None:
         id_, name, is_thing = id_of(entry.value, "id"), entry.value.get("name"), entry.value.get("isthing")
