@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fishnet.errors import InputError, nearest
-
-MEAN = "mean"
+from fishnet.recipes.joint_recipe import MEAN
 
 
 @dataclass(frozen=True)

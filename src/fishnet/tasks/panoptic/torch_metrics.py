@@ -15,8 +15,9 @@ from fishnet.data.detection.objects import Objects
 from fishnet.data.segmentation.base import LabelMap
 from fishnet.prediction.panoptic import merge
 from fishnet.prediction.results import Detections, Panoptic, Segmentation
+from fishnet.recipes.joint_recipe import MEAN
 from fishnet.tasks.engine import to_numpy
-from fishnet.tasks.joint_parts import MEAN, JointMetrics, JointOutputs
+from fishnet.tasks.joint_parts import JointMetrics, JointOutputs
 from fishnet.tasks.panoptic.metrics import PanopticQuality, Segments
 
 
