@@ -37,10 +37,13 @@ def conditions(device: str) -> dict[str, str]:
 
 
 def machine(device: str) -> str:
-    """The processor's kind and the number of its cores, and the GPU if one is used."""
+    """The processor, its cores and vector units, and the GPU if one is used."""
     import torch
 
-    text = f"{platform.machine()}, {os.cpu_count()} cores"
+    from fishnet.analysis.benchmark import machine as this
+
+    found = this.facts(this.load())
+    text = f"{found['cpu']}, {found['cores']} cores, {found['vectors']}"
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     return f"{text}, {torch.cuda.get_device_name()}" if on_gpu else text
 
