@@ -102,6 +102,20 @@ def test_nothing_readable_leaves_the_former_file(bundle: Path, work: Path, tmp_p
     assert file.read_bytes() == before
 
 
+def test_nothing_readable_leaves_the_former_predictions(bundle: Path, work: Path, tmp_path: Path, run: Run) -> None:
+    out_folder = tmp_path / "out"
+    assert run("predict", bundle, work, "--out", out_folder, "--quiet")[0] == 0
+    before = (out_folder / "predictions.jsonl").read_bytes()
+    code, out, err = run("predict", bundle, work / "missing.png", "--out", out_folder)
+    assert (code, out) == (1, "")
+    assert err.splitlines() == [
+        f"fishnet: {work / 'missing.png'}: no such file",
+        f"fishnet: {out_folder}: nothing written: no image could be read",
+    ]
+    assert {path.name for path in out_folder.iterdir()} == {"predictions.jsonl"}
+    assert (out_folder / "predictions.jsonl").read_bytes() == before
+
+
 def test_an_engine_without_embeddings(bundle: Path) -> None:
     predictor = fishnet.load(bundle, "cpu")
     plain = Predictor(predictor.bundle, lambda batch: batch.mean((2, 3)))

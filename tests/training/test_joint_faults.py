@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from fishnet.bundle.bundle import Bundle, HeadConfig, read_bundle, write_bundle
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset
 from fishnet.data.classification.open import open_classification
-from fishnet.data.joint.dataset import file_identity
 from fishnet.data.joint.holding import hold_out_by_name
+from fishnet.data.joint.identity import file_identity
 from fishnet.errors import InputError
 from fishnet.evaluation.options import EvalOptions
 from fishnet.images.preprocess import Preprocess
@@ -41,7 +42,9 @@ def class_folders(root: Path, name: str, classes: int = 2, count: int = 12) -> P
         for number in range(count):
             path = root / f"class{label}" / name.format(label=label, number=number)
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((32, 32, 3), 20 + 100 * (label % 2) + number, np.uint8)).save(path)
+            pixels = np.full((32, 32, 3), 20 + 100 * (label % 2) + number, np.uint8)
+            pixels[0, 0] = list(crc32(str(path).encode()).to_bytes(4)[:3])  # no two files are copies
+            Image.fromarray(pixels).save(path)
     return root
 
 
@@ -209,7 +212,7 @@ def test_files_are_told_apart_where_the_file_system_has_no_inodes(
         (tmp_path / name).touch()
     (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
     stat = Path.stat
-    monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_dev=stat(path).st_dev, st_ino=0))
+    monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_dev=stat(path).st_dev, st_ino=0, st_size=0))
     first, second, link = (file_identity(str(tmp_path / name)) for name in ("a.png", "b.png", "link.png"))
     assert first == link != second
 

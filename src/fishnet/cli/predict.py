@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fishnet.errors import InputError
+from fishnet.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from fishnet.cli.writers import ImageIds
@@ -131,7 +131,9 @@ def predict(
         writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
             writers += _file_writers(stack, folder, files, predictor, image_ids, overlay)
-        failures = _write(results, writers)
+        count, failures = _write(results, writers)
+        if folder is not None and failures and not count:
+            raise WorkError(f"{folder}: nothing written: no image could be read")
     if not quiet and output_format == "table":
         print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
     return 1 if failures else 0
@@ -167,20 +169,21 @@ def _read_ids(
     return image_ids
 
 
-def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[Any]) -> "list[Failure]":
-    """Passes results to the writers as they come. Prints the failures at the end, and returns them."""
+def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[Any]) -> "tuple[int, list[Failure]]":
+    """Passes results to the writers as they come, and prints the failures. Returns the count of results, and these."""
     from fishnet.prediction.sources import Failure
 
-    failures = []
+    count, failures = 0, []
     for source, result in results:
         if isinstance(result, Failure):
             failures.append(result)
             continue
+        count += 1
         for writer in writers:
             writer.add(source, result)
     for failure in failures:
         print(f"fishnet: {failure.reason}", file=sys.stderr)
-    return failures
+    return count, failures
 
 
 def _heads(only: str | None) -> list[str] | None:

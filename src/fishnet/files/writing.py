@@ -99,12 +99,14 @@ class GrowingText:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Completes the file; after an exception it stays partial."""
+        """Completes the file; after an exception it stays partial, or goes if nothing was written."""
         try:
             with write_errors(self.path):
                 self.file.close()
                 if kind is None:
                     self.partial.replace(self.path)
+                elif not self.partial.stat().st_size:
+                    self.partial.unlink()
         except WorkError:
             if kind is None:
                 raise

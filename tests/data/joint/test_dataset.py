@@ -12,8 +12,9 @@ from fishnet.bundle.classes import Classes
 from fishnet.data.base import LabelledDataset
 from fishnet.data.classification.open import open_classification
 from fishnet.data.detection.open import open_detection
-from fishnet.data.joint.dataset import JointDataset, file_identity, merge, merge_splits
+from fishnet.data.joint.dataset import JointDataset, merge, merge_splits
 from fishnet.data.joint.holding import hold_out_by_name
+from fishnet.data.joint.identity import file_identity
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike
 from fishnet.images.reading import Reading
@@ -74,10 +75,25 @@ def test_one_file_by_several_names_is_one_sample(
     assert rows == [{"a": 0}, {"a": 1, "b": 1}, {"b": 0}]
 
 
-def test_equal_files_stay_two_samples(images: list[Path], tmp_path: Path) -> None:
+def test_copies_in_two_heads_data_are_one_sample(images: list[Path], tmp_path: Path) -> None:
+    copies = [tmp_path / "copy.png", tmp_path / "same-size.png"]
+    content = images[0].read_bytes() + bytes(20_000)  # bytes after the end of a PNG are ignored
+    images[0].write_bytes(content)
+    copies[0].write_bytes(content)
+    copies[1].write_bytes(content[:10_000] + b"1" + content[10_001:])  # beginning and end are the same
+    assert merge({"a": Files([images[0]]), "b": Files(copies)}) == [{"a": 0, "b": 0}, {"b": 1}]
+    assert merge({"a": Files([images[0]]), "b": Files([copies[1]])}) == [{"a": 0}, {"b": 0}]
+    assert len(merge({"a": Files([images[0], copies[0]])})) == 2
+
+
+def test_a_copy_of_a_held_out_image_is_not_trained_on(images: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy.png"
-    copy.write_bytes(images[0].read_bytes())
-    assert len(merge({"a": Files([images[0]]), "b": Files([copy])})) == 2
+    copy.write_bytes(images[3].read_bytes())
+    a = {"train": Files(list(images[:3])), "val": Files([images[3]])}
+    b = {"train": Files([copy, images[0]]), "val": Files([images[1]])}
+    _, rows, left_out = merge_splits({"a": a, "b": b})
+    assert rows["train"] == [{"a": 0, "b": 1}, {"a": 2}]
+    assert left_out == 2
 
 
 def test_a_file_that_one_dataset_lists_twice_stays_two_samples(images: list[Path]) -> None:

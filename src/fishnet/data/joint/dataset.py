@@ -1,13 +1,14 @@
 """Merges the datasets of several heads: a file that several of them annotate is one sample."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Generator, Tensor
 
 from fishnet.bundle.classes import Classes
 from fishnet.data.base import ImageDataset
+from fishnet.data.joint.identity import Identity, image_identities
 from fishnet.data.joint.sampling import Sampling
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike, size_of
@@ -94,33 +95,26 @@ class JointDataset(ImageDataset):
         return {name: self.datasets[name].target(number, size) for name, number in others.items()}
 
 
-def merge(datasets: Mapping[str, ImageDataset]) -> list[Row]:
-    """The samples of several heads' datasets. Entries of different heads for the same file become one sample.
+def merge(datasets: Mapping[str, ImageDataset], identities: Mapping[str, Identity] | None = None) -> list[Row]:
+    """The samples of several heads' datasets. Entries of different heads for the same image become one sample.
 
-    Files are the same if they are one file on disk, also through links; images inside other files if their datasets
-    name them alike. A file that one dataset lists twice stays two samples.
+    An image that one dataset lists twice stays two samples.
 
     Args:
         datasets: by the head's name.
+        identities: which images are the same, by their sources; see
+            :func:`~fishnet.data.joint.identity.image_identities`, which is called if they are None.
     """
-    rows: dict[tuple[Any, int], Row] = {}
+    if identities is None:
+        identities = image_identities(datasets.items())
+    rows: dict[tuple[Identity, int], Row] = {}
     for name, dataset in datasets.items():
-        repeats: dict[Any, int] = {}
+        repeats = Counter[Identity]()
         for index in range(len(dataset)):
-            identity = file_identity(dataset.source(index))
-            occurrence = repeats.get(identity, 0)
-            repeats[identity] = occurrence + 1
-            rows.setdefault((identity, occurrence), {})[name] = index
+            identity = identities[dataset.source(index)]
+            rows.setdefault((identity, repeats[identity]), {})[name] = index
+            repeats[identity] += 1
     return list(rows.values())
-
-
-def file_identity(source: str) -> tuple[int, int] | str:
-    """Device and inode of a file; its path on file systems without inodes; the name itself if it is not a file."""
-    try:
-        stat = Path(source).stat()
-    except (OSError, ValueError):
-        return source
-    return (stat.st_dev, stat.st_ino) if stat.st_ino else str(Path(source).resolve())
 
 
 def merge_splits(
@@ -139,15 +133,16 @@ def merge_splits(
         split: {name: head[split] for name, head in splits.items() if split in head}
         for split in ("train", "val", "test")
     }
-    rows = {split: merge(datasets) for split, datasets in by_split.items() if datasets}
+    identities = image_identities((name, dataset) for heads in by_split.values() for name, dataset in heads.items())
+    rows = {split: merge(datasets, identities) for split, datasets in by_split.items() if datasets}
     withheld = {
-        file_identity(dataset.source(index))
+        identities[dataset.source(index)]
         for split in ("val", "test")
         for dataset in by_split[split].values()
         for index in range(len(dataset))
     }
     train = by_split["train"]
-    kept = [row for row in rows["train"] if file_identity(_source(train, row)) not in withheld]
+    kept = [row for row in rows["train"] if identities[_source(train, row)] not in withheld]
     left_out = len(rows["train"]) - len(kept)
     rows["train"] = kept
     return by_split, rows, left_out
