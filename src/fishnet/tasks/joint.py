@@ -145,6 +145,8 @@ class Joint(Task):
                 f"{self.left_out:,} training images are left out: the data of another head holds them out for "
                 "validation or testing"
             )
+        for name, lost in splits["train"].lost_classes().items():
+            log(f"{name}: no training image is left of {len(lost):,} classes: {', '.join(lost[:5])}")
         return recipe
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

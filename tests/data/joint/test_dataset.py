@@ -175,6 +175,15 @@ def test_an_image_that_one_head_holds_out_is_trained_on_by_none(images: list[Pat
     assert set(datasets["test"]) == {"b"}
 
 
+def test_classes_without_a_training_image_left_are_named(images: list[Path]) -> None:
+    train = Files(list(images[:3]))
+    joint = JointDataset({"a": train}, [{"a": 0}, {"a": 2}])
+    assert train.classes.names[:2] == ("c0", "c1")
+    assert list(train.labels) == [0, 1, 2]
+    assert joint.lost_classes() == {"a": ["c1"]}
+    assert JointDataset({"a": train}, merge({"a": train})).lost_classes() == {}
+
+
 def test_nothing_is_left_out_where_splits_agree(images: list[Path]) -> None:
     splits = {"train": Files(list(images[:3])), "val": Files([images[3]])}
     _, rows, left_out = merge_splits({"a": splits, "b": splits})

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 from fishnet.bundle.classes import Classes
-from fishnet.data.base import ImageDataset
+from fishnet.data.base import ImageDataset, LabelledDataset
 from fishnet.data.joint.identity import Identity, image_identities
 from fishnet.data.joint.sampling import Sampling
 from fishnet.errors import InputError
@@ -79,6 +79,15 @@ class JointDataset(ImageDataset):
         """See :class:`~fishnet.data.base.ImageDataset`: as in the first head's dataset."""
         name, number = self._first(index)
         return f"{name}/{self.datasets[name].key(number)}"
+
+    def lost_classes(self) -> dict[str, list[str]]:
+        """For each head whose images have one class each: the classes that its data have, but none of the samples."""
+        lost = {}
+        for name, dataset in self.datasets.items():
+            if isinstance(dataset, LabelledDataset):
+                left = {dataset.labels[row[name]] for row in self.rows if name in row}
+                lost[name] = [dataset.classes.names[label] for label in sorted({*dataset.labels} - left)]
+        return {name: classes for name, classes in lost.items() if classes}
 
     def epoch_order(self, length: int, generator: Generator) -> list[int]:
         """See :class:`~fishnet.data.base.ImageDataset`."""
