@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from fishnet.backbone import Spec
 from tests.backbone.helpers import MICRO, VARIANTS, difference, image, net
+from tests.marks import slow
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
     reason="no C++ compiler (c++, g++ or clang++) found, which torch.compile needs for the CPU",
 )
-SLOW = ("fishnet99", "fishnet150", "fishnet201", "fishnext150")  # 5 to 15 seconds each to trace
+FAST = "fishnet_nano"  # the others take 4 to 15 seconds each to trace
 
 
 def marked(*names: str) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+    return [slow(name) if name != FAST else name for name in names]
 
 
 class Kept:
@@ -131,6 +132,7 @@ def test_inductor_training(tmp_path: Path) -> None:
     assert by_inductor("training", tmp_path) < 1e-9
 
 
+@pytest.mark.slow
 def test_training_as_traced() -> None:
     """The smallest registered network, with random layers, to the last bit: the same kernels in the same order."""
     plain = net("fishnet_nano", drop_rate=0.2, drop_path_rate=0.2).train()
@@ -157,7 +159,7 @@ def test_dynamic_sizes_are_one_graph() -> None:
 
 
 class TestFeatures:
-    @pytest.mark.parametrize("options", [{}, {"out_indices": (0, 2)}, {"end": "body"}])
+    @pytest.mark.parametrize("options", [slow({}), slow({"out_indices": (0, 2)}), {"end": "body"}])
     @torch.no_grad()
     def test_timm_features(self, options: dict[str, Any]) -> None:
         features, x = timm.create_model("fishnet_nano", features_only=True, **options).eval(), image(2, 3, 64, 75)
@@ -166,7 +168,7 @@ class TestFeatures:
         assert len(found) == len(wanted) == len(features.feature_info.channels())
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
 
-    @pytest.mark.parametrize("options", [{}, {"indices": [1], "stop_early": True}, {"indices": 2}])
+    @pytest.mark.parametrize("options", [slow({}), {"indices": [1], "stop_early": True}, slow({"indices": 2})])
     @torch.no_grad()
     def test_forward_intermediates(self, options: dict[str, Any]) -> None:
         model, x = net("fishnet_nano"), image(2, 3, 64, 75)

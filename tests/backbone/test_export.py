@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from fishnet.backbone import FishNet
 from tests.backbone.helpers import VARIANTS, difference, image, net
+from tests.marks import slow
 
 TRACED = (2, 3, 96, 80)
 # None of them is the traced one: divisible by 32 or not, smaller and larger, several batches, one image.
@@ -59,20 +60,14 @@ def test_the_smallest_at_any_batch_and_size(nano: Exported) -> None:
     assert_same(program.module(), model)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name == "fishnet99" else pytest.param(name, marks=pytest.mark.slow)
-        for name in VARIANTS
-        if name != "fishnet_nano"
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "fishnet_nano"])
 def test_any_batch_and_size(name: str) -> None:
     model = net(name)
     assert_same(exported(model).module(), model)
 
 
-@pytest.mark.parametrize("options", [{}, {"end": "body"}], ids=["head", "body"])
+@pytest.mark.parametrize("options", [slow({}), {"end": "body"}], ids=["head", "body"])
 def test_pyramid(options: dict[str, str]) -> None:
     model = Pyramid(net("fishnet_nano", **options))
     assert_same(exported(model).module(), model)
@@ -85,6 +80,7 @@ def test_every_pyramid(name: str) -> None:
     assert_same(exported(model).module(), model)
 
 
+@pytest.mark.slow
 def test_body_alone() -> None:
     model = net("fishnet_nano", end="body")
     assert_same(exported(model).module(), model)
@@ -97,6 +93,7 @@ def test_without_classes(pool: str) -> None:
     assert_same(exported(model).module(), model)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded(nano: Exported) -> None:
     (model, program), buffer = nano, BytesIO()
     torch.export.save(program, buffer)
@@ -116,6 +113,7 @@ def test_the_bounds_are_those_asked_for(nano: Exported) -> None:
             program.module()(image(*shape))
 
 
+@pytest.mark.slow
 def test_training() -> None:
     """Exported for training: batch statistics, gradients of the program's own weights, and statistics written once.
 

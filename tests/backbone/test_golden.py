@@ -12,6 +12,7 @@ from torch import Tensor
 from fishnet.backbone import SPECS, FishNet
 from fishnet.backbone.weights import to_native
 from tests.backbone.helpers import PUBLISHED, drawn, filled, image
+from tests.marks import slow
 
 SHARED = Path(os.environ.get("FISHNET_SHARED") or Path(__file__).parents[3] / "shared")
 GOLDEN = SHARED / "reference" / "golden"
@@ -68,7 +69,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [name if name == "fishnet99" else slow(name) for name in PUBLISHED])
 def test_own_golden_figures(name: str, mode: str) -> None:
     model = filled(FishNet(SPECS[name], num_classes=7).double()).train(mode == "train")
     logits = model(image(2, 3, 75, 64, seed=3, dtype=torch.float64))

@@ -110,7 +110,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 # --- layouts ------------------------------------------------------------------------------------------------------
 
-FAST = {("fishnet99", layout) for layout in LAYOUTS} | {("fishnet201", "C")}
+FAST = {("fishnet99", layout) for layout in LAYOUTS}
 CASES = [
     pytest.param(name, layout, marks=() if (name, layout) in FAST else pytest.mark.slow)
     for name in PUBLISHED

@@ -42,6 +42,7 @@ from tests.detection_makers import (
     write_json,
     yolo_folder,
 )
+from tests.marks import slow
 from tests.training.runs import die_at_step, ended, falls, last, same_training, spied, torchrun
 
 TASKS = ("detect", "instances")
@@ -82,7 +83,7 @@ def trained(request: pytest.FixtureRequest, coco: Path, tmp_path_factory: pytest
     """Trained for some time on images of which every fifth has no objects; it gives detections of any score."""
     out = tmp_path_factory.mktemp("run") / request.param
     flags = small(
-        "--epochs", 40, "--ema", 0.9, "--score-threshold", 0, *(["--mask-width", 32] if out.name == "instances" else [])
+        "--epochs", 16, "--ema", 0.9, "--score-threshold", 0, *(["--mask-width", 32] if out.name == "instances" else [])
     )
     assert main(["train", request.param, str(coco), "--out", str(out), *flags]) == 0
     return Trained(request.param, coco, out)
@@ -289,7 +290,10 @@ def test_a_classifiers_trunk(bundle: Path, coco: Path, run: Run, tmp_path: Path)
 # --- resuming, and several processes --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("task", "head"), DRAWING)
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [it if it == ("instances", "default") else slow(*it) for it in DRAWING],
+)
 def test_killed_and_resumed_bit_for_bit(task: str, head: str, coco: Path, run: Run, tmp_path: Path) -> None:
     flags = small("--head", head, "--mosaic", 0.5, "--photometric", 0.5, "--crop", 0.3, "--ema", 0.9, "--epochs", 3)
     whole, part = tmp_path / "whole", tmp_path / "part"
@@ -344,8 +348,11 @@ FORMATS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("task", [slow("detect"), "instances"])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("voc", "yolo", "masks") else slow(name) for name in FORMATS],
+)
 def test_every_format_trains(name: str, task: str, run: Run, tmp_path: Path) -> None:
     data = FORMATS[name](tmp_path / "data")
     code, _, err = run("train", task, data, "--out", tmp_path / "out", *small("--epochs", 1))
@@ -355,7 +362,11 @@ def test_every_format_trains(name: str, task: str, run: Run, tmp_path: Path) -> 
     assert json.loads(out)["images"] > 0
 
 
-HEADS = [(task, head) for task in TASKS for head in get_task(task).heads[1:]]
+HEADS = [
+    slow(task, head) if task == "instances" and head != "htc" else (task, head)
+    for task in TASKS
+    for head in get_task(task).heads[1:]
+]
 
 
 @pytest.mark.parametrize(("task", "head"), HEADS)

@@ -28,6 +28,7 @@ from fishnet.tasks.store import load_model
 from fishnet.training.history import read_history
 from tests.cli.test_bad_input import says
 from tests.conftest import Run
+from tests.marks import slow
 from tests.segmentation_makers import KINDS, SIZE, mask_folder, save_mask, scene, scenes
 from tests.training.runs import die_at_step, ended, falls, last, same_training, torchrun
 
@@ -359,24 +360,24 @@ def test_every_head_trains_and_is_kept(head: str, data: Path, run: Run, tmp_path
     [
         ("--loss", "focal+0.5*lovasz"),
         ("--loss", "dice", "--boundary", 1),
-        ("--class-weights", "balanced", "--label-smoothing", 0.1),
-        ("--edges",),
+        slow(("--class-weights", "balanced", "--label-smoothing", 0.1)),
+        slow(("--edges",)),
         ("--native", "--crop-size", 64),
         ("--ignore", 90),
         ("--void", "leaf"),
-        ("--precision", "bf16"),
-        ("--head-norm", "group"),
-        ("--head-norm", "none"),
-        ("--trunk-norm", "frozen"),
-        ("--trunk-norm", "group"),
+        slow(("--precision", "bf16")),
+        slow(("--head-norm", "group")),
+        slow(("--head-norm", "none")),
+        slow(("--trunk-norm", "frozen")),
+        slow(("--trunk-norm", "group")),
         ("--freeze", "trunk"),
-        ("--freeze", "stem,tail"),
-        ("--grad-checkpointing",),
-        ("--layer-decay", 0.8),
-        ("--drop-path-rate", 0.1),
+        slow(("--freeze", "stem,tail")),
+        slow(("--grad-checkpointing",)),
+        slow(("--layer-decay", 0.8)),
+        slow(("--drop-path-rate", 0.1)),
         ("--channels", 1),
         ("--batch-size", 1),
-        ("--batch-size", 1, "--head", "upernet", "--head-norm", "group"),
+        slow(("--batch-size", 1, "--head", "upernet", "--head-norm", "group")),
         ("--workers", 2, "--repeats", 2, "--accumulate", 2),
     ],
     ids=lambda flags: " ".join(map(str, flags)),
@@ -473,7 +474,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-@pytest.mark.parametrize("flags", [(), ("--class-weights", "median")])
+@pytest.mark.parametrize("flags", [(), slow(("--class-weights", "median"))])
 def test_a_broken_image(kind: str, flags: tuple[object, ...], run: Run, tmp_path: Path) -> None:
     """Says what and where and ends, or is left out and counted; also where all masks are read for the weights."""
     data = mask_folder(tmp_path / "data", **COUNTS)
