@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fishnet.backbone import SPECS, FishNet, Spec
+from tests.marks import slow
 
 VARIANTS = tuple(SPECS)
 PUBLISHED = ("fishnet99", "fishnet150", "fishnet201")
@@ -19,7 +19,7 @@ LARGE = {"fishnet150", "fishnet201", "fishnext150"}  # fishnet99 has every kind 
 
 def computed(names: Iterable[str]) -> list[Any]:
     """Parameters of a test that computes whole networks: the large ones are slow."""
-    return [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in names]
+    return [slow(name) if name in LARGE else name for name in names]
 
 
 # One unit everywhere: the smallest net with every kind of part, for what compiles slowly.

@@ -22,17 +22,13 @@ from fishnet.runtime.exported import Exported
 from fishnet.runtime.reducing import reduced
 from tests.exporting.files import Files, assert_alike, images, set_store
 from tests.exporting.models import SETS, made_set
+from tests.marks import slow
 from tests.test_imports import heavy_after
 
-FORMS = ("onnx", "xml", "pt2")
-TWO_STAGE = ("two-stage", "panoptic")
-FAST = [("maps", "onnx"), ("two-stage", "onnx"), ("two-stage", "xml")]
 CASES = [
-    pytest.param(name, form, marks=[] if (name, form) in FAST else [pytest.mark.slow])
-    for name in SETS
-    for form in FORMS
-    if form != "pt2" or name not in TWO_STAGE
-]
+    ("maps", "onnx"), ("two-stage", "onnx"), ("two-stage", "xml"), slow("one-stage", "onnx"), slow("one-stage", "pt2"),
+    slow("panoptic", "xml"), slow("classifiers", "onnx"), slow("two-of-a-kind", "xml"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
