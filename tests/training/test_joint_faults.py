@@ -65,7 +65,8 @@ class TestEvaluationMeasuresOnHeldOutImages:
 
 class TestKeptHeads:
     @pytest.fixture(scope="class")
-    def data(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+    @classmethod
+    def data(cls, tmp_path_factory: pytest.TempPathFactory) -> str:
         return str(class_folders(tmp_path_factory.mktemp("data"), "{label}-{number:03d}.png"))
 
     def test_a_recipe_with_kept_heads_needs_their_weights(self, data: str, tmp_path: Path) -> None:
@@ -146,7 +147,8 @@ class TestOptionsOfEvaluations:
         assert options.of_head(bundle, "light").threshold is None
 
     @pytest.fixture(scope="class")
-    def panoptic(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def panoptic(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """A model that was trained on two of the data's three classes."""
         root = tmp_path_factory.mktemp("panoptic")
         data = coco_panoptic(root / "data", train=4, val=2)

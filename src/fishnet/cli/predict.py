@@ -131,9 +131,7 @@ def predict(
         writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
             writers += _file_writers(stack, folder, files, predictor, image_ids, overlay)
-        count, failures = _write(results, writers)
-        if folder is not None and failures and not count:
-            raise WorkError(f"{folder}: nothing written: no image could be read")
+        failures = _write(results, writers, folder)
     if not quiet and output_format == "table":
         print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
     return 1 if failures else 0
@@ -169,11 +167,17 @@ def _read_ids(
     return image_ids
 
 
-def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[Any]) -> "tuple[int, list[Failure]]":
-    """Passes results to the writers as they come, and prints the failures. Returns the count of results, and these."""
+def _write(
+    results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[Any], folder: Path | None
+) -> "list[Failure]":
+    """Passes results to the writers as they come. Prints the failures at the end, and returns them.
+
+    Raises:
+        WorkError: no image could be read, so the files in the folder must not be replaced.
+    """
     from fishnet.prediction.sources import Failure
 
-    count, failures = 0, []
+    count, failures = 0, list[Failure]()
     for source, result in results:
         if isinstance(result, Failure):
             failures.append(result)
@@ -183,7 +187,9 @@ def _write(results: "Iterable[tuple[str, Result | Failure]]", writers: Sequence[
             writer.add(source, result)
     for failure in failures:
         print(f"fishnet: {failure.reason}", file=sys.stderr)
-    return count, failures
+    if folder is not None and failures and not count:
+        raise WorkError(f"{folder}: nothing written: no image could be read")
+    return failures
 
 
 def _heads(only: str | None) -> list[str] | None:

@@ -21,6 +21,7 @@ from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.model import ModelSpec
 from fishnet.tasks.norms import group_norm
 from fishnet.training.optimise import freeze_norms
+from tests.marks import slow
 from tests.tasks.single import Single
 
 CLASSES = Classes(("cell", "dot", "rod"), (7, 0, 90))
@@ -186,7 +187,7 @@ def test_any_backbone(task: str, head: str, backbone: str) -> None:
     assert known(model, images)
 
 
-@pytest.mark.parametrize("backbone", ["fishnet_nano", "resnet18"])
+@pytest.mark.parametrize("backbone", ["fishnet_nano", slow("resnet18")])
 def test_labels_count_from_zero_in_every_head(backbone: str) -> None:
     """A head that has learned one class predicts that class: torchvision's +1 of labels stays inside the head."""
     for task, head in HEADS:
