@@ -114,7 +114,7 @@ def test_inductor(tmp_path: Path) -> None:
 
     1e-5 is some hundred float32 roundings of 6e-8.
     """
-    assert by_inductor("fishnet_nano", tmp_path) < 1e-5
+    assert by_inductor("evaluation", tmp_path) < 1e-5
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ class TestFeatures:
 
 class TestCheckpointing:
     @pytest.mark.slow
-    @pytest.mark.parametrize("name", [MICRO, "fishnet_nano", "fishnet99"], ids=["micro", "fishnet_nano", "fishnet99"])
+    @pytest.mark.parametrize("name", [MICRO, "fishnet_nano"], ids=["micro", "fishnet_nano"])
     def test_it_changes_nothing(self, name: str | Spec) -> None:
         """Gradients, running statistics and counters, with random layers at work; less is kept for the backward pass.
 

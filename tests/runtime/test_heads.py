@@ -26,7 +26,7 @@ from tests.marks import slow
 from tests.test_imports import heavy_after
 
 CASES = [
-    ("maps", "onnx"), ("two-stage", "onnx"), ("two-stage", "xml"), slow("one-stage", "onnx"), slow("one-stage", "pt2"),
+    ("maps", "onnx"), ("two-stage", "onnx"), ("two-stage", "xml"), slow("one-stage", "onnx"), slow("maps", "pt2"),
     slow("panoptic", "xml"), slow("classifiers", "onnx"), slow("two-of-a-kind", "xml"),
 ]  # fmt: skip
 

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from fishnet.recipes.recipe import Recipe
 
 
+_HTC_PARTS = ("htc_interleaved", "htc_mask_flow", "htc_semantic")
+
+
 class _DetectionTask(Task):
     """The base of detection and instance segmentation."""
 
@@ -92,7 +95,7 @@ class _DetectionTask(Task):
                 raise InputError("anchors=auto: the training split has no objects to fit anchors to")
             anchors, line = fit_anchors(boxes, LEVELS, default_anchors(per_level), per_level, head.strides)
             log(line)
-        return DetectorSpec(
+        args = DetectorSpec(
             width=recipe.fpn_channels,
             box_width=recipe.box_width,
             box_convs=recipe.box_convs,
@@ -108,6 +111,8 @@ class _DetectionTask(Task):
             htc_mask_flow=recipe.htc_mask_flow,
             htc_semantic=recipe.htc_semantic,
         ).to_dict()
+        unused = () if issubclass(head, HybridTaskCascade) else (*_HTC_PARTS, "semantic_classes")
+        return {name: value for name, value in args.items() if name not in unused}
 
     def thresholds(self, recipe: "Recipe") -> dict[str, float]:
         """The score threshold from which an object is shown."""
@@ -164,7 +169,7 @@ def _refuse_htc_keys(recipe: "Recipe", head: type[Detector]) -> None:
     """Raises InputError if a part of Hybrid Task Cascade is switched off for another head."""
     if issubclass(head, HybridTaskCascade):
         return
-    for name in ("htc_interleaved", "htc_mask_flow", "htc_semantic"):
+    for name in _HTC_PARTS:
         if not getattr(recipe, name):
             raise InputError(
                 f"{name}=False: applies to the head htc of instances only: set head to htc, or leave it out"
