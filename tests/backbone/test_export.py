@@ -5,7 +5,6 @@ stride 32 is a single pixel. Equal means to the last bit: an exported program ca
 """
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -61,9 +60,8 @@ def test_the_smallest_at_any_batch_and_size(nano: Exported) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fishnet_small", "fishnet99"])
-def test_any_batch_and_size(name: str) -> None:
-    model = net(name)
+def test_any_batch_and_size() -> None:
+    model = net("fishnet99")
     assert_same(exported(model).module(), model)
 
 
@@ -74,9 +72,8 @@ def test_pyramid(options: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fishnet201", "fishnext150"])
-def test_large_pyramids(name: str) -> None:
-    model = Pyramid(net(name))
+def test_a_large_pyramid() -> None:
+    model = Pyramid(net("fishnext150"))
     assert_same(exported(model).module(), model)
 
 
@@ -87,18 +84,10 @@ def test_body_alone() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["avg", "max", "catavgmax", ""])
+@pytest.mark.parametrize("pool", ["catavgmax", ""])
 def test_without_classes(pool: str) -> None:
     model = net("fishnet_nano", num_classes=0, global_pool=pool)
     assert_same(exported(model).module(), model)
-
-
-@pytest.mark.slow
-def test_saved_and_loaded(nano: Exported) -> None:
-    (model, program), buffer = nano, BytesIO()
-    torch.export.save(program, buffer)
-    buffer.seek(0)
-    assert_same(torch.export.load(buffer).module(), model)
 
 
 def test_the_bounds_are_those_asked_for(nano: Exported) -> None:

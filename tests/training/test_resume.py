@@ -220,10 +220,9 @@ def unkept(out: Path, killed_at: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_five_times(uninterrupted: tuple[Path, int], workers: int, folder: Path, tmp_path: Path) -> None:
+def test_killed_five_times(uninterrupted: tuple[Path, int], folder: Path, tmp_path: Path) -> None:
     whole, accumulate = uninterrupted
-    out = tmp_path / "run"
+    workers, out = 2, tmp_path / "run"
     total = last(whole)["global_step"]
     assert total == 3 * BATCHES // accumulate
     steps = [EVERY + 1, *drawn_steps(4, EVERY + 2, total, seed=accumulate)]  # the first: within the first epoch
