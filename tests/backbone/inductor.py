@@ -1,14 +1,22 @@
-"""A network by torch's real compiler, in a process of its own: how far a training step is from the model's.
+"""A network by torch's real compiler, in a process of its own: how far its outputs are from those of the model itself.
 
-Run as ``python -m tests.backbone.inductor``; prints one number.
+Run as ``python -m tests.backbone.inductor evaluation`` or ``training``; prints one number.
 """
 
 import copy
+import sys
 
 import torch
 from torch import nn
 
 from tests.backbone.helpers import MICRO, difference, image, net
+
+
+def used() -> float:
+    """In evaluation."""
+    model, x = net(MICRO), image(2, 3, 64, 75)
+    with torch.no_grad():
+        return difference(torch.compile(model, fullgraph=True)(x), model(x))
 
 
 def trained() -> float:
@@ -29,4 +37,4 @@ def _gradients(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    print(trained())
+    print({"training": trained, "evaluation": used}[sys.argv[1]]())
