@@ -1,8 +1,8 @@
 """torch.compile compiles the whole network as one graph with the same outputs.
 
-The real backend (inductor) needs a C++ compiler and takes minutes, so it runs on the smallest net only. The other tests use
-backends that keep torch's own kernels, and so leave no room for a difference: ``Kept``, which runs the graph that was
-traced, and "aot_eager", which also makes it functional, with a backward graph of its own.
+The real backend (inductor) needs a C++ compiler and takes minutes, so it runs on the smallest net only. The other tests
+use backends that keep torch's own kernels, and so leave no room for a difference: ``Kept``, which runs the graph that
+was traced, and "aot_eager", which also makes it functional, with a backward graph of its own.
 """
 
 import copy

@@ -292,7 +292,7 @@ def test_a_classifiers_trunk(bundle: Path, coco: Path, run: Run, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("task", "head"),
-    [it if it == ("instances", "default") else slow(*it) for it in DRAWING],
+    [case if case == ("instances", "default") else slow(*case) for case in DRAWING],
 )
 def test_killed_and_resumed_bit_for_bit(task: str, head: str, coco: Path, run: Run, tmp_path: Path) -> None:
     flags = small("--head", head, "--mosaic", 0.5, "--photometric", 0.5, "--crop", 0.3, "--ema", 0.9, "--epochs", 3)
