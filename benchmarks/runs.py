@@ -40,9 +40,9 @@ def machine(device: str) -> str:
     """The processor, its cores and vector units, and the GPU if one is used."""
     import torch
 
-    from fishnet.analysis.benchmark import machine as this
+    from fishnet.analysis.benchmark.machine import facts, load
 
-    found = this.facts(this.load())
+    found = facts(load())
     text = f"{found['cpu']}, {found['cores']} cores, {found['vectors']}"
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     return f"{text}, {torch.cuda.get_device_name()}" if on_gpu else text
