@@ -86,6 +86,21 @@ def test_copies_in_two_heads_data_are_one_sample(images: list[Path], tmp_path: P
     assert len(merge({"a": Files([images[0], copies[0]])})) == 2
 
 
+def test_copies_in_one_heads_data_stay_apart(images: list[Path], tmp_path: Path) -> None:
+    """Also where another head's data have a file of that size."""
+    copy, other = tmp_path / "copy.png", tmp_path / "other.png"
+    content = images[0].read_bytes()
+    copy.write_bytes(content)
+    other.write_bytes(content[:-1] + b"x")
+    _, rows, left_out = merge_splits(
+        {
+            "a": {"train": Files([images[0]]), "val": Files([copy])},
+            "b": {"train": Files([other]), "val": Files([images[1]])},
+        }
+    )
+    assert (rows["train"], left_out) == ([{"a": 0}, {"b": 0}], 0)
+
+
 def test_a_copy_of_a_held_out_image_is_not_trained_on(images: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy.png"
     copy.write_bytes(images[3].read_bytes())

@@ -1,4 +1,4 @@
-"""Merges the datasets of several heads: a file that several of them annotate is one sample."""
+"""Merges the datasets of several heads: an image that several of them annotate is one sample."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
