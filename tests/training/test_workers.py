@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -107,6 +108,29 @@ def test_causes(text: str, cause: str) -> None:
     assert cause in str(caught.value)
     assert "workers=0" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        (-signal.SIGKILL, "was killed"),
+        (-signal.SIGBUS, "no room in shared memory"),
+        (76, "too many open files?"),
+        (1, "ended unexpectedly with exit code 1:"),
+    ],
+)
+def test_causes_that_torch_does_not_say(code: int, cause: str) -> None:
+    """The loader finds the worker dead before torch's signal handler does: its text names no cause."""
+
+    class Iterator:
+        _workers = (SimpleNamespace(exitcode=None), SimpleNamespace(exitcode=code))
+
+        def next(self) -> None:
+            raise RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly")
+
+    with pytest.raises(WorkerDiedError) as caught, watched_workers():
+        Iterator().next()
+    assert cause in str(caught.value)
 
 
 def test_other_errors_pass() -> None:

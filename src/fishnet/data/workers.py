@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -63,24 +64,41 @@ def watched_workers() -> Iterator[None]:
 
 def _cause(error: BaseException) -> str | None:
     """Why a worker died, from torch's error and its causes; None for other errors."""
-    text = ""
-    current: BaseException | None = error
-    while current is not None:
-        text += f"\n{current}"
-        current = current.__cause__ or current.__context__
+    errors = [error]
+    while (cause := errors[-1].__cause__ or errors[-1].__context__) is not None:
+        errors.append(cause)
+    text = "\n".join(map(str, errors))
     if re.search(r"Caught MemoryError in DataLoader worker", text):
         return "ran out of memory"
     if not re.search(r"DataLoader worker \(pid", text):
         return None
     ended_by = re.search(r"killed by signal: ([^.\n]*)", text)
-    code = re.search(r"exit code (\d+)", text)
-    if (ended_by and ended_by[1].strip() == "Bus error") or (code and int(code[1]) == _NO_SHARED_MEMORY):
+    name = ended_by[1].strip() if ended_by else None
+    said = re.search(r"exit code (\d+)", text)
+    code = int(said[1]) if said else None
+    if name is None and code is None:
+        code = next(filter(None, map(_exit_code, errors)), None)
+        if code is not None and code < 0:
+            name = signal.strsignal(-code)
+    if name == "Bus error" or code == _NO_SHARED_MEMORY:
         return f"found no room in shared memory ({_shared_memory()})"
-    if ended_by:
-        return _SIGNALS.get(ended_by[1].strip(), f"was ended by a signal ({ended_by[1].strip()})")
-    if code and int(code[1]) == _NOT_SENT:
+    if name:
+        return _SIGNALS.get(name, f"was ended by a signal ({name})")
+    if code == _NOT_SENT:
         return "could not send its images (too many open files?)"
-    return f"ended unexpectedly{f' with exit code {code[1]}' if code else ''}"
+    return f"ended unexpectedly{f' with exit code {code}' if code else ''}"
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """The exit code of a dead worker of the iterator that raised an error; that of a signal is negative.
+
+    torch's text has no cause where the loader itself finds the worker dead before its signal handler does.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for worker in getattr(frame.f_locals.get("self"), "_workers", ()):
+            if code := getattr(worker, "exitcode", None):
+                return int(code)
+    return None
 
 
 def _shared_memory() -> str:
