@@ -31,7 +31,8 @@ DIVISOR = 32  # whole images are padded to a multiple of this: a trunk's coarses
 
 def padded(side: int) -> int:
     """A side of a whole image, px, after padding."""
-    return max(2, -(-side // DIVISOR)) * DIVISOR
+    # of positive numbers alone: torch's tracing exporter writes a division that rounds towards zero
+    return max(2, (side + DIVISOR - 1) // DIVISOR) * DIVISOR
 
 
 @dataclass(frozen=True)
