@@ -12,9 +12,9 @@ the class and the box of the photos of the first 20 classes of Tiny-ImageNet by 
 
 Each row of OUT/joint.csv is one training through ``fishnet train joint``: one head alone; both heads; or both heads
 where one half of the training images is annotated for the first head only, and the other half for the second. All have
-the same shared settings and epochs, so each head alone and in the joint training sees each image as often; with half of
-the labels each head sees half as many. A classifier alone is trained on random crops, as classifiers are; beside a
-detector it sees whole images. If the command is interrupted and repeated with the same arguments, it continues with the
+the same shared settings, and each head sees as many images: with half of the labels, half as many twice as often, in
+twice the epochs. A classifier alone is trained on random crops, as classifiers are; beside a detector it sees whole
+images. If the command is interrupted and repeated with the same arguments, it continues with the
 first training that has no row.
 """
 
@@ -32,7 +32,7 @@ from runs import CONDITIONS, append, conditions, fishnet, mean_and_spread, rows_
 
 CLASSES = 20  # of Tiny-ImageNet
 SETTINGS = ("dataset", "backbone", "planned_epochs", "device", "threads")
-CONFIGS = ("first alone", "second alone", "joint", "joint, half of the labels each")
+CONFIGS = ("first alone", "second alone", "joint", "joint, half of the labels each, twice the epochs")
 HEADS = {"nuclei": ("instances", "segment"), "tiny": ("classify", "detect")}
 METRICS = {"instances": "mask_AP", "segment": "mIoU", "classify": "acc@1", "detect": "AP"}
 SPLIT = {"nuclei": "test", "tiny": "val"}
@@ -149,8 +149,9 @@ def run(args: argparse.Namespace, config: str, seed: int) -> dict[str, Any]:
     folder = args.out / f"{CONFIGS.index(config)}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     recipe = args.out / f"{CONFIGS.index(config)}-{seed}.yaml"
+    epochs = args.epochs * (2 if config == CONFIGS[3] else 1)
     settings = {
-        **SHARED[args.dataset], "backbone": args.backbone, "epochs": args.epochs, "seed": seed, "device": args.device,
+        **SHARED[args.dataset], "backbone": args.backbone, "epochs": epochs, "seed": seed, "device": args.device,
     }  # fmt: skip
     sections = {head: {"data": data[head], **OWN.get(head, {})} for head in trained}
     recipe.write_text(yaml.safe_dump({**settings, "heads": sections}))
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace, config: str, seed: int) -> dict[str, Any]:
         name = METRICS[head] if len(trained) == 1 else f"{head}/{METRICS[head]}"
         values[place] = f"{metrics[name]:.2f}" if head in trained else ""
     return {
-        "config": config, "seed": seed, **values, "epochs": args.epochs, "minutes": f"{seconds / 60:.2f}",
+        "config": config, "seed": seed, **values, "epochs": epochs, "minutes": f"{seconds / 60:.2f}",
         **settings_of(args), **conditions(args.device),
     }  # fmt: skip
 

@@ -82,6 +82,23 @@ def test_help_of_training_loads_nothing_heavy() -> None:
     assert heavy == ""
 
 
+def test_a_prediction_by_torch_loads_no_reader_of_datasets(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    """Imports are nearly all of the time of one prediction: torch, torchvision and timm, which no one can leave out."""
+    photo = next(folder.rglob("*.png"))
+    code = (
+        "import sys; from fishnet.cli import main\n"
+        f"assert main(['predict', {str(bundle)!r}, {str(photo)!r}, '--out', {str(tmp_path / 'out')!r}]) == 0\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('fishnet.')))"
+    )
+    out, heavy = heavy_after(code)
+    assert heavy.split() == ["timm", "torch", "torchvision"]
+    loaded = out.splitlines()[-1].split()
+    assert not [name for name in loaded if name.startswith(("fishnet.training", "fishnet.evaluation"))]
+    assert not [name for name in loaded if name.endswith(".open")]
+    readers = [name for name in loaded if name.startswith("fishnet.data.")]
+    assert len(readers) < 40, readers  # of about 110
+
+
 def test_public_names_resolve() -> None:
     for name in fishnet.__all__:
         assert getattr(fishnet, name) is not None

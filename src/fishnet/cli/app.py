@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 from fishnet import __version__
+from fishnet.cli.memory import keep_memory
 from fishnet.errors import InputError, WorkError
 from fishnet.files.terminal import discard_output, escaped_output, unescaped
 
@@ -102,17 +104,17 @@ def _dispatch(tokens: list[str]) -> int:
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs :func:`main` and ends the process with its exit code. ``fishnet`` and ``python -m fishnet`` start here.
 
-    In a training of several processes, each process ends with ``os._exit`` after the registered exit functions. gloo's
-    threads may otherwise use the interpreter while it shuts down, and abort a process whose work is done
-    (pytorch/pytorch issue 190489; seen in about one of thirty trainings here).
+    After the registered exit functions the process ends with ``os._exit``. Otherwise Python would take all imported
+    modules apart first, 0.85 of the 3.5 s of a prediction by torch (benchmarks/startup.md). And in a training of
+    several processes, gloo's threads may use the interpreter while it shuts down, and abort a process whose work is
+    done (pytorch/pytorch issue 190489; seen in about one of thirty trainings here).
     """
+    keep_memory()
     code = main(argv)
-    distributed: Any = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        sys.exit(code)
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
     os._exit(code)
 
 

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from fishnet.data.base import EncodedDataset, ImageDataset, LabelledDataset, Subset
 from fishnet.data.classification.multilabel import MultiLabelDataset
 from fishnet.data.entries import EntryDataset
-from fishnet.data.findings import Finding, count_by_severity, in_order, located
-from fishnet.data.quick import TRAINED, quick_findings, shared_code
+from fishnet.data.findings import TRAINED, Finding, count_by_severity, in_order, located, shared_code
 from fishnet.data.workers import prepare_worker, watched_workers
 from fishnet.errors import InputError
 from fishnet.images.decoding import ImageLike, decode_image
@@ -172,6 +171,8 @@ def check_splits(
         workers: number of reading processes; 0 reads in this process.
         progress: called with the number of images done and the total.
     """
+    from fishnet.data.quick import quick_findings
+
     first_images = _FirstImages(datasets)
     statistics: dict[str, StatisticsT] = {}
     findings = [*problems, *(quick for quick in quick_findings(datasets) if quick.code not in split_check.covered)]

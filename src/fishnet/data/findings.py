@@ -9,6 +9,8 @@ from fishnet.data.rule import SEVERITIES, Rule, Severity
 from fishnet.data.rules import RULES
 from fishnet.errors import InputError, nearest
 
+TRAINED = ("train", "all")  # the splits that are trained on
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -57,6 +59,11 @@ class Finding:
             "count": self.count,
             "action": self.action,
         }
+
+
+def shared_code(split: str, other: str) -> str:
+    """The code for an image in two splits: an error if one of them is trained on."""
+    return "image-in-two-splits" if {split, other} & set(TRAINED) else "image-in-val-and-test"
 
 
 def parse_codes(words: Iterable[str], flag: str) -> tuple[str, ...]:

@@ -9,14 +9,13 @@ from fishnet.data.base import ImageDataset, LabelledDataset
 from fishnet.data.classification.multilabel import MultiLabelDataset
 from fishnet.data.detection import plausibility as detection
 from fishnet.data.detection.base import DetectionDataset
-from fishnet.data.findings import Finding
+from fishnet.data.findings import Finding, shared_code
 from fishnet.data.panoptic import plausibility as panoptic
 from fishnet.data.panoptic.base import PanopticSegmentation
 from fishnet.data.segmentation import plausibility as segmentation
 from fishnet.data.segmentation.base import SegmentationDataset
 from fishnet.data.segmentation.files import FileSegmentation
 
-TRAINED = ("train", "all")  # the splits that are trained on
 _ORPHANS = 0.01  # with a larger share of files without a counterpart, the data is probably paired wrongly
 
 
@@ -67,11 +66,6 @@ def _orphans(splits: Mapping[str, Any]) -> Iterator[Finding]:
         many = len(left_out) > _ORPHANS * (len(left_out) + len(dataset)) and not withheld
         for line in left_out:
             yield Finding("files-unpaired" if many else "file-unpaired", line, split, line.partition(": ")[0])
-
-
-def shared_code(split: str, other: str) -> str:
-    """The code for an image in two splits: an error if one of them is trained on."""
-    return "image-in-two-splits" if {split, other} & set(TRAINED) else "image-in-val-and-test"
 
 
 def _named_twice(splits: Mapping[str, ImageDataset]) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fishnet.data.findings import parse_codes
 from fishnet.data.rerun import refuse_rerun
 from fishnet.errors import InputError
+from fishnet.tasks.loading import quick_imports
 from fishnet.training.jobs import JOBS, single_job
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def train(
     elif weights is not None and not weights:
         raise InputError("weights: the name is empty: give a checkpoint file or a bundle")
     job = JOBS.get(task, single_job)(task, data, recipe, weights, settings)
-    from fishnet.training.fit import fit
-    from fishnet.training.processes import find_processes
+    with quick_imports():
+        from fishnet.training.fit import fit
+        from fishnet.training.processes import find_processes
 
     processes = find_processes(job.recipe)
     if processes.world > 1 and out is None and not dry_run:

@@ -16,8 +16,6 @@ from fishnet.data.check import SplitCheck
 from fishnet.data.classification import transforms
 from fishnet.data.classification.check import ClassificationCheck, MultiLabelCheck
 from fishnet.data.classification.multilabel import MultiLabelDataset, shown_labels
-from fishnet.data.classification.multilabel_open import open_multi_label
-from fishnet.data.classification.open import open_classification
 from fishnet.data.loading import EvalTransform, Transform
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
@@ -55,6 +53,8 @@ class Classify(Task):
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
         """See :func:`~fishnet.data.classification.open.open_classification`."""
+        from fishnet.data.classification.open import open_classification
+
         return open_classification(data, channels, fold=recipe.fold, **options)
 
     def preprocess(self, recipe: "Recipe", mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
@@ -138,6 +138,8 @@ class MultiLabelClassify(Classify):
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> Splits:
         """See :func:`~fishnet.data.classification.multilabel_open.open_multi_label`."""
+        from fishnet.data.classification.multilabel_open import open_multi_label
+
         return open_multi_label(data, channels, fold=recipe.fold, **options)
 
     def check(self, splits: Splits, preprocess: Preprocess) -> None:

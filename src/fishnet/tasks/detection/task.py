@@ -11,7 +11,6 @@ from fishnet.data.detection.anchors import fit_anchors
 from fishnet.data.detection.base import DetectionDataset, DetectionTarget
 from fishnet.data.detection.check import DetectionCheck
 from fishnet.data.detection.objects import Objects
-from fishnet.data.detection.open import open_detection
 from fishnet.data.detection.plausibility import CAP, beyond_cap, object_counts
 from fishnet.data.detection.transforms import DetectionEvalTransform, DetectionTrainTransform
 from fishnet.data.detection.views import DetectionView
@@ -57,6 +56,8 @@ class _DetectionTask(Task):
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, DetectionDataset]:
         """See :func:`~fishnet.data.detection.open.open_detection`."""
+        from fishnet.data.detection.open import open_detection
+
         return open_detection(data, channels, masks=self.with_masks, difficult=recipe.difficult, **options)
 
     def train_transform(self, recipe: "Recipe", preprocess: Preprocess) -> Transform:

@@ -10,7 +10,6 @@ from fishnet.data.base import ImageDataset
 from fishnet.data.loading import EvalTransform, Transform
 from fishnet.data.segmentation.base import IGNORE, LabelMap, SegmentationDataset, SegmentationTarget
 from fishnet.data.segmentation.check import SegmentationCheck
-from fishnet.data.segmentation.open import open_segmentation
 from fishnet.data.segmentation.pairs import MaskSegmentation
 from fishnet.data.segmentation.plausibility import split_counts
 from fishnet.data.segmentation.transforms import SegmentationEvalTransform, SegmentationTrainTransform
@@ -60,6 +59,8 @@ class Segment(Task):
 
     def open_splits(self, data: str, channels: int, recipe: "Recipe", **options: Any) -> dict[str, SegmentationDataset]:
         """See :func:`~fishnet.data.segmentation.open.open_segmentation`."""
+        from fishnet.data.segmentation.open import open_segmentation
+
         return open_segmentation(
             data, channels, ignore=recipe.ignore, void=recipe.void, threshold=recipe.threshold_masks, **options
         )

@@ -1,0 +1,53 @@
+"""Freed memory stays with the process, so that the next step need not ask the system for it again."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from fishnet.cli.memory import SWITCH
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
+
+# Blocks above the size from which glibc maps each anew (at most 32 MiB, mallopt(3)), written to and freed.
+PROGRAM = """
+import ctypes, resource
+from pathlib import Path
+from fishnet.cli.memory import keep_memory
+
+kept = keep_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+SIZE = 100 * 2**20
+block = libc.malloc(SIZE)
+ctypes.memset(block, 1, SIZE)
+libc.free(block)
+resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+print(int(kept), int(resident > SIZE))
+"""
+
+
+def printed(**environment: str) -> str:
+    """What the program prints: whether it took effect, and whether the freed block is still there."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", SWITCH))}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**clean, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_kept() -> None:
+    assert printed() == "1 1"
+
+
+def test_switched_off() -> None:
+    assert printed(**{SWITCH: "0"}) == "0 0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")]
+)
+def test_settings_of_the_user_stay(name: str, value: str) -> None:
+    assert printed(**{name: value}) == "0 0"
