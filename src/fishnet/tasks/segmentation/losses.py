@@ -1,4 +1,4 @@
-"""The loss of segmentation: a weighted sum of losses over pixels, some of segmentation-models-pytorch.
+"""The loss of segmentation: a weighted sum of losses over pixels, two of them of segmentation-models-pytorch.
 
 Sources: Dice loss (arXiv 1606.04797), focal loss (1708.02002), Lovász-softmax (1705.08790), median frequency balancing
 (1411.4734, section 6.3.2).
@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError, nearest
+from fishnet.tasks.segmentation.softmax import PixelScores, pixel_scores
 
 LOSSES = ("cross-entropy", "dice", "focal", "lovasz")
+_SMALLEST = 1e-7  # of the sum that the overlap is divided by, px
 NEAR = 2  # px from a boundary within which the boundary loss counts
 _TERM = re.compile(r"(?:(\d*\.?\d+)\s*\*)?\s*([a-z-]+)")
 
@@ -64,11 +66,11 @@ class SegmentationLoss(nn.Module):
         auxiliary: float = 0.0,
     ) -> None:
         super().__init__()
-        from segmentation_models_pytorch.losses import DiceLoss, FocalLoss, LovaszLoss
+        from segmentation_models_pytorch.losses import FocalLoss, LovaszLoss
 
         self.weights, self.smoothing, self.boundary, self.auxiliary = dict(losses), smoothing, boundary, auxiliary
         self.register_buffer("class_weights", class_weights, persistent=False)
-        kinds = {"dice": DiceLoss, "focal": FocalLoss, "lovasz": LovaszLoss}
+        kinds = {"focal": FocalLoss, "lovasz": LovaszLoss}
         self.others = nn.ModuleDict(
             {name: kinds[name]("multiclass", ignore_index=IGNORE) for name in self.weights if name in kinds}
         )
@@ -79,11 +81,17 @@ class SegmentationLoss(nn.Module):
         labels = stack_labels(targets, (logits.shape[2], logits.shape[3]), logits.device)
         if not (labels != IGNORE).any():
             return {"all_ignored": 0 * torch.stack([output.float().sum() for output in outputs.values()]).sum()}
-        cross_entropy = self._cross_entropy(logits, labels)
+        scores = pixel_scores(logits, labels) if "dice" in self.weights else None
+        cross_entropy = self._cross_entropy(logits, labels, scores)
         losses = {}
         for name, weight in self.weights.items():
-            loss = self._mean(cross_entropy, labels) if name == "cross-entropy" else self.others[name](logits, labels)
-            losses[name] = weight * loss
+            if name == "cross-entropy":
+                losses[name] = weight * self._mean(cross_entropy, labels)
+            elif name == "dice":
+                assert scores is not None
+                losses[name] = weight * dice_loss(scores, labels)
+            else:
+                losses[name] = weight * self.others[name](logits, labels)
         if self.boundary:
             near = torch.where(near_boundary(labels), labels, IGNORE)
             losses["boundary"] = self.boundary * self._mean(cross_entropy, near)
@@ -92,16 +100,32 @@ class SegmentationLoss(nn.Module):
             losses["auxiliary"] = self.auxiliary * self._mean(auxiliary, labels)
         return losses
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, labels, self.class_weights, ignore_index=IGNORE, label_smoothing=self.smoothing, reduction="none"
-        )
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, scores: PixelScores | None = None) -> Tensor:
+        """(batch, height, width), 0 where ignored; weighted by class."""
+        if scores is None or self.smoothing:
+            return F.cross_entropy(
+                logits, labels, self.class_weights, ignore_index=IGNORE, label_smoothing=self.smoothing,
+                reduction="none",
+            )  # fmt: skip
+        if self.class_weights is None:
+            return -scores.log_probability
+        return -scores.log_probability * self.class_weights[torch.where(labels == IGNORE, 0, labels)]
 
     def _mean(self, losses: Tensor, labels: Tensor) -> Tensor:
         """The mean over pixels that are not ignored, weighted by class; 0 where the weights add up to 0."""
         labelled = labels != IGNORE
         weight = labelled.sum() if self.class_weights is None else self.class_weights[labels[labelled]].sum()
-        return losses[labelled].sum() / weight if weight > 0 else 0 * losses.sum()
+        return torch.where(labelled, losses, 0).sum() / weight if weight > 0 else 0 * losses.sum()
+
+
+def dice_loss(scores: PixelScores, labels: Tensor) -> Tensor:
+    """1 minus twice the overlap over the sum, a mean over all classes; 0 for a class that no pixel of the batch has."""
+    labelled = labels != IGNORE
+    own, classes = torch.where(labelled, labels, 0).flatten(), len(scores.sums)
+    overlap = torch.zeros_like(scores.sums).index_add(0, own, (scores.log_probability.exp() * labelled).flatten())
+    pixels = torch.bincount(labels[labelled], minlength=classes)
+    losses = 1 - 2 * overlap / (scores.sums + pixels).clamp_min(_SMALLEST)
+    return (losses * (pixels > 0)).mean()
 
 
 def stack_labels(targets: Sequence[SegmentationTarget], size: tuple[int, int], device: torch.device | str) -> Tensor:
