@@ -6,7 +6,8 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 
@@ -32,16 +33,24 @@ class Child:
         words: of its command line.
         threads: for the child.
         name: for messages.
+        environment: variables that this child has beside those of its parent.
     """
 
-    def __init__(self, script: str, words: Sequence[object], threads: int, name: str) -> None:
+    def __init__(
+        self,
+        script: str,
+        words: Sequence[object],
+        threads: int,
+        name: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.seconds: list[tuple[float, float]] = []
         self.process = subprocess.Popen(
             [sys.executable, script, *map(str, words)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **environment},
             text=True,
         )
 

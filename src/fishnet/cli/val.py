@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from fishnet.cli.models import Precision, load_model
 from fishnet.errors import InputError, WorkError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def val(
     ] = None,
     threshold_masks: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Precision = "auto",
     trust: Annotated[bool, Parameter(negative=())] = False,
     quiet: bool = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
@@ -96,6 +98,10 @@ def val(
         background; 0: masks contain class ids. Default: as in training.
     device
         Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
+    precision
+        Precision to compute in: fp32, bf16 or fp16. bf16 is several times as fast on CPUs with AMX and on GPUs, for
+        bundles and OpenVINO files; where the machine has no bf16, fp32 is used and a line says so. fp16 is for bundles
+        on GPUs. auto: fp32.
     trust
         Open a .pt2 file, which can run any code of its author. No other kind of model needs this.
     quiet
@@ -104,9 +110,8 @@ def val(
         Print one JSON object.
     """
     from fishnet.cli.progress import bar
-    from fishnet.tasks.loading import load
 
-    evaluate, predictor = _import_evaluate(), load(bundle, device, trust=trust)
+    evaluate, predictor = _import_evaluate(), load_model(bundle, device, precision, trust=trust)
     with bar("evaluating", show=not (quiet or as_json)) as step:
         result = evaluate(
             predictor, _sources(data, tuple(predictor.bundle.heads)), split=split, classes=classes,

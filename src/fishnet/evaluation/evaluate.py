@@ -113,6 +113,7 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     device: str = "auto",
     trust: bool = False,
+    precision: str = "auto",
 ) -> "Evaluation | JointEvaluation":
     """Measures a model on labelled data, as ``fishnet val`` does. :meth:`Evaluation.write` writes the report.
 
@@ -136,7 +137,7 @@ def evaluate(
         difficult: whether Pascal VOC's difficult objects count, if the task has objects; by default as in training.
         max_pixels: maximum number of pixels of an image, see :class:`~fishnet.images.reading.Reading`.
         progress: called with the number of images done and of all images.
-        device, trust: as for :func:`~fishnet.tasks.loading.load`; ignored for a loaded model.
+        device, trust, precision: as for :func:`~fishnet.tasks.loading.load`; ignored for a loaded model.
 
     Returns:
         The evaluation; for a model with several heads those of its heads.
@@ -147,7 +148,7 @@ def evaluate(
         WorkError: scores that are not finite, or a reading process that died.
     """
     refuse_rerun()
-    predictor = model if isinstance(model, Predictor) else load(model, device, trust=trust)
+    predictor = model if isinstance(model, Predictor) else load(model, device, trust=trust, precision=precision)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
     reading = {"ignore": ignore, "threshold_masks": threshold_masks, "difficult": difficult, "classes": classes or None}
@@ -162,19 +163,14 @@ def evaluate(
     if len(predictor.bundle.heads) == 1:
         return evaluate_head(predictor, only_item(sources)[1], options, progress)
     options.check(predictor)
-    return JointEvaluation(
-        {
-            name: evaluate_head(
-                one_head(predictor, name),
-                source,
-                options.of_head(predictor.bundle, name),
-                progress,
-                None if panoptic is None else panoptic.views(name),
-            )
-            for name, source in sources.items()
-        },
-        panoptic,
-    )
+    heads = {
+        name: evaluate_head(
+            one_head(predictor, name), source, options.of_head(predictor.bundle, name), progress,
+            None if panoptic is None else panoptic.views(name),
+        )
+        for name, source in sources.items()
+    }  # fmt: skip
+    return JointEvaluation(heads, panoptic)
 
 
 def evaluate_head(
@@ -207,6 +203,8 @@ def evaluate_head(
     values = {**metrics.compute(), **(report.metrics() if report else {})}
     percent = {name: round(100 * float(value), 4) for name, value in values.items()}
     warnings = (*(report.warnings() if report else ()), *_data_warnings(dataset))
+    if predictor.precision != "fp32":
+        warnings = (f"computed in {predictor.precision}", *warnings)
     if options.split is None and split == "all" and bundle.data:
         warnings = (
             f"{data} was not recognised as this bundle's training data: all images are evaluated. If any of them were "

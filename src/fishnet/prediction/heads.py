@@ -51,6 +51,7 @@ class ChosenHeads:
     def __init__(self, engine: Any, heads: tuple[str, ...]) -> None:
         self.engine, self.heads = engine, heads
         self.thread_safe: bool = getattr(engine, "thread_safe", False)
+        self.precision: str = getattr(engine, "precision", "fp32")
 
     def __call__(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> Any:
         """The raw outputs of the chosen heads, or of some of them."""

@@ -63,6 +63,11 @@ class Predictor:
         self.runner.engine = engine
 
     @property
+    def precision(self) -> str:
+        """What the engine computes in: its attribute ``precision``, if it has one, else ``fp32``."""
+        return str(getattr(self.engine, "precision", "fp32"))
+
+    @property
     def batch_size(self) -> int:
         """The default batch size: 32; fewer for whole images above 224 x 224 px; 1 for images in their own size."""
         return self.runner.batch_size

@@ -21,6 +21,7 @@ from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.contract import check_input, check_outputs
 from fishnet.runtime.decode import decode, is_raw
 from fishnet.runtime.exported import KEY, Exported, format_of, label
+from fishnet.runtime.precision import check_fixed_precision, openvino_precision
 from fishnet.runtime.reducing import reduced
 
 _MAX_ONNX = 2 * GIB  # the largest file that the format allows
@@ -43,16 +44,24 @@ class RuntimeEngine:
         prepare: makes a function that computes some of the graph's outputs and, where the library can, no others.
         name: the file's name, for messages.
         thread_safe: whether several threads may call the engine at once.
+        precision: of the computation, fp32 or bf16, whatever that of the file's weights is.
 
     Attributes:
-        exported, name, thread_safe: as given.
+        exported, name, thread_safe, precision: as given.
         bundle: the config of the exported bundle.
     """
 
     def __init__(
-        self, exported: Exported, prepare: Prepare, name: str = "this file", *, thread_safe: bool = False
+        self,
+        exported: Exported,
+        prepare: Prepare,
+        name: str = "this file",
+        *,
+        thread_safe: bool = False,
+        precision: str = "fp32",
     ) -> None:
         self.exported, self.bundle, self.name, self.thread_safe = exported, exported.bundle, name, thread_safe
+        self.precision = precision
         self._prepare, self._lock = prepare, Lock()
         self._runs: dict[tuple[str, ...], Run] = {tuple(exported.heads): prepare(self._names(exported.heads))}
 
@@ -168,24 +177,30 @@ def check_size(exported: Exported, shape: tuple[int, ...]) -> None:
         raise InputError(f"{given}: this file takes sides that are multiples of {DIVISOR} px")
 
 
-def open_engine(path: str | Path, *, threads: int | None = None, device: str = "auto") -> RuntimeEngine:
+def open_engine(
+    path: str | Path, *, threads: int | None = None, device: str = "auto", precision: str = "auto"
+) -> RuntimeEngine:
     """The engine for an exported file.
 
     Args:
         path: an .onnx file, or an .xml of OpenVINO with its .bin beside it.
         threads: per operation; by default OMP_NUM_THREADS, or, if that is not set, the library's choice.
         device: ``auto`` or ``cpu``; for an .onnx file also ``cuda``, if onnxruntime supports it.
+        precision: ``auto`` or ``fp32``; for an OpenVINO file also ``bf16``, which is fp32 on a CPU without bf16.
 
     Raises:
         InputError: no such file, a damaged file, a file that fishnet did not export, a library that is not installed,
-            or a device that the library does not have.
+            or a device or precision that the library does not have.
     """
     path = Path(path)
     file_format = format_of(path)
     if file_format == "pt2":
         raise InputError(f"{path}: is a program of torch.export: fishnet.load opens it")
     check_file(path)
-    return _open_onnx(path, threads, device) if file_format == "onnx" else _open_openvino(path, threads, device)
+    if file_format == "onnx":
+        check_fixed_precision(precision, "onnxruntime")
+        return _open_onnx(path, threads, device)
+    return _open_openvino(path, threads, device, precision)
 
 
 def check_file(path: Path) -> None:
@@ -284,7 +299,7 @@ def _providers(ort: Any, device: str) -> list[str]:
     raise InputError(f"device {device!r} is not available to onnxruntime here: choose auto or cpu{more}")
 
 
-def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngine:
+def _open_openvino(path: Path, threads: int | None, device: str, precision: str) -> RuntimeEngine:
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: OpenVINO files run on the CPU: choose auto or cpu")
     weights = path.with_suffix(".bin")
@@ -293,8 +308,10 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
     check_file(weights)
     ov = _module("openvino", path, "openvino")
     core = ov.Core()
-    # By default OpenVINO computes float32 files in bfloat16 where the CPU supports it.
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    with full_instruction_set():  # the first question to the CPU's plugin reads the limit too
+        used_precision = openvino_precision(precision, core)
+    hint = {"fp32": "f32", "bf16": "bf16"}[used_precision]
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if count := _threads(threads):
         config["INFERENCE_NUM_THREADS"] = count
     try:
@@ -326,7 +343,7 @@ def _open_openvino(path: Path, threads: int | None, device: str) -> RuntimeEngin
 
         return run
 
-    return RuntimeEngine(exported, prepare, str(path))
+    return RuntimeEngine(exported, prepare, str(path), precision=used_precision)
 
 
 @contextmanager

@@ -21,23 +21,26 @@ from fishnet.errors import InputError, first_line
 from fishnet.files.reading import MIB
 from fishnet.runtime.engines import Run, RuntimeEngine, check_file, parse_description
 from fishnet.runtime.exported import KEY, Exported, refuse_untrusted
+from fishnet.runtime.precision import check_fixed_precision
 
 _MAX_DESCRIPTION = 64 * MIB
 
 
-def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False) -> RuntimeEngine:
+def open_pt2(path: str | Path, *, device: str = "auto", trust: bool = False, precision: str = "auto") -> RuntimeEngine:
     """The engine for a .pt2 file.
 
     Args:
         path: the file.
         device: ``auto`` or ``cpu``.
         trust: whether the file may run code, see the module.
+        precision: ``auto`` or ``fp32``.
 
     Raises:
         InputError: no such file, a file that is not trusted, a damaged file, a file that fishnet did not export, or
-            another device.
+            another device or precision.
     """
     path = Path(path)
+    check_fixed_precision(precision, "torch.export")
     if device not in ("auto", "cpu"):
         raise InputError(f"device {device!r}: .pt2 files run on the CPU: choose auto or cpu, or load the bundle")
     check_file(path)

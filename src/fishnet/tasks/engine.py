@@ -1,7 +1,7 @@
 """The torch engine of a Predictor."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,29 @@ from torch import Tensor, nn
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, NotFiniteError
+from fishnet.runtime.precision import check_precision
 from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
 from fishnet.tasks.trunk import Features
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
     """Runs a model: normalized float32 in, its heads' raw outputs as numpy out.
 
     The raw outputs of a model with several heads are a dict by head.
+
+    Args:
+        bundle: the model's config.
+        model: float32.
+        device: a torch device.
+        precision: ``fp32``, ``bf16`` or ``fp16``, see :func:`pick_precision`. In 16 bits torch computes convolutions
+            and products of matrices; sums over pixels, boxes and scores stay float32.
     """
 
-    def __init__(self, bundle: Bundle, model: Model, device: str) -> None:
-        self.bundle, self.device = bundle, torch.device(device)
+    def __init__(self, bundle: Bundle, model: Model, device: str, precision: str = "fp32") -> None:
+        self.bundle, self.device, self.precision = bundle, torch.device(device), precision
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
@@ -37,7 +47,8 @@ class TorchEngine:
         Raises:
             NotFiniteError: a detector's maps or scores are not finite.
         """
-        return self._decode(self.model.features(self._images(batch)), only)
+        with self._mixed():
+            return self._decode(self.model.features(self._images(batch)), only)
 
     @torch.inference_mode()
     def embed(self, batch: NDArray[np.float32], only: Sequence[str] | None = None) -> tuple[Any, NDArray[np.float32]]:
@@ -52,8 +63,14 @@ class TorchEngine:
             NotFiniteError: as in a call.
         """
         head = self.model.heads[self._embedding_head(tuple(self.model.heads) if only is None else only)]
-        features = self.model.features(self._images(batch))
-        return self._decode(features, only), to_numpy(head.embed(features))  # type: ignore[operator]
+        with self._mixed():
+            features = self.model.features(self._images(batch))
+            return self._decode(features, only), to_numpy(head.embed(features))  # type: ignore[operator]
+
+    def _mixed(self) -> AbstractContextManager[None]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[self.precision])
 
     def _decode(self, features: Features, only: Sequence[str] | None = None) -> Any:
         heads = self.model.heads
@@ -133,3 +150,34 @@ def pick_device(name: str) -> str:
         choices = ", ".join(device for device, is_available in available.items() if is_available)
         raise InputError(f"device {name!r} is not available here: choose from auto, {choices}")
     return name
+
+
+def pick_precision(name: str, device: str) -> str:
+    """``fp32``, ``bf16`` or ``fp16``: what is computed in if a precision is asked for. ``auto`` is fp32.
+
+    bf16 becomes fp32 where the device would only emulate it, which takes longer than fp32.
+
+    Args:
+        name: see :func:`fishnet.tasks.loading.load`.
+        device: from :func:`pick_device`.
+
+    Raises:
+        InputError: an unknown precision, or fp16 on a CPU.
+    """
+    check_precision(name)
+    if name == "fp16" and device == "cpu":
+        raise InputError("precision=fp16: is for GPUs: choose bf16 or fp32 on the CPU")
+    if name == "auto" or (name == "bf16" and not _has_bf16(device)):
+        return "fp32"
+    return name
+
+
+def _has_bf16(device: str) -> bool:
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # any AVX-512, or ARM's bf16; ONEDNN_MAX_CPU_ISA can forbid
+        return False
+    is_x86 = torch.cpu._is_avx2_supported()
+    return not is_x86 or bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
