@@ -1,6 +1,7 @@
 """What a benchmark is made of, without measuring anything: nobody knows how fast a machine with tests on it is."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from fishnet.analysis.benchmark.engines import PEAKS, step_of
 from fishnet.analysis.benchmark.measured import Benchmark, Row
-from fishnet.analysis.benchmark.plan import ENGINES, Plan, Subject, engines_of
+from fishnet.analysis.benchmark.plan import ENGINES, Plan, Subject, names_of
 from fishnet.analysis.benchmark.run import compared
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.errors import InputError, WorkError
@@ -167,8 +168,54 @@ def test_engines_of_torch_compute_the_same(engine: str, monkeypatch: pytest.Monk
     assert (seen[0] - wanted).abs().max() < 1e-5 * (wanted.max() - wanted.min())
 
 
+@pytest.mark.parametrize("engine", ["eager", "channels_last", "folded"])
+def test_engines_of_torch_in_bf16(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes through the network has 16 bits. torch emulates it where the machine has no bf16."""
+    import torch
+
+    from fishnet.analysis.benchmark import engines
+    from fishnet.tasks import engine as predicting
+
+    seen: set[torch.dtype] = set()
+    module = engines._module
+
+    def watched(name: str, it: Subject) -> torch.nn.Module:
+        made: torch.nn.Module = module(name, it)
+        for part in made.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.register_forward_hook(lambda _model, _inputs, output: seen.add(output.dtype))
+        return made
+
+    monkeypatch.setattr(engines, "_module", watched)
+    monkeypatch.setattr(predicting, "_has_bf16", lambda device: True)
+    step_of(engine, SUBJECT, 1, None, "bf16")()
+    assert seen == {torch.bfloat16}
+    seen.clear()
+    step_of(engine, SUBJECT, 1, None)()
+    assert seen == {torch.float32}
+
+
+def test_precisions_that_an_engine_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fishnet.tasks import engine as predicting
+
+    with pytest.raises(InputError, match="the packed weights are float32"):
+        step_of("packed", SUBJECT, 1, None, "bf16")
+    monkeypatch.setattr(predicting, "_has_bf16", lambda device: False)
+    with pytest.raises(InputError, match="this machine does not compute in bf16 natively"):
+        step_of("eager", SUBJECT, 1, None, "bf16")
+    with pytest.raises(InputError, match="precision='bf61': did you mean bf16"):
+        Plan(precisions=("bf61",))
+
+
+def test_a_row_says_its_precision() -> None:
+    it = replace(row("onnx", 0.1), precision="bf16")
+    assert it.label == "onnx bf16"
+    assert it.to_dict()["precision"] == "bf16"
+    assert row("onnx", 0.1).label == "onnx"
+
+
 def test_engines_by_name() -> None:
-    assert engines_of(["eager, onnx", "onnx,folded"]) == ("eager", "onnx", "folded")
+    assert names_of(["eager, onnx", "onnx,folded"]) == ("eager", "onnx", "folded")
     assert set(Plan.engines) <= set(ENGINES)
 
 

@@ -13,6 +13,7 @@ def benchmark(
     *,
     model: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     engine: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
+    precision: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     task: str | None = None,
     head: Annotated[str, Parameter(show_default=False)] = "default",
     size: int | None = None,
@@ -40,6 +41,9 @@ def benchmark(
         One or more engines, comma-separated: eager, channels_last, folded (channels_last with batch norms folded into
         convolutions), packed (folded with weights in oneDNN's own layout), compile (torch.compile), onnx, openvino, or
         pytorchcv (its network of the same name). Default: eager,channels_last,folded,packed,onnx.
+    precision
+        One or more precisions to compute in, comma-separated: fp32 and bf16. Each engine is measured in each; what
+        cannot compute in bf16 here is left out. Default: fp32.
     task
         Task of the networks given by name; a bundle has its own. Default: classify.
     head
@@ -63,13 +67,14 @@ def benchmark(
     as_json
         Print one JSON object.
     """
-    from fishnet.analysis.benchmark.plan import Plan, engines_of
+    from fishnet.analysis.benchmark.plan import Plan, names_of
     from fishnet.analysis.benchmark.run import benchmark as measure
     from fishnet.cli.progress import bar
 
     plan = Plan(
-        tuple(model or ("fishnet99",)), Plan.engines if engine is None else engines_of(engine), task, head, size, batch,
+        tuple(model or ("fishnet99",)), Plan.engines if engine is None else names_of(engine), task, head, size, batch,
         (os.cpu_count() or 1) if threads is None else threads, rounds, warm_up, baseline,
+        Plan.precisions if precision is None else names_of(precision),
     )  # fmt: skip
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)  # before the work, so that an unwritable folder is an early error

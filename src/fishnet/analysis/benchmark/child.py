@@ -23,7 +23,7 @@ def main() -> None:
         from fishnet.analysis.benchmark.plan import Subject
 
         subject = None if job["subject"] is None else Subject(**job["subject"])
-        step = step_of(job["engine"], subject, job["threads"], job["file"])
+        step = step_of(job["engine"], subject, job["threads"], job["file"], job["precision"])
         step()
     except (InputError, WorkError) as error:
         return answer(error=str(error))

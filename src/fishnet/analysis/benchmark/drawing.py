@@ -18,7 +18,7 @@ def draw(benchmark: "Benchmark", path: Path) -> Path:
     from matplotlib.figure import Figure
 
     many_models = len({row.subject.model for row in benchmark.rows}) > 1
-    names = [f"{short(row.subject.model)}\n{row.engine}" if many_models else row.engine for row in benchmark.rows]
+    names = [f"{short(row.subject.model)}\n{row.label}" if many_models else row.label for row in benchmark.rows]
     spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in benchmark.rows]) * 1e3
     low, middle, high = spread.T
     figure = Figure(figsize=(9, 1.9 + (0.62 if many_models else 0.5) * len(names)), layout="constrained")

@@ -21,7 +21,7 @@ def environment(threads: int) -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(THREADS, str(threads))}
 
 
-def step_of(engine: str, subject: Subject | None, threads: int, file: str | None) -> Step:
+def step_of(engine: str, subject: Subject | None, threads: int, file: str | None, precision: str = "fp32") -> Step:
     """Returns a function that runs one pass.
 
     Args:
@@ -29,9 +29,10 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
         subject: the model; None for the machine's peak.
         threads: number of threads to compute with.
         file: the exported model, for engines that run exported files.
+        precision: to compute in, fp32 or bf16.
 
     Raises:
-        InputError: the engine cannot run this model here.
+        InputError: the engine cannot run this model, or compute in this precision here.
         ModuleNotFoundError: the engine's package is not installed.
     """
     if engine == PEAKS[0]:
@@ -41,7 +42,7 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
     if engine in EXPORTED:
         assert subject is not None
         assert file is not None
-        return _exported(subject, threads, file)
+        return _exported(subject, threads, file, precision)
     import torch
 
     torch.set_num_threads(threads)
@@ -50,18 +51,31 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
         transposed, product = matrix.T.contiguous(), torch.empty_like(matrix)
         return lambda: torch.matmul(matrix, transposed, out=product)
     assert subject is not None
-    return _torch(engine, subject)
+    return _torch(engine, subject, precision)
 
 
-def _exported(subject: Subject, threads: int, file: str) -> Step:
+def _exported(subject: Subject, threads: int, file: str, precision: str) -> Step:
     from fishnet.runtime.engines import open_engine
 
-    engine, images = open_engine(file, threads=threads), subject.images()
+    engine, images = open_engine(file, threads=threads, precision=precision), subject.images()
+    _check_precision(precision, engine.precision)
     return lambda: engine(images)
 
 
-def _torch(engine: str, subject: Subject) -> Step:
+def _check_precision(asked: str, used: str) -> None:
+    """Raises InputError if this machine would compute in another precision."""
+    if asked != used:
+        raise InputError(f"this machine does not compute in {asked} natively")
+
+
+def _torch(engine: str, subject: Subject, precision: str) -> Step:
     import torch
+
+    from fishnet.tasks.engine import pick_precision
+
+    if precision != "fp32" and engine == "packed":
+        raise InputError("the packed weights are float32")
+    _check_precision(precision, pick_precision(precision, "cpu"))
 
     layout = torch.contiguous_format if engine in ("eager", "pytorchcv") else torch.channels_last
     model = _module(engine, subject).to(memory_format=layout)
@@ -70,7 +84,7 @@ def _torch(engine: str, subject: Subject) -> Step:
     mode = torch.no_grad if engine == "compile" else torch.inference_mode
 
     def step() -> None:
-        with mode():
+        with mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             model(images)
 
     return step

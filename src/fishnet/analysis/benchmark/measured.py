@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fishnet.analysis.benchmark.drawing import draw
-from fishnet.analysis.benchmark.plan import Plan, Subject, short
+from fishnet.analysis.benchmark.plan import Plan, Subject, label, short
 
 RESULTS, IMAGE = "results.json", "benchmark.png"
 _HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "GMACs", "of peak")
@@ -30,6 +30,7 @@ class Row:
         macs: multiply-accumulates of one image.
         ratio: images per second relative to the baseline's row, by medians.
         share: 2 MACs per second over the machine's sgemm peak, 0..1.
+        precision: what the engine computed in.
     """
 
     subject: Subject
@@ -41,6 +42,12 @@ class Row:
     macs: int
     ratio: float = 1.0
     share: float = 0.0
+    precision: str = "fp32"
+
+    @property
+    def label(self) -> str:
+        """The engine, and the precision if it is not float32."""
+        return label(self.engine, self.precision)
 
     @property
     def seconds_each(self) -> float:
@@ -60,6 +67,7 @@ class Row:
             "task": self.subject.task,
             "head": self.subject.head,
             "engine": self.engine,
+            "precision": self.precision,
             "input": [self.subject.batch, self.subject.channels, self.subject.height, self.subject.width],
             "ms": {
                 "median": middle,
@@ -128,7 +136,7 @@ class Benchmark:
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         load = " before, ".join(f"{value:.2f}" for value in machine["load_average"])
         return [
-            f"{subject.task}, {subject.batch} x {subject.channels} x {subject.height} x {subject.width}, float32, "
+            f"{subject.task}, {subject.batch} x {subject.channels} x {subject.height} x {subject.width}, "
             f"{self.plan.threads} thread(s); {self.plan.rounds} interleaved rounds after "
             f"{self.plan.warm_up} not counted; MB = 10**6 bytes",
             f"peak: {peak / 1e9:.1f} GFLOP/s in float32 matrix products, in the same rounds",
@@ -148,7 +156,7 @@ def _cells(row: Row) -> Sequence[str]:
     low, high = (1e3 * float(value) for value in np.quantile(row.seconds, (0.25, 0.75)))
     return [
         short(row.subject.model),
-        row.engine,
+        row.label,
         f"{1e3 * row.seconds_each:.2f}",
         f"{low:.2f}-{high:.2f}",
         f"{row.subject.batch / row.seconds_each:.2f}",

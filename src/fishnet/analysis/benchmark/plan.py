@@ -29,6 +29,7 @@ ENGINES = {
     "pytorchcv": "pytorchcv's network of the same name, as it is built",
 }
 EXPORTED = ("onnx", "openvino")
+PRECISIONS = ("fp32", "bf16")
 _ONE_STAGE = {"retinanet": 80, "fcos": 80}  # with two stages, 80 random scores per proposal would go to NMS
 _MIN_SIZE = 64  # px
 
@@ -48,9 +49,10 @@ class Plan:
         rounds: number of measured rounds; in each, every process takes one turn.
         warm_up: number of rounds before these, which are not measured.
         baseline: the engine whose first row the others are compared with; None for the first row.
+        precisions: that each engine computes in, of :data:`PRECISIONS`; the weights are float32.
 
     Raises:
-        InputError: an engine or task is unknown, or a number out of range.
+        InputError: an engine, precision or task is unknown, or a number out of range.
     """
 
     models: tuple[str, ...] = ("fishnet99",)
@@ -63,10 +65,14 @@ class Plan:
     rounds: int = 21
     warm_up: int = 3
     baseline: str | None = None
+    precisions: tuple[str, ...] = ("fp32",)
 
     def __post_init__(self) -> None:
-        if not self.models or not self.engines:
-            raise InputError("nothing to measure: give a model and an engine")
+        if not self.models or not self.engines or not self.precisions:
+            raise InputError("nothing to measure: give a model and an engine, and a precision")
+        for precision in self.precisions:
+            if precision not in PRECISIONS:
+                raise InputError(f"precision={precision!r}: {nearest(precision, PRECISIONS)}")
         for engine in (*self.engines, *([self.baseline] if self.baseline else [])):
             if engine not in ENGINES:
                 raise InputError(f"unknown engine {engine!r}: {nearest(engine, ENGINES)}")
@@ -205,8 +211,8 @@ def to_values(subject: Subject) -> dict[str, Any]:
     return {name: getattr(subject, name) for name in Subject.__dataclass_fields__}
 
 
-def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
-    """Returns the engines in comma-separated lists, each once."""
+def names_of(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the names in comma-separated lists, each once."""
     texts = [text] if isinstance(text, str) else text
     return tuple(dict.fromkeys(name.strip() for names in texts for name in names.split(",") if name.strip()))
 
@@ -214,3 +220,8 @@ def engines_of(text: str | Sequence[str]) -> tuple[str, ...]:
 def short(model: str, max_length: int = 32) -> str:
     """Returns a model's name, or the end of a long path."""
     return model if len(model) <= max_length else f"…{model[-max_length + 1 :]}"
+
+
+def label(engine: str, precision: str) -> str:
+    """Returns an engine's name with the precision, unless that is float32."""
+    return engine if precision == "fp32" else f"{engine} {precision}"

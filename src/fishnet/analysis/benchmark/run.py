@@ -4,13 +4,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 
 from fishnet.analysis.benchmark import machine
 from fishnet.analysis.benchmark.engines import PEAKS, SIDE, pytorchcv_model
 from fishnet.analysis.benchmark.measured import Benchmark, Row
-from fishnet.analysis.benchmark.plan import EXPORTED, Plan, Subject
+from fishnet.analysis.benchmark.plan import EXPORTED, Plan, Subject, label
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.analysis.profile import cost
 from fishnet.errors import InputError, WorkError
@@ -32,32 +33,32 @@ def benchmark(plan: Plan, progress: Progress | None = None) -> Benchmark:
     subjects, before = plan.subjects(), machine.load()
     left_out: list[str] = []
     with tempfile.TemporaryDirectory(prefix="fishnet-benchmark-") as folder, ExitStack() as stack:
-        started: list[tuple[Subject, str, Child]] = []
+        started: list[tuple[Subject, str, str, Child]] = []
         for number, subject in enumerate(subjects):
             files = _Files(subject, Path(folder) / str(number))
-            for engine in plan.engines:
-                log = Path(folder) / f"{number}-{engine}.log"
+            for engine, precision in product(plan.engines, plan.precisions):
+                log = Path(folder) / f"{number}-{engine}-{precision}.log"
                 try:
-                    child = Child.start(engine, subject, plan.threads, files.of(engine), log)
+                    child = Child.start(engine, subject, plan.threads, files.of(engine), log, precision)
                 except (InputError, WorkError, ModuleNotFoundError) as error:
-                    left_out.append(f"{subject.model} {engine}: {_reason(error)}")
+                    left_out.append(f"{subject.model} {label(engine, precision)}: {_reason(error)}")
                     continue
                 stack.callback(child.close)
-                started.append((subject, engine, child))
+                started.append((subject, engine, precision, child))
         if not started:
             raise InputError(f"no engine can run: {'; '.join(left_out)}")
         matrices = [Child.start(name, None, plan.threads, None, Path(folder) / f"{name}.log") for name in PEAKS]
         for child in matrices:
             stack.callback(child.close)
-        take_turns([*matrices, *(child for _, _, child in started)], plan.rounds, plan.warm_up, progress)
+        take_turns([*matrices, *(child for *_, child in started)], plan.rounds, plan.warm_up, progress)
     peaks = {child.name: 2 * SIDE**3 / median(child.seconds) for child in matrices}
     rows, macs = list[Row](), dict[tuple[str, bool], int]()
-    for subject, engine, child in started:
+    for subject, engine, precision, child in started:
         key = subject.model, engine == "pytorchcv"
         if key not in macs:
             macs[key] = _macs(subject, engine)
         seconds, starts = tuple(child.seconds), tuple(child.starts)
-        rows.append(Row(subject, engine, seconds, starts, child.passes, child.peak, macs[key]))
+        rows.append(Row(subject, engine, seconds, starts, child.passes, child.peak, macs[key], precision=precision))
     return Benchmark(plan, compared(rows, plan, max(peaks.values())), tuple(left_out), peaks, machine.facts(before))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fishnet.analysis.benchmark.engines import environment
-from fishnet.analysis.benchmark.plan import Subject, to_values
+from fishnet.analysis.benchmark.plan import Subject, label, to_values
 from fishnet.errors import InputError, WorkError
 
 TURN = 0.1  # s, minimum length of a turn: fast models run several times in a turn
@@ -41,7 +41,9 @@ class Child:
     peak: int | None = None
 
     @classmethod
-    def start(cls, engine: str, subject: Subject | None, threads: int, file: Path | None, log: Path) -> "Child":
+    def start(
+        cls, engine: str, subject: Subject | None, threads: int, file: Path | None, log: Path, precision: str = "fp32"
+    ) -> "Child":
         """Starts a process and waits until it has built its model and run it once.
 
         Raises:
@@ -53,12 +55,13 @@ class Child:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, env=environment(threads), text=True,
             encoding="utf-8",
         )  # fmt: skip
-        child = cls(engine if subject is None else f"{subject.model} {engine}", process, output)
+        child = cls(engine if subject is None else f"{subject.model} {label(engine, precision)}", process, output)
         job = {
             "engine": engine,
             "subject": None if subject is None else to_values(subject),
             "threads": threads,
             "file": None if file is None else str(file),
+            "precision": precision,
         }
         try:
             answer = child.ask(json.dumps(job))
