@@ -40,7 +40,7 @@ def step_of(args: argparse.Namespace) -> Callable[[], None]:
 
     given = {"backbone": args.backbone, "size": args.size, "batch_size": args.batch_size, "head": args.head}
     settings = {name: value for name, value in given.items() if value is not None}
-    if args.size is not None:
+    if args.size is not None and args.task != "classify":
         settings["max_size"] = args.size * 7 // 5
     settings |= {"workers": 0, "threads": args.threads, "device": "cpu"}
     job = single_job(args.task, args.data, None, None, settings)
