@@ -13,7 +13,7 @@ import fishnet
 from fishnet.bundle.bundle import WEIGHTS, read_bundle
 from fishnet.exporting import export as module
 from fishnet.exporting import graphs
-from fishnet.runtime.engines import open_engine
+from fishnet.runtime.engines import open_engine, openvino_has_bf16
 from fishnet.runtime.exported import SUFFIXES
 from tests.conftest import Run
 from tests.exporting.models import SETS, bundle_of, bundle_of_set, made_set
@@ -129,6 +129,8 @@ def test_a_file_that_differs_is_not_kept(
     [
         (["--precision", "int8"], "give data"),
         (["--to", "pt2", "--precision", "fp16"], "fp32 only"),
+        (["--precision", "bf16", "--data", "cells"], "onnx files compute as they were written: choose openvino"),
+        (["--to", "openvino", "--precision", "bf16"], "precision=bf16 needs labelled data to evaluate on"),
         (["--out", "model.bin"], ".onnx"),
         (["--out", "nowhere/model.onnx"], "no such folder"),
         (["--images", "nothing.jpg"], "nothing.jpg"),
@@ -258,6 +260,55 @@ def test_int8_that_costs_too_much(
     assert code == 1
     assert "lowers acc@1 by 2.50 points, more than max_drop=2" in err.splitlines()[-1]
     assert not (source / "model-int8.onnx").exists()
+    assert left_over(source) == []
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.slow
+def test_bf16(bundle: Path, folder: Path, tmp_path: Path, run: Run) -> None:
+    """The file asks its engine for bf16, and says what that costs. What the machine cannot compute is not promised."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    source = shutil.copytree(bundle, tmp_path / "run")
+    code, out, err = run("export", source, "--to", "openvino", "--precision", "bf16", "--data", folder, "--json")
+    if not openvino_has_bf16():
+        assert code == 2
+        assert "this machine does not compute in bf16, so the file cannot be evaluated here" in err
+        return
+    assert code == 0, err
+    made = json.loads(out)
+    file = Path(made["file"])
+    assert file == source / "model-bf16.xml"
+    assert set(made["metrics"]) == {"fp32", "bf16"}
+    assert left_over(source) == []
+    assert fishnet.load(file).precision == "bf16"
+    assert fishnet.load(file, precision="fp32").precision == "fp32"
+    photo = next(folder.rglob("*.png"))
+    ours, theirs = (fishnet.load(file, precision=precision).predict(photo) for precision in ("auto", "fp32"))
+    assert ours.name == theirs.name
+    assert not np.array_equal(ours.scores, theirs.scores)
+
+
+def test_bf16_on_a_machine_without_it(bundle: Path, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    monkeypatch.setattr(module, "openvino_has_bf16", lambda: False)
+    code, _, err = run("export", bundle, "--to", "openvino", "--precision", "bf16", "--data", folder)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "this machine does not compute in bf16" in err
+
+
+@pytest.mark.usefixtures("traced")
+def test_bf16_that_costs_too_much(
+    bundle: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    measured = iter([{"acc@1": 90.0}, {"acc@1": 87.5}])
+    monkeypatch.setattr(module, "openvino_has_bf16", lambda: True)
+    monkeypatch.setattr(module, "_evaluate", lambda *_: next(measured))
+    source = shutil.copytree(bundle, tmp_path / "run")
+    code, _, err = run("export", source, "--to", "openvino", "--precision", "bf16", "--data", folder, "--max-drop", 2)
+    assert code == 1
+    assert "bf16 lowers acc@1 by 2.50 points, more than max_drop=2" in err.splitlines()[-1]
+    assert not list(source.glob("model-bf16*"))
     assert left_over(source) == []
 
 

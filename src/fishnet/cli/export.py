@@ -13,7 +13,7 @@ def export(
     /,
     *,
     to: Literal["onnx", "openvino", "pt2"] = "onnx",
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
     out: Path | None = None,
     images: Annotated[list[str] | None, Parameter(consume_multiple=True, negative_iterable=())] = None,
     data: str | None = None,
@@ -41,18 +41,20 @@ def export(
         own code.
     precision
         fp16: weights in 16 bits, half the size; computes in float32. int8: weights and arithmetic in 8 bits, calibrated
-        on --data; refused if the metric drops by more than --max-drop. pt2: fp32 only.
+        on --data; refused if the metric drops by more than --max-drop. bf16, for openvino: a file that is computed in
+        bf16 where the CPU has it, evaluated on --data and refused in the same way. pt2: fp32 only.
     out
         The file. Default: model.onnx (model.xml, model.pt2; model-int8.onnx ...) in the bundle's folder.
     images
         Images to compare on: files, folders or patterns. Eight of them are used; for detectors, some must show objects.
         Default: images of --data, else a photo that comes with matplotlib.
     data
-        Labelled data, as for training. int8 is calibrated on its training split and evaluated on its validation split.
+        Labelled data, as for training. int8 is calibrated on its training split; int8 and bf16 are evaluated on its
+        validation split.
     split
-        Split to evaluate int8 on. Default: val if there is one, else as in fishnet val.
+        Split to evaluate on. Default: val if there is one, else as in fishnet val.
     max_drop
-        Largest drop of acc@1, AP, mask AP or mIoU that int8 may cause, in percentage points.
+        Largest drop of acc@1, AP, mask AP or mIoU that int8 or bf16 may cause, in percentage points.
     calibration
         Number of images to calibrate int8 on.
     quiet

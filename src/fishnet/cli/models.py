@@ -18,6 +18,8 @@ def load_model(
     from fishnet.tasks.loading import load
 
     predictor = load(source, device, trust=trust, only=only, precision=precision)
-    if line := fallback_line(precision, predictor.precision):
+    engine = getattr(predictor.engine, "engine", predictor.engine)  # that of all heads, if only some are wanted
+    by_file = getattr(getattr(engine, "exported", None), "precision", "") == "bf16"
+    if line := fallback_line("bf16" if precision == "auto" and by_file else precision, predictor.precision):
         print(f"fishnet: {line}", file=sys.stderr)
     return predictor

@@ -24,6 +24,7 @@ from fishnet.exporting.graphs import (
 )
 from fishnet.exporting.samples import CalibrationImages, images_to_compare
 from fishnet.prediction.sources import Source
+from fishnet.runtime.engines import openvino_has_bf16
 from fishnet.runtime.exported import SUFFIXES, Exported, Format, Precision, label
 from fishnet.tasks.base import Splits
 from fishnet.tasks.model import Model
@@ -43,13 +44,14 @@ class ExportConfig:
 
     Attributes:
         to: the format.
-        precision: ``fp32``; ``fp16``, weights in 16 bits; or ``int8``, weights and arithmetic in 8 bits.
+        precision: ``fp32``; ``fp16``, weights in 16 bits; ``bf16``, arithmetic in 16 bits where the CPU has it; or
+            ``int8``, weights and arithmetic in 8 bits.
         out: the file; by default ``model.onnx`` (``model-int8.onnx`` ...) in the bundle's folder.
         images: files, folders or patterns to compare on; by default images of ``data``, else a photo that comes with
             matplotlib.
-        data: labelled data, as for training, to calibrate and evaluate int8 on.
-        split: the split to evaluate int8 on; by default ``val`` if there is one, else as in ``fishnet val``.
-        max_drop: the largest drop of the task's metric that int8 may cause, in percentage points.
+        data: labelled data, as for training, to calibrate int8 on, and to evaluate int8 and bf16 on.
+        split: the split to evaluate on; by default ``val`` if there is one, else as in ``fishnet val``.
+        max_drop: the largest drop of the task's metric that int8 or bf16 may cause, in percentage points.
         calibration: the number of images to calibrate int8 on.
     """
 
@@ -71,7 +73,7 @@ class ExportResult:
         path: the file. OpenVINO's weights lie beside it, with the suffix ``.bin``.
         exported: the description inside the file.
         checks: the comparison of each head with the bundle, by the head's name; none for int8, which is evaluated
-            instead.
+            instead. That of bf16 is of the file in float32.
         size: bytes.
     """
 
@@ -155,9 +157,11 @@ def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> Ex
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as temporary:
         work = Path(temporary) / path.name
         exported, checks = _write_agreeing(bundle, model, config, work, images, log)
-        if calibration is not None and splits:
-            split = config.split or ("val" if "val" in splits else None)
+        split = config.split or ("val" if splits and "val" in splits else None)
+        if calibration is not None:
             exported, checks = _quantize(bundle, exported, config, work, calibration, split, log), {}
+        elif config.precision == "bf16":
+            exported = _ask_for_bf16(bundle, exported, config, work, split, log)
         size = sum(file.stat().st_size for file in _files(work))
         for file in reversed(_files(work)):  # the .bin first: an .xml needs its weights beside it
             file.replace(path.parent / file.name)
@@ -172,8 +176,11 @@ def _check_config(config: ExportConfig) -> None:
         raise InputError(f"precision={config.precision}: choose from {', '.join(get_args(Precision))}")
     if config.to == "pt2" and config.precision != "fp32":
         raise InputError(f"precision={config.precision}: pt2 is written in fp32 only: choose onnx or openvino")
-    if config.precision == "int8" and config.data is None:
-        raise InputError("precision=int8 needs labelled data to calibrate and evaluate on: give data")
+    if config.precision == "bf16" and config.to != "openvino":
+        raise InputError(f"precision=bf16: {config.to} files compute as they were written: choose openvino")
+    if config.precision in ("int8", "bf16") and config.data is None:
+        what = "calibrate and evaluate on" if config.precision == "int8" else "evaluate on"
+        raise InputError(f"precision={config.precision} needs labelled data to {what}: give data")
     if not config.max_drop >= 0:
         raise InputError(f"max_drop={config.max_drop:g}: must be 0 or more")
     if config.calibration < 1:
@@ -184,16 +191,18 @@ def _check_config(config: ExportConfig) -> None:
     for package in needed:
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    if config.precision == "bf16" and not openvino_has_bf16():
+        raise InputError("precision=bf16: this machine does not compute in bf16, so the file cannot be evaluated here")
 
 
 def _refuse_data(bundle: Bundle, config: ExportConfig) -> None:
     """Raises InputError if labelled data is given for a model with several heads, as no single metric covers them."""
     if len(bundle.heads) == 1:
         return
-    if config.precision == "int8":
+    if config.precision in ("int8", "bf16"):
         raise InputError(
-            f"precision=int8: this model has several heads ({', '.join(bundle.heads)}), and int8 is only evaluated for "
-            "models with one: choose fp32 or fp16"
+            f"precision={config.precision}: this model has several heads ({', '.join(bundle.heads)}), and "
+            f"{config.precision} is only evaluated for models with one: choose fp32 or fp16"
         )
     if config.data is not None:
         raise InputError(f"data={config.data}: is not supported for a model with several heads: give images instead")
@@ -241,7 +250,7 @@ def _write_agreeing(
 
     reference = TorchEngine(bundle, model, "cpu")
     failures: list[str] = []
-    precision: Precision = "fp32" if config.precision == "int8" else config.precision
+    precision: Precision = "fp16" if config.precision == "fp16" else "fp32"
     for exporter in (None,) if config.to == "pt2" else exporters(model):
         try:
             exported = _write(bundle, model, config.to, precision, work, exporter, config.precision == "int8")
@@ -320,24 +329,49 @@ def _quantize(
 ) -> Exported:
     """Turns an fp32 file into an int8 one. Raises WorkError if the metric drops too much."""
     from fishnet.exporting.quantize import quantize_onnx, quantize_openvino
-    from fishnet.tasks import get_task
 
     quantized = work.with_name(f".small-{work.name}")
     log(f"calibrating int8 on {len(images.indices)} images of {config.data}")
     (quantize_onnx if config.to == "onnx" else quantize_openvino)(work, quantized, images)
-    before, after = (_evaluate(bundle, file, config.data or "", split) for file in (work, quantized))
-    exported = replace(exported, precision="int8", metrics={"fp32": before, "int8": after})
+    return _replace(work, quantized, _evaluated(bundle, exported, config, (work, quantized), split, log))
+
+
+def _ask_for_bf16(
+    bundle: Bundle, exported: Exported, config: ExportConfig, work: Path, split: str | None, log: Callable[[str], None]
+) -> Exported:
+    """Has an fp32 file ask its engine for bf16. Raises WorkError if the metric drops too much."""
+    asking = work.with_name(f".bf16-{work.name}")
+    for file, copy in zip(_files(work), _files(asking), strict=True):
+        shutil.copyfile(file, copy)
+    rewrite_description(asking, replace(exported, precision="bf16"))
+    return _replace(work, asking, _evaluated(bundle, exported, config, (work, asking), split, log))
+
+
+def _evaluated(
+    bundle: Bundle,
+    exported: Exported,
+    config: ExportConfig,
+    files: tuple[Path, Path],
+    split: str | None,
+    log: Callable[[str], None],
+) -> Exported:
+    """The description of the second file, with the metrics of both. Raises WorkError if the second are too low."""
+    from fishnet.tasks import get_task
+
+    name = config.precision
+    before, after = (_evaluate(bundle, file, config.data or "", split) for file in files)
     metric = get_task(bundle.task).for_head(bundle.only_head).monitor
     if not all(metric in values and math.isfinite(values[metric]) for values in (before, after)):
-        raise WorkError(f"int8: {metric} on {config.data} is not a finite number: the file was not kept")
+        raise WorkError(f"{name}: {metric} on {config.data} is not a finite number: the file was not kept")
     drop = before[metric] - after[metric]
-    log(f"{metric}: {before[metric]:.2f} % in fp32, {after[metric]:.2f} % in int8")
+    log(f"{metric}: {before[metric]:.2f} % in fp32, {after[metric]:.2f} % in {name}")
     if drop > config.max_drop:
+        more = "calibrate on more images (calibration), " if name == "int8" else ""
         raise WorkError(
-            f"int8 lowers {metric} by {drop:.2f} points, more than max_drop={config.max_drop:g}: the file was not "
-            "kept: raise max_drop, calibrate on more images (calibration), or use fp32 or fp16"
+            f"{name} lowers {metric} by {drop:.2f} points, more than max_drop={config.max_drop:g}: the file was not "
+            f"kept: raise max_drop, {more}or use fp32 or fp16"
         )
-    return _replace(work, quantized, exported)
+    return replace(exported, precision=name, metrics={"fp32": before, name: after})
 
 
 def _evaluate(bundle: Bundle, file: Path, data: str, split: str | None) -> dict[str, float]:

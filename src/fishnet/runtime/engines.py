@@ -308,20 +308,23 @@ def _open_openvino(path: Path, threads: int | None, device: str, precision: str)
     check_file(weights)
     ov = _module("openvino", path, "openvino")
     core = ov.Core()
-    with full_instruction_set():  # the first question to the CPU's plugin reads the limit too
-        used_precision = openvino_precision(precision, core)
-    hint = {"fp32": "f32", "bf16": "bf16"}[used_precision]
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if count := _threads(threads):
         config["INFERENCE_NUM_THREADS"] = count
     try:
         model = core.read_model(str(path))
         text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
-        with full_instruction_set():
-            compiled = core.compile_model(model, "CPU", config)
     except Exception as error:
         raise InputError(f"{path}: is not an OpenVINO file, or is damaged ({_reason(error)})") from error
     exported = parse_description(path, text)
+    asked = "bf16" if (precision, exported.precision) == ("auto", "bf16") else precision
+    with full_instruction_set():  # the first question to the CPU's plugin reads the limit too
+        used_precision = openvino_precision(asked, core)
+        config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[used_precision]
+        try:
+            compiled = core.compile_model(model, "CPU", config)
+        except Exception as error:
+            raise InputError(f"{path}: is not an OpenVINO file, or is damaged ({_reason(error)})") from error
     check_input(str(path), exported, [_openvino_dims(port) or () for port in compiled.inputs])
     shapes = {name: _openvino_dims(output) for output in compiled.outputs for name in output.names}
     check_outputs(str(path), exported, shapes)
@@ -344,6 +347,14 @@ def _open_openvino(path: Path, threads: int | None, device: str, precision: str)
         return run
 
     return RuntimeEngine(exported, prepare, str(path), precision=used_precision)
+
+
+def openvino_has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this CPU. Raises ModuleNotFoundError if it is not installed."""
+    import openvino as ov
+
+    with full_instruction_set():
+        return openvino_precision("bf16", ov.Core()) == "bf16"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from fishnet.images.preprocess import SIDE
 from fishnet.tasks.info import task_info
 
 Format = Literal["onnx", "openvino", "pt2"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "pt2": ".pt2"}
 KEY = "fishnet"  # key of the description in a file
 SCHEMA = 2  # 1: the same under other keys, see _FIELDS
@@ -46,7 +46,8 @@ class Exported:
     Attributes:
         bundle: the config of the exported bundle; its ``sha256`` is that of the bundle's weights.
         format: the file's format.
-        precision: the precision of the weights, and for ``int8`` of the arithmetic.
+        precision: the precision of the weights, and for ``int8`` of the arithmetic. With ``bf16`` the weights are
+            float32, and the engine computes in bf16 where the CPU has it.
         outputs: names in the graph, in order; see :attr:`heads` for those of each head. ``logits``: (batch, classes) or
             (batch, classes, height, width). ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m)
             of the batch's only image, as :class:`~fishnet.prediction.results.Detections` takes them. Other names are
@@ -54,7 +55,7 @@ class Exported:
         dynamic_batch: whether the graph takes any number of images at once, or only one.
         size: the only height and width that the graph takes; None if it takes any.
         min_side: the smallest height and width that the graph takes, px.
-        metrics: metrics of an ``int8`` model, in percent, before (``fp32``) and after (``int8``) quantisation.
+        metrics: metrics of an ``int8`` or ``bf16`` model, in percent, in ``fp32`` and in that precision.
     """
 
     bundle: Bundle
