@@ -26,7 +26,7 @@ WARM_UP = 3
 def step_of(args: argparse.Namespace) -> Callable[[], None]:
     """A training step, to be called again and again."""
     try:
-        from fishnet.cli.memory import keep_memory  # the versions before it do not have it
+        from fishnet.runtime.memory import keep_memory  # the versions before it do not have it
     except ImportError:
         pass
     else:
@@ -123,7 +123,7 @@ def main() -> None:
                 variables = {"PYTHONPATH": os.pathsep.join([folder, str(Path(__file__).parent)])}
                 words = [*own, "--precision", precision]
                 child = Child(__file__, words, args.threads, name, {**variables, "FISHNET_KEEP_MEMORY": kept})
-                is_kept = kept == "1" and Path(folder, "fishnet", "cli", "memory.py").is_file()
+                is_kept = kept == "1" and Path(folder, "fishnet", "runtime", "memory.py").is_file()
                 rows.append((f"{name} | {precision} | {'yes' if is_kept else 'no'}", child))
     peaks = [0] * len(rows)
     for _ in range(WARM_UP + args.rounds):

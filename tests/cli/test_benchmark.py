@@ -124,5 +124,18 @@ def test_the_table(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert lines[0].split()[:3] == ["model", "engine", "ms"]
     assert [line.split()[1] for line in lines[1:3]] == ["folded", "packed"]
     assert lines[2].split()[5] == "1.00", "what the others are compared with"
-    assert lines[4].startswith("segment, 1 x 3 x 64 x 64, float32, 1 thread(s); 1 interleaved rounds after 0")
+    assert lines[4].startswith("segment, 1 x 3 x 64 x 64, fp32, 1 thread(s); 1 interleaved rounds after 0")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_precisions(tmp_path: Path, run: Run) -> None:
+    """A row for each precision that an engine computes in here; the others are named."""
+    words = ["--model", "fishnet_nano", "--engine", "channels_last,packed", "--precision", "fp32,bf16", "--size", "64"]
+    code, out, err = run("benchmark", *words, "--rounds", 1, "--warm-up", 1, "--threads", 1, "--json")
+    assert code == 0, err
+    found = [(row["engine"], row["precision"]) for row in json.loads(out)["rows"]]
+    assert "fishnet_nano packed bf16: the packed weights are float32" in err
+    if "fishnet_nano channels_last bf16: this machine does not compute in bf16" in err:
+        assert found == [("channels_last", "fp32"), ("packed", "fp32")]
+    else:
+        assert found == [("channels_last", "fp32"), ("channels_last", "bf16"), ("packed", "fp32")]

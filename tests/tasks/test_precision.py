@@ -64,7 +64,7 @@ def test_objects_in_bf16(files: Store, task: str, head: str) -> None:
     assert all(values.dtype == np.float32 for name, values in half.items() if name != "labels")
     assert (half["boxes"] != np.round(half["boxes"])).any()
     away = np.abs(half["boxes"][:, None] - whole["boxes"][None]).max(-1).min(1)
-    assert (away < 2).mean() >= 0.5
+    assert (away < 4).mean() >= 0.5
 
 
 def test_embeddings_in_bf16(files: Store) -> None:
@@ -85,6 +85,8 @@ def test_openvino(files: Store, precision: str) -> None:
     wanted = it.torch.engine(batch)
     allowed = {"fp32": 1e-4, "bf16": 0.05}[engine.precision]
     assert np.abs(engine(batch) - wanted).max() <= allowed * np.ptp(wanted)
+    if engine.precision == "bf16":
+        assert np.abs(engine(batch) - open_engine(it.path("xml"))(batch)).max() > 1e-4 * np.ptp(wanted)
 
 
 class Core:
@@ -166,5 +168,13 @@ def test_refused_before_the_model_is_read(tmp_path: Path) -> None:
 
 def test_torch_is_asked_about_its_own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where oneDNN may not use bf16 (ONEDNN_MAX_CPU_ISA), torch would emulate it."""
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert pick_precision("bf16", "cpu") == "bf16"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert pick_precision("bf16", "cpu") == "fp32"
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
     assert pick_precision("bf16", "cpu") == "fp32"

@@ -15,9 +15,9 @@ from cyclopts import App, CycloptsError
 from cyclopts.config import Dict
 
 from fishnet import __version__
-from fishnet.cli.memory import keep_memory
 from fishnet.errors import InputError, WorkError
 from fishnet.files.terminal import discard_output, escaped_output, unescaped
+from fishnet.runtime.memory import keep_memory
 
 EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
@@ -108,9 +108,16 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     modules apart first, 0.85 of the 3.5 s of a prediction by torch (benchmarks/startup.md). And in a training of
     several processes, gloo's threads may use the interpreter while it shuts down, and abort a process whose work is
     done (pytorch/pytorch issue 190489; seen in about one of thirty trainings here).
+
+    A profiler or a measurement of coverage writes its results when Python ends in order, so a process with one does
+    that, unless it is one of several.
     """
     keep_memory()
     code = main(argv)
+    distributed: Any = sys.modules.get("torch.distributed")
+    is_one_of_several = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    if (sys.gettrace() or sys.getprofile()) and not is_one_of_several:
+        sys.exit(code)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # closed, or nobody reads it

@@ -99,9 +99,9 @@ def val(
     device
         Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
     precision
-        Precision to compute in: fp32, bf16 or fp16. bf16 is several times as fast on CPUs with AMX and on GPUs, for
-        bundles and OpenVINO files; where the machine has no bf16, fp32 is used and a line says so. fp16 is for bundles
-        on GPUs. auto: fp32.
+        Precision to compute in: fp32, bf16 or fp16. bf16 is faster on CPUs with AMX, for bundles and above all for
+        OpenVINO files; where the machine has no bf16, fp32 is used and a line says so. fp16 is for bundles on GPUs.
+        auto: fp32, or bf16 for a file that was exported with it.
     trust
         Open a .pt2 file, which can run any code of its author. No other kind of model needs this.
     quiet

@@ -187,6 +187,7 @@ def open_engine(
         threads: per operation; by default OMP_NUM_THREADS, or, if that is not set, the library's choice.
         device: ``auto`` or ``cpu``; for an .onnx file also ``cuda``, if onnxruntime supports it.
         precision: ``auto`` or ``fp32``; for an OpenVINO file also ``bf16``, which is fp32 on a CPU without bf16.
+            ``auto`` is bf16 for a file that was exported with it.
 
     Raises:
         InputError: no such file, a damaged file, a file that fishnet did not export, a library that is not installed,

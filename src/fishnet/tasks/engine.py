@@ -1,5 +1,6 @@
 """The torch engine of a Predictor."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -16,6 +17,10 @@ from fishnet.tasks.info import task_info
 from fishnet.tasks.model import Model
 from fishnet.tasks.trunk import Features
 
+_EMULATES = (
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+)  # limits of oneDNN at which it computes bf16 without instructions for it
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -29,7 +34,8 @@ class TorchEngine:
         model: float32.
         device: a torch device.
         precision: ``fp32``, ``bf16`` or ``fp16``, see :func:`pick_precision`. In 16 bits torch computes convolutions
-            and products of matrices; sums over pixels, boxes and scores stay float32.
+            and products of matrices, and what lies between them has 16 bits too. Boxes are decoded, and label maps
+            resized, in float32.
     """
 
     def __init__(self, bundle: Bundle, model: Model, device: str, precision: str = "fp32") -> None:
@@ -177,7 +183,7 @@ def _has_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "mps":
         return bool(torch.backends.mps.is_macos_or_newer(14, 0))
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # any AVX-512, or ARM's bf16; ONEDNN_MAX_CPU_ISA can forbid
-        return False
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported() or os.environ.get("ONEDNN_MAX_CPU_ISA", "") in _EMULATES:
+        return False  # any AVX-512, or ARM's bf16, is supported
     is_x86 = torch.cpu._is_avx2_supported()
     return not is_x86 or bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

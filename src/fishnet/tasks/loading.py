@@ -1,6 +1,7 @@
 """Loads a trained model from its folder or file. Importing this imports no torch."""
 
 import gc
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,13 @@ from fishnet.runtime.precision import check_precision
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Pauses Python's collector of reference cycles, which takes a quarter of the time of importing torch and timm."""
+    """Pauses Python's collector of reference cycles, which takes a quarter of the time of importing torch and timm.
+
+    Where torch is already imported it does nothing.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -50,9 +57,9 @@ def load(
             of model needs this.
         only: names of the heads to compute; by default all. A model of which one head is wanted predicts that head's
             result.
-        precision: that the model computes in: ``auto`` is ``fp32``. ``bf16`` (bundles and OpenVINO files) is several
-            times as fast on a CPU with AMX, and a GPU; ``fp16`` is for bundles on a GPU. Weights and results stay
-            float32. Where the machine has no bf16, fp32 is used: ``Predictor.precision`` says what is.
+        precision: that the model computes in: ``auto`` is ``fp32``, or ``bf16`` for a file that was exported with it.
+            ``bf16`` (bundles and OpenVINO files) is faster on a CPU with AMX; ``fp16`` is for bundles on a GPU. Weights
+            and results stay float32. Where the machine has no bf16, fp32 is used: ``Predictor.precision`` says what is.
 
     Raises:
         InputError: no such model; a missing, damaged or altered file; a ``.pt2`` without trust; a device that is not

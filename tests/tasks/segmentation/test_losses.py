@@ -12,7 +12,16 @@ from torch.nn import functional as F
 
 from fishnet.data.segmentation.base import IGNORE, SegmentationTarget
 from fishnet.errors import InputError
-from fishnet.tasks.segmentation.losses import LOSSES, NEAR, SegmentationLoss, near_boundary, parse_losses, stack_labels
+from fishnet.tasks.segmentation.losses import (
+    LOSSES,
+    NEAR,
+    SegmentationLoss,
+    dice_loss,
+    near_boundary,
+    parse_losses,
+    stack_labels,
+)
+from fishnet.tasks.segmentation.softmax import PixelScores
 
 CLASSES, SIZE = 4, (12, 17)
 WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 7.0])
@@ -87,6 +96,13 @@ def test_dice_by_hand() -> None:
     wanted = 1 - torch.stack([2 * p[0, 0] / (p[0].sum() + 1), 2 * p[1, 1] / (p[1].sum() + 1)]).mean()
     found = losses(SegmentationLoss({"dice": 1.0}), logits, torch.tensor([[[0, 1]]]))["dice"]
     torch.testing.assert_close(found, wanted)
+
+
+def test_dice_of_many_pixels() -> None:
+    """2**25 pixels that are all right: one float32 number to which ones are added stops at 2**24."""
+    labels = torch.zeros(1, 8192, 4096, dtype=torch.int64)
+    scores = PixelScores(torch.zeros(labels.shape), torch.tensor([2.0**25, 0.0]))
+    assert dice_loss(scores, labels) == 0
 
 
 def test_sums_are_weighted() -> None:

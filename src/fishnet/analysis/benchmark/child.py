@@ -21,6 +21,9 @@ def main() -> None:
     try:
         from fishnet.analysis.benchmark.engines import step_of
         from fishnet.analysis.benchmark.plan import Subject
+        from fishnet.runtime.memory import keep_memory
+
+        keep_memory()
 
         subject = None if job["subject"] is None else Subject(**job["subject"])
         step = step_of(job["engine"], subject, job["threads"], job["file"], job["precision"])

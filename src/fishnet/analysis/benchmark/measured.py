@@ -29,7 +29,7 @@ class Row:
         peak: largest resident set of its process in bytes; None if the system does not report it.
         macs: multiply-accumulates of one image.
         ratio: images per second relative to the baseline's row, by medians.
-        share: 2 MACs per second over the machine's sgemm peak, 0..1.
+        share: 2 MACs per second over the machine's sgemm peak, from 0; above 1 it is faster than float32 can be.
         precision: what the engine computed in.
     """
 
@@ -137,6 +137,7 @@ class Benchmark:
         load = " before, ".join(f"{value:.2f}" for value in machine["load_average"])
         return [
             f"{subject.task}, {subject.batch} x {subject.channels} x {subject.height} x {subject.width}, "
+            f"{', '.join(self.plan.precisions)}, "
             f"{self.plan.threads} thread(s); {self.plan.rounds} interleaved rounds after "
             f"{self.plan.warm_up} not counted; MB = 10**6 bytes",
             f"peak: {peak / 1e9:.1f} GFLOP/s in float32 matrix products, in the same rounds",

@@ -120,9 +120,10 @@ class SegmentationLoss(nn.Module):
 
 def dice_loss(scores: PixelScores, labels: Tensor) -> Tensor:
     """1 minus twice the overlap over the sum, a mean over all classes; 0 for a class that no pixel of the batch has."""
-    labelled = labels != IGNORE
-    own, classes = torch.where(labelled, labels, 0).flatten(), len(scores.sums)
-    overlap = torch.zeros_like(scores.sums).index_add(0, own, (scores.log_probability.exp() * labelled).flatten())
+    labelled, classes = labels != IGNORE, len(scores.sums)
+    own, overlaps = torch.where(labelled, labels, 0).flatten(0, 1), scores.log_probability.exp() * labelled
+    rows = scores.sums.new_zeros(len(own), classes)  # added row by row: one sum of millions of pixels loses the small
+    overlap = rows.scatter_add(1, own, overlaps.flatten(0, 1)).sum(0)
     pixels = torch.bincount(labels[labelled], minlength=classes)
     losses = 1 - 2 * overlap / (scores.sums + pixels).clamp_min(_SMALLEST)
     return (losses * (pixels > 0)).mean()

@@ -16,8 +16,8 @@ def keep_memory() -> bool:
 
     By default glibc maps each large block anew and unmaps it when it is freed, so that the kernel clears every page of
     every tensor in every step (see mallopt(3)). Here blocks come from the heap, and large ones of torch in pages of
-    2 MB where the system has them. The process holds more memory in between: what was the most at one time, with what
-    lies between blocks that are still used.
+    2 MB where the system has them. The process holds more memory in between: also what lies below blocks that are still
+    used stays with it.
 
     Does nothing on other systems and C libraries, with ``FISHNET_KEEP_MEMORY=0``, or where the environment already has
     settings of glibc's allocator.

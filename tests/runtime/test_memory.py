@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fishnet.cli.memory import SWITCH
+from fishnet.runtime.memory import SWITCH
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not glibc's")
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the a
 PROGRAM = """
 import ctypes, resource
 from pathlib import Path
-from fishnet.cli.memory import keep_memory
+from fishnet.runtime.memory import keep_memory
 
 kept = keep_memory()
 libc = ctypes.CDLL(None)
@@ -51,3 +51,18 @@ def test_switched_off() -> None:
 )
 def test_settings_of_the_user_stay(name: str, value: str) -> None:
     assert printed(**{name: value}) == "0 0"
+
+
+def test_the_command_keeps_memory() -> None:
+    """In the process of the command: importing the package alone changes nothing."""
+    code = (
+        "import os, sys, fishnet.cli.app as app\n"
+        "assert 'THP_MEM_ALLOC_ENABLE' not in os.environ\n"
+        "sys.setprofile(lambda *_: None)\n"  # so that it ends with SystemExit
+        "try:\n    app.run(['--version'])\n"
+        "except SystemExit as end:\n    print(end.code, os.environ.get('THP_MEM_ALLOC_ENABLE'))"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", SWITCH))}
+    clean.pop("THP_MEM_ALLOC_ENABLE", None)
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 1"
