@@ -185,10 +185,10 @@ def table(rows: list[dict[str, str]], dataset: str) -> str:
     for config in CONFIGS:
         own = [row for row in rows if row["config"] == config]
         if own:
-            cells = [
-                mean_and_spread([float(row[name]) for row in own]) if own[0][name] else "-"
-                for name in ("first", "second", "minutes")
-            ]
+            cells = []
+            for name in ("first", "second", "minutes"):
+                values = [float(row[name]) for row in own if row[name]]
+                cells.append(mean_and_spread(values) if values else "-")
             lines.append(f"| {config} | {cells[0]} | {cells[1]} | {len(own)} | {cells[2]} |")
     return "\n".join(lines)
 
