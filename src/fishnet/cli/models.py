@@ -2,19 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from fishnet.runtime.precision import Precision, fallback_line
 
 if TYPE_CHECKING:
     from fishnet.prediction.predictor import Predictor
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def load_model(
     source: str, device: str, precision: Precision, *, trust: bool, only: Sequence[str] | None = None
 ) -> "Predictor":
     """:func:`fishnet.tasks.loading.load`; a precision that the machine does not have is said on standard error."""
-    from fishnet.runtime.precision import fallback_line
     from fishnet.tasks.loading import load
 
     predictor = load(source, device, trust=trust, only=only, precision=precision)

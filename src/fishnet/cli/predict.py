@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from fishnet.cli.models import Precision, load_model
+from fishnet.cli.models import load_model
 from fishnet.errors import InputError, WorkError
+from fishnet.runtime.precision import Precision
 
 if TYPE_CHECKING:
     from fishnet.cli.writers import ImageIds

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from fishnet.cli.models import Precision, load_model
+from fishnet.cli.models import load_model
 from fishnet.errors import InputError, WorkError
+from fishnet.runtime.precision import Precision
 
 if TYPE_CHECKING:
     from fishnet.evaluation.evaluate import Evaluation
