@@ -161,7 +161,7 @@ def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> Ex
         if calibration is not None:
             exported, checks = _quantize(bundle, exported, config, work, calibration, split, log), {}
         elif config.precision == "bf16":
-            exported = _ask_for_bf16(bundle, exported, config, work, split, log)
+            exported = _request_bf16(bundle, exported, config, work, split, log)
         size = sum(file.stat().st_size for file in _files(work))
         for file in reversed(_files(work)):  # the .bin first: an .xml needs its weights beside it
             file.replace(path.parent / file.name)
@@ -336,15 +336,15 @@ def _quantize(
     return _replace(work, quantized, _evaluated(bundle, exported, config, (work, quantized), split, log))
 
 
-def _ask_for_bf16(
+def _request_bf16(
     bundle: Bundle, exported: Exported, config: ExportConfig, work: Path, split: str | None, log: Callable[[str], None]
 ) -> Exported:
-    """Has an fp32 file ask its engine for bf16. Raises WorkError if the metric drops too much."""
-    asking = work.with_name(f".bf16-{work.name}")
-    for file, copy in zip(_files(work), _files(asking), strict=True):
+    """Has an fp32 file request bf16 of its engine. Raises WorkError if the metric drops too much."""
+    requesting = work.with_name(f".bf16-{work.name}")
+    for file, copy in zip(_files(work), _files(requesting), strict=True):
         shutil.copyfile(file, copy)
-    rewrite_description(asking, replace(exported, precision="bf16"))
-    return _replace(work, asking, _evaluated(bundle, exported, config, (work, asking), split, log))
+    rewrite_description(requesting, replace(exported, precision="bf16"))
+    return _replace(work, requesting, _evaluated(bundle, exported, config, (work, requesting), split, log))
 
 
 def _evaluated(

@@ -318,9 +318,9 @@ def _open_openvino(path: Path, threads: int | None, device: str, precision: str)
     except Exception as error:
         raise InputError(f"{path}: is not an OpenVINO file, or is damaged ({_reason(error)})") from error
     exported = parse_description(path, text)
-    asked = "bf16" if (precision, exported.precision) == ("auto", "bf16") else precision
+    requested = "bf16" if (precision, exported.precision) == ("auto", "bf16") else precision
     with full_instruction_set():  # the first question to the CPU's plugin reads the limit too
-        used_precision = openvino_precision(asked, core)
+        used_precision = openvino_precision(requested, core)
         config["INFERENCE_PRECISION_HINT"] = {"fp32": "f32", "bf16": "bf16"}[used_precision]
         try:
             compiled = core.compile_model(model, "CPU", config)

@@ -12,7 +12,7 @@ _OWN_SETTINGS = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRE
 
 
 def keep_memory() -> bool:
-    """Has this process, and those that it forks, keep up to 2 GiB of freed memory at the end of the heap.
+    """Has this process, and those that it forks, keep freed memory: up to 2 GiB at the end of the heap.
 
     By default glibc maps each large block anew and unmaps it when it is freed, so that the kernel clears every page of
     every tensor in every step (see mallopt(3)). Here blocks come from the heap, and large ones of torch in pages of

@@ -1,4 +1,4 @@
-"""The precision that models compute in: what may be asked for, and what a library of exported files can do."""
+"""The precision that models compute in: what may be requested, and what a library of exported files can do."""
 
 from typing import Any, Literal, get_args
 
@@ -14,18 +14,18 @@ def check_precision(precision: str) -> None:
         raise InputError(f"precision={precision!r}: {nearest(precision, PRECISIONS)}")
 
 
-def fallback_line(asked: str, used: str) -> str | None:
-    """What to tell the user whose machine cannot compute in the precision that was asked for; None if it can."""
-    if asked in ("auto", used):
+def fallback_line(requested: str, used: str) -> str | None:
+    """What to tell the user whose machine cannot compute in the requested precision; None if it can."""
+    if requested in ("auto", used):
         return None
-    return f"precision={asked}: this machine does not compute in {asked} natively, so {used} is used"
+    return f"precision={requested}: this machine does not compute in {requested} natively, so {used} is used"
 
 
 def openvino_precision(precision: str, core: Any) -> str:
     """``fp32`` or ``bf16`` for an OpenVINO file: by default fp32, which OpenVINO itself would replace by bf16.
 
     Args:
-        precision: what was asked for.
+        precision: what was requested.
         core: OpenVINO's ``Core``.
 
     Raises:

@@ -159,7 +159,7 @@ def pick_device(name: str) -> str:
 
 
 def pick_precision(name: str, device: str) -> str:
-    """``fp32``, ``bf16`` or ``fp16``: what is computed in if a precision is asked for. ``auto`` is fp32.
+    """``fp32``, ``bf16`` or ``fp16``: what is computed in if a precision is requested. ``auto`` is fp32.
 
     bf16 becomes fp32 where the device would only emulate it, which takes longer than fp32.
 

@@ -24,7 +24,6 @@ def main() -> None:
         from fishnet.runtime.memory import keep_memory
 
         keep_memory()
-
         subject = None if job["subject"] is None else Subject(**job["subject"])
         step = step_of(job["engine"], subject, job["threads"], job["file"], job["precision"])
         step()

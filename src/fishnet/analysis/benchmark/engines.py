@@ -62,10 +62,10 @@ def _exported(subject: Subject, threads: int, file: str, precision: str) -> Step
     return lambda: engine(images)
 
 
-def _check_precision(asked: str, used: str) -> None:
+def _check_precision(requested: str, used: str) -> None:
     """Raises InputError if this machine would compute in another precision."""
-    if asked != used:
-        raise InputError(f"this machine does not compute in {asked} natively")
+    if requested != used:
+        raise InputError(f"this machine does not compute in {requested} natively")
 
 
 def _torch(engine: str, subject: Subject, precision: str) -> Step:
