@@ -14,8 +14,8 @@ Each row of OUT/joint.csv is one training through ``fishnet train joint``: one h
 where one half of the training images is annotated for the first head only, and the other half for the second. All have
 the same shared settings, and each head sees as many images: with half of the labels, half as many twice as often, in
 twice the epochs. A classifier alone is trained on random crops, as classifiers are; beside a detector it sees whole
-images. If the command is interrupted and repeated with the same arguments, it continues with the
-first training that has no row.
+images. If the command is interrupted and repeated with the same arguments, it continues with the first training that
+has no row.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     python benchmarks/startup.py --predict quickstart/classify quickstart/classify/model.onnx photo.jpg
 
 Times are medians after warm-ups that fill the file cache and write the byte code. The first row is the bare
-interpreter: what the others take above it is ours.
-With ``--predict`` each model predicts the image, from the command to the results on the disk.
+interpreter: what the others take above it is ours. With ``--predict`` each model predicts the image, from the command
+to the results on the disk.
 """
 
 import argparse
