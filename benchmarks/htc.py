@@ -5,8 +5,8 @@
     python benchmarks/htc.py nuclei runs-htc --minutes 20
 
 Each row of runs-htc/htc.csv is one training with the recipe small-data: a head and a seed. How many epochs fit into the
-time is measured once for each head, by trainings of one and of three epochs; all its seeds then have as many, and the
-schedule of the learning rate ends with them. The metrics are those of the test split, from the bundle that the val
+time is measured once for each head, by a training of one epoch; all its seeds then have as many, and the schedule of
+the learning rate ends with them. The metrics are those of the test split, from the bundle that the val
 split chose, with up to 300 detections an image. The trainings run one after the other with all processor cores. If the
 command is interrupted and repeated with the same arguments, it continues with the first training that has no row; it
 refuses a file whose rows have other settings.
@@ -52,10 +52,9 @@ def epochs_of(args: argparse.Namespace, head: str) -> int:
     """How many epochs of a head last so long, with everything before and after them; measured once."""
     kept = args.out / f"{head}-epochs.json"
     if not kept.is_file():
-        one, three = (training(args, head, epochs, 0, args.out / f"{head}-timed") for epochs in (1, 3))
+        seconds = training(args, head, 1, 0, args.out / f"{head}-timed")
         shutil.rmtree(args.out / f"{head}-timed")
-        each = max((three - one) / 2, 0.1)
-        kept.write_text(json.dumps({"epochs": max(1, int((60 * args.minutes - (one - each)) / each))}))
+        kept.write_text(json.dumps({"epochs": max(1, round(60 * args.minutes / seconds))}))
     return int(json.loads(kept.read_text())["epochs"])
 
 

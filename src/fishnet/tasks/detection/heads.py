@@ -19,13 +19,14 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from fishnet.bundle.bundle import HeadConfig
 from fishnet.data.detection.anchors import Anchors
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.errors import InputError
+from fishnet.tasks.detection.pooling import PyramidRoIAlign
 from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.head import ClassRows, Head
 from fishnet.tasks.trunk import Features, Trunk, Wants
@@ -223,23 +224,24 @@ def roi_heads(
 
     Args:
         spec: the head's numbers.
-        names: the names of the maps that boxes are pooled from.
+        names: the names of the maps that boxes are pooled from, which are their strides.
         classes: number of classes without the background.
         with_masks: whether it has a mask head.
         iou: IoU with an object from which a proposal is a positive sample.
         coder: weights of the box's four regression targets.
         predictor: builds the layer for scores and boxes from its input width and the number of classes with background.
     """
+    levels = {name: int(name) for name in names}
     layers = [spec.width] * spec.box_convs, [spec.box_width] * (1 if spec.box_convs else 2)
     masks: dict[str, nn.Module] = {}
     if with_masks:
         masks = {
-            "mask_roi_pool": MultiScaleRoIAlign(list(names), 14, 2),
+            "mask_roi_pool": PyramidRoIAlign(levels, 14),
             "mask_head": MaskRCNNHeads(spec.width, [spec.mask_width] * 4, 1, spec.norm_layer),
             "mask_predictor": MaskRCNNPredictor(spec.mask_width, spec.mask_width, classes + 1),
         }
     return RoIHeads(
-        MultiScaleRoIAlign(list(names), 7, 2),
+        PyramidRoIAlign(levels, 7),
         FastRCNNConvFCHead((spec.width, 7, 7), *layers, norm_layer=spec.norm_layer),
         force_float32(predictor(spec.box_width, classes + 1)),
         fg_iou_thresh=iou,

@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.misc import Conv2dNormActivation
 
 from fishnet.data.detection.base import DetectionTarget
 from fishnet.data.segmentation.base import IGNORE
 from fishnet.tasks.detection.cascade import STAGES, CascadeHeads, CascadeMaskRCNN, Maps, Samples, Size
 from fishnet.tasks.detection.heads import Targets
+from fishnet.tasks.detection.pooling import PyramidRoIAlign
 from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.head import ClassRows
 from fishnet.tasks.trunk import Trunk
@@ -92,8 +92,8 @@ class HybridHeads(CascadeHeads):
         self.semantic: SemanticBranch | None = None
         if spec.htc_semantic:
             self.semantic = SemanticBranch(names, spec.semantic_classes or 1 + classes, spec)
-            self.semantic_box_pool = MultiScaleRoIAlign([_SEMANTIC], 7, 2)
-            self.semantic_mask_pool = MultiScaleRoIAlign([_SEMANTIC], 14, 2)
+            self.semantic_box_pool = PyramidRoIAlign({_SEMANTIC: SEMANTIC_STRIDE}, 7)
+            self.semantic_mask_pool = PyramidRoIAlign({_SEMANTIC: SEMANTIC_STRIDE}, 14)
 
     def forward(
         self, maps: Maps, proposals: list[Tensor], sizes: list[Size], targets: Targets | None = None
