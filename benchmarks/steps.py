@@ -1,7 +1,7 @@
 """A training step of a task on real data: of several versions of the package and precisions, in one interleaved run.
 
     git worktree add ../before COMMIT
-    python benchmarks/steps.py segment nuclei --source before=../before/src --source now=src --precision 32 bf16
+    python benchmarks/steps.py segment nuclei --source before=../before/src --source now=src --precision fp32 bf16
     python benchmarks/steps.py segment nuclei --kept 0 1      # with the allocator of glibc as it is, and set
     python benchmarks/steps.py segment nuclei --profile
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("task", choices=["classify", "detect", "instances", "segment"])
     parser.add_argument("data")
     parser.add_argument("--source", action="append", default=[], metavar="NAME=FOLDER", help="a version of src")
-    parser.add_argument("--precision", nargs="+", choices=["32", "bf16"], default=["32"])
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
     parser.add_argument("--kept", nargs="+", choices=["0", "1"], default=["1"], help="FISHNET_KEEP_MEMORY")
     parser.add_argument("--backbone")
     parser.add_argument("--head")

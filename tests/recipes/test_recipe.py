@@ -158,8 +158,8 @@ def test_file_recipes(tmp_path: Path) -> None:
     file = tmp_path / "mine.yml"
     file.write_text("epochs: 3\nlr: 1e-3\nwarmup_epochs: 2\ncrop_scale: [0.5, 1]\nprecision: 16\n")
     recipe = load_recipe("classify", str(file), {"epochs": 4})
-    assert recipe == Recipe(epochs=4, lr=1e-3, warmup_epochs=2.0, crop_scale=(0.5, 1.0), precision="16"), (
-        "what is not named stays the default, and YAML's 1e-3, a text, is a number"
+    assert recipe == Recipe(epochs=4, lr=1e-3, warmup_epochs=2.0, crop_scale=(0.5, 1.0), precision="fp16"), (
+        "what is not named stays the default, YAML's 1e-3, a text, is a number, and 16 is the old name of fp16"
     )
     file.write_text("# nothing\n")
     assert load_recipe("classify", str(file)) == Recipe()

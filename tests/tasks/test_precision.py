@@ -14,7 +14,7 @@ from fishnet.prediction.inputs import prepare_input
 from fishnet.runtime.engines import open_engine
 from fishnet.runtime.precision import fallback_line, openvino_precision
 from fishnet.tasks import engine as module
-from fishnet.tasks.engine import TorchEngine, pick_precision
+from fishnet.tasks.engine import TorchEngine, pick_precision, pick_training_precision
 from tests.conftest import Run
 from tests.exporting.files import Store, images, store
 
@@ -116,6 +116,36 @@ def test_what_torch_computes_in() -> None:
         pick_precision("fp16", "cpu")
     with pytest.raises(InputError, match="did you mean bf16"):
         pick_precision("bf61", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("machine", "device", "expected"),
+    [
+        ({"bf16": True, "amx": True}, "cpu", "bf16"),
+        ({"bf16": True, "amx": False}, "cpu", "fp32"),
+        ({"bf16": False, "amx": False}, "cpu", "fp32"),
+        ({"bf16": True, "amx": False}, "cuda", "bf16"),
+        ({"bf16": False, "amx": True}, "cuda", "fp32"),
+        ({"bf16": True, "amx": True}, "mps", "fp32"),
+    ],
+)
+def test_what_a_training_computes_in(
+    machine: dict[str, bool], device: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_has_bf16", lambda device: machine["bf16"])
+    monkeypatch.setattr(module, "_has_amx", lambda: machine["amx"])
+    precision, line = pick_training_precision("auto", device)
+    assert precision == expected
+    assert (line or "").startswith("precision: bf16, mixed" if expected == "bf16" else "")
+    assert pick_training_precision("fp32", device) == ("fp32", None)
+    assert pick_training_precision("bf16", device)[0] == "bf16"
+    assert bool(pick_training_precision("bf16", device)[1]) == (not machine["bf16"]), "emulated: slow, but what it says"
+
+
+@pytest.mark.parametrize("limit", ["AVX2", "AVX512_CORE", "AVX512_CORE_BF16"])
+def test_no_amx_below_a_limit_of_onednn(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert not module._has_amx()
 
 
 def test_the_line_of_a_machine_without_it() -> None:

@@ -260,15 +260,15 @@ def test_recomputed_features_give_the_same_training(train: Train) -> None:
 
 
 def test_half_precision(train: Train) -> None:
-    seen: list[torch.dtype] = []
+    seen: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
     hook = nn.modules.module.register_module_forward_hook(
-        lambda module, _, output: seen.append(output.dtype) if isinstance(module, nn.Conv2d) else None
+        lambda module, _, output: seen[module.training].add(output.dtype) if isinstance(module, nn.Conv2d) else None
     )
     try:
         out, _ = train("--precision", "bf16")
     finally:
         hook.remove()
-    assert torch.bfloat16 in seen
+    assert seen == {True: {torch.bfloat16}, False: {torch.float32}}, "validation is in float32"
     assert {value.dtype for value in weights(out).values() if value.is_floating_point()} == {torch.float32}
 
 

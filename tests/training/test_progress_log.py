@@ -89,7 +89,8 @@ def test_a_dry_run_prints_a_recipe_that_can_be_used(
     code, out, err = run("train", "classify", folder, *flags)
     assert code == 0, err
     assert list(tmp_path.iterdir()) == [], "nothing was written"
-    first, _, text = out.partition("\n")
+    emulated, first, text = out.split("\n", 2)
+    assert emulated.startswith("# precision: bf16")
     assert first.startswith("# ")
     assert "2.4 MMACs" in first
     mine = tmp_path / "mine.yaml"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fishnet.bundle.bundle import CONFIG, WEIGHTS, read_bundle
 from fishnet.cli import main
+from fishnet.tasks import engine
 from fishnet.tasks.store import load_model
 from fishnet.training.checkpoints import read_resumed
 from fishnet.training.history import read_history
@@ -111,6 +112,27 @@ def test_interrupted_within_the_first_epoch_there_is_nothing_to_resume_and_nothi
     says(run("train", "classify", folder, "--resume", out, "--quiet"), 2, "nothing to resume", "last.ckpt")
     assert run("train", "classify", folder, "--out", out, *fast())[0] == 0
     assert [row["step"] for row in read_history(out / "history.csv")] == ["1", "2", "2"]
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_a_training_keeps_its_precision(
+    folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun with `auto` on a machine with AMX, interrupted, resumed on one without it: bit for bit as if in one go."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_has_bf16", lambda device: True)
+        patch.setattr(engine, "_has_amx", lambda: True)
+        code, text, err = run("train", "classify", folder, "--out", whole, *settings(epochs=2))
+        assert code == 0, err
+        assert "precision: bf16" in text
+        at_step(STEPS + 1, patch, interrupt)
+        assert run("train", "classify", folder, "--out", out, *settings(epochs=2))[0] == 130
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["precision"] == "bf16"
+    code, text, err = run("train", "classify", folder, "--resume", out, "--quiet")
+    assert code == 0, err
+    assert "only emulates" in text
+    same_training(whole, out)
 
 
 def test_a_training_can_be_prolonged(whole: Path, folder: Path, tmp_path: Path, run: Run) -> None:

@@ -17,8 +17,12 @@ DATA_KEYS = {"pictures": "images"}
 """The fingerprint of a training's data, in bundles and checkpoints: old name -> current name."""
 
 
+_VALUES = {"precision": {"32": "fp32", "16": "fp16"}}
+"""Recipes: key -> old value -> current value."""
+
+
 def with_current_keys(values: Mapping[Any, Any], where: str, names: Mapping[str, str] = KEYS) -> dict[Any, Any]:
-    """Returns a copy in which old keys have their current names.
+    """Returns a copy in which old keys, and values of recipes, have their current names.
 
     Args:
         values: a recipe, the arguments of a head, or the fingerprint of data.
@@ -31,4 +35,5 @@ def with_current_keys(values: Mapping[Any, Any], where: str, names: Mapping[str,
     for old, new in names.items():
         if old in values and new in values:
             raise InputError(f"{where}: {old} is the old name of {new}: give only {new}")
-    return {names.get(name, name): value for name, value in values.items()}
+    current = {names.get(name, name): value for name, value in values.items()}
+    return {name: _VALUES.get(name, {}).get(str(value), value) for name, value in current.items()}

@@ -178,6 +178,29 @@ def pick_precision(name: str, device: str) -> str:
     return name
 
 
+def pick_training_precision(name: str, device: str) -> tuple[str, str | None]:
+    """What a training computes in, and a line for the user unless that is what was requested, or fp32.
+
+    ``auto`` is bf16 on CPUs with AMX and on CUDA devices that compute in it, else fp32. AVX-512 alone gains too little.
+
+    Args:
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        device: from :func:`pick_device`.
+    """
+    if name == "auto":
+        if device != "mps" and _has_bf16(device) and (device != "cpu" or _has_amx()):
+            return "bf16", "precision: bf16, mixed with fp32 (precision=fp32: only fp32, which takes longer here)"
+        return "fp32", None
+    if name == "bf16" and not _has_bf16(device):
+        return name, "precision: bf16, which this machine only emulates: fp32 is faster here"
+    return name, None
+
+
+def _has_amx() -> bool:
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    return bool(torch.cpu._is_amx_tile_supported()) and (limit in ("", "ALL", "DEFAULT") or "AMX" in limit)
+
+
 def _has_bf16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

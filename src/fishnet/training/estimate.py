@@ -17,7 +17,7 @@ from fishnet.training.module import TrainingModule, moved, total
 
 _MACS = 100e9  # maximum for one timed forward pass: some seconds on a slow CPU
 _STEPS = 3
-_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def estimate(module: TrainingModule, train: DataLoader[Batch], val: DataLoader[B
     if recipe.precision in _DTYPES:
         precision = torch.autocast(device, _DTYPES[recipe.precision])
     train_time = _time_training(module, batch, precision, device) / len(batch.indices)
-    val_time = _time_validation(module, val_batch, precision, device) / len(val_batch.indices)
+    val_time = _time_validation(module, val_batch, device) / len(val_batch.indices)
     return Estimate(len(batch.indices), train_time, val_time, read)
 
 
@@ -97,13 +97,11 @@ def _time_training(
     return min(times[1:])
 
 
-def _time_validation(
-    module: TrainingModule, batch: Batch, precision: AbstractContextManager[object], device: str
-) -> float:
+def _time_validation(module: TrainingModule, batch: Batch, device: str) -> float:
     """Returns the seconds of a forward pass in evaluation mode."""
     module.eval()
     start = time.perf_counter()
-    with torch.no_grad(), precision:
+    with torch.no_grad():
         images = module.prepare.normalize(batch.images.to(device))
         module.outputs(module.eval_model, images, moved(batch.targets, device))
     _wait(device)

@@ -43,7 +43,7 @@ from fishnet.training.progress_log import ProgressLog
 RECIPE = "recipe.yaml"
 _NOTHING_KEPT = "there was no checkpoint yet, so nothing is kept"
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
-_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 Log = Callable[[str], None]
 
 

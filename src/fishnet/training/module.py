@@ -221,12 +221,14 @@ class TrainingModule(pl.LightningModule):
         self.count_images(batch)
         if not batch.indices:
             if self._sharded:
-                self.outputs(self.eval_model, self._blank_image(), moved(self.task.empty_targets(), self.device))
+                with torch.autocast(self.device.type, enabled=False):
+                    self.outputs(self.eval_model, self._blank_image(), moved(self.task.empty_targets(), self.device))
             return
         torch.manual_seed(derive_seed(self.recipe.seed, self.current_epoch, batch_idx, self.global_rank))
-        outputs = self.outputs(self.eval_model, self.prepare.normalize(batch.images), batch.targets)
+        with torch.autocast(self.device.type, enabled=False):  # in float32, as predictions are by default
+            outputs = self.outputs(self.eval_model, self.prepare.normalize(batch.images), batch.targets)
+            losses = self.criterion(outputs, batch.targets)
         self.metrics.update(outputs, batch.targets)
-        losses = self.criterion(outputs, batch.targets)
         for part, count in self.task.part_counts(outputs, len(batch.indices)).items():
             own = losses if part == WHOLE else {k: v for k, v in losses.items() if k.startswith(f"{part}/")}
             self._mean_of(part).update(total(own), weight=count)

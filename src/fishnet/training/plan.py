@@ -22,7 +22,7 @@ from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.base import Source, Task
-from fishnet.tasks.engine import pick_device
+from fishnet.tasks.engine import pick_device, pick_training_precision
 from fishnet.tasks.model import Model, ModelSpec
 from fishnet.tasks.store import start_from, versions
 from fishnet.training.batches import Prepare, loader, preprocess_of
@@ -90,6 +90,7 @@ def make_plan(
         InputError: see :func:`~fishnet.training.fit.fit`.
     """
     _prepare_torch(recipe)
+    recipe = _with_precision(recipe, log)
     recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
     start = resumed.preprocess
     if weights and is_bundle(local_path(weights)):
@@ -120,6 +121,14 @@ def make_plan(
         panoptic=task.panoptic_config(),
     )
     return Plan(task, recipe, processes, resumed.position, splits, model, model_cost, module, train, val, bundle)
+
+
+def _with_precision(recipe: Recipe, log: Log) -> Recipe:
+    """Returns the recipe with the precision that the training computes in, and logs it unless it is fp32."""
+    precision, line = pick_training_precision(recipe.precision, pick_device(recipe.device))
+    if line is not None:
+        log(line)
+    return recipe.replace({"precision": precision})
 
 
 def _prepare_torch(recipe: Recipe) -> None:
