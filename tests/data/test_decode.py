@@ -15,8 +15,10 @@ from fishnet.data import decode
 from fishnet.data.classification.folder import ImageFolder
 from fishnet.data.decode import decode_tensor, to_tensor
 from fishnet.errors import InputError
-from fishnet.images.decoding import decode_image
+from fishnet.images.decoding import decode_image, read_image, size_of
+from fishnet.images.preprocess import Preprocess
 from fishnet.images.reading import DEFAULT, Reading
+from fishnet.prediction.inputs import load_image
 from tests.makers import image
 
 
@@ -203,3 +205,25 @@ def test_only_jpegs_come_smaller() -> None:
     assert decode_tensor(encoded(detailed(640, 480), "PNG"), min_side=10).shape == (3, 480, 640)
     with pytest.raises(InputError, match=r"b\.jpg: broken image"):
         decode_tensor(encoded(detailed(640, 480))[:2000], source="b.jpg", min_side=10)
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_predictions_and_validation_decode_large_photos_smaller(turned: int, tmp_path: Path) -> None:
+    """A crop of 64 px needs 74 px before it, and has at least half as many again to compute each of its pixels from."""
+    preprocess = Preprocess((64, 64))
+    for name, size in (("large", (800, 600)), ("medium", (200, 150))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(oriented(detailed(*size), turned))
+    images = ImageFolder(tmp_path)
+    images.reading = preprocess.reading
+    sizes = {}
+    for i in range(len(images)):
+        path = images.source(i)
+        predicted, validated = load_image(path, preprocess), images.read(i)[0]
+        assert np.array_equal(np.asarray(predicted), np.asarray(validated))
+        whole = preprocess.pixels(read_image(path)).astype(int)
+        assert np.abs(preprocess.pixels(predicted) - whole).max() <= 6, "levels of 255"
+        sizes[Path(path).parent.name] = min(size_of(predicted))
+    assert sizes == {"large": 150, "medium": 150}, "a quarter, and whole"
+    for other in (Preprocess((64, 64), fit="whole"), Preprocess((64, 64), interpolation="nearest")):
+        assert min(size_of(load_image(tmp_path / "large" / "photo.jpg", other))) == 600

@@ -24,7 +24,7 @@ def decode_tensor(
     encoded: bytes,
     channels: int = 3,
     source: str = "image",
-    min_side: int = 0,
+    min_side: int | None = None,
     *,
     reading: Reading = DEFAULT,
 ) -> Tensor:
@@ -46,6 +46,7 @@ def decode_tensor(
     Raises:
         InputError: not an image, truncated, unreasonably large, or another number of channels.
     """
+    min_side = reading.min_side if min_side is None else min_side
     plain = _decode_plain(encoded, channels, min_side, reading.max_pixels) if encoded.startswith(_JPEG) else None
     if plain is not None:
         return plain

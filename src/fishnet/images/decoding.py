@@ -215,7 +215,7 @@ def decode_image(
     encoded: bytes,
     channels: Literal[1, 3] = 3,
     source: str = "image",
-    min_side: int = 0,
+    min_side: int | None = None,
     *,
     reading: Reading = DEFAULT,
 ) -> Image.Image: ...
@@ -226,7 +226,7 @@ def decode_image(
     encoded: bytes,
     channels: int,
     source: str = "image",
-    min_side: int = 0,
+    min_side: int | None = None,
     *,
     reading: Reading = DEFAULT,
 ) -> ImageLike: ...
@@ -236,7 +236,7 @@ def decode_image(
     encoded: bytes,
     channels: int = 3,
     source: str = "image",
-    min_side: int = 0,
+    min_side: int | None = None,
     *,
     reading: Reading = DEFAULT,
 ) -> ImageLike:
@@ -246,9 +246,9 @@ def decode_image(
         encoded: the file's bytes.
         channels: 3 for RGB, 1 for grey; any other number for files that hold as many.
         source: where it comes from, for messages.
-        min_side: minimum length of both sides, px. A JPEG file is decoded at a half, a quarter or an eighth of its size
-            if that is large enough, which is several times as fast. 0: at its own size.
-        reading: how more than 8 bits per channel are converted, for 1 and 3 channels, and how large the image may be.
+        min_side: replaces that of ``reading``.
+        reading: how more than 8 bits per channel are converted, for 1 and 3 channels, how large the image may be, and
+            in what size a JPEG file is decoded.
 
     Returns:
         An upright 8-bit PIL image for 1 and 3 channels, else an array of shape (height, width, channels): uint8 or
@@ -262,6 +262,7 @@ def decode_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and the like, even if the pixels are good
             no_data = no_data_of(encoded)
+            min_side = reading.min_side if min_side is None else min_side
             return to_channels(_open(encoded, channels, min_side, reading, no_data), channels, reading, no_data)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None

@@ -21,6 +21,7 @@ _FILTERS = {
 }
 
 
+_SPARE = 1.5  # sides of a JPEG decoded at a reduced size, divided by those of the input before the crop
 LONGEST = 5 / 3  # default maximum of a whole image's longer side divided by the shorter: COCO's 1333 px to 800
 LARGEST = 4096 * 4096  # px of the largest image in its own size that goes through a network in one piece
 SIDE, AREA = 16384, 8192 * 8192  # maximum side and area of an input, px
@@ -132,8 +133,14 @@ class Preprocess:
 
     @property
     def reading(self) -> Reading:
-        """How image files are read."""
-        return Reading(self.sixteen_bit, self.value_range)
+        """How image files are read. For a crop, large JPEG files are decoded at a reduced size, see :data:`_SPARE`."""
+        return Reading(self.sixteen_bit, self.value_range, min_side=self._min_side)
+
+    @property
+    def _min_side(self) -> int:
+        if self.fit != "crop" or self.interpolation == "nearest":
+            return 0  # objects and label maps need the image's own size, and "nearest" single pixels of it
+        return math.ceil(_SPARE * max(self.size) / self.crop_pct)
 
     @property
     def mean_colour(self) -> tuple[int, ...]:

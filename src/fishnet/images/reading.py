@@ -11,7 +11,7 @@ MAX_PIXELS = 178_956_970
 
 @dataclass(frozen=True)
 class Reading:
-    """How image files become 8-bit images, and how large they may be.
+    """How image files become 8-bit images, how large they may be, and in what size they are decoded.
 
     Attributes:
         sixteen_bit: how more than 8 bits per channel are converted, for 1 and 3 channels. ``shift``: to the upper 8 of
@@ -20,11 +20,14 @@ class Reading:
         value_range: the values that become 0 and 255.
         max_pixels: maximum number of pixels of an image, set by the user; it is then the only limit. None:
             :data:`MAX_PIXELS`, and images that take more than 1 GB to decode are refused too.
+        min_side: minimum length of both sides, px. A JPEG file is decoded at a half, a quarter or an eighth of its size
+            if that is large enough, which is several times as fast. 0: at its own size.
     """
 
     sixteen_bit: SixteenBit = "shift"
     value_range: tuple[float, float] | None = None
     max_pixels: int | None = None
+    min_side: int = 0
 
 
 DEFAULT = Reading()

@@ -15,11 +15,16 @@ from fishnet.prediction.heads import by_head, check_heads, combine, make_result
 from fishnet.prediction.inputs import KINDS, Input, is_single, load_image, prepare_input
 from fishnet.prediction.options import PredictOptions, option_names
 from fishnet.prediction.passes import MultiPass, default_tiling
+from fishnet.prediction.pipeline import beside, mapped, readers
 from fishnet.prediction.results import Result
 from fishnet.prediction.sources import Failure, Source, iter_images
 
 Embedding = Callable[[str, NDArray[np.float32]], None]
 """Receives a source and its image's (dims,) embedding."""
+
+_Prepared = tuple[str, Input | Result | Failure]
+_Computed = tuple[list[tuple[str, Result | Failure]], list[tuple[str, NDArray[np.float32]]]]
+"""Results with their sources, and embeddings with theirs."""
 
 
 class Predictor:
@@ -187,8 +192,12 @@ class Predictor:
     ) -> Iterator[tuple[str, Result | Failure]]:
         """Predicts on many files, batch by batch. Yields a :class:`Failure` for a file that cannot be read.
 
+        Threads read the images of the next batches while one is computed, and a batch is computed while the results of
+        the one before are taken. A few batches are in memory at a time.
+
         Args:
-            sources: the files. Each frame of a video is yielded as its own source, such as ``clip.mp4#12``.
+            sources: the files; iterated in another thread. Each frame of a video is yielded as its own source, such as
+                ``clip.mp4#12``.
             batch_size: images, or tiles, per batch; by default :attr:`batch_size`.
             embedding: receives each readable image's source and (dims,) embedding, from the same pass, before the
                 result is yielded.
@@ -221,33 +230,45 @@ class Predictor:
     def _stream(
         self, sources: Iterable[str], batch_size: int | None, embedding: Embedding | None, options: PredictOptions
     ) -> Iterator[tuple[str, Result | Failure]]:
-        waiting: list[tuple[str, Input | Result | Failure]] = []
-        for name, image in iter_images(sources):
-            item = self._try_prepare(name, image, options, batch_size)
-            waiting.append((name, item))
-            if not isinstance(item, Input | Failure) or len(waiting) == (batch_size or self.batch_size):
-                yield from self._finish(waiting, batch_size, embedding, options)
-                waiting = []
-        yield from self._finish(waiting, batch_size, embedding, options)
+        size = batch_size or self.batch_size
+        # images that go through the network in several passes, or in their own size, may be huge: one after the other
+        is_small = not (options.tiling or options.tta or self.bundle.preprocess.fit == "native")
+        readahead = (readers(), size) if is_small else (1, 1)
+
+        def prepare(named: tuple[str, Source | Failure]) -> tuple[str, Input | Result | Failure]:
+            return named[0], self._try_prepare(*named, options, batch_size)
+
+        def computed() -> Iterator[_Computed]:
+            waiting: list[_Prepared] = []
+            for name, item in mapped(prepare, iter_images(sources), *readahead):
+                waiting.append((name, item))
+                if not isinstance(item, Input | Failure) or len(waiting) == size:
+                    yield self._finish(waiting, batch_size, embedding is not None, options)
+                    waiting = []
+            yield self._finish(waiting, batch_size, embedding is not None, options)
+
+        with beside(computed(), 1) as batches:
+            for results, vectors in batches:
+                if embedding is not None:
+                    for name, vector in vectors:
+                        embedding(name, vector)
+                yield from results
 
     def _finish(
-        self,
-        waiting: Sequence[tuple[str, Input | Result | Failure]],
-        batch_size: int | None,
-        embedding: Embedding | None,
-        options: PredictOptions,
-    ) -> Iterator[tuple[str, Result | Failure]]:
-        """Computes the inputs among some items and yields all items' results in order."""
+        self, waiting: Sequence["_Prepared"], batch_size: int | None, embed: bool, options: PredictOptions
+    ) -> "_Computed":
+        """Computes the inputs among some items: all items' results in order, and the embeddings if required."""
         names = [name for name, item in waiting if isinstance(item, Input)]
         inputs = [item for _, item in waiting if isinstance(item, Input)]
-        vectors: dict[int, NDArray[np.float32]] | None = {} if embedding is not None and inputs else None
+        vectors: dict[int, NDArray[np.float32]] | None = {} if embed and inputs else None
         results = iter(self._run(inputs, options, batch_size, vectors))
-        if embedding is not None:
-            for i in sorted(vectors or ()):
-                embedding(names[i], vectors[i])  # type: ignore[index]
+        finished: list[tuple[str, Result | Failure]] = []
         for name, item in waiting:
             result = next(results) if isinstance(item, Input) else item
-            yield name, Failure(name, f"{name}: {result}") if isinstance(result, NotFiniteError) else result
+            if isinstance(result, NotFiniteError):
+                result = Failure(name, f"{name}: {result}")
+            finished.append((name, result))
+        return finished, [(names[i], vectors[i]) for i in sorted(vectors or ())] if vectors else []
 
     def _try_prepare(
         self, name: str, image: Source | Failure, options: PredictOptions, batch_size: int | None

@@ -99,6 +99,8 @@ def make_plan(
     if task.keeps_preprocess:
         for images in splits.values():
             images.reading = replace(preprocess.reading, max_pixels=recipe.max_pixels or None)
+    validated = splits["val"]  # decoded as in predictions; the transforms of training images say what they need
+    validated.reading = replace(validated.reading, min_side=preprocess.reading.min_side)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)
