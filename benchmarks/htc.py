@@ -9,7 +9,8 @@ time is measured once for each head, by a training of one epoch; all its seeds t
 the learning rate ends with them. The metrics are those of the test split, from the bundle that the val
 split chose, with up to 300 detections an image. The trainings run one after the other with all processor cores. If the
 command is interrupted and repeated with the same arguments, it continues with the first training that has no row; it
-refuses a file whose rows have other settings.
+refuses a file whose rows have other settings. Several commands with other ``--seeds`` or ``--heads`` may run beside
+each other, once the first has measured all heads; the table comes from one with all heads.
 
 ``ms_per_image`` is measured after each training: the median time of predicting one of the first test images, from the
 file to the masks, one image at a time. At the end the models of the first seed take turns at this, which is fairer on
@@ -30,7 +31,7 @@ from turns import Child, serve
 HEADS = {"Mask R-CNN": "mask-rcnn", "Cascade Mask R-CNN": "cascade-mask-rcnn", "Hybrid Task Cascade": "htc"}
 MAX_DETECTIONS = 300  # COCO's 100 would be fewer than the nuclei of many an image
 METRICS = ("mask_AP", "mask_AP50", "mask_AP75", "AP")
-SETTINGS = ("planned_minutes", "backbone", "size", "device", "threads")  # the same in all rows of a file
+SETTINGS = ("planned_minutes", "backbone", "size", "mask_width", "device", "threads")  # the same in all rows of a file
 COLUMNS = (
     "config", "seed", *METRICS, "ms_per_image", "parameters_M", "GMACs", "epochs", "minutes", *SETTINGS, *CONDITIONS,
 )  # fmt: skip
@@ -42,9 +43,9 @@ def training(args: argparse.Namespace, head: str, epochs: int, seed: int, out: P
     shutil.rmtree(out, ignore_errors=True)
     return fishnet(
         "train", "instances", args.data, "--recipe", "small-data", "--head", head, "--backbone", args.backbone,
-        "--size", args.size, "--max-size", args.size * 7 // 5, "--max-detections", MAX_DETECTIONS, "--epochs", epochs,
-        "--warmup-epochs", min(2, epochs / 2), "--seed", seed, "--device", args.device, "--threads", args.threads,
-        "--out", out, "--quiet",
+        "--size", args.size, "--max-size", args.size * 7 // 5, "--max-detections", MAX_DETECTIONS,
+        "--mask-width", args.mask_width, "--epochs", epochs, "--warmup-epochs", min(2, epochs / 2), "--seed", seed,
+        "--device", args.device, "--threads", args.threads, "--out", out, "--quiet",
     )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def run(args: argparse.Namespace, config: str, seed: int) -> dict[str, Any]:
 
 def settings_of(args: argparse.Namespace) -> dict[str, str]:
     """The values of :data:`SETTINGS`."""
-    values = [args.minutes, args.backbone, args.size, args.device, args.threads]
+    values = [args.minutes, args.backbone, args.size, args.mask_width, args.device, args.threads]
     texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     return dict(zip(SETTINGS, texts, strict=True))
 
@@ -152,6 +153,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="the folder that dsb2018.py wrote")
     parser.add_argument("out", type=Path, help="folder of the trainings and of htc.csv")
     parser.add_argument("--minutes", type=float, default=20, help="of each training")
+    parser.add_argument("--heads", nargs="+", choices=list(HEADS.values()), default=list(HEADS.values()))
+    parser.add_argument("--mask-width", type=int, default=64, help="channels of the mask heads")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbone", default="fishnet_tiny")
     parser.add_argument("--size", type=int, default=256, help="shorter side of the input, px")
@@ -166,10 +169,12 @@ def main() -> None:
     file = args.out / "htc.csv"
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
-        for config in HEADS:
+        for config in (config for config, head in HEADS.items() if head in args.heads):
             rows = rows_of(file, settings_of(args))
             if (config, str(seed)) not in {(row["config"], row["seed"]) for row in rows}:
                 append(file, run(args, config, seed), COLUMNS)
+    if set(args.heads) != set(HEADS.values()):
+        return
     folders = [args.out / f"{head}-{args.seeds[0]}" for head in HEADS.values()]
     cost = dict(zip(HEADS, milliseconds(args, folders), strict=True))
     print(table(rows_of(file, settings_of(args)), cost))

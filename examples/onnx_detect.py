@@ -29,7 +29,9 @@ for path in sys.argv[2:]:
     pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
     batch = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-    outputs = dict(zip(names, session.run(names, {"image": batch}), strict=True))  # one image at a time
+    outputs = dict(zip(names, session.run(names, {"image": batch}), strict=True))
+    if exported["dynamic_batch"]:  # as many rows for each image; those after its last object have empty boxes
+        outputs = {name: values[0] for name, values in outputs.items()}
     scales = np.array([inner[0] / image.width, inner[1] / image.height] * 2)
     boxes = (outputs["boxes"] / scales).clip(0, image.size * 2)  # x1, y1, x2, y2 in px of the image, best first
     objects = []

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fishnet.analysis.benchmark import run as running
 from tests.conftest import Run
+from tests.marks import slow
 
 pytestmark = pytest.mark.slow
 
@@ -139,3 +140,15 @@ def test_precisions(tmp_path: Path, run: Run) -> None:
         assert found == [("channels_last", "fp32"), ("packed", "fp32")]
     else:
         assert found == [("channels_last", "fp32"), ("channels_last", "bf16"), ("packed", "fp32")]
+
+
+@pytest.mark.parametrize("engine", ["onnx", slow("openvino")])
+def test_int8_is_of_exported_files(engine: str, run: Run) -> None:
+    words = ["--model", "fishnet_nano", "--engine", f"channels_last,{engine}", "--precision", "fp32,int8"]
+    code, out, err = run("benchmark", *words, "--size", 64, "--rounds", 1, "--warm-up", 1, "--threads", 1, "--json")
+    assert code == 0, err
+    found = [(row["engine"], row["precision"]) for row in json.loads(out)["rows"]]
+    assert found == [("channels_last", "fp32"), (engine, "fp32"), (engine, "int8")]
+    assert err.splitlines() == [
+        "fishnet: left out: fishnet_nano channels_last int8: only exported files compute in int8: onnx and openvino"
+    ]

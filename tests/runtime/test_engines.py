@@ -97,7 +97,7 @@ def raw_onnx(model: Model, exported: Exported, path: Path) -> Path:
         opset_version=17, dynamic_axes={"image": {2: "height", 3: "width"}, **{name: {1: "all"} for name in names}},
     )  # fmt: skip
     graph = onnx.load(str(path))
-    describe_onnx(graph, replace(exported, outputs=names))
+    describe_onnx(graph, replace(exported, outputs=names, dynamic_batch=False))
     onnx.save(graph, str(path))
     return path
 
@@ -116,8 +116,8 @@ def test_raw_outputs_in_onnx_are_decoded(files: Store, head: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", ["onnx", "xml", pytest.param("pt2", marks=pytest.mark.slow)])
-def test_a_detectors_images_go_one_by_one(files: Store, form: str) -> None:
-    """The results of one do not change with those that come after it."""
+def test_a_detectors_images_do_not_change_each_other(files: Store, form: str) -> None:
+    """The objects of an image in a batch are those of the image alone."""
     it = files("detect", "retinanet")
     engine = fishnet.load(it.path(form), trust=True).engine
     batch = np.random.default_rng(0).standard_normal((3, 3, 64, 96), np.float32)
@@ -126,8 +126,9 @@ def test_a_detectors_images_go_one_by_one(files: Store, form: str) -> None:
     for i, one in enumerate(together):
         (alone,) = engine(batch[i : i + 1])
         assert set(one) == {"boxes", "scores", "labels"}
-        for name, values in one.items():
-            np.testing.assert_array_equal(values, alone[name])
+        assert len(one["scores"])
+        for name, values in one.items():  # a batch is summed in another order
+            np.testing.assert_allclose(values, alone[name], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -42,8 +42,8 @@ def benchmark(
         convolutions), packed (folded with weights in oneDNN's own layout), compile (torch.compile), onnx, openvino, or
         pytorchcv (its network of the same name). Default: eager,channels_last,folded,packed,onnx.
     precision
-        One or more precisions to compute in, comma-separated: fp32 and bf16. Each engine is measured in each; what
-        cannot compute in bf16 here is left out. Default: fp32.
+        One or more precisions to compute in, comma-separated: fp32, bf16 and int8. Each engine is measured in each;
+        what cannot compute in one here is left out. int8 is for onnx and openvino. Default: fp32.
     task
         Task of the networks given by name; a bundle has its own. Default: classify.
     head

@@ -2,8 +2,9 @@
 
 Images are resized, padded and normalized outside the graph, by :class:`~fishnet.images.preprocess.Preprocess`, so that
 exporters cannot get it wrong. torch has two ONNX exporters. The newer one (dynamo) analyses the program and exports
-classifiers and segmenters for any size and batch size. It does not support torchvision's detectors, whose shapes depend
-on the number of detections. The older one traces one image and exports detectors for one image of any size.
+classifiers and segmenters for any size and batch size. It does not support detectors, whose shapes depend on the number
+of detections. The older one traces the computation on an example, and exports them for any size: one-stage detectors
+for any number of images (see :mod:`fishnet.exporting.detections`), two-stage ones for one.
 """
 
 import io
@@ -19,7 +20,7 @@ from torch import nn
 
 from fishnet.bundle.bundle import Bundle
 from fishnet.errors import InputError, WorkError, first_line
-from fishnet.exporting.outputs import EXAMPLE, graph_of, only_logits, outputs_of
+from fishnet.exporting.outputs import EXAMPLE, graph_of, only_logits, outputs_of, takes_batches
 from fishnet.exporting.pooling import replace_pools
 from fishnet.exporting.rewriting import optimise
 from fishnet.images.preprocess import DIVISOR
@@ -37,7 +38,7 @@ def describe(model: Model, bundle: Bundle) -> Exported:
     """Returns the description of a model's ONNX file."""
     size = fixed_size(model, bundle)
     exported = Exported(
-        bundle, "onnx", outputs=with_heads(outputs_of(model)), dynamic_batch=only_logits(model), size=size
+        bundle, "onnx", outputs=with_heads(outputs_of(model)), dynamic_batch=takes_batches(model), size=size
     )
     smallest = MIN_SIDE if exported.any_size else min(size or bundle.preprocess.size)
     return replace(exported, min_side=min(MIN_SIDE, smallest))
@@ -128,14 +129,14 @@ def _side(name: str, exported: Exported) -> Any:
 
 
 def _export_traced(graph: nn.Module, exported: Exported, path: Path) -> None:
-    """Exports with the older exporter, which traces an image."""
+    """Exports with the older exporter, which traces the computation on an example."""
     batch, height, width = EXAMPLE
     height, width = exported.size or (height, width)
     axes = {"image": {} if exported.size else {2: "height", 3: "width"}}
     for head, names in exported.heads.items():
         is_map = task_info(exported.bundle.heads[head].task).output == "label map"
         for output, name in zip(exported.graph_names(head), names, strict=True):
-            axes[output] = {0: "objects"}
+            axes[output] = {} if exported.dynamic_batch else {0: "objects"}
             if name in LOGITS:
                 axes[output] = {2: "height", 3: "width"} if is_map and not exported.size else {}
     if exported.dynamic_batch:
@@ -236,9 +237,9 @@ def write_pt2(model: Model, bundle: Bundle, path: Path) -> Exported:
         exported = replace(exported, size=bundle.preprocess.size)
     batch, height, width = EXAMPLE
     shapes: dict[int, Any] = {} if exported.size else {2: _side("height", exported), 3: _side("width", exported)}
-    if raw := not exported.dynamic_batch:
+    if raw := not only_logits(model):
         kinds = {name: RAW.get(config.head, LOGITS) for name, config in bundle.heads.items()}
-        exported = replace(exported, outputs=with_heads(kinds))
+        exported = replace(exported, outputs=with_heads(kinds), dynamic_batch=False)
         batch, (height, width) = 1, _RAW_EXAMPLE
     else:
         from torch.export import Dim

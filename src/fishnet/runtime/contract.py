@@ -62,7 +62,7 @@ def check_outputs(
                 raise InputError(
                     f"{path}: its description has an output {output}, but the file does not: altered or damaged"
                 )
-            described, shape = _dims(config, name), shapes[output]
+            described, shape = _dims(config, name, exported.dynamic_batch), shapes[output]
             if shape is not None and not _agree(described, shape):
                 raise InputError(
                     f"{path}: {label(exported.bundle, head)}is described as {config.task} with {len(config.classes)} "
@@ -73,14 +73,15 @@ def check_outputs(
 _ADVICE = "altered, or not written by fishnet export; export the bundle again"
 
 
-def _dims(config: HeadConfig, name: str) -> Dims:
-    """The shape that an output of a head must have."""
+def _dims(config: HeadConfig, name: str, dynamic_batch: bool) -> Dims:
+    """The shape that an output of a head must have. Objects have an axis for images if the graph takes several."""
     classes = len(config.classes)
+    images: Dims = (None,) if dynamic_batch else ()
     shapes: dict[str, Dims] = {
         "logits": (None, classes) if task_info(config.task).output == "scores" else (None, classes, None, None),
-        "boxes": (None, 4),
-        "scores": (None,),
-        "labels": (None,),
+        "boxes": (*images, None, 4),
+        "scores": (*images, None),
+        "labels": (*images, None),
         "masks": (None, None, None),
         "cls_logits": (None, None, classes),
         "bbox_regression": (None, None, 4),

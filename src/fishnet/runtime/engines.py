@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.errors import InputError, NotFiniteError, WorkError, first_line, nearest
-from fishnet.files.numbers import is_finite
 from fishnet.files.reading import GIB, open_regular, read_bytes
 from fishnet.images.preprocess import DIVISOR
 from fishnet.runtime.contract import check_input, check_outputs
-from fishnet.runtime.decode import decode, is_raw
 from fishnet.runtime.exported import KEY, Exported, format_of, label
+from fishnet.runtime.objects import objects_of
 from fishnet.runtime.precision import check_fixed_precision, openvino_precision
 from fishnet.runtime.reducing import reduced
 
@@ -131,22 +130,13 @@ class RuntimeEngine:
             )
         return logits
 
-    def _objects(self, head: str, outputs: dict[str, NDArray[Any]], image: NDArray[np.float32]) -> list[Any]:
-        height, width = image.shape[2:]
-        config = self.bundle.heads[head]
-        if is_raw(tuple(outputs)):
-            if not is_finite(outputs):
-                raise NotFiniteError(*([head] if len(self.bundle.heads) > 1 else []))
-            return [decode({name: values[0] for name, values in outputs.items()}, config, (height, width))]
-        labels, where = outputs["labels"], f"{self.name}: {label(self.bundle, head)}"
-        if labels.size and not 0 <= labels.min() <= labels.max() < len(config.classes):
-            raise InputError(
-                f"{where}returns labels from {labels.min()} to {labels.max()}, but its description has "
-                f"{len(config.classes)} classes: altered, or not written by fishnet export"
-            )
-        if len({len(values) for values in outputs.values()}) > 1:
-            raise InputError(f"{where}returns different numbers of {', '.join(outputs)}")
-        return [outputs]
+    def _objects(self, head: str, outputs: dict[str, NDArray[Any]], batch: NDArray[np.float32]) -> list[Any]:
+        images = len(batch) if self.exported.dynamic_batch else None
+        where, size = f"{self.name}: {label(self.bundle, head)}", (batch.shape[2], batch.shape[3])
+        try:
+            return objects_of(outputs, self.bundle.heads[head], size, images, where)
+        except NotFiniteError:
+            raise NotFiniteError(*([head] if len(self.bundle.heads) > 1 else [])) from None
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -50,8 +50,10 @@ class Exported:
             float32, and the engine computes in bf16 where the CPU has it.
         outputs: names in the graph, in order; see :attr:`heads` for those of each head. ``logits``: (batch, classes) or
             (batch, classes, height, width). ``boxes`` (n, 4), ``scores`` (n,), ``labels`` (n,) and ``masks`` (n, m, m)
-            of the batch's only image, as :class:`~fishnet.prediction.results.Detections` takes them. Other names are
-            raw outputs of a one-stage detector, see :mod:`fishnet.runtime.decode`.
+            of the batch's only image, as :class:`~fishnet.prediction.results.Detections` takes them. With
+            ``dynamic_batch`` these are (batch, rows, 4), (batch, rows) and (batch, rows), best first, and rows after an
+            image's last object have a score of 0. Other names are raw outputs of a one-stage detector, see
+            :mod:`fishnet.runtime.decode`.
         dynamic_batch: whether the graph takes any number of images at once, or only one.
         size: the only height and width that the graph takes; None if it takes any.
         min_side: the smallest height and width that the graph takes, px.

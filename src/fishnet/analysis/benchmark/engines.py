@@ -29,7 +29,7 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
         subject: the model; None for the machine's peak.
         threads: number of threads to compute with.
         file: the exported model, for engines that run exported files.
-        precision: to compute in, fp32 or bf16.
+        precision: to compute in: fp32, bf16 or, for engines that run exported files, int8.
 
     Raises:
         InputError: the engine cannot run this model, or compute in this precision here.
@@ -57,8 +57,12 @@ def step_of(engine: str, subject: Subject | None, threads: int, file: str | None
 def _exported(subject: Subject, threads: int, file: str, precision: str) -> Step:
     from fishnet.runtime.engines import open_engine
 
-    engine, images = open_engine(file, threads=threads, precision=precision), subject.images()
-    _check_precision(precision, engine.precision)
+    images = subject.images()
+    if precision == "int8":  # the file says so by itself
+        engine = open_engine(file, threads=threads)
+    else:
+        engine = open_engine(file, threads=threads, precision=precision)
+        _check_precision(precision, engine.precision)
     return lambda: engine(images)
 
 
@@ -73,6 +77,8 @@ def _torch(engine: str, subject: Subject, precision: str) -> Step:
 
     from fishnet.tasks.engine import pick_precision
 
+    if precision == "int8":
+        raise InputError("only exported files compute in int8: onnx and openvino")
     if precision != "fp32" and engine == "packed":
         raise InputError("the packed weights are float32")
     _check_precision(precision, pick_precision(precision, "cpu"))

@@ -15,6 +15,7 @@ from fishnet.analysis.benchmark.plan import EXPORTED, Plan, Subject, label
 from fishnet.analysis.benchmark.turns import Child, take_turns
 from fishnet.analysis.profile import cost
 from fishnet.errors import InputError, WorkError
+from fishnet.runtime.exported import SUFFIXES
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +40,7 @@ def benchmark(plan: Plan, progress: Progress | None = None) -> Benchmark:
             for engine, precision in product(plan.engines, plan.precisions):
                 log = Path(folder) / f"{number}-{engine}-{precision}.log"
                 try:
-                    child = Child.start(engine, subject, plan.threads, files.of(engine), log, precision)
+                    child = Child.start(engine, subject, plan.threads, files.of(engine, precision), log, precision)
                 except (InputError, WorkError, ModuleNotFoundError) as error:
                     left_out.append(f"{subject.model} {label(engine, precision)}: {_reason(error)}")
                     continue
@@ -87,7 +88,7 @@ class _Files:
     subject: Subject
     folder: Path
 
-    def of(self, engine: str) -> Path | None:
+    def of(self, engine: str, precision: str) -> Path | None:
         """Returns the file that an engine runs; None for an engine that runs the module.
 
         Raises:
@@ -96,18 +97,32 @@ class _Files:
         """
         if engine not in EXPORTED:
             return None
-        from fishnet.exporting.graphs import write_onnx, write_openvino
-
-        file = self.folder / ("model.onnx" if engine == "onnx" else "model.xml")
+        is_int8 = precision == "int8"
+        file = self.folder / f"model{'-int8' if is_int8 else ''}{SUFFIXES['onnx' if engine == 'onnx' else 'openvino']}"
         if not file.exists():
             self.folder.mkdir(exist_ok=True)
-            bundle, model = self.subject.build()
-            if engine == "onnx":
-                write_onnx(model, bundle, file)
+            if is_int8:
+                self._quantize(engine, file)
             else:
-                plain = self.folder / "plain.onnx"
-                write_openvino(plain, file, write_onnx(model, bundle, plain, plain=True))
+                self._write(engine, file, plain=engine == "openvino")
         return file
+
+    def _write(self, engine: str, file: Path, plain: bool) -> None:
+        from fishnet.exporting.graphs import write_onnx, write_openvino
+
+        bundle, model = self.subject.build()
+        onnx = file if engine == "onnx" else file.with_suffix(".onnx").with_stem(f"{file.stem}-plain")
+        exported = write_onnx(model, bundle, onnx, plain=plain)
+        if engine == "openvino":
+            write_openvino(onnx, file, exported)
+
+    def _quantize(self, engine: str, file: Path) -> None:
+        from fishnet.exporting.quantize import quantize_onnx, quantize_openvino
+
+        plain = file.with_stem(f"{file.stem}-fp32")
+        self._write(engine, plain, plain=True)
+        quantize = quantize_onnx if engine == "onnx" else quantize_openvino
+        quantize(plain, file, [image[None] for image in self.subject.images()])
 
 
 def _macs(subject: Subject, engine: str) -> int:
