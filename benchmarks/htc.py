@@ -4,13 +4,14 @@
     python benchmarks/dsb2018.py SRC nuclei      # train 70 %, val 15 %, test 15 %, by the hash of each image file
     python benchmarks/htc.py nuclei runs-htc --minutes 20
 
-Each row of runs-htc/htc.csv is one training with the recipe small-data: a head and a seed. How many epochs fit into the
-time is measured once for each head, by a training of one epoch; all its seeds then have as many, and the schedule of
-the learning rate ends with them. The metrics are those of the test split, from the bundle that the val
-split chose, with up to 300 detections an image. The trainings run one after the other with all processor cores. If the
-command is interrupted and repeated with the same arguments, it continues with the first training that has no row; it
-refuses a file whose rows have other settings. Several commands with other ``--seeds`` or ``--heads`` may run beside
-each other, once the first has measured all heads; the table comes from one with all heads.
+Each row of runs-htc/htc.csv is one training with the recipe small-data: a head and a seed. Time is processor time, so
+that what else runs on the machine does not count. How many epochs fit into it is measured once for each head, by a
+training of one epoch; all its seeds then have as many, and the schedule of the learning rate ends with them. The
+metrics are those of the test split, from the bundle that the val split chose, with up to 300 detections an image.
+
+The trainings run one after the other. If the command is interrupted and repeated with the same arguments, it continues
+with the first training that has no row; it refuses a file whose rows have other settings. Several commands with other
+``--seeds`` or ``--heads`` may run beside each other; the table comes from one with all heads.
 
 ``ms_per_image`` is measured after each training: the median time of predicting one of the first test images, from the
 file to the masks, one image at a time. At the end the models of the first seed take turns at this, which is fairer on
@@ -39,14 +40,16 @@ WARM_UP = 3  # images that are predicted before the time is measured
 
 
 def training(args: argparse.Namespace, head: str, epochs: int, seed: int, out: Path) -> float:
-    """Trains into a new folder; the seconds."""
+    """Trains into a new folder; the seconds of the processor, divided by the number of threads."""
     shutil.rmtree(out, ignore_errors=True)
-    return fishnet(
+    before = sum(os.times()[2:4])  # of the processes that this one has started and that have ended
+    fishnet(
         "train", "instances", args.data, "--recipe", "small-data", "--head", head, "--backbone", args.backbone,
         "--size", args.size, "--max-size", args.size * 7 // 5, "--max-detections", MAX_DETECTIONS,
         "--mask-width", args.mask_width, "--epochs", epochs, "--warmup-epochs", min(2, epochs / 2), "--seed", seed,
         "--device", args.device, "--threads", args.threads, "--out", out, "--quiet",
     )  # fmt: skip
+    return (sum(os.times()[2:4]) - before) / args.threads
 
 
 def epochs_of(args: argparse.Namespace, head: str) -> int:
@@ -152,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path, help="the folder that dsb2018.py wrote")
     parser.add_argument("out", type=Path, help="folder of the trainings and of htc.csv")
-    parser.add_argument("--minutes", type=float, default=20, help="of each training")
+    parser.add_argument("--minutes", type=float, default=20, help="of each training, of processor time")
     parser.add_argument("--heads", nargs="+", choices=list(HEADS.values()), default=list(HEADS.values()))
     parser.add_argument("--mask-width", type=int, default=64, help="channels of the mask heads")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
