@@ -3,9 +3,9 @@
     python benchmarks/training_precision.py segment nuclei runs-precision --epochs 6
     python benchmarks/training_precision.py classify FOLDER runs-classify --epochs 5 --size 64
 
-DATA is what ``fishnet train TASK`` takes; what is not given is the recipe small-data's. Each row of OUT/precision.csv is
-one training: its best validation metric (validation is in float32 for both) and its processor time. If the command is
-interrupted and repeated with the same arguments, it continues with the first training that has no row.
+DATA is what ``fishnet train TASK`` takes; what is not given is the recipe small-data's. Each row of OUT/precision.csv
+is one training: its best validation metric (validation is in float32 for both) and its processor time. If the command
+is interrupted and repeated with the same arguments, it continues with the first training that has no row.
 """
 
 import argparse
