@@ -3,7 +3,7 @@
     python benchmarks/gpu.py                       # a GPU, about 8 minutes
     python benchmarks/gpu.py --device cpu --batch 8 --size 64 --seconds 1 --networks fishnet_nano resnet50
 
-Everything ends within ``--minutes``: what has not been measured by then is named. Each network trains (forward,
+After ``--minutes`` nothing new begins, and what has not been measured is named. Each network trains (forward,
 cross-entropy, backward, SGD with momentum) and predicts on random images, in float32 with TF32 and in bf16, channels
 last in memory; ``pytorchcv`` as it is built. ``compiled`` is torch.compile in bf16. The table has the medians of some
 rounds. A batch that does not fit into the memory is halved until it does, and the table has its size. pytorchcv is left

@@ -11,7 +11,8 @@ metrics are those of the test split, from the bundle that the val split chose, w
 
 The trainings run one after the other. If the command is interrupted and repeated with the same arguments, it continues
 with the first training that has no row; it refuses a file whose rows have other settings. Several commands with other
-``--seeds`` or ``--heads`` may run beside each other; the table comes from one with all heads.
+``--seeds`` or ``--heads`` may run beside each other, once HEAD-epochs.json exists; the table comes from one with all
+heads.
 
 ``ms_per_image`` is measured after each training: the median time of predicting one of the first test images, from the
 file to the masks, one image at a time. At the end the models of the first seed take turns at this, which is fairer on

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fishnet
 from fishnet.errors import InputError
@@ -151,3 +152,14 @@ def test_a_list_with_blank_lines(end: str, bundle: Path, work: Path, run: Run, m
     assert code == 1
     assert [line.split(",")[0] for line in out.splitlines()[1:]] == [names[0], names[3], names[6]]
     assert err.splitlines() == [f"fishnet: {names[5]}: no such file"]
+
+
+def test_overlays_have_the_size_of_the_image(bundle: Path, tmp_path: Path, run: Run) -> None:
+    """Also where the network's input is computed from a photo that was decoded at a quarter of its size."""
+    photo = tmp_path / "photo.jpg"
+    image("red", 0, (800, 600)).save(photo)
+    assert run("predict", bundle, photo, "--overlay", "--out", tmp_path / "out", "--device", "cpu")[0] == 0
+    (overlay,) = (tmp_path / "out").rglob("photo*.*")
+    with Image.open(overlay) as drawn:
+        assert drawn.width == 800
+        assert drawn.height >= 600

@@ -209,7 +209,7 @@ def test_only_jpegs_come_smaller() -> None:
 
 @pytest.mark.parametrize("turned", [1, 6])
 def test_predictions_and_validation_decode_large_photos_smaller(turned: int, tmp_path: Path) -> None:
-    """A crop of 64 px needs 74 px before it, and has at least half as many again to compute each of its pixels from."""
+    """A crop of 64 px needs 74 px before it; the decoded image has at least 1.5 times as many on each side."""
     preprocess = Preprocess((64, 64))
     for name, size in (("large", (800, 600)), ("medium", (200, 150))):
         (tmp_path / name).mkdir()

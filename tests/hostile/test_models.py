@@ -105,6 +105,7 @@ def refusal(read: Callable[[], object]) -> str:
 @given(st.sampled_from(SOUND), st.dictionaries(KEYS, VALUES, max_size=3), st.dictionaries(INNER, VALUES, max_size=3))
 @example(SOUND[0], {"classes": [{"id": float("inf"), "name": "a"}]}, {})
 @example(SOUND[0], {"classes": [{"id": 10**400, "name": None}]}, {})
+@example(SOUND[0], {"thresholds": {"\n": None}}, {})
 @example(SOUND[0], {"schema": True}, {})
 @example(SOUND[0], {"schema": 10**400}, {})
 @example(SOUND[0], {}, {"mean": [10**400] * 3})

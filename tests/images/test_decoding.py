@@ -2,8 +2,10 @@
 
 import io
 import struct
+import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from fishnet.data.decode import decode_tensor
 from fishnet.data.detection.base import DetectionDataset
 from fishnet.data.detection.objects import Objects
 from fishnet.errors import InputError
-from fishnet.images.decoding import EXTENSIONS, mode_of, read_image, to_channels
+from fishnet.images.decoding import EXTENSIONS, decode_image, mode_of, read_image, to_channels
 from fishnet.images.depth import stretched
 from fishnet.images.reading import Reading
 from fishnet.images.scanning import find_images
@@ -463,3 +465,18 @@ def test_mode_of() -> None:
     assert (mode_of(1), mode_of(3)) == ("L", "RGB")
     with pytest.raises(InputError, match="4 input channels"):
         mode_of(4)
+
+
+def test_threads_that_decode_leave_warnings_as_they_were() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(stream, "PNG")
+    content = stream.getvalue()
+    before = list(warnings.filters)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert len(list(pool.map(decode_image, [content] * 400))) == 400
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(warnings.filters) == before

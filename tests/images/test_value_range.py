@@ -151,7 +151,7 @@ class TestInTheBundle:
     def test_old_bundles_stay_as_they_are(self) -> None:
         old = {"size": [32, 32], "sixteen_bit": "stretch"}
         preprocess = Preprocess.from_dict(old)
-        assert preprocess.reading == Reading("stretch", None, min_side=preprocess.reading.min_side)
+        assert preprocess.reading == Reading("stretch", None, min_side=55), "1.5 times 32 px, by the crop of 0.875"
         assert "value_range" not in preprocess.to_dict()
 
     def test_a_range_is_kept(self) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,31 @@ def test_a_stream_reads_no_further_than_its_batch(predictor: Predictor, images: 
 
     stream = predictor.stream(sources(), 2)
     assert [next(stream)[0] for _ in range(4)] == images
+
+
+def test_an_abandoned_stream_leaves_no_thread(predictor: Predictor, images: list[str]) -> None:
+    before = threading.active_count()
+    stream = predictor.stream(images * 50, 2)
+    assert next(stream)[0] == images[0]
+    stream.close()  # type: ignore[attr-defined]  # a generator
+    for _ in range(500):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    assert len(shapes(predictor)) == 1
+
+
+def test_the_network_runs_in_the_caller_s_thread(images: list[str]) -> None:
+    """There an interrupt ends it, and the allocator keeps its memory."""
+    seen: set[int] = set()
+
+    def engine(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen.add(threading.get_ident())
+        return batch.mean((2, 3))
+
+    assert len(list(Predictor(BUNDLE, engine).stream(images * 4, 2))) == 16
+    assert seen == {threading.get_ident()}
 
 
 def test_an_empty_stream(predictor: Predictor) -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the a
 
 # Blocks above the size from which glibc maps each anew (at most 32 MiB, mallopt(3)), written to and freed.
 PROGRAM = """
-import ctypes, resource
+import ctypes, resource, threading
 from pathlib import Path
 from fishnet.runtime.memory import keep_memory
 
@@ -21,25 +21,33 @@ kept = keep_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 SIZE = 100 * 2**20
-block = libc.malloc(SIZE)
-ctypes.memset(block, 1, SIZE)
-libc.free(block)
+
+def use():
+    block = libc.malloc(SIZE)
+    ctypes.memset(block, 1, SIZE)
+    libc.free(block)
+
+thread = threading.Thread(target=use)  # would have a part of the heap of its own
+thread.start() if {in_thread} else use()
+thread.join() if {in_thread} else None
 resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 print(int(kept), int(resident > SIZE))
 """
 
 
-def printed(**environment: str) -> str:
+def printed(in_thread: bool = False, **environment: str) -> str:
     """What the program prints: whether it took effect, and whether the freed block is still there."""
+    program = PROGRAM.replace("{in_thread}", str(in_thread))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", SWITCH))}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env={**clean, **environment}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], env={**clean, **environment}, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
 
 
-def test_kept() -> None:
-    assert printed() == "1 1"
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_kept(in_thread: bool) -> None:
+    assert printed(in_thread) == "1 1"
 
 
 def test_switched_off() -> None:

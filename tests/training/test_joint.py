@@ -200,6 +200,9 @@ def test_workers_change_nothing(one: Path, data: dict[str, str], tmp_path: Path)
 def test_a_finished_training_can_be_prolonged(one: Path, data: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     trained(data, out, epochs=1, log_steps=1)
+    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert recipe["precision"] == "fp32", "what auto was, see tests/__init__.py"
+    (out / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "precision": "32"}))  # its old name
     lines: list[str] = []
     result = fishnet.train("joint", resume=out, epochs=2, quiet=True, log=lines.append)
     assert any("continuing after epoch 1" in line for line in lines)

@@ -43,7 +43,7 @@ def benchmark(
         pytorchcv (its network of the same name). Default: eager,channels_last,folded,packed,onnx.
     precision
         One or more precisions to compute in, comma-separated: fp32, bf16 and int8. Each engine is measured in each;
-        what cannot compute in one here is left out. int8 is for onnx and openvino. Default: fp32.
+        combinations that this machine cannot run are left out. int8 is for onnx and openvino. Default: fp32.
     task
         Task of the networks given by name; a bundle has its own. Default: classify.
     head

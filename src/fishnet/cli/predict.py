@@ -1,7 +1,9 @@
 """``fishnet predict BUNDLE|FILE SOURCE...``."""
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from fishnet.prediction.results import Result
     from fishnet.prediction.sources import Failure
 
+_BEHIND = 8  # results that wait to be written
 _FLAGS = {
     "k": "--top", "threshold": "--threshold", "tile": "--tile", "overlap": "--overlap", "tta": "--tta",
     "panoptic_score": "--panoptic-score", "panoptic_overlap": "--panoptic-overlap", "stuff_area": "--stuff-area",
@@ -183,19 +186,28 @@ def _write(
     """
     from fishnet.prediction.sources import Failure
 
-    count, failures = 0, list[Failure]()
-    for source, result in results:
-        if isinstance(result, Failure):
-            failures.append(result)
-            continue
-        count += 1
-        for writer in writers:
-            writer.add(source, result)
+    count, failures, written = 0, list[Failure](), deque[Future[None]]()
+    with ThreadPoolExecutor(1) as writing:  # beside the network
+        for source, result in results:
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            count += 1
+            written.append(writing.submit(_add, writers, source, result))
+            if len(written) > _BEHIND:
+                written.popleft().result()
+        for future in written:
+            future.result()
     for failure in failures:
         print(f"fishnet: {failure.reason}", file=sys.stderr)
     if folder is not None and failures and not count:
         raise WorkError(f"{folder}: nothing written: no image could be read")
     return failures
+
+
+def _add(writers: Sequence[Any], source: str, result: "Result") -> None:
+    for writer in writers:
+        writer.add(source, result)
 
 
 def _heads(only: str | None) -> list[str] | None:

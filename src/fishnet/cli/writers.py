@@ -134,7 +134,7 @@ class Overlays:
         self, folder: Path, sources: Sequence[str], preprocess: Preprocess, max_pixels: int | None = None
     ) -> None:
         self.names, self.preprocess = FreeNames(folder, sources), preprocess
-        self.reading = replace(preprocess.reading, max_pixels=max_pixels)
+        self.reading = replace(preprocess.reading, max_pixels=max_pixels, min_side=0)
         self.video: VideoWriter | None = None
         self.path = ""  # of the current video
         self.frames: Iterator[Image.Image] = iter(())

@@ -9,33 +9,38 @@ HUGE = 1e30
 _MAX_DEPTH, _MAX_ITEMS, _MAX_LENGTH = 8, 100_000, 100_000
 
 
+def _error(name: str, words: str) -> InputError:
+    """An error about a value, in one line: parts of its name may come from the file."""
+    return InputError(f"{''.join(char if char.isprintable() else repr(char)[1:-1] for char in name)}: {words}")
+
+
 def real(value: Any, name: str, minimum: float = -HUGE, maximum: float = HUGE) -> float:
     """Checks a finite number. Raises InputError with its name."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not minimum <= value <= maximum:
-        raise InputError(f"{name}: must be a finite number from {minimum:g} to {maximum:g}, not {shown(value)}")
+        raise _error(name, f"must be a finite number from {minimum:g} to {maximum:g}, not {shown(value)}")
     return float(value)
 
 
 def integer(value: Any, name: str, minimum: int, maximum: int) -> int:
     """Checks a whole number. Raises InputError with its name."""
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
-        raise InputError(f"{name}: must be a whole number from {minimum:,} to {maximum:,}, not {shown(value)}")
+        raise _error(name, f"must be a whole number from {minimum:,} to {maximum:,}, not {shown(value)}")
     return value
 
 
 def text(value: Any, name: str, max_length: int = _MAX_LENGTH) -> str:
     """Checks a string of bounded length. Raises InputError with its name."""
     if not isinstance(value, str):
-        raise InputError(f"{name}: must be a string, not {shown(value)}")
+        raise _error(name, f"must be a string, not {shown(value)}")
     if len(value) > max_length:
-        raise InputError(f"{name}: a string of {len(value):,} characters is too long (at most {max_length:,})")
+        raise _error(name, f"a string of {len(value):,} characters is too long (at most {max_length:,})")
     return value
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:
     """Checks an object whose keys are strings. Raises InputError with its name."""
     if not isinstance(value, dict):
-        raise InputError(f"{name}: must be an object, not {shown(value)}")
+        raise _error(name, f"must be an object, not {shown(value)}")
     for key in value:
         text(key, f"{name}: a key")
     return value
@@ -53,9 +58,9 @@ def plain(value: Any, name: str, maximum: float = HUGE, max_items: int = _MAX_IT
         nonlocal items
         items += 1
         if items > max_items + 1:
-            raise InputError(f"{name}: more than {max_items:,} values")
+            raise _error(name, f"more than {max_items:,} values")
         if depth > _MAX_DEPTH:
-            raise InputError(f"{name}: nested more than {_MAX_DEPTH} levels deep")
+            raise _error(name, f"nested more than {_MAX_DEPTH} levels deep")
         if isinstance(item, dict):
             for key, inner in mapping(item, place).items():
                 check(inner, f"{place}.{_escaped(key)}"[:200], depth + 1)

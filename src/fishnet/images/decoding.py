@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -16,6 +15,7 @@ from fishnet.errors import InputError, first_line
 from fishnet.files.reading import read_bytes
 from fishnet.images.depth import STRIP, check_finite, is_no_data, stretched, stretched_colour, to_pixels
 from fishnet.images.opening import UnknownImageError, load, open_image, orientation, upright
+from fishnet.images.quiet import WITHOUT_WARNINGS
 from fishnet.images.reading import DEFAULT, Reading
 from fishnet.images.stacks import NPY, channels_last, raw_channels, read_npy, read_stack, wrong_channels
 from fishnet.images.tiff import is_tiff, no_data_of
@@ -259,8 +259,7 @@ def decode_image(
             number of channels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and the like, even if the pixels are good
+        with WITHOUT_WARNINGS:  # Pillow warns of damaged EXIF and the like, even if the pixels are good
             no_data = no_data_of(encoded)
             min_side = reading.min_side if min_side is None else min_side
             return to_channels(_open(encoded, channels, min_side, reading, no_data), channels, reading, no_data)

@@ -1,5 +1,6 @@
 """Turns images of any kind into a model's inputs. Torch-free."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from PIL import Image
 from fishnet.errors import InputError
 from fishnet.files.reading import GIB
 from fishnet.images.decoding import ImageLike, decode_image, read_file, size_of, to_channels
+from fishnet.images.opening import open_image
 from fishnet.images.preprocess import Placement, Preprocess
 from fishnet.images.reading import Reading
 from fishnet.images.remote import download, is_address
 from fishnet.prediction.sources import Source
 from fishnet.prediction.tiling import Tile
 
+_LARGE = 1 << 24  # px
 KINDS = "a path, an address, a file's bytes, an open file, a PIL image, a uint8 array or a uint8 tensor"
 
 
@@ -33,20 +36,29 @@ class Input:
     placement: Placement | None
 
 
-def load_image(source: Source, preprocess: Preprocess, max_pixels: int | None = None) -> ImageLike:
+def load_image(
+    source: Source,
+    preprocess: Preprocess,
+    max_pixels: int | None = None,
+    large: AbstractContextManager[Any] | None = None,
+) -> ImageLike:
     """Reads an image of any kind and converts it to the model's channels, upright, in its own size.
 
     Args:
         source: see :meth:`fishnet.prediction.predictor.Predictor.predict`.
         preprocess: the model's preprocessing.
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
+        large: is held while a file of more than :data:`_LARGE` px is decoded, so that threads do not decode several of
+            them at once.
 
     Raises:
         InputError: an image that cannot be read, or an array of another type or shape.
     """
     channels, reading = preprocess.channels, replace(preprocess.reading, max_pixels=max_pixels)
     if isinstance(source, str | Path):
-        return decode_image(content_of(source), channels, str(source), reading=reading)
+        content = content_of(source)
+        with large if large is not None and _is_large(content) else nullcontext():
+            return decode_image(content, channels, str(source), reading=reading)
     if is_content(source):
         return decode_image(_bytes_of(source), channels, "the image", reading=reading)
     opened: Any = _from_tensor(source) if is_tensor(source) else source
@@ -58,6 +70,15 @@ def load_image(source: Source, preprocess: Preprocess, max_pixels: int | None = 
         return to_channels(opened, channels, reading)
     except OSError as error:  # an image that was opened but not yet decoded
         raise InputError(f"broken image ({error})") from error
+
+
+def _is_large(content: bytes) -> bool:
+    """Whether an image file has more than :data:`_LARGE` px. Of a file that Pillow does not open, its bytes count."""
+    try:
+        with open_image(content) as image:
+            return image.width * image.height > _LARGE
+    except Exception:  # decoding it says what is wrong
+        return len(content) > _LARGE
 
 
 def content_of(source: str | Path) -> bytes:

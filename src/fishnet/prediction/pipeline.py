@@ -1,7 +1,7 @@
-"""Runs the steps of a stream of predictions beside each other, in threads. Torch-free.
+"""Reads ahead in threads while the caller's thread computes. Torch-free.
 
-While the network computes a batch, other threads read and resize the images of the next one, and the caller writes the
-results of the one before. Decoders, Pillow's filters and the engines release Python's lock.
+Decoders, Pillow's filters and the engines release Python's lock. The network itself stays in the caller's thread, where
+an interrupt finds it and the allocator's settings apply.
 """
 
 import os
@@ -85,19 +85,19 @@ def mapped(function: Callable[[T], R], items: Iterable[T], threads: int, ahead: 
 
     Args:
         function: is called by all threads at once.
-        items: is iterated in a thread of its own, at most ``ahead`` items further than the values that were taken.
+        items: is iterated in a thread of its own, up to ``ahead`` + 1 items beyond the values that were taken.
         threads: number of threads that call the function.
         ahead: maximum number of values that wait to be taken.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
 
-        def started() -> Iterator[Future[R]]:
-            for item in items:
-                yield pool.submit(function, item)
+    def started() -> Iterator[Future[R]]:
+        for item in items:
+            yield pool.submit(function, item)
 
+    with beside(started(), ahead) as futures:
         try:
-            with beside(started(), ahead) as futures:
-                for future in futures:
-                    yield future.result()
-        finally:
+            for future in futures:
+                yield future.result()
+        finally:  # calls that have not begun never do; those that have are not waited for
             pool.shutdown(wait=False, cancel_futures=True)

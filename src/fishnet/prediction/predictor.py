@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from threading import Lock
 from typing import Any, cast, overload
 
 import numpy as np
@@ -15,16 +16,12 @@ from fishnet.prediction.heads import by_head, check_heads, combine, make_result
 from fishnet.prediction.inputs import KINDS, Input, is_single, load_image, prepare_input
 from fishnet.prediction.options import PredictOptions, option_names
 from fishnet.prediction.passes import MultiPass, default_tiling
-from fishnet.prediction.pipeline import beside, mapped, readers
+from fishnet.prediction.pipeline import mapped, readers
 from fishnet.prediction.results import Result
 from fishnet.prediction.sources import Failure, Source, iter_images
 
 Embedding = Callable[[str, NDArray[np.float32]], None]
 """Receives a source and its image's (dims,) embedding."""
-
-_Prepared = tuple[str, Input | Result | Failure]
-_Computed = tuple[list[tuple[str, Result | Failure]], list[tuple[str, NDArray[np.float32]]]]
-"""Results with their sources, and embeddings with theirs."""
 
 
 class Predictor:
@@ -192,8 +189,7 @@ class Predictor:
     ) -> Iterator[tuple[str, Result | Failure]]:
         """Predicts on many files, batch by batch. Yields a :class:`Failure` for a file that cannot be read.
 
-        Threads read the images of the next batches while one is computed, and a batch is computed while the results of
-        the one before are taken. A few batches are in memory at a time.
+        Threads read the images of the next batch while one is computed; of large images one at a time.
 
         Args:
             sources: the files; iterated in another thread. Each frame of a video is yielded as its own source, such as
@@ -234,59 +230,76 @@ class Predictor:
         # images that go through the network in several passes, or in their own size, may be huge: one after the other
         is_small = not (options.tiling or options.tta or self.bundle.preprocess.fit == "native")
         readahead = (readers(), size) if is_small else (1, 1)
+        large = Lock()
 
-        def prepare(named: tuple[str, Source | Failure]) -> tuple[str, Input | Result | Failure]:
-            return named[0], self._try_prepare(*named, options, batch_size)
+        def read(named: tuple[str, Source | Failure]) -> tuple[str, ImageLike | Input | Failure]:
+            return named[0], self._try_read(*named, options, large)
 
-        def computed() -> Iterator[_Computed]:
-            waiting: list[_Prepared] = []
-            for name, item in mapped(prepare, iter_images(sources), *readahead):
-                waiting.append((name, item))
-                if not isinstance(item, Input | Failure) or len(waiting) == size:
-                    yield self._finish(waiting, batch_size, embedding is not None, options)
-                    waiting = []
-            yield self._finish(waiting, batch_size, embedding is not None, options)
-
-        with beside(computed(), 1) as batches:
-            for results, vectors in batches:
-                if embedding is not None:
-                    for name, vector in vectors:
-                        embedding(name, vector)
-                yield from results
+        waiting: list[tuple[str, Input | Result | Failure]] = []
+        for name, image in mapped(read, iter_images(sources), *readahead):
+            item: Input | Result | Failure
+            if isinstance(image, Input | Failure):
+                item = image
+            else:
+                item = self._try_several_passes(name, image, options, batch_size)
+            waiting.append((name, item))
+            if not isinstance(item, Input | Failure) or len(waiting) == size:
+                yield from self._finish(waiting, batch_size, embedding, options)
+                waiting = []
+        yield from self._finish(waiting, batch_size, embedding, options)
 
     def _finish(
-        self, waiting: Sequence["_Prepared"], batch_size: int | None, embed: bool, options: PredictOptions
-    ) -> "_Computed":
-        """Computes the inputs among some items: all items' results in order, and the embeddings if required."""
+        self,
+        waiting: Sequence[tuple[str, Input | Result | Failure]],
+        batch_size: int | None,
+        embedding: Embedding | None,
+        options: PredictOptions,
+    ) -> Iterator[tuple[str, Result | Failure]]:
+        """Computes the inputs among some items and yields all items' results in order."""
         names = [name for name, item in waiting if isinstance(item, Input)]
         inputs = [item for _, item in waiting if isinstance(item, Input)]
-        vectors: dict[int, NDArray[np.float32]] | None = {} if embed and inputs else None
+        vectors: dict[int, NDArray[np.float32]] | None = {} if embedding is not None and inputs else None
         results = iter(self._run(inputs, options, batch_size, vectors))
-        finished: list[tuple[str, Result | Failure]] = []
+        if embedding is not None:
+            for i in sorted(vectors or ()):
+                embedding(names[i], vectors[i])  # type: ignore[index]
         for name, item in waiting:
             result = next(results) if isinstance(item, Input) else item
-            if isinstance(result, NotFiniteError):
-                result = Failure(name, f"{name}: {result}")
-            finished.append((name, result))
-        return finished, [(names[i], vectors[i]) for i in sorted(vectors or ())] if vectors else []
+            yield name, Failure(name, f"{name}: {result}") if isinstance(result, NotFiniteError) else result
 
-    def _try_prepare(
-        self, name: str, image: Source | Failure, options: PredictOptions, batch_size: int | None
-    ) -> Input | Result | Failure:
+    def _try_read(
+        self, name: str, image: Source | Failure, options: PredictOptions, large: Lock
+    ) -> ImageLike | Input | Failure:
+        """An input for a batch; an image that needs several passes; or why it cannot be read."""
         if isinstance(image, Failure):
             return image
         try:
-            return self._prepare(load_image(image, self.bundle.preprocess, self.max_pixels), options, batch_size)
+            opened = load_image(image, self.bundle.preprocess, self.max_pixels, large)
+            return opened if self._needs_passes(opened, options) else prepare_input(self.bundle.preprocess, opened)
         except InputError as error:
             return Failure(name, str(error) if isinstance(image, str) else f"{name}: {error}")
-        except NotFiniteError as error:
+
+    def _try_several_passes(
+        self, name: str, image: ImageLike, options: PredictOptions, batch_size: int | None
+    ) -> Result | Failure:
+        try:
+            return self._several_passes(image, options, batch_size)
+        except (InputError, NotFiniteError) as error:
             return Failure(name, f"{name}: {error}")
+
+    def _needs_passes(self, image: ImageLike, options: PredictOptions) -> bool:
+        """Whether an image needs several passes."""
+        automatic = not options.single_pass and default_tiling(self.bundle, size_of(image)) is not None
+        return bool(options.tiling or options.tta or automatic)
 
     def _prepare(self, image: ImageLike, options: PredictOptions, batch_size: int | None) -> Input | Result:
         """Turns an image into an input for a batch. If it needs several passes, computes its result instead."""
+        if self._needs_passes(image, options):
+            return self._several_passes(image, options, batch_size)
+        return prepare_input(self.bundle.preprocess, image)
+
+    def _several_passes(self, image: ImageLike, options: PredictOptions, batch_size: int | None) -> Result:
         tiling = options.tiling or (None if options.single_pass else default_tiling(self.bundle, size_of(image)))
-        if not tiling and not options.tta:
-            return prepare_input(self.bundle.preprocess, image)
         results = MultiPass(self.bundle, self.runner).predict(image, options, tiling, batch_size)
         return combine(results, options)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, get_args
 
 from fishnet.bundle.checks import MAX_HEADS, RESERVED_NAMES
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
+from fishnet.bundle.renamed import with_current_keys
 from fishnet.errors import InputError, nearest
 from fishnet.files.documents import parse_yaml
 from fishnet.files.reading import MIB, read_text
@@ -216,7 +217,7 @@ def _read(name: str, kind: Kind) -> tuple[dict[str, Any], str]:
     values = parse_yaml(content, name) or {}
     if not isinstance(values, dict):
         raise InputError(f"{name}: a recipe consists of KEY: VALUE lines")
-    return dict(values), name
+    return with_current_keys(values, name), name
 
 
 def _defaults(kind: Kind) -> dict[str, Any]:

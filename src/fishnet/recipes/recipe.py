@@ -245,8 +245,8 @@ class Recipe:
     log_steps: int = _run(0, "Steps between rows of the log; 0: a tenth of an epoch, at most 50.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = _run(
         "auto",
-        "32-bit floats, or mixed precision with bf16 or 16-bit floats. auto: bf16 on CPUs with AMX and on GPUs that "
-        "compute in it, else fp32. Validation is in fp32.",
+        "32-bit floats, or mixed precision with bf16 or 16-bit floats. auto: bf16 on CPUs with AMX and on CUDA GPUs "
+        "that compute in it, else fp32. Validation is in fp32.",
     )
     workers: int = _run(1, "Processes that load images; 0: load in the training process.")
     threads: int = _run(0, "CPU threads of the training process; 0: torch's default.")

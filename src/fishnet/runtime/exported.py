@@ -157,6 +157,10 @@ class Exported:
                     f"the file's description names the outputs {shown(outputs)}, which {label(self.bundle, name)}"
                     f"{config.task} ({config.head}) does not have"
                 )
+            if self.dynamic_batch and outputs not in (LOGITS, BOXES):
+                raise InputError(
+                    f"the file's description has a dynamic batch, which no export writes for {shown(outputs)}"
+                )
         if described:
             raise InputError(
                 f"the file's description has outputs of the heads {shown(tuple(described))}, but its bundle has "

@@ -258,8 +258,8 @@ class Joint(Task):
         return self.merging
 
     def recipe_dict(self, recipe: "Recipe") -> dict[str, Any]:
-        """See :meth:`~fishnet.recipes.joint_recipe.JointRecipe.to_dict`."""
-        return self.recipe.to_dict()
+        """See :meth:`~fishnet.recipes.joint_recipe.JointRecipe.to_dict`; with the precision that is used."""
+        return {**self.recipe.to_dict(), "precision": recipe.precision}
 
     def empty_targets(self) -> list[dict[str, Any]]:
         """An image that is annotated for no head."""

@@ -67,6 +67,14 @@ def test_each_box_is_pooled_from_its_level(strides: tuple[int, ...]) -> None:
     assert torch.equal(ours, theirs)
 
 
+def test_boxes_that_are_not_numbers_keep_their_rows() -> None:
+    boxes = torch.tensor([[8.0, 8, 40, 40], [torch.nan, 5, torch.inf, -torch.inf], [0, 0, 90, 90]])
+    maps = maps_of((4, 8, 16), 128, 128)
+    pooled = PyramidRoIAlign({name: int(name) for name in maps}, 7)(maps, [boxes[:1], boxes[1:]])
+    assert pooled.shape == (3, 3, 7, 7)
+    assert pooled.isfinite().all()
+
+
 def test_scale_is_the_stride_where_the_input_is_padded() -> None:
     maps = {"8": torch.arange(8.0).repeat(8, 1)[None, None]}  # of an image of 33 px, padded to 64
     pooled = PyramidRoIAlign({"8": 8}, 1)(maps, [torch.tensor([[16.0, 16, 32, 32]])], [(33, 33)])

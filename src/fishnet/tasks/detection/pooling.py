@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 SAMPLES = 2  # sampled points of a bin along each axis
+_FAR = 1e6  # px
 _CANONICAL = (224, 4)  # FPN (arXiv 1612.03144), equation 1: boxes of 224 px are pooled at stride 2 ** 4
 
 
@@ -40,7 +41,8 @@ class PyramidRoIAlign(nn.Module):
             (number of all boxes, channels, size, size)
         """
         images = [torch.full_like(each[:, :1], number) for number, each in enumerate(boxes)]
-        rois = torch.cat([torch.cat(images), torch.cat(boxes)], 1)
+        # torchvision's operator reads anywhere for boxes that are not numbers; the loss says that there are some
+        rois = torch.cat([torch.cat(images), torch.cat(boxes).nan_to_num(0.0, _FAR, -_FAR)], 1)
         if len(self.levels) == 1:
             ((name, stride),) = self.levels.items()
             return pool(maps[name], rois, 1 / stride, self.size)
@@ -56,7 +58,7 @@ class PyramidRoIAlign(nn.Module):
         """(n,) the place of each box's level among :attr:`levels`."""
         side, level = _CANONICAL
         strides = torch.tensor(list(self.levels.values()), dtype=torch.float32).log2()
-        lengths = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+        lengths = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).clamp_min(0).sqrt()
         wanted = torch.floor(level + torch.log2(lengths / side) + 1e-6)
         return (wanted.clamp(float(strides[0]), float(strides[-1])) - strides[0].item()).long()
 
