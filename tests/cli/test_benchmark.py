@@ -110,7 +110,7 @@ def test_wrong_words(words: list[str], said: str, run: Run) -> None:
 def test_the_table(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For people; and a missing package or compiler leaves its engine out."""
 
-    def lacking(_it: object, engine: str) -> None:
+    def lacking(_it: object, engine: str, _precision: str) -> None:
         if engine == "onnx":
             raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
 
