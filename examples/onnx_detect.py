@@ -23,15 +23,13 @@ for path in sys.argv[2:]:
     scale = min(prepare["size"][0] / short, prepare["size"][1] / long)
     inner = [max(1, round(side * scale)) for side in image.size]
     colour = tuple(round(255 * value) for value in prepare["mean"])
-    sides = [max(2, -(-side // 32)) * 32 for side in inner]
-    page = Image.new(image.mode, sides, colour if len(mean) == 3 else colour[0])
+    page = Image.new(image.mode, [max(2, -(-side // 32)) * 32 for side in inner], colour)
     page.paste(image if tuple(inner) == image.size else image.resize(inner, resample))
     pixels = np.array(page, np.float32).reshape(page.height, page.width, -1)
     batch = (pixels.transpose(2, 0, 1)[None] / np.float32(255) - mean) / std
 
-    outputs = dict(zip(names, session.run(names, {"image": batch}), strict=True))
-    if exported["dynamic_batch"]:  # as many rows for each image; those after its last object have empty boxes
-        outputs = {name: values[0] for name, values in outputs.items()}
+    values = session.run(names, {"image": batch})  # files that take batches have empty boxes after the last object
+    outputs = {name: each[0] if exported["dynamic_batch"] else each for name, each in zip(names, values, strict=True)}
     scales = np.array([inner[0] / image.width, inner[1] / image.height] * 2)
     boxes = (outputs["boxes"] / scales).clip(0, image.size * 2)  # x1, y1, x2, y2 in px of the image, best first
     objects = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -186,14 +187,14 @@ def _write(
     """
     from fishnet.prediction.sources import Failure
 
-    count, failures, written = 0, list[Failure](), deque[Future[None]]()
+    count, failures, written, failed = 0, list[Failure](), deque[Future[None]](), Event()
     with ThreadPoolExecutor(1) as writing:  # beside the network
         for source, result in results:
             if isinstance(result, Failure):
                 failures.append(result)
                 continue
             count += 1
-            written.append(writing.submit(_add, writers, source, result))
+            written.append(writing.submit(_add, writers, source, result, failed))
             if len(written) > _BEHIND:
                 written.popleft().result()
         for future in written:
@@ -205,9 +206,16 @@ def _write(
     return failures
 
 
-def _add(writers: Sequence[Any], source: str, result: "Result") -> None:
-    for writer in writers:
-        writer.add(source, result)
+def _add(writers: Sequence[Any], source: str, result: "Result", failed: Event) -> None:
+    """Adds a result, unless an earlier one could not be written."""
+    if failed.is_set():
+        return
+    try:
+        for writer in writers:
+            writer.add(source, result)
+    except BaseException:
+        failed.set()
+        raise
 
 
 def _heads(only: str | None) -> list[str] | None:
