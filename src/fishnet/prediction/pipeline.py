@@ -31,8 +31,8 @@ def beside(items: Iterable[T], ahead: int) -> Iterator[Iterator[T]]:
     """Iterates in a thread of its own, and passes the items on in their order.
 
     Args:
-        items: is not asked for further items after the context has been left. An exception that it raises is raised at
-            its place among the items.
+        items: no further ones are taken after the context has been left. An exception that they raise is raised at its
+            place among them.
         ahead: maximum number of items that wait to be taken.
     """
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(max(1, ahead))
