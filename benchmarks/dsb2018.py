@@ -23,7 +23,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from runs import link
 
 SPLITS = {"train": 0.70, "val": 0.85, "test": 1.0}  # upper limits of the hash, as shares
 NUCLEUS, BACKGROUND = 1, 2  # category ids
@@ -93,15 +93,6 @@ def convert(folder: Path, out: Path) -> dict[str, Any]:
     return {"split": split, "image": {"file_name": name, "height": height, "width": width}, "objects": objects,
             "segments": segments, "overlapping": overlapping, "empty": empty,
             "covered": len(categories) - len(segments)}  # fmt: skip
-
-
-def link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)
 
 
 def save(path: Path, pixels: NDArray[Any]) -> None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from runs import CONDITIONS, append, conditions, fishnet, mean_and_spread, rows_of
+from runs import CONDITIONS, append, conditions, fishnet, link, mean_and_spread, rows_of
 
 CLASSES = 20  # of Tiny-ImageNet
 SETTINGS = ("dataset", "backbone", "planned_epochs", "device", "threads")
@@ -50,15 +50,6 @@ COLUMNS = ("config", "seed", "first", "second", "epochs", "minutes", *SETTINGS, 
 def in_first_half(name: str) -> bool:
     """Whether an image belongs to the half that is annotated for the first head; its file name decides."""
     return hashlib.sha256(name.encode()).digest()[0] < 128
-
-
-def link(source: Path, target: Path) -> None:
-    """Gives a file another name, or copies it where the file system has no hard links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def coco_of(file: Path, keep: Callable[[str], bool]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def append(file: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
         if is_new:
             writer.writeheader()
         writer.writerow(row)
+
+
+def link(source: Path, target: Path) -> None:
+    """Gives a file another name, or copies it where the file system has no hard links; makes the target's folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

@@ -2,15 +2,17 @@
 
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py
     OMP_NUM_THREADS=1 python benchmarks/training_cost.py --layouts channels_last contiguous --rounds 5
+    python benchmarks/training_cost.py --precisions fp32 bf16 --threads 2
 
-A step is forward, cross-entropy, backward and SGD with momentum, in float32 on random images of 224 x 224 px. Each
-net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
+A step is forward, cross-entropy, backward and SGD with momentum on random images of 224 x 224 px, in float32 or under
+torch's automatic mixed precision with bfloat16, which ``fishnet train`` uses where the processor has AMX. Each net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
 machine down for a while slows them all. The layout is channels last, the faster one for all three nets; ``--layouts``
 compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with Python, torch, weights,
 gradients and momenta: some 2 GB for each net at batch 8.
 """
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -37,7 +39,7 @@ def build(net: str) -> Any:
     return timm.create_model("fishnet99" if net == OURS else "resnet50").train()
 
 
-def step_of(net: str, layout: str, batch: int, threads: int) -> Callable[[], None]:
+def step_of(net: str, layout: str, precision: str, batch: int, threads: int) -> Callable[[], None]:
     """A training step of a net, to be called again and again."""
     import torch
     from torch.nn import functional as F
@@ -51,7 +53,9 @@ def step_of(net: str, layout: str, batch: int, threads: int) -> Callable[[], Non
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = F.cross_entropy(model(x), y)
+        loss.backward()
         optimizer.step()
 
     return step
@@ -63,17 +67,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help=f"timed rounds, after {WARM_UP} that are not")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layouts", nargs="+", choices=["channels_last", "contiguous"], default=["channels_last"])
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
     parser.add_argument("--net", choices=NETS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.net:
-        serve(step_of(args.net, args.layouts[0], args.batch, args.threads))
+        serve(step_of(args.net, args.layouts[0], args.precisions[0], args.batch, args.threads))
         return
 
     before = os.getloadavg()[0]
     shared = ["--batch", args.batch, "--threads", args.threads]
-    rows = [(net, layout) for net in NETS for layout in args.layouts]
+    rows = list(itertools.product(NETS, args.layouts, args.precisions))
     children = [
-        Child(__file__, ["--net", net, "--layouts", layout, *shared], args.threads, net) for net, layout in rows
+        Child(__file__, ["--net", net, "--layouts", layout, "--precisions", precision, *shared], args.threads, net)
+        for net, layout, precision in rows
     ]
     found: dict[int, dict[str, Any]] = {}
     for _ in range(WARM_UP + args.rounds):
@@ -84,23 +90,23 @@ def main() -> None:
     )
     for child in children:
         child.process.communicate("")
-    theirs = [i for i, (net, _) in enumerate(rows) if net == THEIRS]
+    theirs = [i for i, (net, _, precision) in enumerate(rows) if net == THEIRS and precision == rows[0][2]]
     base, base_own = (max(statistics.median(values[i]) for i in theirs) for values in (rates, own_rates))
     print(
-        "| net | layout | minimum | median | maximum, images/s | ratio of medians | images per processor second, "
+        "| net | layout | precision | minimum | median | maximum, images/s | ratio of medians | images per processor second, "
         "median | ratio | peak memory, MB |"
     )
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for i, (net, layout) in enumerate(rows):
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for i, (net, layout, precision) in enumerate(rows):
         middle, own = statistics.median(rates[i]), statistics.median(own_rates[i])
         print(
-            f"| {net} | {layout.replace('_', ' ')} | {min(rates[i]):.2f} | {middle:.2f} "
+            f"| {net} | {layout.replace('_', ' ')} | {precision} | {min(rates[i]):.2f} | {middle:.2f} "
             f"| {max(rates[i]):.2f} | {middle / base:.2f} | {own:.2f} | {own / base_own:.2f} "
             f"| {found[i]['peak'] / 1e6:.0f} |"
         )
     print(
-        f"\n224 x 224 px, batch {args.batch}, float32, CPU, {args.threads} thread(s), {args.rounds} interleaved rounds "
-        f"after {WARM_UP} not counted; ratios to pytorchcv's faster layout; torch {found[0]['torch']}, Python "
+        f"\n224 x 224 px, batch {args.batch}, CPU, {args.threads} thread(s), {args.rounds} interleaved rounds "
+        f"after {WARM_UP} not counted; ratios to pytorchcv's faster layout in {rows[0][2]}; torch {found[0]['torch']}, Python "
         f"{platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load average {before:.1f} before, "
         f"{os.getloadavg()[0]:.1f} after; MB = 10**6 bytes"
     )
