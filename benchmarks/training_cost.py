@@ -5,7 +5,8 @@
     python benchmarks/training_cost.py --precisions fp32 bf16 --threads 2
 
 A step is forward, cross-entropy, backward and SGD with momentum on random images of 224 x 224 px, in float32 or under
-torch's automatic mixed precision with bfloat16, which ``fishnet train`` uses where the processor has AMX. Each net lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
+torch's automatic mixed precision with bfloat16, which ``fishnet train`` uses where the processor has AMX. Each net
+lives in a process of its own, and the processes take turns: one step of each a round, so that whatever slows the
 machine down for a while slows them all. The layout is channels last, the faster one for all three nets; ``--layouts``
 compares. Peak memory is the process's largest resident set (ru_maxrss) over all steps, with Python, torch, weights,
 gradients and momenta: some 2 GB for each net at batch 8.
@@ -93,8 +94,8 @@ def main() -> None:
     theirs = [i for i, (net, _, precision) in enumerate(rows) if net == THEIRS and precision == rows[0][2]]
     base, base_own = (max(statistics.median(values[i]) for i in theirs) for values in (rates, own_rates))
     print(
-        "| net | layout | precision | minimum | median | maximum, images/s | ratio of medians | images per processor second, "
-        "median | ratio | peak memory, MB |"
+        "| net | layout | precision | minimum | median | maximum, images/s | ratio of medians "
+        "| images per processor second, median | ratio | peak memory, MB |"
     )
     print("|---|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for i, (net, layout, precision) in enumerate(rows):
@@ -106,9 +107,9 @@ def main() -> None:
         )
     print(
         f"\n224 x 224 px, batch {args.batch}, CPU, {args.threads} thread(s), {args.rounds} interleaved rounds "
-        f"after {WARM_UP} not counted; ratios to pytorchcv's faster layout in {rows[0][2]}; torch {found[0]['torch']}, Python "
-        f"{platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load average {before:.1f} before, "
-        f"{os.getloadavg()[0]:.1f} after; MB = 10**6 bytes"
+        f"after {WARM_UP} not counted; ratios to pytorchcv's faster layout in {rows[0][2]}; torch {found[0]['torch']}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, load average {before:.1f} "
+        f"before, {os.getloadavg()[0]:.1f} after; MB = 10**6 bytes"
     )
 
 

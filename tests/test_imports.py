@@ -24,8 +24,8 @@ LIGHT = (
 SOURCE = Path(fishnet.__file__).parent
 
 # Arrows of docs/architecture.md. `prediction` imports no torch: `tasks` draws its reports by it and brings its engine.
-# What tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `exporting` writes, and lies
-# above the rest of analysis.
+# What tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `exporting` writes, and
+# `analysis.inspection` sets up a training: both lie above the rest of analysis.
 LEAVES = {"errors", "info", "files", "images", "bundle", "recipes"}
 ALLOWED = {
     "errors": set(),
@@ -44,6 +44,7 @@ ALLOWED = {
     "analysis": set(),
     "training": {*LEAVES, "backbone", "data", "tasks", "analysis"},
     "benchmark": {*LEAVES, "backbone", "runtime", "tasks", "exporting", "analysis"},
+    "inspection": {*LEAVES, "backbone", "prediction", "tasks", "training"},
 }
 
 
@@ -141,7 +142,7 @@ def arrows() -> dict[str, dict[str, str]]:
 
 def room_of(parts: Sequence[str]) -> str:
     """The room of a module, named without the package."""
-    inner = {("analysis", "benchmark"): "benchmark", ("tasks", "info"): "info"}
+    inner = {("tasks", "info"): "info"} | {("analysis", name): name for name in ("benchmark", "inspection")}
     return inner.get(tuple(parts[:2]), parts[0])
 
 

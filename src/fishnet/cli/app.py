@@ -34,6 +34,7 @@ VERBS = {
     "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, and check the file."),
     "info": ("fishnet.cli.info:info", "Describe a network, a bundle or an exported file."),
     "benchmark": ("fishnet.cli.benchmark:benchmark", "Measure how fast models run on this machine, by engine."),
+    "inspect": ("fishnet.cli.inspect:inspect", "Look inside networks: stages, isolated convolutions, gradients."),
     "list": ("fishnet.cli.list:list_", "List networks by name, with parameters and MACs."),
     "weights": ("fishnet.cli.weights:app", "Inspect and convert checkpoint files."),
     "data": ("fishnet.cli.data:app", "Check data, show what a network sees of it, and convert it."),

@@ -1,0 +1,1 @@
+"""What happens inside a network: cost per stage, isolated convolutions, gradients, and what an image activates."""

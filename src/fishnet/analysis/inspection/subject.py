@@ -1,0 +1,92 @@
+"""The models to inspect: networks by name, or bundles."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from fishnet.backbone.registry import create_model, size_args
+from fishnet.bundle.bundle import is_bundle, only_item
+from fishnet.bundle.hub import is_remote, local_path
+from fishnet.errors import InputError
+from fishnet.images.preprocess import Preprocess
+from fishnet.tasks.info import task_info
+from fishnet.tasks.store import load_model
+
+_SIZE = 224  # px
+_MIN_SIZE = 32  # px
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to inspect.
+
+    Attributes:
+        model: as it was given: a network's name, or a bundle.
+        task: a bundle's task; ``classify`` for a network, and empty for a bundle with several heads.
+        preprocess: of its images.
+        size: height and width of the input that costs are counted for, px.
+        classes: names of a bundle's classes; empty for a network.
+        build: builds the trunk's network with its weights; for classifiers with the score layers.
+    """
+
+    model: str
+    task: str
+    preprocess: Preprocess
+    size: tuple[int, int]
+    classes: tuple[str, ...]
+    build: Callable[[], nn.Module]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the weights are a bundle's. A network by name is as training begins with it, with seed 0."""
+        return bool(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input that costs are counted for."""
+        return self.preprocess.channels, *self.size
+
+
+def open_subject(model: str, size: int | None = None) -> Subject:
+    """Opens one model.
+
+    Args:
+        model: the name of a FishNet or another timm network, a bundle's folder, or ``hf-hub:user/name``.
+        size: side of the input, px; by default 224, or a bundle's own.
+
+    Raises:
+        InputError: an unknown network, no bundle, or a size below 32 px.
+        WorkError: a bundle on the hub cannot be fetched.
+    """
+    if size is not None and size < _MIN_SIZE:
+        raise InputError(f"size={size}: must be {_MIN_SIZE} or more")
+    path = local_path(model)
+    if is_bundle(path) or path.is_dir() or is_remote(model):
+        bundle, loaded = load_model(path)
+        backbone = loaded.trunk.backbone
+        sides = (size, size) if size else bundle.preprocess.size
+        if len(bundle.heads) > 1:
+            return Subject(model, "", bundle.preprocess, sides, ("several heads",), lambda: backbone)
+        _, head = only_item(bundle.heads)
+        if task_info(head.task).any_size:
+            sides = (sides[0], sides[0])
+        return Subject(model, head.task, bundle.preprocess, sides, tuple(head.classes.names), lambda: backbone)
+    side = size or _SIZE
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return create_model(model, **size_args(model, side))
+
+    build()  # an unknown network is an error now
+    preprocess = replace(_published(model), size=(side, side))
+    return Subject(model, "classify", preprocess, (side, side), (), build)
+
+
+def _published(name: str) -> Preprocess:
+    """The mean and standard deviation of a network's published weights."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return Preprocess() if config is None else Preprocess(mean=tuple(config.mean), std=tuple(config.std))
