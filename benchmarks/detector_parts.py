@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fishnet.bundle.classes import Classes
 from fishnet.images.preprocess import padded
-from fishnet.recipes.recipe import Recipe, load_recipe
+from fishnet.recipes.loading import load_recipe
+from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.detection.spec import DetectorSpec
 from fishnet.tasks.model import Model, ModelSpec
 

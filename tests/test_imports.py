@@ -26,15 +26,16 @@ SOURCE = Path(fishnet.__file__).parent
 # Arrows of docs/architecture.md. `prediction` imports no torch: `tasks` draws its reports by it and brings its engine.
 # What tasks are without torch, `tasks.info`, is a leaf. `analysis.benchmark` measures what `exporting` writes, and
 # `analysis.inspection` sets up a training: both lie above the rest of analysis.
-LEAVES = {"errors", "info", "files", "images", "bundle", "recipes"}
+LEAVES = {"errors", "info", "files", "images", "weights", "bundle", "recipes"}
 ALLOWED = {
     "errors": set(),
     "info": {"errors"},
     "files": {"errors"},
     "images": {"errors", "files"},
-    "bundle": {"errors", "info", "files", "images"},
-    "recipes": {"errors", "info", "files", "images", "bundle"},
-    "backbone": {"errors", "files"},
+    "weights": set(),
+    "bundle": {"errors", "info", "files", "images", "weights"},
+    "recipes": {"errors", "info", "files", "images", "weights", "bundle"},
+    "backbone": {"errors", "files", "weights"},
     "data": {"errors", "files", "images", "bundle"},
     "runtime": {"errors", "info", "files", "images", "bundle"},
     "prediction": {"errors", "info", "files", "images", "bundle", "runtime"},

@@ -12,7 +12,8 @@ import yaml
 from fishnet.bundle.bundle import CONFIG, Bundle, read_bundle
 from fishnet.bundle.renamed import DATA_KEYS, KEYS, with_current_keys
 from fishnet.errors import InputError
-from fishnet.recipes.recipe import Recipe, load_recipe
+from fishnet.recipes.loading import load_recipe
+from fishnet.recipes.recipe import Recipe
 from tests.bundle.test_bundle import kept
 from tests.cli.test_bad_input import says
 from tests.conftest import Run

@@ -9,7 +9,8 @@ import yaml
 from fishnet.errors import InputError
 from fishnet.recipes.joint_keys import head_keys, joint_keys, panoptic_keys
 from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.recipes.loading import load_recipe, recipe_names
+from fishnet.recipes.recipe import Recipe, keys_of
 
 DATA = {"classify": "a.csv", "detect": "b.json", "segment": "c"}
 SECTIONS = {

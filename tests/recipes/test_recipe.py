@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from fishnet.errors import InputError
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.recipes.loading import load_recipe, recipe_names
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import task_names
 from fishnet.training import fit as fitting
 from tests.conftest import Run

@@ -20,7 +20,8 @@ from fishnet.evaluation.evaluate import evaluate
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Detections
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.recipes.loading import load_recipe, recipe_names
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.detection.report import DetectionReport
 from fishnet.tasks.engine import TorchEngine

@@ -10,7 +10,8 @@ from subprocess import Popen
 import pytest
 import yaml
 
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
+from fishnet.recipes.loading import load_recipe
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.training.estimate import Estimate
 from tests.conftest import Run, fast
 from tests.training.runs import ROOT, python

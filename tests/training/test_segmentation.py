@@ -19,7 +19,8 @@ from fishnet.evaluation.evaluate import evaluate
 from fishnet.images.preprocess import Preprocess
 from fishnet.prediction.predictor import Predictor
 from fishnet.prediction.results import Segmentation
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.recipes.loading import load_recipe, recipe_names
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task
 from fishnet.tasks.engine import TorchEngine
 from fishnet.tasks.model import Model, ModelSpec

@@ -4,7 +4,8 @@ The published nets (Sun et al., NeurIPS 2018) have the widths and depths of the 
 FishNeXt-150 were never released. Here it is FishNet-150 with half-width bottlenecks and 3x3 convolutions of 6, 12, 24
 and 48 channels per group at strides 4, 8, 16 and 32, which gives 26.1 M parameters (paper: about 26.2 M).
 fishnet_nano, fishnet_tiny and fishnet_small are this project's own, for CPUs and small data (benchmarks/small_nets.md).
-The weights of fishnet150 are pytorchcv's (MIT), see docs/weights.md.
+The weights of fishnet150 are pytorchcv's (MIT); those of fishnet_nano, fishnet_tiny and fishnet_small are this
+project's, in this package: docs/weights.md.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from fishnet.backbone.fishnet import FishNet
 from fishnet.backbone.spec import Spec
 from fishnet.backbone.weights import checkpoint_filter_fn
 from fishnet.errors import InputError, WorkError
+from fishnet.weights import weights_folder
 
 _DEPTHS_150: dict[str, Any] = {
     "tail_depths": (2, 4, 8),
@@ -86,15 +88,23 @@ def _cfg(**overrides: Any) -> dict[str, Any]:
     }
 
 
+def _own_cfg(name: str) -> tuple[str, dict[str, Any]]:
+    """Tag and configuration of a network of this project: with its weights in this package, if there are any."""
+    folder = weights_folder(name)
+    if folder is None:
+        return name, _cfg()
+    file = str(folder / "model.safetensors")
+    tiny_imagenet = {"num_classes": 200, "input_size": (3, 64, 64), "pool_size": (2, 2), "crop_pct": 1.0}
+    return f"{name}.tiny_imagenet", _cfg(file=file, custom_load=True, license="other", **tiny_imagenet)
+
+
 default_cfgs = generate_default_cfgs(
     {
         "fishnet99": _cfg(),
         "fishnet150.pytorchcv_in1k": _cfg(url=_PYTORCHCV_150, custom_load=True, license="mit"),
         "fishnet201": _cfg(),
         "fishnext150": _cfg(),
-        "fishnet_nano": _cfg(),
-        "fishnet_tiny": _cfg(),
-        "fishnet_small": _cfg(),
+        **{tag: cfg for name in ("fishnet_nano", "fishnet_tiny", "fishnet_small") for tag, cfg in [_own_cfg(name)]},
     }
 )
 

@@ -13,6 +13,7 @@ from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bun
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.info import task_info
+from fishnet.weights import weights_folder
 
 PREFIXES = ("hf-hub:", "hf_hub:")
 CARD, CURVES = "README.md", "curves.png"
@@ -97,6 +98,15 @@ def local_path(source: str | Path) -> Path:
     return folder
 
 
+def bundle_path(source: str | Path) -> Path:
+    """:func:`local_path`, or the bundle in this package for the name of a network that has weights there.
+
+    A file or folder of that name takes precedence.
+    """
+    path = local_path(source)
+    return path if path.exists() else weights_folder(str(source)) or path
+
+
 def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upload:
     """Gathers the files that :func:`push` sends: the config, the weights, the model card, and the curves if present.
 
@@ -111,7 +121,7 @@ def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upl
     """
     repo = repo.removeprefix(PREFIXES[0]).removeprefix(PREFIXES[1])
     _check_name(repo, repo)
-    folder = local_path(folder)
+    folder = bundle_path(folder)
     bundle = read_bundle(folder)
     readme = folder / CARD
     if readme.is_file() and license_id:

@@ -12,7 +12,8 @@ from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.cli.flags import Codes, flags_of, given_of
 from fishnet.errors import InputError
 from fishnet.recipes.joint_recipe import JointRecipe, load_joint_recipe
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
+from fishnet.recipes.loading import load_recipe
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks import get_task, task_info
 
 if TYPE_CHECKING:

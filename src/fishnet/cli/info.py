@@ -94,12 +94,16 @@ def _network(name: str) -> dict[str, Any]:
     from fishnet.analysis.profile import cost
     from fishnet.backbone import FishNet
     from fishnet.backbone.registry import create_model
+    from fishnet.weights import weight_names
 
     with torch.device("meta"):
         model: Any = create_model(name)
     config = model.default_cfg
     size = tuple(config["input_size"])
     model_cost = cost(model, size)
+    published = config.get("url") or config.get("hf_hub_id") or "none published"
+    if name in weight_names():
+        published = "in this package"
     facts: dict[str, Any] = {
         "network": name,
         "parameters": model_cost.parameters,
@@ -108,7 +112,7 @@ def _network(name: str) -> dict[str, Any]:
         "crop_pct": config["crop_pct"],
         "mean": list(config["mean"]),
         "std": list(config["std"]),
-        "pretrained": config.get("url") or config.get("hf_hub_id") or "none published",
+        "pretrained": published,
         "features": [f"{row['num_chs']} at stride {row['reduction']}" for row in getattr(model, "feature_info", [])],
     }
     if isinstance(model, FishNet):

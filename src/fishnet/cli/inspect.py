@@ -15,6 +15,7 @@ def inspect(
     batch_size: int = 16,
     image: Path | None = None,
     out: Path = Path("inspect"),
+    pretrained: Annotated[bool, Parameter(negative=())] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """Look inside networks: cost of each stage, isolated convolutions, gradients, and what an image activates.
@@ -42,13 +43,15 @@ def inspect(
         activations.png.
     out
         Folder for these images.
+    pretrained
+        Give networks by name their pretrained weights: those in this package, or published ones (a download).
     as_json
         Print one JSON object.
     """
     from fishnet.analysis.inspection.inspect import Options
     from fishnet.analysis.inspection.inspect import inspect as run
 
-    options = Options(size, data, batches, batch_size, image, out)
+    options = Options(size, data, batches, batch_size, image, out, pretrained)
     found, files = run(model, options, (lambda line: None) if as_json else print)
     if as_json:
         models = [one.to_dict() for one in found]

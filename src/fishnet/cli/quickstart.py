@@ -26,7 +26,7 @@ def quickstart(*, out: Path = Path("quickstart"), epochs: int | None = None, qui
     from fishnet.data.classification.samples import FASHION_MNIST, FashionMNIST
     from fishnet.evaluation.evaluate import Evaluation, evaluate
     from fishnet.prediction.drawing import sheet
-    from fishnet.recipes.recipe import load_recipe
+    from fishnet.recipes.loading import load_recipe
     from fishnet.tasks.loading import load
     from fishnet.training.fit import fit
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fishnet.bundle.bundle import Bundle
-from fishnet.bundle.hub import is_remote, local_path
+from fishnet.bundle.hub import bundle_path
 from fishnet.errors import InputError, WorkError, first_line, nearest
 from fishnet.exporting.check import LIMITS, Check, compare
 from fishnet.exporting.graphs import (
@@ -143,7 +143,7 @@ def export(
 def _export(source: str, config: ExportConfig, log: Callable[[str], None]) -> ExportResult:
     from fishnet.tasks.store import load_model
 
-    folder = local_path(source)
+    folder = bundle_path(source)
     bundle, model = load_model(folder)
     if config.to == "pt2":
         refuse_pt2(model, bundle)
@@ -211,7 +211,7 @@ def _refuse_data(bundle: Bundle, config: ExportConfig) -> None:
 def _path_of(source: str, folder: Path, config: ExportConfig) -> Path:
     """Returns the path of the file. Raises InputError or WorkError if it cannot be written there."""
     name = "model" if config.precision == "fp32" else f"model-{config.precision}"
-    path = config.out or (Path() if is_remote(source) else folder) / f"{name}{SUFFIXES[config.to]}"
+    path = config.out or (folder if Path(source) == folder else Path()) / f"{name}{SUFFIXES[config.to]}"
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such folder'}: choose another out")
     if not os.access(path.parent, os.W_OK):

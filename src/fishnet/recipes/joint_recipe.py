@@ -26,7 +26,8 @@ from fishnet.recipes.joint_keys import (
     is_cropped,
     joint_keys,
 )
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe, recipe_names
+from fishnet.recipes.loading import load_recipe, recipe_names
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks.info import task_names
 
 Kind = Literal["joint", "panoptic"]

@@ -5,18 +5,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from fishnet.bundle.renamed import with_current_keys
 from fishnet.errors import InputError, nearest
-from fishnet.files.documents import parse_yaml
-from fishnet.files.reading import MIB, read_text
 from fishnet.images.preprocess import LONGEST
 from fishnet.recipes.ranges import check_ranges
 from fishnet.recipes.values import convert
-from fishnet.tasks.info import task_info, task_names
+from fishnet.tasks.info import task_names
 
 _CLASSIFICATION: Final = ("classification",)
 _DETECTION: Final = ("detection",)
@@ -37,7 +32,9 @@ class Recipe:
 
     backbone: str = _model("fishnet_small", "Any FishNet (`fishnet list`) or timm model.")
     head: str = _model("default", "Task head. Default: the task's first one.")
-    pretrained: bool = _model(False, "Start from the backbone's published weights.")
+    pretrained: bool = _model(
+        False, "Start from the backbone's pretrained weights: those in this package, or published ones (a download)."
+    )
     end: Literal["head", "body"] = _model(
         "head",
         "FishNet only: head, the whole network; or body, without the fish's head, at a quarter of the cost.",
@@ -343,53 +340,3 @@ class Recipe:
 def keys_of(task: str) -> list[str]:
     """Returns the recipe keys of a task."""
     return [name for name, field in Recipe.__dataclass_fields__.items() if task in task_names(field.metadata["levels"])]
-
-
-def _check_keys(task: str, values: Mapping[str, Any], where: str) -> None:
-    """Raises InputError for a key of another task. Unknown keys are left to :meth:`Recipe.replace`."""
-    for name in values:
-        field = Recipe.__dataclass_fields__.get(str(name))
-        if field is not None and task not in (known := task_names(field.metadata["levels"])):
-            raise InputError(f"{where}: {name}: is for {' and '.join(known)}, not for {task}")
-
-
-def recipe_names(task: str) -> list[str]:
-    """Returns the names of the recipes that the package has for a task."""
-    folder = files("fishnet") / "recipes" / task
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def load_recipe(
-    task: str,
-    name: str = "small-data",
-    overrides: Mapping[str, Any] | None = None,
-    from_weights: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """Loads a recipe of the package or from a file, and overrides some of its keys.
-
-    Args:
-        task: ``classify`` ...
-        name: one of :func:`recipe_names`, or the path of a YAML file.
-        overrides: keys to change.
-        from_weights: keys that the weights to start from need. The keys of a recipe file and of ``overrides`` take
-            precedence.
-
-    Raises:
-        InputError: no such task or recipe, not YAML, an unknown key (the nearest ones are offered) or an invalid value.
-    """
-    task_info(task)
-    names = recipe_names(task)
-    if name in names:
-        text = (files("fishnet") / "recipes" / task / f"{name}.yaml").read_text(encoding="utf-8")
-    elif Path(name).suffix in (".yaml", ".yml"):
-        text = read_text(name, MIB, "recipe")
-    else:
-        raise InputError(f"unknown recipe {name!r} for {task}: {nearest(name, names)} (or give a .yaml file)")
-    values = parse_yaml(text, name) or {}
-    if not isinstance(values, dict):
-        raise InputError(f"{name}: a recipe consists of KEY: VALUE lines")
-    values = with_current_keys(values, name)
-    _check_keys(task, values, name)
-    _check_keys(task, overrides or {}, "settings")
-    kept = {key: value for key, value in (from_weights or {}).items() if name in names or key not in values}
-    return Recipe().replace(values, where=name).replace({**kept, **(overrides or {})}, where="settings")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fishnet.bundle.bundle import Bundle, is_bundle, read_with_weights
-from fishnet.bundle.hub import local_path
+from fishnet.bundle.hub import bundle_path
 from fishnet.errors import InputError
 from fishnet.prediction.batching import Engine
 from fishnet.prediction.heads import ChosenHeads, check_heads, select_heads
@@ -49,8 +49,9 @@ def load(
     """Loads a bundle or an exported file for prediction. A file needs no torch, except a ``.pt2``.
 
     Args:
-        source: the bundle's folder, or ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local_path`; or a file that
-            ``fishnet export`` wrote: ``.onnx``, ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
+        source: the bundle's folder; ``hf-hub:user/name``, see :func:`fishnet.bundle.hub.local_path`; the name of a
+            network with weights in this package (``fishnet_nano``); or a file that ``fishnet export`` wrote: ``.onnx``,
+            ``.xml`` (OpenVINO, its .bin beside it) or ``.pt2``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``. An exported file runs on the CPU; an ``.onnx`` can run
             on ``cuda`` too.
         trust: whether a ``.pt2`` may be opened. Opening one can run any code that its author put into it. No other kind
@@ -68,7 +69,7 @@ def load(
         WorkError: the hub cannot be reached.
     """
     check_precision(precision)
-    path = local_path(source)
+    path = bundle_path(source)
     if not is_bundle(path) and not path.is_dir():
         if is_exported(path):
             return _exported(path, device, trust, only, precision)

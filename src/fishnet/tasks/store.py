@@ -16,7 +16,7 @@ from fishnet.backbone.identify import identify_misfits
 from fishnet.backbone.weights import check_finite, fit, load_weights, trunk_of
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_with_weights
 from fishnet.bundle.checks import check_backbone
-from fishnet.bundle.hub import local_path
+from fishnet.bundle.hub import bundle_path
 from fishnet.errors import InputError
 from fishnet.files.tensors import TensorFile
 from fishnet.tasks import get_task
@@ -113,7 +113,7 @@ def start_from(model: Model, source: str, spec: ModelSpec, *, extend: bool = Tru
         InputError: no such file or bundle, or weights of another network.
         WorkError: a bundle on the hub could not be fetched.
     """
-    path = local_path(source)
+    path = bundle_path(source)
     if is_bundle(path):
         return _start_from_bundle(model, source, path, spec, extend)
     if path.is_dir():

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishnet.bundle.bundle import Bundle, HeadConfig, is_bundle, read_bundle, read_panoptic
-from fishnet.bundle.hub import local_path
+from fishnet.bundle.hub import bundle_path
 from fishnet.bundle.panoptic import INSTANCES, SEGMENT
 from fishnet.errors import InputError
 from fishnet.files.values import mapping
 from fishnet.recipes.joint_keys import TRAINING
 from fishnet.recipes.joint_recipe import load_joint_recipe
-from fishnet.recipes.recipe import Recipe, keys_of, load_recipe
+from fishnet.recipes.loading import load_recipe
+from fishnet.recipes.recipe import Recipe, keys_of
 from fishnet.tasks.info import task_info
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def single_job(task: str, data: Data, recipe: str | None, weights: str | None, s
     task_info(task)
     if data is None or isinstance(data, Mapping):
         raise InputError(f"data: {task} takes one dataset: give a folder, a file or a name")
-    from_weights = {} if weights is None else _keys_from_weights(local_path(weights), task)
+    from_weights = {} if weights is None else _keys_from_weights(bundle_path(weights), task)
     if "size" in settings or settings.get("native"):  # the bundle's max_size belongs to the bundle's size
         from_weights.pop("max_size", None)
     loaded = load_recipe(task, recipe or "small-data", settings, from_weights)
@@ -144,7 +145,7 @@ def _kept_head(name: str, values: Any) -> HeadConfig:
 
 def _bundle_of(weights: str | None) -> Bundle | None:
     """The bundle that training starts from; None for a checkpoint file or none."""
-    path = None if weights is None else local_path(weights)
+    path = None if weights is None else bundle_path(weights)
     return None if path is None or not is_bundle(path) else read_bundle(path)
 
 

@@ -13,7 +13,7 @@ from fishnet.analysis.profile import Cost, cost
 from fishnet.backbone.registry import any_size_args, size_args
 from fishnet.bundle.bundle import Bundle, is_bundle, read_bundle
 from fishnet.bundle.checks import check_backbone
-from fishnet.bundle.hub import local_path
+from fishnet.bundle.hub import bundle_path
 from fishnet.data.base import ImageDataset
 from fishnet.data.identity import fingerprint
 from fishnet.data.loading import Batch
@@ -31,6 +31,7 @@ from fishnet.training.findings import report_findings
 from fishnet.training.module import Position, TrainingModule
 from fishnet.training.optimise import check_optimizer, freeze, freeze_norms
 from fishnet.training.processes import Processes
+from fishnet.weights import weight_names
 
 Log = Callable[[str], None]
 _TRAINING_ARGS = ("drop_rate", "drop_path_rate")  # arguments of the backbone that matter in training only
@@ -93,8 +94,8 @@ def make_plan(
     recipe = _with_precision(recipe, log)
     recipe, splits = open_data(task, data, recipe, processes, skip_findings, log)
     start = resumed.preprocess
-    if weights and is_bundle(local_path(weights)):
-        start = read_bundle(local_path(weights)).preprocess
+    if weights and is_bundle(bundle_path(weights)):
+        start = read_bundle(bundle_path(weights)).preprocess
     preprocess = preprocess_of(task, recipe, splits["train"], start)
     if task.keeps_preprocess:
         for images in splits.values():
@@ -197,6 +198,9 @@ def build_model(spec: ModelSpec, recipe: Recipe, weights: str | None, log: Log) 
         InputError: the model cannot be built, the weights are another network's, or a module to freeze is unknown.
     """
     model = Model.build(spec).to(memory_format=torch.channels_last)
+    if spec.pretrained and not weights:
+        place = "in this package" if recipe.backbone in weight_names() else "published"
+        log(f"pretrained weights of {recipe.backbone}, {place} (--no-pretrained: random weights)")
     unfrozen = recipe.freeze == "none"  # new parts of a frozen trunk would stay random
     for note in start_from(model, weights, spec, extend=unfrozen) if weights else []:
         log(note)

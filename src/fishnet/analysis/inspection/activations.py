@@ -95,7 +95,8 @@ def _grad_cam(
     subject: Subject, scores: Tensor, maps: Tensor | None
 ) -> tuple[tuple[str, float], NDArray[np.float32] | None]:
     best = int(scores[0].argmax())
-    label = subject.classes[best] if subject.is_trained else f"class {best} (untrained)"
+    state = "" if subject.is_trained else " (untrained)"
+    label = subject.classes[best] if subject.is_bundle else f"class {best}{state}"
     predicted = label, float(scores.detach().softmax(1)[0, best])
     if maps is None:
         return predicted, None

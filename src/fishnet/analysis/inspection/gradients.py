@@ -62,11 +62,11 @@ def gradient_flow(
     if not subject.task:
         raise InputError(f"{subject.model}: has several heads: gradients are measured for bundles with one head")
     settings: dict[str, Any] = {"batch_size": batch_size, "precision": "fp32", "workers": 0}
-    if not subject.is_trained:
-        settings["backbone"] = subject.model
-    if size or not subject.is_trained:
+    if not subject.is_bundle:
+        settings |= {"backbone": subject.model, "pretrained": subject.pretrained}
+    if size or not subject.is_bundle:
         settings["size"] = size or subject.size[0]
-    weights = subject.model if subject.is_trained else None
+    weights = subject.model if subject.is_bundle else None
     job = single_job(subject.task, data, None, weights, settings)
     plan = make_plan(job.make_task(), job.data, job.recipe, Processes(), Resumed(), weights, (), log)
     return _measure(plan, batches)

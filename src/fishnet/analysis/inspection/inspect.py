@@ -28,6 +28,7 @@ class Options:
         batches, batch_size: of the gradients.
         image: an image whose activations are drawn; None for none.
         out: folder of the images.
+        pretrained: whether networks by name have their pretrained weights.
 
     Raises:
         InputError: a number is out of range.
@@ -39,6 +40,7 @@ class Options:
     batch_size: int = 16
     image: Path | None = None
     out: Path = field(default_factory=lambda: Path("inspect"))
+    pretrained: bool = False
 
     def __post_init__(self) -> None:
         for name, minimum in (("batches", 1), ("batch_size", 2)):
@@ -165,7 +167,7 @@ def inspect(
     """
     if not models:
         raise InputError("give the name of a network or a bundle")
-    subjects = [open_subject(model, options.size) for model in dict.fromkeys(models)]
+    subjects = [open_subject(model, options.size, pretrained=options.pretrained) for model in dict.fromkeys(models)]
     found = [_inspect(subject, options, log) for subject in subjects]
     files = []
     if options.data is not None or options.image is not None:

@@ -1,6 +1,7 @@
 """The models to inspect: networks by name, or bundles."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from fishnet.backbone.registry import create_model, size_args
 from fishnet.bundle.bundle import is_bundle, only_item
-from fishnet.bundle.hub import is_remote, local_path
+from fishnet.bundle.hub import bundle_path, is_remote, local_path
 from fishnet.errors import InputError
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.info import task_info
@@ -29,6 +30,7 @@ class Subject:
         size: height and width of the input that costs are counted for, px.
         classes: names of a bundle's classes; empty for a network.
         build: builds the trunk's network with its weights; for classifiers with the score layers.
+        pretrained: whether a network has pretrained weights.
     """
 
     model: str
@@ -37,11 +39,17 @@ class Subject:
     size: tuple[int, int]
     classes: tuple[str, ...]
     build: Callable[[], nn.Module]
+    pretrained: bool = False
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether the model is a bundle."""
+        return bool(self.classes)
 
     @property
     def is_trained(self) -> bool:
-        """Whether the weights are a bundle's. A network by name is as training begins with it, with seed 0."""
-        return bool(self.classes)
+        """Whether the weights are trained. Otherwise the network is as training begins with it, with seed 0."""
+        return self.is_bundle or self.pretrained
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,12 +57,13 @@ class Subject:
         return self.preprocess.channels, *self.size
 
 
-def open_subject(model: str, size: int | None = None) -> Subject:
+def open_subject(model: str, size: int | None = None, *, pretrained: bool = False) -> Subject:
     """Opens one model.
 
     Args:
         model: the name of a FishNet or another timm network, a bundle's folder, or ``hf-hub:user/name``.
         size: side of the input, px; by default 224, or a bundle's own.
+        pretrained: give networks their pretrained weights.
 
     Raises:
         InputError: an unknown network, no bundle, or a size below 32 px.
@@ -62,26 +71,27 @@ def open_subject(model: str, size: int | None = None) -> Subject:
     """
     if size is not None and size < _MIN_SIZE:
         raise InputError(f"size={size}: must be {_MIN_SIZE} or more")
-    path = local_path(model)
+    path = bundle_path(model) if pretrained else local_path(model)
     if is_bundle(path) or path.is_dir() or is_remote(model):
         bundle, loaded = load_model(path)
         backbone = loaded.trunk.backbone
         sides = (size, size) if size else bundle.preprocess.size
         if len(bundle.heads) > 1:
-            return Subject(model, "", bundle.preprocess, sides, ("several heads",), lambda: backbone)
+            return Subject(model, "", bundle.preprocess, sides, ("several heads",), lambda: deepcopy(backbone))
         _, head = only_item(bundle.heads)
         if task_info(head.task).any_size:
             sides = (sides[0], sides[0])
-        return Subject(model, head.task, bundle.preprocess, sides, tuple(head.classes.names), lambda: backbone)
+        names = tuple(head.classes.names)
+        return Subject(model, head.task, bundle.preprocess, sides, names, lambda: deepcopy(backbone))
     side = size or _SIZE
 
     def build() -> nn.Module:
         torch.manual_seed(0)
-        return create_model(model, **size_args(model, side))
+        return create_model(model, pretrained, **size_args(model, side))
 
     build()  # an unknown network is an error now
     preprocess = replace(_published(model), size=(side, side))
-    return Subject(model, "classify", preprocess, (side, side), (), build)
+    return Subject(model, "classify", preprocess, (side, side), (), build, pretrained)
 
 
 def _published(name: str) -> Preprocess:
