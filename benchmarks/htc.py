@@ -27,7 +27,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runs import CONDITIONS, append, conditions, fishnet, machine, mean_and_spread, rows_of
+from runs import CONDITIONS, append, conditions, epochs_in, fishnet, machine, mean_and_spread, rows_of
 from turns import Child, serve
 
 HEADS = {"Mask R-CNN": "mask-rcnn", "Cascade Mask R-CNN": "cascade-mask-rcnn", "Hybrid Task Cascade": "htc"}
@@ -54,13 +54,10 @@ def training(args: argparse.Namespace, head: str, epochs: int, seed: int, out: P
 
 
 def epochs_of(args: argparse.Namespace, head: str) -> int:
-    """How many epochs of a head last so long, with everything before and after them; measured once."""
-    kept = args.out / f"{head}-epochs.json"
-    if not kept.is_file():
-        seconds = training(args, head, 1, 0, args.out / f"{head}-timed")
-        shutil.rmtree(args.out / f"{head}-timed")
-        kept.write_text(json.dumps({"epochs": max(1, round(60 * args.minutes / seconds))}))
-    return int(json.loads(kept.read_text())["epochs"])
+    """How many epochs of a head last ``args.minutes``."""
+    return epochs_in(
+        args.minutes, args.out / f"{head}-epochs.json", lambda epochs, out: training(args, head, epochs, 0, out)
+    )
 
 
 def test_images(data: Path, count: int) -> list[Path]:

@@ -1,6 +1,7 @@
 """What the benchmarks of trainings share: one CSV row a run, a command that goes on where it stopped, and a table."""
 
 import csv
+import json
 import os
 import platform
 import shutil
@@ -8,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +19,58 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy")
 CONDITIONS = ("fishnet", *PACKAGES, "python", "machine", "load_average", "finished")
 
 
-def fishnet(*words: object) -> float:
-    """Runs a command of ``fishnet``; its seconds."""
+def fishnet(*words: object, register: str = "") -> float:
+    """Runs a command of ``fishnet``; its seconds.
+
+    Args:
+        *words: the command line.
+        register: a module of this folder to import before, which registers networks.
+    """
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "fishnet", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    module = f"import {register or 'fishnet'}, runpy; runpy.run_module('fishnet', run_name='__main__', alter_sys=True)"
+    folders = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, "-c", module, *map(str, words)], check=True, stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": folders},
+    )  # fmt: skip
     return time.perf_counter() - start
+
+
+def train(folder: Path, *words: object, register: str = "") -> float | None:
+    """Runs ``fishnet train``, or goes on with the training that was begun in a folder.
+
+    Returns:
+        The processor seconds of the training and its reading processes; None if it was interrupted before.
+    """
+    is_new = not (folder / "recipe.yaml").is_file()
+    command = [*words[:2], *(words[2:] if is_new else ()), "--out" if is_new else "--resume", folder, "--quiet"]
+    before = os.times()
+    fishnet("train", *command, register=register)
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds if is_new else None
+
+
+def epochs_in(minutes: float, kept: Path, train_for: Callable[[int, Path], float]) -> int:
+    """How many epochs of a training last so long, with everything before and after them; measured once.
+
+    Args:
+        minutes: of the processor.
+        kept: a JSON file that keeps the number.
+        train_for: trains that many epochs into a new folder; its seconds.
+    """
+    if not kept.is_file():
+        folder = kept.with_suffix(".timed")
+        seconds = train_for(1, folder)
+        shutil.rmtree(folder)
+        kept.write_text(json.dumps({"epochs": max(1, round(60 * minutes / seconds))}))
+    return int(json.loads(kept.read_text())["epochs"])
+
+
+def share(number: int, text: str) -> bool:
+    """Whether a run is this process's, of several that share the work: ``text`` is NUMBER/COUNT, from 1."""
+    mine, count = map(int, text.split("/"))
+    return number % count == mine - 1
 
 
 def conditions(device: str) -> dict[str, str]:

@@ -13,10 +13,12 @@ from fishnet.recipes.recipe import Recipe
 from fishnet.tasks.info import task_info, task_names
 from fishnet.weights import weight_names
 
+_PACKAGED = files("fishnet") / "recipes"
+
 
 def recipe_names(task: str) -> list[str]:
     """Returns the names of the recipes that the package has for a task."""
-    folder = files("fishnet") / "recipes" / task
+    folder = _PACKAGED / task
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -44,7 +46,7 @@ def load_recipe(
     task_info(task)
     names = recipe_names(task)
     if name in names:
-        text = (files("fishnet") / "recipes" / task / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (_PACKAGED / task / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).suffix in (".yaml", ".yml"):
         text = read_text(name, MIB, "recipe")
     else:

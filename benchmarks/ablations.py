@@ -1,0 +1,67 @@
+"""What the parts of a FishNet contribute: fishnet_nano with one change at a time.
+
+    git clone https://github.com/seshuad/IMagenet SRC
+    python benchmarks/tiny_imagenet.py SRC/tiny-imagenet-200 DATA --classes 100
+    python benchmarks/ablations.py DATA OUT                      # appends rows to OUT/ablations.csv
+    python benchmarks/ablations.py --table benchmarks/ablations.csv
+
+The first 100 classes of Tiny-ImageNet, 6 epochs of the recipe tiny-imagenet, 2 seeds. The variants: ``VARIANTS`` in
+benchmarks/rivals.py. Some cost more than the network that they are made from; the table has parameters and MACs.
+Interrupted runs, shares and rates: as in benchmarks/headline.py.
+"""
+
+import argparse
+from pathlib import Path
+
+from headline import COLUMNS, classifier_run, settings_of
+from rivals import VARIANTS
+from runs import append, mean_and_spread, rows_of, share
+
+SEEDS = (0, 1)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Mean and sample standard deviation over the seeds."""
+    lines = [
+        "| variant | parameters, M | MMACs | acc@1 | difference | seeds |", "|---|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    means = {}
+    for name, (text, _, _) in VARIANTS.items():
+        own = [row for row in rows if row["network"] == name]
+        if own:
+            values = [float(row["acc@1"]) for row in own]
+            means[name] = sum(values) / len(values)
+            difference = f"{means[name] - means['nano']:+.2f}" if name != "nano" and "nano" in means else ""
+            lines.append(
+                f"| {text} | {int(own[0]['parameters']) / 1e6:.3f} | {float(own[0]['mmacs']):.2f} "
+                f"| {mean_and_spread(values)} | {difference} | {len(own)} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?", help="folder of the trainings and of ablations.csv")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rate", type=float, default=0.2, help="peak learning rate of all variants")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--share", default="1/1", help="NUMBER/COUNT of the processes that share the runs")
+    parser.add_argument("--table", type=Path, help="print the table of a CSV file, and train nothing")
+    args = parser.parse_args()
+    if args.table:
+        print(table(rows_of(args.table, {})))
+        return
+    if args.data is None or args.out is None:
+        parser.error("give the data and a folder for the trainings")
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "ablations.csv"
+    for number, (seed, name) in enumerate((seed, name) for seed in SEEDS for name in VARIANTS):
+        done = {(row["network"], int(row["seed"])) for row in rows_of(file, settings_of(args))}
+        if (name, seed) not in done and share(number, args.share):
+            append(file, classifier_run(args, name, args.rate, seed), COLUMNS)
+    print(table(rows_of(file, settings_of(args))))
+
+
+if __name__ == "__main__":
+    main()
