@@ -6,7 +6,7 @@
     python benchmarks/ablations.py --table benchmarks/ablations.csv
 
 The first 100 classes of Tiny-ImageNet, 6 epochs of the recipe tiny-imagenet, 2 seeds. The variants: ``VARIANTS`` in
-benchmarks/rivals.py. Some cost more than the network that they are made from; the table has parameters and MACs.
+benchmarks/rivals.py. Some cost more or less than the network that they are made from: see their parameters and MACs.
 Interrupted runs, shares and rates: as in benchmarks/headline.py.
 """
 
@@ -20,18 +20,25 @@ from runs import append, mean_and_spread, rows_of, share
 SEEDS = (0, 1)
 
 
+def paired(rows: list[dict[str, str]], name: str) -> list[float]:
+    """The differences to the unchanged network, seed by seed."""
+    own, base = (
+        {row["seed"]: float(row["acc@1"]) for row in rows if row["network"] == each} for each in (name, "nano")
+    )
+    return [own[seed] - base[seed] for seed in own if seed in base]
+
+
 def table(rows: list[dict[str, str]]) -> str:
     """Mean and sample standard deviation over the seeds."""
     lines = [
         "| variant | parameters, M | MMACs | acc@1 | difference | seeds |", "|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
-    means = {}
     for name, (text, _, _) in VARIANTS.items():
         own = [row for row in rows if row["network"] == name]
         if own:
             values = [float(row["acc@1"]) for row in own]
-            means[name] = sum(values) / len(values)
-            difference = f"{means[name] - means['nano']:+.2f}" if name != "nano" and "nano" in means else ""
+            pairs = paired(rows, name)
+            difference = mean_and_spread(pairs) if name != "nano" and pairs else ""
             lines.append(
                 f"| {text} | {int(own[0]['parameters']) / 1e6:.3f} | {float(own[0]['mmacs']):.2f} "
                 f"| {mean_and_spread(values)} | {difference} | {len(own)} |"
@@ -57,8 +64,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "ablations.csv"
     for number, (seed, name) in enumerate((seed, name) for seed in SEEDS for name in VARIANTS):
-        done = {(row["network"], int(row["seed"])) for row in rows_of(file, settings_of(args))}
-        if (name, seed) not in done and share(number, args.share):
+        done = {(row["network"], float(row["lr"]), int(row["seed"])) for row in rows_of(file, settings_of(args))}
+        if (name, args.rate, seed) not in done and share(number, args.share):
             append(file, classifier_run(args, name, args.rate, seed), COLUMNS)
     print(table(rows_of(file, settings_of(args))))
 

@@ -8,7 +8,8 @@
 
 The first 100 classes of Tiny-ImageNet, 8 epochs of the recipe tiny-imagenet. First every family's smallest network is
 trained with each of three learning rates (seed 0). The best one by accuracy on val is the family's, which favours no
-family, as all have the same choice. Then follow the other seeds and sizes: three seeds of the smallest and the middle
+family, as all have the same choice; it is that of the smallest size for all sizes. Accuracy is that of the best epoch
+on val, which chooses the rate too. Then follow the other seeds and sizes: three seeds of the smallest and the middle
 size, two of the largest. The networks: benchmarks/rivals.py.
 
 If the command is interrupted and repeated, it goes on with the training that was interrupted. Rates are images per
@@ -59,7 +60,7 @@ def other_runs(rates: dict[str, float]) -> Iterator[Run]:
 
 def classifier_run(args: argparse.Namespace, network: str, rate: float, seed: int) -> dict[str, Any]:
     """Trains a network; its row."""
-    folder = args.out / f"{network}-{rate}-{seed}"
+    folder = args.out / f"{network}-{rate}-{seed}-{args.epochs}"
     seconds = train(
         folder, "classify", args.data, "--recipe", "tiny-imagenet", "--backbone", network, "--lr", rate, "--seed", seed,
         "--epochs", args.epochs, "--device", args.device, "--threads", 1, "--checkpoint-steps", 200, register="rivals",
@@ -81,7 +82,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, str]:
 
 
 def groups(rows: list[dict[str, str]]) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
-    """Family, size and the rows of the family's learning rate, or all rows as long as there is none."""
+    """Family, size and the rows of the family's learning rate; nothing of a family as long as there is none."""
     for size in SIZES:
         for family in FAMILIES:
             rate = best_rate(rows, family)

@@ -32,7 +32,7 @@ def write(bundle: Bundle, source: Path, target: Path) -> None:
 
 def card(bundle: Bundle, parameters: int) -> str:
     """The model card."""
-    recipe = bundle.recipe
+    recipe, wrong = bundle.recipe, 100 - bundle.metrics["acc@1"]
     return f"""# {bundle.backbone}, trained on Tiny-ImageNet
 
 Classifies photos into {len(bundle.classes)} classes, and is a start for training on other images.
@@ -47,8 +47,8 @@ Classifies photos into {len(bundle.classes)} classes, and is a start for trainin
 - **Metrics** on the val photos, which also chose the epoch, of the weights as they are stored: acc@1
   {bundle.metrics["acc@1"]:.2f} %, acc@5 {bundle.metrics["acc@5"]:.2f} %.
 - **Input**: RGB photos, resized and cropped to 64 x 64 px. As a start for training, any size and number of channels.
-- **Not for**: decisions about people, and anything that must be right: about half of the predictions on photos like
-  those of the val split are wrong, and photos of anything but the 200 classes get one of their names all the same.
+- **Not for**: decisions about people, and anything that must be right: {wrong:.0f} % of the predictions on photos
+  like those of the val split are wrong, and photos of anything but the 200 classes get one of their names all the same.
 - **Versions**: {", ".join(f"{name} {number}" for name, number in bundle.versions.items())}.
 """
 

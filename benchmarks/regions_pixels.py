@@ -43,7 +43,8 @@ FISH_ONLY = ("brain, body",)
 SEEDS = (0, 1, 2)
 SETTINGS = ("minutes", "device")
 COLUMNS = (
-    "case", "trunk", "start", "seed", "metric", "value", "epochs", "parameters_M", "GMACs", *SETTINGS, *CONDITIONS,
+    "case", "trunk", "start", "seed", "metric", "value", "epochs", "processor_minutes", "parameters_M", "GMACs",
+    *SETTINGS, *CONDITIONS,
 )  # fmt: skip
 
 
@@ -81,12 +82,12 @@ def run(args: argparse.Namespace, case: str, trunk: str, start: str, seed: int) 
     """Trains and evaluates a model; its row."""
     _, data, _, metric = CASES[case]
     epochs = epochs_of(args, case, trunk)
-    folder = args.out / f"{case.replace(', ', '-')}-{trunk}-{start}-{seed}"
+    folder = args.out / f"{case.replace(', ', '-')}-{trunk}-{start}-{seed}-{args.minutes:g}"
     weights = ["--weights", weights_of(args, trunk)] if start == "pretrained" else ["--no-pretrained"]
     warm_up = min(1.0, epochs / 4)
-    train(
+    seconds = train(
         folder, *words_of(args, case, trunk), *weights, "--epochs", epochs, "--warmup-epochs", warm_up, "--seed", seed,
-        register="rivals",
+        "--checkpoint-steps", 50, register="rivals",
     )  # fmt: skip
     fishnet(
         "val", folder, args.data / data, "--split", "test", "--device", args.device, "--out", folder / "measured",
@@ -99,7 +100,8 @@ def run(args: argparse.Namespace, case: str, trunk: str, start: str, seed: int) 
     size = cost(model, (bundle.preprocess.channels, bundle.preprocess.size[0], bundle.preprocess.size[0]))
     return {
         "case": case, "trunk": trunk, "start": start, "seed": seed, "metric": metric, "value": f"{metrics[metric]:.2f}",
-        "epochs": epochs, "parameters_M": f"{size.parameters / 1e6:.2f}", "GMACs": f"{size.macs / 1e9:.3f}",
+        "epochs": epochs, "processor_minutes": f"{seconds / 60:.2f}" if seconds else "",
+        "parameters_M": f"{size.parameters / 1e6:.2f}", "GMACs": f"{size.macs / 1e9:.3f}",
         **settings_of(args), **conditions(args.device),
     }  # fmt: skip
 
@@ -112,7 +114,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, str]:
 def table(rows: list[dict[str, str]]) -> str:
     """Mean and sample standard deviation over the seeds."""
     lines = [
-        "| case | trunk | GMACs | parameters, M | epochs | from scratch | pretrained | median gain |",
+        "| case | trunk | GMACs | parameters, M | epochs | from scratch | pretrained | median gain of a seed |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for case in CASES:
@@ -123,8 +125,10 @@ def table(rows: list[dict[str, str]]) -> str:
             values = {start: [float(row["value"]) for row in own if row["start"] == start] for start in STARTS}
             cells = [mean_and_spread(values[start]) if values[start] else "" for start in STARTS]
             gain = ""
-            if all(values.values()):
-                gain = f"{statistics.median(values['pretrained']) - statistics.median(values['scratch']):+.2f}"
+            by_seed = {(row["start"], row["seed"]): float(row["value"]) for row in own}
+            both = [str(seed) for seed in SEEDS if all((start, str(seed)) in by_seed for start in STARTS)]
+            if pairs := [by_seed["pretrained", seed] - by_seed["scratch", seed] for seed in both]:
+                gain = f"{statistics.median(pairs):+.2f}"
             facts = [own[0][name] for name in ("GMACs", "parameters_M", "epochs")]
             metric = own[0]["metric"]
             lines.append(f"| {' | '.join([f'{case}, {metric}', trunk, *facts, *cells, gain])} |")

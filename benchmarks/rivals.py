@@ -191,6 +191,7 @@ def _variant(name: str, options: dict[str, Any]) -> nn.Module:
         fish = FishNet(replace(SPECS["fishnet_nano"], **numbers), **end, **kwargs)
         if change is not None:
             change(fish)
+            fish._init_weights(fish.spec.zero_init)  # the new convolutions by the same rule
         return fish
 
     return _build(build, name, options, first_conv="stem.0.conv", classifier="score.fc")
@@ -201,6 +202,7 @@ def _register(name: str, build: Callable[[dict[str, Any]], nn.Module]) -> None:
         return build({"pretrained": pretrained, **kwargs})
 
     entry.__name__, entry.__module__ = name, __name__
+    globals()[name] = entry  # timm lists it in this module's __all__
     register_model(entry)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -42,7 +43,9 @@ def train(folder: Path, *words: object, register: str = "") -> float | None:
     Returns:
         The processor seconds of the training and its reading processes; None if it was interrupted before.
     """
-    is_new = not (folder / "recipe.yaml").is_file()
+    is_new = not (folder / "checkpoints" / "last.ckpt").is_file()
+    if is_new:
+        shutil.rmtree(folder, ignore_errors=True)
     command = [*words[:2], *(words[2:] if is_new else ()), "--out" if is_new else "--resume", folder, "--quiet"]
     before = os.times()
     fishnet("train", *command, register=register)
@@ -52,7 +55,7 @@ def train(folder: Path, *words: object, register: str = "") -> float | None:
 
 
 def epochs_in(minutes: float, kept: Path, train_for: Callable[[int, Path], float]) -> int:
-    """How many epochs of a training last so long, with everything before and after them; measured once.
+    """How many epochs of a training last so long, with everything before and after them; measured once, with 1 and 2.
 
     Args:
         minutes: of the processor.
@@ -61,9 +64,10 @@ def epochs_in(minutes: float, kept: Path, train_for: Callable[[int, Path], float
     """
     if not kept.is_file():
         folder = kept.with_suffix(".timed")
-        seconds = train_for(1, folder)
+        once, twice = (train_for(epochs, folder) for epochs in (1, 2))
         shutil.rmtree(folder)
-        kept.write_text(json.dumps({"epochs": max(1, round(60 * minutes / seconds))}))
+        epochs = max(1, round((60 * minutes - once) / max(twice - once, 1e-3) + 1))
+        kept.write_text(json.dumps({"epochs": epochs, "seconds": [once, twice]}))
     return int(json.loads(kept.read_text())["epochs"])
 
 
@@ -111,12 +115,10 @@ def rows_of(file: Path, settings: dict[str, str]) -> list[dict[str, str]]:
 
 def append(file: Path, row: Mapping[str, Any], columns: Sequence[str]) -> None:
     """Adds a row, with the names of the columns above the first one."""
-    is_new = not file.is_file()
+    with suppress(FileExistsError), file.open("x", newline="") as stream:  # another process may begin it, too
+        csv.DictWriter(stream, columns).writeheader()
     with file.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+        csv.DictWriter(stream, columns).writerow(row)
 
 
 def link(source: Path, target: Path) -> None:

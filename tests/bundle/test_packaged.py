@@ -37,6 +37,9 @@ def test_a_name_is_a_bundle_unless_there_is_such_a_path(packaged: Path, bundle: 
     assert bundle_path("fishnet_tiny") == Path("fishnet_tiny")
     assert weights_folder("fishnet_tiny") is weights_folder("") is weights_folder("..") is None
     assert local_path("fishnet_nano") == Path("fishnet_nano"), "where a network is meant, its name is no path"
+    Path("fishnet_nano").mkdir()
+    assert bundle_path("fishnet_nano") == packaged, "an empty folder is no bundle"
+    Path("fishnet_nano").rmdir()
     shutil.copytree(bundle, "fishnet_nano")
     assert bundle_path("fishnet_nano") == Path("fishnet_nano")
 
@@ -81,6 +84,28 @@ def test_recipes_of_the_package_are_pretrained_only_by_weights_of_the_package(
     assert not load_recipe("classify", from_weights={"backbone": "fishnet99"}).pretrained
     assert load_recipe("classify", overrides={"backbone": "resnet18", "pretrained": True}).pretrained
     assert load_recipe("classify", str(mine), {"backbone": "resnet18"}).pretrained, "the user's own recipe"
+
+
+def test_a_resumed_training_loads_no_pretrained_weights(folder: Path, tmp_path: Path, run: Run) -> None:
+    """Its checkpoint has all weights, and those of the package may be gone."""
+    place = tmp_path / "run"
+    assert run("train", "classify", folder, *fast("--out", place))[0] == 0
+    recipe = place / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("pretrained: false", "pretrained: true"))
+    code, out, err = run("train", "classify", folder, "--resume", place, "--epochs", 2, "--quiet")
+    assert (code, err) == (0, "")
+    assert "pretrained" not in out
+
+
+def test_a_name_without_weights(packaged: Path, run: Run) -> None:
+    code, _, err = run("predict", "fishnet_tiny", "photo.jpg")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no such bundle (networks with weights in this package: fishnet_nano)" in err
+
+
+def test_weights_do_not_change_networks_without_them() -> None:
+    for name in ("fishnet_nano", "fishnet_tiny", "fishnet_small"):
+        assert fishnet.create_model(name).state_dict()["score.fc.weight"].shape[0] == 1000
 
 
 @pytest.mark.skipif(not PACKAGED, reason="this version has no weights in the package")

@@ -120,6 +120,8 @@ def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
             f"no published weights for {variant}: use {', '.join(with_weights)} with pretrained=True, or load a file "
             "of docs/weights.md with checkpoint_path (in training: weights)"
         )
+    if not pretrained:
+        kwargs.setdefault("num_classes", 1000)  # as without weights in this package
     indices = (0,) if kwargs.get("end") == "body" else (0, 1, 2, 3)
     try:
         return build_model_with_cfg(

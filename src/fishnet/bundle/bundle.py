@@ -16,6 +16,7 @@ from fishnet.files.reading import MIB, read_bytes
 from fishnet.files.tensors import TensorFile, hash_file
 from fishnet.files.values import mapping, real, shown, text
 from fishnet.images.preprocess import Preprocess
+from fishnet.weights import weight_names
 
 # 1: classifiers. 2: whole images (preprocess.fit) and images stretched from 16 bits (sixteen_bit).
 # 3: images in their own size (fit "native"), for label maps. 4: heads by name, in the config and in the weights' names;
@@ -256,7 +257,8 @@ def read_with_weights(path: str | Path) -> tuple[Bundle, TensorFile]:
 def _read(folder: Path, *, with_weights: bool) -> tuple[Bundle, TensorFile | None]:
     config, weights = folder / CONFIG, folder / WEIGHTS
     if not folder.exists():
-        raise InputError(f"{folder}: no such bundle")
+        names = f" (networks with weights in this package: {', '.join(weight_names())})" if weight_names() else ""
+        raise InputError(f"{folder}: no such bundle{names}")
     interrupted = _interrupted_write(folder)
     if interrupted is None and not config.is_file():
         raise InputError(f"{folder}: not a bundle: {CONFIG} is missing")

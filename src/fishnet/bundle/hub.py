@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, config_text, read_bundle, read_config
+from fishnet.bundle.bundle import CONFIG, WEIGHTS, Bundle, config_text, is_bundle, read_bundle, read_config
 from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.info import task_info
@@ -101,10 +101,10 @@ def local_path(source: str | Path) -> Path:
 def bundle_path(source: str | Path) -> Path:
     """:func:`local_path`, or the bundle in this package for the name of a network that has weights there.
 
-    A file or folder of that name takes precedence.
+    A bundle or file of that name takes precedence.
     """
     path = local_path(source)
-    return path if path.exists() else weights_folder(str(source)) or path
+    return path if path.is_file() or is_bundle(path) else weights_folder(str(source)) or path
 
 
 def prepare(folder: str | Path, repo: str, license_id: str | None = None) -> Upload:

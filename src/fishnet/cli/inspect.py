@@ -20,10 +20,10 @@ def inspect(
 ) -> None:
     """Look inside networks: cost of each stage, isolated convolutions, gradients, and what an image activates.
 
-    For each stage the table has parameters, multiply-accumulates (MACs), the activations that training keeps of one
-    image, the isolated convolutions, which no shortcut bypasses, and the fewest convolutions on a way from its output
-    to the score layers: with 0, the loss's gradient reaches the stage directly. The total of isolated convolutions is
-    that of the stages between stem and score layers.
+    For each stage the table has parameters, multiply-accumulates (MACs), the activations that training keeps for one
+    image, the isolated convolutions (the fewest on any path through the stage, which no shortcut bypasses), and the
+    fewest convolutions on a path from its output to the score layers: with 0, the loss's gradient reaches the stage
+    directly. The total of isolated convolutions excludes the first stage and the score layers.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def inspect(
         Side of the input, px. Default: 224, or a bundle's own.
     data
         Labelled data, as for training: measures the gradients of the loss at each stage's output and of each weight,
-        and draws those of all models in gradients.png. Networks by name start as classifiers with random weights.
+        and draws those of all models in gradients.png. Networks by name are classifiers as training begins with them.
     batches
         Number of batches for the gradients.
     batch_size

@@ -104,6 +104,8 @@ def make_plan(
     validated.reading = replace(validated.reading, min_side=preprocess.reading.min_side)
     task.check(splits, preprocess)
     spec = _spec_of(task, recipe, splits["train"], preprocess, log)
+    if resumed != Resumed():  # its checkpoint has all weights
+        spec = replace(spec, pretrained=False)
     model, model_cost, frozen = build_model(spec, recipe, weights, log)
     frozen += task.freeze(model)
     _log_model(task, recipe, model_cost, splits, task.sources(data, splits), log)

@@ -1,7 +1,8 @@
 """What an image activates: the strongest channels of each stage, and Grad-CAM, on one sheet.
 
 Grad-CAM is that of Selvaraju et al. (ICCV 2017, arXiv 1610.02391): the channels of the last stage's map, each weighted
-by the mean of the predicted class's gradient over the map, summed, and cut off below 0.
+by the mean of the predicted class's gradient over the map, summed, and cut off below 0. The last stage is the last one
+whose output has the form of a map.
 """
 
 from dataclasses import dataclass
@@ -52,14 +53,15 @@ def activations(subject: Subject, photo: Path) -> Activations:
     pixels = torch.from_numpy(subject.preprocess.normalize(prepared.pixels[None])).requires_grad_()
     network = subject.build().eval()
     steps = walk(network)
-    with steps.of(network), torch.enable_grad():
+    with steps.follow(network), torch.enable_grad():
         scores = network(pixels)
     maps = {name: _as_maps(network, name, output) for name, output in steps.outputs.items() if name != SCORE}
     shown = {name: found for name, found in maps.items() if found is not None}
     image = _shown(prepared.pixels)
     tiles, predicted = [card(image, [("input", photo.name, _INK)], _SIDE)], None
-    if subject.task == "classify" and scores.ndim == 2:
-        predicted, heat = _grad_cam(subject, scores, next(reversed(shown.values()), None))
+    if subject.task == "classify" and scores.ndim == 2 and getattr(network, "num_classes", 1):
+        last = next(reversed(shown), None)
+        predicted, heat = _grad_cam(subject, network, scores, last, None if last is None else steps.outputs[last])
         if heat is not None:
             overlay = Image.blend(image, _colours(heat, image.size), _OPACITY)
             label = f"{100 * predicted[1]:.0f} %"
@@ -92,16 +94,20 @@ def _as_maps(network: nn.Module, stage: str, output: Tensor) -> Tensor | None:
 
 
 def _grad_cam(
-    subject: Subject, scores: Tensor, maps: Tensor | None
+    subject: Subject, network: nn.Module, scores: Tensor, stage: str | None, output: Tensor | None
 ) -> tuple[tuple[str, float], NDArray[np.float32] | None]:
+    """The predicted class with its score, and the heat of the last stage that has maps, if there is one."""
     best = int(scores[0].argmax())
     state = "" if subject.is_trained else " (untrained)"
     label = subject.classes[best] if subject.is_bundle else f"class {best}{state}"
     predicted = label, float(scores.detach().softmax(1)[0, best])
-    if maps is None:
+    if stage is None or output is None:
         return predicted, None
-    (gradient,) = torch.autograd.grad(scores[0, best], maps)
-    heat = (gradient.mean((2, 3), keepdim=True) * maps.detach()).sum(1)[0].relu()
+    (gradient,) = torch.autograd.grad(scores[0, best], output)
+    maps, slopes = (_as_maps(network, stage, each) for each in (output.detach(), gradient))
+    assert maps is not None
+    assert slopes is not None
+    heat = (slopes.mean((2, 3), keepdim=True) * maps).sum(1)[0].relu()
     return predicted, heat.numpy()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fishnet.analysis.inspection.stages import SCORE, Walk, stage_names
+from fishnet.analysis.inspection.stages import walk
 from fishnet.analysis.inspection.subject import Subject
 from fishnet.errors import InputError
 from fishnet.training.checkpoints import Resumed
@@ -23,9 +23,9 @@ class Flow:
     Attributes:
         loss: the loss.
         stages: for each stage the L2 norm of the loss's gradient at its output, of the whole batch.
-        weights: for each weight of the trunk with two or more axes, in the order of the forward pass, the L2 norm of
-            its gradient divided by its own. Weights of norm 0 are left out: the last convolutions of units where they
-            start at zero, which makes the gradients of the units' other weights 0 at first.
+        weights: for each weight of the trunk with two or more axes, in the order of the network's parameters, the L2
+            norm of its gradient divided by its own. Weights of norm 0 are left out: the last convolutions of units
+            where they start at zero, which makes the gradients of the units' other weights 0 at first.
         images: number of images that were read.
     """
 
@@ -50,7 +50,7 @@ def gradient_flow(
     augments them. Nothing is updated.
 
     Args:
-        subject: a network, which starts from random weights (seed 0), or a bundle with one head.
+        subject: a network, or a bundle with one head.
         data: labelled data, as for training.
         batches, batch_size: how many images are read.
         size: side of the input, px; by default the bundle's or 224.
@@ -69,13 +69,15 @@ def gradient_flow(
     weights = subject.model if subject.is_bundle else None
     job = single_job(subject.task, data, None, weights, settings)
     plan = make_plan(job.make_task(), job.data, job.recipe, Processes(), Resumed(), weights, (), log)
+    if subject.is_bundle and set(plan.bundle.only_head.classes.names) != set(subject.classes):
+        raise InputError(f"{data}: has other classes than {subject.model}: give data like those of its training")
     return _measure(plan, batches)
 
 
 def _measure(plan: Plan, batches: int) -> Flow:
     model, module = plan.model.train(), plan.module
     backbone = model.trunk.backbone
-    steps = Walk([*stage_names(backbone), SCORE])
+    steps = walk(backbone)
     named = [(name, p) for name, p in backbone.named_parameters() if p.ndim > 1 and float(p.detach().norm()) > 0]
     stages: dict[str, list[float]] = {}
     weights: dict[str, list[float]] = {}
@@ -84,7 +86,7 @@ def _measure(plan: Plan, batches: int) -> Flow:
     for batch in islice(_readable(plan), batches):
         model.zero_grad()
         pixels, targets = module.prepare(batch.images, batch.targets)
-        with steps.of(backbone):
+        with steps.follow(backbone):
             outputs = plan.task.run(model, pixels, targets)
         for output in steps.outputs.values():
             if output.requires_grad:
@@ -105,7 +107,8 @@ def _measure(plan: Plan, batches: int) -> Flow:
 
 def _readable(plan: Plan) -> Iterable[Any]:
     for batch in plan.train:
-        plan.module.count_images(batch)  # raises for an image that cannot be read
+        if batch.broken:
+            raise InputError(f"{batch.broken[0]}; fix or remove it")
         yield batch
 
 

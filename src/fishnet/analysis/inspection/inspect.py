@@ -11,7 +11,7 @@ from fishnet.analysis.inspection.gradients import Flow, gradient_flow
 from fishnet.analysis.inspection.isolated import Isolation, find_isolated
 from fishnet.analysis.inspection.stages import SCORE, Stage, count_stages
 from fishnet.analysis.inspection.subject import Subject, open_subject
-from fishnet.errors import InputError
+from fishnet.errors import InputError, first_line
 from fishnet.files.writing import atomic_path
 
 GRADIENTS = "gradients.png"
@@ -78,7 +78,7 @@ class Inspection:
                 "activation_bytes": stage.activation_bytes,
             }  # fmt: skip
             if (found := isolation.get(stage.name)) is not None:
-                row |= {"isolated": list(found.isolated), "fewest_convolutions_to_score": found.to_score}
+                row |= {"isolated": list(found.isolated), "fewest_to_score": found.fewest_to_score}
             if self.flow is not None and stage.name in self.flow.stages:
                 row["gradient"] = self.flow.stages[stage.name]
             stages.append(row)
@@ -87,7 +87,7 @@ class Inspection:
             "parameters": sum(stage.parameters for stage in self.stages),
             "macs": sum(stage.macs for stage in self.stages),
             "activation_bytes": sum(stage.activation_bytes for stage in self.stages),
-            "isolated": sum(len(row.isolated) for row in self.isolated if self.is_trunk(row.stage)),
+            "isolated": len({name for row in self.isolated if self.is_trunk(row.stage) for name in row.isolated}),
             "stages": stages,
         }  # fmt: skip
         if self.flow is not None:
@@ -116,7 +116,7 @@ class Inspection:
         ]
         for stage in self.stages:
             found = isolation.get(stage.name)
-            to_score = "" if found is None or found.to_score is None else str(found.to_score)
+            to_score = "" if found is None or found.fewest_to_score is None else str(found.fewest_to_score)
             row = [
                 stage.name, " x ".join(map(str, stage.shape)), f"{stage.parameters:,}", f"{stage.macs / 1e6:,.2f}",
                 f"{stage.activation_bytes / 1e6:.2f}", "" if found is None else str(len(found.isolated)), to_score,
@@ -165,13 +165,13 @@ def inspect(
         InputError: no models, an unknown model, bad data, or an image that cannot be read.
         WorkError: an image cannot be written.
     """
-    if not models:
+    if not all(models) or not models:
         raise InputError("give the name of a network or a bundle")
     subjects = [open_subject(model, options.size, pretrained=options.pretrained) for model in dict.fromkeys(models)]
+    if options.data is not None or options.image is not None:
+        _make_folder(options.out)  # before the work, so that it is an early error
     found = [_inspect(subject, options, log) for subject in subjects]
     files = []
-    if options.data is not None or options.image is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
     flows = {one.subject.model: one.flow for one in found if one.flow is not None}
     if flows:
         files.append(draw_gradients(flows, options.out / GRADIENTS))
@@ -184,12 +184,27 @@ def inspect(
     return found, files
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out={path}: cannot be made a folder ({error.strerror}): choose another") from error
+
+
 def _inspect(subject: Subject, options: Options, log: Log) -> Inspection:
+    try:
+        stages = count_stages(subject.build(), subject.shape)
+        isolated = find_isolated(subject.build(), subject.shape)
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        reason = first_line(error) or type(error).__name__
+        height, width = subject.size
+        raise InputError(
+            f"{subject.model}: cannot be inspected at {width} x {height} px ({reason}): give another --size or network"
+        ) from error
     shown = None if options.image is None else activations(subject, options.image)
     flow = None
     if options.data is not None:
         flow = gradient_flow(
             subject, options.data, batches=options.batches, batch_size=options.batch_size, size=options.size, log=log
         )
-    stages = count_stages(subject.build(), subject.shape)
-    return Inspection(subject, stages, find_isolated(subject.build(), subject.shape), flow, shown)
+    return Inspection(subject, stages, isolated, flow, shown)

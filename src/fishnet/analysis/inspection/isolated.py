@@ -1,9 +1,10 @@
 """Isolated convolutions: those that no shortcut bypasses, found on the graph that autograd records of a forward pass.
 
 The paper (Sun et al., NeurIPS 2018, arXiv 1901.03495, section 3) calls a convolution isolated that the gradient must
-pass on its way to an earlier stage, such as the projection where a stage of a ResNet changes its width. Here they are
-counted: among all ways from a stage's inputs to its output, those with the fewest convolutions have no detour left, so
-the convolutions on them are isolated. Linear layers count as convolutions of one pixel.
+pass on its way to an earlier stage, such as the projection where a stage of a ResNet changes its width. Here the fewest
+convolutions on any path through a stage are counted: where a shortcut without weights bypasses all of them, that is 0.
+If several paths have as few, the names are those of one of them. Convolutions, and linear layers as torch records them
+(addmm, mm), are counted; products of other kinds, such as einsum, are not.
 """
 
 from collections import deque
@@ -29,61 +30,68 @@ class Isolation:
     Attributes:
         stage: its name.
         isolated: the weights of the isolated convolutions, from input to output.
-        to_score: the fewest convolutions between the stage's output and the input of the score layers; None if there is
-            no way.
+        fewest_to_score: the fewest convolutions between the stage's output and the input of the score layers; None if
+            there is no path, and for the score layers.
     """
 
     stage: str
     isolated: tuple[str, ...]
-    to_score: int | None
+    fewest_to_score: int | None
 
 
 def find_isolated(model: nn.Module, shape: tuple[int, int, int]) -> list[Isolation]:
     """The isolated convolutions of each stage, from the first stage to the score layers.
 
-    A stage with several inputs, such as those of a FishNet's body and head, has the isolated convolutions of the input
-    that has most of them. The first stage's input is the image.
+    A stage's inputs are the outputs of other stages that it uses directly; where there is none, the image. A stage with
+    several inputs, such as those of a FishNet's body and head, has the isolated convolutions of the input that has most
+    of them.
 
     Args:
         model: is moved to torch's meta device for good.
         shape: channels, height and width of an input.
+
+    Raises:
+        ValueError: the model has no stage that returns a tensor.
     """
     model.to("meta").eval().requires_grad_(True)
     image = torch.zeros(1, *shape, device="meta", requires_grad=True)
-    steps = walk(model)
-    with steps.of(model), torch.enable_grad():
+    steps = walk(model, shape)
+    with steps.follow(model), torch.enable_grad():
         scores = model(image)
-    ends = {name: output.grad_fn for name, output in steps.outputs.items() if output.grad_fn is not None}
-    ends[SCORE] = scores.grad_fn
+    outputs = {name: [output, *steps.others[name]] for name, output in steps.outputs.items()}
+    last = list(outputs)[-1]
+    outputs[SCORE] = [scores] if torch.is_tensor(scores) else []
+    nodes = {name: [each.grad_fn for each in own if each.grad_fn is not None] for name, own in outputs.items()}
     weights = {id(parameter): name for name, parameter in model.named_parameters()}
-    last = next(name for name in reversed(steps.names) if name in ends and name != SCORE)
-    distances = {id(node): len(way) for node, way in fewest(ends[last], ()).items()}
+    distances = {node: len(path) for node, path in shortest_paths(nodes[last][0], ()).items()}
     rows = []
-    for name in (name for name in steps.names if name in ends):
-        sources: list[Any] = [node for other, node in ends.items() if other != name]
-        ways = fewest(ends[name], sources)
-        reached = [ways[node] for node in sources if node in ways]
-        reached += [way for node, way in ways.items() if getattr(node, "variable", None) is image]
-        way = max(reached, key=len, default=())
-        to_score = 0 if name == last else distances.get(id(ends[name]))
-        names = tuple(_weight_of(node, weights) for node in reversed(way))
-        rows.append(Isolation(name, names, None if name == SCORE else to_score))
+    for name, own in nodes.items():
+        if not own:
+            continue
+        sources = [node for other, others in nodes.items() if other != name for node in others]
+        paths = shortest_paths(own[0], sources)
+        reached = [paths[node] for node in sources if node in paths and node is not own[0]]
+        if not reached:
+            reached = [path for node, path in paths.items() if getattr(node, "variable", None) is image]
+        path = max(reached, key=len, default=())
+        names = tuple(_weight_of(node, weights) for node in reversed(path))
+        rows.append(Isolation(name, names, None if name == SCORE else distances.get(own[0])))
     return rows
 
 
-def fewest(end: Any, sources: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
-    """The ways from an operation back to all that it depends on, with the fewest convolutions.
+def shortest_paths(end: Any, sources: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
+    """The paths from an operation back to all that it depends on, with the fewest convolutions.
 
     Args:
         end: a node of autograd's graph.
-        sources: nodes behind which no way goes on.
+        sources: nodes at which paths end.
 
     Returns:
-        For each node that was reached, the convolutions on the way from ``end`` to it, in this order; those of ``end``
-        itself are included, those of the node reached are not.
+        For each node that was reached, the convolutions on the path from ``end`` to it, in this order: that of ``end``
+        itself is included, that of the node is not.
     """
-    stop = set(sources)
-    ways: dict[Any, tuple[Any, ...]] = {end: ()}
+    stop = set(sources) - {end}
+    paths: dict[Any, tuple[Any, ...]] = {end: ()}
     done: set[Any] = set()
     queue = deque([end])
     while queue:
@@ -91,15 +99,15 @@ def fewest(end: Any, sources: Collection[Any]) -> dict[Any, tuple[Any, ...]]:
         if node in done:
             continue
         done.add(node)
-        if node in stop and node is not end:
+        if node in stop:
             continue
         is_convolution = node.name().startswith(_WEIGHTED)
-        way = (*ways[node], node) if is_convolution else ways[node]
+        path = (*paths[node], node) if is_convolution else paths[node]
         for source, _ in node.next_functions:
-            if source is not None and (source not in ways or len(way) < len(ways[source])):
-                ways[source] = way
+            if source is not None and (source not in paths or len(path) < len(paths[source])):
+                paths[source] = path
                 (queue.append if is_convolution else queue.appendleft)(source)
-    return ways
+    return paths
 
 
 def _weight_of(convolution: Any, names: dict[int, str]) -> str:

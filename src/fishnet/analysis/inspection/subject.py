@@ -10,7 +10,7 @@ from torch import nn
 from fishnet.backbone.registry import create_model, size_args
 from fishnet.bundle.bundle import is_bundle, only_item
 from fishnet.bundle.hub import bundle_path, is_remote, local_path
-from fishnet.errors import InputError
+from fishnet.errors import InputError, first_line
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.info import task_info
 from fishnet.tasks.store import load_model
@@ -79,17 +79,23 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
         if len(bundle.heads) > 1:
             return Subject(model, "", bundle.preprocess, sides, ("several heads",), lambda: deepcopy(backbone))
         _, head = only_item(bundle.heads)
+        preprocess = bundle.preprocess
         if task_info(head.task).any_size:
             sides = (sides[0], sides[0])
+        elif size:
+            preprocess = replace(preprocess, size=sides)
         names = tuple(head.classes.names)
-        return Subject(model, head.task, bundle.preprocess, sides, names, lambda: deepcopy(backbone))
+        return Subject(model, head.task, preprocess, sides, names, lambda: deepcopy(backbone))
     side = size or _SIZE
 
     def build() -> nn.Module:
         torch.manual_seed(0)
         return create_model(model, pretrained, **size_args(model, side))
 
-    build()  # an unknown network is an error now
+    try:
+        build()  # an unknown network is an error now
+    except (RuntimeError, OSError) as error:  # an unknown tag; a local directory without a config
+        raise InputError(f"{model}: {first_line(error)}") from error
     preprocess = replace(_published(model), size=(side, side))
     return Subject(model, "classify", preprocess, (side, side), (), build, pretrained)
 
