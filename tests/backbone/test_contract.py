@@ -14,6 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 import fishnet.backbone  # noqa: F401  (registers the variants)
 from fishnet.backbone import SPECS, STAGES, FishNet
+from fishnet.weights import weight_names
 from tests.backbone.helpers import MICRO, PUBLISHED, VARIANTS, computed, difference, drawn_state, image, net, on_meta
 
 PYRAMID = (7, 8, 9, 10)  # stages of the feature pyramid
@@ -40,16 +41,17 @@ class TestEveryVariant:
         first = model.get_submodule(model.default_cfg["first_conv"])
         assert first is next(m for m in model.modules() if isinstance(m, nn.Conv2d))
         assert model.get_submodule(model.default_cfg["classifier"]) is model.get_classifier()
+        side, crop_pct = (64, 1.0) if name in weight_names() else (224, 0.875)  # those of the weights in the package
         assert resolve_data_config(model=model) == {
-            "input_size": (3, 224, 224),
+            "input_size": (3, side, side),
             "interpolation": "bilinear",
             "mean": (0.485, 0.456, 0.406),
             "std": (0.229, 0.224, 0.225),
-            "crop_pct": 0.875,
+            "crop_pct": crop_pct,
             "crop_mode": "center",
         }
         pool_size = model.default_cfg["pool_size"]
-        assert model.forward_features(meta(1, 3, 224, 224)).shape[2:] == pool_size
+        assert model.forward_features(meta(1, 3, side, side)).shape[2:] == pool_size
 
     def test_without_classes(self, name: str) -> None:
         model = created_on_meta(name, num_classes=0)

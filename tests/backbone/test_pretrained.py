@@ -14,6 +14,7 @@ import torch
 from fishnet.backbone import SPECS, FishNet
 from fishnet.backbone.weights import to_native
 from fishnet.errors import InputError, WorkError
+from fishnet.weights import weight_names
 from tests.backbone.helpers import VARIANTS, filled, image
 
 pytorchcv = pytest.importorskip("pytorchcv.models.fishnet", reason="pytorchcv is not installed")
@@ -114,7 +115,7 @@ def test_no_connection_is_one_line(cache: Path, tmp_path: Path) -> None:
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "fishnet150"])
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("fishnet150", *weight_names())])
 @pytest.mark.parametrize("kwargs", [{}, {"features_only": True}, {"pretrained_cfg_overlay": {"num_classes": 5}}])
 def test_elsewhere_one_line_tells_which_nets_have_weights(name: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(InputError) as refusal:

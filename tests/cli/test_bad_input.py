@@ -114,7 +114,10 @@ def test_broken_images_can_be_skipped(tmp_path: Path, run: Run) -> None:
         (["--optimizer", "sgdd"], ("unknown optimizer 'sgdd'", "sgd")),
         (["--weights", "nowhere.pth"], ("nowhere.pth", "no such checkpoint file")),
         (["--weights", ""], ("weights: the name is empty",)),
-        (["--pretrained"], ("no published weights for fishnet_nano", "fishnet150", "docs/weights.md")),
+        (
+            ["--backbone", "fishnet99", "--pretrained"],
+            ("no published weights for fishnet99", "fishnet150", "docs/weights.md"),
+        ),
         (["--config", "nowhere.yaml"], ("nowhere.yaml", "no such file")),
     ],
     ids=lambda value: "_".join(value).strip("-")[:30] if isinstance(value, list) else "",

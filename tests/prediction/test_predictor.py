@@ -192,10 +192,10 @@ def test_an_abandoned_stream_leaves_no_thread(predictor: Predictor, images: list
     assert next(stream)[0] == images[0]
     stream.close()  # type: ignore[attr-defined]  # a generator
     for _ in range(500):
-        if threading.active_count() == before:
+        if threading.active_count() <= before:
             break
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before, "threads of earlier tests may have ended, too"
     assert len(shapes(predictor)) == 1
 
 

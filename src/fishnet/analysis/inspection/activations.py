@@ -21,6 +21,7 @@ from fishnet.analysis.inspection.subject import Subject
 from fishnet.backbone.fishnet import FishNet
 from fishnet.prediction.drawing.panels import card, sheet
 from fishnet.prediction.inputs import load_image, prepare_input
+from fishnet.tasks.info import task_info
 
 _CHANNELS = 5  # of each stage
 _SIDE = 160  # px of a tile
@@ -59,7 +60,8 @@ def activations(subject: Subject, photo: Path) -> Activations:
     shown = {name: found for name, found in maps.items() if found is not None}
     image = _shown(prepared.pixels)
     tiles, predicted = [card(image, [("input", photo.name, _INK)], _SIDE)], None
-    if subject.task == "classify" and scores.ndim == 2 and getattr(network, "num_classes", 1):
+    is_classifier = bool(subject.task) and task_info(subject.task).output == "scores"
+    if is_classifier and scores.ndim == 2 and getattr(network, "num_classes", 1):
         last = next(reversed(shown), None)
         predicted, heat = _grad_cam(subject, network, scores, last, None if last is None else steps.outputs[last])
         if heat is not None:

@@ -10,7 +10,7 @@ from torch import nn
 from fishnet.backbone.registry import create_model, size_args
 from fishnet.bundle.bundle import is_bundle, only_item
 from fishnet.bundle.hub import bundle_path, is_remote, local_path
-from fishnet.errors import InputError, first_line
+from fishnet.errors import InputError, WorkError, first_line
 from fishnet.images.preprocess import Preprocess
 from fishnet.tasks.info import task_info
 from fishnet.tasks.store import load_model
@@ -67,7 +67,7 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
 
     Raises:
         InputError: an unknown network, no bundle, or a size below 32 px.
-        WorkError: a bundle on the hub cannot be fetched.
+        WorkError: a bundle on the hub, or published weights, cannot be fetched.
     """
     if size is not None and size < _MIN_SIZE:
         raise InputError(f"size={size}: must be {_MIN_SIZE} or more")
@@ -94,6 +94,8 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
 
     try:
         build()  # an unknown network is an error now
+    except WorkError:  # weights that cannot be downloaded
+        raise
     except (RuntimeError, OSError) as error:  # an unknown tag; a local directory without a config
         raise InputError(f"{model}: {first_line(error)}") from error
     preprocess = replace(_published(model), size=(side, side))
