@@ -25,6 +25,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import rivals  # noqa: F401  (registers the ResNet)
 from runs import CONDITIONS, append, conditions, epochs_in, fishnet, mean_and_spread, rows_of, share, train
 
 from fishnet.analysis.profile import cost
@@ -32,7 +33,7 @@ from fishnet.tasks.store import load_model
 
 TRUNKS = ("fishnet_tiny", "resnet_tiny")
 STARTS = ("scratch", "pretrained")
-# Task, its data's folder, what both trunks have, the metric, and the heads to compare.
+# Task, folder of the data, settings of both trunks, metric.
 CASES: dict[str, tuple[str, str, tuple[Any, ...], str]] = {
     "bccd": ("detect", "bccd", ("--head", "retinanet", "--size", 256), "AP"),
     "nuclei": ("instances", "nuclei", ("--size", 192, "--max-size", 256, "--max-detections", 300), "mask_AP"),
@@ -94,8 +95,6 @@ def run(args: argparse.Namespace, case: str, trunk: str, start: str, seed: int) 
         "--quiet", register="rivals",
     )  # fmt: skip
     metrics = json.loads((folder / "measured" / "metrics.json").read_text())["metrics"]
-    import rivals  # noqa: F401  (registers the ResNet)
-
     bundle, model = load_model(folder)
     size = cost(model, (bundle.preprocess.channels, bundle.preprocess.size[0], bundle.preprocess.size[0]))
     return {

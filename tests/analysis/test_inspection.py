@@ -107,7 +107,7 @@ def test_isolated_convolutions_of_a_graph_made_by_hand(stage: nn.Module, width: 
     rows = find_isolated(Network(stage, width), (3, 8, 8))
     assert [row.stage for row in rows] == ["stem", "stage", SCORE]
     assert [list(row.isolated) for row in rows] == [["stem"], isolated, ["fc"]]
-    assert [row.fewest_to_score for row in rows] == [len(isolated), 0, None]
+    assert [row.min_convolutions_to_score for row in rows] == [len(isolated), 0, None]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_isolated_convolutions_of_known_networks(name: str, expected: dict[str, 
 
 def test_the_gradient_reaches_all_stages_of_a_fish_but_the_bridge_past_no_convolution() -> None:
     rows = find_isolated(create_model("fishnet_nano"), (3, 64, 64))
-    far = {row.stage: row.fewest_to_score for row in rows if row.fewest_to_score}
+    far = {row.stage: row.min_convolutions_to_score for row in rows if row.min_convolutions_to_score}
     assert far == {"tail.2": 3}
 
 

@@ -4,8 +4,7 @@ The published nets (Sun et al., NeurIPS 2018) have the widths and depths of the 
 FishNeXt-150 were never released. Here it is FishNet-150 with half-width bottlenecks and 3x3 convolutions of 6, 12, 24
 and 48 channels per group at strides 4, 8, 16 and 32, which gives 26.1 M parameters (paper: about 26.2 M).
 fishnet_nano, fishnet_tiny and fishnet_small are this project's own, for CPUs and small data (benchmarks/small_nets.md).
-The weights of fishnet150 are pytorchcv's (MIT); those of fishnet_nano, fishnet_tiny and fishnet_small are this
-project's, in this package: docs/weights.md.
+The weights of fishnet150 are pytorchcv's (MIT). This project's own weights are in this package: docs/weights.md.
 """
 
 from typing import Any

@@ -78,7 +78,7 @@ class Inspection:
                 "activation_bytes": stage.activation_bytes,
             }  # fmt: skip
             if (found := isolation.get(stage.name)) is not None:
-                row |= {"isolated": list(found.isolated), "fewest_to_score": found.fewest_to_score}
+                row |= {"isolated": list(found.isolated), "min_convolutions_to_score": found.min_convolutions_to_score}
             if self.flow is not None and stage.name in self.flow.stages:
                 row["gradient"] = self.flow.stages[stage.name]
             stages.append(row)
@@ -116,7 +116,9 @@ class Inspection:
         ]
         for stage in self.stages:
             found = isolation.get(stage.name)
-            to_score = "" if found is None or found.fewest_to_score is None else str(found.fewest_to_score)
+            to_score = (
+                "" if found is None or found.min_convolutions_to_score is None else str(found.min_convolutions_to_score)
+            )
             row = [
                 stage.name, " x ".join(map(str, stage.shape)), f"{stage.parameters:,}", f"{stage.macs / 1e6:,.2f}",
                 f"{stage.activation_bytes / 1e6:.2f}", "" if found is None else str(len(found.isolated)), to_score,

@@ -18,8 +18,6 @@ from torch import nn
 from fishnet.analysis.inspection.stages import SCORE, walk
 
 _WEIGHTED = ("ConvolutionBackward", "AddmmBackward", "MmBackward", "LinearBackward", "MkldnnLinearBackward")
-
-
 _MAX_STEPS = 8  # operations between a parameter and the convolution that it is the weight of
 
 
@@ -30,13 +28,13 @@ class Isolation:
     Attributes:
         stage: its name.
         isolated: the weights of the isolated convolutions, from input to output.
-        fewest_to_score: the fewest convolutions between the stage's output and the input of the score layers; None if
-            there is no path, and for the score layers.
+        min_convolutions_to_score: the fewest convolutions between the stage's output and the input of the score
+            layers; None if there is no path, and for the score layers.
     """
 
     stage: str
     isolated: tuple[str, ...]
-    fewest_to_score: int | None
+    min_convolutions_to_score: int | None
 
 
 def find_isolated(model: nn.Module, shape: tuple[int, int, int]) -> list[Isolation]:

@@ -28,8 +28,9 @@ class Subject:
         task: a bundle's task; ``classify`` for a network, and empty for a bundle with several heads.
         preprocess: of its images.
         size: height and width of the input that costs are counted for, px.
-        classes: names of a bundle's classes; empty for a network.
+        classes: names of a bundle's classes; empty for a network, and for a bundle with several heads.
         build: builds the trunk's network with its weights; for classifiers with the score layers.
+        is_bundle: whether the model is a bundle.
         pretrained: whether a network has pretrained weights.
     """
 
@@ -39,12 +40,8 @@ class Subject:
     size: tuple[int, int]
     classes: tuple[str, ...]
     build: Callable[[], nn.Module]
+    is_bundle: bool
     pretrained: bool = False
-
-    @property
-    def is_bundle(self) -> bool:
-        """Whether the model is a bundle."""
-        return bool(self.classes)
 
     @property
     def is_trained(self) -> bool:
@@ -77,7 +74,7 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
         backbone = loaded.trunk.backbone
         sides = (size, size) if size else bundle.preprocess.size
         if len(bundle.heads) > 1:
-            return Subject(model, "", bundle.preprocess, sides, ("several heads",), lambda: deepcopy(backbone))
+            return Subject(model, "", bundle.preprocess, sides, (), lambda: deepcopy(backbone), is_bundle=True)
         _, head = only_item(bundle.heads)
         preprocess = bundle.preprocess
         if task_info(head.task).any_size:
@@ -85,7 +82,7 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
         elif size:
             preprocess = replace(preprocess, size=sides)
         names = tuple(head.classes.names)
-        return Subject(model, head.task, preprocess, sides, names, lambda: deepcopy(backbone))
+        return Subject(model, head.task, preprocess, sides, names, lambda: deepcopy(backbone), is_bundle=True)
     side = size or _SIZE
 
     def build() -> nn.Module:
@@ -99,7 +96,7 @@ def open_subject(model: str, size: int | None = None, *, pretrained: bool = Fals
     except (RuntimeError, OSError) as error:  # an unknown tag; a local directory without a config
         raise InputError(f"{model}: {first_line(error)}") from error
     preprocess = replace(_published(model), size=(side, side))
-    return Subject(model, "classify", preprocess, (side, side), (), build, pretrained)
+    return Subject(model, "classify", preprocess, (side, side), (), build, is_bundle=False, pretrained=pretrained)
 
 
 def _published(name: str) -> Preprocess:
