@@ -48,3 +48,8 @@ def cell(text: str) -> str:
     except ValueError:
         return f"'{text}"
     return text
+
+
+def short_path(path: str, max_length: int = 32) -> str:
+    """A path or name, or the end of a long one after an ellipsis."""
+    return path if len(path) <= max_length else f"…{path[-max_length + 1 :]}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fishnet.analysis.benchmark.plan import short
+from fishnet.files.text import short_path
 
 if TYPE_CHECKING:
     from fishnet.analysis.benchmark.measured import Benchmark
@@ -18,7 +18,7 @@ def draw(benchmark: "Benchmark", path: Path) -> Path:
     from matplotlib.figure import Figure
 
     many_models = len({row.subject.model for row in benchmark.rows}) > 1
-    names = [f"{short(row.subject.model)}\n{row.label}" if many_models else row.label for row in benchmark.rows]
+    names = [f"{short_path(row.subject.model)}\n{row.label}" if many_models else row.label for row in benchmark.rows]
     spread = np.array([np.quantile(row.seconds, (0.25, 0.5, 0.75)) for row in benchmark.rows]) * 1e3
     low, middle, high = spread.T
     figure = Figure(figsize=(9, 1.9 + (0.62 if many_models else 0.5) * len(names)), layout="constrained")
@@ -36,7 +36,7 @@ def draw(benchmark: "Benchmark", path: Path) -> Path:
     axis.set(xlim=(0, 1.8 * float(high.max())), xlabel="ms per pass: median and quartiles (lower is better)")
     first = benchmark.rows[0].subject
     axis.set_title(
-        f"{'' if many_models else short(first.model) + ', '}{first.task}, batch {first.batch}, "
+        f"{'' if many_models else short_path(first.model) + ', '}{first.task}, batch {first.batch}, "
         f"{first.height} x {first.width} px, {benchmark.plan.threads} thread(s)\n{benchmark.machine['cpu']}",
         fontsize=10,
     )

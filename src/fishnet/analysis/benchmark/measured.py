@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fishnet.analysis.benchmark.drawing import draw
-from fishnet.analysis.benchmark.plan import Plan, Subject, label, short
+from fishnet.analysis.benchmark.plan import Plan, Subject, label
+from fishnet.files.text import short_path
 
 RESULTS, IMAGE = "results.json", "benchmark.png"
 _HEADS = ("model", "engine", "ms", "quartiles", "images/s", "ratio", "memory", "GMACs", "of peak")
@@ -156,7 +157,7 @@ class Benchmark:
 def _cells(row: Row) -> Sequence[str]:
     low, high = (1e3 * float(value) for value in np.quantile(row.seconds, (0.25, 0.75)))
     return [
-        short(row.subject.model),
+        short_path(row.subject.model),
         row.label,
         f"{1e3 * row.seconds_each:.2f}",
         f"{low:.2f}-{high:.2f}",

@@ -218,11 +218,6 @@ def names_of(text: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for names in texts for name in names.split(",") if name.strip()))
 
 
-def short(model: str, max_length: int = 32) -> str:
-    """Returns a model's name, or the end of a long path."""
-    return model if len(model) <= max_length else f"…{model[-max_length + 1 :]}"
-
-
 def label(engine: str, precision: str) -> str:
     """Returns an engine's name with the precision, unless that is float32."""
     return engine if precision == "fp32" else f"{engine} {precision}"

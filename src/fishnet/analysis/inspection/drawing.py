@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishnet.analysis.inspection.gradients import Flow
+from fishnet.files.text import short_path
 from fishnet.files.writing import atomic_path
 
 
@@ -29,11 +30,16 @@ def draw_gradients(flows: Mapping[str, Flow], path: Path) -> Path:
     left, right = figure.subplots(1, 2)
     for name, flow in flows.items():
         left.plot(
-            _depths(flow.stages), list(flow.stages.values()), marker="o", markersize=4, linewidth=1, label=_short(name)
+            _depths(flow.stages),
+            list(flow.stages.values()),
+            marker="o",
+            markersize=4,
+            linewidth=1,
+            label=short_path(name),
         )
         ratios = [value if value > 0 else np.nan for value in flow.weights.values()]
         zeros = sum(value == 0 for value in flow.weights.values())
-        label = f"{_short(name)} ({zeros} of {len(ratios)} are 0)" if zeros else _short(name)
+        label = f"{short_path(name)} ({zeros} of {len(ratios)} are 0)" if zeros else short_path(name)
         right.plot(_depths(flow.weights), ratios, marker=".", linestyle="none", label=label)
     if len(flows) == 1:
         stages = next(iter(flows.values())).stages
@@ -48,11 +54,6 @@ def draw_gradients(flows: Mapping[str, Flow], path: Path) -> Path:
     with atomic_path(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
     return path
-
-
-def _short(model: str, max_length: int = 32) -> str:
-    """A model's name, or the end of a long path."""
-    return model if len(model) <= max_length else f"…{model[-max_length + 1 :]}"
 
 
 def _depths(values: Mapping[str, float]) -> NDArray[np.float64]:
