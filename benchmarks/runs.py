@@ -1,5 +1,6 @@
 """What the benchmarks of trainings share: one CSV row a run, a command that goes on where it stopped, and a table."""
 
+import argparse
 import csv
 import json
 import os
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -71,10 +72,49 @@ def epochs_in(minutes: float, kept: Path, train_for: Callable[[int, Path], float
     return int(json.loads(kept.read_text())["epochs"])
 
 
-def share(number: int, text: str) -> bool:
-    """Whether a run is this process's, of several that share the work: ``text`` is NUMBER/COUNT, from 1."""
-    mine, count = map(int, text.split("/"))
-    return number % count == mine - 1
+def arguments(doc: str | None, csv: str) -> argparse.ArgumentParser:
+    """The arguments of a benchmark that trains: data, out, --device, --share and --table."""
+    parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?", help=f"folder of the trainings and of {csv}")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--share", default="1/1", help="NUMBER/COUNT of the processes that share the runs")
+    parser.add_argument("--table", type=Path, help="print the table of a CSV file, and train nothing")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, *needed: str) -> argparse.Namespace:
+    """The arguments of :func:`arguments`; makes the folder of the trainings.
+
+    Args:
+        parser: with further arguments, if there are any.
+        *needed: names of further arguments that a training needs.
+    """
+    args = parser.parse_args()
+    if args.table is None:
+        if missing := [name for name in ("data", "out", *needed) if getattr(args, name) is None]:
+            parser.error(f"a training needs {', '.join(missing)}")
+        args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def unfinished(
+    plan: Iterable[tuple[Any, ...]], keys: Sequence[str], file: Path, settings: dict[str, str], share: str
+) -> Iterator[tuple[Any, ...]]:
+    """The runs of a plan that have no row yet and are this process's.
+
+    Args:
+        plan: the runs, as values of ``keys``.
+        keys: the columns that tell runs apart.
+        file: the CSV file.
+        settings: what all rows have in common.
+        share: NUMBER/COUNT of the processes that share the work, from 1.
+    """
+    mine, count = map(int, share.split("/"))
+    for number, run in enumerate(plan):
+        done = {tuple(row[key] for key in keys) for row in rows_of(file, settings)}
+        if number % count == mine - 1 and tuple(map(str, run)) not in done:
+            yield run
 
 
 def conditions(device: str) -> dict[str, str]:
