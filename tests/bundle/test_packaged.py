@@ -34,6 +34,7 @@ def packaged(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_a_name_is_a_bundle_unless_there_is_such_a_path(packaged: Path, bundle: Path) -> None:
     assert bundle_path("fishnet_nano") == packaged == weights_folder("fishnet_nano")
+    assert bundle_path("fishnet_nano.tiny_imagenet") == packaged, "timm's name of the weights"
     assert bundle_path("fishnet_tiny") == Path("fishnet_tiny")
     assert weights_folder("fishnet_tiny") is weights_folder("") is weights_folder("..") is None
     assert local_path("fishnet_nano") == Path("fishnet_nano"), "where a network is meant, its name is no path"
@@ -42,6 +43,11 @@ def test_a_name_is_a_bundle_unless_there_is_such_a_path(packaged: Path, bundle: 
     Path("fishnet_nano").rmdir()
     shutil.copytree(bundle, "fishnet_nano")
     assert bundle_path("fishnet_nano") == Path("fishnet_nano")
+
+
+def test_weights_inspect_by_name(packaged: Path, run: Run) -> None:
+    rows = dict(line.split(maxsplit=1) for line in run("weights", "inspect", "fishnet_nano")[1].splitlines())
+    assert (rows["network"], rows["classes"]) == ("fishnet_nano", str(len(read_bundle(packaged).classes.names)))
 
 
 def test_predictions_by_name(packaged: Path, bundle: Path, folder: Path, run: Run) -> None:

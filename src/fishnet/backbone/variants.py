@@ -17,7 +17,7 @@ from fishnet.backbone.fishnet import FishNet
 from fishnet.backbone.spec import Spec
 from fishnet.backbone.weights import checkpoint_filter_fn
 from fishnet.errors import InputError, WorkError
-from fishnet.weights import weights_folder
+from fishnet.weights import TAG, weights_folder
 
 _DEPTHS_150: dict[str, Any] = {
     "tail_depths": (2, 4, 8),
@@ -94,7 +94,7 @@ def _own_cfg(name: str) -> tuple[str, dict[str, Any]]:
         return name, _cfg()
     file = str(folder / "model.safetensors")
     tiny_imagenet = {"num_classes": 200, "input_size": (3, 64, 64), "pool_size": (2, 2), "crop_pct": 1.0}
-    return f"{name}.tiny_imagenet", _cfg(file=file, custom_load=True, license="other", **tiny_imagenet)
+    return f"{name}.{TAG}", _cfg(file=file, custom_load=True, license="other", **tiny_imagenet)
 
 
 default_cfgs = generate_default_cfgs(

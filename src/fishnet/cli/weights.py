@@ -19,12 +19,16 @@ def inspect(file: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", 
     Parameters
     ----------
     file
-        A .safetensors, .pth, .pt, .tar or .ckpt file.
+        A .safetensors, .pth, .pt, .tar or .ckpt file, a bundle, or a network with weights in this package.
     as_json
         Print one JSON object.
     """
     from fishnet.backbone.identify import read_and_describe
+    from fishnet.bundle.bundle import WEIGHTS, is_bundle
+    from fishnet.bundle.hub import bundle_path
 
+    if is_bundle(path := bundle_path(file)):
+        file = path / WEIGHTS
     _, checkpoint = read_and_describe(file)
     if as_json:
         print(json.dumps({"file": str(file), **dataclasses.asdict(checkpoint)}, allow_nan=False))

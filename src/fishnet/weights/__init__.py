@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+TAG = "tiny_imagenet"  # timm's tag of these weights: NETWORK.TAG
+
 _FOLDER = Path(__file__).parent
 
 
@@ -11,5 +13,10 @@ def weight_names() -> list[str]:
 
 
 def weights_folder(name: str) -> Path | None:
-    """The folder of a network's bundle in this package; None for a network without weights here."""
+    """The folder of a network's bundle in this package; None for a network without weights here.
+
+    Args:
+        name: of a network, with or without :data:`TAG`.
+    """
+    name = name.removesuffix(f".{TAG}")
     return _FOLDER / name if name in weight_names() else None
