@@ -24,7 +24,8 @@ EXTRAS = {
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
     "huggingface_hub": "hub", "pyarrow": "data", "datumaro": "convert", "datasets": "data",
     "av": "data", "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
-    "nncf": "openvino",
+    "nncf": "openvino", "fastapi": "serve", "uvicorn": "serve", "starlette": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve",
 }  # fmt: skip
 
 VERBS = {
@@ -32,6 +33,7 @@ VERBS = {
     "val": ("fishnet.cli.val:val", "Evaluate a bundle: metrics, per-class results, figures, worst mistakes."),
     "predict": ("fishnet.cli.predict:predict", "Predict on images and videos: files, folders, patterns."),
     "export": ("fishnet.cli.export:export", "Export a bundle to ONNX, OpenVINO or torch.export, and check the file."),
+    "serve": ("fishnet.cli.serve:serve", "Serve models over HTTP, with a page for the browser."),
     "info": ("fishnet.cli.info:info", "Describe a network, a bundle or an exported file."),
     "benchmark": ("fishnet.cli.benchmark:benchmark", "Measure how fast models run on this machine, by engine."),
     "inspect": ("fishnet.cli.inspect:inspect", "Look inside networks: stages, isolated convolutions, gradients."),

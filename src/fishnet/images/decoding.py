@@ -255,8 +255,9 @@ def decode_image(
         float32, see :func:`to_channels`.
 
     Raises:
-        InputError: not an image of a supported format, truncated, of too many px or too much memory, or with another
-            number of channels.
+        UnknownImageError: not an image of a supported format.
+        TooLargeError: too many px or too much memory.
+        InputError: truncated, or with another number of channels.
     """
     try:
         with WITHOUT_WARNINGS:  # Pillow warns of damaged EXIF and the like, even if the pixels are good
@@ -264,7 +265,7 @@ def decode_image(
             min_side = reading.min_side if min_side is None else min_side
             return to_channels(_open(encoded, channels, min_side, reading, no_data), channels, reading, no_data)
     except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+        raise type(error)(f"{source}: {error}") from None
     except Exception as error:  # Pillow's readers raise nearly every kind of error for a damaged file
         raise InputError(f"{source}: broken image ({first_line(error)})") from None
 

@@ -83,6 +83,10 @@ class UnknownImageError(InputError):
     """A file that is not an image, or of a format that is not supported."""
 
 
+class TooLargeError(InputError):
+    """An image of more pixels than the limit, or that takes too much memory to decode."""
+
+
 def open_image(
     content: bytes | BinaryIO, max_pixels: int | None = None, formats: tuple[str, ...] = FORMATS
 ) -> ImageFile:
@@ -95,7 +99,8 @@ def open_image(
 
     Raises:
         UnknownImageError: not an image, or of a format that is not supported; the message names it.
-        InputError: too many px, more than :data:`MEMORY` to decode, or a layout that would fill memory.
+        TooLargeError: too many px, or more than :data:`MEMORY` to decode.
+        InputError: a layout that would fill memory.
         Errors of Pillow for a broken file.
     """
     head = content[:256] if isinstance(content, bytes) else _head(content)
@@ -196,9 +201,9 @@ def turned_by_exif(content: bytes | BinaryIO) -> bool:
 
 
 def check_pixels(width: int, height: int, max_pixels: int | None) -> None:
-    """Raises InputError for an image of more than ``max_pixels``, see :class:`~fishnet.images.reading.Reading`."""
+    """Raises TooLargeError for an image of more than ``max_pixels``, see :class:`~fishnet.images.reading.Reading`."""
     if too_many(width * height, max_pixels):
-        raise InputError(
+        raise TooLargeError(
             f"refused, too many pixels ({width:,} x {height:,}, at most {max_pixels or MAX_PIXELS:,}): "
             f"raise max_pixels to {width * height} if you trust the file"
         )
@@ -208,17 +213,17 @@ def check_values(count: int, max_pixels: int | None) -> None:
     """Refuses a stack of so many values that they take too much memory, unless the user has set a limit of pixels.
 
     Raises:
-        InputError: more than :data:`MEMORY`, for the file's own numbers and twice as float32.
+        TooLargeError: more than :data:`MEMORY`, for the file's own numbers and twice as float32.
     """
     if max_pixels is None and count * 9 > MEMORY:
-        raise InputError(
+        raise TooLargeError(
             f"refused, {count:,} values take {count * 9 / 1e9:.1f} GB to decode: "
             f"set max_pixels {count} if you trust the file"
         )
 
 
 def _check_size(image: ImageFile, max_pixels: int | None) -> None:
-    """Raises InputError for too many px, or too much memory."""
+    """Raises TooLargeError for too many px, or too much memory."""
     check_pixels(*image.size, max_pixels)
     if image.width * image.height * _MAX_BYTES > MEMORY:
         check_memory(image, _bytes_per_pixel(image), max_pixels)
@@ -233,11 +238,11 @@ def check_memory(image: ImageFile, bytes_per_pixel: int, max_pixels: int | None)
         max_pixels: see :class:`~fishnet.images.reading.Reading`.
 
     Raises:
-        InputError: more than :data:`MEMORY`.
+        TooLargeError: more than :data:`MEMORY`.
     """
     (width, height), need = image.size, image.width * image.height * bytes_per_pixel
     if max_pixels is None and need > MEMORY:
-        raise InputError(
+        raise TooLargeError(
             f"refused, {width:,} x {height:,} px of {image.format} {image.mode} take {need / 1e9:.1f} GB to decode: "
             f"set max_pixels {width * height} if you trust the file"
         )

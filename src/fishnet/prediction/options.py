@@ -11,6 +11,19 @@ from fishnet.errors import InputError
 from fishnet.tasks.info import task_info
 
 OVERLAP = 0.2
+OPTIONS = {
+    "k": "Classifiers: number of classes.",
+    "threshold": "Detectors, and classifiers with several labels per image: confidence threshold.",
+    "max_detections": "Detectors: maximum number of objects.",
+    "tile": "Detectors and segmenters: side of square tiles, px of the image.",
+    "overlap": "Overlap of neighbouring tiles, as a fraction of the tile.",
+    "tta": "Segmenters: average over three scales, each also flipped.",
+    "panoptic_score": "Panoptic models: instances with a lower score become no segment.",
+    "panoptic_overlap": "Panoptic models: instances covered by better ones beyond this fraction become no segment.",
+    "stuff_area": "Panoptic models: stuff with fewer pixels becomes void.",
+}
+"""What each option means."""
+
 _PASSES = ("tile", "overlap", "tta")  # options of the passes through the network, and not of the results
 _PANOPTIC = {"panoptic_score": "score_threshold", "panoptic_overlap": "overlap_threshold", "stuff_area": "stuff_area"}
 _RANGES: dict[str, tuple[Any, float, float]] = {

@@ -23,7 +23,7 @@ from fishnet.prediction.inputs import Input, cut, prepare_input
 from fishnet.prediction.options import OVERLAP, PredictOptions
 from fishnet.prediction.results import Detections, Result, Segmentation
 from fishnet.prediction.results.segmentation import probabilities, resized
-from fishnet.prediction.tiling import Tile, merge, tiles
+from fishnet.prediction.tiling import Tile, merge, tile_count, tiles
 
 _USUAL_CLASSES = 32  # with more classes, fewer px than LARGEST go through the network in one pass
 _TILE = 1024  # px, side of the tiles of larger images, unless training used larger inputs
@@ -51,6 +51,20 @@ def default_tiling(bundle: Bundle, size: tuple[int, int]) -> tuple[int, float] |
         return None
     rows = _MAX_PROBABILITIES // (4 * classes * size[1])  # rows of px whose probabilities fit
     return min(max(_TILE, *preprocess.size), max(_MIN_TILE, rows)), OVERLAP
+
+
+def pass_count(bundle: Bundle, size: tuple[int, int], options: PredictOptions) -> int:
+    """How many times an image goes through the network.
+
+    Args:
+        bundle: the model's config.
+        size: height and width of the image, px.
+        options: those of the prediction.
+    """
+    tiling = options.tiling or (None if options.single_pass else default_tiling(bundle, size))
+    count = 1 if tiling is None else tile_count(*size, *tiling)
+    averaged = 2 * len(_SCALES) * count if options.tta else count
+    return averaged + bool(tiling and heads_of(bundle, "scores"))
 
 
 class MultiPass:

@@ -41,14 +41,19 @@ def tiles(height: int, width: int, size: int, overlap: float = 0.2) -> list[Tile
     Raises:
         InputError: a size below 1, or an overlap out of range.
     """
-    if size < 1 or not 0 <= overlap <= 0.9:
-        raise InputError(f"tiles of {size} px, overlap {overlap}: tiles must be 1 px or more, the overlap 0 to 0.9")
-    step = max(1, math.floor(size * (1 - overlap)))
-    tops, lefts = (_starts(side, size, step) for side in (height, width))
+    tops, lefts = (_starts(side, size, overlap) for side in (height, width))
     return [(top, left, min(top + size, height), min(left + size, width)) for top in tops for left in lefts]
 
 
-def _starts(side: int, size: int, step: int) -> list[int]:
+def tile_count(height: int, width: int, size: int, overlap: float = 0.2) -> int:
+    """The number of :func:`tiles`, without listing them. Raises as that function does."""
+    return len(_starts(height, size, overlap)) * len(_starts(width, size, overlap))
+
+
+def _starts(side: int, size: int, overlap: float) -> list[int]:
+    if size < 1 or not 0 <= overlap <= 0.9:
+        raise InputError(f"tiles of {size} px, overlap {overlap}: tiles must be 1 px or more, the overlap 0 to 0.9")
+    step = max(1, math.floor(size * (1 - overlap)))
     gaps = math.ceil(max(0, side - size) / step)
     return [round(i * (side - size) / gaps) for i in range(gaps + 1)] if gaps else [0]
 

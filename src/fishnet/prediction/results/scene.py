@@ -42,19 +42,19 @@ class Scene:
     @property
     def columns(self) -> tuple[str, ...]:
         """``head``, then the columns of all results."""
-        return tuple(dict.fromkeys(["head", *(name for result in self._parts().values() for name in result.columns)]))
+        return tuple(dict.fromkeys(["head", *(name for result in self.parts().values() for name in result.columns)]))
 
     def to_dict(self) -> dict[str, Any]:
         """``{head: the head's to_dict()}`` for every head, and ``panoptic`` if there are merged segments."""
-        return {name: result.to_dict() for name, result in self._parts().items()}
+        return {name: result.to_dict() for name, result in self.parts().items()}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of all results, head by head, each with its ``head``."""
-        return [{"head": name, **row} for name, result in self._parts().items() for row in result.rows()]
+        return [{"head": name, **row} for name, result in self.parts().items() for row in result.rows()]
 
     def summary(self) -> str:
         """The summaries of all results."""
-        return "; ".join(f"{name}: {result.summary()}" for name, result in self._parts().items())
+        return "; ".join(f"{name}: {result.summary()}" for name, result in self.parts().items())
 
     def draw(self, image: Image.Image) -> Image.Image:
         """One overlay of all results: tinted label maps, over them boxes and masks, and below the image legends and the
@@ -86,7 +86,8 @@ class Scene:
             page = score_panel(page, [(f"{title}{label}", score) for label, score in classes.bars()])
         return page
 
-    def _parts(self) -> dict[str, Result]:
+    def parts(self) -> dict[str, Result]:
+        """The results of all heads by name, and the merged segments as ``panoptic`` if there are any."""
         return {**self.results, **({} if self.panoptic is None else {PANOPTIC: self.panoptic})}
 
 

@@ -1,0 +1,1 @@
+"""``fishnet serve``: the HTTP service, and its page. Imports no torch."""

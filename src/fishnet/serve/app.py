@@ -1,0 +1,101 @@
+"""The application: routes, page, errors, and what happens at its start and end."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from fishnet import __version__
+from fishnet.serve.guard import Guard
+from fishnet.serve.inference import build_inference_router
+from fishnet.serve.problems import ProblemError
+from fishnet.serve.routes import build_router, problem_response
+from fishnet.serve.service import Service
+from fishnet.serve.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+_GONE = 499
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of a service. Its models are loaded when it starts."""
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        loop = asyncio.get_running_loop()
+        with suppress(NotImplementedError, RuntimeError, AttributeError):  # Windows, or not the main thread
+            loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, service.models.reload))
+        watching = asyncio.ensure_future(service.watch()) if settings.reload_seconds else None
+        yield
+        if watching is not None:
+            watching.cancel()
+        await service.stop()
+
+    app = FastAPI(
+        title="fishnet", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        description="Predictions of FishNet models on images.",
+    )  # fmt: skip
+    app.state.service = service
+    app.include_router(build_router(service))
+    app.include_router(build_inference_router(service))
+    _add_page(app)
+    _add_errors(app)
+    app.add_middleware(Guard, service=service)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type"],
+        )  # fmt: skip
+    return app
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ProblemError)
+    async def problem(_: Request, error: ProblemError) -> Response:
+        return problem_response(error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return problem_response(ProblemError(422, "bad_option", "; ".join(lines)))
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> Response:
+        code = _CODES.get(error.status_code, "bad_request")
+        response = problem_response(ProblemError(error.status_code, code, f"{error.detail}: see /openapi.json"))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        return problem_response(
+            ProblemError(500, "internal_error", f"an error in the service ({type(error).__name__}): see its log")
+        )

@@ -1,0 +1,174 @@
+"""The service's own routes: predictions, models, health and metrics."""
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from fishnet.prediction.options import OPTIONS
+from fishnet.serve.bodies import Upload, read_images
+from fishnet.serve.predicting import Job
+from fishnet.serve.problems import ProblemError
+from fishnet.serve.service import Service
+
+T = TypeVar("T")
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image"],
+                    "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+        },
+    }
+}
+_ERROR: dict[str, Any] = {
+    "description": "What is wrong, and what to do.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["status", "code", "message"],
+                        "properties": {
+                            "status": {"type": "integer"},
+                            "code": {"type": "string"},
+                            "message": {"type": "string"},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+_STATUSES = (400, 401, 404, 405, 408, 413, 415, 422, 429, 503)
+ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The value of a coroutine, which is cancelled if the client goes away.
+
+    Raises:
+        ClientDisconnect: the client is gone.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        watch.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def predict_response(model: str, uploads: Sequence[Upload], results: Sequence[bytes | ProblemError]) -> Response:
+    """The results of a request; an error's status only if there is no result."""
+    failed = [result for result in results if isinstance(result, ProblemError)]
+    if len(failed) == len(results):
+        raise failed[0]
+    items = []
+    for upload, result in zip(uploads, results, strict=True):
+        key, value = ("error", json.dumps(result.to_dict()).encode()) if isinstance(result, ProblemError) else (
+            "result", result)  # fmt: skip
+        items.append(b'{"name": %b, "%b": %b}' % (json.dumps(upload.name).encode(), key.encode(), value))
+    head = json.dumps({"model": model, "failed": len(failed)}).encode()
+    return Response(b'%b, "results": [%b]}' % (head[:-1], b", ".join(items)), media_type="application/json")
+
+
+def build_router(service: Service) -> APIRouter:
+    """The routes of a service."""
+    router = APIRouter()
+
+    @router.post("/v1/predict", tags=["predictions"], responses=ERRORS, openapi_extra=_BODY)
+    async def predict(
+        request: Request,
+        model: Annotated[str, Query(description="Name of the model; the first one by default.")] = "",
+        k: Annotated[int | None, Query(description=OPTIONS["k"], ge=1)] = None,
+        threshold: Annotated[float | None, Query(description=OPTIONS["threshold"], ge=0, le=1)] = None,
+        max_detections: Annotated[int | None, Query(description=OPTIONS["max_detections"], ge=1)] = None,
+        tile: Annotated[int | None, Query(description=OPTIONS["tile"], ge=32)] = None,
+        overlap: Annotated[float | None, Query(description=OPTIONS["overlap"], ge=0, le=0.9)] = None,
+        tta: Annotated[bool | None, Query(description=OPTIONS["tta"])] = None,
+        panoptic_score: Annotated[float | None, Query(description=OPTIONS["panoptic_score"], ge=0, le=1)] = None,
+        panoptic_overlap: Annotated[float | None, Query(description=OPTIONS["panoptic_overlap"], ge=0, le=1)] = None,
+        stuff_area: Annotated[int | None, Query(description=OPTIONS["stuff_area"], ge=0)] = None,
+        maps: Annotated[bool, Query(description="Whether label maps and panoptic segments come as PNG files.")] = True,
+    ) -> Response:
+        """Predict on one image or several: the bytes of an image file, or a form with files.
+
+        The answer has an item for each image, with its `name`, and `result` or `error`. Maps are PNG files in base64:
+        the id of a pixel is R + 256 G + 65536 B.
+        """
+        options = {
+            "k": k, "threshold": threshold, "max_detections": max_detections, "tile": tile, "overlap": overlap,
+            "tta": tta, "panoptic_score": panoptic_score, "panoptic_overlap": panoptic_overlap,
+            "stuff_area": stuff_area,
+        }  # fmt: skip
+        given = {name: value for name, value in options.items() if value is not None}
+        Job.of(service.models[model], given)  # before the body is read
+        uploads = await read_images(request, service.limits)
+        with service.models.use(model) as served:
+            job = Job.of(served, given, maps)
+            results = await while_connected(request, service.predicting.predict(job, uploads))
+            return predict_response(served.name, uploads, results)
+
+    @router.get("/v1/models", tags=["models"], responses=ERRORS)
+    async def models() -> dict[str, list[str]]:
+        """The names of all models. The first one is the default."""
+        return {"models": service.models.names}
+
+    @router.get("/v1/model", tags=["models"], responses=ERRORS)
+    async def model(model: str = "") -> dict[str, Any]:
+        """What a model predicts: its heads with their classes, its options, and the limits of the service."""
+        limits = service.limits
+        return {
+            **service.models[model].describe(),
+            "limits": {name: getattr(limits, name) for name in ("max_bytes", "max_pixels", "max_images", "max_passes")},
+        }
+
+    @router.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", tags=["health"], responses={503: _ERROR})
+    async def readyz() -> dict[str, str]:
+        """Whether requests are accepted: not while models load, and not while the service stops."""
+        service.check_ready()
+        return {"status": "ready"}
+
+    @router.get("/metrics", tags=["health"], response_class=Response, responses={401: _ERROR})
+    async def metrics() -> Response:
+        """Counts and times, in Prometheus' text format."""
+        text = await asyncio.to_thread(service.metrics.text)
+        return Response(text, headers={"Content-Type": service.metrics.content_type})
+
+    return router
+
+
+def problem_response(problem: ProblemError) -> JSONResponse:
+    """The response to a request that is answered with an error."""
+    return JSONResponse({"error": problem.to_dict()}, problem.status, headers=problem.headers)

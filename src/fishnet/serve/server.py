@@ -1,0 +1,53 @@
+"""Runs the service: one process, or several that share a port."""
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from fishnet.errors import InputError
+from fishnet.serve.app import create_app
+from fishnet.serve.metrics import SHARED
+from fishnet.serve.settings import Settings
+
+_SETTINGS = "FISHNET_SERVE"  # environment variable from which workers read the settings
+
+
+def serve(settings: Settings, host: str, port: int, workers: int = 1, quiet: bool = False) -> None:
+    """Serves until the process is told to stop (SIGTERM, SIGINT): then running requests end first.
+
+    Args:
+        settings: the service's models and limits.
+        host, port: where it listens.
+        workers: number of processes; each has its own models and limits.
+        quiet: whether to log only warnings and errors.
+
+    Raises:
+        InputError: a port or a number of workers that is out of range.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"--port {port}: must be 0 to 65535")
+    if workers < 1:
+        raise InputError(f"--workers {workers}: must be 1 or more")
+    words: dict[str, Any] = {
+        "host": host, "port": port, "lifespan": "on", "server_header": False, "access_log": not quiet,
+        "log_level": "warning" if quiet else "info", "timeout_graceful_shutdown": max(1, round(settings.limits.drain)),
+        "ws": "none",
+    }  # fmt: skip
+    if workers == 1:
+        uvicorn.run(create_app(settings), **words)
+        return
+    shared = tempfile.mkdtemp(prefix="fishnet-metrics-")
+    os.environ.update({SHARED: shared, _SETTINGS: settings.to_text()})
+    try:
+        uvicorn.run("fishnet.serve.server:app_of_environment", factory=True, workers=workers, **words)
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+def app_of_environment() -> FastAPI:
+    """The application of a worker, whose settings the first process wrote into the environment."""
+    return create_app(Settings.from_text(os.environ[_SETTINGS]))
