@@ -75,27 +75,27 @@ def _add_page(app: FastAPI) -> None:
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ProblemError)
-    async def problem(_: Request, error: ProblemError) -> Response:
-        return problem_response(error)
+    async def problem(request: Request, error: ProblemError) -> Response:
+        return problem_response(error, request.url.path)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=_GONE)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         lines = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
-        return problem_response(ProblemError(422, "bad_option", "; ".join(lines)))
+        return problem_response(ProblemError(422, "bad_option", "; ".join(lines)), request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         code = _CODES.get(error.status_code, "bad_request")
-        response = problem_response(ProblemError(error.status_code, code, f"{error.detail}: see /openapi.json"))
+        problem = ProblemError(error.status_code, code, f"{error.detail}: see /openapi.json")
+        response = problem_response(problem, request.url.path)
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
-        return problem_response(
-            ProblemError(500, "internal_error", f"an error in the service ({type(error).__name__}): see its log")
-        )
+    async def unexpected(request: Request, error: Exception) -> Response:
+        message = f"an error in the service ({type(error).__name__}): see its log"
+        return problem_response(ProblemError(500, "internal_error", message), request.url.path)

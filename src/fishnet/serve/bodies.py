@@ -58,8 +58,18 @@ async def read_images(request: Request, limits: Limits) -> list[Upload]:
     return [Upload("", content)]
 
 
+class _WholeForms(MultiPartParser):
+    """Knows whether a form has come to its end; the parser alone drops a file that is cut off."""
+
+    is_complete = False
+
+    def on_end(self) -> None:
+        """The last boundary was read."""
+        self.is_complete = True
+
+
 async def _read_form(request: Request, limits: Limits) -> list[Upload]:
-    parser = MultiPartParser(
+    parser = _WholeForms(
         request.headers, _chunks(request, limits), max_files=limits.max_images, max_fields=0, max_part_size=0
     )
     try:
@@ -81,6 +91,8 @@ async def _read_form(request: Request, limits: Limits) -> list[Upload]:
         uploads = [Upload(file.filename or "", await file.read()) for file in files]
     finally:
         await form.close()
+    if not parser.is_complete:
+        raise ProblemError(400, "bad_form", "the form is cut off: its last boundary is missing")
     if not uploads:
         raise ProblemError(400, "no_image", "a form without files: add image files")
     return uploads

@@ -42,7 +42,7 @@ class Guard:
         metrics.running.inc()
         try:
             problem = self._problem(scope)
-            await (self._app if problem is None else problem_response(problem))(scope, receive, counted)
+            await (self._app if problem is None else problem_response(problem, scope["path"]))(scope, receive, counted)
         finally:
             self._running -= 1
             metrics.running.dec()

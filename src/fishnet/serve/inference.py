@@ -17,11 +17,12 @@ from fishnet import __version__
 from fishnet.serve.bodies import Upload, read_body
 from fishnet.serve.predicting import Job
 from fishnet.serve.problems import ProblemError
-from fishnet.serve.routes import ERRORS, while_connected
+from fishnet.serve.routes import error_responses, while_connected
 from fishnet.serve.service import Service
 
 INPUT, OUTPUT = "image", "result"
 _LENGTH = "inference-header-content-length"
+_ERRORS = error_responses(error={"type": "string"})
 _WORD = 4  # bytes of a length before each element
 
 
@@ -39,13 +40,13 @@ def build_inference_router(service: Service) -> APIRouter:
         """Whether the process runs."""
         return {"live": True}
 
-    @router.get("/health/ready", responses=ERRORS)
+    @router.get("/health/ready", responses=_ERRORS)
     async def ready() -> dict[str, bool]:
         """Whether requests are accepted."""
         service.check_ready()
         return {"ready": True}
 
-    @router.get("/models/{model}", responses=ERRORS)
+    @router.get("/models/{model}", responses=_ERRORS)
     async def metadata(model: str) -> dict[str, Any]:
         """A model's input and output."""
         served = service.models[model]
@@ -55,7 +56,7 @@ def build_inference_router(service: Service) -> APIRouter:
             "outputs": [{"name": OUTPUT, "datatype": "BYTES", "shape": [-1]}],
         }  # fmt: skip
 
-    @router.get("/models/{model}/ready", responses=ERRORS)
+    @router.get("/models/{model}/ready", responses=_ERRORS)
     async def model_ready(model: str) -> dict[str, Any]:
         """Whether a model accepts requests."""
         service.check_ready()
@@ -63,7 +64,7 @@ def build_inference_router(service: Service) -> APIRouter:
 
     @router.post(
         "/models/{model}/infer",
-        responses=ERRORS,
+        responses=_ERRORS,
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}},
     )
     async def infer(request: Request, model: str) -> Response:

@@ -59,12 +59,15 @@ class Predicting:
     Args:
         limits: what is accepted.
         metrics: those of the service.
+
+    Attributes:
+        queued: number of images that wait or are computed.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits, self._metrics = limits, metrics
         self._threads = ThreadPoolExecutor(readers(), "images")
-        self._queued = 0
+        self.queued = 0
 
     async def predict(self, job: Job, uploads: Sequence[Upload]) -> list[bytes | ProblemError]:
         """The result of each image as JSON, or why there is none.
@@ -93,11 +96,11 @@ class Predicting:
         Raises:
             ProblemError: there are not as many.
         """
-        if self._queued + count > self._limits.queue:
+        if self.queued + count > self._limits.queue:
             if count > self._limits.queue:
                 raise ProblemError(413, "too_many_images", f"at most {self._limits.queue} images: send fewer")
             raise ProblemError(
-                429, "queue_full", f"{self._queued} images wait or are computed: try again later", retry_after=1
+                429, "queue_full", f"{self.queued} images wait or are computed: try again later", retry_after=1
             )
         self._add(count)
         try:
@@ -106,7 +109,7 @@ class Predicting:
             self._add(-count)
 
     def _add(self, count: int) -> None:
-        self._queued += count
+        self.queued += count
         self._metrics.queued.inc(count)
 
     async def _one(self, job: Job, upload: Upload) -> bytes | ProblemError:

@@ -5,6 +5,8 @@ from typing import Any
 from fishnet.errors import InputError, WorkError
 from fishnet.images.opening import TooLargeError, UnknownImageError
 
+_BODY_UNREAD = (401, 404, 405, 408, 413, 415, 503)  # statuses of answers that are given before the body was read
+
 
 class ProblemError(Exception):
     """A request that is answered with an error.
@@ -22,8 +24,9 @@ class ProblemError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response's own headers."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        """The response's own headers. A connection on which the rest of a body may still arrive is closed."""
+        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {**retry, **({"Connection": "close"} if self.status in _BODY_UNREAD else {})}
 
     def to_dict(self) -> dict[str, Any]:
         """``{"status", "code", "message"}``."""

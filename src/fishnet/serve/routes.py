@@ -33,30 +33,25 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_ERROR: dict[str, Any] = {
-    "description": "What is wrong, and what to do.",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["error"],
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "required": ["status", "code", "message"],
-                        "properties": {
-                            "status": {"type": "integer"},
-                            "code": {"type": "string"},
-                            "message": {"type": "string"},
-                        },
-                    }
-                },
-            }
-        }
-    },
-}
 _STATUSES = (400, 401, 404, 405, 408, 413, 415, 422, 429, 503)
-ERRORS: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
+
+
+def error_responses(*statuses: int, error: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """The responses with errors, for OpenAPI.
+
+    Args:
+        *statuses: those of a route; by default all.
+        error: the schema of the key ``error``; by default an object, see :meth:`ProblemError.to_dict`.
+    """
+    texts = {"code": {"type": "string"}, "message": {"type": "string"}}
+    properties = {"status": {"type": "integer"}, **texts}
+    error = error or {"type": "object", "required": list(properties), "properties": properties}
+    schema = {"type": "object", "required": ["error"], "properties": {"error": error}}
+    content = {"application/json": {"schema": schema}}
+    return {
+        status: {"description": "What is wrong, and what to do.", "content": content}
+        for status in statuses or _STATUSES
+    }
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -102,7 +97,7 @@ def build_router(service: Service) -> APIRouter:
     """The routes of a service."""
     router = APIRouter()
 
-    @router.post("/v1/predict", tags=["predictions"], responses=ERRORS, openapi_extra=_BODY)
+    @router.post("/v1/predict", tags=["predictions"], responses=error_responses(), openapi_extra=_BODY)
     async def predict(
         request: Request,
         model: Annotated[str, Query(description="Name of the model; the first one by default.")] = "",
@@ -135,12 +130,12 @@ def build_router(service: Service) -> APIRouter:
             results = await while_connected(request, service.predicting.predict(job, uploads))
             return predict_response(served.name, uploads, results)
 
-    @router.get("/v1/models", tags=["models"], responses=ERRORS)
+    @router.get("/v1/models", tags=["models"], responses=error_responses())
     async def models() -> dict[str, list[str]]:
         """The names of all models. The first one is the default."""
         return {"models": service.models.names}
 
-    @router.get("/v1/model", tags=["models"], responses=ERRORS)
+    @router.get("/v1/model", tags=["models"], responses=error_responses())
     async def model(model: str = "") -> dict[str, Any]:
         """What a model predicts: its heads with their classes, its options, and the limits of the service."""
         limits = service.limits
@@ -154,13 +149,13 @@ def build_router(service: Service) -> APIRouter:
         """Whether the process runs."""
         return {"status": "ok"}
 
-    @router.get("/readyz", tags=["health"], responses={503: _ERROR})
+    @router.get("/readyz", tags=["health"], responses=error_responses(503))
     async def readyz() -> dict[str, str]:
         """Whether requests are accepted: not while models load, and not while the service stops."""
         service.check_ready()
         return {"status": "ready"}
 
-    @router.get("/metrics", tags=["health"], response_class=Response, responses={401: _ERROR})
+    @router.get("/metrics", tags=["health"], response_class=Response, responses=error_responses(401))
     async def metrics() -> Response:
         """Counts and times, in Prometheus' text format."""
         text = await asyncio.to_thread(service.metrics.text)
@@ -169,6 +164,11 @@ def build_router(service: Service) -> APIRouter:
     return router
 
 
-def problem_response(problem: ProblemError) -> JSONResponse:
-    """The response to a request that is answered with an error."""
-    return JSONResponse({"error": problem.to_dict()}, problem.status, headers=problem.headers)
+def problem_response(problem: ProblemError, path: str) -> JSONResponse:
+    """The response to a request of some path that is answered with an error.
+
+    Below /v2 the error is a text, as the Open Inference Protocol has it.
+    """
+    is_inference = path.startswith("/v2/")
+    content = {**problem.to_dict(), "error": problem.message} if is_inference else {"error": problem.to_dict()}
+    return JSONResponse(content, problem.status, headers=problem.headers)
