@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fishnet import __version__
+from fishnet.serve import inference, routes
 from fishnet.serve.guard import Guard
-from fishnet.serve.inference import build_inference_router
 from fishnet.serve.problems import ProblemError
-from fishnet.serve.routes import build_router, problem_response
+from fishnet.serve.routes import problem_response
 from fishnet.serve.service import Service
 from fishnet.serve.settings import Settings
 
@@ -52,8 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
         description="Predictions of FishNet models on images.",
     )  # fmt: skip
     app.state.service = service
-    app.include_router(build_router(service))
-    app.include_router(build_inference_router(service))
+    app.include_router(routes.router)
+    app.include_router(inference.router)
     _add_page(app)
     _add_errors(app)
     app.add_middleware(Guard, service=service)

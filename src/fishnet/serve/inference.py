@@ -17,78 +17,12 @@ from fishnet import __version__
 from fishnet.serve.bodies import Upload, read_body
 from fishnet.serve.predicting import Job
 from fishnet.serve.problems import ProblemError
-from fishnet.serve.routes import error_responses, while_connected
-from fishnet.serve.service import Service
+from fishnet.serve.routes import Served, error_responses, while_connected
 
 INPUT, OUTPUT = "image", "result"
 _LENGTH = "inference-header-content-length"
 _ERRORS = error_responses(error={"type": "string"})
 _WORD = 4  # bytes of a length before each element
-
-
-def build_inference_router(service: Service) -> APIRouter:
-    """The routes of the protocol."""
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
-
-    @router.get("")
-    async def server() -> dict[str, Any]:
-        """The server's name, version and extensions."""
-        return {"name": "fishnet", "version": __version__, "extensions": ["binary_tensor_data"]}
-
-    @router.get("/health/live")
-    async def live() -> dict[str, bool]:
-        """Whether the process runs."""
-        return {"live": True}
-
-    @router.get("/health/ready", responses=_ERRORS)
-    async def ready() -> dict[str, bool]:
-        """Whether requests are accepted."""
-        service.check_ready()
-        return {"ready": True}
-
-    @router.get("/models/{model}", responses=_ERRORS)
-    async def metadata(model: str) -> dict[str, Any]:
-        """A model's input and output."""
-        served = service.models[model]
-        return {
-            "name": served.name, "versions": [], "platform": "fishnet",
-            "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
-            "outputs": [{"name": OUTPUT, "datatype": "BYTES", "shape": [-1]}],
-        }  # fmt: skip
-
-    @router.get("/models/{model}/ready", responses=_ERRORS)
-    async def model_ready(model: str) -> dict[str, Any]:
-        """Whether a model accepts requests."""
-        service.check_ready()
-        return {"name": service.models[model].name, "ready": True}
-
-    @router.post(
-        "/models/{model}/infer",
-        responses=_ERRORS,
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}},
-    )
-    async def infer(request: Request, model: str) -> Response:
-        """Predict on encoded images. The request's parameters are the options of /v1/predict."""
-        service.models[model]  # before the body is read
-        body = await read_body(request, service.limits)
-        values, binary = _split(body, request.headers.get(_LENGTH))
-        images = _images(values, binary, service.limits.max_images)
-        parameters = dict(values.get("parameters") or {})
-        wants_binary = _wants_binary(values, parameters)
-        with service.models.use(model) as served:
-            maps = parameters.pop("maps", True)
-            job = Job.of(served, parameters, bool(maps))
-            results = await while_connected(
-                request, service.predicting.predict(job, [Upload("", image) for image in images])
-            )
-        texts = []
-        for result in results:
-            if isinstance(result, ProblemError):
-                raise result
-            texts.append(result)
-        return _response(served.name, values.get("id"), texts, wants_binary)
-
-    return router
 
 
 _REQUEST: dict[str, Any] = {
@@ -114,6 +48,72 @@ _REQUEST: dict[str, Any] = {
         },
     },
 }
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+
+
+@router.get("")
+async def server() -> dict[str, Any]:
+    """The server's name, version and extensions."""
+    return {"name": "fishnet", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+
+@router.get("/health/live")
+async def live() -> dict[str, bool]:
+    """Whether the process runs."""
+    return {"live": True}
+
+
+@router.get("/health/ready", responses=_ERRORS)
+async def ready(service: Served) -> dict[str, bool]:
+    """Whether requests are accepted."""
+    service.check_ready()
+    return {"ready": True}
+
+
+@router.get("/models/{model}", responses=_ERRORS)
+async def metadata(service: Served, model: str) -> dict[str, Any]:
+    """A model's input and output."""
+    served = service.models[model]
+    return {
+        "name": served.name, "versions": [], "platform": "fishnet",
+        "inputs": [{"name": INPUT, "datatype": "BYTES", "shape": [-1]}],
+        "outputs": [{"name": OUTPUT, "datatype": "BYTES", "shape": [-1]}],
+    }  # fmt: skip
+
+
+@router.get("/models/{model}/ready", responses=_ERRORS)
+async def model_ready(service: Served, model: str) -> dict[str, Any]:
+    """Whether a model accepts requests."""
+    service.check_ready()
+    return {"name": service.models[model].name, "ready": True}
+
+
+@router.post(
+    "/models/{model}/infer",
+    responses=_ERRORS,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}},
+)
+async def infer(request: Request, service: Served, model: str) -> Response:
+    """Predict on encoded images. The request's parameters are the options of /v1/predict."""
+    service.models[model]  # before the body is read
+    body = await read_body(request, service.limits)
+    values, binary = _split(body, request.headers.get(_LENGTH))
+    images = _images(values, binary, service.limits.max_images)
+    parameters = dict(values.get("parameters") or {})
+    wants_binary = _wants_binary(values, parameters)
+    with service.models.use(model) as served:
+        maps = parameters.pop("maps", True)
+        job = Job.of(served, parameters, bool(maps))
+        results = await while_connected(
+            request, service.predicting.predict(job, [Upload("", image) for image in images])
+        )
+    texts = []
+    for result in results:
+        if isinstance(result, ProblemError):
+            raise result
+        texts.append(result)
+    return _response(served.name, values.get("id"), texts, wants_binary)
 
 
 def _bad(message: str) -> ProblemError:

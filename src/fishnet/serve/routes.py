@@ -5,7 +5,7 @@ import json
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -93,75 +93,90 @@ def predict_response(model: str, uploads: Sequence[Upload], results: Sequence[by
     return Response(b'%b, "results": [%b]}' % (head[:-1], b", ".join(items)), media_type="application/json")
 
 
-def build_router(service: Service) -> APIRouter:
-    """The routes of a service."""
-    router = APIRouter()
+def service_of(request: Request) -> Service:
+    """The service that a request goes to."""
+    service: Service = request.app.state.service
+    return service
 
-    @router.post("/v1/predict", tags=["predictions"], responses=error_responses(), openapi_extra=_BODY)
-    async def predict(
-        request: Request,
-        model: Annotated[str, Query(description="Name of the model; the first one by default.")] = "",
-        k: Annotated[int | None, Query(description=OPTIONS["k"], ge=1)] = None,
-        threshold: Annotated[float | None, Query(description=OPTIONS["threshold"], ge=0, le=1)] = None,
-        max_detections: Annotated[int | None, Query(description=OPTIONS["max_detections"], ge=1)] = None,
-        tile: Annotated[int | None, Query(description=OPTIONS["tile"], ge=32)] = None,
-        overlap: Annotated[float | None, Query(description=OPTIONS["overlap"], ge=0, le=0.9)] = None,
-        tta: Annotated[bool | None, Query(description=OPTIONS["tta"])] = None,
-        panoptic_score: Annotated[float | None, Query(description=OPTIONS["panoptic_score"], ge=0, le=1)] = None,
-        panoptic_overlap: Annotated[float | None, Query(description=OPTIONS["panoptic_overlap"], ge=0, le=1)] = None,
-        stuff_area: Annotated[int | None, Query(description=OPTIONS["stuff_area"], ge=0)] = None,
-        maps: Annotated[bool, Query(description="Whether label maps and panoptic segments come as PNG files.")] = True,
-    ) -> Response:
-        """Predict on one image or several: the bytes of an image file, or a form with files.
 
-        The answer has an item for each image, with its `name`, and `result` or `error`. Maps are PNG files in base64:
-        the id of a pixel is R + 256 G + 65536 B.
-        """
-        options = {
-            "k": k, "threshold": threshold, "max_detections": max_detections, "tile": tile, "overlap": overlap,
-            "tta": tta, "panoptic_score": panoptic_score, "panoptic_overlap": panoptic_overlap,
-            "stuff_area": stuff_area,
-        }  # fmt: skip
-        given = {name: value for name, value in options.items() if value is not None}
-        Job.of(service.models[model], given)  # before the body is read
-        uploads = await read_images(request, service.limits)
-        with service.models.use(model) as served:
-            job = Job.of(served, given, maps)
-            results = await while_connected(request, service.predicting.predict(job, uploads))
-            return predict_response(served.name, uploads, results)
+Served = Annotated[Service, Depends(service_of)]
+router = APIRouter()
 
-    @router.get("/v1/models", tags=["models"], responses=error_responses())
-    async def models() -> dict[str, list[str]]:
-        """The names of all models. The first one is the default."""
-        return {"models": service.models.names}
 
-    @router.get("/v1/model", tags=["models"], responses=error_responses())
-    async def model(model: str = "") -> dict[str, Any]:
-        """What a model predicts: its heads with their classes, its options, and the limits of the service."""
-        limits = service.limits
-        return {
-            **service.models[model].describe(),
-            "limits": {name: getattr(limits, name) for name in ("max_bytes", "max_pixels", "max_images", "max_passes")},
-        }
+def options_of(
+    k: Annotated[int | None, Query(description=OPTIONS["k"], ge=1)] = None,
+    threshold: Annotated[float | None, Query(description=OPTIONS["threshold"], ge=0, le=1)] = None,
+    max_detections: Annotated[int | None, Query(description=OPTIONS["max_detections"], ge=1)] = None,
+    tile: Annotated[int | None, Query(description=OPTIONS["tile"], ge=32)] = None,
+    overlap: Annotated[float | None, Query(description=OPTIONS["overlap"], ge=0, le=0.9)] = None,
+    tta: Annotated[bool | None, Query(description=OPTIONS["tta"])] = None,
+    panoptic_score: Annotated[float | None, Query(description=OPTIONS["panoptic_score"], ge=0, le=1)] = None,
+    panoptic_overlap: Annotated[float | None, Query(description=OPTIONS["panoptic_overlap"], ge=0, le=1)] = None,
+    stuff_area: Annotated[int | None, Query(description=OPTIONS["stuff_area"], ge=0)] = None,
+) -> dict[str, Any]:
+    """The options of a prediction that a request gives."""
+    options = {
+        "k": k, "threshold": threshold, "max_detections": max_detections, "tile": tile, "overlap": overlap, "tta": tta,
+        "panoptic_score": panoptic_score, "panoptic_overlap": panoptic_overlap, "stuff_area": stuff_area,
+    }  # fmt: skip
+    return {name: value for name, value in options.items() if value is not None}
 
-    @router.get("/healthz", tags=["health"])
-    async def healthz() -> dict[str, str]:
-        """Whether the process runs."""
-        return {"status": "ok"}
 
-    @router.get("/readyz", tags=["health"], responses=error_responses(503))
-    async def readyz() -> dict[str, str]:
-        """Whether requests are accepted: not while models load, and not while the service stops."""
-        service.check_ready()
-        return {"status": "ready"}
+@router.post("/v1/predict", tags=["predictions"], responses=error_responses(), openapi_extra=_BODY)
+async def predict(
+    request: Request,
+    service: Served,
+    options: Annotated[dict[str, Any], Depends(options_of)],
+    model: Annotated[str, Query(description="Name of the model; the first one by default.")] = "",
+    maps: Annotated[bool, Query(description="Whether label maps and panoptic segments come as PNG files.")] = True,
+) -> Response:
+    """Predict on one image or several: the bytes of an image file, or a form with files.
 
-    @router.get("/metrics", tags=["health"], response_class=Response, responses=error_responses(401))
-    async def metrics() -> Response:
-        """Counts and times, in Prometheus' text format."""
-        text = await asyncio.to_thread(service.metrics.text)
-        return Response(text, headers={"Content-Type": service.metrics.content_type})
+    The answer has an item for each image, with its `name`, and `result` or `error`. Maps are PNG files in base64: the
+    id of a pixel is R + 256 G + 65536 B.
+    """
+    Job.of(service.models[model], options)  # before the body is read
+    uploads = await read_images(request, service.limits)
+    with service.models.use(model) as served:
+        job = Job.of(served, options, maps)
+        results = await while_connected(request, service.predicting.predict(job, uploads))
+        return predict_response(served.name, uploads, results)
 
-    return router
+
+@router.get("/v1/models", tags=["models"], responses=error_responses())
+async def models(service: Served) -> dict[str, list[str]]:
+    """The names of all models. The first one is the default."""
+    return {"models": service.models.names}
+
+
+@router.get("/v1/model", tags=["models"], responses=error_responses())
+async def describe(service: Served, model: str = "") -> dict[str, Any]:
+    """What a model predicts: its heads with their classes, its options, and the limits of the service."""
+    limits = service.limits
+    return {
+        **service.models[model].describe(),
+        "limits": {name: getattr(limits, name) for name in ("max_bytes", "max_pixels", "max_images", "max_passes")},
+    }
+
+
+@router.get("/healthz", tags=["health"])
+async def healthz() -> dict[str, str]:
+    """Whether the process runs."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", tags=["health"], responses=error_responses(503))
+async def readyz(service: Served) -> dict[str, str]:
+    """Whether requests are accepted: not while models load, and not while the service stops."""
+    service.check_ready()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", tags=["health"], response_class=Response, responses=error_responses(401))
+async def metrics(service: Served) -> Response:
+    """Counts and times, in Prometheus' text format."""
+    text = await asyncio.to_thread(service.metrics.text)
+    return Response(text, headers={"Content-Type": service.metrics.content_type})
 
 
 def problem_response(problem: ProblemError, path: str) -> JSONResponse:
