@@ -10,12 +10,14 @@ __version__ = "0.1.0.dev0"
 
 if TYPE_CHECKING:
     from fishnet.backbone.registry import create_model, list_models
+    from fishnet.bulk.batches import BatchPredictor
     from fishnet.evaluation.evaluate import evaluate
     from fishnet.exporting.export import export
     from fishnet.tasks.loading import load
     from fishnet.training.train import train
 
 _HOMES = {
+    "BatchPredictor": "fishnet.bulk.batches",
     "create_model": "fishnet.backbone.registry",
     "evaluate": "fishnet.evaluation.evaluate",
     "export": "fishnet.exporting.export",
@@ -24,7 +26,7 @@ _HOMES = {
     "train": "fishnet.training.train",
 }
 
-__all__ = ["__version__", "create_model", "evaluate", "export", "list_models", "load", "train"]
+__all__ = ["BatchPredictor", "__version__", "create_model", "evaluate", "export", "list_models", "load", "train"]
 
 
 def __getattr__(name: str) -> object:

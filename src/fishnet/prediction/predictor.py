@@ -209,7 +209,13 @@ class Predictor:
             if parsed.tiling or parsed.tta:
                 raise InputError("embeddings are computed in one pass: leave out tile and tta")
             parsed = replace(parsed, single_pass=True)
-        return self._stream(sources, batch_size, embedding, parsed)
+        return self._stream(iter_images(sources), batch_size, embedding, parsed)
+
+    def stream_images(
+        self, images: Iterable[tuple[str, Source]], batch_size: int | None = None, **options: Any
+    ) -> Iterator[tuple[str, Result | Failure]]:
+        """As :meth:`stream`, for images of any kind that :meth:`predict` takes, each with a name."""
+        return self._stream(images, batch_size, None, PredictOptions.of(self.bundle, options))
 
     def check_options(self, **options: Any) -> None:
         """Raises InputError where :meth:`predict` would for these options."""
@@ -224,7 +230,11 @@ class Predictor:
         return [unwrap(next(results)) if isinstance(item, Input) else item for item in items]
 
     def _stream(
-        self, sources: Iterable[str], batch_size: int | None, embedding: Embedding | None, options: PredictOptions
+        self,
+        named: Iterable[tuple[str, Source | Failure]],
+        batch_size: int | None,
+        embedding: Embedding | None,
+        options: PredictOptions,
     ) -> Iterator[tuple[str, Result | Failure]]:
         size = batch_size or self.batch_size
         # images that go through the network in several passes, or in their own size, may be huge: one after the other
@@ -236,7 +246,7 @@ class Predictor:
             return named[0], self._try_read(*named, options, large)
 
         waiting: list[tuple[str, Input | Result | Failure]] = []
-        for name, image in mapped(read, iter_images(sources), *readahead):
+        for name, image in mapped(read, named, *readahead):
             item: Input | Result | Failure
             if isinstance(image, Input | Failure):
                 item = image

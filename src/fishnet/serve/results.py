@@ -1,14 +1,11 @@
 """Results as JSON, with the maps of label maps and panoptic segments as PNG files in base64."""
 
-import io
 from base64 import b64encode
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from fishnet.images.segment_ids import ids_to_rgb
+from fishnet.images.segment_ids import to_png
 from fishnet.prediction.results import Panoptic, Result, Scene, Segmentation
 
 
@@ -24,13 +21,7 @@ def to_json(result: Result, maps: bool) -> dict[str, Any]:
         return {name: to_json(part, maps) for name, part in result.parts().items()}
     values = result.to_dict()
     if maps and isinstance(result, Segmentation):
-        values["png"] = _png(np.asarray(result.classes.ids, np.int64)[result.labels])
+        values["png"] = b64encode(to_png(np.asarray(result.classes.ids, np.int64)[result.labels])).decode()
     elif maps and isinstance(result, Panoptic):
-        values["png"] = _png(result.ids)
+        values["png"] = b64encode(to_png(result.ids)).decode()
     return values
-
-
-def _png(ids: NDArray[Any]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(ids_to_rgb(ids)).save(file, "PNG", compress_level=1)
-    return b64encode(file.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""Predictions by the million: as columns, for engines that distribute the work. Imports no torch."""
