@@ -19,7 +19,8 @@ LIGHT = (
     "fishnet.runtime.exported", "fishnet.runtime.decode", "fishnet.runtime.engines", "fishnet.recipes.recipe",
     "fishnet.tasks", "fishnet.tasks.loading", "fishnet.training", "fishnet.cli", "fishnet.cli.train",
     "fishnet.cli.data", "fishnet.cli.predict", "fishnet.cli.writers", "fishnet.cli.panoptic_files",
-    "fishnet.prediction.panoptic", "fishnet.tasks.panoptic.metrics", "fishnet.bulk.batches", "fishnet.serve.app", "fishnet.serve.server",
+    "fishnet.prediction.panoptic", "fishnet.tasks.panoptic.metrics", "fishnet.bulk.batches",
+    "fishnet.serve.app", "fishnet.serve.server",
 )  # fmt: skip
 SOURCE = Path(fishnet.__file__).parent
 
