@@ -1,17 +1,14 @@
 """A predictor for engines that distribute batches of rows, such as Ray Data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fishnet.bulk.columns import table_of
+from fishnet.bulk.columns import row_of, table_of
 from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
-from fishnet.prediction.results import Result
-from fishnet.prediction.sources import Failure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,8 +83,8 @@ class BatchPredictor:
             raise InputError(f"no column {wanted}: the batch has {', '.join(batch)}; name the images' with column=")
         images = list(batch[column])
         named = ((str(i), _source(image)) for i, image in enumerate(images))
-        results = [_without_name(*pair) for pair in self.predictor.stream_images(named, **self._options)]
-        table = table_of(self.predictor.bundle, results)
+        rows = [row_of(*pair) for pair in self.predictor.stream_images(named, **self._options)]
+        table = table_of(self.predictor.bundle, rows)
         are_paths = bool(images) and isinstance(images[0], str)
         kept = {name: values for name, values in batch.items() if name != column or are_paths}
         if clash := [name for name in kept if name in table.column_names]:
@@ -100,11 +97,6 @@ class BatchPredictor:
 def _source(image: Any) -> Any:
     """An image as the Predictor takes it, of NumPy's own bytes and texts too."""
     return image.item() if isinstance(image, np.generic) else image
-
-
-def _without_name(name: str, result: Result | Failure) -> Result | Failure:
-    """A failure's reason without the image's number, which says nothing in a table."""
-    return replace(result, reason=result.reason.removeprefix(f"{name}: ")) if isinstance(result, Failure) else result
 
 
 def _array(values: Any) -> "pa.Array[Any]":

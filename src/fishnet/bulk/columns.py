@@ -112,10 +112,14 @@ def _output(task: str) -> str:
     return "masks" if info.masks else info.output
 
 
-def table_of(bundle: Bundle, results: Sequence[Result | Failure]) -> "pa.Table":
-    """The results of a model as a table, a row for each; failures have an ``error`` and nothing else."""
+def row_of(name: str, result: Result | Failure) -> dict[str, Any]:
+    """A row of :func:`table_of`. A failure has an ``error`` and nothing else: the reason without the image's name."""
+    return {ERROR: result.reason.removeprefix(f"{name}: ")} if isinstance(result, Failure) else columns_of(result)
+
+
+def table_of(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
+    """The rows of a model's results as a table."""
     import pyarrow as pa
 
     schema = schema_of(bundle)
-    rows = [{ERROR: each.reason} if isinstance(each, Failure) else columns_of(each) for each in results]
     return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema)

@@ -32,9 +32,9 @@ def predict(
     bundle: str,
     /,
     *sources: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    out: Path | None = None,
+    out: str | None = None,
     overlay: Annotated[bool, Parameter(negative=())] = False,
-    as_: Annotated[Literal["table", "jsonl", "csv"], Parameter(name="--as")] = "table",
+    as_: Annotated[Literal["table", "jsonl", "csv", "parquet"], Parameter(name=["--as", "--format"])] = "table",
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     embed: Path | None = None,
     only: str | None = None,
@@ -47,6 +47,9 @@ def predict(
     panoptic_overlap: float | None = None,
     stuff_area: int | None = None,
     ids: Path | None = None,
+    shard: str = "1/1",
+    part: int = 1000,
+    column: str | None = None,
     max_pixels: int | None = None,
     batch_size: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -74,11 +77,13 @@ def predict(
         Folder for predictions.jsonl or predictions.csv, and overlays. Detectors also write coco_results.json (COCO's
         results format) and coco_images.json (its image and category ids); segmenters write masks/NAME.png with class
         ids as pixel values (for a GeoTIFF, NAME.tif with its georeference); panoptic models write panoptic.json and
-        panoptic/NAME.png (COCO's panoptic format). Default: print only.
+        panoptic/NAME.png (COCO's panoptic format). Default: print only. With --format parquet also an address of an
+        object store, such as s3://bucket/folder.
     overlay
         Save each image or video with its result drawn on it, in --out or else in predictions/.
     as_
-        Output format: table, jsonl (one JSON object per line) or csv.
+        Output format: table, jsonl (one JSON object per line), csv, or parquet: for any number of images, which
+        continues where it stopped, see --out, --shard and docs/scale.md.
     as_json
         Same as --as jsonl.
     embed
@@ -106,6 +111,12 @@ def predict(
         Panoptic models: stuff with fewer pixels in the image becomes void. Default: the bundle's.
     ids
         COCO file, such as the annotations, with the image ids for coco_results.json.
+    shard
+        With --format parquet: which of several shards of the images to predict, NUMBER/COUNT.
+    part
+        With --format parquet: number of images of each file.
+    column
+        With --format parquet: column of Parquet sources with the images' bytes. Default: image, bytes, jpg or png.
     max_pixels
         Maximum number of pixels of an image; larger ones are refused. Raise it only for large files that you trust,
         with --tile if images are far larger than in training. Default: 178956970, and at most 1 GB to decode.
@@ -122,17 +133,29 @@ def predict(
     quiet
         Print only errors; use with --out.
     """
+    from fishnet.cli.bulk import predict_parquet
     from fishnet.cli.embeddings import EmbeddingFile
     from fishnet.cli.writers import Writer
+    from fishnet.prediction.sources import find_sources
 
-    files = _find_sources(sources, top, batch_size, max_pixels)
-    output_format, folder = "jsonl" if as_json else as_, out or (Path("predictions") if overlay else None)
+    output_format = "jsonl" if as_json else as_
+    _check_arguments(sources, top, batch_size, max_pixels, part)
+    is_bulk = output_format == "parquet"
+    files = [] if is_bulk else find_sources(sources)
+    folder = Path(out) if out is not None else Path("predictions") if overlay else None
     predictor = load_model(bundle, device, precision, trust=trust, only=_heads(only))
     predictor.max_pixels = max_pixels
     options = _options(
         predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None,
         panoptic_score=panoptic_score, panoptic_overlap=panoptic_overlap, stuff_area=stuff_area,
     )  # fmt: skip
+    if is_bulk:
+        if overlay or embed is not None or ids is not None:
+            raise InputError("--overlay, --embed and --ids: not with --format parquet")
+        return predict_parquet(
+            predictor, sources, out, shard=shard, part=part, column=column, batch_size=batch_size, quiet=quiet,
+            options=options,
+        )  # fmt: skip
     image_ids = _read_ids(ids, predictor, folder, files)
     with ExitStack() as stack:
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
@@ -147,18 +170,15 @@ def predict(
     return 1 if failures else 0
 
 
-def _find_sources(sources: tuple[str, ...], *counts: int | None) -> list[str]:
-    """Finds images and videos. Raises InputError for arguments that are wrong; ``counts`` must be 1 or more."""
-    from fishnet.prediction.sources import find_sources
-
+def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
+    """Raises InputError for arguments that are wrong; ``counts`` must be 1 or more."""
     if not sources:
         raise InputError("nothing to predict: name files, folders, patterns, or - for a list on standard input")
     for source in sources:  # only "-" itself may begin with a hyphen
         if source.startswith("-") and source != "-":
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
     if any(count is not None and count < 1 for count in counts):
-        raise InputError("--top, --batch-size and --max-pixels must be 1 or more")
-    return find_sources(sources)
+        raise InputError("--top, --batch-size, --max-pixels and --part must be 1 or more")
 
 
 def _read_ids(
