@@ -14,11 +14,11 @@ def predict_parquet(
     predictor: "Predictor",
     sources: Sequence[str],
     out: str | None,
-    *,
     shard: str,
     part: int,
     column: str | None,
     batch_size: int | None,
+    *,
     quiet: bool,
     options: dict[str, Any],
 ) -> int:

@@ -133,15 +133,11 @@ def predict(
     quiet
         Print only errors; use with --out.
     """
-    from fishnet.cli.bulk import predict_parquet
-    from fishnet.cli.embeddings import EmbeddingFile
-    from fishnet.cli.writers import Writer
     from fishnet.prediction.sources import find_sources
 
     output_format = "jsonl" if as_json else as_
-    _check_arguments(sources, top, batch_size, max_pixels, part)
-    is_bulk = output_format == "parquet"
-    files = [] if is_bulk else find_sources(sources)
+    _check_arguments(sources, top, part, batch_size, max_pixels)
+    files = [] if output_format == "parquet" else find_sources(sources)
     folder = Path(out) if out is not None else Path("predictions") if overlay else None
     predictor = load_model(bundle, device, precision, trust=trust, only=_heads(only))
     predictor.max_pixels = max_pixels
@@ -149,13 +145,33 @@ def predict(
         predictor, k=top, threshold=threshold, tile=tile, overlap=overlap, tta=tta or None,
         panoptic_score=panoptic_score, panoptic_overlap=panoptic_overlap, stuff_area=stuff_area,
     )  # fmt: skip
-    if is_bulk:
-        if overlay or embed is not None or ids is not None:
-            raise InputError("--overlay, --embed and --ids: not with --format parquet")
-        return predict_parquet(
-            predictor, sources, out, shard=shard, part=part, column=column, batch_size=batch_size, quiet=quiet,
-            options=options,
-        )  # fmt: skip
+    if output_format == "parquet":
+        from fishnet.cli.bulk import predict_parquet
+
+        _check_absent("--format parquet", overlay=overlay or None, embed=embed, ids=ids)
+        return predict_parquet(predictor, sources, out, shard, part, column, batch_size, quiet=quiet, options=options)
+    failures = _predict_files(predictor, files, output_format, folder, embed, ids, batch_size, overlay, quiet, options)
+    if not quiet and output_format == "table":
+        print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
+    return 1 if failures else 0
+
+
+def _predict_files(
+    predictor: "Predictor",
+    files: Sequence[str],
+    output_format: str,
+    folder: Path | None,
+    embed: Path | None,
+    ids: Path | None,
+    batch_size: int | None,
+    overlay: bool,
+    quiet: bool,
+    options: dict[str, Any],
+) -> "list[Failure]":
+    """Predicts on files and passes the results to all writers. Returns the failures."""
+    from fishnet.cli.embeddings import EmbeddingFile
+    from fishnet.cli.writers import Writer
+
     image_ids = _read_ids(ids, predictor, folder, files)
     with ExitStack() as stack:
         embeddings = stack.enter_context(EmbeddingFile(embed)) if embed is not None else None
@@ -164,10 +180,14 @@ def predict(
         writers: list[Any] = [stack.enter_context(Writer(output_format, folder, quiet))]
         if folder is not None:
             writers += _file_writers(stack, folder, files, predictor, image_ids, overlay)
-        failures = _write(results, writers, folder)
-    if not quiet and output_format == "table":
-        print(*(f"saved in {place}\n" for place in (folder, embed) if place is not None), sep="", end="")
-    return 1 if failures else 0
+        return _write(results, writers, folder)
+
+
+def _check_absent(flag: str, **others: Any) -> None:
+    """Raises InputError for options that were given, but do not go with ``flag``."""
+    for name, value in others.items():
+        if value is not None:
+            raise InputError(f"--{name}: not with {flag}")
 
 
 def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
@@ -178,7 +198,7 @@ def _check_arguments(sources: tuple[str, ...], *counts: int | None) -> None:
         if source.startswith("-") and source != "-":
             raise InputError(f"unknown option {source}: see fishnet predict --help (a file of that name is ./{source})")
     if any(count is not None and count < 1 for count in counts):
-        raise InputError("--top, --batch-size, --max-pixels and --part must be 1 or more")
+        raise InputError("--top, --part, --batch-size and --max-pixels must be 1 or more")
 
 
 def _read_ids(
