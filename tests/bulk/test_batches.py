@@ -82,7 +82,20 @@ def test_what_cannot_be_read_has_an_error_and_the_others_a_result() -> None:
     rows = batch_predictor(PREDICTORS["detect"]())({"bytes": files}).to_pylist()
     assert [len(row["boxes"]) if row["boxes"] is not None else None for row in rows] == [2, None, 1]
     assert [row[ERROR] is None for row in rows] == [True, False, True]
-    assert rows[1][ERROR].startswith("the image: not an image")
+    assert rows[1][ERROR].startswith("not an image")
+
+
+def test_empty_batches_arrow_tables_and_tensors() -> None:
+    predictor = PREDICTORS["detect"]()
+    empty = batch_predictor(predictor)({"bytes": [], "number": np.arange(0)})
+    assert empty.num_rows == 0
+    assert empty.schema.equals(pa.schema([("number", pa.int64()), *schema_of(predictor.bundle)]))
+    files = pa.table({"bytes": [encoded(image) for image in IMAGES], "number": [1, 2, 3]})
+    table = batch_predictor(predictor)(files)
+    assert table["number"].to_pylist() == [1, 2, 3]
+    assert [len(boxes) for boxes in table["boxes"].to_pylist()] == [2, 1, 0]
+    tensor = batch_predictor(predictor)({"image": IMAGES, "vector": np.zeros((3, 2, 4))})
+    assert tensor["vector"].to_pylist()[0] == [[0.0] * 4] * 2
 
 
 def test_options_reach_the_model() -> None:

@@ -96,6 +96,23 @@ def test_errors_belong_to_their_inputs_and_the_thread_goes_on(make: Make) -> Non
     assert batcher.submit(numbered(2)).result(10) == 2
 
 
+def test_an_observer_that_fails_stops_nothing(make: Make) -> None:
+    def fail(*batch: Any) -> None:
+        raise OSError("no space")
+
+    batcher, _, go = make(observe=fail)
+    go.set()
+    assert [batcher.submit(numbered(i)).result(10) for i in (1, 2)] == [1, 2]
+    assert batcher.is_alive
+
+
+def test_a_wrong_number_of_outputs_is_an_error() -> None:
+    batcher = MicroBatcher(lambda inputs: [], 2, 0)
+    assert "0 outputs for 1 inputs" in str(batcher.submit(numbered(1)).exception(10))
+    batcher.close(10)
+    assert not batcher.is_alive
+
+
 def test_batches_are_observed(make: Make) -> None:
     seen = list[tuple[int, float, Sequence[float]]]()
     batcher, batches, go = make(observe=lambda *batch: seen.append(batch))

@@ -51,6 +51,11 @@ def request(*images: bytes, **more: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "image", "shape": [len(data)], "datatype": "BYTES", "data": data}], **more}
 
 
+def test_any_text_may_be_an_id(client: Client) -> None:
+    answer = client.post("/v2/models/detect/infer", json.dumps(request(FILES[0], id="\ud800")))
+    assert (answer.status, answer.json["id"]) == (200, "\ud800")
+
+
 def test_json_alone(client: Client) -> None:
     answer = client.post("/v2/models/detect/infer", json.dumps(request(*FILES, parameters={"max_detections": 1})))
     assert answer.status == 200
@@ -82,6 +87,12 @@ def changed(**values: Any) -> dict[str, Any]:
         (400, "bad_request", changed(shape=[2])),
         (400, "bad_request", changed(shape=[-1])),
         (400, "bad_request", changed(shape=["1"])),
+        (400, "bad_request", changed(shape=[1, 1])),
+        (400, "bad_request", f'{{"inputs": [{{"shape": [{"9" * 5000}]}}]}}'),
+        (400, "bad_request", request(FILES[0], parameters={"maps": "false"})),
+        (400, "bad_request", request(FILES[0], parameters={"binary_data_output": "no"})),
+        (413, "json_too_large", '{"a": "' + "x" * (5 << 20) + '"}'),
+        (422, "bad_option", request(FILES[0], parameters={"\ud800": 1})),
         (400, "bad_request", changed(shape=None)),
         (400, "bad_request", changed(parameters={"binary_data_size": 3})),
         (400, "bad_request", changed(parameters={"binary_data_size": "0"})),
@@ -99,7 +110,7 @@ def test_refused(client: Client, status: int, code: str, body: Any) -> None:
     assert (answer.status, answer.code) == (status, code), answer.content
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999999"])
+@pytest.mark.parametrize("length", ["-1", "x", "99999999", "9" * 5000])
 def test_a_header_that_lies(client: Client, length: str) -> None:
     answer = client.post(
         "/v2/models/detect/infer", json.dumps(request(FILES[0])), **{"Inference-Header-Content-Length": length}

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests import bright
 from tests.bright import scene
 from tests.serve.running import FORM, PREDICTORS, Answer, Client, encoded, form, running, wait_until
 
+FORM_TYPE = FORM["Content-Type"]
 PHOTO = encoded(scene(96, 64, ((8, 8, 40, 30), "red")))
 
 
@@ -81,6 +83,7 @@ def bomb(width: int, height: int) -> bytes:
         (400, "bad_form", form(PHOTO)[:-200], "", FORM),
         (400, "bad_form", form(PHOTO), "", {"Content-Type": "multipart/form-data"}),
         (400, "bad_form", form(PHOTO).replace(b'; filename="0.png"', b""), "", FORM),
+        (400, "bad_form", form(PHOTO, names="\u00e9{}.png"), "", {"Content-Type": f"{FORM_TYPE}; charset=undefined"}),
         (413, "body_too_large", PHOTO + bytes(20_000), "", {}),
         (413, "body_too_large", form(PHOTO + bytes(20_000)), "", FORM),
         (413, "image_too_large", bomb(1000, 101), "", {}),
@@ -104,6 +107,23 @@ def bomb(width: int, height: int) -> bytes:
 def test_refused(client: Client, status: int, code: str, body: bytes, query: str, headers: dict[str, str]) -> None:
     answer = client.post(f"/v1/predict?{query}", body, **headers)
     assert (answer.status, answer.code) == (status, code), answer.content
+
+
+def test_a_body_that_nobody_reads(client: Client) -> None:
+    """The connection is closed, so that a client cannot send for ever."""
+    with socket.create_connection(("127.0.0.1", client.port), timeout=20) as sent:
+        sent.sendall(b"POST /v1/predict?k=0 HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n")
+        answer = b"".join(iter(lambda: sent.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 422")
+    assert b"connection: close" in answer.lower()
+
+
+def test_the_page_is_guarded(client: Client) -> None:
+    for path in ("/", "/page/index.html", "/page/page.js"):
+        headers = client.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+    assert [client.send("HEAD", path).status for path in ("/", "/healthz", "/readyz")] == [200] * 3
 
 
 def test_other_routes(client: Client) -> None:
@@ -158,7 +178,7 @@ def test_a_full_queue(held: Held) -> None:
     with running(served_by(held), Limits(queue=3)) as client:
         held.hold()
         waiting = answers(client, 3)
-        wait_until(lambda: client.service.predicting.queued == 3)
+        wait_until(lambda: client.service.predicting.queue.count == 3)
         refused = client.predict(PHOTO)
         assert (refused.status, refused.code, refused.headers["retry-after"]) == (429, "queue_full", "1")
         assert client.get("/healthz").status == 200
@@ -173,9 +193,9 @@ def test_too_many_requests(held: Held) -> None:
     with running(served_by(held), Limits(max_requests=2)) as client:
         held.hold()
         waiting = answers(client, 2)
-        wait_until(lambda: client.service.predicting.queued == 2)
+        wait_until(lambda: client.service.predicting.queue.count == 2)
         refused = client.predict(PHOTO)
-        assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "too_many_requests", "1")
+        assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "overloaded", "1")
         assert client.get("/readyz").status == 200, "probes are always answered"
         held.go.set()
         assert [future.result().status for future in waiting] == [200] * 2
@@ -189,7 +209,7 @@ def test_deadline(held: Held) -> None:
         client.predict(PHOTO)  # waits behind the first, which is still computed
         held.go.set()
         assert client.predict(PHOTO).status == 200
-        assert client.service.predicting.queued == 0
+        assert client.service.predicting.queue.count == 0
 
 
 def test_a_client_that_goes_away(held: Held) -> None:
@@ -200,9 +220,9 @@ def test_a_client_that_goes_away(held: Held) -> None:
         assert held.is_in.wait(10)
         connection = http.client.HTTPConnection("127.0.0.1", client.port)
         connection.request("POST", "/v1/predict", PHOTO)
-        wait_until(lambda: client.service.predicting.queued == 2)
+        wait_until(lambda: client.service.predicting.queue.count == 2)
         connection.close()
-        wait_until(lambda: client.service.predicting.queued == 1)
+        wait_until(lambda: client.service.predicting.queue.count == 1)
         before = len(held.batches)
         held.go.set()
         assert first[0].result().status == 200
@@ -216,7 +236,7 @@ def test_requests_share_batches(held: Held) -> None:
         waiting = answers(client, 1)
         assert held.is_in.wait(10)
         waiting += answers(client, 6)
-        wait_until(lambda: client.service.predicting.queued == 7)
+        wait_until(lambda: client.service.predicting.queue.count == 7)
         time.sleep(0.2)  # all are decoded
         before = len(held.batches)
         held.go.set()
@@ -228,9 +248,9 @@ def test_several_passes_keep_their_place_until_they_end(held: Held) -> None:
     with running(served_by(held), Limits(timeout=0.3)) as client:
         held.hold()
         assert client.predict(PHOTO, query="tile=48").status == 503
-        assert client.service.predicting.queued == 1
+        assert client.service.predicting.queue.count == 1
         held.go.set()
-        wait_until(lambda: client.service.predicting.queued == 0)
+        wait_until(lambda: client.service.predicting.queue.count == 0)
 
 
 def test_outputs_that_are_not_finite() -> None:
@@ -262,6 +282,7 @@ def test_an_engine_that_fails() -> None:
         answer = client.predict(PHOTO)
         assert (answer.status, answer.code) == (500, "internal_error")
         assert b"secret" not in answer.content
+        assert 'status="500"' in client.get("/metrics").content.decode()
         assert client.predict(PHOTO).status == 200
 
 
@@ -276,6 +297,29 @@ def test_token(headers: dict[str, str]) -> None:
             assert (answer.status, answer.code) == (401, "unauthorized")
         assert [client.get(path).status for path in ("/healthz", "/readyz", "/v2/health/ready", "/")] == [200] * 4
         assert client.predict(PHOTO, Authorization="Bearer s3cret").status == 200
+
+
+def test_an_error_anywhere_is_answered_and_counted() -> None:
+    with running({"detect": PREDICTORS["detect"]()}) as client:
+
+        def fail(name: str) -> Any:
+            raise RuntimeError("a secret")
+
+        with patch.object(client.service.models, "use", fail):
+            answer = client.predict(PHOTO)
+        assert (answer.status, answer.code) == (500, "internal_error")
+        assert b"secret" not in answer.content
+        assert 'fishnet_requests_total{route="/v1/predict",status="500"} 1.0' in client.get("/metrics").content.decode()
+
+
+def test_images_of_a_form_that_fails_keep_their_places(held: Held) -> None:
+    """Each image counts once, until nothing computes it any more."""
+    with running(served_by(held), Limits(timeout=0.5)) as client:
+        held.hold()
+        assert client.predict(PHOTO, PHOTO, PHOTO, query="tile=48").status == 503
+        assert 1 <= client.service.predicting.queue.count <= 3
+        held.go.set()
+        wait_until(lambda: client.service.predicting.queue.count == 0)
 
 
 def test_cors() -> None:

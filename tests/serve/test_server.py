@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 import fishnet
 from fishnet.errors import InputError
-from fishnet.serve.models import named_sources, signature
+from fishnet.serve.metrics import Metrics
+from fishnet.serve.models import Models, ServedModel, named_sources, signature
 from fishnet.serve.settings import Limits, Settings
 from tests.conftest import Run
 from tests.makers import CLASSES
@@ -169,6 +173,34 @@ def test_requests_during_reloads_are_all_answered(bundle: Path, folder: Path, tm
         assert {future.result(60) for future in futures} == {"red"}
 
 
+def test_a_reload_that_fails_leaves_nothing_behind(two_bundles: tuple[Path, Path]) -> None:
+    """No thread; and a copy that was completed meanwhile is loaded later."""
+    first, second = two_bundles
+    models = Models(Settings({"first": str(first)}, device="cpu"), Metrics())
+    models.load()
+    before = threading.active_count()
+    with patch.object(ServedModel, "warm_up", side_effect=RuntimeError("out of memory")):
+        models.reload()
+        models.reload()
+    wait_until(lambda: threading.active_count() == before)
+    assert models.are_alive
+
+    def complete(*args: Any, **kwargs: Any) -> Any:
+        shutil.copy(second / "config.json", first / "config.json")
+        raise InputError("half a file")
+
+    with patch("fishnet.serve.models.load", complete):
+        models.reload()
+    time.sleep(1.1)
+    models.reload(changed_only=True)
+    photo = np.zeros((32, 32, 3), np.uint8)
+    photo[..., 0] = 255
+    result: Any = models[""].predictor.predict(photo)
+    assert result.name == "blue", "the second model's names"
+    models.close(10)
+    assert not models.are_alive
+
+
 def test_named_sources(tmp_path: Path) -> None:
     file = tmp_path / "cells.v2.onnx"
     file.touch()
@@ -198,6 +230,7 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         (["fishnet_nano", "--port", 99999], "--port 99999"),
         (["fishnet_nano", "--workers", 0], "--workers 0"),
         (["fishnet_nano", "--token-file", "nowhere"], "nowhere: cannot be read"),
+        (["fishnet_nano", "--cors", "https://a.example/"], "--cors https://a.example/"),
     ],
 )
 def test_wrong_usage(words: list[Any], line: str, run: Run) -> None:

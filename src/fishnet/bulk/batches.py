@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fishnet.bulk.columns import row_of, table_of
+from fishnet.bulk.columns import row_of, schema_of, table_of
 from fishnet.errors import InputError
 from fishnet.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = ("image", "bytes", "path")
+PATH = "path"
+COLUMNS = ("image", "bytes", PATH)
 
 
 class BatchPredictor:
@@ -68,29 +69,29 @@ class BatchPredictor:
         """Predicts on the images of a batch.
 
         Args:
-            batch: columns by name, each an array or a list.
+            batch: columns by name, each an array or a list; or an Arrow table.
 
         Returns:
-            The columns of the batch but that of the images, unless these are paths, and then the columns of
+            The columns of the batch, without that of the images unless it is called ``path``, and then the columns of
             :func:`fishnet.bulk.columns.schema_of`.
 
         Raises:
             InputError: no column of images, or a column of the batch with the name of a result's.
         """
-        column = self._column or next((name for name in COLUMNS if name in batch), "")
-        if column not in batch:
+        names = list(getattr(batch, "column_names", batch))
+        column = self._column or next((name for name in COLUMNS if name in names), "")
+        if column not in names:
             wanted = self._column or " or ".join(COLUMNS)
-            raise InputError(f"no column {wanted}: the batch has {', '.join(batch)}; name the images' with column=")
-        images = list(batch[column])
+            raise InputError(f"no column {wanted}: the batch has {', '.join(names)}; name the images' with column=")
+        kept = {name: batch[name] for name in names if name != column or column == PATH}
+        if clash := [name for name in kept if name in schema_of(self.predictor.bundle).names]:
+            raise InputError(f"the batch has a column {clash[0]}, as the results have: give it another name")
+        images = _values(batch[column])
         named = ((str(i), _source(image)) for i, image in enumerate(images))
         rows = [row_of(*pair) for pair in self.predictor.stream_images(named, **self._options)]
         table = table_of(self.predictor.bundle, rows)
-        are_paths = bool(images) and isinstance(images[0], str)
-        kept = {name: values for name, values in batch.items() if name != column or are_paths}
-        if clash := [name for name in kept if name in table.column_names]:
-            raise InputError(f"the batch has a column {clash[0]}, as the results have: give it another name")
         for place, (name, values) in enumerate(kept.items()):
-            table = table.add_column(place, name, [_array(values)])
+            table = table.add_column(place, name, _array(values))
         return table
 
 
@@ -104,4 +105,9 @@ def _array(values: Any) -> "pa.Array[Any]":
 
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
-    return pa.array(list(values) if isinstance(values, np.ndarray) and values.ndim > 1 else values)
+    return pa.array(values.tolist() if isinstance(values, np.ndarray) and values.ndim > 1 else values)
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column of any kind."""
+    return column.to_pylist() if hasattr(column, "to_pylist") else list(column)

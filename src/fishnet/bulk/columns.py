@@ -114,7 +114,11 @@ def _output(task: str) -> str:
 
 def row_of(name: str, result: Result | Failure) -> dict[str, Any]:
     """A row of :func:`table_of`. A failure has an ``error`` and nothing else: the reason without the image's name."""
-    return {ERROR: result.reason.removeprefix(f"{name}: ")} if isinstance(result, Failure) else columns_of(result)
+    return (
+        {ERROR: result.reason.removeprefix(f"{name}: ").removeprefix("the image: ")}
+        if isinstance(result, Failure)
+        else columns_of(result)
+    )
 
 
 def table_of(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
@@ -122,4 +126,6 @@ def table_of(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
     import pyarrow as pa
 
     schema = schema_of(bundle)
+    if not rows:
+        return schema.empty_table()
     return pa.table({name: [row.get(name) for row in rows] for name in schema.names}, schema)

@@ -1,6 +1,7 @@
 """``fishnet serve MODEL...``."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,7 @@ from fishnet.runtime.precision import Precision
 
 _TOKEN = "FISHNET_TOKEN"
 _LOOPBACK = ("localhost", "::1")
+_ORIGIN = re.compile(r"https?://[^/\s?#]+")
 
 
 def serve(
@@ -70,9 +72,9 @@ def serve(
     max_passes
         Maximum number of passes through the network for one image, with tiles and averages.
     queue
-        Maximum number of images that wait or are computed. Further requests are answered with 429.
+        Maximum number of images that are queued or in progress. Further requests are answered with 429.
     max_requests
-        Maximum number of requests at once. Further ones are answered with 503.
+        Maximum number of concurrent requests. Further ones are answered with 503.
     timeout
         Seconds for a request once its body has arrived.
     body_timeout
@@ -85,7 +87,7 @@ def serve(
     cors
         Origins of web pages that may call the service, such as https://example.org.
     reload_seconds
-        Look for changes of the models' files this often, and load changed ones again. Default: never.
+        How often to check the model files for changes, seconds; changed models are loaded again. Default: never.
     device
         Device to compute on. Exported files run on the CPU; .onnx files also on cuda, if onnxruntime supports it.
     precision
@@ -104,12 +106,11 @@ def serve(
         queue=queue, max_requests=max_requests, timeout=timeout, body_timeout=body_timeout, max_batch=max_batch,
         max_wait_ms=max_wait_ms, drain=drain,
     )  # fmt: skip
+    _check_origins(cors)
     token = _read_token(token_file)
     if not (token or host in _LOOPBACK or host.startswith("127.")):
-        print(
-            f"fishnet: {host}: anyone who reaches this address may predict: --token-file asks for a token",
-            file=sys.stderr,
-        )
+        line = "anyone who can reach this address can send requests; use --token-file to require a token"
+        print(f"fishnet: {host}: {line}", file=sys.stderr)
     settings = Settings(
         named_sources(models), limits, device=device, precision=precision, trust=trust, token=token, origins=cors,
         reload_seconds=reload_seconds,
@@ -121,14 +122,24 @@ def _read_token(file: Path | None) -> str:
     """The token from a file or the environment; empty for none.
 
     Raises:
-        InputError: a file that cannot be read, or without a token.
+        InputError: a file that cannot be read or is empty, or a token that no header can hold.
     """
     if file is None:
-        return os.environ.get(_TOKEN, "").strip()
-    try:
-        token = file.read_text().strip()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
-    if not token:
-        raise InputError(f"{file}: is empty: write the token into it")
+        source, token = _TOKEN, os.environ.get(_TOKEN, "").strip()
+    else:
+        try:
+            source, token = str(file), file.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: cannot be read ({error})") from error
+        if not token:
+            raise InputError(f"{file}: is empty: write the token into it")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"{source}: must hold one word of ASCII characters")
     return token
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    """Raises InputError for origins that no browser sends."""
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise InputError(f"--cors {origin}: must be an origin such as https://example.org, without a path, or *")

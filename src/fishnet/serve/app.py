@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,8 +28,11 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_PAGE_HEADERS = {
+    "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache",
+}  # fmt: skip
 _CODES = {404: "not_found", 405: "method_not_allowed"}
-_GONE = 499
+_CLIENT_CLOSED = 499
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,15 +44,18 @@ def create_app(settings: Settings) -> FastAPI:
         await service.start()
         loop = asyncio.get_running_loop()
         with suppress(NotImplementedError, RuntimeError, AttributeError):  # Windows, or not the main thread
-            loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, service.models.reload))
-        watching = asyncio.ensure_future(service.watch()) if settings.reload_seconds else None
+            loop.add_signal_handler(signal.SIGHUP, service.request_reload)
+        tasks = [asyncio.ensure_future(service.reload_when_requested())]
+        if settings.reload_seconds:
+            tasks.append(asyncio.ensure_future(service.watch()))
         yield
-        if watching is not None:
-            watching.cancel()
+        for task in tasks:
+            task.cancel()
         await service.stop()
 
     app = FastAPI(
         title="fishnet", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         description="Predictions of FishNet models on images.",
     )  # fmt: skip
     app.state.service = service
@@ -60,17 +67,28 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["authorization", "content-type", inference.LENGTH],
+            expose_headers=["retry-after", inference.LENGTH],
         )  # fmt: skip
     return app
 
 
 def _add_page(app: FastAPI) -> None:
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": _POLICY})
+        return FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)
 
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=PAGE), name="page")
+
+
+class _PageFiles(StaticFiles):
+    """The files of the page, which browsers ask for again after an upgrade."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """A file with the page's headers."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -80,7 +98,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=_GONE)
+        return Response(status_code=_CLIENT_CLOSED)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -94,8 +112,3 @@ def _add_errors(app: FastAPI) -> None:
         response = problem_response(problem, request.url.path)
         response.headers.update(error.headers or {})
         return response
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> Response:
-        message = f"an error in the service ({type(error).__name__}): see its log"
-        return problem_response(ProblemError(500, "internal_error", message), request.url.path)

@@ -1,5 +1,6 @@
 """Computes the images of several requests together."""
 
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from threading import Condition, Thread
 from typing import Any
 
 from fishnet.prediction.inputs import Input
+
+LOG = logging.getLogger("uvicorn.error")
 
 Compute = Callable[[Sequence[Input]], Sequence[Any]]
 """From inputs of one size to the raw output of each, or an exception in its place."""
@@ -44,6 +47,11 @@ class MicroBatcher:
         self._thread = Thread(target=self._work, name="batches", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether inputs are computed."""
+        return self._thread.is_alive()
+
     def submit(self, prepared: Input) -> "Future[Any]":
         """Adds an input. The future has its raw output, or raises its error; it may be cancelled.
 
@@ -73,7 +81,9 @@ class MicroBatcher:
         while batch := self._next_batch():
             start = time.monotonic()
             try:
-                outputs = self._compute([waiting.prepared for waiting in batch])
+                outputs = list(self._compute([waiting.prepared for waiting in batch]))
+                if len(outputs) != len(batch):
+                    raise RuntimeError(f"{len(outputs)} outputs for {len(batch)} inputs")
             except Exception as error:  # belongs to the requests, and the thread goes on
                 outputs = [error] * len(batch)
             seconds = time.monotonic() - start
@@ -82,9 +92,16 @@ class MicroBatcher:
                     waiting.future.set_exception(output)
                 else:
                     waiting.future.set_result(output)
-            if self._observe is not None:
-                self._observe(len(batch), seconds, [start - waiting.since for waiting in batch])
+            self._report(len(batch), seconds, [start - waiting.since for waiting in batch])
             del batch, outputs
+
+    def _report(self, count: int, seconds: float, waited: Sequence[float]) -> None:
+        if self._observe is None:
+            return
+        try:
+            self._observe(count, seconds, waited)
+        except Exception:  # such as a full disk, for metrics in files: predictions go on
+            LOG.exception("a batch could not be counted")
 
     def _next_batch(self) -> list[_Waiting]:
         """Waits for a batch; empty when the batcher is closed and nothing waits."""

@@ -43,14 +43,14 @@ async def read_images(request: Request, limits: Limits) -> list[Upload]:
         ProblemError: no image, too many images, a form that cannot be read, or as for :func:`read_body`.
         ClientDisconnect: the client is gone.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
         return await _read_form(request, limits)
-    if kind in ("application/json", "text/plain", "text/html"):
+    if media_type in ("application/json", "text/plain", "text/html"):
         raise ProblemError(
             415,
             "unsupported_type",
-            f"{kind}: send the bytes of an image file, or a form with files (multipart/form-data)",
+            f"{media_type}: send the bytes of an image file, or a form with files (multipart/form-data)",
         )
     content = await read_body(request, limits)
     if not content:
@@ -84,8 +84,8 @@ async def _read_form(request: Request, limits: Limits) -> list[Upload]:
                 400, "bad_form", "a field without a file name: send only files, and options in the query string"
             ) from None
         raise ProblemError(400, "bad_form", f"the form cannot be read: {error.message}") from None
-    except KeyError:
-        raise ProblemError(400, "bad_form", "the form cannot be read: Content-Type has no boundary") from None
+    except (KeyError, ValueError):  # no boundary, or a charset that does not exist
+        raise ProblemError(400, "bad_form", "the form cannot be read: its Content-Type is wrong") from None
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         uploads = [Upload(file.filename or "", await file.read()) for file in files]

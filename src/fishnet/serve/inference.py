@@ -5,13 +5,13 @@ input, ``image``: BYTES of shape (n,), encoded image files; and one output, ``re
 image's result as JSON. In the JSON of a request, image files are in base64.
 """
 
+import asyncio
 import binascii
 import json
 from base64 import b64decode
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from fishnet import __version__
 from fishnet.serve.bodies import Upload, read_body
@@ -20,9 +20,11 @@ from fishnet.serve.problems import ProblemError
 from fishnet.serve.routes import Served, error_responses, while_connected
 
 INPUT, OUTPUT = "image", "result"
-_LENGTH = "inference-header-content-length"
+LENGTH = "inference-header-content-length"
 _ERRORS = error_responses(error={"type": "string"})
-_WORD = 4  # bytes of a length before each element
+_LENGTH_BYTES = 4  # before each element of binary data
+_MAX_JSON = 4 << 20  # bytes; objects of JSON take many times their bytes in memory, and parsing stops everything else
+_MAX_DIGITS = 18
 
 
 _REQUEST: dict[str, Any] = {
@@ -98,13 +100,14 @@ async def infer(request: Request, service: Served, model: str) -> Response:
     """Predict on encoded images. The request's parameters are the options of /v1/predict."""
     service.models[model]  # before the body is read
     body = await read_body(request, service.limits)
-    values, binary = _split(body, request.headers.get(_LENGTH))
-    images = _images(values, binary, service.limits.max_images)
+    values, images = await asyncio.to_thread(_parse, body, request.headers.get(LENGTH), service.limits.max_images)
     parameters = dict(values.get("parameters") or {})
     wants_binary = _wants_binary(values, parameters)
     with service.models.use(model) as served:
         maps = parameters.pop("maps", True)
-        job = Job.of(served, parameters, bool(maps))
+        if not isinstance(maps, bool):
+            raise _bad("maps: must be true or false")
+        job = Job.of(served, parameters, maps)
         results = await while_connected(
             request, service.predicting.predict(job, [Upload("", image) for image in images])
         )
@@ -116,17 +119,36 @@ async def infer(request: Request, service: Served, model: str) -> Response:
     return _response(served.name, values.get("id"), texts, wants_binary)
 
 
+def _integer(text: str) -> int:
+    """An integer of JSON. Python takes quadratic time for those of thousands of digits."""
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("an integer of too many digits")
+    return int(text)
+
+
 def _bad(message: str) -> ProblemError:
     return ProblemError(400, "bad_request", message)
 
 
+def _parse(body: bytes, length: str | None, limit: int) -> tuple[dict[str, Any], list[bytes]]:
+    """The JSON of a request, and its image files."""
+    values, binary = _split(body, length)
+    return values, _images(values, binary, limit)
+
+
 def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     """The JSON of a request, and the binary data after it."""
-    if length is not None and not (length.isdecimal() and int(length) <= len(body)):
-        raise _bad(f"{_LENGTH} is not a number of bytes of this body")
+    is_number = length is not None and length.isdecimal() and len(length) <= _MAX_DIGITS
+    if length is not None and not (is_number and int(length) <= len(body)):
+        raise _bad(f"{LENGTH} is not a number of bytes of this body")
     end = len(body) if length is None else int(length)
+    if end > _MAX_JSON:
+        raise ProblemError(
+            413, "json_too_large",
+            f"more than {_MAX_JSON:,} bytes of JSON: send images as binary data after it, or with /v1/predict",
+        )  # fmt: skip
     try:
-        values = json.loads(body[:end])
+        values = json.loads(body[:end], parse_int=_integer)
     except (ValueError, RecursionError):
         raise _bad("the body is not JSON: see https://github.com/kserve/open-inference-protocol") from None
     if not isinstance(values, dict):
@@ -151,16 +173,12 @@ def _images(values: dict[str, Any], binary: bytes, limit: int) -> list[bytes]:
     parameters = tensor.get("parameters") or {}
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     images = _from_json(tensor.get("data")) if size is None else _from_binary(binary, size)
-    shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
-        raise _bad("shape: must be a list of numbers of 1 or more")
-    count = 1
-    for side in shape:
-        count *= side
-    if count != len(images):
-        raise _bad(f"shape: {count} images, but the data has {len(images)}")
-    if not 0 < len(images) <= limit:
-        raise ProblemError(413, "too_many_images", f"{len(images)} images: send 1 to {limit} in a request")
+    if not images:
+        raise _bad("data: no image")
+    if tensor.get("shape") != [len(images)]:
+        raise _bad(f"shape: must be [{len(images)}], the number of images in the data")
+    if len(images) > limit:
+        raise ProblemError(413, "too_many_images", f"{len(images)} images: send at most {limit} in a request")
     return images
 
 
@@ -178,20 +196,20 @@ def _from_binary(binary: bytes, size: Any) -> list[bytes]:
         raise _bad("binary_data_size: is not the number of bytes after the JSON")
     images, at = [], 0
     while at < size:
-        end = at + _WORD + int.from_bytes(binary[at : at + _WORD], "little")
-        if at + _WORD > size or end > size:
+        end = at + _LENGTH_BYTES + int.from_bytes(binary[at : at + _LENGTH_BYTES], "little")
+        if at + _LENGTH_BYTES > size or end > size:
             raise _bad("the binary data ends within an image")
-        images.append(binary[at + _WORD : end])
+        images.append(binary[at + _LENGTH_BYTES : end])
         at = end
     return images
 
 
 def _wants_binary(values: dict[str, Any], parameters: dict[str, Any]) -> bool:
     """Whether the output is asked for as binary data. Takes the protocol's own parameters out of the options."""
-    by_default = parameters.pop("binary_data_output", False)
+    by_default = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     outputs = values.get("outputs")
     if outputs is None:
-        return bool(by_default)
+        return by_default
     if not isinstance(outputs, list) or len(outputs) != 1 or not isinstance(outputs[0], dict):
         raise _bad(f"outputs: must be a list of one output, {OUTPUT}")
     if outputs[0].get("name") != OUTPUT:
@@ -199,7 +217,13 @@ def _wants_binary(values: dict[str, Any], parameters: dict[str, Any]) -> bool:
     own = outputs[0].get("parameters") or {}
     if not isinstance(own, dict):
         raise _bad("outputs: parameters must be an object")
-    return bool(own.get("binary_data", by_default))
+    return _flag(own.get("binary_data", by_default), "binary_data")
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(f"{name}: must be true or false")
+    return value
 
 
 def _response(model: str, id_: Any, texts: list[bytes], as_binary: bool) -> Response:
@@ -207,8 +231,8 @@ def _response(model: str, id_: Any, texts: list[bytes], as_binary: bool) -> Resp
     values = {"model_name": model, **({"id": id_} if isinstance(id_, str) else {}), "outputs": [output]}
     if not as_binary:
         output["data"] = [text.decode() for text in texts]
-        return JSONResponse(values)
-    data = b"".join(len(text).to_bytes(_WORD, "little") + text for text in texts)
+        return Response(json.dumps(values), media_type="application/json")
+    data = b"".join(len(text).to_bytes(_LENGTH_BYTES, "little") + text for text in texts)
     output["parameters"] = {"binary_data_size": len(data)}
     head = json.dumps(values).encode()
-    return Response(head + data, media_type="application/octet-stream", headers={_LENGTH: str(len(head))})
+    return Response(head + data, media_type="application/octet-stream", headers={LENGTH: str(len(head))})

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -12,12 +14,13 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )  # fmt: skip
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable: the folder in which the workers' metrics meet."""
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable: the directory in which workers share their metrics."""
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_LEAST = 8  # bytes of a file of metrics: its own length
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -28,7 +31,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        if SHARED not in os.environ:
+        if MULTIPROC_DIR not in os.environ:
             ProcessCollector(registry=self._registry)
         self.requests = Counter(
             "fishnet_requests", "Requests by route and status.", ["route", "status"], registry=self._registry
@@ -42,7 +45,7 @@ class Metrics:
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.queued = Gauge(
-            "fishnet_queued_images", "Images that wait or are computed.", registry=self._registry,
+            "fishnet_queued_images", "Images that are queued or in progress.", registry=self._registry,
             multiprocess_mode="livesum",
         )  # fmt: skip
         self.images = Counter(
@@ -73,8 +76,24 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics; those of all workers, if there are several."""
-        if SHARED not in os.environ:
+        if MULTIPROC_DIR not in os.environ:
             return generate_latest(self._registry)
+        _forget_dead_workers(Path(os.environ[MULTIPROC_DIR]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Removes what workers that have ended say of the present, and files that a killed one left empty.
+
+    What they have counted stays.
+    """
+    for file in folder.glob("*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not pid.isdecimal() or Path(f"/proc/{pid}").exists():
+            continue
+        with suppress(OSError):  # another worker may do the same
+            mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call]
+            if file.stat().st_size < _LEAST:
+                file.unlink()

@@ -87,6 +87,11 @@ class ServedModel:
         self._large = ThreadPoolExecutor(1, "several-passes")
         self.users, self.is_retired = 0, False
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread computes."""
+        return self._batcher.is_alive
+
     def submit(self, prepared: Input) -> "Future[Any]":
         """Starts to compute the raw output of an input, together with others."""
         return self._batcher.submit(prepared)
@@ -197,6 +202,11 @@ class Models:
                 model.close(0)
 
     @property
+    def are_alive(self) -> bool:
+        """Whether all models compute."""
+        return all(model.is_alive for model in self._models.values())
+
+    @property
     def names(self) -> list[str]:
         """The names of all models, the default one first."""
         return list(self._models)
@@ -215,9 +225,14 @@ class Models:
                     continue
                 try:
                     model = self._load(name)
-                except (InputError, WorkError, OSError) as error:
-                    LOG.error("%s: not reloaded, the old model stays: %s", name, error)
-                    self._signatures[name] = signature(source)
+                except Exception as error:  # of any library that loads or runs the model
+                    is_expected = isinstance(error, InputError | WorkError)
+                    LOG.error(
+                        "%s: not reloaded, the old model stays: %s",
+                        name,
+                        error,
+                        exc_info=None if is_expected else error,
+                    )
                     self._metrics.add_reload(name, "failed")
                     continue
                 self._replace(name, model)
@@ -242,7 +257,11 @@ class Models:
         self._signatures[name] = signature(source)  # before: a change while it is read is seen later
         predictor = load(source, settings.device, trust=settings.trust, precision=settings.precision)
         model = ServedModel(name, predictor, settings.limits, self._metrics)
-        model.warm_up()
+        try:
+            model.warm_up()
+        except BaseException:
+            model.close(0)
+            raise
         return model
 
     def _has_changed(self, name: str, source: str) -> bool:
@@ -257,11 +276,11 @@ def signature(source: str) -> Signature:
         return ()
     path = bundle_path(source)
     files = [path.with_suffix(".bin"), path] if path.is_file() else [path / "config.json", path / "model.safetensors"]
-    found = []
+    signatures = []
     for file in files:
         try:
             status = file.stat()
         except OSError:
             continue
-        found.append((file.name, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+        signatures.append((file.name, status.st_size, status.st_mtime_ns))
+    return tuple(signatures)

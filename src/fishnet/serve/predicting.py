@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from fishnet.errors import InputError, WorkError
-from fishnet.images.decoding import ImageLike, size_of
+from fishnet.images.decoding import size_of
 from fishnet.prediction.batching import unwrap
 from fishnet.prediction.inputs import Input, load_image, prepare_input
 from fishnet.prediction.options import PredictOptions
@@ -20,9 +21,11 @@ from fishnet.prediction.results import Result
 from fishnet.serve.bodies import Upload
 from fishnet.serve.metrics import Metrics
 from fishnet.serve.models import ServedModel
-from fishnet.serve.problems import ProblemError, problem_of
+from fishnet.serve.problems import ProblemError, internal_error, problem_of
 from fishnet.serve.results import to_json
 from fishnet.serve.settings import Limits
+
+LOG = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Job:
     options: dict[str, Any]
     maps: bool = True
 
+    @property
+    def has_several_passes(self) -> bool:
+        """Whether the options take each image through the network several times, or in tiles."""
+        return bool(self.options.get("tile") or self.options.get("tta"))
+
     @classmethod
     def of(cls, model: ServedModel, options: dict[str, Any], maps: bool = True) -> "Job":
         """Checks the options.
@@ -53,6 +61,43 @@ class Job:
         return cls(model, options, maps)
 
 
+class Queue:
+    """Counts the images that are queued or in progress.
+
+    Args:
+        limit: maximum number of images.
+        metrics: those of the service.
+
+    Attributes:
+        count: number of images.
+    """
+
+    def __init__(self, limit: int, metrics: Metrics) -> None:
+        self.count, self._limit, self._metrics = 0, limit, metrics
+
+    def enter(self, count: int) -> None:
+        """Adds images.
+
+        Raises:
+            ProblemError: there is no room for them.
+        """
+        if count > self._limit:
+            raise ProblemError(413, "too_many_images", f"at most {self._limit} images: send fewer")
+        if self.count + count > self._limit:
+            raise ProblemError(
+                429, "queue_full", f"{self.count} images are queued or in progress: try again later", retry_after=1
+            )
+        self._add(count)
+
+    def leave(self) -> None:
+        """Removes an image."""
+        self._add(-1)
+
+    def _add(self, count: int) -> None:
+        self.count += count
+        self._metrics.queued.inc(count)
+
+
 class Predicting:
     """Predicts for requests.
 
@@ -61,83 +106,73 @@ class Predicting:
         metrics: those of the service.
 
     Attributes:
-        queued: number of images that wait or are computed.
+        queue: the images that are queued or in progress.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits, self._metrics = limits, metrics
         self._threads = ThreadPoolExecutor(readers(), "images")
-        self.queued = 0
+        self.queue = Queue(limits.queue, metrics)
 
     async def predict(self, job: Job, uploads: Sequence[Upload]) -> list[bytes | ProblemError]:
         """The result of each image as JSON, or why there is none.
 
         Raises:
-            ProblemError: the queue is full, or the time is over.
+            ProblemError: the queue is full.
         """
-        with self._places(len(uploads)):
-            try:
-                async with asyncio.timeout(self._limits.timeout):
-                    return await asyncio.gather(*(self._one(job, upload) for upload in uploads))
-            except TimeoutError:
-                self._metrics.images.labels(job.model.name, "timeout").inc(len(uploads))
-                raise ProblemError(
-                    503, "timeout", f"no result within {self._limits.timeout:g} s: try again later", retry_after=1
-                ) from None
+        self.queue.enter(len(uploads))
+        deadline = asyncio.get_running_loop().time() + self._limits.timeout
+        return await asyncio.gather(*(self._one(job, upload, deadline) for upload in uploads))
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    @contextmanager
-    def _places(self, count: int) -> Iterator[None]:
-        """Places in the queue for some images.
-
-        Raises:
-            ProblemError: there are not as many.
-        """
-        if self.queued + count > self._limits.queue:
-            if count > self._limits.queue:
-                raise ProblemError(413, "too_many_images", f"at most {self._limits.queue} images: send fewer")
-            raise ProblemError(
-                429, "queue_full", f"{self.queued} images wait or are computed: try again later", retry_after=1
-            )
-        self._add(count)
+    async def _one(self, job: Job, upload: Upload, deadline: float) -> bytes | ProblemError:
+        """The result of an image, which leaves the queue once nothing computes it any more."""
+        alone: list[Future[bytes]] = []
         try:
-            yield
-        finally:
-            self._add(-count)
-
-    def _add(self, count: int) -> None:
-        self.queued += count
-        self._metrics.queued.inc(count)
-
-    async def _one(self, job: Job, upload: Upload) -> bytes | ProblemError:
-        try:
-            text = await self._result(job, upload)
+            async with asyncio.timeout_at(deadline):
+                text = await self._result(job, upload, alone)
+        except TimeoutError:
+            problem = ProblemError(503, "timeout", f"no result within {self._limits.timeout:g} s: try again later", 1)
         except (InputError, WorkError) as error:
             problem = problem_of(error, self._limits.max_pixels)
         except ProblemError as error:
             problem = error
+        except Exception as error:
+            LOG.exception("an error in a prediction")
+            problem = internal_error(error)
         else:
             self._metrics.images.labels(job.model.name, "ok").inc()
             return text
+        finally:
+            self._leave_after(alone)
         self._metrics.images.labels(job.model.name, problem.code).inc()
         return problem
 
-    async def _result(self, job: Job, upload: Upload) -> bytes:
-        prepared = await self._in_thread(job, "decode", self._prepare, job, upload)
-        if isinstance(prepared, Input):
+    def _leave_after(self, running: Sequence["Future[bytes]"]) -> None:
+        """Removes an image from the queue, when a computation that nothing can stop has ended."""
+        if not running or running[0].done():
+            self.queue.leave()
+            return
+        loop = asyncio.get_running_loop()
+
+        def leave(_: "Future[bytes]") -> None:
+            with suppress(RuntimeError):  # the service has ended meanwhile
+                loop.call_soon_threadsafe(self.queue.leave)
+
+        running[0].add_done_callback(leave)
+
+    async def _result(self, job: Job, upload: Upload, alone: list["Future[bytes]"]) -> bytes:
+        prepared = None if job.has_several_passes else await self._in_thread(job, "decode", self._prepare, job, upload)
+        if prepared is not None:
             output = unwrap(await asyncio.wrap_future(job.model.submit(prepared)))
             text: bytes = await self._in_thread(job, "postprocess", _finished, job, prepared, output)
             return text
-        # Nothing can stop several passes once they run. The image keeps a place until they end, though its request
-        # may not.
-        running = job.model.submit_alone(lambda: _several_passes(job, prepared))
-        self._add(1)
-        loop = asyncio.get_running_loop()
-        running.add_done_callback(lambda _: loop.call_soon_threadsafe(self._add, -1))
-        return await asyncio.wrap_future(running)
+        # Waits as a file, and is decoded when its turn comes: decoded images are large.
+        alone.append(job.model.submit_alone(lambda: self._several_passes(job, upload)))
+        return await asyncio.wrap_future(alone[0])
 
     async def _in_thread(self, job: Job, stage: str, function: Any, *args: Any) -> Any:
         start = time.monotonic()
@@ -145,27 +180,33 @@ class Predicting:
         self._metrics.stage_seconds.labels(job.model.name, stage).observe(time.monotonic() - start)
         return value
 
-    def _prepare(self, job: Job, upload: Upload) -> Input | ImageLike:
-        """The model's input, or the image if it goes through the network several times."""
+    def _prepare(self, job: Job, upload: Upload) -> Input | None:
+        """The model's input; None for an image that is so large that it goes through the network several times."""
+        bundle = job.model.predictor.bundle
+        image = load_image(upload.content, bundle.preprocess, self._limits.max_pixels)
+        options = PredictOptions.of(bundle, job.options)
+        return prepare_input(bundle.preprocess, image) if pass_count(bundle, size_of(image), options) == 1 else None
+
+    def _several_passes(self, job: Job, upload: Upload) -> bytes:
+        """The result of an image that goes through the network several times.
+
+        Raises:
+            ProblemError: too many times.
+        """
         predictor = job.model.predictor
         image = load_image(upload.content, predictor.bundle.preprocess, self._limits.max_pixels)
-        options = PredictOptions.of(predictor.bundle, job.options)
-        passes = pass_count(predictor.bundle, size_of(image), options)
+        passes = pass_count(predictor.bundle, size_of(image), PredictOptions.of(predictor.bundle, job.options))
         if passes > self._limits.max_passes:
             raise ProblemError(
                 422, "too_many_passes",
                 f"this image takes {passes:,} passes through the network, of at most {self._limits.max_passes}: choose "
                 "larger tiles, or send a smaller image",
             )  # fmt: skip
-        return image if passes > 1 or options.tiling else prepare_input(predictor.bundle.preprocess, image)
+        return _encoded(job, predictor.predict(image, **job.options))
 
 
 def _finished(job: Job, prepared: Input, output: Any) -> bytes:
     return _encoded(job, job.model.predictor.postprocess(prepared, output, **job.options))
-
-
-def _several_passes(job: Job, image: ImageLike) -> bytes:
-    return _encoded(job, job.model.predictor.predict(image, **job.options))
 
 
 def _encoded(job: Job, result: Result) -> bytes:

@@ -5,8 +5,6 @@ from typing import Any
 from fishnet.errors import InputError, WorkError
 from fishnet.images.opening import TooLargeError, UnknownImageError
 
-_BODY_UNREAD = (401, 404, 405, 408, 413, 415, 503)  # statuses of answers that are given before the body was read
-
 
 class ProblemError(Exception):
     """A request that is answered with an error.
@@ -24,13 +22,17 @@ class ProblemError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The response's own headers. A connection on which the rest of a body may still arrive is closed."""
-        retry = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-        return {**retry, **({"Connection": "close"} if self.status in _BODY_UNREAD else {})}
+        """The response's own headers."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     def to_dict(self) -> dict[str, Any]:
         """``{"status", "code", "message"}``."""
         return {"status": self.status, "code": self.code, "message": self.message}
+
+
+def internal_error(error: Exception) -> ProblemError:
+    """The answer to an unexpected error. Its text is only logged: it may hold what clients should not see."""
+    return ProblemError(500, "internal_error", f"an error in the service ({type(error).__name__}): see its log")
 
 
 def problem_of(error: Exception, max_pixels: int) -> ProblemError:

@@ -6,7 +6,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from fishnet.prediction.options import OPTIONS
@@ -159,15 +158,15 @@ async def describe(service: Served, model: str = "") -> dict[str, Any]:
     }
 
 
-@router.get("/healthz", tags=["health"])
+@router.api_route("/healthz", methods=["GET", "HEAD"], tags=["health"])
 async def healthz() -> dict[str, str]:
     """Whether the process runs."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", tags=["health"], responses=error_responses(503))
+@router.api_route("/readyz", methods=["GET", "HEAD"], tags=["health"], responses=error_responses(503))
 async def readyz(service: Served) -> dict[str, str]:
-    """Whether requests are accepted: not while models load, and not while the service stops."""
+    """Whether requests are accepted: not while models load."""
     service.check_ready()
     return {"status": "ready"}
 
@@ -179,11 +178,11 @@ async def metrics(service: Served) -> Response:
     return Response(text, headers={"Content-Type": service.metrics.content_type})
 
 
-def problem_response(problem: ProblemError, path: str) -> JSONResponse:
+def problem_response(problem: ProblemError, path: str) -> Response:
     """The response to a request of some path that is answered with an error.
 
     Below /v2 the error is a text, as the Open Inference Protocol has it.
     """
     is_inference = path.startswith("/v2/")
     content = {**problem.to_dict(), "error": problem.message} if is_inference else {"error": problem.to_dict()}
-    return JSONResponse(content, problem.status, headers=problem.headers)
+    return Response(json.dumps(content), problem.status, problem.headers, "application/json")  # ASCII: any text fits

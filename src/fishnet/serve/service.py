@@ -26,11 +26,12 @@ class Service:
         self.models = Models(settings, self.metrics)
         self.predicting = Predicting(self.limits, self.metrics)
         self._is_ready = False
+        self._reload_requested = asyncio.Event()
 
     def check_ready(self) -> None:
         """Raises ProblemError while models load, and while the service stops."""
-        if not self._is_ready:
-            raise ProblemError(503, "not_ready", "the service starts or stops: try again later", retry_after=1)
+        if not (self._is_ready and self.models.are_alive):
+            raise ProblemError(503, "not_ready", "the service is starting or shutting down: try again later", 1)
 
     async def start(self) -> None:
         """Loads the models."""
@@ -42,6 +43,17 @@ class Service:
         self._is_ready = False
         await asyncio.to_thread(self.models.close, self.limits.drain)
         self.predicting.close()
+
+    def request_reload(self) -> None:
+        """Lets :meth:`reload_when_requested` load the models again, once for any number of requests."""
+        self._reload_requested.set()
+
+    async def reload_when_requested(self) -> None:
+        """Loads the models again each time that is requested, until it is cancelled."""
+        while True:
+            await self._reload_requested.wait()
+            self._reload_requested.clear()
+            await asyncio.to_thread(self.models.reload)
 
     async def watch(self) -> None:
         """Loads models again when their files change, until it is cancelled."""

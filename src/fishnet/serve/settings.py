@@ -18,8 +18,8 @@ class Limits:
         max_pixels: of an image, checked before it is decoded; more: 413.
         max_images: of a request; more: 413.
         max_passes: through the network for one image, with tiles and averages; more: 422.
-        queue: maximum number of images that wait or are computed, of all requests; more: 429.
-        max_requests: maximum number of requests at once, including those whose bodies still arrive; more: 503.
+        queue: maximum number of images that are queued or in progress, of all requests; more: 429.
+        max_requests: maximum number of concurrent requests, including those whose bodies still arrive; more: 503.
         timeout: seconds for a request once its body is there; longer: 503.
         body_timeout: seconds in which a body must arrive; longer: 408.
         max_batch: images of one size that are computed together; None: the model's default batch size.
@@ -58,7 +58,7 @@ class Settings:
         trust: whether .pt2 files are opened, which can run any code of their author.
         token: the bearer token that requests need; empty for none.
         origins: the web origins that may call the service from a browser.
-        reload_seconds: how often the models' files are looked at for a change; 0 for never.
+        reload_seconds: how often the model files are checked for changes, s; 0 for never.
     """
 
     models: dict[str, str]

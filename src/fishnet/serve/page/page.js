@@ -20,7 +20,7 @@ function describe(items) {
   }).join("; ");
 }
 
-function say(text) {
+function setStatus(text) {
   byId("status").textContent = text;
 }
 
@@ -29,10 +29,10 @@ function showError(error) {
   box.hidden = !error;
   box.textContent = error ? error.message : "";
   byId("token-form").hidden = !(error instanceof ServiceError && error.status === 401);
-  if (error) say("");
+  if (error) setStatus("");
 }
 
-function only(id) {
+function showSection(id) {
   for (const each of ["drop", "live", "viewer"]) byId(each).hidden = each !== id;
 }
 
@@ -67,7 +67,7 @@ async function run(file) {
   state.stop?.abort();
   const stop = state.stop = new AbortController();
   showError(null);
-  say("Predicting …");
+  setStatus("Predicting …");
   byId("heads").replaceChildren();
   byId("threshold-row").hidden = true;
   const image = await createImageBitmap(file).catch(() => null);
@@ -78,19 +78,19 @@ async function run(file) {
     const layers = await layersOf(result, state.model);
     await show(image, result, layers);
     const note = image ? "" : " This browser cannot show this kind of file; its predictions are drawn on grey.";
-    say(`Done in ${((performance.now() - began) / 1000).toFixed(2)} s.${note}`);
+    setStatus(`Done in ${((performance.now() - began) / 1000).toFixed(2)} s.${note}`);
   } catch (error) {
     if (stop.signal.aborted) return;
     if (!(error instanceof ServiceError)) console.error(error);
     showError(error);
-    if (!state.result) only("drop");
+    if (!state.result) showSection("drop");
   }
 }
 
 async function show(image, result, layers) {
   Object.assign(state, { result, layers });
   const size = layers.find((layer) => layer.size)?.size ?? (image ? [image.height, image.width] : [256, 256]);
-  only("viewer");
+  showSection("viewer");
   view.show(image, size[1], size[0]);
   const scored = layers.some((layer) => layer.items.some((item) => item.score !== undefined
     && (layer.kind !== "scores" || item.several)));
@@ -127,7 +127,7 @@ async function openCamera() {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     byId("video").srcObject = stream;
     await byId("video").play();
-    only("live");
+    showSection("live");
     byId("shoot").focus();
   } catch (error) {
     showError(new Error(`The camera cannot be used: ${error.message}`));
@@ -160,7 +160,7 @@ function listen() {
   byId("shoot").addEventListener("click", takePhoto);
   byId("no-camera").addEventListener("click", () => {
     closeCamera();
-    only(state.result ? "viewer" : "drop");
+    showSection(state.result ? "viewer" : "drop");
   });
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -172,7 +172,7 @@ function listen() {
     byId("drop").classList.remove("over");
     const [file] = event.dataTransfer.files;
     if (file) run(file);
-    else showError(new Error("That was no file: drop an image file."));
+    else showError(new Error("That was not a file: drop an image file."));
   });
   document.addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));

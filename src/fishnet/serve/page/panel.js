@@ -5,9 +5,9 @@ import { isVisible } from "./layers.js";
 const TITLES = { scores: "Classes", objects: "Objects", labels: "Label map", segments: "Segments" };
 
 function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
 }
 
 export function percent(share) {
