@@ -74,6 +74,17 @@ def test_a_batch_waits_for_more_but_not_when_it_is_full(make: Make) -> None:
         batcher.submit(numbered(4))
 
 
+def test_a_batch_does_not_wait_for_what_is_not_expected(make: Make) -> None:
+    expected = 3
+    batcher, batches, go = make(max_batch=8, max_wait=60, expected=lambda: expected)
+    go.set()
+    first, second = batcher.submit(numbered(1)), batcher.submit(numbered(2))
+    assert not first.done()
+    third = batcher.submit(numbered(3))
+    assert [future.result(10) for future in (first, second, third)] == [1, 2, 3]
+    assert batches == [[1, 2, 3]]
+
+
 def test_cancelled_inputs_are_left_out(make: Make) -> None:
     batcher, batches, go = make()
     busy(batcher, batches)

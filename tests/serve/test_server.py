@@ -23,6 +23,7 @@ import fishnet
 from fishnet.errors import InputError
 from fishnet.serve.metrics import Metrics
 from fishnet.serve.models import Models, ServedModel, named_sources, signature
+from fishnet.serve.queue import Queue
 from fishnet.serve.settings import Limits, Settings
 from tests.conftest import Run
 from tests.makers import CLASSES
@@ -176,7 +177,8 @@ def test_requests_during_reloads_are_all_answered(bundle: Path, folder: Path, tm
 def test_a_reload_that_fails_leaves_nothing_behind(two_bundles: tuple[Path, Path]) -> None:
     """No thread; and a copy that was completed meanwhile is loaded later."""
     first, second = two_bundles
-    models = Models(Settings({"first": str(first)}, device="cpu"), Metrics())
+    metrics = Metrics()
+    models = Models(Settings({"first": str(first)}, device="cpu"), metrics, Queue(8, metrics))
     models.load()
     before = threading.active_count()
     with patch.object(ServedModel, "warm_up", side_effect=RuntimeError("out of memory")):

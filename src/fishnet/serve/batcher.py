@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import inf
 from threading import Condition, Thread
 from typing import Any
 
@@ -31,17 +32,28 @@ class MicroBatcher:
     """Computes inputs in batches of one size, in a thread of its own.
 
     The input that has waited longest decides the size of the next batch. The batch is computed when it is full, or when
-    that input has waited for ``max_wait`` seconds. Inputs whose future was cancelled before are left out.
+    that input has waited for ``max_wait`` seconds, or when no further input is expected. Inputs whose future was
+    cancelled before are left out.
 
     Args:
         compute: computes a batch.
         max_batch: maximum number of inputs of a batch.
         max_wait: seconds that an input waits for others.
+        expected: the number of inputs that may be submitted or computed now; if all of them wait already, a batch does
+            not wait for more. By default there is no limit.
         observe: is called after each batch, in the thread.
     """
 
-    def __init__(self, compute: Compute, max_batch: int, max_wait: float, observe: Observe | None = None) -> None:
+    def __init__(
+        self,
+        compute: Compute,
+        max_batch: int,
+        max_wait: float,
+        observe: Observe | None = None,
+        expected: Callable[[], float] = lambda: inf,
+    ) -> None:
         self._compute, self._max_batch, self._max_wait, self._observe = compute, max_batch, max_wait, observe
+        self._expected = expected
         self._groups: OrderedDict[tuple[int, ...], deque[_Waiting]] = OrderedDict()
         self._changed, self._closed = Condition(), False
         self._thread = Thread(target=self._work, name="batches", daemon=True)
@@ -116,7 +128,8 @@ class MicroBatcher:
                     continue
                 group = self._groups[shape]
                 remaining = group[0].since + self._max_wait - time.monotonic()
-                if len(group) < self._max_batch and remaining > 0 and not self._closed:
+                may_grow = len(group) < self._max_batch and sum(map(len, self._groups.values())) < self._expected()
+                if may_grow and remaining > 0 and not self._closed:
                     self._changed.wait(remaining)
                     continue
                 taken = [group.popleft() for _ in range(min(len(group), self._max_batch))]

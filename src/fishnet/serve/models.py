@@ -18,6 +18,7 @@ from fishnet.prediction.predictor import Predictor
 from fishnet.serve.batcher import MicroBatcher
 from fishnet.serve.metrics import Metrics
 from fishnet.serve.problems import ProblemError
+from fishnet.serve.queue import Queue
 from fishnet.serve.settings import Limits, Settings
 from fishnet.tasks.loading import load
 
@@ -69,6 +70,7 @@ class ServedModel:
         predictor: the model.
         limits: what is accepted.
         metrics: those of the service.
+        queue: of the images of all models.
 
     Attributes:
         name, predictor: as given.
@@ -77,13 +79,14 @@ class ServedModel:
         is_retired: whether another model has taken its place.
     """
 
-    def __init__(self, name: str, predictor: Predictor, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, name: str, predictor: Predictor, limits: Limits, metrics: Metrics, queue: Queue) -> None:
         self.name, self.predictor = name, predictor
         predictor.max_pixels = limits.max_pixels
         self.max_batch = limits.max_batch or predictor.batch_size
         self._batcher = MicroBatcher(
-            self._compute, self.max_batch, limits.max_wait_ms / 1e3, lambda *batch: metrics.add_batch(name, *batch)
-        )
+            self._compute, self.max_batch, limits.max_wait_ms / 1e3, lambda *batch: metrics.add_batch(name, *batch),
+            lambda: queue.count,
+        )  # fmt: skip
         self._large = ThreadPoolExecutor(1, "several-passes")
         self.users, self.is_retired = 0, False
 
@@ -151,10 +154,11 @@ class Models:
     Args:
         settings: those of the service.
         metrics: those of the service.
+        queue: of the images of all models.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics, queue: Queue) -> None:
+        self._settings, self._metrics, self._queue = settings, metrics, queue
         self._reloading, self._lock = Lock(), Lock()
         self._models: dict[str, ServedModel] = {}
         self._signatures: dict[str, Signature] = {}
@@ -256,7 +260,7 @@ class Models:
         source, settings = self._settings.models[name], self._settings
         self._signatures[name] = signature(source)  # before: a change while it is read is seen later
         predictor = load(source, settings.device, trust=settings.trust, precision=settings.precision)
-        model = ServedModel(name, predictor, settings.limits, self._metrics)
+        model = ServedModel(name, predictor, settings.limits, self._metrics, self._queue)
         try:
             model.warm_up()
         except BaseException:

@@ -22,6 +22,7 @@ from fishnet.serve.bodies import Upload
 from fishnet.serve.metrics import Metrics
 from fishnet.serve.models import ServedModel
 from fishnet.serve.problems import ProblemError, internal_error, problem_of
+from fishnet.serve.queue import Queue
 from fishnet.serve.results import to_json
 from fishnet.serve.settings import Limits
 
@@ -61,58 +62,21 @@ class Job:
         return cls(model, options, maps)
 
 
-class Queue:
-    """Counts the images that are queued or in progress.
-
-    Args:
-        limit: maximum number of images.
-        metrics: those of the service.
-
-    Attributes:
-        count: number of images.
-    """
-
-    def __init__(self, limit: int, metrics: Metrics) -> None:
-        self.count, self._limit, self._metrics = 0, limit, metrics
-
-    def enter(self, count: int) -> None:
-        """Adds images.
-
-        Raises:
-            ProblemError: there is no room for them.
-        """
-        if count > self._limit:
-            raise ProblemError(413, "too_many_images", f"at most {self._limit} images: send fewer")
-        if self.count + count > self._limit:
-            raise ProblemError(
-                429, "queue_full", f"{self.count} images are queued or in progress: try again later", retry_after=1
-            )
-        self._add(count)
-
-    def leave(self) -> None:
-        """Removes an image."""
-        self._add(-1)
-
-    def _add(self, count: int) -> None:
-        self.count += count
-        self._metrics.queued.inc(count)
-
-
 class Predicting:
     """Predicts for requests.
 
     Args:
         limits: what is accepted.
         metrics: those of the service.
+        queue: of the images that are queued or in progress.
 
     Attributes:
-        queue: the images that are queued or in progress.
+        queue: as given.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self._limits, self._metrics = limits, metrics
+    def __init__(self, limits: Limits, metrics: Metrics, queue: Queue) -> None:
+        self._limits, self._metrics, self.queue = limits, metrics, queue
         self._threads = ThreadPoolExecutor(readers(), "images")
-        self.queue = Queue(limits.queue, metrics)
 
     async def predict(self, job: Job, uploads: Sequence[Upload]) -> list[bytes | ProblemError]:
         """The result of each image as JSON, or why there is none.

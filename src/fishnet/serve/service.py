@@ -6,6 +6,7 @@ from fishnet.serve.metrics import Metrics
 from fishnet.serve.models import Models
 from fishnet.serve.predicting import Predicting
 from fishnet.serve.problems import ProblemError
+from fishnet.serve.queue import Queue
 from fishnet.serve.settings import Settings
 
 
@@ -23,8 +24,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.limits = settings, settings.limits
         self.metrics = Metrics()
-        self.models = Models(settings, self.metrics)
-        self.predicting = Predicting(self.limits, self.metrics)
+        queue = Queue(self.limits.queue, self.metrics)
+        self.models = Models(settings, self.metrics, queue)
+        self.predicting = Predicting(self.limits, self.metrics, queue)
         self._is_ready = False
         self._reload_requested = asyncio.Event()
 
