@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,6 +124,8 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path) -> None:
             raise SystemExit(f"the server ended: see {log}")
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{PORT}/openapi.json", timeout=2).close()
+        except urllib.error.HTTPError:
+            return
         except OSError:
             time.sleep(0.2)
             continue
@@ -130,7 +133,7 @@ def wait_for(process: "subprocess.Popen[bytes]", log: Path) -> None:
     raise SystemExit(f"the server did not start: see {log}")
 
 
-def load(name: str, args: argparse.Namespace, clients: int, requests: int, seconds: float) -> dict[str, Any]:
+def load(name: str, args: argparse.Namespace, clients: int, requests: int, seconds: int) -> dict[str, Any]:
     """Sends requests without pause; what ab says."""
     body, kind = args.photo, "image/jpeg"
     if name != "fishnet":
@@ -205,7 +208,7 @@ def measure(args: argparse.Namespace, file: Path) -> None:
     for name, batching in cases:
         with server(name, args, usual if batching == "on" else 1) as pid:
             for clients in args.clients:
-                load(name, args, clients, args.requests, args.seconds / 10)
+                load(name, args, clients, args.requests, max(1, args.seconds // 10))
                 row = load(name, args, clients, args.requests, args.seconds)
                 append(
                     file,
@@ -250,7 +253,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--requests", type=int, default=100_000, help="at most so many in a load")
-    parser.add_argument("--seconds", type=float, default=20, help="at most so long a load")
+    parser.add_argument("--seconds", type=int, default=20, help="at most so long a load")
     parser.add_argument("--others", default="", help="an interpreter with litserve and bentoml")
     parser.add_argument("--memory", type=int, default=0, help="only measure memory, over so many requests")
     parser.add_argument("--table", type=Path, help="print the table of a CSV file, and measure nothing")

@@ -158,13 +158,15 @@ async def describe(service: Served, model: str = "") -> dict[str, Any]:
     }
 
 
-@router.api_route("/healthz", methods=["GET", "HEAD"], tags=["health"])
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", tags=["health"])
 async def healthz() -> dict[str, str]:
     """Whether the process runs."""
     return {"status": "ok"}
 
 
-@router.api_route("/readyz", methods=["GET", "HEAD"], tags=["health"], responses=error_responses(503))
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", tags=["health"], responses=error_responses(503))
 async def readyz(service: Served) -> dict[str, str]:
     """Whether requests are accepted: not while models load."""
     service.check_ready()
