@@ -23,7 +23,8 @@ EXTRAS = {
     "torch": "torch", "torchvision": "torch", "timm": "torch",
     "pytorch_lightning": "train", "torchmetrics": "train", "matplotlib": "train", "tensorboard": "train",
     "huggingface_hub": "hub", "pyarrow": "data", "datumaro": "convert", "datasets": "data",
-    "av": "data", "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
+    "fsspec": "data", "av": "data",
+    "onnxruntime": "onnx", "onnx": "export", "onnxscript": "export", "openvino": "openvino",
     "nncf": "openvino", "fastapi": "serve", "uvicorn": "serve", "starlette": "serve", "prometheus_client": "serve",
     "python_multipart": "serve",
 }  # fmt: skip
