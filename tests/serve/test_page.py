@@ -46,7 +46,7 @@ class Visit:
     def done(self) -> None:
         self.page.locator("#status", has_text="Done").wait_for()
 
-    def picture(self) -> Any:
+    def screenshot(self) -> Any:
         """The canvas, without its edge, around which a frame shows the keyboard's focus."""
         whole = Image.open(io.BytesIO(self.page.locator("#canvas").screenshot())).convert("RGB")
         return np.asarray(whole, np.int16)[8:-8, 8:-8]
@@ -116,7 +116,7 @@ def test_every_kind_of_model(browser: Any, kind: str) -> None:
                 seen.threshold(value)
                 assert seen.shown() == count
             seen.threshold(0.5)
-        before = seen.picture()
+        before = seen.screenshot()
         switches = seen.page.locator("#heads input[type=checkbox]:checked")
         if kind == "classify":
             assert switches.count() == 0
@@ -124,7 +124,7 @@ def test_every_kind_of_model(browser: Any, kind: str) -> None:
             return
         for number in reversed(range(switches.count())):
             switches.nth(number).uncheck()
-        changed = (np.abs(seen.picture() - before).max(2) > 20).mean()
+        changed = (np.abs(seen.screenshot() - before).max(2) > 20).mean()
         assert changed > 0.005, "the overlay was visible"
 
 
@@ -139,23 +139,23 @@ def test_zoom_move_and_hover(browser: Any) -> None:
         assert seen.page.inner_text("#tip") == "red, 90 %, 160 × 110 px"
         seen.page.mouse.move(left + 10 * scale, top + 300 * scale)
         assert seen.page.locator("#tip").is_hidden()
-        pictures = [seen.picture()]
+        screenshots = [seen.screenshot()]
         seen.page.locator("#canvas").focus()
         for key in ("+", "ArrowRight"):
             seen.page.keyboard.press(key)
-            pictures.append(seen.picture())
-            assert (pictures[-1] != pictures[-2]).any(), key
+            screenshots.append(seen.screenshot())
+            assert (screenshots[-1] != screenshots[-2]).any(), key
         seen.page.mouse.move(left + 240 * scale, top + 160 * scale)
         seen.page.mouse.down()
         seen.page.mouse.move(left + 300 * scale, top + 190 * scale)
         seen.page.mouse.up()
-        assert (seen.picture() != pictures[-1]).any()
+        assert (seen.screenshot() != screenshots[-1]).any()
         seen.page.keyboard.press("0")
         seen.page.mouse.move(0, 0)
-        assert (seen.picture() == pictures[0]).all(), "0 fits the image again"
+        assert (seen.screenshot() == screenshots[0]).all(), "0 fits the image again"
         seen.page.mouse.move(left + 100 * scale, top + 100 * scale)
         seen.page.mouse.wheel(0, -100)
-        assert (seen.picture() != pictures[0]).any()
+        assert (seen.screenshot() != screenshots[0]).any()
 
 
 def test_paste_and_drop(browser: Any) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from fishnet.serve.problems import ProblemError
 from fishnet.serve.settings import Limits
@@ -127,6 +126,3 @@ async def _chunks(request: Request, limits: Limits) -> AsyncGenerator[bytes, Non
         if received > limits.max_bytes:
             raise too_large
         yield chunk
-
-
-__all__ = ["ClientDisconnect", "Upload", "read_body", "read_images"]

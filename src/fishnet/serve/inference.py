@@ -205,7 +205,7 @@ def _from_binary(binary: bytes, size: Any) -> list[bytes]:
 
 
 def _wants_binary(values: dict[str, Any], parameters: dict[str, Any]) -> bool:
-    """Whether the output is asked for as binary data. Takes the protocol's own parameters out of the options."""
+    """Whether the output is requested as binary data. Takes the protocol's own parameters out of the options."""
     by_default = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     outputs = values.get("outputs")
     if outputs is None:
