@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fishnet.bundle.bundle import Bundle
 from fishnet.images.segment_ids import to_png
 from fishnet.prediction.results import Classification, Detections, Panoptic, Result, Scene, Segmentation
@@ -49,8 +47,8 @@ def columns_of(result: Result) -> dict[str, Any]:
         return _object_columns(result)
     if isinstance(result, Segmentation):
         rows = result.rows()
-        png = to_png(np.asarray(result.classes.ids, np.int64)[result.labels])
-        return {**_size(result.size), **_classes(rows), "shares": [row["share"] for row in rows], "png": png}
+        shares = [row["share"] for row in rows]
+        return {**_size(result.size), **_classes(rows), "shares": shares, "png": to_png(result.id_map())}
     assert isinstance(result, Panoptic)
     return {
         **_size(result.size),

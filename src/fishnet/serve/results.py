@@ -3,8 +3,6 @@
 from base64 import b64encode
 from typing import Any
 
-import numpy as np
-
 from fishnet.images.segment_ids import to_png
 from fishnet.prediction.results import Panoptic, Result, Scene, Segmentation
 
@@ -21,7 +19,7 @@ def to_json(result: Result, maps: bool) -> dict[str, Any]:
         return {name: to_json(part, maps) for name, part in result.parts().items()}
     values = result.to_dict()
     if maps and isinstance(result, Segmentation):
-        values["png"] = b64encode(to_png(np.asarray(result.classes.ids, np.int64)[result.labels])).decode()
+        values["png"] = b64encode(to_png(result.id_map())).decode()
     elif maps and isinstance(result, Panoptic):
         values["png"] = b64encode(to_png(result.ids)).decode()
     return values

@@ -99,6 +99,11 @@ class Segmentation:
             if areas[i]
         ]
 
+    def id_map(self) -> NDArray[np.int64]:
+        """(height, width): each pixel's original class id."""
+        ids: NDArray[np.int64] = np.asarray(self.classes.ids, np.int64)[self.labels]
+        return ids
+
     def summary(self, limit: int = 5) -> str:
         """The largest classes, at most ``limit``, with their shares."""
         rows = self.rows()
